@@ -1,0 +1,224 @@
+"""Everything a run is told: one pydantic model, from which the form, `--set`, the presets and the docs all come.
+
+A field states its type, bounds, unit, one line of help, and whether it may change while training (`live`).
+Unknown keys are refused. What reads each field is pinned by a test: there is no flag without a reader.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+REWARD_NAME = r"^[A-Za-z][A-Za-z0-9_-]{0,31}$"
+
+
+def setting(default: Any, help: str, *, unit: str = "", live: bool = False, **bounds: Any) -> Any:
+    """A pydantic field with the extra facts that the form, the CLI and the docs show."""
+    extra = {"unit": unit, "live": live}
+    if default is ...:
+        return Field(description=help, json_schema_extra=extra, **bounds)
+    if isinstance(default, list):
+        return Field(default_factory=lambda: list(default), description=help, json_schema_extra=extra, **bounds)
+    return Field(default=default, description=help, json_schema_extra=extra, **bounds)
+
+
+class Section(BaseModel):
+    """A frozen group of settings; unknown keys, NaN and infinity are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
+
+
+class ModelConfig(Section):
+    """Which language model, and where it computes."""
+
+    name: str = setting("storyteller", "storyteller (ships with us), a hub name, or a local folder", min_length=1)
+    revision: str | None = setting(None, "branch, tag or commit of a hub model")
+    device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", "auto takes cuda, then mps, then cpu")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = setting(
+        "auto", "number format of the frozen base; auto: bfloat16 on cuda, else float32"
+    )
+
+
+class LoraConfig(Section):
+    """The low-rank adapters of actor and critic (Hu et al. 2021)."""
+
+    rank: int = setting(16, "rank of each adapter", ge=1, le=1024)
+    alpha: float = setting(32.0, "adapter output is scaled by alpha / rank", gt=0, le=4096)
+    dropout: float = setting(0.0, "dropout inside the adapters during updates", ge=0, lt=1)
+    target_modules: list[str] = setting([], "module names to adapt; empty: the attention projections, found by themselves")
+
+
+class SamplingConfig(Section):
+    """How rollouts are drawn. Log-probs and KL are those of this very distribution."""
+
+    max_new_tokens: int = setting(60, "longest response", unit="tokens", ge=1, le=8192)
+    temperature: float = setting(1.0, "logits are divided by this, for actor and reference alike", live=True, gt=0, le=10)
+    top_k: int = setting(0, "0 is off; in training needs allow_truncation", unit="tokens", ge=0)
+    top_p: float = setting(1.0, "1 is off; in training needs allow_truncation", gt=0, le=1)
+    allow_truncation: bool = setting(
+        False, "let rollouts use top_k/top_p although the ratio and the KL then no longer fit what is sampled"
+    )
+
+    @model_validator(mode="after")
+    def _truncation_is_a_choice(self) -> SamplingConfig:
+        if (self.top_k or self.top_p < 1) and not self.allow_truncation:
+            raise ValueError(
+                "top_k and top_p change the distribution sampled from, so the PPO ratio and the KL would be wrong; "
+                "leave them at 0 and 1, or set allow_truncation = true"
+            )
+        return self
+
+
+class PPOConfig(Section):
+    """Proximal policy optimisation (Schulman et al. 2017), per token or per response."""
+
+    level: Literal["token", "sequence"] = setting(
+        "token", "token: KL, values and ratio per token with GAE; sequence: one advantage and ratio per response"
+    )
+    responses_per_step: int = setting(64, "responses sampled in one step", unit="responses", ge=1, le=65536)
+    minibatch_size: int = setting(32, "responses per optimiser step", unit="responses", ge=1, le=65536)
+    epochs: int = setting(2, "passes over each rollout", live=True, ge=1, le=100)
+    clip_range: float = setting(0.2, "the ratio is clipped to 1 ± this", live=True, gt=0, lt=1)
+    value_clip_range: float | None = setting(0.2, "values move at most this far a rollout; none is off", live=True, gt=0)
+    discount: float = setting(1.0, "γ of the return", live=True, ge=0, le=1)
+    trace_decay: float = setting(0.95, "λ of generalised advantage estimation", live=True, ge=0, le=1)
+    whiten_advantages: bool = setting(True, "advantages to mean 0 and variance 1 over the rollout", live=True)
+    score_normalization: Literal["none", "center", "standardize"] = setting(
+        "none", "subtract the running mean of scores, or divide by their running deviation too"
+    )
+    target_kl: float | None = setting(
+        None, "stop a step's updates once the policy moved this far; none is off", unit="nats per token", live=True, gt=0
+    )
+
+    @model_validator(mode="after")
+    def _minibatch_fits(self) -> PPOConfig:
+        if self.minibatch_size > self.responses_per_step:
+            raise ValueError(
+                f"minibatch_size {self.minibatch_size} is more than responses_per_step {self.responses_per_step}"
+            )
+        return self
+
+
+class KLConfig(Section):
+    """The penalty that holds the actor near the reference: reward = score − coef · KL."""
+
+    coef: float = setting(0.1, "β, weight of the KL penalty", unit="score per nat", live=True, ge=0, le=100)
+    controller: Literal["fixed", "adaptive"] = setting(
+        "fixed", "adaptive moves coef towards target (Ziegler et al. 2019, section 2.2)"
+    )
+    target: float = setting(6.0, "KL the adaptive controller aims at; drawn in the KL chart", unit="nats per response",
+                            live=True, gt=0)
+    horizon: float = setting(2000, "responses over which the adaptive controller corrects", unit="responses", live=True, gt=0)
+
+
+class OptimizerConfig(Section):
+    """Two Adam optimisers, one for the actor's adapter, one for the critic's adapter and value head."""
+
+    actor_lr: float = setting(5e-4, "step size of the actor", live=True, ge=0, le=1)
+    critic_lr: float = setting(1e-3, "step size of the critic", live=True, ge=0, le=1)
+    adam_beta1: float = setting(0.9, "decay of the gradient mean", ge=0, lt=1)
+    adam_beta2: float = setting(0.95, "decay of the squared-gradient mean", ge=0, lt=1)
+    adam_eps: float = setting(1e-5, "added to the root of the squared gradients", gt=0, le=1)
+    weight_decay: float = setting(0.0, "decoupled weight decay", ge=0, le=1)
+    warmup_steps: int = setting(0, "step size rises linearly over these", unit="steps", ge=0)
+    decay: Literal["constant", "linear"] = setting("constant", "linear: to zero at the last step")
+    actor_max_grad_norm: float = setting(1.0, "the actor's gradient norm is clipped to this", live=True, gt=0)
+    critic_max_grad_norm: float = setting(1.0, "the critic's gradient norm is clipped to this", live=True, gt=0)
+
+
+class TrainConfig(Section):
+    """How long, how reproducible, how often saved."""
+
+    steps: int = setting(100, "rollouts with their updates", unit="steps", live=True, ge=1, le=10_000_000)
+    seed: int = setting(0, "seeds sampling, minibatch order, prompt order and adapters", ge=0, lt=2**63)
+    micro_batch_size: int = setting(0, "responses per forward pass; 0: a whole minibatch", unit="responses", ge=0)
+    critic_warmup_steps: int = setting(0, "first steps that train the critic alone", unit="steps", ge=0)
+    threads: int = setting(0, "CPU threads for torch; 0: chosen by model size", ge=0, le=1024)
+    checkpoint_every: int = setting(10, "steps between checkpoints", unit="steps", live=True, ge=1)
+    keep_checkpoints: int = setting(3, "newest checkpoints kept", live=True, ge=1)
+    samples_per_step: int = setting(8, "responses of each step written to samples.jsonl and shown", live=True, ge=1)
+
+
+class RewardSection(Section):
+    """What every reward has: a name for metrics, and a weight in the sum."""
+
+    name: str = setting(..., "short name, used in metrics as rewards/<name>/mean", pattern=REWARD_NAME)
+    weight: float = setting(1.0, "factor in the sum of rewards", live=True, ge=-1000, le=1000)
+
+
+class WordListRewardConfig(RewardSection):
+    """Points for liked words, less for disliked ones, with brakes on repeating oneself."""
+
+    kind: Literal["word_list"] = "word_list"
+    name: str = setting("words", "short name, used in metrics as rewards/<name>/mean", pattern=REWARD_NAME)
+    liked: list[str] = setting([], "words or phrases that earn liked_bonus each time", live=True)
+    disliked: list[str] = setting([], "words or phrases that cost disliked_penalty each time", live=True)
+    liked_bonus: float = setting(1.2, "per liked word", unit="score", live=True, ge=0, le=1000)
+    disliked_penalty: float = setting(0.8, "per disliked word", unit="score", live=True, ge=0, le=1000)
+    distinct_bonus: float = setting(0.5, "per different liked word", unit="score", live=True, ge=0, le=1000)
+    short_penalty: float = setting(1.0, "once, for a response of short_words words or fewer", unit="score", live=True,
+                                   ge=0, le=1000)
+    short_words: int = setting(4, "responses up to this long count as short", unit="words", live=True, ge=0)
+    excess_penalty: float = setting(0.5, "per liked word above max(excess_min, excess_share · words)", unit="score",
+                                    live=True, ge=0, le=1000)
+    excess_min: int = setting(5, "liked words that are always welcome", unit="words", live=True, ge=0)
+    excess_share: float = setting(0.15, "share of liked words that is always welcome", live=True, ge=0, le=1)
+    repeat_penalty: float = setting(0.0, "per use of one liked word beyond repeat_limit", unit="score", live=True, ge=0,
+                                    le=1000)
+    repeat_limit: int = setting(4, "uses of one liked word that are always welcome", unit="words", live=True, ge=1)
+    adjacent_penalty: float = setting(0.0, "per pair of liked words side by side (bare lists)", unit="score", live=True,
+                                      ge=0, le=1000)
+
+    @model_validator(mode="after")
+    def _lists_are_apart(self) -> WordListRewardConfig:
+        if not any(word.strip() for word in [*self.liked, *self.disliked]):
+            raise ValueError("liked and disliked are both empty: nothing would be rewarded")
+        both = {w.strip().lower() for w in self.liked} & {w.strip().lower() for w in self.disliked}
+        if both:
+            raise ValueError(f"in both liked and disliked: {', '.join(sorted(both))}")
+        return self
+
+
+class LengthRewardConfig(RewardSection):
+    """Takes points off for responses outside a range of words."""
+
+    kind: Literal["length"] = "length"
+    name: str = setting("length", "short name, used in metrics as rewards/<name>/mean", pattern=REWARD_NAME)
+    min_words: int = setting(0, "shorter responses lose penalty_per_word for each missing word", unit="words", live=True, ge=0)
+    max_words: int | None = setting(None, "longer responses lose it for each word too many; none is off", unit="words",
+                                    live=True, ge=0)
+    penalty_per_word: float = setting(0.1, "per word outside the range", unit="score", live=True, ge=0, le=1000)
+    max_penalty: float = setting(5.0, "most that can be lost", unit="score", live=True, ge=0, le=1000)
+
+    @model_validator(mode="after")
+    def _range_is_a_range(self) -> LengthRewardConfig:
+        if self.max_words is not None and self.max_words < self.min_words:
+            raise ValueError(f"max_words {self.max_words} is below min_words {self.min_words}")
+        return self
+
+
+RewardConfig = Annotated[WordListRewardConfig | LengthRewardConfig, Field(discriminator="kind")]
+
+
+class RunConfig(Section):
+    """A whole run, as a preset or a run directory states it."""
+
+    description: str = setting("", "one line for the preset picker")
+    prompts: list[str] = setting(..., "what the model continues; taken in shuffled order, again and again", min_length=1)
+    model: ModelConfig = Field(default_factory=ModelConfig)
+    lora: LoraConfig = Field(default_factory=LoraConfig)
+    sampling: SamplingConfig = Field(default_factory=SamplingConfig)
+    ppo: PPOConfig = Field(default_factory=PPOConfig)
+    kl: KLConfig = Field(default_factory=KLConfig)
+    optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig)
+    train: TrainConfig = Field(default_factory=TrainConfig)
+    rewards: list[RewardConfig] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> RunConfig:
+        names = [reward.name for reward in self.rewards]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"two rewards are named {', '.join(twice)}; give each its own name")
+        return self

@@ -1,0 +1,130 @@
+"""How other threads steer a trainer: everything asked here is done at the next step boundary.
+
+The engine thread alone touches the model; others leave requests and read events.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Edit:
+    """Change the setting at `path` to `value`."""
+
+    path: str
+    value: Any
+
+
+@dataclass(frozen=True)
+class GenerateRequest:
+    """Continue `prompt`, by the tuned actor or by the reference, and score the response."""
+
+    request_id: int
+    prompt: str
+    tuned: bool
+    temperature: float
+    max_new_tokens: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class CompareRequest:
+    """Sample `responses` pairs (reference, tuned) from the same seeds and compare them."""
+
+    request_id: int
+    responses: int
+    seed: int
+
+
+Request = Edit | GenerateRequest | CompareRequest
+
+
+class TrainerControl:
+    """Thread-safe switches and a queue of requests. Any thread may call any method at any time."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._requests: deque[Request] = deque()
+        self._cancelled: set[int] = set()
+        self._paused = self._stop = self._checkpoint = self._closed = False
+
+    def pause(self) -> None:
+        """Hold after the current step."""
+        self._set(paused=True)
+
+    def resume(self) -> None:
+        """Go on after a pause."""
+        self._set(paused=False)
+
+    def stop(self) -> None:
+        """End the run after the current step, with a checkpoint."""
+        self._set(stop=True)
+
+    def close(self) -> None:
+        """Stop, and serve no further requests afterwards."""
+        self._set(stop=True, closed=True)
+
+    def checkpoint(self) -> None:
+        """Save a checkpoint after the current step."""
+        self._set(checkpoint=True)
+
+    def edit(self, path: str, value: Any) -> None:
+        """Change one live setting from the next step on; answered by EditApplied or EditRefused."""
+        self.ask(Edit(path, value))
+
+    def ask(self, request: Request) -> None:
+        """Queue a request; requests are served in order, between steps, and when the run has ended."""
+        with self._changed:
+            self._requests.append(request)
+            self._changed.notify_all()
+
+    def cancel(self, request_id: int) -> None:
+        """Give up a generation or comparison, queued or under way."""
+        with self._changed:
+            self._cancelled.add(request_id)
+            self._changed.notify_all()
+
+    # --- read by the engine thread ---
+
+    @property
+    def paused(self) -> bool:
+        return self._paused
+
+    @property
+    def stopping(self) -> bool:
+        return self._stop
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    def cancelled(self, request_id: int) -> bool:
+        """True once `request_id` was given up, or everything is being closed."""
+        return self._closed or request_id in self._cancelled
+
+    def take_checkpoint_request(self) -> bool:
+        """True once per `checkpoint()`."""
+        with self._changed:
+            wanted, self._checkpoint = self._checkpoint, False
+            return wanted
+
+    def take_request(self) -> Request | None:
+        """The oldest request, or None."""
+        with self._changed:
+            return self._requests.popleft() if self._requests else None
+
+    def wait_for_change(self, timeout: float | None = None) -> None:
+        """Sleep until a request or a switch arrives; returns at once if a request is waiting."""
+        with self._changed:
+            if not self._requests:
+                self._changed.wait(timeout)
+
+    def _set(self, **switches: bool) -> None:
+        with self._changed:
+            for name, value in switches.items():
+                setattr(self, f"_{name}", value)
+            self._changed.notify_all()

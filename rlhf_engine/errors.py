@@ -1,0 +1,34 @@
+"""The errors a user can cause. Each message is one sentence: what is wrong, where, and what is allowed.
+
+Anything else that escapes the engine is a bug and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+
+class RlhfError(Exception):
+    """Base of every error whose message is meant for the user."""
+
+
+class ConfigError(RlhfError):
+    """A preset, a `--set` or a form field holds something that is not allowed."""
+
+    def __init__(self, problems: list[str] | str) -> None:
+        self.problems = [problems] if isinstance(problems, str) else list(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class ModelError(RlhfError):
+    """A model or tokenizer could not be found, loaded or used."""
+
+
+class RewardError(RlhfError):
+    """A reward raised, or returned something that is not one finite number per response."""
+
+
+class RunError(RlhfError):
+    """A run directory cannot be created, opened, written, or is driven by another process."""
+
+
+class CheckpointError(RunError):
+    """A checkpoint is missing, incomplete or damaged."""

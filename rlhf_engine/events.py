@@ -1,0 +1,168 @@
+"""What leaves the engine: frozen dataclasses of plain Python values, and nothing else.
+
+The trainer hands each event to one `emit` function; the run directory and the screen both read these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from rlhf_engine.rewards.base import Span
+
+
+class RunState(StrEnum):
+    """Where a run stands. The last four are ends; a `stopped` run can be resumed."""
+
+    LOADING = "loading"
+    TRAINING = "training"
+    PAUSED = "paused"
+    STOPPING = "stopping"
+    FINISHED = "finished"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    DIVERGED = "diverged"
+
+    @property
+    def ended(self) -> bool:
+        """True when no further step will come without a new start."""
+        return self in (RunState.FINISHED, RunState.STOPPED, RunState.FAILED, RunState.DIVERGED)
+
+
+@dataclass(frozen=True)
+class Event:
+    """Base of all events."""
+
+
+@dataclass(frozen=True)
+class StateChanged(Event):
+    """The run entered `state`; `message` is one sentence for the status line (why it failed, where it saved)."""
+
+    state: RunState
+    step: int
+    total_steps: int
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class ModelLoaded(Event):
+    """What was loaded, for the status line and the log."""
+
+    name: str
+    parameters: int
+    trainable: int
+    device: str
+    dtype: str
+    threads: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One response of a step. `kl` in nats for the whole response; spans are offsets into `response`."""
+
+    step: int
+    prompt: str
+    response: str
+    score: float
+    parts: Mapping[str, float]
+    kl: float
+    tokens: int
+    finished: bool
+    spans: tuple[Span, ...] = ()
+
+
+@dataclass(frozen=True)
+class StepProgress(Event):
+    """Within a step: what is being done ("rollout", "score", "update") and how far, 0 to 1."""
+
+    step: int
+    phase: str
+    fraction: float
+
+
+@dataclass(frozen=True)
+class StepFinished(Event):
+    """One step is done. `step` counts from 1; `metrics` keys are those of `metrics.py`; `seconds` since the start."""
+
+    step: int
+    total_steps: int
+    metrics: Mapping[str, float]
+    samples: tuple[Sample, ...]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class EditApplied(Event):
+    """A live change took effect before `step`."""
+
+    step: int
+    path: str
+    old: Any
+    new: Any
+
+
+@dataclass(frozen=True)
+class EditRefused(Event):
+    """A live change was not made, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class CheckpointSaved(Event):
+    """A checkpoint after `step` is complete on disk."""
+
+    step: int
+    path: str
+
+
+@dataclass(frozen=True)
+class Notice(Event):
+    """One sentence a person should see; `level` is "info" or "warning"."""
+
+    text: str
+    level: str = "info"
+
+
+@dataclass(frozen=True)
+class GenerationToken(Event):
+    """The text of a generation so far (whole, so that a dropped event loses nothing)."""
+
+    request_id: int
+    text: str
+
+
+@dataclass(frozen=True)
+class GenerationFinished(Event):
+    """A generation is done, or failed with `error`. `kl`: nats of this response between actor and reference."""
+
+    request_id: int
+    text: str
+    score: float = 0.0
+    parts: Mapping[str, float] = field(default_factory=dict)
+    spans: tuple[Span, ...] = ()
+    kl: float = 0.0
+    tokens: int = 0
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class ComparisonProgress(Event):
+    """`done` of `total` responses of a comparison are sampled."""
+
+    request_id: int
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class ComparisonFinished(Event):
+    """A comparison is done; `result` is a `compare.Comparison`; None when cancelled or failed with `error`."""
+
+    request_id: int
+    result: Any
+    error: str = ""

@@ -1,0 +1,241 @@
+"""Walks over `RunConfig`: every setting by its dotted path, with what a person may type into it.
+
+Paths read as in TOML: `ppo.clip_range`, and rewards by position: `rewards.0.liked`.
+"""
+
+from __future__ import annotations
+
+import types
+from dataclasses import dataclass
+from typing import Any, Literal, Union, get_args, get_origin
+
+import tomlkit
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+from tomlkit.exceptions import TOMLKitError
+
+from rlhf_engine.config import RunConfig
+from rlhf_engine.errors import ConfigError
+
+Kind = Literal["bool", "int", "float", "choice", "text", "list"]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One leaf of the configuration, as shown to a person.
+
+    `optional` settings take the word `none`. `live` ones may change while training.
+    """
+
+    path: str
+    kind: Kind
+    help: str
+    unit: str
+    live: bool
+    optional: bool
+    default: Any
+    choices: tuple[str, ...] = ()
+    allowed: str = ""
+
+    @property
+    def section(self) -> str:
+        """The part of the path before the last dot; empty for top-level settings."""
+        return self.path.rpartition(".")[0]
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return self.path.rpartition(".")[2]
+
+
+def settings(config: RunConfig) -> list[Setting]:
+    """Every setting of `config` in the order it is declared, rewards by their position."""
+    found: list[Setting] = []
+    _collect(config, "", found)
+    return found
+
+
+def setting_at(config: RunConfig, path: str) -> Setting:
+    """The setting at `path`. Raises ConfigError with the nearest names when there is none."""
+    by_path = {item.path: item for item in settings(config)}
+    if path in by_path:
+        return by_path[path]
+    raise ConfigError(unknown_key(path, list(by_path)))
+
+
+def value_at(config: RunConfig, path: str) -> Any:
+    """The value at `path`, which must exist."""
+    node: Any = config
+    for part in path.split("."):
+        node = node[int(part)] if isinstance(node, list) else getattr(node, part)
+    return node
+
+
+def replace(config: RunConfig, changes: dict[str, Any]) -> RunConfig:
+    """A new, validated config with `changes` (path -> value) made. Raises ConfigError, one problem a line."""
+    data = config.model_dump()
+    for path, value in changes.items():
+        setting_at(config, path)
+        node: Any = data
+        *parents, leaf = path.split(".")
+        for part in parents:
+            node = node[int(part)] if isinstance(node, list) else node[part]
+        node[leaf] = value
+    return validate(data)
+
+
+def validate(data: dict[str, Any]) -> RunConfig:
+    """`RunConfig` from plain data. Raises ConfigError with one sentence a mistake."""
+    try:
+        return RunConfig.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError([f"{path}: {what}" if path else what for path, what in problems(error)]) from None
+
+
+def parse(setting: Setting, text: str) -> Any:
+    """What a person typed, as a value. Raises ConfigError saying what is allowed; bounds are left to `replace`."""
+    text = text.strip()
+    if setting.optional and text.lower() in ("none", ""):
+        return None
+    try:
+        return _READERS[setting.kind](text)
+    except (ValueError, TOMLKitError):
+        raise ConfigError(f"{setting.path}: {text!r} is not {setting.allowed}") from None
+
+
+def show(value: Any) -> str:
+    """A value as a person would type it."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, list):
+        return ", ".join(str(item) for item in value)
+    return str(value)
+
+
+def changed_settings(before: RunConfig, after: RunConfig) -> dict[str, tuple[Any, Any]]:
+    """Paths whose value differs, as (before, after); both configs must hold the same kinds of rewards."""
+    paths = [item.path for item in settings(before)]
+    pairs = {path: (value_at(before, path), value_at(after, path)) for path in paths}
+    return {path: pair for path, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def problems(error: ValidationError) -> list[tuple[str, str]]:
+    """A pydantic error as (path, sentence) pairs, in our words and with what is allowed."""
+    return [(_path_of(item["loc"]), _sentence(dict(item))) for item in error.errors()]
+
+
+def unknown_key(path: str, known: list[str]) -> str:
+    """The sentence for a key that does not exist, naming the nearest ones."""
+    import difflib
+
+    near = difflib.get_close_matches(path, known, n=3, cutoff=0.4)
+    hint = f"; did you mean {' or '.join(near)}?" if near else "; `rlhf-tui presets --fields` lists all"
+    return f"{path}: no such setting{hint}"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _collect(model: BaseModel, prefix: str, found: list[Setting]) -> None:
+    for name, info in type(model).model_fields.items():
+        value, path = getattr(model, name), prefix + name
+        if isinstance(value, BaseModel):
+            _collect(value, path + ".", found)
+        elif name == "rewards":
+            for index, reward in enumerate(value):
+                _collect(reward, f"{path}.{index}.", found)
+        elif name != "kind":
+            found.append(_setting(path, info))
+
+
+def _setting(path: str, info: FieldInfo) -> Setting:
+    annotation, optional = info.annotation, False
+    if get_origin(annotation) in (Union, types.UnionType):
+        inner = [arg for arg in get_args(annotation) if arg is not type(None)]
+        annotation, optional = inner[0], True
+    choices: tuple[str, ...] = ()
+    kind: Kind
+    if get_origin(annotation) is Literal:
+        kind, choices = "choice", tuple(get_args(annotation))
+    elif get_origin(annotation) is list:
+        kind = "list"
+    else:
+        kind = {bool: "bool", int: "int", float: "float", str: "text"}[annotation]  # type: ignore[index,assignment]
+    extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
+    default = info.get_default(call_default_factory=True) if not info.is_required() else None
+    return Setting(
+        path=path, kind=kind, help=info.description or "", unit=str(extra.get("unit", "")),
+        live=bool(extra.get("live", False)), optional=optional, default=default, choices=choices,
+        allowed=_allowed(kind, choices, info, optional),
+    )
+
+
+def _allowed(kind: Kind, choices: tuple[str, ...], info: FieldInfo, optional: bool) -> str:
+    if kind == "choice":
+        words = "one of " + ", ".join(choices)
+    elif kind == "bool":
+        words = "true or false"
+    elif kind == "list":
+        words = "words with commas between, or a TOML list"
+    elif kind == "text":
+        words = "a text"
+    else:
+        words = ("a whole number" if kind == "int" else "a number") + _bounds(info)
+    return words + (", or none" if optional else "")
+
+
+def _bounds(info: FieldInfo) -> str:
+    limits = {name: getattr(item, name) for item in info.metadata for name in ("ge", "gt", "le", "lt")
+              if getattr(item, name, None) is not None}
+    words = []
+    if "ge" in limits:
+        words.append(f"from {limits['ge']:g}")
+    if "gt" in limits:
+        words.append(f"above {limits['gt']:g}")
+    if "le" in limits:
+        words.append(f"to {limits['le']:g}" if "ge" in limits else f"up to {limits['le']:g}")
+    if "lt" in limits:
+        words.append(f"below {limits['lt']:g}")
+    return " " + " and ".join(words).replace(" and to ", " to ") if words else ""
+
+
+def _read_bool(text: str) -> bool:
+    truth = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+    if text.lower() not in truth:
+        raise ValueError(text)
+    return truth[text.lower()]
+
+
+def _read_list(text: str) -> list[str]:
+    if text.startswith("["):
+        return [str(item) for item in tomlkit.parse(f"x = {text}")["x"]]  # type: ignore[union-attr]
+    return [word for word in (part.strip() for part in text.replace("\n", ",").split(",")) if word]
+
+
+_READERS = {"bool": _read_bool, "int": int, "float": float, "choice": str, "text": str, "list": _read_list}
+
+
+def _path_of(location: tuple[int | str, ...]) -> str:
+    # a discriminated union puts the tag ("word_list") behind the index; it is no part of what the user wrote
+    parts = [str(part) for index, part in enumerate(location)
+             if not (index == 2 and location[0] == "rewards" and part in ("word_list", "length"))]
+    return ".".join(parts)
+
+
+def _sentence(item: dict[str, Any]) -> str:
+    kind, context, given = item["type"], item.get("ctx") or {}, item.get("input")
+    if kind == "value_error":
+        return str(context.get("error", item["msg"]))
+    if kind == "extra_forbidden":
+        return "no such setting"
+    if kind == "missing":
+        return "is missing"
+    shown = repr(given) if not isinstance(given, dict | list) else f"a {type(given).__name__}"
+    if kind == "literal_error":
+        return f"{shown} is not one of {context['expected']}".replace("'", "")
+    wanted = item["msg"].removeprefix("Input should be ").removeprefix("a valid ")
+    return f"{shown} is not allowed; it should be {wanted}"
