@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from rlhf_engine.config import RunConfig
 from rlhf_engine.rewards.base import Span
 
 
@@ -34,6 +35,16 @@ class RunState(StrEnum):
 @dataclass(frozen=True)
 class Event:
     """Base of all events."""
+
+
+@dataclass(frozen=True)
+class RunStarted(Event):
+    """A run directory is held and its run begins, from step `first_step` (0 for a new run) on."""
+
+    name: str
+    path: str
+    config: RunConfig
+    first_step: int
 
 
 @dataclass(frozen=True)
