@@ -6,7 +6,7 @@ Unknown keys are refused. What reads each field is pinned by a test: there is no
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -15,7 +15,7 @@ REWARD_NAME = r"^[A-Za-z][A-Za-z0-9_-]{0,31}$"
 
 def setting(default: Any, help: str, *, unit: str = "", live: bool = False, **bounds: Any) -> Any:
     """A pydantic field with the extra facts that the form, the CLI and the docs show."""
-    extra = {"unit": unit, "live": live}
+    extra: dict[str, Any] = {"unit": unit, "live": live}
     if default is ...:
         return Field(description=help, json_schema_extra=extra, **bounds)
     if isinstance(default, list):
@@ -24,9 +24,18 @@ def setting(default: Any, help: str, *, unit: str = "", live: bool = False, **bo
 
 
 class Section(BaseModel):
-    """A frozen group of settings; unknown keys, NaN and infinity are refused."""
+    """A frozen group of settings; unknown keys, other types, NaN and infinity are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _none_in_words(cls, data: Any) -> Any:
+        """TOML has no null, so optional settings are written, and read here, as the word none."""
+        if not isinstance(data, dict):
+            return data
+        optional = {name for name, info in cls.model_fields.items() if type(None) in get_args(info.annotation)}
+        return {key: None if key in optional and value == "none" else value for key, value in data.items()}
 
 
 class ModelConfig(Section):

@@ -6,6 +6,7 @@ Paths read as in TOML: `ppo.clip_range`, and rewards by position: `rewards.0.lik
 from __future__ import annotations
 
 import types
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -14,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from tomlkit.exceptions import TOMLKitError
 
-from rlhf_engine.config import RunConfig
+from rlhf_engine.config import RewardConfig, RunConfig
 from rlhf_engine.errors import ConfigError
 
 Kind = Literal["bool", "int", "float", "choice", "text", "list"]
@@ -180,12 +181,18 @@ def _allowed(kind: Kind, choices: tuple[str, ...], info: FieldInfo, optional: bo
     elif kind == "bool":
         words = "true or false"
     elif kind == "list":
-        words = "words with commas between, or a TOML list"
+        words = "a list of words or texts" + (", one at least" if _has(info, "min_length") else "")
     elif kind == "text":
-        words = "a text"
+        words = "a text" + (" that is not empty" if _has(info, "min_length") else "")
+        if _has(info, "pattern"):
+            words = "a name of at most 32 letters, digits, - and _ that begins with a letter"
     else:
         words = ("a whole number" if kind == "int" else "a number") + _bounds(info)
     return words + (", or none" if optional else "")
+
+
+def _has(info: FieldInfo, rule: str) -> bool:
+    return any(getattr(item, rule, None) is not None for item in info.metadata)
 
 
 def _bounds(info: FieldInfo) -> str:
@@ -193,13 +200,13 @@ def _bounds(info: FieldInfo) -> str:
               if getattr(item, name, None) is not None}
     words = []
     if "ge" in limits:
-        words.append(f"from {limits['ge']:g}")
+        words.append(f"from {limits['ge']}")
     if "gt" in limits:
-        words.append(f"above {limits['gt']:g}")
+        words.append(f"above {limits['gt']}")
     if "le" in limits:
-        words.append(f"to {limits['le']:g}" if "ge" in limits else f"up to {limits['le']:g}")
+        words.append(f"to {limits['le']}" if "ge" in limits else f"up to {limits['le']}")
     if "lt" in limits:
-        words.append(f"below {limits['lt']:g}")
+        words.append(f"below {limits['lt']}")
     return " " + " and ".join(words).replace(" and to ", " to ") if words else ""
 
 
@@ -212,18 +219,16 @@ def _read_bool(text: str) -> bool:
 
 def _read_list(text: str) -> list[str]:
     if text.startswith("["):
-        return [str(item) for item in tomlkit.parse(f"x = {text}")["x"]]  # type: ignore[union-attr]
+        return [str(item) for item in tomlkit.parse(f"x = {text}")["x"]]
     return [word for word in (part.strip() for part in text.replace("\n", ",").split(",")) if word]
 
 
-_READERS = {"bool": _read_bool, "int": int, "float": float, "choice": str, "text": str, "list": _read_list}
+_READERS: dict[Kind, Callable[[str], Any]] = {"bool": _read_bool, "int": int, "float": float, "choice": str, "text": str, "list": _read_list}
 
 
 def _path_of(location: tuple[int | str, ...]) -> str:
     # a discriminated union puts the tag ("word_list") behind the index; it is no part of what the user wrote
-    parts = [str(part) for index, part in enumerate(location)
-             if not (index == 2 and location[0] == "rewards" and part in ("word_list", "length"))]
-    return ".".join(parts)
+    return ".".join(str(part) for index, part in enumerate(location) if not (index == 2 and location[0] == "rewards"))
 
 
 def _sentence(item: dict[str, Any]) -> str:
@@ -234,8 +239,38 @@ def _sentence(item: dict[str, Any]) -> str:
         return "no such setting"
     if kind == "missing":
         return "is missing"
-    shown = repr(given) if not isinstance(given, dict | list) else f"a {type(given).__name__}"
-    if kind == "literal_error":
-        return f"{shown} is not one of {context['expected']}".replace("'", "")
-    wanted = item["msg"].removeprefix("Input should be ").removeprefix("a valid ")
-    return f"{shown} is not allowed; it should be {wanted}"
+    if kind in ("union_tag_not_found", "union_tag_invalid"):
+        kinds = ", ".join(reward_kinds())
+        tag = context.get("tag")
+        return f"kind {tag!r} is not one of {kinds}" if tag else f"kind is missing; it is one of {kinds}"
+    shown = repr(given) if isinstance(given, str) else show(given)
+    if isinstance(given, dict | list):
+        shown = ("a " if given else "an empty ") + ("table" if isinstance(given, dict) else "list")
+    return f"{shown} is not {_allowed_at(item['loc']) or item['msg']}"
+
+
+def reward_kinds() -> dict[str, type[BaseModel]]:
+    """The config models of rewards by their `kind`."""
+    members = get_args(get_args(RewardConfig)[0])
+    return {member.model_fields["kind"].default: member for member in members}
+
+
+def _allowed_at(location: tuple[int | str, ...]) -> str:
+    """What may stand at a pydantic location, in words; empty where we have no better words than pydantic."""
+    model: type[BaseModel] = RunConfig
+    *parents, name = location
+    if parents and isinstance(name, int) and parents[0] != "rewards":
+        return "a text"
+    if location[0] == "rewards":
+        if len(location) < 3:
+            return "one or more [[rewards]] tables"
+        model = reward_kinds()[str(location[2])]
+        if isinstance(name, int):
+            return "a text"
+    elif parents:
+        section = model.model_fields[str(parents[0])].annotation
+        model = section if isinstance(section, type) else model
+    info = model.model_fields[str(name)]
+    if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+        return f"a [{name}] table"
+    return _setting(str(name), info).allowed
