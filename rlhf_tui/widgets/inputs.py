@@ -1,0 +1,165 @@
+"""Fields to type into and choose from, that never blink, and never let a pasted control character through."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from textual import events
+from textual.binding import Binding
+from textual.content import Content
+from textual.message import Message
+from textual.reactive import reactive
+from textual.widget import Widget
+from textual.widgets import Input, TextArea
+
+from rlhf_tui.clean_text import clean_text
+
+
+class TextField(Input):
+    """One line to type into: no border, no blinking cursor (which would write to the terminal for ever)."""
+
+    def __init__(self, value: str = "", **options: Any) -> None:
+        super().__init__(compact=True, **options)
+        self.cursor_blink = False
+        self.value = one_line(value)
+
+    def _on_paste(self, event: events.Paste) -> None:
+        # Input keeps only the first line, and as it came; here all lines are kept, cleaned, as one.
+        event.stop()
+        event.prevent_default()
+        text = one_line(event.text)
+        if text:
+            self.replace(text, *sorted(self.selection))
+
+
+class EditField(TextField):
+    """A field inside a list: tells its owner by which key it is left."""
+
+    BINDINGS = [
+        Binding("escape", "leave('escape')", "Back", show=False),
+        Binding("tab,down", "leave('next')", "Next", show=False),
+        Binding("shift+tab,up", "leave('previous')", "Previous", show=False),
+    ]
+
+    @dataclass
+    class Left(Message):
+        """The field was left by `how`: "escape", "next" or "previous"."""
+
+        how: str
+
+    def action_leave(self, how: str) -> None:
+        """Tell the owner, which decides what becomes of the text."""
+        self.post_message(self.Left(how))
+
+
+class NumberField(TextField):
+    """A number that ↑ and ↓ move by `step`, staying within `low` and `high`."""
+
+    BINDINGS = [Binding("up", "move(1)", "More", show=False), Binding("down", "move(-1)", "Less", show=False)]
+
+    def __init__(self, value: float, *, whole: bool, step: float, low: float, high: float, **options: Any) -> None:
+        self.whole, self.step, self.low, self.high = whole, step, low, high
+        super().__init__(self._shown(value), max_length=20, **options)
+
+    @property
+    def number(self) -> float | None:
+        """What is typed, or None when that is no number within the bounds."""
+        try:
+            value = int(self.value) if self.whole else float(self.value)
+        except ValueError:
+            return None
+        return value if self.low <= value <= self.high else None
+
+    @property
+    def allowed(self) -> str:
+        """What may be typed, in words."""
+        return f"{'a whole number' if self.whole else 'a number'} from {self._shown(self.low)} to {self._shown(self.high)}"
+
+    def action_move(self, direction: int) -> None:
+        """One step up or down."""
+        if self.number is not None:
+            moved = min(self.high, max(self.low, self.number + direction * self.step))
+            self.value = self._shown(moved)
+            self.cursor_position = len(self.value)
+
+    def _shown(self, value: float) -> str:
+        return str(int(value)) if self.whole else f"{value:.6g}"
+
+
+class Choice(Widget, can_focus=True):
+    """One of a few words; ← → (or Enter, Space) change it."""
+
+    BINDINGS = [
+        Binding("right,enter,space", "turn(1)", "Next", show=False),
+        Binding("left", "turn(-1)", "Previous", show=False),
+    ]
+    DEFAULT_CSS = """
+    Choice { height: 1; width: auto; }
+    Choice:focus { background: $block-cursor-background; color: $block-cursor-foreground; text-style: bold; }
+    """
+    value = reactive("", layout=True)
+
+    @dataclass
+    class Changed(Message):
+        """Another word was chosen."""
+
+        choice: Choice
+        value: str
+
+    def __init__(self, choices: Sequence[str], value: str, **options: Any) -> None:
+        super().__init__(**options)
+        self.choices = list(choices)
+        self.set_reactive(Choice.value, value)
+
+    def render(self) -> Content:
+        """The chosen word between arrows."""
+        return Content(f"‹ {self.value} ›")
+
+    def action_turn(self, step: int) -> None:
+        """The next or previous word, round and round."""
+        at = self.choices.index(self.value) if self.value in self.choices else 0
+        self.value = self.choices[(at + step) % len(self.choices)]
+        self.post_message(self.Changed(self, self.value))
+
+
+class WordsArea(TextArea):
+    """Several lines of words; Enter and Tab leave it, a paste is cleaned."""
+
+    BINDINGS = [
+        Binding("enter", "leave('enter')", "Apply", show=False, priority=True),
+        Binding("tab", "leave('next')", "Next", show=False, priority=True),
+        Binding("shift+tab", "leave('previous')", "Previous", show=False, priority=True),
+        Binding("escape", "leave('escape')", "Back", show=False, priority=True),
+    ]
+
+    @dataclass
+    class Left(Message):
+        """The area was left by `how`: "enter", "next", "previous" or "escape"."""
+
+        how: str
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(compact=True, highlight_cursor_line=False, **options)
+        self.cursor_blink = False
+
+    def action_leave(self, how: str) -> None:
+        """Tell the owner, which decides what becomes of the text."""
+        self.post_message(self.Left(how))
+
+    async def _on_paste(self, event: events.Paste) -> None:
+        event.stop()
+        event.prevent_default()
+        self.replace(clean_text(event.text), *sorted(self.selection))
+
+    def put(self, text: str) -> None:
+        """Set the text so that undo (Ctrl+Z) can bring back what was there."""
+        if text != self.text:
+            self.replace(text, self.document.start, self.document.end)
+        self.move_cursor(self.document.end)
+
+
+def one_line(text: str) -> str:
+    """Clean text with its line breaks turned into spaces."""
+    return " ".join(clean_text(text).split("\n")).strip("\n")

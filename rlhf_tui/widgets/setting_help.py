@@ -1,0 +1,27 @@
+"""The lines at the foot of the form: what the setting under the cursor does, what it may be, and what it was."""
+
+from __future__ import annotations
+
+from textual.content import Content
+
+from rlhf_engine.fields import show, value_at
+from rlhf_tui.clean_text import clean_line
+from rlhf_tui.widgets.setting_lines import FormState
+from rlhf_tui.widgets.setting_rows import LOCKED_REASON, Row
+
+
+def setting_help(row: Row, state: FormState) -> Content:
+    """Help, what is allowed, and then the most useful of: why it is locked, what it was, when it takes effect."""
+    unit = f" ({row.setting.unit})" if row.setting.unit else ""
+    lines = [
+        Content.assemble((row.path, "bold"), " ", clean_line(row.setting.help) + unit),
+        Content.styled(f"{row.setting.allowed}", "dim"),
+    ]
+    if state.training and not row.setting.live:
+        lines.append(Content.styled(LOCKED_REASON, "$text-warning"))
+    elif row.path in state.changed() and state.baseline is not None:
+        was = clean_line(show(value_at(state.baseline, row.path)))
+        lines.append(Content.styled(f"was {was}" + (" at the start of the run" if state.training else ""), "$text-accent"))
+    elif state.training:
+        lines.append(Content.styled("a change takes effect at the next step", "dim"))
+    return Content("\n").join(lines)

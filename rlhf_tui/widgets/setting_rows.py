@@ -1,0 +1,122 @@
+"""What the hyperparameter form shows: which settings, in which order, under which short names. Pure functions.
+
+Word lists and prompts are left out, they have panes of their own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from rlhf_engine.config import RunConfig
+from rlhf_engine.errors import ConfigError
+from rlhf_engine.fields import Setting, parse, replace, settings
+
+LABEL_WIDTH = 14
+LOCKED_REASON = "fixed once a run has begun; stop it (F5) to change this for the next one"
+
+_MAIN = (
+    "optimizer.actor_lr", "optimizer.critic_lr", "kl.coef", "ppo.clip_range", "train.steps", "ppo.responses_per_step",
+    "ppo.minibatch_size", "ppo.epochs", "sampling.temperature", "sampling.max_new_tokens",
+)  # fmt: skip
+_TITLES = {
+    "kl": "KL penalty", "ppo": "PPO", "optimizer": "Optimizer", "sampling": "Sampling", "train": "Run",
+    "lora": "LoRA adapters", "model": "Model", "": "Preset",
+}  # fmt: skip
+_SECTION_ORDER = ("kl", "ppo", "optimizer", "sampling", "train", "rewards", "lora", "model", "")
+
+_LABELS = {
+    "optimizer.actor_lr": "actor lr", "optimizer.critic_lr": "critic lr", "optimizer.adam_beta1": "Adam β1",
+    "optimizer.adam_beta2": "Adam β2", "optimizer.adam_eps": "Adam ε", "optimizer.warmup_steps": "lr warm-up",
+    "optimizer.decay": "lr decay", "optimizer.actor_max_grad_norm": "max |g| actor",
+    "optimizer.critic_max_grad_norm": "max |g| critic",
+    "kl.coef": "KL coef", "kl.controller": "KL controller", "kl.target": "KL target", "kl.horizon": "KL horizon",
+    "ppo.level": "PPO level", "ppo.responses_per_step": "responses/step", "ppo.minibatch_size": "minibatch",
+    "ppo.epochs": "PPO epochs", "ppo.clip_range": "clip ε", "ppo.value_clip_range": "value clip ε",
+    "ppo.discount": "discount γ", "ppo.trace_decay": "GAE λ", "ppo.whiten_advantages": "whiten advant.",
+    "ppo.score_normalization": "score norm.", "ppo.target_kl": "early-stop KL",
+    "sampling.max_new_tokens": "max tokens", "sampling.allow_truncation": "allow trunc.",
+    "train.micro_batch_size": "micro-batch", "train.critic_warmup_steps": "critic warm-up",
+    "train.checkpoint_every": "save every", "train.keep_checkpoints": "keep saved",
+    "train.samples_per_step": "samples/step",
+    "lora.rank": "LoRA rank", "lora.alpha": "LoRA α", "lora.dropout": "LoRA dropout", "lora.target_modules": "modules",
+    "model.name": "model",
+}  # fmt: skip
+_REWARD_LABELS = {
+    "liked_bonus": "+ liked", "disliked_penalty": "− disliked", "distinct_bonus": "+ distinct",
+    "short_penalty": "− short", "short_words": "short up to", "excess_penalty": "− excess",
+    "excess_min": "excess above", "excess_share": "excess share", "repeat_penalty": "− repeats",
+    "repeat_limit": "repeats free", "adjacent_penalty": "− side by side", "penalty_per_word": "− per word",
+    "max_penalty": "− at most",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Row:
+    """One setting of the form."""
+
+    setting: Setting
+    group: str
+    label: str
+
+    @property
+    def path(self) -> str:
+        """The dotted path of the setting."""
+        return self.setting.path
+
+
+def form_rows(config: RunConfig) -> list[Row]:
+    """The rows of the form: the ones most turned first, then section by section."""
+    shown = [item for item in settings(config) if not _has_own_pane(item)]
+    main = [Row(item, "Main", label(item)) for path in _MAIN for item in shown if item.path == path]
+    rest = [Row(item, _group(config, item), label(item)) for item in shown if item.path not in _MAIN]
+    return main + sorted(rest, key=lambda row: _SECTION_ORDER.index(_family(row.setting)))
+
+
+def label(setting: Setting) -> str:
+    """A name of at most LABEL_WIDTH columns."""
+    short = _LABELS.get(setting.path)
+    if short is None and setting.path.startswith("rewards."):
+        short = _REWARD_LABELS.get(setting.name)
+    short = short or setting.name.replace("_", " ")
+    return short if len(short) <= LABEL_WIDTH else short[: LABEL_WIDTH - 1] + "…"
+
+
+def read(config: RunConfig, setting: Setting, text: str) -> tuple[RunConfig | None, Any, str]:
+    """What `text` typed into `setting` means: (new config, value, "") or (None, None, what is wrong and allowed)."""
+    try:
+        value = parse(setting, text)
+    except ConfigError:
+        return None, None, setting.allowed
+    try:
+        return replace(config, {setting.path: value}), value, ""
+    except ConfigError as error:
+        return None, None, _sentence(setting, error)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _has_own_pane(setting: Setting) -> bool:
+    return setting.path == "prompts" or (setting.path.startswith("rewards.") and setting.name in ("liked", "disliked"))
+
+
+def _family(setting: Setting) -> str:
+    family = setting.section.partition(".")[0]
+    return family if family in _SECTION_ORDER else "train"
+
+
+def _group(config: RunConfig, setting: Setting) -> str:
+    if setting.path.startswith("rewards."):
+        index = int(setting.section.partition(".")[2])
+        return f"Reward “{config.rewards[index].name}”"
+    return _TITLES.get(setting.section, setting.section.capitalize())
+
+
+def _sentence(setting: Setting, error: ConfigError) -> str:
+    """The first problem: about this very value, say what is allowed; about several fields, say what does not fit."""
+    problem = error.problems[0]
+    if problem.startswith(f"{setting.path}: "):
+        return setting.allowed
+    place, _, sentence = problem.partition(": ")
+    return sentence if sentence and " " not in place else problem
