@@ -1,0 +1,169 @@
+"""log p(token) of chosen tokens straight from hidden states, without ever holding [batch, time, vocabulary].
+
+Logits of a 150,000-word vocabulary for 64 x 256 tokens take 10 GB in float32, and autograd would keep several copies.
+Here rows go through the language-model head a few megabytes at a time. Because the head is frozen, all that the
+backward pass needs is d log p / d hidden, which is formed while the logits are at hand: [rows, hidden] is kept
+instead of [rows, vocabulary], and backward is one multiplication instead of a second pass through the head.
+
+Left out: a gradient for the head (it is frozen) and for the entropy (it is a metric here, not a loss).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+_CHUNK_BYTES = 32 * 1024 * 1024
+
+
+class TokenLogProbs(NamedTuple):
+    """Both float32 and shaped like token_ids; nats."""
+
+    log_probs: Tensor
+    """log p(token) under the distribution that is sampled from; -inf for a banned token."""
+    entropy: Tensor
+    """Entropy of that whole distribution; without gradient."""
+
+
+@dataclass(frozen=True)
+class HeadTransform:
+    """What some models do to their logits after the head: multiply by scale (Cohere, Granite), then squash to
+    softcap * tanh(logits / softcap) (Gemma 2 report, section 2)."""
+
+    scale: float = 1.0
+    softcap: float | None = None
+
+    def apply(self, logits: Tensor) -> Tensor:
+        """Transformed logits, same shape; `logits` is float32 and may be overwritten."""
+        if self.scale != 1.0:
+            logits = logits.mul_(self.scale)
+        if self.softcap is not None:
+            logits = logits.div_(self.softcap).tanh_().mul_(self.softcap)
+        return logits
+
+    def slope(self, transformed: Tensor) -> Tensor | float:
+        """d transformed / d logits, element by element, from the transformed logits."""
+        if self.softcap is None:
+            return self.scale
+        return self.scale * (1.0 - (transformed / self.softcap).square())
+
+
+def chosen_log_probs(
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    token_ids: Tensor,
+    *,
+    temperature: float = 1.0,
+    banned: Tensor | None = None,
+    transform: HeadTransform | None = None,
+    chunk_size: int | None = None,
+) -> TokenLogProbs:
+    """Log-probabilities of chosen tokens and the entropy of the distributions they were chosen from.
+
+    hidden: float [..., hidden], the states that predict the tokens; weight: float [vocabulary, hidden] and bias:
+    [vocabulary] or None, the frozen head; token_ids: int64 [...].
+    temperature: divides the (transformed) logits. banned: bool [vocabulary], ids that are never sampled: they get
+    probability 0 and the rest is renormalised; at least one id must be allowed. chunk_size: rows per chunk; by
+    default as many as fit 32 MB of logits.
+
+    Matrix products run in the dtype of weight, all after them in float32. Gradient flows to `hidden` only; a row whose
+    chosen token is banned has log-probability -inf and gradient 0.
+    Raises ValueError for shapes that do not fit together, a temperature that is not positive, or a head that wants a
+    gradient it would never get.
+    """
+    _check(hidden, weight, bias, token_ids, temperature, banned)
+    rows = chunk_size or max(1, _CHUNK_BYTES // (4 * weight.shape[0]))
+    head = _Head(weight, bias, temperature, banned, transform or HeadTransform(), rows)
+    flat_hidden, flat_ids = hidden.reshape(-1, hidden.shape[-1]), token_ids.reshape(-1)
+    if torch.is_grad_enabled() and hidden.requires_grad:
+        log_probs, entropy = _ChosenLogProbs.apply(flat_hidden, head, flat_ids)
+    else:
+        with torch.no_grad():
+            log_probs, entropy, _ = head.run(flat_hidden, flat_ids, with_gradient=False)
+    return TokenLogProbs(log_probs.reshape(token_ids.shape), entropy.reshape(token_ids.shape))
+
+
+@dataclass(frozen=True)
+class _Head:
+    weight: Tensor
+    bias: Tensor | None
+    temperature: float
+    banned: Tensor | None
+    transform: HeadTransform
+    rows: int
+
+    def run(self, hidden: Tensor, token_ids: Tensor, *, with_gradient: bool) -> tuple[Tensor, Tensor, Tensor | None]:
+        """(log_probs [N], entropy [N], d log_probs / d hidden [N, H] or None) for hidden [N, H], token_ids [N]."""
+        log_probs = torch.empty(hidden.shape[0], dtype=torch.float32, device=hidden.device)
+        entropy = torch.empty_like(log_probs)
+        gradient = torch.empty_like(hidden) if with_gradient else None
+        for start in range(0, hidden.shape[0], self.rows):
+            chunk = slice(start, start + self.rows)
+            self._run_chunk(
+                hidden[chunk],
+                token_ids[chunk].unsqueeze(1),
+                log_probs[chunk],
+                entropy[chunk],
+                None if gradient is None else gradient[chunk],
+            )
+        return log_probs, entropy, gradient
+
+    def _run_chunk(
+        self, hidden: Tensor, chosen: Tensor, log_probs: Tensor, entropy: Tensor, gradient: Tensor | None
+    ) -> None:
+        """Fill the rows log_probs, entropy [n] and gradient [n, H] for hidden [n, H], chosen [n, 1]."""
+        logits = functional.linear(hidden.to(self.weight.dtype), self.weight, self.bias).float()
+        logits = self.transform.apply(logits)
+        slope = self.transform.slope(logits) if gradient is not None else None
+        logits = logits.div_(self.temperature)
+        if self.banned is not None:
+            logits = logits.masked_fill_(self.banned, -torch.inf)
+        log_p = logits.sub_(logits.logsumexp(dim=1, keepdim=True))
+        log_probs.copy_(log_p.gather(1, chosen).squeeze(1))
+        p = log_p.exp_()
+        entropy.copy_(torch.special.entr(p).sum(dim=1))
+        if gradient is None or slope is None:
+            return
+        # d log p(chosen) / d logits = (one-hot(chosen) - p) * slope / temperature
+        wanted = p.neg_().scatter_add_(1, chosen, torch.ones_like(chosen, dtype=p.dtype))
+        wanted = wanted.mul_(slope).div_(self.temperature)
+        if self.banned is not None:
+            wanted = wanted.masked_fill_(self.banned[chosen], 0.0)
+        gradient.copy_(wanted.to(self.weight.dtype) @ self.weight)
+
+
+class _ChosenLogProbs(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, head: _Head, token_ids: Tensor) -> tuple[Tensor, Tensor]:
+        log_probs, entropy, gradient = head.run(hidden, token_ids, with_gradient=True)
+        ctx.save_for_backward(gradient)
+        ctx.mark_non_differentiable(entropy)
+        return log_probs, entropy
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_log_probs: Tensor, _grad_entropy: Tensor) -> tuple[Tensor, None, None]:
+        (gradient,) = ctx.saved_tensors
+        return (gradient * grad_log_probs.unsqueeze(1)).to(gradient.dtype), None, None
+
+
+def _check(
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, token_ids: Tensor, temperature: float, banned: Tensor | None
+) -> None:
+    if hidden.shape[:-1] != token_ids.shape or hidden.shape[-1] != weight.shape[1]:
+        raise ValueError(
+            f"hidden {tuple(hidden.shape)}, token_ids {tuple(token_ids.shape)} and weight {tuple(weight.shape)} do not "
+            "fit: they must be [..., hidden], [...] and [vocabulary, hidden]"
+        )
+    if banned is not None and banned.shape != weight.shape[:1]:
+        raise ValueError(f"banned has shape {tuple(banned.shape)}; it must be [vocabulary] = [{weight.shape[0]}]")
+    if not temperature > 0:
+        raise ValueError(f"temperature is {temperature}; it must be positive")
+    if torch.is_grad_enabled() and (weight.requires_grad or (bias is not None and bias.requires_grad)):
+        raise ValueError("the language-model head requires a gradient; it must be frozen (requires_grad_(False))")
