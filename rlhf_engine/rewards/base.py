@@ -1,0 +1,38 @@
+"""What a reward is: anything that turns prompts and responses into one score each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class Span:
+    """A stretch response[start:end] worth showing (character offsets); kind is "liked" or "disliked"."""
+
+    start: int
+    end: int
+    kind: str
+
+
+@dataclass(frozen=True)
+class Score:
+    """What one response earned: the total, the named contributions it is made of, and what to highlight.
+
+    parts are signed, in units of the total, and add up to it; a reward that has no parts leaves them empty.
+    """
+
+    total: float
+    parts: Mapping[str, float]
+    spans: tuple[Span, ...] = ()
+
+
+class Reward(Protocol):
+    """Scores responses in batches. Equal inputs must give equal scores, so that a resumed run repeats itself."""
+
+    name: str
+
+    def score(self, prompts: Sequence[str], responses: Sequence[str]) -> list[Score]:
+        """One Score per response; prompts[i] is the prompt of responses[i]."""
+        ...

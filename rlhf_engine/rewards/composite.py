@@ -1,0 +1,130 @@
+"""Several rewards as one: a weighted sum, with every reward's output checked before it is trusted."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+
+from rlhf_engine.errors import ConfigError, RewardError
+from rlhf_engine.rewards.base import Reward, Score, Span
+
+_QUOTED_CHARACTERS = 80
+
+
+@dataclass(frozen=True)
+class ScoredBatch:
+    """Scores of a batch, and for each reward by name its own totals before weighting (one per response)."""
+
+    scores: list[Score]
+    by_reward: dict[str, list[float]]
+
+
+class RewardSum:
+    """The sum of weight * reward over (reward, weight) pairs.
+
+    Parts of the sum are weighted and named "<reward>/<part>"; a reward without parts appears as "<reward>". Spans of
+    all rewards are joined in order of position; where two overlap, the reward that comes first keeps its span.
+    Raises ConfigError for no rewards, or for two of one name.
+    """
+
+    def __init__(self, rewards: Sequence[tuple[Reward, float]]) -> None:
+        names = [reward.name for reward, _ in rewards]
+        if not names:
+            raise ConfigError("There is no reward to score with; at least one is needed.")
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ConfigError(f"Two rewards are named {twice[0]!r}; every reward needs a name of its own.")
+        self._rewards = list(rewards)
+
+    def score(self, prompts: Sequence[str], responses: Sequence[str]) -> ScoredBatch:
+        """Score each response with every reward; prompts[i] is the prompt of responses[i].
+
+        Raises RewardError, naming the reward and quoting the response, when a reward raises, returns another number
+        of scores than there are responses, or something other than finite numbers.
+        """
+        if len(prompts) != len(responses):
+            raise ValueError(f"{len(prompts)} prompts for {len(responses)} responses; there must be one for each")
+        columns = [_checked_scores(reward, prompts, responses) for reward, _ in self._rewards]
+        by_reward = {
+            reward.name: [float(score.total) for score in column]
+            for (reward, _), column in zip(self._rewards, columns, strict=True)
+        }
+        return ScoredBatch([self._sum(row) for row in zip(*columns, strict=True)], by_reward)
+
+    def _sum(self, row: tuple[Score, ...]) -> Score:
+        """The weighted sum of one response's scores, one from each reward."""
+        parts: dict[str, float] = {}
+        for (reward, weight), score in zip(self._rewards, row, strict=True):
+            named = {f"{reward.name}/{part}": value for part, value in score.parts.items()}
+            for part, value in (named or {reward.name: score.total}).items():
+                parts[part] = weight * float(value)
+        total = math.fsum(weight * float(score.total) for (_, weight), score in zip(self._rewards, row, strict=True))
+        return Score(total, parts, _joined_spans(row))
+
+
+def _checked_scores(reward: Reward, prompts: Sequence[str], responses: Sequence[str]) -> list[Score]:
+    try:
+        scores = reward.score(prompts, responses)
+    except RewardError:
+        raise
+    except Exception as error:
+        culprit = _culprit(reward, prompts, responses)
+        raise RewardError(
+            f"Reward {reward.name!r} raised {type(error).__name__}: {error} (scoring {culprit})."
+        ) from error
+    if not isinstance(scores, Sequence) or len(scores) != len(responses):
+        found = f"{len(scores)} scores" if isinstance(scores, Sequence) else f"a {type(scores).__name__}"
+        first = f", the first being {_quote(responses[0])}" if responses else ""
+        raise RewardError(
+            f"Reward {reward.name!r} returned {found} for {len(responses)} responses{first}; it must return a list of "
+            "one Score each."
+        )
+    for score, response in zip(scores, responses, strict=True):
+        if problem := _problem(score):
+            raise RewardError(
+                f"Reward {reward.name!r} gave {problem} for the response {_quote(response)}; only finite numbers in a "
+                "Score are allowed."
+            )
+    return list(scores)
+
+
+def _culprit(reward: Reward, prompts: Sequence[str], responses: Sequence[str]) -> str:
+    """The first response that makes the reward raise on its own, quoted; else the size of the batch."""
+    for prompt, response in zip(prompts, responses, strict=True):
+        try:
+            reward.score([prompt], [response])
+        except Exception:
+            return f"the response {_quote(response)}"
+    return f"a batch of {len(responses)} responses"
+
+
+def _problem(score: object) -> str | None:
+    """What is wrong with something that should be a Score of finite numbers; None if nothing is."""
+    if not isinstance(score, Score):
+        return f"a {type(score).__name__} in place of a Score"
+    for name, value in {"total": score.total, **{f"part {part!r}": v for part, v in score.parts.items()}}.items():
+        try:
+            finite = math.isfinite(value)
+        except (TypeError, ValueError, OverflowError):
+            finite = False
+        if not finite:
+            return f"the {name} {value!r}"
+    return None
+
+
+def _quote(text: str) -> str:
+    return repr(text[:_QUOTED_CHARACTERS]) + ("..." if len(text) > _QUOTED_CHARACTERS else "")
+
+
+def _joined_spans(row: tuple[Score, ...]) -> tuple[Span, ...]:
+    """Spans of one response from all rewards: sorted, none overlapping, earlier rewards first served."""
+    kept: list[Span] = []
+    for span in (span for score in row for span in sorted(score.spans, key=attrgetter("start", "end"))):
+        place = bisect_right(kept, span.start, key=attrgetter("start"))
+        after_previous = place == 0 or kept[place - 1].end <= span.start
+        before_next = place == len(kept) or span.end <= kept[place].start
+        if span.start < span.end and after_previous and before_next:
+            kept.insert(place, span)
+    return tuple(kept)
