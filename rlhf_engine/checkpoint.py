@@ -1,0 +1,186 @@
+"""Checkpoints: everything a run needs to go on bit for bit, complete on disk or not there at all.
+
+`checkpoints/step-000123/` holds `tensors.safetensors`, `state.json` and `manifest.json` with the SHA-256 of both:
+safetensors loads a flipped byte without a word, so every file is verified before it is used. A checkpoint is written
+aside, fsynced and renamed into place; older ones go only afterwards, by a rename too, so that no half checkpoint ever
+bears a checkpoint's name. No pickle is written or read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import secrets
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from torch import Tensor
+
+from rlhf_engine.config import RunConfig
+from rlhf_engine.disk import fsync_directory, fsync_file, why, write_new
+from rlhf_engine.errors import CheckpointError, RunError
+from rlhf_engine.run_dir import RunDir
+
+TENSORS, STATE, MANIFEST = "tensors.safetensors", "state.json", "manifest.json"
+FORMAT = 1
+
+# A step that is saved again (after a change of course, say) gets a number behind it rather than the old one's place.
+_NAME = re.compile(r"step-(\d{6,})(?:\.(\d+))?")
+
+
+@dataclass
+class TrainingState:
+    """A run after `step` steps: tensors of any shape and type by name, plain JSON values, and the settings in force."""
+
+    step: int
+    tensors: dict[str, Tensor]
+    numbers: dict[str, Any]
+    config: RunConfig
+
+
+def save(run_dir: RunDir, state: TrainingState, keep: int) -> Path:
+    """Saves a checkpoint, then removes all but the `keep` newest, and any of later steps, which were given up.
+
+    The caller holds the run's lock. Raises RunError, with the earlier checkpoints intact, when the disk refuses, and
+    ValueError for a number that JSON cannot hold.
+    """
+    folder = run_dir.checkpoints
+    aside = folder / f".tmp-{secrets.token_hex(4)}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        _remove_leftovers(folder)
+        aside.mkdir(mode=0o700)
+        _write(aside, state)
+        path = aside.rename(_free_name(folder, state.step))
+        fsync_directory(folder)
+        fsync_directory(run_dir.path)
+        _prune(folder, state.step, keep)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise RunError(
+            f"The checkpoint of step {state.step} could not be written under {folder}: {_reason(error)}; "
+            "earlier checkpoints are intact."
+        ) from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return path
+
+
+def candidates(run_dir: RunDir) -> list[Path]:
+    """The checkpoints of a run, newest first. Each is complete, though only `load` tells whether it is undamaged."""
+    return [path for _, _, path in reversed(_found(run_dir.checkpoints))]
+
+
+def load(path: Path) -> TrainingState:
+    """Reads a checkpoint after verifying it. Raises CheckpointError naming the file that is missing or damaged."""
+    manifest = _json(path / MANIFEST, _read(path / MANIFEST))
+    if manifest.get("format") != FORMAT or set(_dict(manifest.get("files"))) != {TENSORS, STATE}:
+        raise CheckpointError(f"{path / MANIFEST} is damaged, or from another version: it is not of format {FORMAT}.")
+    data = {name: _verified(path / name, digest) for name, digest in manifest["files"].items()}
+    state = _json(path / STATE, data[STATE])
+    try:
+        tensors = safetensors.torch.load(data[TENSORS])
+        config = RunConfig.model_validate(state["config"])
+        return TrainingState(int(state["step"]), tensors, state["numbers"], config)
+    except ValidationError as error:
+        raise CheckpointError(f"{path / STATE} holds settings that this version does not know: {error}") from error
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} is not a checkpoint of this version: {error}.") from error
+
+
+def load_newest(run_dir: RunDir) -> tuple[TrainingState, list[str]]:
+    """The newest checkpoint that verifies, and one sentence for each newer one that does not.
+
+    Raises CheckpointError when there is none to go on from.
+    """
+    notices: list[str] = []
+    for path in candidates(run_dir):
+        try:
+            return load(path), notices
+        except CheckpointError as error:
+            notices.append(f"{error} Going back to the checkpoint before it.")
+    if notices:
+        raise CheckpointError(f"No checkpoint of {run_dir.name} can be used: {' '.join(notices)}")
+    raise CheckpointError(f"The run {run_dir.name} has no checkpoint yet to go on from.")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _write(folder: Path, state: TrainingState) -> None:
+    # clones, because safetensors refuses tensors that share memory or are not contiguous
+    tensors = {name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+               for name, tensor in state.tensors.items()}
+    safetensors.torch.save_file(tensors, folder / TENSORS)
+    fsync_file(folder / TENSORS)
+    content = {"step": state.step, "numbers": state.numbers, "config": state.config.model_dump()}
+    write_new(folder / STATE, json.dumps(content, allow_nan=False) + "\n")
+    digests = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in (TENSORS, STATE)}
+    write_new(folder / MANIFEST, json.dumps({"format": FORMAT, "files": digests}) + "\n")
+    fsync_directory(folder)
+
+
+def _free_name(folder: Path, step: int) -> Path:
+    attempts = [attempt for taken, attempt, _ in _found(folder) if taken == step]
+    return folder / (f"step-{step:06d}" + (f".{max(attempts) + 1}" if attempts else ""))
+
+
+def _prune(folder: Path, step: int, keep: int) -> None:
+    found = _found(folder)
+    past = [path for at, _, path in found if at <= step]
+    for path in [path for at, _, path in found if at > step] + past[: -max(keep, 1)]:
+        shutil.rmtree(path.rename(folder / f".old-{secrets.token_hex(4)}"))
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """What a killed process left half written or half removed."""
+    for path in [*folder.glob(".tmp-*"), *folder.glob(".old-*")]:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _found(folder: Path) -> list[tuple[int, int, Path]]:
+    """(step, attempt, path) of every checkpoint, oldest first."""
+    paths = folder.iterdir() if folder.is_dir() else ()
+    named = [(match, path) for path in paths if (match := _NAME.fullmatch(path.name)) and path.is_dir()]
+    return sorted((int(match[1]), int(match[2] or 1), path) for match, path in named)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{path} could not be read: {why(error)}.") from error
+
+
+def _verified(path: Path, digest: object) -> bytes:
+    data = _read(path)
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise CheckpointError(f"{path} is damaged: its SHA-256 is not the one in {MANIFEST}.")
+    return data
+
+
+def _json(path: Path, data: bytes) -> dict[str, Any]:
+    try:
+        return _dict(json.loads(data))
+    except ValueError as error:
+        raise CheckpointError(f"{path} is damaged: it is not JSON ({error}).") from error
+
+
+def _dict(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _reason(error: Exception) -> str:
+    """Why the disk refused; safetensors and torch raise errors of their own that only quote the system's."""
+    if isinstance(error, OSError):
+        return why(error)
+    code = re.search(r"os error (\d+)", str(error))
+    if code:
+        return why(OSError(int(code[1]), str(error)))
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -1,0 +1,93 @@
+"""Writing files so that a crash or a full disk leaves either the old file or the new one, never half of one."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rlhf_engine.errors import RunError
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+NAME_RULE = "letters, digits, dots, - and _, at most 64, a letter or digit first"
+
+_SENTENCES = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "the file would pass the size limit of this process, or of the disk",
+    errno.EROFS: "the disk is read-only",
+    errno.EACCES: "this user may not write there",
+    errno.EPERM: "this user may not write there",
+    errno.ELOOP: "it is a symbolic link, which is never followed for writing",
+}
+
+
+def why(error: OSError) -> str:
+    """The reason of an OSError in words."""
+    return _SENTENCES.get(error.errno or 0) or (error.strerror or str(error)).lower()
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns an OSError of its body into a RunError that names `path` and the reason."""
+    try:
+        yield
+    except OSError as error:
+        raise RunError(f"{path} could not be written: {why(error)}.") from error
+
+
+def fsync_directory(path: Path) -> None:
+    """Makes the entries of a directory (a rename, a new file) survive a power cut."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def fsync_file(path: Path) -> None:
+    """Makes the contents of a file survive a power cut."""
+    fsync_directory(path)  # the same calls; the name says what is meant
+
+
+def write_new(path: Path, text: str) -> None:
+    """Writes `text` to a file that must not exist, readable by its owner alone, and fsyncs it. Raises OSError."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Puts `text` in the place of a file, atomically: readers see the old text or the new. Raises OSError."""
+    if path.is_symlink():
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        write_new(aside, text)
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+    fsync_directory(path.parent)
+
+
+def append_line(path: Path, line: str) -> None:
+    """Adds one line to a file, owner-readable, without following a link. Raises OSError.
+
+    A line that a crash left torn is ended first, so that it spoils no line but itself.
+    """
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+    try:
+        size = os.fstat(handle).st_size
+        torn = size > 0 and os.pread(handle, 1, size - 1) != b"\n"
+        # half a surrogate pair has no UTF-8; as a backslash escape it is still valid JSON
+        data = (("\n" if torn else "") + line + "\n").encode(errors="backslashreplace")
+        while data:
+            data = data[os.write(handle, data) :]
+    finally:
+        os.close(handle)

@@ -1,0 +1,263 @@
+"""The run on disk: what a run was told, what it did, where it stands. See `checkpoint.py` for its weights.
+
+The directory is the truth: any process may read it while one, the holder of `run.lock`, writes. Lines are read
+leniently, because a crash may tear the last one and a newer version may add to them. No file of a run holds an
+environment variable. Nothing here imports torch.
+
+    config.toml     the configuration as started        run.json       preset, time and version of the start
+    edits.jsonl     every live change since             status.json    state, step and process, replaced atomically
+    metrics.jsonl   one line a step                     run.lock       flock: who holds it drives the run
+    samples.jsonl   some responses of each step         checkpoints/   see checkpoint.py
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rlhf_engine import __version__, preset_text
+from rlhf_engine.config import RunConfig
+from rlhf_engine.disk import NAME, NAME_RULE, append_line, fsync_directory, replace_text, write_new, writing
+from rlhf_engine.errors import RunError
+from rlhf_engine.events import EditApplied, RunState, Sample
+from rlhf_engine.processes import ProcessId, this_process
+from rlhf_engine.run_lines import MetricsLine, edit, metrics_line, read_lines, read_object, readable, sample, to_line
+
+DEFAULT_RUNS_ROOT = Path("runs")
+
+CONFIG, ABOUT, STATUS, LOCK = "config.toml", "run.json", "status.json", "run.lock"
+METRICS, SAMPLES, EDITS = "metrics.jsonl", "samples.jsonl", "edits.jsonl"
+
+@dataclass(frozen=True)
+class Status:
+    """Where a run stood when its process last said so."""
+
+    state: RunState
+    step: int
+    total_steps: int
+    message: str
+    process: ProcessId
+
+    @property
+    def interrupted(self) -> bool:
+        """True when the process has gone although the run had not ended."""
+        return not self.state.ended and not self.process.alive
+
+
+class RunDir:
+    """One run's directory. Make one with `create` or `open`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def create(cls, root: Path, config: RunConfig, *, name: str | None = None, preset: str = "") -> RunDir:
+        """A new run under `root`, for this user's eyes only. Raises RunError for a name not allowed, or taken."""
+        if name is not None and not NAME.fullmatch(name):
+            raise RunError(f"The run name {name!r} is not allowed: {NAME_RULE}.")
+        with writing(root):
+            root.mkdir(parents=True, exist_ok=True)
+            path = _make_directory(root, name)
+        with writing(path):
+            started = datetime.now(UTC).isoformat(timespec="seconds")
+            write_new(path / ABOUT, json.dumps({"preset": preset, "started": started, "version": __version__}) + "\n")
+            write_new(path / CONFIG, preset_text.to_toml(config))
+            fsync_directory(path)
+            fsync_directory(root)
+        return cls(path)
+
+    @classmethod
+    def open(cls, path: Path) -> RunDir:
+        """An existing run. Raises RunError when there is none at `path`."""
+        if not (path / CONFIG).is_file():
+            raise RunError(f"{path} is no run: it has no {CONFIG}.")
+        return cls(path)
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return self.path.resolve().name
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where checkpoints lie; made with the first one."""
+        return self.path / "checkpoints"
+
+    @property
+    def preset(self) -> str:
+        """The preset that the run was started from; empty if there was none, or nobody knows."""
+        return str(read_object(self.path / ABOUT).get("preset", ""))
+
+    def config(self) -> RunConfig:
+        """The configuration as started; `edits` tells what changed. Raises RunError, or ConfigError if damaged."""
+        try:
+            return preset_text.parse((self.path / CONFIG).read_text(encoding="utf-8"), str(self.path / CONFIG))
+        except (OSError, UnicodeDecodeError) as error:
+            raise RunError(f"{self.path / CONFIG} could not be read: {error}.") from error
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Holds the run for writing. Raises RunError, naming the process, while another one holds it.
+
+        The lock goes with its process, however that ends: a dead holder's lock is free.
+        """
+        if self.path.is_symlink():
+            raise RunError(f"{self.path} is a symbolic link, which is never followed for writing.")
+        with writing(self.path / LOCK):
+            handle = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder = os.pread(handle, 32, 0).decode(errors="replace").strip() or "unknown"
+                raise RunError(f"The run {self.name} is driven by another process (pid {holder}).") from None
+            with writing(self.path / LOCK):
+                os.ftruncate(handle, 0)
+                os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+            yield
+        finally:
+            os.close(handle)
+
+    # --- written by the holder of the lock ---
+
+    def append_metrics(self, step: int, seconds: float, metrics: Mapping[str, float]) -> None:
+        """Adds one step's metrics. Raises RunError when the disk refuses."""
+        self._append(METRICS, {"step": step, "seconds": seconds, "metrics": dict(metrics)})
+
+    def append_samples(self, samples: Sequence[Sample]) -> None:
+        """Adds responses of a step. Raises RunError when the disk refuses."""
+        for response in samples:
+            self._append(SAMPLES, asdict(response))
+
+    def append_edit(self, change: EditApplied) -> None:
+        """Adds a live change. Raises RunError when the disk refuses."""
+        self._append(EDITS, asdict(change))
+
+    def write_status(self, state: RunState, step: int, total_steps: int, message: str = "") -> None:
+        """Says where the run stands, and that it is this process that says so."""
+        process = this_process()
+        status = {"state": state.value, "step": step, "total_steps": total_steps, "message": message,
+                  "pid": process.pid, "process_started": process.started, "boot_id": process.boot}
+        with writing(self.path / STATUS):
+            replace_text(self.path / STATUS, json.dumps(status) + "\n")
+
+    def truncate_after(self, step: int) -> list[str]:
+        """Drops everything that happened after `step`, for a resume from there; one sentence for each damaged file."""
+        notices = []
+        for name in (METRICS, SAMPLES, EDITS):
+            rows, damaged = read_lines(self.path / name)
+            kept = [row for row in rows if isinstance(row.get("step"), int) and row["step"] <= step]
+            if damaged:
+                notices.append(f"{name}: {damaged} unreadable {'line was' if damaged == 1 else 'lines were'} dropped.")
+            if damaged or len(kept) < len(rows):
+                with writing(self.path / name):
+                    replace_text(self.path / name, "".join(to_line(row) + "\n" for row in kept))
+        return notices
+
+    def _append(self, name: str, row: dict[str, Any]) -> None:
+        with writing(self.path / name):
+            append_line(self.path / name, to_line(row))
+
+    # --- read by anyone, at any time ---
+
+    def metrics(self) -> list[MetricsLine]:
+        """The metrics of all steps so far; lines that cannot be read are left out."""
+        return readable(read_lines(self.path / METRICS)[0], metrics_line)
+
+    def samples(self) -> list[Sample]:
+        """The responses kept of all steps so far; lines that cannot be read are left out."""
+        return readable(read_lines(self.path / SAMPLES)[0], sample)
+
+    def edits(self) -> list[EditApplied]:
+        """The live changes so far; lines that cannot be read are left out."""
+        return readable(read_lines(self.path / EDITS)[0], edit)
+
+    def status(self) -> Status | None:
+        """Where the run stands; None before it said so for the first time, or if that cannot be read."""
+        row = read_object(self.path / STATUS)
+        try:
+            process = ProcessId(int(row["pid"]), str(row["process_started"]), str(row["boot_id"]))
+            step, total = int(row["step"]), int(row["total_steps"])
+            return Status(RunState(row["state"]), step, total, str(row["message"]), process)
+        except (KeyError, TypeError, ValueError):
+            return None
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """A line of the list of runs. `state` is a RunState's value, "interrupted" if its process is gone, or "unknown"."""
+
+    name: str
+    path: Path
+    preset: str
+    state: str
+    step: int
+    total_steps: int
+    message: str
+    changed: float
+    """Seconds since the epoch at which the run last wrote its status."""
+
+
+def list_runs(root: Path) -> list[RunSummary]:
+    """The runs under `root`, the last changed first; none if there is no such folder."""
+    runs = [RunDir(path) for path in root.iterdir() if (path / CONFIG).is_file()] if root.is_dir() else []
+    return sorted((_summary(run) for run in runs), key=lambda summary: (-summary.changed, summary.name))
+
+
+def find_run(name_or_path: str, root: Path) -> RunDir:
+    """The run of that name under `root`, or at that path. Raises RunError saying which runs there are."""
+    for path in (root / name_or_path, Path(name_or_path)):
+        if (path / CONFIG).is_file():
+            return RunDir(path)
+    names = [summary.name for summary in list_runs(root)]
+    there = f"there are {', '.join(names[:8])}{' …' if len(names) > 8 else ''}" if names else "there is none yet"
+    raise RunError(f"There is no run {name_or_path!r}, neither under {root} nor as a path; {there}.")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _make_directory(root: Path, name: str | None) -> Path:
+    while True:
+        path = root / (name or f"{secrets.choice(_HOW)}-{secrets.choice(_WHO)}")
+        if name is None and path.exists():
+            path = root / f"{path.name}-{secrets.randbelow(1000)}"
+        try:
+            path.mkdir(mode=0o700)
+        except FileExistsError:
+            if name is not None:
+                raise RunError(f"There is already a run named {name} in {root}; choose another name.") from None
+            continue
+        return path
+
+
+_HOW = [
+    "amber", "bold", "brave", "bright", "calm", "clever", "cosy", "curious", "eager", "early", "fair", "gentle",
+    "golden", "happy", "keen", "kind", "lively", "lucky", "merry", "mild", "noble", "patient", "proud", "quick",
+    "quiet", "rapid", "shiny", "silver", "steady", "sunny", "swift", "tidy", "warm", "wild", "wise", "witty",
+]
+_WHO = [
+    "badger", "bear", "beaver", "bee", "camel", "crane", "crow", "deer", "dolphin", "duck", "eagle", "falcon",
+    "finch", "fox", "frog", "goose", "hare", "hawk", "hedgehog", "heron", "ibex", "koala", "lark", "lion", "lynx",
+    "mole", "moose", "otter", "owl", "panda", "puffin", "rabbit", "raven", "robin", "seal", "sparrow", "squirrel",
+    "stork", "swan", "tiger", "toad", "turtle", "walrus", "whale", "wolf", "wren", "yak", "zebra",
+]
+
+
+def _summary(run: RunDir) -> RunSummary:
+    status = run.status()
+    if status is None:
+        return RunSummary(run.path.name, run.path, run.preset, "unknown", 0, 0, "", (run.path / CONFIG).stat().st_mtime)
+    state = "interrupted" if status.interrupted else status.state.value
+    changed = (run.path / STATUS).stat().st_mtime
+    return RunSummary(
+        run.path.name, run.path, run.preset, state, status.step, status.total_steps, status.message, changed
+    )

@@ -1,0 +1,114 @@
+"""The lines of a run's files: JSON objects, one a line, written strictly and read leniently.
+
+A crash may tear the last line and a newer version may add fields: what cannot be read is left out, not an error.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from rlhf_engine.disk import why
+from rlhf_engine.errors import RunError
+from rlhf_engine.events import EditApplied, Sample
+from rlhf_engine.rewards.base import Span
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class MetricsLine:
+    """The metrics of one step; `seconds` since the run's start. A value that was not finite is read as NaN."""
+
+    step: int
+    seconds: float
+    metrics: Mapping[str, float]
+
+
+def to_line(row: dict[str, Any]) -> str:
+    """One line of valid JSON, without its end: NaN and infinity, which JSON does not know, become null."""
+    return json.dumps(_finite(row), ensure_ascii=False, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
+
+
+def _number(value: Any) -> float:
+    return math.nan if value is None else float(value)
+
+
+def readable(rows: list[dict[str, Any]], build: Callable[[dict[str, Any]], T]) -> list[T]:
+    """What `build` makes of each row, without the rows that it cannot read."""
+    found = []
+    for row in rows:
+        try:
+            found.append(build(row))
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+            continue
+    return found
+
+
+def edit(row: dict[str, Any]) -> EditApplied:
+    """A row of edits.jsonl."""
+    return EditApplied(int(row["step"]), str(row["path"]), row["old"], row["new"])
+
+
+def metrics_line(row: dict[str, Any]) -> MetricsLine:
+    """A row of metrics.jsonl."""
+    metrics = {str(name): _number(value) for name, value in row["metrics"].items()}
+    return MetricsLine(int(row["step"]), _number(row["seconds"]), metrics)
+
+
+def sample(row: dict[str, Any]) -> Sample:
+    """A row of samples.jsonl."""
+    return Sample(
+        step=int(row["step"]), prompt=str(row["prompt"]), response=str(row["response"]), score=_number(row["score"]),
+        parts={str(name): _number(value) for name, value in row["parts"].items()}, kl=_number(row["kl"]),
+        tokens=int(row["tokens"]), finished=bool(row["finished"]),
+        spans=tuple(Span(int(span["start"]), int(span["end"]), str(span["kind"])) for span in row["spans"]),
+    )
+
+
+def read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """The JSON objects of a file, and how many of its lines are none. Raises RunError if it cannot be read."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return [], 0
+    except OSError as error:
+        raise RunError(f"{path} could not be read: {why(error)}.") from error
+    rows, damaged = [], 0
+    for line in data.splitlines():
+        row = _object(line)
+        if row is not None:
+            rows.append(row)
+        elif line.strip():
+            damaged += 1
+    return rows, damaged
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object that a file holds; empty if there is none."""
+    try:
+        return _object(path.read_bytes()) or {}
+    except OSError:
+        return {}
+
+
+def _object(text: bytes) -> dict[str, Any] | None:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):  # ValueError: no JSON, or no UTF-8
+        return None
+    return value if isinstance(value, dict) else None
