@@ -50,7 +50,7 @@ class TrainerControl:
         self._changed = threading.Condition()
         self._requests: deque[Request] = deque()
         self._cancelled: set[int] = set()
-        self._paused = self._stop = self._checkpoint = self._closed = False
+        self._paused = self._stop = self._checkpoint = self._closed = self._woken = False
 
     def pause(self) -> None:
         """Hold after the current step."""
@@ -81,6 +81,20 @@ class TrainerControl:
         with self._changed:
             self._requests.append(request)
             self._changed.notify_all()
+
+    def wake(self) -> None:
+        """Let `wait_for_change` return: something outside this object changed."""
+        with self._changed:
+            self._woken = True
+            self._changed.notify_all()
+
+    def successor(self) -> TrainerControl:
+        """A control for what comes after this run: open requests and `closed` carry over, stop and pause do not."""
+        with self._changed:
+            after = TrainerControl()
+            after._requests, after._cancelled = self._requests, self._cancelled
+            after._closed = self._closed
+            return after
 
     def cancel(self, request_id: int) -> None:
         """Give up a generation or comparison, queued or under way."""
@@ -118,13 +132,15 @@ class TrainerControl:
             return self._requests.popleft() if self._requests else None
 
     def wait_for_change(self, timeout: float | None = None) -> None:
-        """Sleep until a request or a switch arrives; returns at once if a request is waiting."""
+        """Sleep until a request or a switch arrives; returns at once if one came since the last wait."""
         with self._changed:
-            if not self._requests:
+            if not self._requests and not self._woken:
                 self._changed.wait(timeout)
+            self._woken = False
 
     def _set(self, **switches: bool) -> None:
         with self._changed:
             for name, value in switches.items():
                 setattr(self, f"_{name}", value)
+            self._woken = True
             self._changed.notify_all()

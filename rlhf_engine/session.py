@@ -6,12 +6,33 @@ torch before `serve` has work, so that a screen can be drawn first.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rlhf_engine.config import RunConfig
-from rlhf_engine.control import CompareRequest, GenerateRequest
-from rlhf_engine.events import Event
+from rlhf_engine.control import CompareRequest, Edit, GenerateRequest, TrainerControl
+from rlhf_engine.errors import RlhfError, RunError
+from rlhf_engine.events import ComparisonFinished, Event, GenerationFinished, RunState, StateChanged
+
+if TYPE_CHECKING:
+    from rlhf_engine.policy import Policy
+    from rlhf_engine.trainer import Trainer
+
+
+@dataclass(frozen=True)
+class _Start:
+    config: RunConfig
+    runs_root: Path
+    name: str | None
+    preset: str
+
+
+@dataclass(frozen=True)
+class _Resume:
+    run_path: Path
 
 
 class Session:
@@ -19,42 +40,151 @@ class Session:
 
     def __init__(self, emit: Callable[[Event], None]) -> None:
         self._emit = emit
+        self._lock = threading.Lock()
+        self._control = TrainerControl()
+        self._job: _Start | _Resume | None = None
+        self._busy = False
+        self._config: RunConfig | None = None
+        self._trainer: Trainer | None = None
+        self._preview: tuple[RunConfig, Policy] | None = None
 
     @property
     def busy(self) -> bool:
         """True from `start` or `resume` until that run has ended."""
-        raise NotImplementedError
+        return self._busy
 
     def start(self, config: RunConfig, *, runs_root: Path, name: str | None = None, preset: str = "") -> None:
         """Begin a new run. Raises RunError while another one is busy."""
+        self._take_job(_Start(config, runs_root, name, preset))
 
     def resume(self, run_path: Path) -> None:
         """Go on with a run from its newest checkpoint. Raises RunError while another one is busy."""
+        self._take_job(_Resume(run_path))
 
     def pause(self) -> None:
         """Hold the run after the current step."""
+        self._control.pause()
 
     def unpause(self) -> None:
         """Go on."""
+        self._control.resume()
 
     def stop(self) -> None:
         """End the run after the current step, with a checkpoint."""
+        if self._busy:
+            self._control.stop()
 
     def checkpoint(self) -> None:
         """Save after the current step."""
+        self._control.checkpoint()
 
     def edit(self, path: str, value: object) -> None:
         """Change a live setting from the next step on."""
+        if self._busy:
+            self._control.edit(path, value)
 
     def ask(self, request: GenerateRequest | CompareRequest, config: RunConfig) -> None:
         """Generate or compare; between steps of a busy run, else at once with the last run's policy, or `config`'s model."""
+        with self._lock:
+            if not self._busy:
+                self._config = config
+            self._control.ask(request)
 
     def cancel(self, request_id: int) -> None:
         """Give up a request."""
+        self._control.cancel(request_id)
 
     def close(self) -> None:
         """Stop what runs (with a checkpoint) and end `serve`."""
+        with self._lock:
+            self._control.close()
+
+    # --- the engine thread ---
 
     def serve(self) -> None:
         """Work until closed; the body of the engine thread. Emits events, raises nothing a user caused."""
-        raise NotImplementedError
+        while not self._control.closed:
+            if self._job:
+                self._run(self._job)
+            else:
+                self._serve_idle()
+
+    def _take_job(self, job: _Start | _Resume) -> None:
+        with self._lock:
+            if self._busy:
+                raise RunError("a run is under way; stop it before another one starts")
+            self._busy, self._job = True, job
+        self._control.wake()
+
+    def _run(self, job: _Start | _Resume) -> None:
+        from rlhf_engine.run_dir import RunDir
+        from rlhf_engine.trainer import Trainer
+
+        self._trainer = self._preview = None  # one base in memory: let go of the old one before loading the next
+        try:
+            if isinstance(job, _Start):
+                run_dir = RunDir.create(job.runs_root, job.config, name=job.name, preset=job.preset)
+                trainer = Trainer(job.config, run_dir=run_dir, control=self._control, emit=self._emit)
+            else:
+                trainer = Trainer.resume(RunDir.open(job.run_path), control=self._control, emit=self._emit)
+        except RlhfError as error:
+            self._emit(StateChanged(RunState.FAILED, 0, 0, str(error)))
+            self._end_run()
+            return
+        try:
+            trainer.run()
+        except RlhfError:
+            pass  # the trainer has told it in a StateChanged
+        finally:
+            self._trainer = trainer if trainer.policy else None
+            self._end_run()
+
+    def _end_run(self) -> None:
+        """Free for the next run; requests that came late are served idle, stop and pause do not reach the next run."""
+        with self._lock:
+            self._control = self._control.successor()
+            self._busy, self._job = False, None
+
+    def _serve_idle(self) -> None:
+        request = self._control.take_request()
+        if request is None:
+            self._control.wait_for_change()
+        elif not isinstance(request, Edit):
+            self._answer(request)
+
+    def _answer(self, request: GenerateRequest | CompareRequest) -> None:
+        from rlhf_engine.serving import serve_request
+
+        try:
+            policy, config, step = self._policy_for_requests()
+        except RlhfError as error:
+            if isinstance(request, GenerateRequest):
+                self._emit(GenerationFinished(request.request_id, "", error=str(error)))
+            else:
+                self._emit(ComparisonFinished(request.request_id, None, str(error)))
+            return
+        serve_request(request, policy, config, step, self._control, self._emit)
+
+    def _policy_for_requests(self) -> tuple[Policy, RunConfig, int]:
+        """The last run's policy while the workbench still shows its model, else the shown config's, untrained."""
+        from rlhf_engine.policy import Policy
+        from rlhf_engine.threads import choose_threads
+
+        config = self._config
+        if config is None:
+            raise RunError("there is no configuration to take a model from")
+        trainer = self._trainer
+        if trainer and trainer.policy and _same_model(trainer.config, config):
+            return trainer.policy, config, trainer.step
+        if self._preview is None or not _same_model(self._preview[0], config):
+            import torch
+
+            self._preview = None
+            policy = Policy.from_config(config)
+            torch.set_num_threads(config.train.threads or choose_threads(policy))
+            self._preview = (config, policy)
+        return self._preview[1], config, 0
+
+
+def _same_model(a: RunConfig, b: RunConfig) -> bool:
+    return a.model == b.model and a.lora == b.lora

@@ -1,0 +1,1 @@
+"""What one training step does; loops, files and screens are elsewhere."""

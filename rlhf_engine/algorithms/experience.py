@@ -1,0 +1,121 @@
+"""A rollout evaluated once under actor, reference and critic, and what PPO learns from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rlhf_engine.config import RunConfig
+from rlhf_engine.estimators import gae, kl_k1, last_token_values, sequence_advantages, shape_rewards, whiten
+from rlhf_engine.policy import Policy
+from rlhf_engine.rollout import Rollout
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some rows, ready for a forward pass.
+
+    ids, mask: [rows, time]; the last `width` columns are the response. What follows is per action: [rows, width] at
+    token level, [rows] at sequence level.
+    """
+
+    ids: Tensor
+    mask: Tensor
+    response_mask: Tensor
+    old_log_probs: Tensor
+    old_values: Tensor
+    advantages: Tensor
+    returns: Tensor
+    action_mask: Tensor
+    sequence_level: bool
+
+    @property
+    def width(self) -> int:
+        """Response columns."""
+        return self.response_mask.shape[1]
+
+    def actions(self, log_probs: Tensor) -> Tensor:
+        """Token log-probs [rows, width] as log-probs of actions."""
+        return summed(log_probs, self.response_mask) if self.sequence_level else log_probs
+
+    def state_values(self, values: Tensor) -> Tensor:
+        """Token values [rows, width] as values of the states that actions were taken in."""
+        return last_token_values(values, self.response_mask) if self.sequence_level else values
+
+
+@dataclass(frozen=True)
+class Experience:
+    """What one rollout teaches. log_probs, token_kl, entropy, mask: [batch, time], under the actor that sampled;
+    old_values, advantages, returns, action_mask, action_log_probs: per action, [batch, time] or [batch]."""
+
+    rollout: Rollout
+    mask: Tensor
+    log_probs: Tensor
+    token_kl: Tensor
+    entropy: Tensor
+    action_log_probs: Tensor
+    old_values: Tensor
+    advantages: Tensor
+    returns: Tensor
+    action_mask: Tensor
+    sequence_level: bool
+
+    def __len__(self) -> int:
+        return len(self.rollout)
+
+    @property
+    def response_kl(self) -> Tensor:
+        """KL to the reference, nats per response [batch] (sum of k1)."""
+        return summed(self.token_kl, self.mask)
+
+    def action_count(self, rows: Tensor) -> float:
+        """Tokens (or responses, at sequence level) of these rows: what a minibatch's loss is divided by."""
+        return float(self.action_mask[rows].sum())
+
+    def part(self, rows: Tensor) -> Part:
+        """These rows, without columns that are padding in all of them."""
+        ids, mask, response_mask = self.rollout.batch(rows)
+        columns = slice(None) if self.sequence_level else slice(response_mask.shape[1])
+
+        def pick(values: Tensor) -> Tensor:
+            return values[rows] if self.sequence_level else values[rows, columns]
+
+        return Part(ids, mask, response_mask, pick(self.action_log_probs), pick(self.old_values),
+                    pick(self.advantages), pick(self.returns), pick(self.action_mask), self.sequence_level)
+
+
+@torch.no_grad()
+def evaluate(policy: Policy, rollout: Rollout, scores: Tensor, config: RunConfig, kl_coef: float) -> Experience:
+    """Log-probs, KL and values of a rollout, and from them and scores [batch] the advantages and returns."""
+    sequence_level, mask = config.ppo.level == "sequence", rollout.response_mask
+    log_probs, entropy, token_kl, values = (torch.zeros(mask.shape, device=mask.device) for _ in range(4))
+    size = config.train.micro_batch_size or config.ppo.minibatch_size
+    for rows in torch.arange(len(rollout)).split(size):
+        ids, row_mask, response_mask = rollout.batch(rows)
+        width = response_mask.shape[1]
+        actor = policy.log_probs("actor", ids, row_mask, width, config.sampling.temperature)
+        reference = policy.log_probs("reference", ids, row_mask, width, config.sampling.temperature)
+        log_probs[rows, :width], entropy[rows, :width] = actor
+        token_kl[rows, :width] = kl_k1(actor.log_probs, reference.log_probs)
+        values[rows, :width] = policy.values(ids, row_mask, width, after=sequence_level)
+    if sequence_level:
+        returns, advantages = sequence_advantages(scores, token_kl, values, mask, kl_coef=kl_coef)
+        action_log_probs, values = summed(log_probs, mask), last_token_values(values, mask)
+        action_mask = mask.any(dim=1)
+    else:
+        rewards = shape_rewards(scores, token_kl, mask, kl_coef)
+        advantages, returns = gae(
+            rewards, values, mask, discount=config.ppo.discount, trace_decay=config.ppo.trace_decay
+        )
+        action_log_probs, action_mask = log_probs, mask
+    if config.ppo.whiten_advantages:
+        advantages = whiten(advantages, action_mask)
+    return Experience(rollout, mask, log_probs, token_kl, entropy, action_log_probs, values, advantages, returns,
+                      action_mask, sequence_level)
+
+
+def summed(values: Tensor, mask: Tensor) -> Tensor:
+    """Sum over the True positions of each row: [batch, time] -> [batch]."""
+    return torch.where(mask, values, 0.0).sum(dim=1)

@@ -1,0 +1,254 @@
+"""Proximal policy optimisation for language models (Schulman et al. 2017; Ziegler et al. 2019; Ouyang et al. 2022).
+
+One step: sample a rollout, score it, evaluate it once under actor, reference and critic, turn scores and KL into
+advantages, and take clipped updates over shuffled minibatches. Two levels share all of it:
+
+token     KL, values, advantages (GAE) and ratio per token.
+sequence  a response is one action: KL summed and taken off the score, the value read at the last token, one advantage,
+          and one ratio of summed log-probs per response. This is how RLHF is often first taught.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from statistics import fmean, pstdev
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rlhf_engine.algorithms.experience import Experience, evaluate
+from rlhf_engine.algorithms.optimizer import AdapterOptimizer, learning_rate_factor
+from rlhf_engine.algorithms.score_normalizer import ScoreNormalizer
+from rlhf_engine.config import RunConfig
+from rlhf_engine.estimators import adapt_kl_coef, explained_variance, masked_mean
+from rlhf_engine.events import Sample
+from rlhf_engine.losses import clipped_policy_loss, clipped_value_loss
+from rlhf_engine.policy import Policy
+from rlhf_engine.rewards.build import build_rewards
+from rlhf_engine.rewards.composite import ScoredBatch
+from rlhf_engine.rewards.words import count_words
+from rlhf_engine.rollout import Rollout, sample
+from rlhf_engine.statistics import distinct_n
+
+Progress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one step leaves behind, as plain values."""
+
+    metrics: dict[str, float]
+    samples: tuple[Sample, ...]
+
+
+class PPO:
+    """The actor's and critic's learner. Holds everything that must survive a restart; see `state`."""
+
+    def __init__(self, policy: Policy, config: RunConfig) -> None:
+        """Fresh optimisers and generators for `policy`, seeded by the config."""
+        self.policy = policy
+        self.config = config
+        self.rewards = build_rewards(config.rewards)
+        self.actor_optimizer = AdapterOptimizer("actor", policy.actor_parameters, config.optimizer)
+        self.critic_optimizer = AdapterOptimizer("critic", policy.critic_parameters, config.optimizer)
+        self.sampling_generator = torch.Generator(policy.device).manual_seed(config.train.seed)
+        self.shuffle_generator = torch.Generator().manual_seed(config.train.seed)
+        self.normalizer = ScoreNormalizer()
+        self.kl_coef = config.kl.coef
+        self.token_count = 0
+
+    def reconfigure(self, config: RunConfig) -> None:
+        """Take over live edits; from the next step on."""
+        if config.kl.coef != self.config.kl.coef:
+            self.kl_coef = config.kl.coef
+        self.rewards = build_rewards(config.rewards)
+        self.config = config
+
+    def step(self, step: int, prompts: list[str], progress: Progress = lambda phase, fraction: None) -> StepResult:
+        """Step number `step` (from 1) on these prompts. Raises RewardError, ModelError, or NonFiniteError before an
+        optimiser would take a non-finite step."""
+        started = time.perf_counter()
+        rollout = self._sample(prompts, progress)
+        sampled = time.perf_counter()
+        progress("score", 0.0)
+        scored = self.rewards.score(rollout.prompts, rollout.responses)
+        experience = self._evaluate(rollout, scored)
+        evaluated = time.perf_counter()
+        updates = self._update(step, experience, progress)
+        self.token_count += int(experience.mask.sum())
+        finished = time.perf_counter()
+        metrics = self._metrics(experience, scored) | updates
+        metrics |= {
+            "time/rollout": sampled - started, "time/score": evaluated - sampled, "time/update": finished - evaluated,
+            "throughput/responses_per_s": len(prompts) / (finished - started),
+        }
+        self._adapt_kl_coef(metrics["objective/kl"], len(prompts))
+        return StepResult(metrics, self._samples(step, experience, scored))
+
+    # --- the parts of a step ---
+
+    def _sample(self, prompts: list[str], progress: Progress) -> Rollout:
+        limit = self.config.sampling.max_new_tokens
+        report = max(1, limit // 8)
+
+        def on_token(count: int, _: Tensor) -> None:
+            if count % report == 0:
+                progress("rollout", count / limit)
+
+        with self.policy.playing("actor"):
+            return sample(self.policy, prompts, self.config.sampling, self.sampling_generator, on_token=on_token)
+
+    def _evaluate(self, rollout: Rollout, scored: ScoredBatch) -> Experience:
+        raw = torch.tensor([score.total for score in scored.scores], device=self.policy.device)
+        scores = self.normalizer(raw, self.config.ppo.score_normalization)
+        return evaluate(self.policy, rollout, scores, self.config, self.kl_coef)
+
+    def _update(self, step: int, experience: Experience, progress: Progress) -> dict[str, float]:
+        """Minibatch updates of actor and critic; the means of their statistics over the updates."""
+        config = self.config
+        factor = learning_rate_factor(step, config.optimizer, config.train.steps)
+        actor_learns = step > config.train.critic_warmup_steps
+        records: list[dict[str, float]] = []
+        minibatches = list(self._minibatches(len(experience)))
+        with self.policy.updating():
+            for done, rows in enumerate(minibatches):
+                progress("update", done / len(minibatches))
+                record = self._update_critic(rows, experience, config.optimizer.critic_lr * factor)
+                if actor_learns:
+                    record |= self._update_actor(rows, experience, config.optimizer.actor_lr * factor)
+                records.append(record)
+                if config.ppo.target_kl is not None and record.get("policy/approxkl_avg", 0.0) > config.ppo.target_kl:
+                    break
+        keys = records[0]
+        means = {key: fmean(record[key] for record in records) for key in keys}
+        return means | {"policy/updates": float(len(records) * actor_learns), "lr": config.optimizer.actor_lr * factor}
+
+    def _minibatches(self, count: int) -> Iterator[Tensor]:
+        for _ in range(self.config.ppo.epochs):
+            yield from torch.randperm(count, generator=self.shuffle_generator).split(self.config.ppo.minibatch_size)
+
+    def _micro_batches(self, rows: Tensor) -> tuple[Tensor, ...]:
+        return rows.split(self.config.train.micro_batch_size or len(rows))
+
+    def _update_actor(self, rows: Tensor, experience: Experience, learning_rate: float) -> dict[str, float]:
+        self.actor_optimizer.zero_grad()
+        normalizer = experience.action_count(rows)
+        totals = torch.zeros(4, device=self.policy.device)
+        for micro in self._micro_batches(rows):
+            part = experience.part(micro)
+            log_probs = self.policy.log_probs("actor", part.ids, part.mask, part.width, self.config.sampling.temperature)
+            outcome = clipped_policy_loss(
+                part.actions(log_probs.log_probs), part.old_log_probs, part.advantages, part.action_mask,
+                clip_range=self.config.ppo.clip_range, normalizer=normalizer,
+            )
+            outcome.loss.backward()
+            totals += torch.stack([outcome.loss.detach(), *outcome[1:]])
+        norm = self.actor_optimizer.step(learning_rate, self.config.optimizer.actor_max_grad_norm)
+        names = ("loss/policy_avg", "policy/clipfrac_avg", "policy/approxkl_avg", "val/ratio")
+        return dict(zip(names, totals.tolist(), strict=True)) | {"grad_norm/actor": norm}
+
+    def _update_critic(self, rows: Tensor, experience: Experience, learning_rate: float) -> dict[str, float]:
+        self.critic_optimizer.zero_grad()
+        normalizer = experience.action_count(rows)
+        totals = torch.zeros(2, device=self.policy.device)
+        for micro in self._micro_batches(rows):
+            part = experience.part(micro)
+            values = self.policy.values(part.ids, part.mask, part.width, after=experience.sequence_level)
+            outcome = clipped_value_loss(
+                part.state_values(values), part.old_values, part.returns, part.action_mask,
+                clip_range=self.config.ppo.value_clip_range, normalizer=normalizer,
+            )
+            outcome.loss.backward()
+            totals += torch.stack([outcome.loss.detach(), outcome.clip_fraction])
+        norm = self.critic_optimizer.step(learning_rate, self.config.optimizer.critic_max_grad_norm)
+        return dict(zip(("loss/value_avg", "val/clipfrac_avg"), totals.tolist(), strict=True)) | {"grad_norm/critic": norm}
+
+    def _adapt_kl_coef(self, observed: float, responses: int) -> None:
+        kl = self.config.kl
+        if kl.controller == "adaptive":
+            self.kl_coef = adapt_kl_coef(
+                self.kl_coef, observed, target=kl.target, horizon=kl.horizon, responses=responses
+            )
+
+    # --- what is told ---
+
+    def _metrics(self, experience: Experience, scored: ScoredBatch) -> dict[str, float]:
+        mask, totals = experience.mask, [score.total for score in scored.scores]
+        kl = experience.response_kl.mean().item()
+        surprise = torch.where(mask, -experience.log_probs, 0.0).sum(1).mean().item()
+        metrics = {
+            "objective/scores": fmean(totals),
+            "objective/kl": kl,
+            "objective/non_score_reward": -self.kl_coef * kl,
+            "objective/rlhf_reward": fmean(totals) - self.kl_coef * kl,
+            "objective/entropy": surprise,
+            "policy/entropy_avg": masked_mean(experience.entropy, mask).item(),
+            "val/explained_variance": explained_variance(
+                experience.old_values, experience.returns, experience.action_mask
+            ).item(),
+            "kl_coef": self.kl_coef,
+            "completions/mean_length": mask.sum(1).float().mean().item(),
+            "completions/clipped_ratio": (~experience.rollout.finished).float().mean().item(),
+            "completions/distinct_2": distinct_n(
+                [[word.word for word in count_words(text)] for text in experience.rollout.responses], 2
+            ),
+            "num_tokens": float(self.token_count),
+        }
+        for name, values in scored.by_reward.items():
+            metrics[f"rewards/{name}/mean"], metrics[f"rewards/{name}/std"] = fmean(values), pstdev(values)
+        return metrics
+
+    def _samples(self, step: int, experience: Experience, scored: ScoredBatch) -> tuple[Sample, ...]:
+        rollout, count = experience.rollout, self.config.train.samples_per_step
+        lengths, kl = experience.mask.sum(1).tolist(), experience.response_kl.tolist()
+        finished = rollout.finished.tolist()
+        return tuple(
+            Sample(
+                step=step, prompt=rollout.prompts[i], response=rollout.responses[i], score=scored.scores[i].total,
+                parts=scored.scores[i].parts, kl=kl[i], tokens=lengths[i], finished=finished[i],
+                spans=scored.scores[i].spans,
+            )
+            for i in range(min(count, len(rollout)))
+        )
+
+    # --- what survives a restart ---
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """(tensors, numbers): adapters, value head, optimisers, generators; KL coefficient, moments, token count."""
+        tensors = {f"actor/{name}": p.detach() for name, p in self.policy.actor_parameters.items()}
+        tensors |= {f"critic/{name}": p.detach() for name, p in self.policy.critic_parameters.items()}
+        tensors |= self.actor_optimizer.state() | self.critic_optimizer.state()
+        tensors |= {
+            "generator/sampling": self.sampling_generator.get_state(),
+            "generator/shuffle": self.shuffle_generator.get_state(),
+            "generator/dropout": torch.get_rng_state(),
+        }
+        if self.policy.device.type == "cuda":
+            tensors["generator/dropout_cuda"] = torch.cuda.get_rng_state(self.policy.device)
+        numbers = {"kl_coef": self.kl_coef, "token_count": self.token_count, "scores": self.normalizer.state()}
+        return tensors, numbers
+
+    def load_state(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
+        """Take over what `state` gave, bit for bit."""
+        load_adapters(self.policy, tensors)
+        self.actor_optimizer.load_state(tensors)
+        self.critic_optimizer.load_state(tensors)
+        self.sampling_generator.set_state(tensors["generator/sampling"].cpu())
+        self.shuffle_generator.set_state(tensors["generator/shuffle"].cpu())
+        torch.set_rng_state(tensors["generator/dropout"].cpu())
+        if self.policy.device.type == "cuda" and "generator/dropout_cuda" in tensors:
+            torch.cuda.set_rng_state(tensors["generator/dropout_cuda"].cpu(), self.policy.device)
+        self.kl_coef = float(numbers["kl_coef"])
+        self.token_count = int(numbers["token_count"])
+        self.normalizer.load_state(numbers["scores"])
+
+
+def load_adapters(policy: Policy, tensors: dict[str, Tensor]) -> None:
+    """Copy a checkpoint's adapters and value head into `policy`."""
+    with torch.no_grad():
+        for prefix, parameters in (("actor", policy.actor_parameters), ("critic", policy.critic_parameters)):
+            for name, parameter in parameters.items():
+                parameter.copy_(tensors[f"{prefix}/{name}"])

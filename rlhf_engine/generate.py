@@ -1,0 +1,81 @@
+"""Answers to prompts outside training: sampled, scored, and measured against the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from rlhf_engine import checkpoint
+from rlhf_engine.algorithms.experience import summed
+from rlhf_engine.algorithms.ppo import load_adapters
+from rlhf_engine.config import LoraConfig, ModelConfig, RunConfig, SamplingConfig
+from rlhf_engine.estimators import kl_k1
+from rlhf_engine.events import Sample
+from rlhf_engine.loading import load_model
+from rlhf_engine.policy import Policy
+from rlhf_engine.rewards.base import Score
+from rlhf_engine.rewards.build import build_rewards
+from rlhf_engine.rewards.composite import RewardSum
+from rlhf_engine.rollout import Rollout, sample
+from rlhf_engine.run_dir import RunDir
+
+
+def answer(
+    policy: Policy,
+    prompts: list[str],
+    sampling: SamplingConfig,
+    *,
+    tuned: bool,
+    seed: int,
+    rewards: RewardSum | None = None,
+    step: int = 0,
+    on_token: Callable[[int, Tensor], bool | None] | None = None,
+) -> list[Sample]:
+    """One sample for each prompt, by the actor (`tuned`) or the reference, from the same noise for the same seed.
+
+    `kl` is 0 for the reference's own answers. Without rewards all scores are 0.
+    """
+    generator = torch.Generator(policy.device).manual_seed(seed)
+    with policy.playing("actor" if tuned else "reference"):
+        rollout = sample(policy, prompts, sampling, generator, on_token=on_token)
+    kl = _response_kl(policy, rollout, sampling.temperature) if tuned else [0.0] * len(prompts)
+    scores = rewards.score(prompts, rollout.responses).scores if rewards else [Score(0.0, {})] * len(prompts)
+    lengths, finished = rollout.response_mask.sum(1).tolist(), rollout.finished.tolist()
+    return [
+        Sample(step=step, prompt=prompts[i], response=rollout.responses[i], score=scores[i].total,
+               parts=scores[i].parts, kl=kl[i], tokens=lengths[i], finished=finished[i], spans=scores[i].spans)
+        for i in range(len(prompts))
+    ]
+
+
+def load_tuned(run_dir: RunDir) -> tuple[Policy, RunConfig, int]:
+    """The policy of a run's newest checkpoint, the config as edited by then, and its step. Raises CheckpointError."""
+    state, _ = checkpoint.load_newest(run_dir)
+    policy = Policy.from_config(state.config)
+    load_adapters(policy, state.tensors)
+    return policy, state.config, state.step
+
+
+def generate_texts(
+    source: RunDir | str, *, prompts: list[str], tuned: bool, temperature: float, max_new_tokens: int, seed: int
+) -> list[Sample]:
+    """Answers by a run's newest checkpoint (or its reference), or by a plain model named as in `model.name`."""
+    sampling = SamplingConfig(temperature=temperature, max_new_tokens=max_new_tokens)
+    if isinstance(source, RunDir):
+        policy, config, step = load_tuned(source)
+        return answer(policy, prompts, sampling, tuned=tuned, seed=seed, rewards=build_rewards(config.rewards), step=step)
+    name = str(Path(source).expanduser()) if Path(source).expanduser().is_dir() else source
+    policy = Policy(load_model(ModelConfig(name=name)), LoraConfig(), seed=0)
+    return answer(policy, prompts, sampling, tuned=False, seed=seed)
+
+
+@torch.no_grad()
+def _response_kl(policy: Policy, rollout: Rollout, temperature: float) -> list[float]:
+    ids, mask, response_mask = rollout.batch(torch.arange(len(rollout)))
+    width = response_mask.shape[1]
+    actor = policy.log_probs("actor", ids, mask, width, temperature).log_probs
+    reference = policy.log_probs("reference", ids, mask, width, temperature).log_probs
+    return [float(value) for value in summed(kl_k1(actor, reference), response_mask)]

@@ -1,0 +1,142 @@
+"""Finds and loads a causal language model and its tokenizer: the storyteller, a local folder, or a hub name."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from rlhf_engine.config import ModelConfig
+from rlhf_engine.errors import ModelError
+from rlhf_engine.storyteller import MODEL_DIR
+from rlhf_engine.token_log_probs import HeadTransform
+
+STORYTELLER = "storyteller"
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A frozen base model in eval mode on its device, and what is needed to sample from it."""
+
+    model: Any
+    tokenizer: Any
+    device: torch.device
+    dtype: torch.dtype
+    end_ids: tuple[int, ...]
+    pad_id: int
+    banned: Tensor | None
+    head_transform: HeadTransform
+
+
+def load_model(config: ModelConfig) -> LoadedModel:
+    """Load model and tokenizer. Raises ModelError: one sentence saying what was not found and what would work."""
+    device = choose_device(config.device)
+    dtype = _choose_dtype(config.dtype, device)
+    source, options = _source(config)
+    transformers_logging.disable_progress_bar()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, **options)
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **options)
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+        raise ModelError(_why_not(config, error)) from error
+    # the weights stay frozen for good: only adapters learn, so that actor, critic and reference share them
+    model.requires_grad_(False)
+    model.eval().to(device)
+    end_ids = _end_ids(model, tokenizer)
+    pad_id = _pad_id(tokenizer, end_ids)
+    return LoadedModel(
+        model=model, tokenizer=tokenizer, device=device, dtype=dtype, end_ids=end_ids, pad_id=pad_id,
+        banned=_banned_ids(model, tokenizer, pad_id, end_ids).to(device), head_transform=_head_transform(model),
+    )
+
+
+def choose_device(wanted: str) -> torch.device:
+    """`auto` takes cuda, then mps, then cpu. Raises ModelError for a device this machine lacks."""
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if wanted == "auto":
+        return torch.device(next(name for name, there in available.items() if there))
+    if not available[wanted]:
+        has = ", ".join(name for name, there in available.items() if there)
+        raise ModelError(f"model.device: {wanted} is not available to torch here; this machine has {has}")
+    return torch.device(wanted)
+
+
+def _choose_dtype(wanted: str, device: torch.device) -> torch.dtype:
+    if wanted == "auto":
+        return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[wanted]
+
+
+def _source(config: ModelConfig) -> tuple[str, dict[str, Any]]:
+    if config.name == STORYTELLER:
+        return str(MODEL_DIR), {"local_files_only": True}
+    path = Path(config.name).expanduser()
+    if path.is_dir():
+        return str(path), {"local_files_only": True}
+    if config.name.startswith(("/", "./", "../", "~")) or config.name.count("/") > 1 or os.sep == "\\":
+        raise ModelError(f"model.name: there is no folder {config.name!r}; give a folder that holds config.json, "
+                         "a hub name such as owner/model, or storyteller")
+    return config.name, {"revision": config.revision} if config.revision else {}
+
+
+def _why_not(config: ModelConfig, error: Exception) -> str:
+    """One sentence: what could not be loaded, why, and what would work."""
+    if config.name == STORYTELLER or Path(config.name).expanduser().is_dir():
+        first_line = str(error).strip().split("\n")[0][:200]
+        return f"model.name: the folder {config.name!r} does not hold a causal language model that loads: {first_line}"
+    return (f"model.name: {config.name!r} is neither a local folder nor could it be fetched from the hub "
+            f"({type(error).__name__}: no network, no such name, or no access); "
+            "give a local copy with --set model.name=/path/to/folder, or use storyteller")
+
+
+def _end_ids(model: Any, tokenizer: Any) -> tuple[int, ...]:
+    """Every id that ends a text; some models have several. Empty when the model knows none."""
+    declared = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    ids = declared if isinstance(declared, list) else [declared]
+    return tuple(sorted({int(i) for i in [*ids, tokenizer.eos_token_id] if i is not None}))
+
+
+def _pad_id(tokenizer: Any, end_ids: tuple[int, ...]) -> int:
+    if tokenizer.pad_token_id is not None:
+        return int(tokenizer.pad_token_id)
+    return end_ids[0] if end_ids else 0  # masks, never ids, say what is padding, so any id will do
+
+
+def _banned_ids(model: Any, tokenizer: Any, pad_id: int, end_ids: tuple[int, ...]) -> Tensor:
+    """bool [vocabulary]: ids that are never sampled, and are left out of every log-probability alike.
+
+    These are a padding token of its own, and rows of the head beyond the tokenizer (vocabularies padded for speed).
+    """
+    size = model.get_output_embeddings().weight.shape[0]
+    banned = torch.zeros(size, dtype=torch.bool)
+    banned[len(tokenizer):] = True
+    if tokenizer.pad_token_id is not None and pad_id not in end_ids:
+        banned[pad_id] = True
+    return banned
+
+
+@torch.no_grad()
+def _head_transform(model: Any) -> HeadTransform:
+    """What the model does to its logits after the head; checked against the model itself on two tokens.
+
+    We apply the head ourselves, to the positions that matter only. Raises ModelError if that does not give the
+    model's own logits.
+    """
+    config = model.config.get_text_config()
+    scale = float(getattr(config, "logit_scale", None) or 1.0)
+    scale /= float(getattr(config, "logits_scaling", None) or 1.0)
+    softcap = getattr(config, "final_logit_softcapping", None)
+    transform = HeadTransform(scale=scale, softcap=float(softcap) if softcap else None)
+    ids = torch.tensor([[0, 1]], device=model.device)
+    hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
+    ours = transform.apply(model.get_output_embeddings()(hidden).float())
+    if not torch.allclose(ours, model(input_ids=ids, use_cache=False).logits.float(), rtol=1e-2, atol=1e-2):
+        raise ModelError(f"{type(model).__name__} changes its logits after the head in a way this engine does not know; "
+                         "plain heads, logit scales and soft caps are supported")
+    return transform

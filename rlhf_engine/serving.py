@@ -1,0 +1,64 @@
+"""Answers requests to generate or compare, between steps of a run or with no run at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from rlhf_engine.compare import compare
+from rlhf_engine.config import RunConfig
+from rlhf_engine.control import CompareRequest, GenerateRequest, TrainerControl
+from rlhf_engine.errors import RlhfError
+from rlhf_engine.events import ComparisonFinished, ComparisonProgress, Event, GenerationFinished, GenerationToken
+from rlhf_engine.generate import answer
+from rlhf_engine.policy import Policy
+from rlhf_engine.rewards.build import build_rewards
+
+Emit = Callable[[Event], None]
+
+
+def serve_request(
+    request: GenerateRequest | CompareRequest, policy: Policy, config: RunConfig, step: int,
+    control: TrainerControl, emit: Emit,
+) -> None:
+    """Do what is asked and emit the answer; what the user got wrong ends in the answer's `error`."""
+    if isinstance(request, GenerateRequest):
+        _generate(request, policy, config, step, control, emit)
+    else:
+        _compare(request, policy, config, step, control, emit)
+
+
+def _generate(
+    request: GenerateRequest, policy: Policy, config: RunConfig, step: int, control: TrainerControl, emit: Emit
+) -> None:
+    def on_token(_: int, ids: Tensor) -> bool:
+        emit(GenerationToken(request.request_id, policy.decode(ids[0].tolist())))
+        return control.cancelled(request.request_id)
+
+    sampling = config.sampling.model_copy(
+        update={"temperature": request.temperature, "max_new_tokens": request.max_new_tokens}
+    )
+    try:
+        (found,) = answer(policy, [request.prompt], sampling, tuned=request.tuned, seed=request.seed,
+                          rewards=build_rewards(config.rewards), step=step, on_token=on_token)
+    except RlhfError as error:
+        emit(GenerationFinished(request.request_id, "", error=str(error)))
+        return
+    emit(GenerationFinished(request.request_id, found.response, score=found.score, parts=found.parts,
+                            spans=found.spans, kl=found.kl, tokens=found.tokens))
+
+
+def _compare(
+    request: CompareRequest, policy: Policy, config: RunConfig, step: int, control: TrainerControl, emit: Emit
+) -> None:
+    try:
+        result = compare(
+            policy, config, responses=request.responses, seed=request.seed, step=step,
+            progress=lambda done, total: emit(ComparisonProgress(request.request_id, done, total)),
+            cancelled=lambda: control.cancelled(request.request_id),
+        )
+    except RlhfError as error:
+        emit(ComparisonFinished(request.request_id, None, str(error)))
+        return
+    emit(ComparisonFinished(request.request_id, result, "" if result else "cancelled"))

@@ -1,0 +1,212 @@
+"""The loop: prompts into steps, steps into events and files, until done, stopped or broken.
+
+Everything that others ask (pause, edits, checkpoints, generations) happens at step boundaries, in this thread.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+
+import torch
+
+from rlhf_engine import checkpoint
+from rlhf_engine.algorithms.optimizer import NonFiniteError
+from rlhf_engine.algorithms.ppo import PPO, StepResult
+from rlhf_engine.checkpoint import TrainingState
+from rlhf_engine.config import RunConfig
+from rlhf_engine.control import Edit, TrainerControl
+from rlhf_engine.errors import ConfigError, RlhfError
+from rlhf_engine.events import (
+    CheckpointSaved,
+    EditApplied,
+    EditRefused,
+    Event,
+    ModelLoaded,
+    Notice,
+    RunStarted,
+    RunState,
+    StateChanged,
+    StepFinished,
+    StepProgress,
+)
+from rlhf_engine.fields import replace, setting_at, value_at
+from rlhf_engine.policy import Policy
+from rlhf_engine.prompt_order import prompts_for_step
+from rlhf_engine.run_dir import RunDir
+from rlhf_engine.serving import serve_request
+from rlhf_engine.threads import choose_threads
+
+Emit = Callable[[Event], None]
+
+
+class Trainer:
+    """One run. `run` does it all; `control` steers it from other threads; `emit` receives what happens."""
+
+    def __init__(
+        self, config: RunConfig, *, run_dir: RunDir | None, control: TrainerControl, emit: Emit,
+        resume_from: TrainingState | None = None,
+    ) -> None:
+        """Nothing is loaded before `run`. Without a run directory nothing is written (benchmarks, tests)."""
+        self.config = config
+        self.control = control
+        self.step = resume_from.step if resume_from else 0
+        self._run_dir, self._emit_event = run_dir, emit
+        self._resume_from = resume_from
+        self._seconds_before = float(resume_from.numbers["seconds"]) if resume_from else 0.0
+        self._started = time.perf_counter()
+        self._saved_step = self.step if resume_from else -1
+        self._state = RunState.LOADING
+        self.policy: Policy | None = None
+        self.ppo: PPO | None = None
+
+    @classmethod
+    def resume(cls, run_dir: RunDir, *, control: TrainerControl, emit: Emit) -> Trainer:
+        """A trainer that goes on from the newest checkpoint of `run_dir` that verifies. Raises CheckpointError."""
+        state, notices = checkpoint.load_newest(run_dir)
+        for text in notices:
+            emit(Notice(text, "warning"))
+        return cls(state.config, run_dir=run_dir, control=control, emit=emit, resume_from=state)
+
+    def run(self) -> RunState:
+        """Train to the end. Returns how it ended; raises RlhfError for what the user can mend, after telling so."""
+        with self._run_dir.lock() if self._run_dir else nullcontext():
+            try:
+                return self._run()
+            except RlhfError as error:
+                self._enter(RunState.FAILED, str(error))
+                raise
+            except NonFiniteError as error:
+                message = f"step {self.step + 1} diverged: {error}; the weights are those of the last good checkpoint"
+                self._enter(RunState.DIVERGED, message)
+                return RunState.DIVERGED
+            except Exception as error:
+                self._enter(RunState.FAILED, f"a bug in rlhf-tui: {type(error).__name__}: {error}")
+                raise
+
+    # --- the loop ---
+
+    def _run(self) -> RunState:
+        self._announce()
+        ppo = self._load()
+        if self._run_dir and not self._resume_from:
+            self._save()
+        self._enter(RunState.TRAINING)
+        while self.step < self.config.train.steps:
+            self._serve_boundary()
+            if self.control.stopping or self.step >= self.config.train.steps:
+                break
+            result = ppo.step(self.step + 1, self._prompts(), self._progress)
+            self.step += 1
+            self._record(result)
+            if self.step % self.config.train.checkpoint_every == 0:
+                self._save()
+        self._save()
+        done = self.step >= self.config.train.steps
+        state = RunState.FINISHED if done else RunState.STOPPED
+        self._enter(state, f"{'finished' if done else 'stopped'} after step {self.step}")
+        return state
+
+    def _announce(self) -> None:
+        if self._run_dir:
+            if self._resume_from:
+                self._run_dir.truncate_after(self.step)
+            self._emit_event(RunStarted(self._run_dir.name, str(self._run_dir.path), self.config, self.step))
+        self._enter(RunState.LOADING)
+
+    def _load(self) -> PPO:
+        started = time.perf_counter()
+        torch.manual_seed(self.config.train.seed)
+        self.policy = Policy.from_config(self.config)
+        torch.set_num_threads(self.config.train.threads or choose_threads(self.policy))
+        self.ppo = PPO(self.policy, self.config)
+        if self._resume_from:
+            self.ppo.load_state(self._resume_from.tensors, self._resume_from.numbers)
+        self._emit_event(ModelLoaded(
+            name=self.config.model.name, parameters=self.policy.parameter_count, trainable=self.policy.trainable_count,
+            device=str(self.policy.device), dtype=str(self.policy.dtype).removeprefix("torch."),
+            threads=torch.get_num_threads(), seconds=time.perf_counter() - started,
+        ))
+        self._started = time.perf_counter()
+        return self.ppo
+
+    def _prompts(self) -> list[str]:
+        return prompts_for_step(self.config.prompts, self.step, self.config.ppo.responses_per_step, self.config.train.seed)
+
+    def _record(self, result: StepResult) -> None:
+        if self._run_dir:
+            self._run_dir.append_metrics(self.step, self._seconds, result.metrics)
+            self._run_dir.append_samples(result.samples)
+            self._write_status()
+        self._emit_event(
+            StepFinished(self.step, self.config.train.steps, result.metrics, result.samples, self._seconds)
+        )
+
+    # --- step boundaries ---
+
+    def _serve_boundary(self) -> None:
+        """Do what was asked since the last step; stay here while paused."""
+        while True:
+            self._serve_requests()
+            if self.control.take_checkpoint_request():
+                self._save()
+            if not self.control.paused or self.control.stopping:
+                break
+            self._enter(RunState.PAUSED)
+            self.control.wait_for_change(timeout=1.0)
+        self._enter(RunState.STOPPING if self.control.stopping else RunState.TRAINING)
+
+    def _serve_requests(self) -> None:
+        while (request := self.control.take_request()) is not None:
+            if isinstance(request, Edit):
+                self._edit(request)
+            elif self.policy:
+                serve_request(request, self.policy, self.config, self.step, self.control, self._emit_event)
+
+    def _edit(self, edit: Edit) -> None:
+        """Make a live change, recorded so that the run's history explains its curves; or say why not."""
+        try:
+            if not setting_at(self.config, edit.path).live:
+                raise ConfigError(f"{edit.path}: cannot change while training; stop the run first")
+            changed = replace(self.config, {edit.path: edit.value})
+            if self.ppo:
+                self.ppo.reconfigure(changed)
+        except ConfigError as error:
+            self._emit_event(EditRefused(edit.path, str(error)))
+            return
+        event = EditApplied(self.step + 1, edit.path, value_at(self.config, edit.path), value_at(changed, edit.path))
+        self.config = changed
+        if event.old != event.new:
+            if self._run_dir:
+                self._run_dir.append_edit(event)
+            self._emit_event(event)
+
+    def _save(self) -> None:
+        if self._run_dir is None or self.ppo is None or self._saved_step == self.step:
+            return
+        tensors, numbers = self.ppo.state()
+        state = TrainingState(self.step, tensors, numbers | {"seconds": self._seconds}, self.config)
+        path = checkpoint.save(self._run_dir, state, keep=self.config.train.keep_checkpoints)
+        self._saved_step = self.step
+        self._emit_event(CheckpointSaved(self.step, str(path)))
+
+    # --- telling ---
+
+    @property
+    def _seconds(self) -> float:
+        return self._seconds_before + time.perf_counter() - self._started
+
+    def _progress(self, phase: str, fraction: float) -> None:
+        self._emit_event(StepProgress(self.step + 1, phase, fraction))
+
+    def _enter(self, state: RunState, message: str = "") -> None:
+        if state == self._state and not message and state is not RunState.LOADING:
+            return
+        self._state = state
+        self._write_status(message)
+        self._emit_event(StateChanged(state, self.step, self.config.train.steps, message))
+
+    def _write_status(self, message: str = "") -> None:
+        if self._run_dir:
+            self._run_dir.write_status(self._state, self.step, self.config.train.steps, message)

@@ -1,0 +1,80 @@
+"""Tiny random models in Hugging Face format, made in a second, for tests of the real loading code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    GPTNeoConfig,
+    GPTNeoForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
+
+from rlhf_engine.config import RunConfig
+from rlhf_engine.policy import Policy
+
+VOCABULARY = 258  # every byte, an end token, a padding token
+
+
+def save_tiny_model(folder: Path, architecture: str, *, own_padding: bool = True) -> Path:
+    """Write a random gpt_neo, llama or gpt2 (with dropout) and a byte tokenizer; pad is the end token unless `own_padding`."""
+    torch.manual_seed(0)
+    ids = {"bos_token_id": 256, "eos_token_id": 256, "pad_token_id": 257 if own_padding else 256}
+    if architecture == "gpt_neo":
+        config = GPTNeoConfig(vocab_size=VOCABULARY, hidden_size=32, num_layers=2, num_heads=4,
+                              attention_types=[[["global", "local"], 1]], window_size=8, max_position_embeddings=64, **ids)
+        model = GPTNeoForCausalLM(config)
+    elif architecture == "llama":
+        config = LlamaConfig(vocab_size=VOCABULARY, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+                             num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=64, **ids)
+        model = LlamaForCausalLM(config)
+    else:
+        config = GPT2Config(vocab_size=VOCABULARY, n_embd=32, n_layer=2, n_head=4, n_positions=64,
+                            resid_pdrop=0.1, embd_pdrop=0.1, attn_pdrop=0.1, **ids)
+        model = GPT2LMHeadModel(config)
+    for parameter in model.parameters():  # random initial weights are so small that every test would see ties
+        if parameter.dim() > 1:
+            parameter.data.normal_(std=0.3)
+    model.save_pretrained(folder)
+    _byte_tokenizer(own_padding).save_pretrained(folder)
+    return folder
+
+
+def _byte_tokenizer(own_padding: bool) -> PreTrainedTokenizerFast:
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {letter: index for index, letter in enumerate(alphabet)} | {"<|end|>": 256, "<|pad|>": 257}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<|end|>", eos_token="<|end|>",
+                                   pad_token="<|pad|>" if own_padding else "<|end|>")
+
+
+def tiny_config(folder: Path, **sections: object) -> RunConfig:
+    """A config for a tiny model: small batches, no whitening surprises, one word list."""
+    base = {
+        "prompts": ["Once", "There was a", "x", "Long ago"],
+        "model": {"name": str(folder), "dtype": "float32", "device": "cpu"},
+        "lora": {"rank": 4, "alpha": 8.0},
+        "sampling": {"max_new_tokens": 12},
+        "ppo": {"responses_per_step": 8, "minibatch_size": 4, "epochs": 2},
+        "train": {"steps": 3, "seed": 1, "threads": 1, "checkpoint_every": 1, "keep_checkpoints": 10},
+        "rewards": [{"kind": "length", "name": "length", "min_words": 3, "penalty_per_word": 1.0}],
+    }
+    for name, values in sections.items():
+        base[name] = {**base[name], **values} if isinstance(values, dict) else values
+    return RunConfig.model_validate(base)
+
+
+def stir(policy: Policy, seed: int = 0) -> None:
+    """Give both adapters and the value head random weights, as if they had learnt something."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in (*policy.actor_parameters.values(), *policy.critic_parameters.values()):
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.2)
