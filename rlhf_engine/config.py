@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from rlhf_engine.rewards.words import count_words
+
 REWARD_NAME = r"^[A-Za-z][A-Za-z0-9_-]{0,31}$"
 
 
@@ -181,9 +183,14 @@ class WordListRewardConfig(RewardSection):
 
     @model_validator(mode="after")
     def _lists_are_apart(self) -> WordListRewardConfig:
-        if not any(word.strip() for word in [*self.liked, *self.disliked]):
+        entries = [*self.liked, *self.disliked]
+        if not any(text.strip() for text in entries):
             raise ValueError("liked and disliked are both empty: nothing would be rewarded")
-        both = {w.strip().lower() for w in self.liked} & {w.strip().lower() for w in self.disliked}
+        if wordless := [text for text in entries if text.strip() and not count_words(text)]:
+            raise ValueError(f"{wordless[0]!r} has no letter or digit, so no word can ever match it")
+        liked, disliked = ({" ".join(w.word for w in count_words(text)) for text in words if text.strip()}
+                           for words in (self.liked, self.disliked))
+        both = liked & disliked
         if both:
             raise ValueError(f"in both liked and disliked: {', '.join(sorted(both))}")
         return self

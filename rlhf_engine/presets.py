@@ -1,0 +1,130 @@
+"""Presets: named TOML files, found in the user's folder first and then among those that ship with us."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import platformdirs
+
+from rlhf_engine import fields, preset_text
+from rlhf_engine.config import RunConfig
+from rlhf_engine.disk import NAME, NAME_RULE, replace_text, why, writing
+from rlhf_engine.errors import ConfigError
+
+Origin = Literal["yours", "shipped"]
+
+
+@dataclass(frozen=True)
+class PresetInfo:
+    """A preset that can be loaded by its name. `description` says so where the file cannot be read."""
+
+    name: str
+    description: str
+    path: Path
+    origin: Origin
+
+
+def user_folder() -> Path:
+    """Where this user's own presets are saved."""
+    return Path(platformdirs.user_config_dir("rlhf-tui")) / "presets"
+
+
+def shipped_folder() -> Path:
+    """Presets that come with us: inside the installed package, or in the checkout it is run from."""
+    packaged = Path(__file__).parent / "shipped_presets"
+    return packaged if packaged.is_dir() else Path(__file__).parent.parent / "presets"
+
+
+def available() -> list[PresetInfo]:
+    """Every preset by name; one of the user's hides a shipped one of the same name."""
+    found: dict[str, PresetInfo] = {}
+    folders: list[tuple[Origin, Path]] = [("shipped", shipped_folder()), ("yours", user_folder())]
+    for origin, folder in folders:
+        for path in folder.glob("*.toml"):
+            if NAME.fullmatch(path.stem):
+                found[path.stem] = PresetInfo(path.stem, _description(path), path, origin)
+    return [found[name] for name in sorted(found)]
+
+
+def find(name_or_path: str) -> Path:
+    """The file of a preset: the path itself if it ends in .toml, else a name. Raises ConfigError if there is none."""
+    if name_or_path.endswith(".toml"):
+        if not Path(name_or_path).is_file():
+            raise ConfigError(f"There is no preset file {name_or_path}.")
+        return Path(name_or_path)
+    presets = {preset.name: preset.path for preset in available()}
+    if name_or_path in presets:
+        return presets[name_or_path]
+    near = difflib.get_close_matches(name_or_path, presets, n=1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    raise ConfigError(
+        f"There is no preset {name_or_path!r}; {hint}It is one of {', '.join(presets)}, or a path ending in .toml."
+    )
+
+
+def load(name_or_path: str) -> RunConfig:
+    """A preset's configuration. Raises ConfigError with one line a mistake: file, line, key and what is allowed."""
+    path = find(name_or_path)
+    return preset_text.parse(_read(path), str(path))
+
+
+def load_with_overrides(name_or_path: str, overrides: list[str]) -> RunConfig:
+    """`load`, with "key=value" changes on top. Raises ConfigError with all mistakes of the changes at once."""
+    config = load(name_or_path)
+    changes: dict[str, Any] = {}
+    problems: list[str] = []
+    for override in overrides:
+        path, equals, text = override.partition("=")
+        try:
+            if not equals:
+                raise ConfigError(f"{override}: is not of the form key=value")
+            changes[path.strip()] = fields.parse(fields.setting_at(config, path.strip()), text)
+        except ConfigError as error:
+            problems += error.problems
+    try:
+        config = fields.replace(config, changes)
+    except ConfigError as error:
+        problems += error.problems
+    if problems:
+        raise ConfigError([f"--set {problem}" for problem in problems])
+    return config
+
+
+def save(name: str, config: RunConfig, overwrite: bool = False) -> Path:
+    """Saves a preset into the user's folder; comments of the preset that bears the name so far survive.
+
+    Raises ConfigError for a name that is not allowed, or taken without `overwrite`, and RunError if the disk refuses.
+    """
+    if not NAME.fullmatch(name):
+        raise ConfigError(f"The preset name {name!r} is not allowed: {NAME_RULE}.")
+    path = user_folder() / f"{name}.toml"
+    if path.is_symlink():
+        raise ConfigError(f"{path} is a symbolic link, which is never followed for writing.")
+    if path.exists() and not overwrite:
+        raise ConfigError(f"There is already a preset named {name}; choose another name, or overwrite it.")
+    earlier = next((preset.path for preset in available() if preset.name == name), None)
+    text = preset_text.to_toml(config, _read(earlier) if earlier else None)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_text(path, text)
+    return path
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8 text (byte {error.start}).") from None
+    except OSError as error:
+        raise ConfigError(f"{path} could not be read: {why(error)}.") from None
+
+
+def _description(path: Path) -> str:
+    try:
+        return str(tomllib.loads(_read(path)).get("description", ""))
+    except (ConfigError, tomllib.TOMLDecodeError):
+        return "(cannot be read; load it to see why)"

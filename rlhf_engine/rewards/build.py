@@ -1,0 +1,44 @@
+"""From what a preset says about rewards to the rewards themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rlhf_engine.config import LengthRewardConfig, RewardConfig, WordListRewardConfig
+from rlhf_engine.rewards.base import Reward
+from rlhf_engine.rewards.composite import RewardSum
+from rlhf_engine.rewards.length import LengthReward
+from rlhf_engine.rewards.word_list import WordListReward
+
+
+def build_rewards(configs: Sequence[RewardConfig]) -> RewardSum:
+    """The weighted sum of all rewards. Raises ConfigError for settings that no reward can be made of."""
+    return RewardSum([(_reward(config), config.weight) for config in configs])
+
+
+def _reward(config: RewardConfig) -> Reward:
+    match config:
+        case WordListRewardConfig():
+            return _word_list(config)
+        case LengthRewardConfig():
+            return LengthReward(
+                config.name, min_words=config.min_words, max_words=config.max_words,
+                penalty_per_word=config.penalty_per_word, max_penalty=config.max_penalty,
+            )
+
+
+def _word_list(config: WordListRewardConfig) -> WordListReward:
+    return WordListReward(
+        config.name, config.liked, config.disliked,
+        liked_bonus=config.liked_bonus,
+        disliked_penalty=config.disliked_penalty,
+        distinct_bonus=config.distinct_bonus,
+        short_penalty=config.short_penalty,
+        short_words=config.short_words,
+        excess_penalty=config.excess_penalty,
+        excess_min=config.excess_min,
+        excess_share=config.excess_share,
+        repeat_penalty=config.repeat_penalty,
+        repeat_limit=config.repeat_limit,
+        adjacent_penalty=config.adjacent_penalty,
+    )
