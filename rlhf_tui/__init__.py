@@ -1,1 +1,1 @@
-"""The workbench on the screen: a Textual app around the headless engine."""
+"""The workbench: a Textual app around the headless engine. It never touches a tensor; it reads events."""

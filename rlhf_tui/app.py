@@ -1,0 +1,220 @@
+"""The app: what is open, which keys act everywhere, and how it leaves. Panes and screens do the rest."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any, ClassVar
+
+from textual.app import App
+from textual.binding import Binding, BindingType
+from textual.command import Provider
+
+from rlhf_engine.config import RunConfig
+from rlhf_engine.errors import RlhfError
+from rlhf_engine.events import RunState
+from rlhf_tui.bridge import TICK_SECONDS, EngineBridge, SessionFactory, engine_session
+from rlhf_tui.messages import EngineEvents
+from rlhf_tui.screens.quit import QuitScreen
+from rlhf_tui.screens.workbench import WorkbenchScreen
+from rlhf_tui.theme import DARK, THEMES
+
+TERMINATED = 128 + signal.SIGTERM
+HUNG_UP = 129
+
+
+def _commands() -> type[Provider]:
+    from rlhf_tui.commands import WorkbenchCommands
+
+    return WorkbenchCommands
+
+
+class WorkbenchApp(App[None]):
+    """The workbench. `config` is what the next start uses, with the edits made so far."""
+
+    TITLE = "rlhf-tui"
+    COMMANDS: ClassVar = App.COMMANDS | {_commands}
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("f5", "toggle_run", "Start/Stop", tooltip="Start a run, or stop it after this step", id="run.toggle"),
+        Binding("space", "toggle_pause", "Pause", tooltip="Hold the run after this step, or go on", id="run.pause"),
+        Binding("f9", "checkpoint", "Checkpoint", tooltip="Save a checkpoint after this step", id="run.checkpoint"),
+        Binding("question_mark", "help", "Help", tooltip="All keys, and what the charts say", id="app.help"),
+        Binding("q", "quit", "Quit", tooltip="Leave; asks while training", id="app.quit"),
+    ]
+
+    def __init__(self, bridge: EngineBridge, config: RunConfig, preset: str = "", *, start: bool = False) -> None:
+        super().__init__()
+        self.bridge, self.config, self.preset = bridge, config, preset
+        self.leave_code: int | None = None
+        self.left_at_once = False
+        self._start = start
+        for theme in THEMES:
+            self.register_theme(theme)
+        self.theme = DARK.name
+
+    def on_mount(self) -> None:
+        self.workbench = WorkbenchScreen(self.bridge)
+        self.push_screen(self.workbench)
+        if not self.is_headless:
+            self._heed_signals()
+        # the engine thread imports torch when it has work: not before the first frame is drawn
+        self.call_after_refresh(self._open_engine)
+
+    def _open_engine(self) -> None:
+        self.bridge.open()
+        self.set_interval(TICK_SECONDS, self._tick)
+        if self._start:
+            self.action_toggle_run()
+
+    def _tick(self) -> None:
+        self.show_events(self.bridge.tick())
+        if self.leave_code is not None and not self.bridge.alive:
+            self.exit(return_code=self.leave_code)
+
+    def show_events(self, events: list[Any]) -> None:
+        """Hand a batch of events to every open screen."""
+        if events:
+            for screen in self.screen_stack:
+                screen.post_message(EngineEvents(events))
+
+    def say(self, text: str, level: str = "info") -> None:
+        """One sentence on the workbench's alarm line."""
+        self.workbench.say(text, level)
+
+    # --- the run ---
+
+    def action_toggle_run(self) -> None:
+        """Start, or stop after this step."""
+        if self.bridge.busy:
+            self.bridge.stop()
+            self.say(f"stopping after step {self.bridge.view.step + 1}, with a checkpoint")
+            return
+        try:
+            self.bridge.start(self.config, self.preset)
+        except RlhfError as error:
+            self.say(str(error), "warning")
+        self.workbench.show_run()
+
+    def action_toggle_pause(self) -> None:
+        """Hold after this step, or go on."""
+        if not self.bridge.busy:
+            self.say("nothing is running: F5 starts")
+            return
+        held = self.bridge.state is RunState.PAUSED or self.bridge.view.wanted == "pausing"
+        (self.bridge.unpause if held else self.bridge.pause)()
+        self.workbench.show_run()
+
+    def action_checkpoint(self) -> None:
+        """Save after this step."""
+        if self.bridge.busy:
+            self.bridge.checkpoint()
+            self.say("saving a checkpoint after this step")
+        else:
+            self.say("nothing is running: there is nothing new to save")
+
+    # --- screens ---
+
+    def action_generate(self) -> None:
+        """Write a prompt and see both models answer."""
+        from rlhf_tui.screens.generate import GenerateScreen
+
+        self.push_screen(GenerateScreen(self.bridge, self.config))
+
+    def action_compare(self) -> None:
+        """Reference against tuned."""
+        from rlhf_tui.screens.compare import CompareScreen
+
+        self.push_screen(CompareScreen(self.bridge, self.config))
+
+    def action_presets(self) -> None:
+        """Choose a preset for the next run."""
+        from rlhf_tui.screens.presets import PresetScreen
+
+        if self.bridge.busy:
+            self.say("a run is going on: presets are loaded between runs")
+        else:
+            self.push_screen(PresetScreen(), self.workbench.load_preset)
+
+    def action_save_preset(self) -> None:
+        """Keep the settings as they are now."""
+        from rlhf_tui.screens.presets import SavePresetScreen
+
+        self.push_screen(SavePresetScreen(self.config))
+
+    def action_help(self) -> None:
+        """All keys."""
+        from rlhf_tui.screens.help import HelpScreen
+
+        self.push_screen(HelpScreen())
+
+    # --- leaving ---
+
+    async def action_quit(self) -> None:
+        """Leave; asks first while a run goes on."""
+        if self.bridge.busy or self.leave_code is not None:
+            if not isinstance(self.screen, QuitScreen):
+                self.push_screen(QuitScreen(self.bridge))
+        else:
+            self.exit(return_code=0)
+
+    def leave(self, code: int = 0) -> None:
+        """Finish the step, save, then exit with `code`."""
+        self.leave_code = code
+        self.bridge.close()
+
+    def leave_at_once(self) -> None:
+        """Exit now. Checkpoints are renamed into place whole, so the last one stays good."""
+        self.left_at_once = True
+        self.exit(return_code=self.leave_code or 0)
+
+    def _heed_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(NotImplementedError, RuntimeError, AttributeError):
+            loop.add_signal_handler(signal.SIGTERM, self._terminated)
+            loop.add_signal_handler(signal.SIGHUP, self._hung_up)
+
+    def _terminated(self) -> None:
+        if self.leave_code is not None:
+            self.leave_at_once()
+            return
+        self.say("asked to leave: finishing the step, saving…", "warning")
+        self.leave(TERMINATED)
+
+    def _hung_up(self) -> None:
+        # the shell may send a second one while we save
+        asyncio.get_running_loop().remove_signal_handler(signal.SIGHUP)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        # writing to a terminal that is gone would kill the driver's thread and then block this one
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for descriptor in (0, 1, 2):
+            os.dup2(nowhere, descriptor)
+        self.leave_code = HUNG_UP
+        self.bridge.close()
+        self.exit(return_code=HUNG_UP)
+
+
+def run_workbench(
+    config: RunConfig, preset: str = "", *, runs_root: Path, start: bool, session_factory: SessionFactory = engine_session
+) -> int:
+    """Show the workbench until the user leaves; the exit code. However the screen went, the run is saved first."""
+    if not all(stream is not None and stream.isatty() for stream in (sys.__stdin__, sys.__stderr__)):
+        sys.stdout.write("the workbench needs a terminal; `rlhf-tui train` runs without one\n")
+        return 2
+    bridge = EngineBridge(runs_root, session_factory)
+    app = WorkbenchApp(bridge, config, preset, start=start)
+    try:
+        app.run()
+    finally:
+        bridge.close()
+        if not app.left_at_once:
+            bridge.join()
+    code = app.return_code if app.leave_code is None else app.leave_code
+    if bridge.alive:
+        # torch may not be torn down while its thread computes: no interpreter shutdown, just go
+        sys.stdout.flush()
+        os._exit(code or 0)
+    return code or 0

@@ -1,0 +1,240 @@
+"""The engine thread and the screen, kept apart.
+
+The engine appends events to a ring and never waits for the screen. A timer of the app drains the ring, so a stalled
+terminal cannot stall training and a fast engine cannot flood the screen.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import traceback
+from collections import deque
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+import platformdirs
+
+from rlhf_engine.config import RunConfig
+from rlhf_engine.control import CompareRequest, GenerateRequest
+from rlhf_engine.events import (
+    ComparisonFinished,
+    ComparisonProgress,
+    Event,
+    GenerationFinished,
+    GenerationToken,
+    Notice,
+    RunState,
+    StateChanged,
+    StepProgress,
+)
+from rlhf_tui.clean_text import clean_event
+from rlhf_tui.run_view import RunView
+
+RING_SIZE = 4096
+TICK_SECONDS = 0.1
+TICKS_BETWEEN_DRAINS = 3
+
+# of these only the newest counts: each carries the whole of what the ones before it said
+_SUPERSEDED = (StepProgress, GenerationToken, ComparisonProgress)
+
+
+class EngineSession(Protocol):
+    """What the bridge needs of `rlhf_engine.session.Session`."""
+
+    @property
+    def busy(self) -> bool: ...
+    def start(self, config: RunConfig, *, runs_root: Path, name: str | None = None, preset: str = "") -> None: ...
+    def resume(self, run_path: Path) -> None: ...
+    def pause(self) -> None: ...
+    def unpause(self) -> None: ...
+    def stop(self) -> None: ...
+    def checkpoint(self) -> None: ...
+    def edit(self, path: str, value: object) -> None: ...
+    def ask(self, request: GenerateRequest | CompareRequest, config: RunConfig) -> None: ...
+    def cancel(self, request_id: int) -> None: ...
+    def close(self) -> None: ...
+    def serve(self) -> None: ...
+
+
+SessionFactory = Callable[[Callable[[Event], None]], EngineSession]
+
+
+def engine_session(emit: Callable[[Event], None]) -> EngineSession:
+    """The real engine. Imported on first use, so that the first frame does not wait for it."""
+    from rlhf_engine.session import Session
+
+    return Session(emit)
+
+
+class EngineBridge:
+    """Everything a screen may ask of the engine. All methods belong to the screen's thread and return at once."""
+
+    def __init__(self, runs_root: Path, session_factory: SessionFactory = engine_session) -> None:
+        self.runs_root = runs_root
+        self.view = RunView()
+        self.closing = False
+        self._factory = session_factory
+        self._session: EngineSession | None = None
+        self._thread: threading.Thread | None = None
+        self._ring: deque[Event] = deque(maxlen=RING_SIZE)
+        self._ids = itertools.count(1)
+        self._streaming: set[int] = set()
+        self._ticks = 0
+
+    @property
+    def busy(self) -> bool:
+        """True from a start until that run has ended."""
+        return self.alive and self._session is not None and self._session.busy
+
+    @property
+    def alive(self) -> bool:
+        """True while the engine thread runs."""
+        return self._thread is not None and self._thread.is_alive()
+
+    @property
+    def state(self) -> RunState | None:
+        """The state of the newest run as the screen knows it; None before the first."""
+        return self.view.state
+
+    # --- asking ---
+
+    def start(self, config: RunConfig, preset: str = "") -> None:
+        """Begin a new run. Raises RunError while another one is busy, or when it cannot begin."""
+        self._engine().start(config, runs_root=self.runs_root, preset=preset)
+        self.view.preset = preset
+        self.view.state = RunState.LOADING
+
+    def resume(self, path: Path) -> None:
+        """Go on with the run in `path`. Raises RunError while another one is busy."""
+        self._engine().resume(path)
+        self.view.state = RunState.LOADING
+
+    def pause(self) -> None:
+        """Hold after the current step."""
+        self.view.wanted = "pausing"
+        self._engine().pause()
+
+    def unpause(self) -> None:
+        """Go on after a pause."""
+        self.view.wanted = ""
+        self._engine().unpause()
+
+    def stop(self) -> None:
+        """End the run after the current step, with a checkpoint."""
+        self.view.wanted = "stopping"
+        self._engine().stop()
+
+    def checkpoint(self) -> None:
+        """Save after the current step."""
+        self._engine().checkpoint()
+
+    def edit(self, path: str, value: Any) -> None:
+        """Change a live setting; answered by EditApplied or EditRefused."""
+        self._engine().edit(path, value)
+
+    def generate(self, prompt: str, tuned: bool, temperature: float, max_new_tokens: int, seed: int,
+                 config: RunConfig) -> int:
+        """Continue `prompt`; answered by GenerationToken and GenerationFinished with the id handed back."""
+        request_id = next(self._ids)
+        self._streaming.add(request_id)
+        self._engine().ask(GenerateRequest(request_id, prompt, tuned, temperature, max_new_tokens, seed), config)
+        return request_id
+
+    def compare(self, responses: int, seed: int, config: RunConfig) -> int:
+        """Compare reference and tuned; answered by ComparisonProgress and ComparisonFinished."""
+        request_id = next(self._ids)
+        self._engine().ask(CompareRequest(request_id, responses, seed), config)
+        return request_id
+
+    def cancel(self, request_id: int) -> None:
+        """Give up a generation or comparison."""
+        if self._session is not None:
+            self._session.cancel(request_id)
+
+    def close(self) -> None:
+        """Stop what runs, with a checkpoint, and end the engine thread; `alive` says when that is done."""
+        self.closing = True
+        if self._session is not None and self.alive:
+            self._session.close()
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait for the engine thread; True when it has ended."""
+        if self._thread is not None:
+            self._thread.join(timeout)
+        return not self.alive
+
+    # --- hearing ---
+
+    def open(self) -> None:
+        """Start the engine thread, which waits for work."""
+        self._engine()
+
+    def tick(self) -> list[Event]:
+        """Called ten times a second: what there is to show now. Fast while text streams in, else three times a second."""
+        self._ticks += 1
+        if not self._streaming and self._ticks % TICKS_BETWEEN_DRAINS:
+            return []
+        return self.drain()
+
+    def drain(self) -> list[Event]:
+        """All events waiting, oldest first, cleaned, without those that later ones supersede."""
+        events: list[Event] = []
+        while self._ring:
+            events.append(clean_event(self._ring.popleft()))
+        events = _without_superseded(events)
+        for event in events:
+            self.view.apply(event)
+            if isinstance(event, GenerationFinished):
+                self._streaming.discard(event.request_id)
+        return events
+
+    # --- the engine thread ---
+
+    def _engine(self) -> EngineSession:
+        if self._session is None or not self.alive:
+            self._session = self._factory(self._ring.append)
+            self._thread = threading.Thread(target=self._serve, args=(self._session,), name="engine", daemon=True)
+            self._thread.start()
+        return self._session
+
+    def _serve(self, session: EngineSession) -> None:
+        try:
+            session.serve()
+        except BaseException as error:
+            # a bug: the thread ends, the workbench lives on and says where to read about it
+            log = write_crash_log(error)
+            sentence = f"the engine crashed ({type(error).__name__}): {error}; details in {log}"
+            self._ring.append(Notice(sentence, "warning"))
+            self._ring.append(StateChanged(RunState.FAILED, self.view.step, self.view.total_steps, sentence))
+            for request_id in list(self._streaming):
+                self._ring.append(GenerationFinished(request_id, "", error=sentence))
+
+
+def write_crash_log(error: BaseException) -> Path | str:
+    """The whole traceback into a new file of the user's log folder; its path, or why there is none."""
+    moment = datetime.now(UTC)
+    try:
+        folder = Path(platformdirs.user_log_dir("rlhf-tui", appauthor=False, ensure_exists=True))
+        path = folder / f"crash-{moment:%Y%m%dT%H%M%S.%fZ}.log"
+        path.write_text("".join(traceback.format_exception(error)), encoding="utf-8", errors="backslashreplace")
+    except OSError as failure:
+        return f"no file ({failure.strerror})"
+    return path
+
+
+def _without_superseded(events: list[Event]) -> list[Event]:
+    newest: set[tuple[type, int]] = set()
+    kept: list[Event] = []
+    for event in reversed(events):
+        if isinstance(event, GenerationFinished | ComparisonFinished):
+            newest.add((GenerationToken if isinstance(event, GenerationFinished) else ComparisonProgress, event.request_id))
+        if isinstance(event, _SUPERSEDED):
+            key = (type(event), getattr(event, "request_id", 0))
+            if key in newest:
+                continue
+            newest.add(key)
+        kept.append(event)
+    return kept[::-1]

@@ -1,0 +1,128 @@
+"""The one door for text that a model, a file or a run produced.
+
+Such text can hold escape sequences, bidirectional overrides, lone surrogates: a terminal would obey them. Behind this door
+every control and format character is a visible stand-in, so that what is on the screen is what was written. Text is then
+shown without markup; these functions do not escape markup, since no widget interprets it.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from rlhf_engine import events as engine
+from rlhf_engine.compare import Comparison, Pair
+from rlhf_engine.rewards.base import Span
+
+TAB_WIDTH = 4
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+# joins emoji into one glyph; alone it is invisible and harmless
+_KEPT = {"\n", "\t", "\N{ZERO WIDTH JOINER}"}
+# line and paragraph separators would break a table row in two
+_REPLACED_CATEGORIES = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+
+
+class _StandIns(dict[int, int]):
+    """A table for `str.translate`: one character for one character, so that offsets stay valid."""
+
+    def __missing__(self, code: int) -> int:
+        character = chr(code)
+        stand_in = code
+        if character not in _KEPT and unicodedata.category(character) in _REPLACED_CATEGORIES:
+            # the control pictures name what was there: ESC is ␛
+            stand_in = 0x2400 + code if code < 0x20 else 0x2421 if code == 0x7F else ord(REPLACEMENT)
+        self[code] = stand_in
+        return stand_in
+
+
+_STAND_INS = _StandIns()
+
+
+def clean_text(text: str) -> str:
+    """`text` with tabs expanded and every control, format and surrogate character but newline made visible."""
+    return clean_with_spans(text, ())[0]
+
+
+def clean_line(text: str) -> str:
+    """`clean_text` on one line: a newline shows as ↵."""
+    return clean_text(text).replace("\n", "↵")
+
+
+def clean_with_spans(text: str, spans: Iterable[Span]) -> tuple[str, tuple[Span, ...]]:
+    """`clean_text(text)`, and `spans` moved to where their characters are now.
+
+    Spans that point outside the text are cut to it; empty ones are dropped.
+    """
+    shown = text.translate(_STAND_INS)
+    place: list[int] | None = None
+    if "\t" in shown:
+        shown, place = _expand_tabs(shown)
+    moved = []
+    for span in spans:
+        start, end = max(0, min(span.start, len(text))), max(0, min(span.end, len(text)))
+        if start < end:
+            moved.append(Span(place[start] if place else start, place[end] if place else end, span.kind))
+    return shown, tuple(moved)
+
+
+def clean_event(event: engine.Event) -> engine.Event:
+    """`event` with every text in it cleaned, spans moved along; events without text are handed back as they are."""
+    clean = _CLEANERS.get(type(event))
+    return clean(event) if clean else event
+
+
+def _expand_tabs(text: str) -> tuple[str, list[int]]:
+    """Tabs to spaces; and for each old offset (one past the end included) the new one."""
+    out: list[str] = []
+    place: list[int] = []
+    length = column = 0
+    for character in text:
+        place.append(length)
+        width = TAB_WIDTH - column % TAB_WIDTH if character == "\t" else 1
+        out.append(" " * width if character == "\t" else character)
+        length += width
+        column = 0 if character == "\n" else column + width
+    place.append(length)
+    return "".join(out), place
+
+
+def _parts(parts: Mapping[str, float]) -> dict[str, float]:
+    return {clean_line(name): value for name, value in parts.items()}
+
+
+def _sample(sample: engine.Sample) -> engine.Sample:
+    response, spans = clean_with_spans(sample.response, sample.spans)
+    return replace(sample, prompt=clean_text(sample.prompt), response=response, spans=spans, parts=_parts(sample.parts))
+
+
+def _step_finished(event: engine.StepFinished) -> engine.StepFinished:
+    return replace(event, samples=tuple(map(_sample, event.samples)))
+
+
+def _generation_finished(event: engine.GenerationFinished) -> engine.GenerationFinished:
+    text, spans = clean_with_spans(event.text, event.spans)
+    return replace(event, text=text, spans=spans, parts=_parts(event.parts), error=clean_text(event.error))
+
+
+def _comparison_finished(event: engine.ComparisonFinished) -> engine.ComparisonFinished:
+    result = event.result
+    if isinstance(result, Comparison):
+        result = replace(result, pairs=tuple(Pair(_sample(pair.reference), _sample(pair.tuned)) for pair in result.pairs))
+    return replace(event, result=result, error=clean_text(event.error))
+
+
+# typed by hand: each cleaner takes the event it stands beside
+_CLEANERS: dict[type, Any] = {
+    engine.RunStarted: lambda event: replace(event, name=clean_line(event.name), path=clean_line(event.path)),
+    engine.StateChanged: lambda event: replace(event, message=clean_text(event.message)),
+    engine.ModelLoaded: lambda event: replace(event, name=clean_line(event.name), device=clean_line(event.device)),
+    engine.StepFinished: _step_finished,
+    engine.EditRefused: lambda event: replace(event, reason=clean_text(event.reason)),
+    engine.CheckpointSaved: lambda event: replace(event, path=clean_line(event.path)),
+    engine.Notice: lambda event: replace(event, text=clean_text(event.text)),
+    engine.GenerationToken: lambda event: replace(event, text=clean_text(event.text)),
+    engine.GenerationFinished: _generation_finished,
+    engine.ComparisonFinished: _comparison_finished,
+}

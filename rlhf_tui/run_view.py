@@ -1,0 +1,99 @@
+"""What the workbench knows about the run, folded from events. Plain values; no widget, no engine."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from rlhf_engine import fields
+from rlhf_engine.config import RunConfig
+from rlhf_engine.errors import ConfigError
+from rlhf_engine.events import (
+    EditApplied,
+    Event,
+    ModelLoaded,
+    RunStarted,
+    RunState,
+    StateChanged,
+    StepFinished,
+    StepProgress,
+)
+
+PACE_STEPS = 10
+
+
+@dataclass
+class RunView:
+    """The newest run: its state, progress and latest metrics. `config` is what the engine uses, live edits included."""
+
+    preset: str = ""
+    name: str = ""
+    path: str = ""
+    config: RunConfig | None = None
+    state: RunState | None = None
+    message: str = ""
+    step: int = 0
+    total_steps: int = 0
+    phase: str = ""
+    fraction: float = 0.0
+    wanted: str = ""
+    model: ModelLoaded | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    before: Mapping[str, float] = field(default_factory=dict)
+    _pace: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=PACE_STEPS + 1))
+
+    @property
+    def eta_seconds(self) -> float | None:
+        """Seconds to the last step at the pace of the last few steps; None while unknown."""
+        if self.state is not RunState.TRAINING or len(self._pace) < 2:
+            return None
+        (first, began), (last, ended) = self._pace[0], self._pace[-1]
+        return (self.total_steps - self.step) * (ended - began) / max(1, last - first)
+
+    @property
+    def progress(self) -> float:
+        """Share of the whole run that is done, 0 to 1, the current step's part included."""
+        if not self.total_steps:
+            return 0.0
+        return max(0.0, min(1.0, (self.step + self.fraction) / self.total_steps))
+
+    def apply(self, event: Event) -> None:
+        """Take in one event."""
+        match event:
+            case RunStarted():
+                self._start(event)
+            case StateChanged():
+                self.state, self.message, self.wanted = event.state, event.message, ""
+                self.step, self.total_steps = event.step, event.total_steps
+                if event.state is not RunState.TRAINING:
+                    self.phase, self.fraction = "", 0.0
+                    self._pace.clear()
+            case ModelLoaded():
+                self.model = event
+            case StepProgress():
+                self.phase, self.fraction = event.phase, event.fraction
+            case StepFinished():
+                self.step, self.total_steps = event.step, event.total_steps
+                self.before, self.metrics = self.metrics, event.metrics
+                self.phase, self.fraction = "", 0.0
+                self._pace.append((event.step, event.seconds))
+            case EditApplied():
+                self._edit(event)
+
+    def _start(self, event: RunStarted) -> None:
+        self.name, self.path, self.config = event.name, event.path, event.config
+        self.step, self.total_steps = event.first_step, event.config.train.steps
+        self.message = self.wanted = self.phase = ""
+        self.fraction = 0.0
+        self.metrics, self.before = {}, {}
+        self._pace.clear()
+
+    def _edit(self, event: EditApplied) -> None:
+        if self.config is None:
+            return
+        try:
+            self.config = fields.replace(self.config, {event.path: event.new})
+        except ConfigError:
+            return
+        self.total_steps = self.config.train.steps

@@ -1,0 +1,64 @@
+"""One sample, whole: the prompt dimmed, the response with its words marked, and what its score is made of."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import VerticalScroll
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import Static
+
+from rlhf_engine.events import Sample
+from rlhf_tui.clipboard import copy
+from rlhf_tui.widgets.highlight import highlighted
+
+
+def score_parts(sample: Sample) -> Content:
+    """The parts of the score, signed, one a line, and their sum."""
+    width = max((len(name) for name in [*sample.parts, "score"]), default=0)
+    lines = [Content(f"{name:<{width}}  {value:+8.2f}") for name, value in sample.parts.items()]
+    lines.append(Content.styled(f"{'score':<{width}}  {sample.score:+8.2f}", "bold"))
+    return Content("\n").join(lines)
+
+
+class SampleScreen(ModalScreen[None]):
+    """Reads; nothing can be changed here."""
+
+    DEFAULT_CSS = """
+    SampleScreen { align: center middle; background: $background 60%; }
+    SampleScreen > VerticalScroll {
+        width: 90%; max-width: 100; height: auto; max-height: 90%;
+        border: round $border; background: $surface; padding: 1 2; scrollbar-size-vertical: 1;
+    }
+    SampleScreen Static { height: auto; margin-bottom: 1; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,enter,q", "dismiss", "Close", id="sample.close"),
+        Binding("y", "copy", "Copy", tooltip="Copy the response", id="sample.copy"),
+    ]
+
+    def __init__(self, sample: Sample) -> None:
+        super().__init__()
+        self._sample = sample
+
+    def compose(self) -> ComposeResult:
+        sample = self._sample
+        end = "" if sample.finished else ("…", "$text-muted")
+        with VerticalScroll() as box:
+            box.border_title = Content(f"Sample of step {sample.step}")
+            box.border_subtitle = Content("y copy · Esc close")
+            text = Content.styled(sample.prompt, "$text-muted")
+            if sample.prompt and not sample.prompt[-1].isspace() and not sample.response[:1].isspace():
+                text = text.append(" ")
+            yield Static(Content.assemble(text, highlighted(sample.response, sample.spans), end))
+            yield Static(score_parts(sample))
+            ending = "ended by itself" if sample.finished else "cut off at the longest length"
+            yield Static(Content.styled(f"KL {sample.kl:.2f} nats · {sample.tokens} tokens · {ending}", "$text-muted"))
+
+    def action_copy(self) -> None:
+        """Copy the response."""
+        said = copy(self.app, self._sample.response)
+        self.query_one(VerticalScroll).border_subtitle = Content(said)

@@ -1,0 +1,188 @@
+"""The three single lines of the workbench: status on top, alarm and keys at the bottom.
+
+Each draws only what fits its width, dropping the least important first; nothing is cut in half.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from textual.content import Content
+from textual.reactive import reactive
+from textual.widget import Widget
+
+from rlhf_engine.events import RunState
+from rlhf_tui.clean_text import clean_line
+from rlhf_tui.run_view import RunView
+
+BADGES: dict[RunState | None, tuple[str, str]] = {
+    None: ("○ IDLE", "$text-muted"),
+    RunState.LOADING: ("◌ LOADING", "$accent"),
+    RunState.TRAINING: ("● TRAINING", "$success bold"),
+    RunState.PAUSED: ("‖ PAUSED", "$accent bold"),
+    RunState.STOPPING: ("◐ STOPPING", "$accent bold"),
+    RunState.FINISHED: ("✓ FINISHED", "$success bold"),
+    RunState.STOPPED: ("■ STOPPED", "$primary bold"),
+    RunState.FAILED: ("✗ FAILED", "$error bold reverse"),
+    RunState.DIVERGED: ("✗ DIVERGED", "$error bold reverse"),
+}
+_EIGHTHS = " ▏▎▍▌▋▊▉█"
+_LEVELS = {"info": ("·", "$text-muted"), "warning": ("⚠", "$warning bold"), "error": ("✗", "$error bold")}
+METER_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Part:
+    """A piece of a line; the higher `rank`, the sooner it is dropped when the line is too long."""
+
+    content: Content
+    rank: int
+
+
+def fit(parts: Iterable[Part], width: int, gap: str = "  ") -> Content:
+    """The parts that fit into `width` cells, in order, the least important dropped first."""
+    kept = [part for part in parts if part.content.cell_length]
+    while kept and sum(part.content.cell_length for part in kept) + len(gap) * (len(kept) - 1) > width:
+        if len(kept) == 1:
+            return kept[0].content.truncate(width, ellipsis=True)
+        kept.remove(max(reversed(kept), key=lambda part: part.rank))
+    return Content(gap).join(part.content for part in kept)
+
+
+def progress_bar(share: float, width: int) -> str:
+    """`share` (0 to 1) as a bar of `width` cells, to an eighth of a cell."""
+    eighths = round(max(0.0, min(1.0, share)) * width * 8)
+    full, rest = divmod(eighths, 8)
+    return ("█" * full + (_EIGHTHS[rest] if rest else "")).ljust(width)
+
+
+def clock(seconds: float) -> str:
+    """Seconds as mm:ss, or h:mm:ss from an hour on."""
+    minutes, rest = divmod(max(0, round(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes:02}:{rest:02}"
+
+
+class Meter:
+    """CPU share and memory of this process, read at most every two seconds; empty where neither is known."""
+
+    def __init__(self) -> None:
+        self._read_at = self._cpu = 0.0
+        self._shown = ""
+
+    def read(self) -> str:
+        """Such as `cpu 96% 0.6G`; 100 % is one core."""
+        now, cpu = time.monotonic(), time.process_time()
+        if now - self._read_at >= METER_SECONDS:
+            share = (cpu - self._cpu) / (now - self._read_at) if self._read_at else 0.0
+            self._read_at, self._cpu = now, cpu
+            memory = resident_bytes()
+            self._shown = f"cpu {share:4.0%}" + (f" {memory / 2**30:.1f}G" if memory else "")
+        return self._shown
+
+
+def resident_bytes() -> int:
+    """Memory of this process now, from /proc; 0 where there is none."""
+    if sys.platform != "linux":
+        return 0
+    try:
+        with open("/proc/self/statm", encoding="ascii") as statm:
+            return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+class StatusLine(Widget):
+    """Which run, in which state, how far, how fast. In the narrow layout with reward and KL, since charts may be hidden."""
+
+    DEFAULT_CSS = "StatusLine { height: 1; background: $panel; padding: 0 1; }"
+    with_metrics: reactive[bool] = reactive(False)
+
+    def __init__(self, view: RunView, meter: Meter | None = None, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._view, self._meter = view, meter
+
+    def render(self) -> Content:
+        return fit(self._parts(), self.size.width)
+
+    def _parts(self) -> list[Part]:
+        view = self._view
+        label, style = BADGES[view.state]
+        if view.wanted:
+            label, style = f"◐ {view.wanted.upper()}…", "$accent bold"
+        names = " · ".join(filter(None, (clean_line(view.name), clean_line(view.preset))))
+        parts = [
+            Part(Content.styled("rlhf-tui", "$primary bold"), 60),
+            Part(Content(names), 30),
+            Part(Content.styled(label, style), 0),
+        ]
+        if view.state is None:
+            return parts
+        metrics = view.metrics
+        parts.append(Part(Content(f"step {view.step}/{view.total_steps}"), 1))
+        if self.with_metrics:
+            parts += [Part(Content(f"{title} {metrics[name]:{form}}"), rank) for title, name, form, rank in
+                      (("reward", "objective/scores", "+.2f", 2), ("KL", "objective/kl", ".1f", 3)) if name in metrics]
+        if view.state is RunState.TRAINING:
+            speed = metrics.get("throughput/responses_per_s")
+            parts.append(Part(Content(f"{speed:.0f} resp/s" if speed is not None else ""), 40))
+            eta = view.eta_seconds
+            parts.append(Part(Content(f"ETA {clock(eta)}" if eta is not None else ""), 4))
+        bar = Content.assemble(("▕", "$text-muted"), (progress_bar(view.progress, 12), "$primary"), ("▏", "$text-muted"))
+        parts.append(Part(bar, 50))
+        if view.phase and view.state is RunState.TRAINING:
+            parts.append(Part(Content.styled(f"{view.phase:<7}", "$text-muted"), 70))
+        if self._meter is not None and view.state is RunState.TRAINING:
+            parts.append(Part(Content.styled(self._meter.read(), "$text-muted"), 80))
+        return parts
+
+
+class AlarmLine(Widget):
+    """The last thing worth saying: a warning, a notice, what a key just did. Never read as markup."""
+
+    DEFAULT_CSS = "AlarmLine { height: 1; padding: 0 1; }"
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.text, self.level = "", "info"
+
+    def say(self, text: str, level: str = "info") -> None:
+        """Show `text` until something newer comes."""
+        self.text, self.level = clean_line(text), level if level in _LEVELS else "info"
+        self.set_class(self.level != "info", "-warning")
+        self.refresh()
+
+    def render(self) -> Content:
+        if not self.text:
+            return Content("")
+        symbol, style = _LEVELS[self.level]
+        text = Content(self.text, strip_control_codes=False)
+        line = Content.assemble((f"{symbol} ", style), text.stylize(style if self.level != "info" else "$text-muted"))
+        return line.truncate(self.size.width, ellipsis=True)
+
+
+class KeyBar(Widget):
+    """The keys that matter here, most important first; as many as fit. A click does what the key does."""
+
+    DEFAULT_CSS = "KeyBar { height: 1; padding: 0 1; background: $surface; }"
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._keys: Sequence[tuple[str, str, str]] = ()
+
+    def show(self, keys: Sequence[tuple[str, str, str]]) -> None:
+        """`keys`: (key, what it does, action), most important first."""
+        if keys != self._keys:
+            self._keys = keys
+            self.refresh()
+
+    def render(self) -> Content:
+        parts = []
+        for rank, (key, label, action) in enumerate(self._keys):
+            words = Content.assemble((key, "$primary bold"), f" {label}")
+            parts.append(Part(words.stylize(f"@click={action}") if action else words, rank))
+        return fit(parts, self.size.width)

@@ -1,0 +1,182 @@
+"""A session without an engine: it notes what it is asked and emits the events a test tells it to."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rlhf_engine import fields
+from rlhf_engine.config import RunConfig
+from rlhf_engine.errors import ConfigError, RunError
+from rlhf_engine.events import (
+    CheckpointSaved,
+    EditApplied,
+    EditRefused,
+    Event,
+    ModelLoaded,
+    RunStarted,
+    RunState,
+    Sample,
+    StateChanged,
+    StepFinished,
+)
+from rlhf_engine.rewards.base import Span
+
+STORIES = [
+    "there was a little fox who lived beside the old mill. The fox and the owl shared every supper.",
+    "a bear found a red kite in the meadow. \"Whose is it?\" asked the rabbit, and nobody knew.",
+    "the girl waved to her mom from the boat, and the boy waved too.",
+    "an owl counted stars until the fox fell asleep by the fire.",
+]
+LIKED, DISLIKED = ("fox", "owl", "bear", "rabbit"), ("girl", "boy", "mom")
+
+
+def story_sample(step: int, index: int) -> Sample:
+    """A response with its spans; the same for the same numbers."""
+    response = STORIES[(step + index) % len(STORIES)]
+    spans, parts = [], {"liked": 0.0, "disliked": 0.0}
+    for kind, words, points in (("liked", LIKED, 1.2), ("disliked", DISLIKED, -0.8)):
+        for word in words:
+            at = response.find(word)
+            if at >= 0:
+                spans.append(Span(at, at + len(word), kind))
+                parts[kind] += points
+    spans.sort(key=lambda span: span.start)
+    return Sample(step=step, prompt="Once upon a time", response=response, score=sum(parts.values()), parts=parts,
+                  kl=step * 0.1 + index * 0.3, tokens=len(response) // 4, finished=True, spans=tuple(spans))
+
+
+def step_metrics(step: int) -> dict[str, float]:
+    """Curves that look like a run that learns; the same for the same step."""
+    wobble = ((step * 37) % 17 - 8) / 8
+    return {
+        "objective/scores": 4 - 5 * 0.96**step + 0.5 * wobble,
+        "objective/kl": 8 - 8 * 0.97**step + 0.4 * wobble,
+        "objective/rlhf_reward": 3 - 4 * 0.96**step,
+        "loss/policy_avg": -0.02 + 0.01 * wobble,
+        "loss/value_avg": 0.2 + 4 * 0.93**step + 0.2 * abs(wobble),
+        "policy/entropy_avg": 2.5 - step * 0.005,
+        "throughput/responses_per_s": 92.0,
+        "kl_coef": 0.1,
+    }
+
+
+class FakeSession:
+    """Stands in for the engine. `calls` is what was asked; the test's thread emits through `emit` and the helpers."""
+
+    def __init__(self, emit: Callable[[Event], None]) -> None:
+        self.emit = emit
+        self.calls: list[tuple[Any, ...]] = []
+        self.busy = False
+        self.slow_to_stop = False
+        self.crash: BaseException | None = None
+        self.config: RunConfig | None = None
+        self.step = 0
+        self.seconds = 0.0
+        self._wake = threading.Condition()
+        self._closed = False
+
+    # --- what a Session offers ---
+
+    def start(self, config: RunConfig, *, runs_root: Path, name: str | None = None, preset: str = "") -> None:
+        if self.busy:
+            raise RunError("a run is going on; stop it first")
+        self.calls.append(("start", preset))
+        self.busy, self.config, self.step, self.seconds = True, config, 0, 0.0
+        self.emit(RunStarted("brave-otter", "runs/brave-otter", config, 0))
+        self.emit(StateChanged(RunState.LOADING, 0, config.train.steps))
+        self.emit(ModelLoaded("storyteller", 1_000_000, 20_000, "cpu", "float32", 2, 0.5))
+        self.emit(StateChanged(RunState.TRAINING, 0, config.train.steps))
+
+    def resume(self, run_path: Path) -> None:
+        self.calls.append(("resume", run_path))
+        self.busy = True
+
+    def pause(self) -> None:
+        self.calls.append(("pause",))
+        if not self.slow_to_stop:
+            self.state(RunState.PAUSED)
+
+    def unpause(self) -> None:
+        self.calls.append(("unpause",))
+        self.state(RunState.TRAINING)
+
+    def stop(self) -> None:
+        self.calls.append(("stop",))
+        if self.slow_to_stop:
+            self.state(RunState.STOPPING)
+        else:
+            self.end(RunState.STOPPED)
+
+    def checkpoint(self) -> None:
+        self.calls.append(("checkpoint",))
+        self.emit(CheckpointSaved(self.step, f"runs/brave-otter/checkpoints/step-{self.step:06d}"))
+
+    def edit(self, path: str, value: object) -> None:
+        self.calls.append(("edit", path, value))
+        assert self.config is not None
+        try:
+            old = fields.value_at(self.config, path)
+            self.config = fields.replace(self.config, {path: value})
+        except ConfigError as error:
+            self.emit(EditRefused(path, str(error)))
+        else:
+            self.emit(EditApplied(self.step + 1, path, old, value))
+
+    def ask(self, request: Any, config: RunConfig) -> None:
+        self.calls.append(("ask", request))
+
+    def cancel(self, request_id: int) -> None:
+        self.calls.append(("cancel", request_id))
+
+    def close(self) -> None:
+        self.calls.append(("close",))
+        if self.slow_to_stop:
+            if self.busy:
+                self.state(RunState.STOPPING)
+            return
+        self.release()
+
+    def serve(self) -> None:
+        with self._wake:
+            while not self._closed and self.crash is None:
+                self._wake.wait()
+        if self.crash is not None:
+            raise self.crash
+
+    # --- what a test does with it ---
+
+    def state(self, state: RunState, message: str = "") -> None:
+        """Enter `state`."""
+        total = self.config.train.steps if self.config else 0
+        self.emit(StateChanged(state, self.step, total, message))
+
+    def end(self, state: RunState, message: str = "") -> None:
+        """End the run in `state`."""
+        self.busy = False
+        self.state(state, message)
+
+    def steps(self, count: int, samples: int = 2) -> None:
+        """Finish `count` more steps."""
+        for _ in range(count):
+            self.step += 1
+            self.seconds += 0.5
+            total = self.config.train.steps if self.config else 100
+            drawn = tuple(story_sample(self.step, index) for index in range(samples))
+            self.emit(StepFinished(self.step, total, step_metrics(self.step), drawn, self.seconds))
+
+    def break_down(self, error: BaseException) -> None:
+        """Let the engine thread raise."""
+        with self._wake:
+            self.crash = error
+            self._wake.notify_all()
+
+    def release(self) -> None:
+        """Let a slow stop end, and the thread with it."""
+        if self.busy:
+            self.end(RunState.STOPPED, f"saved at step {self.step}")
+        with self._wake:
+            self._closed = True
+            self._wake.notify_all()
