@@ -119,9 +119,9 @@ def _quote(text: str) -> str:
 
 
 def _joined_spans(row: tuple[Score, ...]) -> tuple[Span, ...]:
-    """Spans of one response from all rewards: sorted, none overlapping, earlier rewards first served."""
+    """Spans of one response from all rewards: sorted, none overlapping, first come first served."""
     kept: list[Span] = []
-    for span in (span for score in row for span in sorted(score.spans, key=attrgetter("start", "end"))):
+    for span in (span for score in row for span in score.spans):
         place = bisect_right(kept, span.start, key=attrgetter("start"))
         after_previous = place == 0 or kept[place - 1].end <= span.start
         before_next = place == len(kept) or span.end <= kept[place].start

@@ -54,13 +54,13 @@ def test_prompts_stay_with_their_responses() -> None:
 
 def test_spans_are_sorted_and_the_first_reward_wins_an_overlap() -> None:
     first = Fake("first", lambda r: Score(0.0, {}, (Span(8, 10, "liked"), Span(2, 5, "liked"))))
-    spans = (Span(0, 2, "disliked"), Span(4, 6, "disliked"), Span(5, 8, "disliked"), Span(1, 20, "x"), Span(6, 6, "x"))
+    spans = (Span(0, 2, "disliked"), Span(4, 6, "disliked"), Span(6, 7, "disliked"), Span(7, 9, "x"), Span(12, 12, "x"))
     second = Fake("second", lambda r: Score(0.0, {}, spans))
     (score,) = RewardSum([(first, 1.0), (second, 1.0)]).score(["p"], ["0123456789"]).scores
     assert [(s.start, s.end, s.kind) for s in score.spans] == [
         (0, 2, "disliked"),
         (2, 5, "liked"),
-        (5, 8, "disliked"),
+        (6, 7, "disliked"),
         (8, 10, "liked"),
     ]
 

@@ -162,7 +162,7 @@ def test_distinct_n_interval_by_hand() -> None:
     assert estimate.value == pytest.approx(0.6)
     assert estimate.low == pytest.approx(0.6 - 1 / 6)
     assert estimate.high == pytest.approx(0.6 + 1 / 6)
-    assert distinct_n_interval([], 1) == Estimate(0.0, 0.0, 1.0)
+    assert distinct_n_interval([], 1) == distinct_n_interval([[], []], 1) == Estimate(0.0, 0.0, 1.0)
     assert distinct_n_interval([["a", "a"]], 1) == Estimate(0.5, 0.0, 1.0)
 
 

@@ -161,6 +161,7 @@ def test_bfloat16_stays_within_its_rounding() -> None:
     ours = chosen_log_probs(half_hidden, half_weight, None, token_ids)
     exact = torch.log_softmax(exact_hidden @ half_weight.double().T, dim=1)[torch.arange(64), token_ids]
     assert ours.log_probs.dtype == torch.float32
+    assert (ours.log_probs != ours.log_probs.bfloat16()).sum() > 50  # the log-softmax itself was not rounded
     assert (ours.log_probs - exact).abs().max() < 0.04
     gradient = gradient_of(ours.log_probs, half_hidden)
     assert gradient.dtype == torch.bfloat16

@@ -82,11 +82,17 @@ def test_list_entries_match_whatever_their_case_and_accents() -> None:
     assert score("ΟΔΟΣ", liked=["οδος"]).parts["liked"] == 1.2
     assert score("Don\u2019t!", liked=["don't"]).parts["liked"] == 1.2
     assert score("हिन्दी", liked=["हिन्दी"]).parts["liked"] == 1.2
+    assert score("STRASSE", liked=["Straße"]).parts["liked"] == 1.2
+    assert score("Ｄｏｇ").parts["liked"] == 1.2
+    assert score("a T\u2011Rex", liked=["t-rex"]).parts["liked"] == 1.2
+    assert score("می\u200cخواهم", liked=["می\u200cخواهم"]).parts["distinct"] == 0.5
+    assert score("می\u200cخواهم", liked=["می"]).parts["liked"] == 0.0
     assert score("हिन", liked=["हिन्दी"]).parts["liked"] == 0.0
 
 
 def test_a_contraction_on_the_list_is_not_the_bare_word() -> None:
     assert matched("he said he's here", ["he's"]) == [("he's", "liked")]
+    assert matched("he said he's here", ["he's"], ["he"]) == [("he", "disliked"), ("he's", "liked")]
     assert matched("it's a fox's den", ["fox's", "it"]) == [("it's", "liked"), ("fox's", "liked")]
 
 
