@@ -1,0 +1,70 @@
+"""Configurations for tests: a small one, and a hypothesis strategy for all of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import strategies as st
+from pydantic.fields import FieldInfo
+
+from rlhf_engine import fields
+from rlhf_engine.config import LengthRewardConfig, RunConfig, WordListRewardConfig
+from rlhf_engine.errors import ConfigError
+
+SMALL = RunConfig(
+    prompts=["Once upon a time", "One day,"],
+    rewards=[WordListRewardConfig(name="animals", liked=["fox", "owl"], disliked=["boy"]), LengthRewardConfig()],
+)
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+words = st.text(st.characters(min_codepoint=97, max_codepoint=122), min_size=1, max_size=6)
+
+
+def values(info: FieldInfo) -> st.SearchStrategy[Any]:
+    """Every value that a setting allows."""
+    setting = fields._setting("x", info)
+    bounds = {name: getattr(item, name) for item in info.metadata for name in ("ge", "gt", "le", "lt")
+              if getattr(item, name, None) is not None}
+    low, high = bounds.get("ge", bounds.get("gt", -(10**9))), bounds.get("le", bounds.get("lt", 10**9))
+    made: st.SearchStrategy[Any] = {
+        "bool": st.booleans(),
+        "int": st.integers(low, high - ("lt" in bounds) if isinstance(high, int) else 10**9),
+        "float": st.floats(low, high, exclude_min="gt" in bounds, exclude_max="lt" in bounds, allow_nan=False),
+        "choice": st.sampled_from(setting.choices or ("",)),
+        "text": texts.filter(bool),
+        "list": st.lists(texts, min_size=1, max_size=4),
+    }[setting.kind]
+    if setting.optional:
+        made = st.none() | made
+    return made.filter(lambda value: value != "none")
+
+
+def section(model: Any, **given: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    """Some settings of a section, the others at their defaults."""
+    optional = {name: values(info) for name, info in model.model_fields.items() if name not in ("kind", "name", *given)}
+    return st.fixed_dictionaries(given, optional=optional)
+
+
+@st.composite
+def configs(draw: st.DrawFn) -> RunConfig:
+    """Any valid configuration."""
+    word_list = section(
+        WordListRewardConfig, kind=st.just("word_list"), name=st.just("words"),
+        liked=st.lists(words.map(lambda word: "a" + word), min_size=1, max_size=30),
+        disliked=st.lists(words.map(lambda word: "b" + word), max_size=30),
+    )
+    length = section(LengthRewardConfig, kind=st.just("length"), name=st.just("length"))
+    data = draw(st.fixed_dictionaries({
+        "description": texts,
+        "prompts": st.lists(texts.filter(bool), min_size=1, max_size=4),
+        "rewards": st.tuples(word_list, length).map(list) | word_list.map(lambda reward: [reward]),
+        **{name: section(info.annotation) for name, info in RunConfig.model_fields.items()
+           if hasattr(info.annotation, "model_fields")},
+    }))
+    try:
+        return fields.validate(data)
+    except ConfigError:  # limits between two settings
+        data.pop("ppo")
+        data.pop("sampling")
+        data["rewards"] = [reward for reward in data["rewards"] if reward["kind"] == "word_list"]
+        return fields.validate(data)

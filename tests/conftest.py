@@ -1,0 +1,29 @@
+"""What all tests share: no test touches the user's folders, or leaves torch more threads than the machine can spare."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+
+# before anything asks for a folder: HOME and the XDG folders of this test process (and its children) are its own
+_HOME = Path(tempfile.mkdtemp(prefix="rlhf-tests-"))
+for _name, _folder in {"HOME": ".", "XDG_CONFIG_HOME": "config", "XDG_DATA_HOME": "data", "XDG_CACHE_HOME": "cache",
+                       "XDG_STATE_HOME": "state"}.items():
+    os.environ[_name] = str((_HOME / _folder).resolve())
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+@pytest.fixture(autouse=True)
+def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user's folder of its own for each test."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home" / "config"))
+
+
+@pytest.fixture
+def runs_root(tmp_path: Path) -> Path:
+    """Where runs of this test lie."""
+    return tmp_path / "runs"
