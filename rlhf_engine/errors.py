@@ -32,3 +32,7 @@ class RunError(RlhfError):
 
 class CheckpointError(RunError):
     """A checkpoint is missing, incomplete or damaged."""
+
+
+class NonFiniteError(ArithmeticError):
+    """Training left the numbers: a log-probability or a gradient is NaN or infinite. No weight was touched by it."""

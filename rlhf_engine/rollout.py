@@ -61,8 +61,8 @@ def sample(
 ) -> Rollout:
     """Continue each prompt in the role the policy plays, until an end token or `max_new_tokens`.
 
-    generator: on the policy's device. Draws are the same for equal seeds and equal batch shapes whatever the model
-    says (exponential races: Gumbel's trick), so reference and tuned answer from the same noise.
+    generator: on the policy's device. It advances by the same amount whatever the model says (see `draw`), so that
+    reference and tuned answer from the same noise when seeds and batch shapes are equal.
     on_token: called with (tokens so far, response ids so far [batch, tokens so far]); returning True ends the sampling.
     Raises ModelError when a prompt and its response do not fit into the model's context.
     """
@@ -76,8 +76,7 @@ def sample(
     for count in range(1, sampling.max_new_tokens + 1):
         hidden = policy.forward(ids, mask, cache)[:, -1]
         probabilities = truncate(policy.next_logits(hidden, sampling.temperature), sampling).softmax(dim=-1)
-        chosen = torch.multinomial(probabilities, 1, generator=generator).squeeze(1)
-        chosen = torch.where(open_rows, chosen, policy.pad_id)
+        chosen = torch.where(open_rows, draw(probabilities, generator), policy.pad_id)
         tokens.append(chosen)
         mask = torch.cat([mask, open_rows.unsqueeze(1)], dim=1)
         open_rows = open_rows & ~torch.isin(chosen, end_ids)
@@ -89,6 +88,17 @@ def sample(
     response_ids, response_mask = torch.stack(tokens, dim=1), mask[:, prompt_ids.shape[1]:]
     texts = [policy.decode(row[keep].tolist()) for row, keep in zip(response_ids, response_mask, strict=True)]
     return Rollout(prompts, texts, prompt_ids, prompt_mask, response_ids, response_mask, finished=~open_rows)
+
+
+def draw(probabilities: Tensor, generator: torch.Generator) -> Tensor:
+    """One id a row, int64 [batch], from probabilities [batch, vocabulary], by a race of exponential clocks.
+
+    Id i fires at time Exp(1) / p_i, and the first to fire is drawn with probability p_i (the Gumbel-max trick). Unlike
+    a sampler by inverse distribution it couples models: where two agree, equal noise draws equal tokens. And unlike
+    torch.multinomial it looks at no value, so nothing waits for the device.
+    """
+    clocks = torch.empty_like(probabilities).exponential_(generator=generator).clamp_min_(1e-30)
+    return (probabilities / clocks).argmax(dim=-1)
 
 
 def truncate(logits: Tensor, sampling: SamplingConfig) -> Tensor:

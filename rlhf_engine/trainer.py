@@ -12,12 +12,11 @@ from contextlib import nullcontext
 import torch
 
 from rlhf_engine import checkpoint
-from rlhf_engine.algorithms.optimizer import NonFiniteError
 from rlhf_engine.algorithms.ppo import PPO, StepResult
 from rlhf_engine.checkpoint import TrainingState
 from rlhf_engine.config import RunConfig
 from rlhf_engine.control import Edit, TrainerControl
-from rlhf_engine.errors import ConfigError, RlhfError
+from rlhf_engine.errors import ConfigError, NonFiniteError, RlhfError
 from rlhf_engine.events import (
     CheckpointSaved,
     EditApplied,
@@ -93,7 +92,7 @@ class Trainer:
         if self._run_dir and not self._resume_from:
             self._save()
         self._enter(RunState.TRAINING)
-        while self.step < self.config.train.steps:
+        while True:
             self._serve_boundary()
             if self.control.stopping or self.step >= self.config.train.steps:
                 break

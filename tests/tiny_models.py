@@ -68,7 +68,7 @@ def tiny_config(folder: Path, **sections: object) -> RunConfig:
         "rewards": [{"kind": "length", "name": "length", "min_words": 3, "penalty_per_word": 1.0}],
     }
     for name, values in sections.items():
-        base[name] = {**base[name], **values} if isinstance(values, dict) else values
+        base[name] = {**base.get(name, {}), **values} if isinstance(values, dict) else values
     return RunConfig.model_validate(base)
 
 

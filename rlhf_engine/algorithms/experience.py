@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from rlhf_engine.config import RunConfig
+from rlhf_engine.errors import NonFiniteError
 from rlhf_engine.estimators import gae, kl_k1, last_token_values, sequence_advantages, shape_rewards, whiten
 from rlhf_engine.policy import Policy
 from rlhf_engine.rollout import Rollout
@@ -100,6 +101,8 @@ def evaluate(policy: Policy, rollout: Rollout, scores: Tensor, config: RunConfig
         log_probs[rows, :width], entropy[rows, :width] = actor
         token_kl[rows, :width] = kl_k1(actor.log_probs, reference.log_probs)
         values[rows, :width] = policy.values(ids, row_mask, width, after=sequence_level)
+    if not torch.isfinite(torch.where(mask, log_probs + token_kl + values, 0.0)).all():
+        raise NonFiniteError("log-probabilities or values of the sampled responses are not finite")
     if sequence_level:
         returns, advantages = sequence_advantages(scores, token_kl, values, mask, kl_coef=kl_coef)
         action_log_probs, values = summed(log_probs, mask), last_token_values(values, mask)

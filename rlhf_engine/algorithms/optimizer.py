@@ -8,10 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from rlhf_engine.config import OptimizerConfig
-
-
-class NonFiniteError(ArithmeticError):
-    """A gradient is NaN or infinite; the weights have not been touched by it."""
+from rlhf_engine.errors import NonFiniteError
 
 
 class AdapterOptimizer:

@@ -1,0 +1,204 @@
+"""What one PPO step computes, against plain formulas."""
+
+from __future__ import annotations
+
+from dataclasses import replace as with_fields
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_models import stir, tiny_config
+
+from rlhf_engine.algorithms.experience import Experience, evaluate
+from rlhf_engine.algorithms.optimizer import learning_rate_factor
+from rlhf_engine.algorithms.ppo import PPO
+from rlhf_engine.algorithms.score_normalizer import ScoreNormalizer
+from rlhf_engine.config import OptimizerConfig, RunConfig, SamplingConfig
+from rlhf_engine.errors import NonFiniteError
+from rlhf_engine.policy import Policy
+from rlhf_engine.rollout import Rollout, sample
+
+HOT = SamplingConfig(max_new_tokens=16, temperature=6.0)  # so that some responses end early: ragged batches
+
+
+def make(folder: Path, **sections: object) -> PPO:
+    config = tiny_config(folder, **{"sampling": {"temperature": 6.0, "max_new_tokens": 16}, **sections})
+    policy = Policy.from_config(config)
+    stir(policy)
+    return PPO(policy, config)
+
+
+@pytest.fixture(params=["token", "sequence"])
+def ppo(request: pytest.FixtureRequest, model_folders: dict[str, Path]) -> PPO:
+    return make(model_folders["gpt_neo"], ppo={"level": request.param})
+
+
+def experience_of(ppo: PPO, seed: int = 5) -> Experience:
+    rollout = ragged_rollout(ppo.policy, seed)
+    scores = torch.linspace(-1, 2, len(rollout))
+    return evaluate(ppo.policy, rollout, scores, ppo.config, ppo.kl_coef)
+
+
+def ragged_rollout(policy: Policy, seed: int) -> Rollout:
+    """Eight responses of very different lengths: half are cut short as if they had ended there."""
+    prompts = ["Once", "There was a", "x", "Long ago"] * 2
+    rollout = sample(policy, prompts, HOT, torch.Generator().manual_seed(seed))
+    mask = rollout.response_mask.clone()
+    for row in range(0, len(prompts), 2):
+        mask[row, row + 1:] = False
+    return with_fields(rollout, response_mask=mask, response_ids=torch.where(mask, rollout.response_ids, policy.pad_id))
+
+
+def actor_gradient(ppo: PPO, experience: Experience, micro: int) -> list[torch.Tensor]:
+    ppo.config = ppo.config.model_copy(update={"train": ppo.config.train.model_copy(update={"micro_batch_size": micro})})
+    found: list[torch.Tensor] = []
+    optimizer, step = ppo.actor_optimizer, ppo.actor_optimizer.step
+    optimizer.step = lambda *_: found.extend(p.grad.clone() for p in ppo.policy.actor_parameters.values()) or 0.0  # type: ignore[method-assign]
+    ppo._update_actor(torch.arange(len(experience)), experience, 0.0)
+    optimizer.step = step  # type: ignore[method-assign]
+    return found
+
+
+def test_the_ratio_is_one_and_nothing_is_clipped_before_the_first_update(ppo: PPO) -> None:
+    found = ppo._update_actor(torch.arange(4), experience_of(ppo), 0.0)
+    assert abs(found["val/ratio"] - 1) < 1e-5
+    assert found["policy/clipfrac_avg"] == 0
+    assert found["policy/approxkl_avg"] < 1e-9
+
+
+def test_micro_batches_of_ragged_responses_give_the_same_gradient(ppo: PPO) -> None:
+    experience = experience_of(ppo)
+    whole, split, ragged = (actor_gradient(ppo, experience, size) for size in (8, 1, 3))
+    for a, b, c in zip(whole, split, ragged, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-4)
+        torch.testing.assert_close(a, c, atol=1e-6, rtol=1e-4)
+
+
+def test_nothing_after_the_end_token_counts(ppo: PPO) -> None:
+    clean = experience_of(ppo)
+    rollout = clean.rollout
+    garbage = torch.where(rollout.response_mask, rollout.response_ids, 65)
+    dirty = evaluate(ppo.policy, with_fields(rollout, response_ids=garbage), torch.linspace(-1, 2, 8), ppo.config, 0.1)
+    for name in ("action_log_probs", "old_values", "advantages", "returns"):
+        mask = clean.action_mask
+        torch.testing.assert_close(getattr(clean, name)[mask], getattr(dirty, name)[mask], atol=1e-6, rtol=1e-5)
+    for a, b in zip(actor_gradient(ppo, clean, 0), actor_gradient(ppo, dirty, 0), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-4)
+
+
+def test_the_sequence_level_is_what_the_textbook_says(model_folders: dict[str, Path]) -> None:
+    """One response by hand: summed log-probs, KL taken off the score, value at the last token, target = reward."""
+    ppo = make(model_folders["gpt_neo"], ppo={"level": "sequence", "whiten_advantages": False}, kl={"coef": 0.3})
+    experience = experience_of(ppo)
+    policy, rollout = ppo.policy, experience.rollout
+    for row in range(len(rollout)):
+        ids = torch.cat([rollout.prompt_ids[row][rollout.prompt_mask[row]],
+                         rollout.response_ids[row][rollout.response_mask[row]]])[None]
+        width, mask = int(rollout.response_mask[row].sum()), torch.ones_like(ids, dtype=torch.bool)
+        with torch.no_grad():
+            actor = policy.log_probs("actor", ids, mask, width, 6.0).log_probs.sum()
+            reference = policy.log_probs("reference", ids, mask, width, 6.0).log_probs.sum()
+            with policy.playing("critic"):
+                value = policy.value_head(policy.forward(ids, mask)[0, -1])[0]
+        reward = torch.linspace(-1, 2, 8)[row] - 0.3 * (actor - reference)
+        torch.testing.assert_close(experience.action_log_probs[row], actor, atol=1e-4, rtol=1e-5)
+        torch.testing.assert_close(experience.returns[row], reward, atol=1e-4, rtol=1e-5)
+        torch.testing.assert_close(experience.advantages[row], reward - value, atol=1e-4, rtol=1e-5)
+
+
+def test_at_token_level_the_rewards_of_a_row_add_up_to_score_minus_kl(model_folders: dict[str, Path]) -> None:
+    ppo = make(model_folders["gpt_neo"], ppo={"whiten_advantages": False, "trace_decay": 1.0}, kl={"coef": 0.3})
+    experience = experience_of(ppo)
+    expected = torch.linspace(-1, 2, 8) - 0.3 * experience.response_kl
+    torch.testing.assert_close(experience.returns[:, 0], expected, atol=1e-4, rtol=1e-5)
+
+
+def test_critic_warm_up_leaves_the_actor_as_it_is(model_folders: dict[str, Path]) -> None:
+    ppo = make(model_folders["gpt_neo"], train={"critic_warmup_steps": 2})
+    actor = {name: p.detach().clone() for name, p in ppo.policy.actor_parameters.items()}
+    critic = {name: p.detach().clone() for name, p in ppo.policy.critic_parameters.items()}
+    for step in (1, 2):
+        assert ppo.step(step, ["Once", "x"]).metrics["policy/updates"] == 0
+    assert all(torch.equal(p, actor[name]) for name, p in ppo.policy.actor_parameters.items())
+    assert any(not torch.equal(p, critic[name]) for name, p in ppo.policy.critic_parameters.items())
+    ppo.step(3, ["Once", "x"])
+    assert any(not torch.equal(p, actor[name]) for name, p in ppo.policy.actor_parameters.items())
+
+
+def test_the_reference_is_untouched_by_updates(model_folders: dict[str, Path]) -> None:
+    ppo = make(model_folders["gpt_neo"], optimizer={"actor_lr": 0.05, "critic_lr": 0.05})
+    ids = torch.tensor([[79, 110, 99, 101, 33, 44]])
+
+    def reference_logits() -> torch.Tensor:
+        with torch.no_grad(), ppo.policy.reference():
+            return ppo.policy.base(input_ids=ids).logits
+
+    before = reference_logits()
+    for step in (1, 2, 3):
+        ppo.step(step, ["Once", "x", "y", "z"])
+    assert torch.equal(before, reference_logits())
+    with torch.no_grad():
+        assert not torch.equal(before, ppo.policy.base(input_ids=ids).logits)
+
+
+def test_an_early_stop_ends_a_steps_updates(model_folders: dict[str, Path]) -> None:
+    prompts = ["Once", "x", "y", "z"] * 2
+    free = make(model_folders["gpt_neo"], optimizer={"actor_lr": 0.05}, ppo={"epochs": 5})
+    held = make(model_folders["gpt_neo"], optimizer={"actor_lr": 0.05}, ppo={"epochs": 5, "target_kl": 1e-4})
+    assert free.step(1, prompts).metrics["policy/updates"] == 10
+    assert 1 <= held.step(1, prompts).metrics["policy/updates"] < 10
+
+
+def test_a_gradient_that_is_not_finite_changes_no_weight(model_folders: dict[str, Path]) -> None:
+    ppo = make(model_folders["gpt_neo"])
+    experience = experience_of(ppo)
+    poisoned = with_fields(experience, advantages=torch.full_like(experience.advantages, float("nan")))
+    before = {name: p.detach().clone() for name, p in ppo.policy.actor_parameters.items()}
+    with pytest.raises(NonFiniteError, match="actor"):
+        ppo._update_actor(torch.arange(8), poisoned, 1e-3)
+    assert all(torch.equal(p, before[name]) for name, p in ppo.policy.actor_parameters.items())
+
+
+def test_the_adaptive_coefficient_moves_towards_its_target_and_the_fixed_one_stays(model_folders: dict[str, Path]) -> None:
+    adaptive = make(model_folders["gpt_neo"], kl={"controller": "adaptive", "target": 1e6, "horizon": 80})
+    adaptive.step(1, ["Once", "x", "y", "z"] * 2)
+    assert adaptive.kl_coef == pytest.approx(0.1 * (1 - 0.2 * 8 / 80))
+    fixed = make(model_folders["gpt_neo"])
+    fixed.step(1, ["Once", "x"])
+    assert fixed.kl_coef == 0.1
+
+
+def test_a_step_tells_every_metric_as_a_plain_finite_number(ppo: PPO) -> None:
+    from rlhf_engine.metrics import REGISTRY
+
+    result = ppo.step(1, ["Once", "x", "y", "z"])
+    assert set(REGISTRY) <= set(result.metrics)
+    assert {"rewards/length/mean", "rewards/length/std"} <= set(result.metrics)
+    assert all(type(value) is float and abs(value) < float("inf") for value in result.metrics.values())
+    assert all(sample.step == 1 and sample.prompt for sample in result.samples)
+
+
+def test_learning_rate_warms_up_and_decays() -> None:
+    settings = OptimizerConfig(warmup_steps=2, decay="linear")
+    assert [learning_rate_factor(step, settings, 6) for step in range(1, 8)] == pytest.approx(
+        [0.5, 1.0, 1.0, 0.75, 0.5, 0.25, 0.0]
+    )
+    assert learning_rate_factor(100, OptimizerConfig(), 6) == 1.0
+
+
+def test_scores_are_centred_by_their_running_mean() -> None:
+    normalizer = ScoreNormalizer()
+    first = normalizer(torch.tensor([1.0, 3.0]), "center")
+    assert first.tolist() == [-1.0, 1.0]
+    second = normalizer(torch.tensor([12.0, 12.0]), "center")  # mean 0.9 * 2 + 0.1 * 12 = 3
+    assert second.tolist() == pytest.approx([9.0, 9.0])
+    assert ScoreNormalizer()(torch.tensor([1.0, 3.0]), "none").tolist() == [1.0, 3.0]
+    assert ScoreNormalizer()(torch.tensor([1.0, 5.0]), "standardize").tolist() == pytest.approx([-1.0, 1.0])
+    assert ScoreNormalizer()(torch.tensor([4.0, 4.0]), "standardize").isfinite().all()
+
+
+def test_live_edits_reach_the_step(neo_config: RunConfig) -> None:
+    ppo = PPO(Policy.from_config(neo_config), neo_config)
+    changed = neo_config.model_copy(update={"kl": neo_config.kl.model_copy(update={"coef": 0.7})})
+    ppo.reconfigure(changed)
+    assert ppo.kl_coef == 0.7

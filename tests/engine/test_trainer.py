@@ -1,0 +1,189 @@
+"""The loop: what it writes, what it obeys, and that a resumed run is the run."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny_models import tiny_config
+
+from rlhf_engine.config import RunConfig
+from rlhf_engine.control import TrainerControl
+from rlhf_engine.errors import RewardError, RunError
+from rlhf_engine.events import (
+    CheckpointSaved,
+    EditApplied,
+    EditRefused,
+    Event,
+    RunStarted,
+    RunState,
+    StateChanged,
+    StepFinished,
+)
+from rlhf_engine.run_dir import RunDir
+from rlhf_engine.trainer import Trainer
+
+RESUME = textwrap.dedent("""
+    import sys
+    from pathlib import Path
+    from rlhf_engine.control import TrainerControl
+    from rlhf_engine.run_dir import RunDir
+    from rlhf_engine.trainer import Trainer
+    control = TrainerControl()
+    control.edit("train.steps", int(sys.argv[2]))
+    Trainer.resume(RunDir.open(Path(sys.argv[1])), control=control, emit=lambda event: None).run()
+""")
+
+
+def train(config: RunConfig, root: Path, name: str, control: TrainerControl | None = None) -> tuple[RunDir, list[Event]]:
+    run_dir, events = RunDir.create(root, config, name=name), []
+    Trainer(config, run_dir=run_dir, control=control or TrainerControl(), emit=events.append).run()
+    return run_dir, events
+
+
+def weights(run_dir: RunDir, step: int) -> dict[str, torch.Tensor]:
+    return load_file(run_dir.path / "checkpoints" / f"step-{step:06d}" / "tensors.safetensors")
+
+
+@pytest.mark.parametrize("sections", [
+    {},
+    {"ppo": {"level": "sequence"}, "lora": {"dropout": 0.1}},
+    {"kl": {"controller": "adaptive", "target": 0.01, "horizon": 20}, "ppo": {"score_normalization": "standardize"}},
+], ids=["token", "sequence with dropout", "adaptive KL"])
+def test_a_run_resumed_in_another_process_is_the_same_run_bit_for_bit(
+    model_folders: dict[str, Path], tmp_path: Path, sections: dict
+) -> None:
+    sections = {**sections, "train": {"steps": 6, "checkpoint_every": 3, "keep_checkpoints": 10},
+                "optimizer": {"warmup_steps": 2, "decay": "constant"}}
+    whole, _ = train(tiny_config(model_folders["gpt_neo"], **sections), tmp_path, "whole")
+    sections["train"] = {**sections["train"], "steps": 3}
+    half, _ = train(tiny_config(model_folders["gpt_neo"], **sections), tmp_path, "half")
+    subprocess.run([sys.executable, "-c", RESUME, str(half.path), "6"], check=True, capture_output=True)
+    a, b = weights(whole, 6), weights(half, 6)
+    assert set(a) == set(b)
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    timeless = [
+        [{k: v for k, v in line.metrics.items() if not k.startswith(("time/", "throughput/"))} for line in run.metrics()]
+        for run in (whole, half)
+    ]
+    assert len(timeless[0]) == 6
+    assert timeless[0] == timeless[1]
+    assert [s.response for s in whole.samples()] == [s.response for s in half.samples()]
+
+
+def test_a_run_leaves_everything_in_its_directory(neo_config: RunConfig, tmp_path: Path) -> None:
+    run_dir, events = train(neo_config, tmp_path, "complete")
+    assert isinstance(events[0], RunStarted)
+    assert [e.step for e in events if isinstance(e, StepFinished)] == [1, 2, 3]
+    assert [line.step for line in run_dir.metrics()] == [1, 2, 3]
+    assert {s.step for s in run_dir.samples()} == {1, 2, 3}
+    assert run_dir.status().state == RunState.FINISHED
+    assert [e.step for e in events if isinstance(e, CheckpointSaved)] == [0, 1, 2, 3]
+    states = [e.state for e in events if isinstance(e, StateChanged)]
+    assert states == [RunState.LOADING, RunState.TRAINING, RunState.FINISHED]
+
+
+def test_equal_seeds_train_alike(neo_config: RunConfig, tmp_path: Path) -> None:
+    first, _ = train(neo_config, tmp_path, "first")
+    second, _ = train(neo_config, tmp_path, "second")
+    a, b = weights(first, 3), weights(second, 3)
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_live_edits_take_effect_at_the_next_step_and_are_recorded(neo_config: RunConfig, tmp_path: Path) -> None:
+    control, events = TrainerControl(), []
+    run_dir = RunDir.create(tmp_path, neo_config, name="edited")
+
+    def emit(event: Event) -> None:
+        events.append(event)
+        if isinstance(event, StepFinished) and event.step == 1:
+            control.edit("kl.coef", 0.5)
+            control.edit("lora.rank", 8)
+            control.edit("ppo.clip_range", 7)
+
+    Trainer(neo_config, run_dir=run_dir, control=control, emit=emit).run()
+    assert [line.metrics["kl_coef"] for line in run_dir.metrics()] == [0.1, 0.5, 0.5]
+    assert [e for e in events if isinstance(e, EditApplied)] == [EditApplied(2, "kl.coef", 0.1, 0.5)]
+    assert [(e.step, e.path, e.new) for e in run_dir.edits()] == [(2, "kl.coef", 0.5)]
+    refused = {e.path: e.reason for e in events if isinstance(e, EditRefused)}
+    assert "cannot change while training" in refused["lora.rank"]
+    assert "ppo.clip_range" in refused["ppo.clip_range"]
+
+
+def test_stop_ends_after_the_step_under_way_and_saves(neo_config: RunConfig, tmp_path: Path) -> None:
+    control, events = TrainerControl(), []
+    config = neo_config.model_copy(update={"train": neo_config.train.model_copy(update={"checkpoint_every": 100})})
+    run_dir = RunDir.create(tmp_path, config, name="stopped")
+
+    def emit(event: Event) -> None:
+        events.append(event)
+        if isinstance(event, StepFinished) and event.step == 2:
+            control.stop()
+
+    assert Trainer(config, run_dir=run_dir, control=control, emit=emit).run() == RunState.STOPPED
+    assert events[-1].state == RunState.STOPPED
+    assert weights(run_dir, 2)
+    assert len(run_dir.metrics()) == 2
+
+
+def test_pause_holds_between_steps_and_resume_goes_on(neo_config: RunConfig) -> None:
+    control, events, paused = TrainerControl(), [], threading.Event()
+    control.pause()
+
+    def emit(event: Event) -> None:
+        events.append(event)
+        if isinstance(event, StateChanged) and event.state == RunState.PAUSED:
+            paused.set()
+
+    trainer = Trainer(neo_config, run_dir=None, control=control, emit=emit)
+    thread = threading.Thread(target=trainer.run)
+    thread.start()
+    assert paused.wait(60)
+    assert not any(isinstance(e, StepFinished) for e in events)
+    control.resume()
+    thread.join(60)
+    assert sum(isinstance(e, StepFinished) for e in events) == 3
+
+
+def test_two_processes_never_drive_one_run(neo_config: RunConfig, tmp_path: Path) -> None:
+    run_dir = RunDir.create(tmp_path, neo_config, name="taken")
+    with run_dir.lock(), pytest.raises(RunError):
+        Trainer(neo_config, run_dir=RunDir.open(run_dir.path), control=TrainerControl(), emit=lambda e: None).run()
+
+
+def test_a_broken_reward_stops_the_run_with_its_name(neo_config: RunConfig, tmp_path: Path) -> None:
+    run_dir, events = RunDir.create(tmp_path, neo_config, name="broken"), []
+    trainer = Trainer(neo_config, run_dir=run_dir, control=TrainerControl(), emit=events.append)
+
+    def break_reward(event: Event) -> None:
+        events.append(event)
+        if isinstance(event, StepFinished):
+            trainer.ppo.rewards._rewards[0][0].score = lambda prompts, responses: 1 / 0  # type: ignore[union-attr]
+
+    trainer._emit_event = break_reward
+    with pytest.raises(RewardError, match=r"length.*ZeroDivisionError"):
+        trainer.run()
+    assert events[-1].state == RunState.FAILED
+    assert run_dir.status().state == RunState.FAILED
+
+
+def test_a_diverging_run_says_so_and_keeps_its_last_checkpoint(model_folders: dict[str, Path], tmp_path: Path) -> None:
+    config = tiny_config(model_folders["gpt_neo"])
+    run_dir, events = RunDir.create(tmp_path, config, name="diverged"), []
+    trainer = Trainer(config, run_dir=run_dir, control=TrainerControl(), emit=events.append)
+
+    def poison(event: Event) -> None:
+        events.append(event)
+        if isinstance(event, StepFinished) and event.step == 2:
+            next(iter(trainer.policy.actor_parameters.values())).data.fill_(float("nan"))  # type: ignore[union-attr]
+
+    trainer._emit_event = poison
+    assert trainer.run() == RunState.DIVERGED
+    assert run_dir.status().state == RunState.DIVERGED
+    assert all(t.isfinite().all() for t in weights(run_dir, 1).values() if t.is_floating_point())
