@@ -198,7 +198,8 @@ class WorkbenchApp(App[None]):
 
 
 def run_workbench(
-    config: RunConfig, preset: str = "", *, runs_root: Path, start: bool, session_factory: SessionFactory = engine_session
+    config: RunConfig, preset: str = "", *, runs_root: Path, start: bool,
+    session_factory: SessionFactory = engine_session,
 ) -> int:
     """Show the workbench until the user leaves; the exit code. However the screen went, the run is saved first."""
     if not all(stream is not None and stream.isatty() for stream in (sys.__stdin__, sys.__stderr__)):

@@ -173,7 +173,7 @@ class EngineBridge:
         self._engine()
 
     def tick(self) -> list[Event]:
-        """Called ten times a second: what there is to show now. Fast while text streams in, else three times a second."""
+        """Called ten times a second: what there is to show. Each time while text streams in, else every third."""
         self._ticks += 1
         if not self._streaming and self._ticks % TICKS_BETWEEN_DRAINS:
             return []
@@ -230,7 +230,8 @@ def _without_superseded(events: list[Event]) -> list[Event]:
     kept: list[Event] = []
     for event in reversed(events):
         if isinstance(event, GenerationFinished | ComparisonFinished):
-            newest.add((GenerationToken if isinstance(event, GenerationFinished) else ComparisonProgress, event.request_id))
+            answered = GenerationToken if isinstance(event, GenerationFinished) else ComparisonProgress
+            newest.add((answered, event.request_id))
         if isinstance(event, _SUPERSEDED):
             key = (type(event), getattr(event, "request_id", 0))
             if key in newest:

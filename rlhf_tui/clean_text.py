@@ -1,8 +1,8 @@
 """The one door for text that a model, a file or a run produced.
 
-Such text can hold escape sequences, bidirectional overrides, lone surrogates: a terminal would obey them. Behind this door
-every control and format character is a visible stand-in, so that what is on the screen is what was written. Text is then
-shown without markup; these functions do not escape markup, since no widget interprets it.
+Such text can hold escape sequences, bidirectional overrides, lone surrogates: a terminal would obey them. Behind this
+door every control and format character is a visible stand-in, so that what is on the screen is what was written. Text
+is then shown without markup; these functions do not escape markup, since no widget interprets it.
 """
 
 from __future__ import annotations
@@ -109,7 +109,8 @@ def _generation_finished(event: engine.GenerationFinished) -> engine.GenerationF
 def _comparison_finished(event: engine.ComparisonFinished) -> engine.ComparisonFinished:
     result = event.result
     if isinstance(result, Comparison):
-        result = replace(result, pairs=tuple(Pair(_sample(pair.reference), _sample(pair.tuned)) for pair in result.pairs))
+        pairs = tuple(Pair(_sample(pair.reference), _sample(pair.tuned)) for pair in result.pairs)
+        result = replace(result, pairs=pairs)
     return replace(event, result=result, error=clean_text(event.error))
 
 

@@ -1,7 +1,7 @@
 """One dark and one light theme, safe for colour-blind eyes.
 
-Good and bad are a bluish green and a vermilion (they differ in lightness too), and nothing is told by colour alone: liked
-words are underlined, disliked ones struck through, series differ by marker, states by symbol.
+Good and bad are a bluish green and a vermilion (they differ in lightness too), and nothing is told by colour alone:
+liked words are underlined, disliked ones struck through, series differ by marker, states by symbol.
 """
 
 from __future__ import annotations
@@ -24,6 +24,13 @@ DARK = Theme(
     variables={
         "border": "#6cb6ff",
         "border-blurred": "#3a4658",
+        "scrollbar": "#3a4658",
+        "scrollbar-hover": "#4d5c73",
+        "scrollbar-active": "#6cb6ff",
+        "scrollbar-background": "#10141a",
+        "scrollbar-background-hover": "#10141a",
+        "scrollbar-background-active": "#10141a",
+        "scrollbar-corner-color": "#10141a",
         "text-muted": "#8592a5",
         "block-cursor-background": "#2b4666",
         "block-cursor-foreground": "#ffffff",
@@ -49,6 +56,13 @@ LIGHT = Theme(
     variables={
         "border": "#0b5cad",
         "border-blurred": "#b3bac4",
+        "scrollbar": "#b3bac4",
+        "scrollbar-hover": "#8f98a5",
+        "scrollbar-active": "#0b5cad",
+        "scrollbar-background": "#fbfbf9",
+        "scrollbar-background-hover": "#fbfbf9",
+        "scrollbar-background-active": "#fbfbf9",
+        "scrollbar-corner-color": "#fbfbf9",
         "text-muted": "#5c6675",
         "block-cursor-background": "#cfe2f6",
         "block-cursor-foreground": "#0c1a2b",

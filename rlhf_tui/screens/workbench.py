@@ -31,7 +31,7 @@ from rlhf_tui.messages import EngineEvents
 from rlhf_tui.widgets.chart import Charts
 from rlhf_tui.widgets.hyperparameters import HyperparametersPane
 from rlhf_tui.widgets.samples import SampleList, SamplesPane
-from rlhf_tui.widgets.status import AlarmLine, KeyBar, Meter, StatusLine
+from rlhf_tui.widgets.status import AlarmLine, ClickLine, KeyBar, Meter, StatusLine
 
 try:  # until the pane is there
     from rlhf_tui.widgets.word_lists import WordListsPane
@@ -47,24 +47,21 @@ PANES = ("hyperparameters", "charts", "words", "samples")
 TITLES = {"hyperparameters": "Hyperparameters", "charts": "Charts", "words": "Reward words", "samples": "Samples"}
 
 
-class TabLine(Widget):
-    """The names of the panes, the open one marked, where only one fits."""
+class TabLine(ClickLine):
+    """The names of the panes, the open one marked, where only one fits; where names do not fit, their numbers."""
 
     DEFAULT_CSS = "TabLine { height: 1; padding: 0 1; display: none; }"
     current = ""
 
     def render(self) -> Content:
-        tabs = []
-        for number, pane in enumerate(PANES, 1):
-            style = "$primary bold reverse" if pane == self.current else "$text-muted"
-            tabs.append(Content.styled(f" {number} {TITLES[pane]} ", style).stylize(f"@click=screen.pane('{pane}')"))
-        line = Content(" ").join(tabs)
-        if line.cell_length > self.size.width:
-            line = Content(" ").join(
-                tab if pane == self.current else Content.styled(f" {number} ", "$text-muted")
-                for number, (pane, tab) in enumerate(zip(PANES, tabs, strict=True), 1)
-            )
-        return line.truncate(self.size.width, ellipsis=True)
+        tabs = [self._tab(number, pane, named=True) for number, pane in enumerate(PANES, 1)]
+        if sum(tab.cell_length + 1 for tab, _ in tabs) > self.size.width:
+            tabs = [self._tab(number, pane, named=pane == self.current) for number, pane in enumerate(PANES, 1)]
+        return self.words(tabs, " ")
+
+    def _tab(self, number: int, pane: str, *, named: bool) -> tuple[Content, str]:
+        style = "$primary bold reverse" if pane == self.current else "$text-muted"
+        return Content.styled(f" {number} {TITLES[pane]} " if named else f" {number} ", style), f"screen.pane('{pane}')"
 
 
 class WorkbenchScreen(Screen[None]):
@@ -73,8 +70,8 @@ class WorkbenchScreen(Screen[None]):
     CSS_PATH = "workbench.tcss"
     AUTO_FOCUS = "#hyperparameters"
     BINDINGS: ClassVar[list[BindingType]] = [
-        *(Binding(str(number), f"pane('{pane}')", TITLES[pane], tooltip=f"Go to {TITLES[pane].lower()}", id=f"pane.{pane}")
-          for number, pane in enumerate(PANES, 1)),
+        *(Binding(str(number), f"pane('{pane}')", TITLES[pane], tooltip=f"Go to {TITLES[pane].lower()}",
+                  id=f"pane.{pane}") for number, pane in enumerate(PANES, 1)),
         Binding("tab", "next_pane(1)", "Next pane", id="pane.next", show=False),
         Binding("shift+tab", "next_pane(-1)", "Previous pane", id="pane.previous", show=False),
         Binding("z", "zoom", "Zoom", tooltip="Give the whole screen to this pane, or back", id="pane.zoom"),
@@ -188,16 +185,17 @@ class WorkbenchScreen(Screen[None]):
 
     def _show_keys(self) -> None:
         busy = self._bridge.busy
-        common = [("F5", "Stop" if busy else "Start", "app.toggle_run")]
+        common = [("?", "Help", "app.help"), ("F5", "Stop" if busy else "Start", "app.toggle_run")]
         if busy:
             paused = self._bridge.state is RunState.PAUSED
             common.append(("Space", "Resume" if paused else "Pause", "app.toggle_pause"))
         here = {
             "charts": [("s", "Smooth", ""), ("Y", "Log", ""), ("+−", "Zoom", ""), ("0", "Reset", ""),
                        ("←→", "Chart" if self.charts.one_at_a_time else "Pan", "")],
-            "samples": [("Enter", "Open", ""), ("/", "Filter", "screen.filter"), ("f", "Follow", ""), ("y", "Copy", "")],
+            "samples": [("Enter", "Open", ""), ("/", "Filter", "screen.filter"), ("f", "Follow", ""),
+                        ("y", "Copy", "")],
         }.get(self._pane, [])
-        more = [("1-4", "Pane", ""), ("?", "Help", "app.help"), ("q", "Quit", "app.quit"), ("g", "Generate", "app.generate"),
+        more = [("1-4", "Pane", ""), ("q", "Quit", "app.quit"), ("g", "Generate", "app.generate"),
                 ("c", "Compare", "app.compare"), ("p", "Presets", "app.presets"), ("z", "Zoom", "screen.zoom"),
                 ("^p", "Commands", "app.command_palette"), ("F2", "Save preset", "app.save_preset"),
                 ("F9", "Checkpoint", "app.checkpoint")]

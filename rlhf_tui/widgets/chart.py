@@ -20,6 +20,7 @@ from textual.widgets import Static
 from rlhf_engine.metrics import Metric, describe
 from rlhf_tui.widgets.plot import Colours, Paint, Picture, draw
 from rlhf_tui.widgets.series import Points, smooth
+from rlhf_tui.widgets.status import Part, fit
 
 SHOWN = ("objective/scores", "objective/kl", "loss/policy_avg", "loss/value_avg")
 SMOOTHINGS = (0.9, 0.97, 0.0, 0.6)
@@ -67,7 +68,7 @@ class Chart(Widget):
     Chart { height: 1fr; width: 1fr; layout: vertical; padding: 0 1; }
     Chart > .title { height: 1; }
     Chart > .canvas { height: 1fr; color: $text-muted; }
-    Chart > .chart--raw { color: $primary 45%; }
+    Chart > .chart--raw { color: $primary 60%; }
     Chart > .chart--line { color: $primary; }
     Chart > .chart--axes { color: $text-muted; }
     Chart > .chart--target { color: $accent; }
@@ -106,18 +107,19 @@ class Chart(Widget):
         self._canvas.update(self._picture())
 
     def heading(self, width: int) -> Content:
-        """Title, newest value with its direction, unit, target, and a badge once a value was not finite."""
+        """Title, newest value with its direction, target, unit, and a badge once a value was not finite."""
         metric, points = self.history.metric, self.history.points
-        parts: list[Content | tuple[str, str]] = [(metric.title, "bold")]
+        value = show_value(points[-1][1], signed=metric.better == "up") if points else ""
+        parts = [Part(Content.styled(metric.title, "bold"), 0)]
         if points:
-            parts.append((f"  {show_value(points[-1][1])}", "$primary bold"))
-            parts.append((f" {self._direction()}", "$primary"))
+            parts.append(Part(Content.styled(f"{value} {self._direction()}", "$primary bold"), 1))
         if self.history.not_finite_at is not None:
-            parts.append((f"  ✗ diverged: not finite at step {self.history.not_finite_at}", "$error bold"))
-        else:
-            target = f" (target {self.target:g})" if self.target is not None else ""
-            parts.append((f"  {metric.unit}{target}".rstrip(), "$text-muted"))
-        return Content.assemble(*parts).truncate(max(0, width), ellipsis=True)
+            parts.append(Part(Content.styled("✗ diverged", "$error bold"), 2))
+            parts.append(Part(Content.styled(f"not finite at step {self.history.not_finite_at}", "$error"), 3))
+        target = f"(target {self.target:g})" if self.target is not None else ""
+        parts.append(Part(Content.styled(metric.unit.replace(" per ", "/"), "$text-muted"), 5))
+        parts.append(Part(Content.styled(target, "$text-muted"), 4))
+        return fit(parts, width, " ")
 
     def _direction(self) -> str:
         line = smooth(self.history.points[-60:], self.lens.decay or 0.6)
@@ -162,8 +164,10 @@ class Charts(Widget, can_focus=True):
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("s", "smooth", "Smoothing", tooltip="Next smoothing of the curves", id="charts.smooth"),
-        Binding("plus,equals_sign", "zoom(0.5)", "Zoom in", tooltip="See fewer steps", id="charts.zoom_in", key_display="+"),
-        Binding("minus,underscore", "zoom(2)", "Zoom out", tooltip="See more steps", id="charts.zoom_out", key_display="-"),
+        Binding("plus,equals_sign", "zoom(0.5)", "Zoom in", tooltip="See fewer steps", key_display="+",
+                id="charts.zoom_in"),
+        Binding("minus,underscore", "zoom(2)", "Zoom out", tooltip="See more steps", key_display="-",
+                id="charts.zoom_out"),
         Binding("left", "sideways(-1)", "Earlier", tooltip="Earlier steps, or the chart before", id="charts.left"),
         Binding("right", "sideways(1)", "Later", tooltip="Later steps, or the next chart", id="charts.right"),
         Binding("shift+left", "pan(-1)", "Earlier", tooltip="Earlier steps", id="charts.earlier", show=False),
@@ -184,7 +188,6 @@ class Charts(Widget, can_focus=True):
         yield Grid(*self.charts)
 
     def on_mount(self) -> None:
-        self._look(self._lens)
         self._show_open()
         self.app.theme_changed_signal.subscribe(self, self._theme_changed)
         self.set_interval(REDRAW_SECONDS, self.draw_changed)
@@ -243,8 +246,10 @@ class Charts(Widget, can_focus=True):
         self._lens = lens
         for chart in self.charts:
             chart.lens = lens
-        facts = [f"· raw  ⠒ ema {lens.decay:g}" if lens.decay else "⠒ raw", "log" if lens.log else "linear"]
-        facts.append("all steps" if lens.span is None else f"{lens.span} steps" + (f", {lens.back} back" if lens.back else ""))
+        facts = [f"{self._open + 1} of {len(self.charts)} ← →"] if self._one else []
+        facts += [f"· raw  ⠒ ema {lens.decay:g}" if lens.decay else "⠒ raw", "log" if lens.log else "linear"]
+        back = f", {lens.back} back" if lens.back else ""
+        facts.append("all steps" if lens.span is None else f"{lens.span} steps{back}")
         self.border_subtitle = Content(" · ".join(facts))
         self._all_changed()
 
@@ -260,12 +265,12 @@ class Charts(Widget, can_focus=True):
         if one != self._one:
             self._one = one
             self.set_class(one, "-one")
-            self._all_changed()
+            self._look(self._lens)
 
     def _show_open(self) -> None:
         for index, chart in enumerate(self.charts):
             chart.set_class(index == self._open, "-open")
-        self._all_changed()
+        self._look(self._lens)
 
     # --- keys ---
 
@@ -304,10 +309,11 @@ class Charts(Widget, can_focus=True):
         self._look(Lens())
 
 
-def show_value(value: float) -> str:
-    """Three significant places, with a sign, in few cells."""
+def show_value(value: float, *, signed: bool = False) -> str:
+    """A value in few cells; a plus sign when `signed`."""
+    sign = "+" if signed else ""
     if value == 0:
         return "0"
     if abs(value) >= 1e5 or abs(value) < 1e-3:
-        return f"{value:+.1e}"
-    return f"{value:+.2f}" if abs(value) >= 0.1 else f"{value:+.4f}"
+        return f"{value:{sign}.1e}"
+    return f"{value:{sign}.2f}" if abs(value) >= 0.1 else f"{value:{sign}.4f}"

@@ -129,7 +129,7 @@ class SampleList(ScrollView, can_focus=True):
         self.post_message(self.Changed())
 
     def _resize_content(self) -> None:
-        self.virtual_size = Size(self.size.width, max(1, len(self._shown)))
+        self.virtual_size = Size(self.scrollable_content_region.width, max(1, len(self._shown)))
         self.refresh()
 
     def on_resize(self, _: events.Resize) -> None:
@@ -186,7 +186,7 @@ class SampleList(ScrollView, can_focus=True):
     # --- drawing ---
 
     def render_line(self, y: int) -> Strip:
-        width, line = self.size.width, y + self.scroll_offset.y
+        width, line = self.scrollable_content_region.width, y + self.scroll_offset.y
         style = self.visual_style
         if line >= len(self._shown):
             text = self._empty_text() if y == 0 and not self._shown else ""
@@ -202,8 +202,8 @@ class SampleList(ScrollView, can_focus=True):
         return " samples of each step appear here"
 
     def _strip(self, content: Content, style: Style) -> Strip:
-        strips = Visual.to_strips(self, content, self.size.width, 1, style)
-        return strips[0] if strips else Strip.blank(self.size.width)
+        strips = Visual.to_strips(self, content, content.cell_length, 1, style)
+        return strips[0].adjust_cell_length(self.size.width, style.rich_style)
 
 
 class SamplesPane(Vertical):

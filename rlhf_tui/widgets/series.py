@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 Points = list[tuple[float, float]]
 
@@ -77,6 +78,6 @@ def tick_labels(values: Sequence[float]) -> list[str]:
     largest = max(abs(value) for value in values)
     if largest and (largest >= 1e5 or largest < 1e-3):
         return [f"{value:.1e}" for value in values]
-    gap = min((b - a for a, b in zip(values, values[1:], strict=False)), default=largest) or 1.0
+    gap = min((b - a for a, b in pairwise(values)), default=largest) or 1.0
     decimals = max(0, min(6, math.ceil(-math.log10(gap) - 1e-9) + (1 if f"{gap:.1e}".startswith("2.5") else 0)))
     return [f"{value:.{decimals}f}" for value in values]

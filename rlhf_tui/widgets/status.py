@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from textual import events
 from textual.content import Content
 from textual.reactive import reactive
 from textual.widget import Widget
@@ -97,7 +98,7 @@ def resident_bytes() -> int:
 
 
 class StatusLine(Widget):
-    """Which run, in which state, how far, how fast. In the narrow layout with reward and KL, since charts may be hidden."""
+    """Which run, in which state, how far, how fast; with reward and KL where the charts may be hidden."""
 
     DEFAULT_CSS = "StatusLine { height: 1; background: $panel; padding: 0 1; }"
     with_metrics: reactive[bool] = reactive(False)
@@ -132,8 +133,8 @@ class StatusLine(Widget):
             parts.append(Part(Content(f"{speed:.0f} resp/s" if speed is not None else ""), 40))
             eta = view.eta_seconds
             parts.append(Part(Content(f"ETA {clock(eta)}" if eta is not None else ""), 4))
-        bar = Content.assemble(("▕", "$text-muted"), (progress_bar(view.progress, 12), "$primary"), ("▏", "$text-muted"))
-        parts.append(Part(bar, 50))
+        edges, bar = "$text-muted", (progress_bar(view.progress, 12), "$primary on $surface")
+        parts.append(Part(Content.assemble(("▕", edges), bar, ("▏", edges)), 50))
         if view.phase and view.state is RunState.TRAINING:
             parts.append(Part(Content.styled(f"{view.phase:<7}", "$text-muted"), 70))
         if self._meter is not None and view.state is RunState.TRAINING:
@@ -165,7 +166,36 @@ class AlarmLine(Widget):
         return line.truncate(self.size.width, ellipsis=True)
 
 
-class KeyBar(Widget):
+class ClickLine(Widget):
+    """A line of words, each of which does an action when clicked."""
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._actions: list[tuple[int, str]] = []
+
+    def on_click(self, event: events.Click) -> None:
+        """Do what stands under the mouse."""
+        x = event.x - self.gutter.left
+        for end, action in self._actions:
+            if x < end:
+                if action:
+                    self.call_later(self.run_action, action)
+                return
+
+    def words(self, words: Sequence[tuple[Content, str]], gap: str) -> Content:
+        """`words` (what, action) in a row, as many as fit."""
+        kept: list[Content] = []
+        self._actions, end = [], 0
+        for content, action in words:
+            if kept and end + len(gap) + content.cell_length > self.size.width:
+                break
+            end += content.cell_length + (len(gap) if kept else 0)
+            kept.append(content)
+            self._actions.append((end, action))
+        return Content(gap).join(kept).truncate(self.size.width, ellipsis=True)
+
+
+class KeyBar(ClickLine):
     """The keys that matter here, most important first; as many as fit. A click does what the key does."""
 
     DEFAULT_CSS = "KeyBar { height: 1; padding: 0 1; background: $surface; }"
@@ -181,8 +211,5 @@ class KeyBar(Widget):
             self.refresh()
 
     def render(self) -> Content:
-        parts = []
-        for rank, (key, label, action) in enumerate(self._keys):
-            words = Content.assemble((key, "$primary bold"), f" {label}")
-            parts.append(Part(words.stylize(f"@click={action}") if action else words, rank))
-        return fit(parts, self.size.width)
+        return self.words([(Content.assemble((key, "$primary bold"), f" {label}"), action)
+                           for key, label, action in self._keys], "  ")

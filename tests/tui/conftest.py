@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fake_session import FakeSession
+from tui.fake_session import Sessions
 
 from rlhf_engine.config import RunConfig
 from rlhf_engine.fields import validate
@@ -15,10 +15,9 @@ from rlhf_tui.bridge import EngineBridge
 
 
 @pytest.fixture(autouse=True)
-def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing a test does lands in the user's folders; colours do not depend on who runs it."""
-    for name in ("XDG_STATE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME"):
-        monkeypatch.setenv(name, str(tmp_path / name.lower()))
+def _same_for_everyone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Logs and copies of a test lie in its own folder; colours do not depend on who runs it."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     for name in ("NO_COLOR", "TEXTUAL_THEME", "TEXTUAL_COLOR_SYSTEM"):
         monkeypatch.delenv(name, raising=False)
 
@@ -33,18 +32,6 @@ def config() -> RunConfig:
             "liked": ["fox", "owl", "bear", "rabbit"], "disliked": ["girl", "boy", "mom"],
         }],
     })
-
-
-class Sessions(list[FakeSession]):
-    """Makes fake sessions and keeps them, newest last."""
-
-    def __call__(self, emit: Callable[..., None]) -> FakeSession:
-        self.append(FakeSession(emit))
-        return self[-1]
-
-    @property
-    def last(self) -> FakeSession:
-        return self[-1]
 
 
 @pytest.fixture

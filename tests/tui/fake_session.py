@@ -180,3 +180,15 @@ class FakeSession:
         with self._wake:
             self._closed = True
             self._wake.notify_all()
+
+
+class Sessions(list[FakeSession]):
+    """Makes fake sessions and keeps them, newest last."""
+
+    def __call__(self, emit: Callable[..., None]) -> FakeSession:
+        self.append(FakeSession(emit))
+        return self[-1]
+
+    @property
+    def last(self) -> FakeSession:
+        return self[-1]

@@ -1,0 +1,117 @@
+"""Text from a model cannot command the terminal, and spans stay on their words."""
+
+from __future__ import annotations
+
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rlhf_engine.compare import Comparison, Pair
+from rlhf_engine.events import (
+    ComparisonFinished,
+    EditRefused,
+    Event,
+    GenerationFinished,
+    GenerationToken,
+    Notice,
+    RunState,
+    Sample,
+    StateChanged,
+    StepFinished,
+    StepProgress,
+)
+from rlhf_engine.rewards.base import Span
+from rlhf_tui.clean_text import clean_event, clean_line, clean_text, clean_with_spans
+
+FORBIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+any_text = st.text(alphabet=st.characters(codec=None))
+
+
+def is_clean(text: str) -> bool:
+    return all(c in "\n\u200d" or unicodedata.category(c) not in FORBIDDEN for c in text)
+
+
+@given(any_text)
+def test_no_control_format_or_surrogate_character_is_left(text: str) -> None:
+    assert is_clean(clean_text(text))
+    clean_text(text).encode("utf-8")
+
+
+@given(any_text)
+def test_cleaning_twice_changes_nothing_more(text: str) -> None:
+    assert clean_text(clean_text(text)) == clean_text(text)
+
+
+@given(any_text.filter(lambda text: "\t" not in text))
+def test_only_tabs_change_the_length(text: str) -> None:
+    assert len(clean_text(text)) == len(text)
+
+
+@given(any_text, any_text, any_text)
+def test_a_span_covers_the_same_word_afterwards(before: str, word: str, after: str) -> None:
+    text = before + word + after
+    cleaned, spans = clean_with_spans(text, [Span(len(before), len(before) + len(word), "liked")])
+    if not word:
+        assert spans == ()
+        return
+    (span,) = spans
+    shown = cleaned[span.start:span.end]
+    assert shown.replace(" ", "") == clean_text(word).replace(" ", "")
+    assert len(cleaned) - span.end == len(clean_text(cleaned[:span.end] + after)) - span.end
+
+
+@given(any_text, st.lists(st.tuples(st.integers(-5, 50), st.integers(-5, 50))))
+def test_spans_never_leave_the_text(text: str, bounds: list[tuple[int, int]]) -> None:
+    cleaned, spans = clean_with_spans(text, [Span(start, end, "liked") for start, end in bounds])
+    assert all(0 <= span.start < span.end <= len(cleaned) for span in spans)
+
+
+@pytest.mark.parametrize(("raw", "shown"), [
+    ("\x1b[31mred", "␛[31mred"),
+    ("a\tb", "a   b"),
+    ("line\nline", "line\nline"),
+    ("\x9b2J", "\ufffd2J"),
+    ("\u202eevil", "\ufffdevil"),
+    ("\ud800", "\ufffd"),
+    ("\x7f\x07", "␡␇"),
+    ("👩\u200d🚀", "👩\u200d🚀"),
+    ("a\u2028b", "a\ufffdb"),
+])
+def test_what_replaces_what(raw: str, shown: str) -> None:
+    assert clean_text(raw) == shown
+
+
+def test_a_line_shows_its_newlines() -> None:
+    assert clean_line("a\nb") == "a↵b"
+
+
+HOSTILE = "\x1b]52;c;aGk=\x07\u202e\t[/x]"
+
+
+def _sample() -> Sample:
+    return Sample(1, HOSTILE, HOSTILE, 1.0, {HOSTILE: 1.0}, 0.5, 3, True, (Span(0, 4, "liked"),))
+
+
+@pytest.mark.parametrize("event", [
+    StepFinished(1, 2, {}, (_sample(),), 0.1),
+    StateChanged(RunState.FAILED, 1, 2, HOSTILE),
+    EditRefused("kl.coef", HOSTILE),
+    Notice(HOSTILE, "warning"),
+    GenerationToken(1, HOSTILE),
+    GenerationFinished(1, HOSTILE, parts={HOSTILE: 1.0}, error=HOSTILE, spans=(Span(0, 4, "liked"),)),
+    ComparisonFinished(1, Comparison((), (Pair(_sample(), _sample()),)), HOSTILE),
+])
+def test_every_event_with_text_is_cleaned(event: Event) -> None:
+    cleaned = clean_event(event)
+    assert type(cleaned) is type(event)
+    assert "\x1b" not in repr(cleaned).encode("utf-8", "surrogatepass").decode()
+    assert "\\x1b" not in repr(cleaned)
+    assert "\\u202e" not in repr(cleaned)
+    assert "\\t" not in repr(cleaned)
+
+
+def test_an_event_without_text_is_handed_back() -> None:
+    event = StepProgress(1, "rollout", 0.5)
+    assert clean_event(event) is event

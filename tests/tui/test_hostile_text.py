@@ -1,0 +1,177 @@
+"""Text that tries to command the terminal, or to be read as markup, is only shown."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import select
+import sys
+import textwrap
+import time
+import unicodedata
+from pathlib import Path
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tui.fake_session import Sessions
+
+from rlhf_engine.config import RunConfig
+from rlhf_engine.events import EditRefused, Notice, RunState, Sample, StateChanged, StepFinished
+from rlhf_engine.rewards.base import Span
+from rlhf_tui.app import WorkbenchApp
+from rlhf_tui.bridge import EngineBridge
+from rlhf_tui.screens.sample import SampleScreen
+
+hostile = st.lists(
+    st.sampled_from(["\x1b[2J", "\x1b]52;c;aGk=\x07", "\x9b31m", "\x9d0;title\x9c", "\u202e", "\u2066", "\ud83d", "\t", "\n",
+                     "\r", "\x00", "[/x]", "[@click=app.quit]q[/]", "[bold", "]", "\\[", "[red]", "{", "%s", "fox ", "日本",
+                     "e\u0301\u0302", "\u200b", "\ufeff", "👩\u200d🚀", "\u2028", "\U000e0041"])
+    | st.characters(codec=None), max_size=12,
+).map("".join)
+
+
+def shown_lines(app: WorkbenchApp) -> list[str]:
+    """What the terminal would get, without the app's own control sequences."""
+    return ["".join(segment.text for segment in strip if not segment.control)
+            for strip in app.screen._compositor.render_strips()]
+
+
+def is_harmless(line: str) -> bool:
+    return all(c == "\u200d" or unicodedata.category(c) not in {"Cc", "Cf", "Cs", "Zl", "Zp"} for c in line)
+
+
+async def test_hostile_text_is_only_text_in_every_widget(
+    tmp_path_factory: object, config: RunConfig
+) -> None:
+    """One app takes in everything that hypothesis thinks of: a new one for each example would take minutes."""
+    examples: list[tuple[str, str]] = []
+
+    @settings(max_examples=40, deadline=None, database=None, derandomize=True,
+              suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(hostile, hostile)
+    def collect(first: str, second: str) -> None:
+        examples.append((first, second))
+
+    collect()
+    sessions = Sessions()
+    app = WorkbenchApp(EngineBridge(Path("runs"), sessions), config, "[/x]\x1b[2J")
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("f5", "4")
+        session = sessions.last
+        for step, (first, second) in enumerate(examples, 1):
+            spans = (Span(0, len(first), "liked"), Span(len(first), len(first) + len(second) + 3, "disliked"))
+            sample = Sample(step, second, first + second, 1.0, {first: 1.0, "[/x]": -1.0}, 0.5, 3, False, spans)
+            session.emit(StepFinished(step, 100, {}, (sample,), 0.1 * step))
+            session.emit((Notice(first, "warning"), StateChanged(RunState.TRAINING, step, 100, second),
+                          EditRefused("kl.coef", first))[step % 3])
+            app.show_events(app.bridge.drain())
+            await pilot.pause()
+            assert all(map(is_harmless, shown_lines(app)))
+            if step % 8 == 0:
+                app.push_screen(SampleScreen(app.workbench.samples.samples.shown[0]))
+                await pilot.pause()
+                assert all(map(is_harmless, shown_lines(app)))
+                app.pop_screen()
+                await pilot.pause()
+        assert app.is_running
+    session.release()
+
+
+CHILD = textwrap.dedent("""
+    import sys, threading
+    from pathlib import Path
+    sys.path.insert(0, {tests!r})
+    from tui.fake_session import FakeSession
+    from rlhf_engine.events import Notice, Sample, StepFinished
+    from rlhf_engine.fields import validate
+    from rlhf_engine.rewards.base import Span
+    from rlhf_tui.app import run_workbench
+
+    PAYLOAD = "\\x1b]52;c;UEFZTE9BRA==\\x07\\x1b]0;PAYLOAD\\x07\\x9b2J\\x1b[31mPAYLOAD\\u202e"
+    config = validate({{"prompts": ["a"], "rewards": [{{"kind": "word_list", "liked": ["fox"]}}]}})
+
+    class Hostile(FakeSession):
+        def start(self, *args, **kwargs):
+            super().start(*args, **kwargs)
+            sample = Sample(1, PAYLOAD, PAYLOAD, 1.0, {{PAYLOAD: 1.0}}, 0.5, 3, True, (Span(0, 9, "liked"),))
+            for step in range(1, 4):
+                self.emit(StepFinished(step, 100, {{"objective/scores": float(step)}}, (sample,), float(step)))
+            self.emit(Notice(PAYLOAD, "warning"))
+
+    sys.exit(run_workbench(config, PAYLOAD, runs_root=Path("runs"), start=True, session_factory=Hostile))
+""")
+
+
+class Terminal:
+    """The workbench in a child process, on a terminal of its own; what it writes is kept."""
+
+    def __init__(self, tmp_path: Path, program: str, rows: int = 40, columns: int = 120, **environment: str) -> None:
+        tests = Path(__file__).resolve().parents[1]
+        self.pid, self.descriptor = pty.fork()
+        if self.pid == 0:
+            os.chdir(tmp_path)
+            os.environ.update({"TERM": "xterm-256color", "PYTHONPATH": str(tests.parent), **environment})
+            os.execv(sys.executable, [sys.executable, "-c", program.format(tests=str(tests))])
+        import fcntl
+        import struct
+        import termios
+
+        fcntl.ioctl(self.descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        self.written = b""
+
+    def read_until(self, wanted: bytes, seconds: float = 30.0) -> bytes:
+        """Read until `wanted` was written; all that was written so far."""
+        deadline = time.monotonic() + seconds
+        while wanted not in self.written:
+            assert time.monotonic() < deadline, f"{wanted!r} never came; got {self.written[-2000:]!r}"
+            self.read(0.1)
+        return self.written
+
+    def read(self, seconds: float) -> bytes:
+        """What comes within `seconds`."""
+        came, deadline = b"", time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            if select.select([self.descriptor], [], [], left)[0]:
+                try:
+                    chunk = os.read(self.descriptor, 65536)
+                except OSError:  # the child has left
+                    break
+                if not chunk:
+                    break
+                came += chunk
+        self.written += came
+        return came
+
+    def type(self, keys: str) -> None:
+        os.write(self.descriptor, keys.encode())
+
+    def exit_code(self, seconds: float = 30.0) -> int:
+        """Wait for the child; its exit code."""
+        deadline = time.monotonic() + seconds
+        while True:
+            pid, code = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                return os.waitstatus_to_exitcode(code)
+            assert time.monotonic() < deadline, f"it did not leave; {self.written[-2000:]!r}"
+            self.read(0.05)
+
+
+def test_no_control_sequence_of_the_model_reaches_the_terminal(tmp_path: Path) -> None:
+    terminal = Terminal(tmp_path, CHILD)
+    terminal.read_until(b"PAYLOAD")
+    terminal.read(1.0)
+    terminal.type("4\r")
+    terminal.read(0.7)
+    terminal.type("\x1b")
+    terminal.read(0.7)
+    written = terminal.written
+    terminal.type("qqq")
+    terminal.exit_code()
+    assert b"UEFZTE9BRA==" in written  # it is shown, as text
+    assert b"\x1b]52" not in written
+    assert b"\x1b]0" not in written
+    assert "\x9b".encode() not in written
+    assert "\u202e".encode() not in written
+    # every OSC and DCS string the app may send is known; the workbench sends none of its own while it runs
+    assert re.findall(rb"\x1b[\]P]", written) == []
