@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import ctypes
 import json
 import os
 import time
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 LossFunction = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 LAYERS, WIDTH, HEADS = 4, 160, 4
 VALIDATION_SEED = 990_001
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # of mallopt(3)
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,14 @@ class Plan:
     threads: int = 1
     compiled: bool = True
     save_every_minutes: float = 8.0
+
+
+def keep_memory() -> None:
+    """Ask glibc to keep freed memory: handing large tensors back after each step costs half of the time."""
+    with contextlib.suppress(OSError, AttributeError):
+        libc = ctypes.CDLL("libc.so.6")
+        for parameter, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1), (M_TOP_PAD, 2**28)):
+            libc.mallopt(parameter, value)
 
 
 def new_model(vocabulary: int, seed: int) -> GPTNeoForCausalLM:
@@ -128,6 +139,7 @@ def rates(plan: Plan, step: int, done: float) -> float:
 
 def train(plan: Plan, tokenizer: PreTrainedTokenizerFast, out: Path) -> GPTNeoForCausalLM:
     """Train until the time is up; log to out/log.jsonl, save the averaged model to out/latest now and then."""
+    keep_memory()
     torch.set_num_threads(plan.threads)
     model = new_model(len(tokenizer), plan.seed)
     loss_of, built = loss_function(model, plan.compiled), optimizers(model, plan)
