@@ -10,7 +10,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from plotext._figure import _figure_class as Figure  # the class behind the global figure; plotext offers no other door
 from rich.text import Text
 
 from rlhf_tui.widgets.series import Points, bucket, nice_ticks, tick_labels, window
@@ -52,6 +51,9 @@ def draw(picture: Picture, width: int, height: int, colours: Colours) -> Text:
 
     Raises nothing for any finite input; too little room, or nothing to draw, gives a sentence.
     """
+    # not at the top: the first frame need not wait for it. The class behind the global figure has no public name.
+    from plotext._figure import _figure_class as Figure
+
     if width < LEAST_WIDTH or height < LEAST_HEIGHT:
         return Text("")
     first, last = picture.first, max(picture.last, picture.first + 1)

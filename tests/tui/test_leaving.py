@@ -1,0 +1,147 @@
+"""Starting and leaving, as the terminal and the operating system see it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+from tui.terminal import Terminal
+
+CHILD = textwrap.dedent("""
+    import sys, threading, time
+    from pathlib import Path
+    sys.path.insert(0, {tests!r})
+    from tui.fake_session import FakeSession
+    from rlhf_engine.fields import validate
+    from rlhf_tui.app import run_workbench
+
+    config = validate({{"prompts": ["a"], "rewards": [{{"kind": "word_list", "liked": ["fox"]}}]}})
+
+    class Slow(FakeSession):
+        # a step takes a moment; what is saved after it, a test can read
+        def start(self, *args, **kwargs):
+            super().start(*args, **kwargs)
+            self.steps(3)
+
+        def close(self):
+            self.calls.append(("close",))
+            seconds = float(Path("seconds").read_text()) if Path("seconds").exists() else 0.7
+            threading.Timer(seconds, self.save).start() if self.busy else self.release()
+
+        def save(self):
+            Path("saved").write_text("step 4")
+            self.release()
+
+    code = run_workbench(config, "animals", runs_root=Path("runs"), start=START, session_factory=Slow)
+    Path("code").write_text(str(code))
+    sys.exit(code)
+""")
+TRAINING, IDLE = CHILD.replace("START", "True"), CHILD.replace("START", "False")
+
+
+def start(tmp_path: Path, program: str = TRAINING, **environment: str) -> Terminal:
+    terminal = Terminal(tmp_path, program, **environment)
+    terminal.read_until(b"TRAINING" if program is TRAINING else b"IDLE")
+    return terminal
+
+
+def test_a_request_to_terminate_saves_and_exits_143(tmp_path: Path) -> None:
+    terminal = start(tmp_path)
+    os.kill(terminal.pid, signal.SIGTERM)
+    assert terminal.exit_code() == 143
+    assert (tmp_path / "saved").exists()
+    assert b"\x1b[?1049l" in terminal.written  # the terminal is as it was
+
+
+def test_a_second_request_leaves_at_once(tmp_path: Path) -> None:
+    (tmp_path / "seconds").write_text("60")
+    terminal = start(tmp_path)
+    os.kill(terminal.pid, signal.SIGTERM)
+    terminal.read_until(b"saving")
+    os.kill(terminal.pid, signal.SIGTERM)
+    assert terminal.exit_code(10) == 143
+    assert not (tmp_path / "saved").exists()
+
+
+def test_a_terminal_that_goes_away_does_not_take_the_run_with_it(tmp_path: Path) -> None:
+    terminal = start(tmp_path)
+    os.close(terminal.descriptor)
+    deadline = time.monotonic() + 20
+    while not (tmp_path / "saved").exists():
+        assert time.monotonic() < deadline, "nothing was saved"
+        time.sleep(0.05)
+    _, status = os.waitpid(terminal.pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 129
+
+
+def test_quitting_in_a_real_terminal(tmp_path: Path) -> None:
+    terminal = start(tmp_path)
+    terminal.type("q")
+    terminal.read_until(b"A run is going on")
+    terminal.type("q")
+    terminal.read_until(b"saving")
+    assert terminal.exit_code() == 0
+    assert (tmp_path / "saved").exists()
+
+
+def test_leaving_at_once_does_not_wait_for_the_engine(tmp_path: Path) -> None:
+    (tmp_path / "seconds").write_text("60")
+    terminal = start(tmp_path)
+    terminal.type("q")
+    terminal.read_until(b"A run is going on")
+    terminal.type("q")
+    terminal.read_until(b"saving")
+    terminal.type("q")
+    assert terminal.exit_code(10) == 0
+
+
+@pytest.mark.parametrize("program", [IDLE, TRAINING])
+def test_nothing_is_sent_while_nothing_happens(tmp_path: Path, program: str) -> None:
+    terminal = start(tmp_path, program)
+    terminal.read(1.5)
+    assert terminal.read(2.0) == b""
+    terminal.type("qqq")
+    terminal.exit_code()
+
+
+def test_without_colours_states_still_read(tmp_path: Path) -> None:
+    terminal = start(tmp_path, NO_COLOR="1")
+    assert "● TRAINING".encode() in terminal.written
+    terminal.type("qqq")
+    terminal.exit_code()
+
+
+def test_without_a_terminal_it_says_what_it_needs(tmp_path: Path) -> None:
+    tests = Path(__file__).resolve().parents[1]
+    done = subprocess.run([sys.executable, "-c", IDLE.format(tests=str(tests))], cwd=tmp_path, capture_output=True,
+                          stdin=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": str(tests.parent)}, timeout=60)
+    assert done.returncode == 2
+    assert b"needs a terminal" in done.stdout
+    assert b"Traceback" not in done.stderr
+
+
+def test_the_app_is_imported_without_the_heavy_libraries() -> None:
+    heavy = "torch", "transformers", "peft", "safetensors", "numpy", "plotext"
+    code = f"import rlhf_tui.app, sys; print([name for name in {heavy!r} if name in sys.modules])"
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_first_frame_does_not_wait_for_the_engine(tmp_path: Path) -> None:
+    slow = """    def __init__(self, emit):
+        time.sleep(3)
+        Path("made").touch()
+        super().__init__(emit)
+
+    def start(self,"""
+    terminal = start(tmp_path, IDLE.replace("    def start(self,", slow))
+    assert not (tmp_path / "made").exists()
+    terminal.type("q")
+    assert terminal.exit_code() == 0
