@@ -60,10 +60,9 @@ def find(name_or_path: str) -> Path:
     if name_or_path in presets:
         return presets[name_or_path]
     near = difflib.get_close_matches(name_or_path, presets, n=1)
-    hint = f"did you mean {near[0]}? " if near else ""
-    raise ConfigError(
-        f"There is no preset {name_or_path!r}; {hint}It is one of {', '.join(presets)}, or a path ending in .toml."
-    )
+    hint = f"; did you mean {near[0]}?" if near else "."
+    there = f"There are {', '.join(presets)}; the path of another must end in .toml."
+    raise ConfigError(f"There is no preset {name_or_path!r}{hint} {there}")
 
 
 def load(name_or_path: str) -> RunConfig:

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from rlhf_engine.disk import why
 from rlhf_engine.errors import RunError
 from rlhf_engine.events import EditApplied, Sample
+from rlhf_engine.json_text import finite
 from rlhf_engine.rewards.base import Span
 
 T = TypeVar("T")
@@ -31,17 +32,7 @@ class MetricsLine:
 
 def to_line(row: dict[str, Any]) -> str:
     """One line of valid JSON, without its end: NaN and infinity, which JSON does not know, become null."""
-    return json.dumps(_finite(row), ensure_ascii=False, allow_nan=False)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return value
+    return json.dumps(finite(row), ensure_ascii=False, allow_nan=False)
 
 
 def _number(value: Any) -> float:

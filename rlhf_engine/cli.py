@@ -1,0 +1,28 @@
+"""The command line without a screen. `rlhf_tui.cli` adds the workbench to the same commands.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 130 interrupted, 143 terminated (both saved first).
+torch is imported by the commands that need it, so that help and mistakes come at once.
+"""
+
+from __future__ import annotations
+
+import typer
+
+from rlhf_engine.commands.listing import list_presets, runs
+from rlhf_engine.commands.sampling import compare, generate, score
+from rlhf_engine.commands.shared import command_of
+from rlhf_engine.commands.training import resume, train
+
+
+def make_app(*, help: str = "RLHF without a screen.") -> typer.Typer:
+    """All commands in an app of their own."""
+    app = typer.Typer(help=help, no_args_is_help=True, add_completion=False, rich_markup_mode=None,
+                      pretty_exceptions_enable=False)
+    for command in (train, resume, compare, generate, score, list_presets, runs):
+        app.command(name="presets" if command is list_presets else None)(command_of(command))
+    return app
+
+
+def main() -> None:
+    """Runs the command line of `python -m rlhf_engine`; leaves by SystemExit."""
+    make_app()(prog_name="python -m rlhf_engine")

@@ -1,0 +1,70 @@
+"""What there is: presets, settings, runs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from rlhf_engine import fields, presets
+from rlhf_engine.commands.shared import AsJson, RunsDir
+from rlhf_engine.config import LengthRewardConfig, RunConfig, WordListRewardConfig
+from rlhf_engine.console import print_json, print_table
+from rlhf_engine.run_dir import DEFAULT_RUNS_ROOT, list_runs
+
+
+def list_presets(
+    show_fields: Annotated[bool, typer.Option("--fields", help="List every setting of a preset and --set.")] = False,
+    as_json: AsJson = False,
+) -> int:
+    """List the presets, or with --fields every setting.
+
+    With --json: presets, each with name, description, origin and path; or fields, each with path, reward_kind,
+    allowed, unit, live, default and help.
+    """
+    if show_fields:
+        return _print_fields(as_json)
+    found = presets.available()
+    if as_json:
+        print_json({"presets": [asdict(info) | {"path": str(info.path)} for info in found]})
+    else:
+        print_table(["preset", "", "description"], [[info.name, info.origin, info.description] for info in found])
+    return 0
+
+
+def runs(runs_dir: RunsDir = DEFAULT_RUNS_ROOT, as_json: AsJson = False) -> int:
+    """List the runs, the last changed first.
+
+    With --json: runs, each with name, path, preset, state, step, total_steps, message and changed (seconds since 1970).
+    """
+    found = list_runs(runs_dir)
+    if as_json:
+        print_json({"runs": [asdict(run) | {"path": str(run.path)} for run in found]})
+    elif not found:
+        print(f"no runs under {runs_dir} yet")
+    else:
+        rows = [[run.name, run.preset, run.state, f"{run.step}/{run.total_steps}", run.message] for run in found]
+        print_table(["run", "preset", "state", "step", ""], rows)
+    return 0
+
+
+def _print_fields(as_json: bool) -> int:
+    example = RunConfig(prompts=["x"], rewards=[WordListRewardConfig(liked=["x"]), LengthRewardConfig()])
+    rows = []
+    for item in fields.settings(example):
+        kind = None
+        if item.path.startswith("rewards."):
+            kind = example.rewards[int(item.path.split(".")[1])].kind
+        path = f"rewards.N.{item.name}" if kind else item.path
+        rows.append({"path": path, "reward_kind": kind, "allowed": item.allowed, "unit": item.unit, "live": item.live,
+                     "default": item.default, "help": item.help})
+    if as_json:
+        print_json({"fields": rows})
+        return 0
+    for row in rows:
+        path = row["path"] + (f" ({row['reward_kind']})" if row["reward_kind"] else "")
+        unit = f" {row['unit']}" if row["unit"] else ""
+        live = "; may change while training" if row["live"] else ""
+        print(f"{path}\n    {row['help']}\n    {row['allowed']}{unit}; default {fields.show(row['default'])}{live}")
+    return 0

@@ -1,0 +1,131 @@
+"""Look at what was learnt: compare, generate, score."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rlhf_engine import presets
+from rlhf_engine.commands.shared import AsJson, Overrides, Preset, Run, RunsDir, run_if_any, the_run
+from rlhf_engine.console import print_json, print_table, printable, say
+from rlhf_engine.errors import ConfigError, ModelError
+from rlhf_engine.rewards.build import build_rewards
+from rlhf_engine.run_dir import DEFAULT_RUNS_ROOT
+
+if TYPE_CHECKING:
+    from rlhf_engine.compare import Comparison, Row
+    from rlhf_engine.statistics import Estimate
+
+
+def compare(
+    run: Run,
+    responses: Annotated[int, typer.Option(min=2, help="Responses of each of the two.")] = 200,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the samples; the same for both.")] = 0,
+    runs_dir: RunsDir = DEFAULT_RUNS_ROOT,
+    as_json: AsJson = False,
+) -> int:
+    """Compare reference and tuned on paired samples.
+
+    Differences come with their 95 % intervals.
+
+    With --json: reference, tuned and difference, each with liked_share, disliked_share, mean_score,
+    kl_nats_per_response, distinct_1, distinct_2 and mean_length, each with value, low and high.
+    """
+    run_dir = the_run(run, runs_dir)
+    from rlhf_engine.compare import compare_run
+
+    def progress(done: int, total: int) -> None:
+        if not as_json:
+            say(f"{done}/{total} pairs")
+
+    result = compare_run(run_dir, responses=responses, seed=seed, progress=progress, cancelled=lambda: False)
+    if result is None:  # only a cancelled comparison has no result, and nothing cancels this one
+        return 130
+    if as_json:
+        print_json({"run": run_dir.name, "responses": responses, "seed": seed, **_comparison_json(result)})
+    else:
+        rows = [_comparison_row(row) for row in result.rows]
+        print_table(["", "reference", "tuned", "difference (95 % interval)"], rows)
+    return 0
+
+
+def generate(
+    source: Annotated[str, typer.Argument(metavar="RUN|MODEL", help="A run, or a model as in model.name.")],
+    prompt: Annotated[list[str] | None, typer.Option(help="What to continue; repeatable. The run's first if left out.")]
+    = None,
+    temperature: Annotated[float | None, typer.Option(help="Above 0; the run's if left out.")] = None,
+    max_new_tokens: Annotated[int | None, typer.Option(min=1, help="Longest response.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same text.")] = 0,
+    count: Annotated[int, typer.Option(min=1, help="Responses to each prompt.")] = 1,
+    reference: Annotated[bool, typer.Option("--reference", help="Answer by the untrained model.")] = False,
+    runs_dir: RunsDir = DEFAULT_RUNS_ROOT,
+    as_json: AsJson = False,
+) -> int:
+    """Continue prompts with a run or a model.
+
+    A run answers by its newest checkpoint.
+
+    With --json: source, tuned and samples, each with prompt, response, score, parts, kl_nats, tokens and finished.
+    """
+    if temperature is not None and not 0 < temperature <= 10:
+        raise ConfigError(f"--temperature: {temperature} is not a number above 0 and up to 10")
+    run_dir = run_if_any(source, runs_dir)
+    config = run_dir.config() if run_dir else None
+    prompts = prompt or (config.prompts[:1] if config else None)
+    if not prompts or not all(prompts):
+        raise ConfigError("--prompt: a model needs at least one prompt, and none may be empty")
+    from rlhf_engine.generate import generate_texts
+
+    try:
+        samples = generate_texts(
+            run_dir or source, prompts=[text for text in prompts for _ in range(count)],
+            tuned=run_dir is not None and not reference, seed=seed,
+            temperature=temperature or (config.sampling.temperature if config else 1.0),
+            max_new_tokens=max_new_tokens or (config.sampling.max_new_tokens if config else 60),
+        )
+    except ModelError as error:
+        raise error if run_dir else ModelError(f"{error} Nor is there a run {source!r} under {runs_dir}.") from error
+    if as_json:
+        rows = [{"prompt": s.prompt, "response": s.response, "score": s.score, "parts": dict(s.parts), "kl_nats": s.kl,
+                 "tokens": s.tokens, "finished": s.finished} for s in samples]
+        print_json({"source": source, "tuned": run_dir is not None and not reference, "samples": rows})
+    else:
+        print("\n\n".join(printable(sample.prompt + sample.response) for sample in samples))
+    return 0
+
+
+def score(
+    preset: Preset,
+    texts: Annotated[list[str], typer.Argument(metavar="TEXT...", help="Texts to score.")],
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> int:
+    """Score texts with a preset's rewards. With --json: preset and scores, each with text, total and parts."""
+    config = presets.load_with_overrides(preset, overrides or [])
+    scores = build_rewards(config.rewards).score([""] * len(texts), texts).scores
+    if as_json:
+        rows = [{"text": text, "total": found.total, "parts": dict(found.parts)}
+                for text, found in zip(texts, scores, strict=True)]
+        print_json({"preset": preset, "scores": rows})
+        return 0
+    for text, found in zip(texts, scores, strict=True):
+        parts = ", ".join(f"{name} {value:+.2f}" for name, value in found.parts.items() if value)
+        print(printable(f"{found.total:+.2f}  {text}" + (f"  ({parts})" if parts else "")))
+    return 0
+
+
+def _comparison_json(result: Comparison) -> dict[str, dict[str, Any]]:
+    return {side: {row.key: asdict(getattr(row, side)) for row in result.rows}
+            for side in ("reference", "tuned", "difference")}
+
+
+def _comparison_row(row: Row) -> list[str]:
+    share = row.key.endswith("share")
+
+    def shown(estimate: Estimate) -> str:
+        return f"{100 * estimate.value:.1f} %" if share else f"{estimate.value:.3f}"
+
+    low, high = (100 * x if share else x for x in (row.difference.low, row.difference.high))
+    return [row.label, shown(row.reference), shown(row.tuned), f"{shown(row.difference)}  ({low:+.3g} to {high:+.3g})"]

@@ -1,0 +1,71 @@
+"""Train and resume, with a line of progress a step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rlhf_engine import presets
+from rlhf_engine.commands.shared import AsJson, Overrides, Preset, Run, RunsDir, the_run, wrong_usage
+from rlhf_engine.config import RunConfig
+from rlhf_engine.console import Reporter, stopped_by_signals
+from rlhf_engine.control import TrainerControl
+from rlhf_engine.events import RunState
+from rlhf_engine.run_dir import DEFAULT_RUNS_ROOT, RunDir
+
+if TYPE_CHECKING:
+    from rlhf_engine.trainer import Trainer
+
+
+def train(
+    preset: Preset,
+    overrides: Overrides = None,
+    runs_dir: RunsDir = DEFAULT_RUNS_ROOT,
+    name: Annotated[str | None, typer.Option(help="Name of the new run; made up if left out.")] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Train a preset. Ctrl-C stops after the step, with a checkpoint; `resume` goes on from there.
+
+    With --json: one object a step (event "step": step, total_steps, seconds, metrics) and one at the end (event "end":
+    run, path, state, step, total_steps, message, checkpoint).
+    """
+    config = presets.load_with_overrides(preset, overrides or [])
+    return train_config(config, preset, runs_dir, name, as_json)
+
+
+def train_config(config: RunConfig, preset: str, runs_dir: Path, name: str | None = None, as_json: bool = False) -> int:
+    """Trains in a new run directory, with progress on stdout. Returns the exit code."""
+    with wrong_usage():
+        run_dir = RunDir.create(runs_dir, config, name=name, preset=preset)
+
+    def trainer(control: TrainerControl, reporter: Reporter) -> Trainer:
+        from rlhf_engine.trainer import Trainer
+
+        return Trainer(config, run_dir=run_dir, control=control, emit=reporter.emit)
+
+    return _drive(trainer, as_json)
+
+
+def resume(run: Run, runs_dir: RunsDir = DEFAULT_RUNS_ROOT, as_json: AsJson = False) -> int:
+    """Go on with a run from its newest checkpoint. --json as for train."""
+    run_dir = the_run(run, runs_dir)
+
+    def trainer(control: TrainerControl, reporter: Reporter) -> Trainer:
+        from rlhf_engine.trainer import Trainer
+
+        return Trainer.resume(run_dir, control=control, emit=reporter.emit)
+
+    return _drive(trainer, as_json)
+
+
+def _drive(make: Callable[[TrainerControl, Reporter], Trainer], as_json: bool) -> int:
+    control = TrainerControl()
+    reporter = Reporter(control, as_json)
+    with stopped_by_signals(control) as signals:
+        state = make(control, reporter).run()
+    if state is RunState.FINISHED:
+        return 0
+    return signals.exit_code or 1

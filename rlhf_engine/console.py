@@ -1,0 +1,163 @@
+"""Plain lines and JSON for people and programs that run the engine without a screen; and its signals."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import sys
+import time
+import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rlhf_engine.control import TrainerControl
+from rlhf_engine.events import (
+    CheckpointSaved,
+    Event,
+    ModelLoaded,
+    Notice,
+    RunStarted,
+    StateChanged,
+    StepFinished,
+)
+from rlhf_engine.json_text import finite
+
+
+def printable(text: str) -> str:
+    """Text of a model or file without what a terminal would obey: control and format characters but newlines."""
+    return "".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in ("Cc", "Cf", "Cs") and c != "\n" else c
+                   for c in text)
+
+
+def print_json(value: dict[str, Any]) -> None:
+    """One line of valid, ASCII-only JSON on stdout; what is not finite is null."""
+    print(json.dumps(finite(value), allow_nan=False), flush=True)
+
+
+def say(text: str) -> None:
+    """A line for people on stderr, so that stdout stays clean."""
+    print(printable(text), file=sys.stderr, flush=True)
+
+
+def print_table(head: list[str], rows: list[list[str]]) -> None:
+    """Columns as wide as their widest cell, the last one ragged."""
+    cells = [[printable(cell).replace("\n", " ") for cell in row] for row in [head, *rows]]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
+    for row in cells:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people read them: 0:07, 12:30, 1:02:03."""
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+
+
+def step_line(event: StepFinished, seconds_left: float) -> str:
+    """What one step did, on one line of constant layout."""
+    width = len(str(event.total_steps))
+    number = {name: event.metrics.get(name, math.nan) for name in (
+        "objective/scores", "objective/kl", "loss/policy_avg", "loss/value_avg", "throughput/responses_per_s")}
+    return (f"step {event.step:{width}}/{event.total_steps}  reward {number['objective/scores']:+.2f}  "
+            f"KL {number['objective/kl']:.2f} nats/response  policy loss {number['loss/policy_avg']:+.4f}  "
+            f"value loss {number['loss/value_avg']:.3f}  {number['throughput/responses_per_s']:.1f} responses/s  "
+            f"ETA {duration(seconds_left)}")
+
+
+class Reporter:
+    """Turns a run's events into lines: for people, or with `as_json` one JSON object a step and one at the end.
+
+    When the reader of stdout goes away, the run is asked to stop, which saves it.
+    """
+
+    def __init__(self, control: TrainerControl, as_json: bool) -> None:
+        self._control, self._as_json = control, as_json
+        self._first_step, self._began = 0, time.perf_counter()
+        self._end: dict[str, Any] = {"event": "end", "run": "", "path": "", "checkpoint": ""}
+
+    def emit(self, event: Event) -> None:
+        """Takes one event; called in the thread that trains."""
+        try:
+            self._emit(event)
+        except OSError:
+            # nobody reads any more (a closed pipe, a terminal that is gone): what follows goes nowhere
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            self._control.stop()
+
+    def _emit(self, event: Event) -> None:
+        match event:
+            case RunStarted():
+                self._first_step = event.first_step
+                self._end |= {"run": event.name, "path": event.path}
+                self._line(f"run {event.name} in {event.path}"
+                           + (f", on from step {event.first_step}" if event.first_step else ""))
+            case ModelLoaded():
+                self._began = time.perf_counter()
+                self._line(f"{event.name}: {event.parameters:,} parameters, {event.trainable:,} of them trained, "
+                           f"on {event.device} in {event.dtype}")
+            case StepFinished():
+                self._step(event)
+            case CheckpointSaved():
+                self._end["checkpoint"] = event.path
+            case Notice():
+                say(f"{event.level}: {event.text}")
+            case StateChanged() if event.state.ended:
+                self._end |= {"state": event.state.value, "step": event.step, "total_steps": event.total_steps,
+                              "message": event.message}
+                if self._as_json:
+                    print_json(self._end)
+                else:
+                    self._line(event.message or event.state.value)
+
+    def _step(self, event: StepFinished) -> None:
+        if self._as_json:
+            print_json({"event": "step", "step": event.step, "total_steps": event.total_steps,
+                        "seconds": event.seconds, "metrics": dict(event.metrics)})
+            return
+        per_step = (time.perf_counter() - self._began) / max(1, event.step - self._first_step)
+        self._line(step_line(event, per_step * (event.total_steps - event.step)))
+
+    def _line(self, text: str) -> None:
+        if not self._as_json:
+            print(printable(text), flush=True)
+
+
+class Signals:
+    """Which signal asked the run to stop, if one did."""
+
+    def __init__(self) -> None:
+        self.received: signal.Signals | None = None
+
+    @property
+    def exit_code(self) -> int | None:
+        """128 + the signal's number (130 for Ctrl-C, 143 for SIGTERM), or None."""
+        return 128 + self.received if self.received else None
+
+
+@contextmanager
+def stopped_by_signals(control: TrainerControl) -> Iterator[Signals]:
+    """SIGINT, SIGTERM and SIGHUP ask for a stop at the step boundary, with a checkpoint; a second one leaves at once.
+
+    Leaving at once is safe: checkpoints are whole or absent. An ignored SIGHUP (nohup) stays ignored.
+    """
+    signals = Signals()
+
+    def handle(number: int, frame: object) -> None:
+        if signals.received:
+            os._exit(128 + number)
+        signals.received = signal.Signals(number)
+        control.stop()
+        os.write(2, b"\nstopping after this step, with a checkpoint; once more leaves at once\n")
+
+    wanted = [number for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+              if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, handle) for number in wanted}
+    try:
+        yield signals
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

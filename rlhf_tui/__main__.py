@@ -1,0 +1,5 @@
+"""`python -m rlhf_tui`: the same as `rlhf-tui`."""
+
+from rlhf_tui.cli import main
+
+main()

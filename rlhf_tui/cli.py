@@ -1,0 +1,61 @@
+"""`rlhf-tui`: the workbench when no command is given, else the engine's commands."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from rlhf_engine import __version__, presets
+from rlhf_engine.cli import make_app
+from rlhf_engine.commands.shared import Overrides, RunsDir, command_of
+from rlhf_engine.commands.training import train_config
+from rlhf_engine.console import say
+from rlhf_engine.errors import ConfigError
+from rlhf_engine.run_dir import DEFAULT_RUNS_ROOT
+
+HELP = "A workbench for RLHF in the terminal. Without a command it opens the workbench."
+
+
+def workbench(
+    context: typer.Context,
+    preset: Annotated[str, typer.Option(help="The preset to open, by name or path.")] = "animals",
+    overrides: Overrides = None,
+    runs_dir: RunsDir = DEFAULT_RUNS_ROOT,
+    start: Annotated[bool, typer.Option("--start", help="Begin to train at once.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
+) -> int | None:
+    """A workbench for RLHF in the terminal. Without a command it opens the workbench.
+
+    Where stdin or stdout is no terminal, it trains the preset and prints a line a step.
+    """
+    if context.invoked_subcommand is not None:
+        sources = {name: context.get_parameter_source(name) for name in context.params}
+        if given := [name for name, source in sources.items() if source and source.name == "COMMANDLINE"]:
+            names, command = ", ".join("--" + name.replace("_", "-") for name in given), context.invoked_subcommand
+            raise ConfigError(f"{names} before {command} would be for the workbench; write it after {command}")
+        return None
+    if version:
+        print(f"rlhf-tui {__version__}")
+        return 0
+    config = presets.load_with_overrides(preset, overrides or [])
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        say("this is no terminal: training without the workbench")
+        return train_config(config, preset, runs_dir)
+    from rlhf_tui.app import run_workbench
+
+    return run_workbench(config, preset, runs_root=runs_dir, start=start)
+
+
+def make_workbench_app() -> typer.Typer:
+    """The engine's commands, and the workbench where none is named."""
+    app = make_app(help=HELP)
+    app.info.no_args_is_help = False
+    app.callback(invoke_without_command=True)(command_of(workbench))
+    return app
+
+
+def main() -> None:
+    """The console script `rlhf-tui`; leaves by SystemExit."""
+    make_workbench_app()(prog_name="rlhf-tui")
