@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import copy
-import shutil
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ import torch
 from .tokenizer import END_ID, PAD_ID
 
 if TYPE_CHECKING:
-    from transformers import GPTNeoForCausalLM, PreTrainedTokenizerFast
+    from transformers import GenerationConfig, GPTNeoForCausalLM, PreTrainedTokenizerFast
 
 
 def export(
@@ -25,17 +26,43 @@ def export(
     clone = copy.deepcopy(model)
     clone.load_state_dict(values, strict=False)
     clone.tie_weights()
-    clone.generation_config.update(bos_token_id=END_ID, eos_token_id=END_ID, pad_token_id=PAD_ID, do_sample=True)
+    clone.generation_config = generation_config()
     folder.mkdir(parents=True, exist_ok=True)
     clone.half().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    forget_how_it_was_loaded(folder / "tokenizer_config.json")
     for path in folder.iterdir():
         path.chmod(0o644)
 
 
-def install(source: Path, folder: Path) -> None:
-    """Copy the files of a model into the package's model folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in source.iterdir():
-        shutil.copyfile(path, folder / path.name)
-        (folder / path.name).chmod(0o644)
+def generation_config() -> GenerationConfig:
+    """Sampling from the whole distribution unless a caller asks for less."""
+    from transformers import GenerationConfig
+
+    whole = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
+    return GenerationConfig(bos_token_id=END_ID, eos_token_id=END_ID, pad_token_id=PAD_ID, **whole)
+
+
+def forget_how_it_was_loaded(config: Path) -> None:
+    """Drop what transformers notes about the folder that the tokenizer came from."""
+    kept = json.loads(config.read_text(encoding="utf-8"))
+    for name in ("is_local", "local_files_only", "name_or_path"):
+        kept.pop(name, None)
+    config.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    """Write a run's latest model into another folder, by default that of the package."""
+    from . import MODEL_DIR
+    from .measure import load_model
+
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("source", type=Path, help="folder of a model")
+    parser.add_argument("folder", type=Path, nargs="?", default=MODEL_DIR)
+    args = parser.parse_args()
+    model, tokenizer = load_model(args.source)
+    export(model, dict(model.named_parameters()), tokenizer, args.folder)
+
+
+if __name__ == "__main__":
+    main()

@@ -6,7 +6,7 @@ import re
 from random import Random
 
 TAGS = "said|asked|called|replied|answered|cheered|laughed|shouted|sighed|whispered|cried|sobbed|thought"
-_ARTICLE = re.compile(r"\b([Aa]) (?=(?:[aeio]|un(?!i)|um|up|us(?!e)|ho(?:n|ur))(?!ne\b))")
+_ARTICLE = re.compile(r"\b([Aa]) (?=(?:[aeio]|un(?!i)|um|up|us(?!e)|hon(?!ey)|hour)(?!ne\b))")
 _SAID_SHE = re.compile(rf'" ({TAGS}) (she|he)\b')
 _SENTENCE = re.compile(r"([.!?] )([a-z])")
 _PRONOUN = re.compile(r"(He|She) ")

@@ -1,0 +1,42 @@
+"""Make the storyteller from nothing: word list, table of seen pairs, tokenizer, weights, and a check of the bars."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+from . import MODEL_DIR
+from .seen import TABLE
+
+LEXICON = Path(__file__).parent / "data" / "lexicon.txt"
+
+
+def steps(work: Path, minutes: float, folder: Path) -> list[list[str]]:
+    """The commands, in order; each is a module of this package with its arguments."""
+    return [
+        ["words", str(LEXICON)],
+        ["seen", str(TABLE)],
+        ["tokenizer", str(work / "tokenizer")],
+        ["pretrain", str(work / "tokenizer"), str(work / "run"), "--minutes", str(minutes)],
+        ["export", str(work / "run" / "latest"), str(folder)],
+        ["measure", str(folder), "--copies"],
+    ]
+
+
+def main() -> None:
+    """Run every step; the model card is written by hand and stays as it is."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--work", type=Path, default=Path("build/storyteller"), help="folder for what is in between")
+    parser.add_argument("--minutes", type=float, default=68.0, help="how long to pre-train")
+    parser.add_argument("--folder", type=Path, default=MODEL_DIR, help="where the model goes")
+    args = parser.parse_args()
+    args.work.mkdir(parents=True, exist_ok=True)
+    for module, *arguments in steps(args.work, args.minutes, args.folder):
+        print(f"== {module}", flush=True)
+        subprocess.run([sys.executable, "-m", f"rlhf_engine.storyteller.{module}", *arguments], check=True)
+
+
+if __name__ == "__main__":
+    main()
