@@ -1,18 +1,18 @@
 """The hyperparameter form: every setting of the run on one line, checked as one types.
 
-The pane itself holds the focus: ↑ ↓ move, Enter opens the field on the cursor's line. Inside the field Enter, Tab and the
-arrows commit, Esc restores. A value that cannot be committed yet stays written, marked ✗, and is tried again whenever
-another field changes, so that two settings that depend on each other can be changed in either order.
+The pane itself holds the focus: ↑ ↓ move, Enter opens the field on the cursor's line. Inside the field Enter, Tab and
+the arrows commit, Esc restores. A value that cannot be committed yet stays written, marked ✗, and is tried again
+whenever another field changes, so that two settings that depend on each other can be changed in either order.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from textual import events
 from textual.app import ComposeResult
-from textual.binding import Binding
+from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.geometry import Region
@@ -21,8 +21,7 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from rlhf_engine.config import RunConfig
-from rlhf_engine.errors import ConfigError
-from rlhf_engine.fields import replace, setting_at, show, value_at
+from rlhf_engine.fields import show, value_at
 from rlhf_tui.clean_text import clean_line
 from rlhf_tui.widgets.inputs import EditField, TextField
 from rlhf_tui.widgets.setting_help import setting_help
@@ -33,7 +32,7 @@ from rlhf_tui.widgets.setting_rows import LOCKED_REASON, Row, form_rows, read
 class HyperparametersPane(Widget, can_focus=True):
     """A form over `config`. Posts `Edited` for each valid change; `config` holds all of them."""
 
-    BINDINGS = [
+    BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up", "move(-1)", "Up", show=False),
         Binding("down", "move(1)", "Down", show=False),
         Binding("pageup", "move(-10)", "Page up", show=False),
@@ -86,34 +85,19 @@ class HyperparametersPane(Widget, can_focus=True):
                 return f"{row.label}: {self.state.drafts[row.path][1]}"
         return ""
 
-    def load(self, config: RunConfig, *, training: bool, baseline: RunConfig | None = None) -> None:
-        """Show `config`. Values that differ from `baseline` are marked.
+    def load(self, config: RunConfig, *, training: bool) -> None:
+        """Show `config`. Values that differ from those of the preset, or of the run's start, are marked.
 
-        Without a baseline, the marks start afresh when a run starts or another config arrives, and stay when the config
-        handed in is the one already shown. What is being typed stays.
+        The marks start afresh when a run starts or, between runs, when another config arrives. What is being typed
+        stays.
         """
-        began = training and not self.state.training
-        if baseline is not None:
-            self.state.baseline = baseline
-        elif began or config != self.state.config:
+        other = config != self.state.config
+        if self.state.baseline is None or (training and not self.state.training) or (other and not training):
             self.state.baseline = config
-        if config != self.state.config:
+        if other:
             self.state.drafts = {path: draft for path, draft in self.state.drafts.items() if path == self._editing}
         self.state.config, self.state.training = config, training
         self._set_rows()
-
-    def refuse(self, path: str, old: Any, reason: str) -> None:
-        """Put `old` back at `path`, because the engine refused the edit, and say why at the field."""
-        if self.state.config is None:
-            return
-        try:
-            setting_at(self.state.config, path)
-            typed = clean_line(show(value_at(self.state.config, path)))
-            self.state.config = replace(self.state.config, {path: old})
-        except ConfigError:
-            return
-        self.state.drafts[path] = (typed, clean_line(reason))
-        self._redraw()
 
     def show_path(self, path: str) -> None:
         """Move the cursor to the setting at `path`."""
@@ -138,11 +122,12 @@ class HyperparametersPane(Widget, can_focus=True):
         self._redraw()
 
     def on_focus(self) -> None:
-        self._redraw()
-        self._scroll_to_cursor()
+        # Textual sets has_focus only after this handler
+        self.call_later(self._redraw)
+        self.call_later(self._scroll_to_cursor)
 
     def on_blur(self) -> None:
-        self._redraw()
+        self.call_later(self._redraw)
 
     def _set_rows(self) -> None:
         assert self.state.config is not None
@@ -285,7 +270,10 @@ class HyperparametersPane(Widget, can_focus=True):
         event.stop()
         self._close(commit=event.how != "escape")
         self.focus()
-        if event.how != "escape":
+        if event.how == "start":
+            # the run shall start with what was just typed, which is still on its way to the workbench
+            self.call_after_refresh(self.app.run_action, "app.toggle_run")
+        elif event.how != "escape":
             self.action_move(1 if event.how == "next" else -1)
 
     def on_input_blurred(self, event: TextField.Blurred) -> None:

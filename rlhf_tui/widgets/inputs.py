@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from textual import events
-from textual.binding import Binding
+from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.message import Message
 from textual.reactive import reactive
@@ -15,6 +15,7 @@ from textual.widget import Widget
 from textual.widgets import Input, TextArea
 
 from rlhf_tui.clean_text import clean_text
+from rlhf_tui.widgets.word_text import parse_words
 
 
 class TextField(Input):
@@ -37,15 +38,16 @@ class TextField(Input):
 class EditField(TextField):
     """A field inside a list: tells its owner by which key it is left."""
 
-    BINDINGS = [
+    BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave('escape')", "Back", show=False),
         Binding("tab,down", "leave('next')", "Next", show=False),
         Binding("shift+tab,up", "leave('previous')", "Previous", show=False),
+        Binding("f5", "leave('start')", "Start", show=False),
     ]
 
     @dataclass
     class Left(Message):
-        """The field was left by `how`: "escape", "next" or "previous"."""
+        """The field was left by `how`: "escape", "next", "previous" or "start" (the key that starts a run)."""
 
         how: str
 
@@ -57,7 +59,10 @@ class EditField(TextField):
 class NumberField(TextField):
     """A number that ↑ and ↓ move by `step`, staying within `low` and `high`."""
 
-    BINDINGS = [Binding("up", "move(1)", "More", show=False), Binding("down", "move(-1)", "Less", show=False)]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up", "move(1)", "More", show=False),
+        Binding("down", "move(-1)", "Less", show=False),
+    ]
 
     def __init__(self, value: float, *, whole: bool, step: float, low: float, high: float, **options: Any) -> None:
         self.whole, self.step, self.low, self.high = whole, step, low, high
@@ -75,7 +80,8 @@ class NumberField(TextField):
     @property
     def allowed(self) -> str:
         """What may be typed, in words."""
-        return f"{'a whole number' if self.whole else 'a number'} from {self._shown(self.low)} to {self._shown(self.high)}"
+        kind = "a whole number" if self.whole else "a number"
+        return f"{kind} from {self._shown(self.low)} to {self._shown(self.high)}"
 
     def action_move(self, direction: int) -> None:
         """One step up or down."""
@@ -91,7 +97,7 @@ class NumberField(TextField):
 class Choice(Widget, can_focus=True):
     """One of a few words; ← → (or Enter, Space) change it."""
 
-    BINDINGS = [
+    BINDINGS: ClassVar[list[BindingType]] = [
         Binding("right,enter,space", "turn(1)", "Next", show=False),
         Binding("left", "turn(-1)", "Previous", show=False),
     ]
@@ -125,18 +131,19 @@ class Choice(Widget, can_focus=True):
 
 
 class WordsArea(TextArea):
-    """Several lines of words; Enter and Tab leave it, a paste is cleaned."""
+    """Several lines of words with commas between; Enter and Tab leave it. A pasted list is read on its own."""
 
-    BINDINGS = [
+    BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "leave('enter')", "Apply", show=False, priority=True),
         Binding("tab", "leave('next')", "Next", show=False, priority=True),
         Binding("shift+tab", "leave('previous')", "Previous", show=False, priority=True),
         Binding("escape", "leave('escape')", "Back", show=False, priority=True),
+        Binding("f5", "leave('start')", "Start", show=False),
     ]
 
     @dataclass
     class Left(Message):
-        """The area was left by `how`: "enter", "next", "previous" or "escape"."""
+        """The area was left by `how`: "enter", "next", "previous", "escape" or "start" (the key that starts a run)."""
 
         how: str
 
@@ -151,7 +158,12 @@ class WordsArea(TextArea):
     async def _on_paste(self, event: events.Paste) -> None:
         event.stop()
         event.prevent_default()
-        self.replace(clean_text(event.text), *sorted(self.selection))
+        start, end = sorted(self.selection)
+        words = parse_words(clean_text(event.text))
+        before = self.get_text_range((0, 0), start).rstrip(" ")
+        if len(words) > 1 and before and before[-1] not in ",;\n":
+            words.insert(0, "")
+        self.move_cursor(self.replace(", ".join(words), start, end).end_location)
 
     def put(self, text: str) -> None:
         """Set the text so that undo (Ctrl+Z) can bring back what was there."""

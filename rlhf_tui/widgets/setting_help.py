@@ -21,7 +21,8 @@ def setting_help(row: Row, state: FormState) -> Content:
         lines.append(Content.styled(LOCKED_REASON, "$text-warning"))
     elif row.path in state.changed() and state.baseline is not None:
         was = clean_line(show(value_at(state.baseline, row.path)))
-        lines.append(Content.styled(f"was {was}" + (" at the start of the run" if state.training else ""), "$text-accent"))
+        since = " at the start of the run" if state.training else ""
+        lines.append(Content.styled(f"was {was}{since}", "$text-accent"))
     elif state.training:
         lines.append(Content.styled("a change takes effect at the next step", "dim"))
     return Content("\n").join(lines)

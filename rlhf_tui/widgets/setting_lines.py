@@ -1,4 +1,4 @@
-"""Draws the rows of the hyperparameter form as lines of text. No widget, no focus: a function of the state and the width."""
+"""Draws the rows of the hyperparameter form as lines of text: a function of the state and the width."""
 
 from __future__ import annotations
 
@@ -80,7 +80,9 @@ def _line(row: Row, state: FormState, changed: bool, value_width: int, width: in
     text = state.drafts[row.path][0] if wrong else clean_line(show(value_at(state.config, row.path)))
     if row.setting.kind in ("choice", "bool") and not locked:
         text = f"‹{text}›"
-    mark, mark_style = (WRONG, "$text-error bold") if wrong else (LOCKED, "dim") if locked else (VALID, "$text-success dim")
+    mark, mark_style = (LOCKED, "dim") if locked else (VALID, "$text-success dim")
+    if wrong:
+        mark, mark_style = WRONG, "$text-error bold"
     value_style = "$text-error" if wrong else "dim" if locked else "bold" if changed else ""
     label_style = "dim" if locked else ""
     here = state.focused and row.path == state.cursor
