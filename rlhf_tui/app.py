@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import os
-import signal
 import sys
 from pathlib import Path
 from typing import Any, ClassVar
 
+from textual import events
 from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.command import Provider
+from textual.widgets import Input, TextArea
 
 from rlhf_engine.config import RunConfig
 from rlhf_engine.errors import RlhfError
@@ -21,10 +20,12 @@ from rlhf_tui.bridge import TICK_SECONDS, EngineBridge, SessionFactory, engine_s
 from rlhf_tui.messages import EngineEvents
 from rlhf_tui.screens.quit import QuitScreen
 from rlhf_tui.screens.workbench import WorkbenchScreen
+from rlhf_tui.signals import heed_signals
 from rlhf_tui.theme import DARK, THEMES
+from rlhf_tui.widgets.status import Meter
 
-TERMINATED = 128 + signal.SIGTERM
-HUNG_UP = 129
+# seconds that the engine may hold the interpreter while a key waits; the default of 5 ms is felt at each of them
+SWITCH_SECONDS = 0.001
 
 
 def _commands() -> type[Provider]:
@@ -46,23 +47,33 @@ class WorkbenchApp(App[None]):
         Binding("q", "quit", "Quit", tooltip="Leave; asks while training", id="app.quit"),
     ]
 
-    def __init__(self, bridge: EngineBridge, config: RunConfig, preset: str = "", *, start: bool = False) -> None:
+    def __init__(
+        self, bridge: EngineBridge, config: RunConfig, preset: str = "", *, start: bool = False,
+        meter: Meter | None = None,
+    ) -> None:
         super().__init__()
-        self.bridge, self.config, self.preset = bridge, config, preset
+        self.bridge, self.config, self.preset, self._meter = bridge, config, preset, meter
         self.leave_code: int | None = None
         self.left_at_once = False
         self._start = start
         for theme in THEMES:
             self.register_theme(theme)
         self.theme = DARK.name
+        # over a slow line each frame of an animation costs; a spinner is 100 KB a second
+        self.animation_level = "none"
 
     def on_mount(self) -> None:
-        self.workbench = WorkbenchScreen(self.bridge)
+        self.workbench = WorkbenchScreen(self.bridge, self._meter)
         self.push_screen(self.workbench)
         if not self.is_headless:
-            self._heed_signals()
+            heed_signals(self)
         # the engine thread imports torch when it has work: not before the first frame is drawn
         self.call_after_refresh(self._open_engine)
+
+    def on_descendant_focus(self, event: events.DescendantFocus) -> None:
+        # a blinking cursor sends 2.5 KB a second while nothing happens; this reaches the command palette's field too
+        if isinstance(event.widget, Input | TextArea):
+            event.widget.cursor_blink = False
 
     def _open_engine(self) -> None:
         self.bridge.open()
@@ -153,6 +164,10 @@ class WorkbenchApp(App[None]):
 
     # --- leaving ---
 
+    def action_help_quit(self) -> None:
+        """Ctrl+C, in a terminal that does not send it as a signal."""
+        self.notify("q quits; a run that goes on is saved first", markup=False)
+
     async def action_quit(self) -> None:
         """Leave; asks first while a run goes on."""
         if self.bridge.busy or self.leave_code is not None:
@@ -171,31 +186,6 @@ class WorkbenchApp(App[None]):
         self.left_at_once = True
         self.exit(return_code=self.leave_code or 0)
 
-    def _heed_signals(self) -> None:
-        loop = asyncio.get_running_loop()
-        with contextlib.suppress(NotImplementedError, RuntimeError, AttributeError):
-            loop.add_signal_handler(signal.SIGTERM, self._terminated)
-            loop.add_signal_handler(signal.SIGHUP, self._hung_up)
-
-    def _terminated(self) -> None:
-        if self.leave_code is not None:
-            self.leave_at_once()
-            return
-        self.say("asked to leave: finishing the step, saving…", "warning")
-        self.leave(TERMINATED)
-
-    def _hung_up(self) -> None:
-        # the shell may send a second one while we save
-        asyncio.get_running_loop().remove_signal_handler(signal.SIGHUP)
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        # writing to a terminal that is gone would kill the driver's thread and then block this one
-        nowhere = os.open(os.devnull, os.O_RDWR)
-        for descriptor in (0, 1, 2):
-            os.dup2(nowhere, descriptor)
-        self.leave_code = HUNG_UP
-        self.bridge.close()
-        self.exit(return_code=HUNG_UP)
-
 
 def run_workbench(
     config: RunConfig, preset: str = "", *, runs_root: Path, start: bool,
@@ -206,7 +196,8 @@ def run_workbench(
         sys.stdout.write("the workbench needs a terminal; `rlhf-tui train` runs without one\n")
         return 2
     bridge = EngineBridge(runs_root, session_factory)
-    app = WorkbenchApp(bridge, config, preset, start=start)
+    app = WorkbenchApp(bridge, config, preset, start=start, meter=Meter())
+    sys.setswitchinterval(SWITCH_SECONDS)
     try:
         app.run()
     finally:

@@ -12,7 +12,7 @@ from textual.content import Content
 from textual.screen import Screen
 from textual.widget import Widget
 
-from rlhf_engine import fields
+from rlhf_engine import fields, presets
 from rlhf_engine.errors import RlhfError
 from rlhf_engine.events import (
     CheckpointSaved,
@@ -32,11 +32,7 @@ from rlhf_tui.widgets.chart import Charts
 from rlhf_tui.widgets.hyperparameters import HyperparametersPane
 from rlhf_tui.widgets.samples import SampleList, SamplesPane
 from rlhf_tui.widgets.status import AlarmLine, ClickLine, KeyBar, Meter, StatusLine
-
-try:  # until the pane is there
-    from rlhf_tui.widgets.word_lists import WordListsPane
-except ImportError:
-    WordListsPane = HyperparametersPane
+from rlhf_tui.widgets.word_lists import WordListsPane
 
 if TYPE_CHECKING:
     from rlhf_tui.app import WorkbenchApp
@@ -286,10 +282,8 @@ class WorkbenchScreen(Screen[None]):
         """What the preset picker chose."""
         if name is None:
             return
-        from rlhf_engine.presets import load_preset
-
         try:
-            self._workbench.config = load_preset(name)
+            self._workbench.config = presets.load(name)
         except RlhfError as error:
             self.say(str(error), "warning")
             return

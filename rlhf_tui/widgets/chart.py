@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
@@ -19,7 +18,7 @@ from textual.widgets import Static
 
 from rlhf_engine.metrics import Metric, describe
 from rlhf_tui.widgets.plot import Colours, Paint, Picture, draw
-from rlhf_tui.widgets.series import Points, smooth
+from rlhf_tui.widgets.series import Points, drawable, smooth
 from rlhf_tui.widgets.status import Part, fit
 
 SHOWN = ("objective/scores", "objective/kl", "loss/policy_avg", "loss/value_avg")
@@ -55,7 +54,7 @@ class History:
 
     def add(self, step: int, value: float) -> None:
         """Take in the value of a step."""
-        if math.isfinite(value):
+        if drawable(value):
             self.points.append((float(step), float(value)))
         elif self.not_finite_at is None:
             self.not_finite_at = step

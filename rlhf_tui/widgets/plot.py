@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 from rich.text import Text
 
-from rlhf_tui.widgets.series import Points, bucket, nice_ticks, tick_labels, window
+from rlhf_tui.widgets.series import Points, bucket, compact, nice_ticks, tick_labels, window
 
 RAW_MARKER, TARGET_MARKER, EDIT_MARKER = "·", "╌", "┊"
-LABEL_WIDTH = 6
+LABEL_WIDTH = 7
 LEAST_WIDTH, LEAST_HEIGHT = 16, 4
 
 Paint = tuple[int, int, int] | int | str
@@ -47,9 +47,9 @@ class Picture:
 
 
 def draw(picture: Picture, width: int, height: int, colours: Colours) -> Text:
-    """The chart as `height` lines of `width` cells. Points must be finite.
+    """The chart as `height` lines of `width` cells. Points must be `drawable`.
 
-    Raises nothing for any finite input; too little room, or nothing to draw, gives a sentence.
+    Raises nothing for any such points; too little room, or nothing to draw, gives a sentence.
     """
     # not at the top: the first frame need not wait for it. The class behind the global figure has no public name.
     from plotext._figure import _figure_class as Figure
@@ -77,7 +77,7 @@ def draw(picture: Picture, width: int, height: int, colours: Colours) -> Text:
     figure.xlim(first, last)
     figure.ylim(low, high)
     y_ticks = nice_ticks(low, high, max(2, height // 2))
-    figure.yticks(y_ticks, [label[:LABEL_WIDTH].rjust(LABEL_WIDTH) for label in _labels(y_ticks, picture.log)])
+    figure.yticks(y_ticks, [label.rjust(LABEL_WIDTH) for label in _labels(y_ticks, picture.log)])
     x_ticks = [x for x in nice_ticks(first, last, max(2, columns // 12)) if x == int(x)]
     figure.xticks(x_ticks, [f"{x:.0f}" for x in x_ticks])
 
@@ -111,10 +111,10 @@ def _limits(values: list[float], target: float | None) -> tuple[float, float]:
     if target is not None and low - (high - low) <= target <= high + max(high - low, 0.5 * abs(high)):
         low, high = min(low, target), max(high, target)
     margin = 0.05 * (high - low) or 0.05 * abs(high) or 0.5
-    if not math.isfinite(high - low) or not math.isfinite(margin):
-        low, high, margin = low / 4, high / 4, 0.0
     return low - margin, high + margin
 
 
 def _labels(ticks: list[float], log: bool) -> list[str]:
-    return [f"{10**tick:.2g}" for tick in ticks] if log else tick_labels(ticks)
+    if log:
+        return [compact(10**tick) if abs(tick) < 300 else f"1e{tick:.0f}" for tick in ticks]
+    return tick_labels(ticks, LABEL_WIDTH)

@@ -9,9 +9,13 @@ from itertools import pairwise
 Points = list[tuple[float, float]]
 
 
-def finite(points: Sequence[tuple[float, float]]) -> Points:
-    """The points whose value is a finite number."""
-    return [(x, y) for x, y in points if math.isfinite(y)]
+# beyond this, differences and squares overflow: for a chart such a value has diverged as much as infinity
+LARGEST = 1e150
+
+
+def drawable(value: float) -> bool:
+    """True for a number that a chart can place; False for NaN, infinity and what is nearly that."""
+    return math.isfinite(value) and abs(value) <= LARGEST
 
 
 def smooth(points: Sequence[tuple[float, float]], decay: float) -> Points:
@@ -71,13 +75,23 @@ def nice_ticks(low: float, high: float, most: int) -> list[float]:
     return [low]
 
 
-def tick_labels(values: Sequence[float]) -> list[str]:
-    """Short labels, with the same number of decimals, enough to tell them apart."""
+def tick_labels(values: Sequence[float], width: int = 7) -> list[str]:
+    """Labels with the same number of decimals, enough to tell them apart; powers of ten where that is too wide."""
     if not values:
         return []
-    largest = max(abs(value) for value in values)
-    if largest and (largest >= 1e5 or largest < 1e-3):
-        return [f"{value:.1e}" for value in values]
-    gap = min((b - a for a, b in pairwise(values)), default=largest) or 1.0
-    decimals = max(0, min(6, math.ceil(-math.log10(gap) - 1e-9) + (1 if f"{gap:.1e}".startswith("2.5") else 0)))
-    return [f"{value:.{decimals}f}" for value in values]
+    gap = min((b - a for a, b in pairwise(values)), default=max(map(abs, values))) or 1.0
+    digits = f"{gap:.1e}"
+    decimals = max(0, -int(digits.partition("e")[2]) + (digits[2] != "0"))
+    labels = [f"{value:.{decimals}f}" for value in values]
+    return labels if max(map(len, labels)) <= width else [compact(value) for value in values]
+
+
+def compact(value: float) -> str:
+    """Two or three places in at most seven cells: `0.25`, `-1.2e-5`."""
+    if abs(value) < 1e-99:
+        return "0"
+    if 0.01 <= abs(value) < 1e5:
+        return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+    mantissa, _, exponent = f"{value:.1e}".partition("e")
+    short = f"{mantissa}e{int(exponent)}"
+    return short if len(short) <= 7 else f"{float(mantissa):.0f}e{int(exponent)}"

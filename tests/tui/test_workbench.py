@@ -18,6 +18,7 @@ from rlhf_tui.bridge import EngineBridge
 from rlhf_tui.screens.quit import QuitScreen
 from rlhf_tui.screens.sample import SampleScreen
 from rlhf_tui.screens.workbench import PANES
+from rlhf_tui.signals import terminated
 from rlhf_tui.widgets.hyperparameters import HyperparametersPane
 
 WIDE, NARROW, TINY = (120, 40), (80, 24), (50, 14)
@@ -464,10 +465,10 @@ async def test_a_request_to_terminate_saves_first_and_the_second_does_not(
     async with app.run_test(size=WIDE) as pilot:
         await pilot.press("f5")
         sessions.last.slow_to_stop = True
-        app._terminated()
+        terminated(app)
         await pilot.pause()
         assert sessions.last.calls[-1] == ("close",)
         assert "saving" in alarm(app)
-        app._terminated()
+        terminated(app)
         await pilot.pause()
     assert app.return_code == 143

@@ -1,0 +1,48 @@
+"""SIGTERM and SIGHUP, heard by the app's loop: both save the run first.
+
+Without this a closed terminal ends the process where it stands; no `finally` runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rlhf_tui.app import WorkbenchApp
+
+TERMINATED = 143
+HUNG_UP = 129
+
+
+def heed_signals(app: WorkbenchApp) -> None:
+    """From now on SIGTERM asks `app` to save and leave, a second one to leave at once; SIGHUP leaves the screen."""
+    loop = asyncio.get_running_loop()
+    # where there are no such signals, there is nothing to heed
+    with contextlib.suppress(NotImplementedError, RuntimeError, AttributeError):
+        loop.add_signal_handler(signal.SIGTERM, terminated, app)
+        loop.add_signal_handler(signal.SIGHUP, _hung_up, app)
+
+
+def terminated(app: WorkbenchApp) -> None:
+    """Finish the step, save, exit 143; asked a second time, exit 143 now."""
+    if app.leave_code is not None:
+        app.leave_at_once()
+        return
+    app.say("asked to leave: finishing the step, saving…", "warning")
+    app.leave(TERMINATED)
+
+
+def _hung_up(app: WorkbenchApp) -> None:
+    # the shell may send a second one while we save
+    asyncio.get_running_loop().remove_signal_handler(signal.SIGHUP)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    # writing to a terminal that is gone would end the driver's thread, and then block this one
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(nowhere, descriptor)
+    app.leave(HUNG_UP)
+    app.exit(return_code=HUNG_UP)
