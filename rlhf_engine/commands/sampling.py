@@ -86,7 +86,10 @@ def generate(
             max_new_tokens=max_new_tokens or (config.sampling.max_new_tokens if config else 60),
         )
     except ModelError as error:
-        raise error if run_dir else ModelError(f"{error} Nor is there a run {source!r} under {runs_dir}.") from error
+        if run_dir:
+            raise
+        reason = str(error).rstrip(".")
+        raise ModelError(f"{reason}; nor is there a run {source!r} under {runs_dir}.") from error
     if as_json:
         rows = [{"prompt": s.prompt, "response": s.response, "score": s.score, "parts": dict(s.parts), "kl_nats": s.kl,
                  "tokens": s.tokens, "finished": s.finished} for s in samples]
