@@ -81,8 +81,8 @@ class Teller:
         self.setting: Setting = data.settings[wanted.setting or rng.choices(names, weights)[0]]
         self.plot: Plot = data.plots[wanted.plot or rng.choice(list(data.plots))]
         self.happy = rng.random() < SHARE_HAPPY if wanted.happy is None else wanted.happy
-        self.style: Style = wanted.style or rng.choice(STYLES)
-        self.talk: Talk = wanted.talk or rng.choice(TALKS)
+        self.style = wanted.style if wanted.style is not None else rng.choice(STYLES)
+        self.talk = wanted.talk if wanted.talk is not None else rng.choice(TALKS)
         animal = rng.random() < self.setting.animal if wanted.animal is None else wanted.animal
         kind: Kind = "animal" if animal else "human"
         self.hero = cast_actor(data, self.setting, kind, rng)
