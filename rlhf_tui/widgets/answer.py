@@ -51,12 +51,20 @@ class Answer(VerticalScroll):
     def __init__(self, title: str, **options: Any) -> None:
         super().__init__(**options)
         self.border_title = Content(title)
+        self._lead = Static("", markup=False)
+        self._lead.display = False
         self._text = Static("", markup=False)
         self._facts = Static("", markup=False, classes="facts")
 
     def compose(self) -> ComposeResult:
+        yield self._lead
         yield self._text
         yield self._facts
+
+    def lead(self, title: str) -> None:
+        """A title inside of the box, for where it has no border."""
+        self._lead.display = True
+        self._lead.update(Content.styled(title, "bold"))
 
     def wait(self, prompt: str) -> None:
         """Only the prompt so far."""

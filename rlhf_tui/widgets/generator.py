@@ -149,6 +149,8 @@ class Generator(Widget):
             request = self._bridge.generate(prompt, name == "tuned", temperature, tokens, seed, self._config)
             self._asked[request] = (name, one_line(prompt))
             self._answers[name].wait(one_line(prompt))
+        first = self._answers[_WHO[self._who.value][0]]
+        self.call_after_refresh(first.scroll_visible, animate=False)
         self._say_where_it_is()
 
     def cancel(self) -> None:

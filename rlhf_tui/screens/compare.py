@@ -1,0 +1,225 @@
+"""Reference against tuned on the same prompts and seeds: what differs, how surely, and how it reads."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual import events
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, HorizontalGroup, VerticalScroll
+from textual.content import Content
+from textual.screen import Screen
+from textual.widget import Widget
+from textual.widgets import Input, Static
+
+from rlhf_engine.compare import Comparison
+from rlhf_engine.config import RunConfig
+from rlhf_engine.events import ComparisonFinished, ComparisonProgress, Event, RunState
+from rlhf_tui.bridge import EngineBridge
+from rlhf_tui.messages import EngineEvents
+from rlhf_tui.widgets.comparison_table import comparison_table
+from rlhf_tui.widgets.inputs import NumberField
+from rlhf_tui.widgets.pairs import Pairs
+from rlhf_tui.widgets.scores import ScoreHistogram
+from rlhf_tui.widgets.status import AlarmLine, KeyBar, StatusLine, progress_bar
+
+PANES = {"table": "Table", "pairs": "Pairs", "scores": "Scores"}
+RESPONSES = 100
+WIDE, TALL = 100, 30
+
+
+class CompareScreen(Screen[None]):
+    """Starts at once with the usual numbers; Enter in a field, or `r`, runs again."""
+
+    CSS_PATH = "compare.tcss"
+    AUTO_FOCUS = None
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("r", "again", "Run again", tooltip="Compare once more", id="compare.again"),
+        Binding("n", "numbers", "Numbers", tooltip="How many responses, from which seed", id="compare.numbers"),
+        *(Binding(str(number), f"pane('{pane}')", title, tooltip=f"Go to {title.lower()}", id=f"compare.{pane}")
+          for number, (pane, title) in enumerate(PANES.items(), 1)),
+        Binding("escape", "back", "Back", tooltip="Out of a field, give up, or back", id="compare.back"),
+    ]
+
+    def __init__(self, bridge: EngineBridge, config: RunConfig) -> None:
+        super().__init__()
+        self._bridge, self._config = bridge, config
+        self._request: int | None = None
+        self._result: Comparison | None = None
+        self._begun = False
+        self._pane = "table"
+        self._responses = NumberField(RESPONSES, whole=True, step=50, low=2, high=10_000, id="responses")
+        self._seed = NumberField(config.train.seed, whole=True, step=1, low=0, high=2**63 - 1, id="seed")
+        self._bar = Static("", id="bar", markup=False)
+        self._tabs = Static("", id="tabs", markup=False)
+        self._table = Static("", id="rows", markup=False)
+        self._pairs = Pairs(id="pairs", classes="pane")
+        self._scores = ScoreHistogram(id="scores", classes="pane")
+        self._alarm = AlarmLine(id="alarm")
+        self._keys = KeyBar(id="keys")
+
+    def compose(self) -> ComposeResult:
+        yield StatusLine(self._bridge.view, id="status")
+        with HorizontalGroup(id="form"):
+            for name, field in (("responses", self._responses), ("seed", self._seed)):
+                yield Static(name, classes="name", markup=False)
+                yield field
+            yield self._bar
+        yield self._tabs
+        with Widget(id="panes"):
+            with VerticalScroll(id="table", classes="pane") as table:
+                table.border_title = Content("1 Reference against tuned, 95 % intervals")
+                yield self._table
+            with Horizontal(id="below"):
+                yield self._pairs
+                yield self._scores
+        yield self._alarm
+        yield self._keys
+
+    def on_mount(self) -> None:
+        self._pairs.border_title = Content("2 Pairs: same prompt, same seed")
+        self._scores.border_title = Content("3 Scores")
+        self._pane = "pairs" if self.app.size.width >= WIDE and self.app.size.height >= TALL else "table"
+        self._lay_out()
+        self.call_after_refresh(self.query_one(f"#{self._pane}").focus)
+        self.action_again()
+
+    # --- layout ---
+
+    def on_resize(self, _: events.Resize) -> None:
+        self._lay_out()
+        self.call_after_refresh(self._show_table)
+
+    def _lay_out(self) -> None:
+        width, height = self.app.size
+        wide = width >= WIDE and height >= TALL
+        self.set_class(not wide, "-single")
+        self.set_class(width < 60 or height < 12, "-tiny")
+        for pane in PANES:
+            self.query_one(f"#{pane}").set_class(pane == self._pane, "-current")
+        self.query_one("#below").set_class(self._pane != "table", "-current")
+        tabs = [Content.styled(f" {number} {title} ", "bold reverse" if pane == self._pane else "$text-muted")
+                for number, (pane, title) in enumerate(PANES.items(), 1)]
+        self._tabs.update(Content(" ").join(tabs))
+
+    def action_pane(self, pane: str) -> None:
+        """Go to a pane."""
+        self._pane = pane
+        self._lay_out()
+        self.query_one(f"#{pane}").focus()
+
+    def on_descendant_focus(self, event: events.DescendantFocus) -> None:
+        if event.widget.id in PANES and event.widget.id != self._pane:
+            self._pane = event.widget.id
+            self._lay_out()
+
+    # --- asking ---
+
+    def action_again(self) -> None:
+        """Compare with the numbers in the form."""
+        for field in (self._responses, self._seed):
+            if field.number is None:
+                self._alarm.say(f"{field.id} is {field.allowed}", "warning")
+                return
+        self._give_up()
+        responses, seed = int(self._responses.number or 0), int(self._seed.number or 0)
+        self._request, self._begun = self._bridge.compare(responses, seed, self._config), False
+        self._draw_bar(0, responses)
+        self._say_where_it_is()
+
+    def action_numbers(self) -> None:
+        """To the fields."""
+        self._responses.focus()
+
+    def action_back(self) -> None:
+        """Out of a field; give up what runs; else leave."""
+        if isinstance(self.focused, Input):
+            self._pairs.focus()
+        elif self._request is not None:
+            self._give_up()
+            self._bar.update("")
+            self._alarm.say("given up · r runs again · Esc leaves")
+            self._show_keys()
+        else:
+            self.dismiss()
+
+    def _give_up(self) -> None:
+        if self._request is not None:
+            self._bridge.cancel(self._request)
+            self._request = None
+
+    def on_unmount(self) -> None:
+        self._give_up()
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """Say at once what cannot be asked for."""
+        if isinstance(event.input, NumberField):
+            wrong = event.input.number is None
+            event.input.set_class(wrong, "-wrong")
+            if wrong:
+                self._alarm.say(f"{event.input.id} is {event.input.allowed}", "warning")
+
+    def on_input_submitted(self, _: Input.Submitted) -> None:
+        """Enter in a field runs again."""
+        self.action_again()
+
+    # --- hearing ---
+
+    def on_engine_events(self, message: EngineEvents) -> None:
+        for event in message.events:
+            self._take(event)
+        if self._request is not None and not self._begun:
+            self._say_where_it_is()
+        self.query_one(StatusLine).refresh()
+
+    def _take(self, event: Event) -> None:
+        if getattr(event, "request_id", None) != self._request or self._request is None:
+            return
+        if isinstance(event, ComparisonProgress):
+            self._begun = True
+            self._draw_bar(event.done, event.total)
+            self._alarm.say("comparing · Esc gives up")
+        elif isinstance(event, ComparisonFinished):
+            self._request = None
+            self._bar.update("")
+            if isinstance(event.result, Comparison):
+                self._result = event.result
+                self._show_result(event.result)
+            else:
+                self._alarm.say(event.error or "the comparison was given up", "warning" if event.error else "info")
+            self._show_keys()
+
+    def _say_where_it_is(self) -> None:
+        view = self._bridge.view
+        if self._bridge.busy and view.state not in (RunState.PAUSED, RunState.LOADING):
+            step = min(view.step + 1, view.total_steps)
+            self._alarm.say(f"waiting for step {step} to end: comparisons are made between steps · Esc gives up")
+        elif view.state is None:
+            self._alarm.say("no run yet: tuned and reference are the same model · Esc gives up")
+        else:
+            self._alarm.say("waiting for the first responses · Esc gives up")
+        self._show_keys()
+
+    # --- showing ---
+
+    def _draw_bar(self, done: int, total: int) -> None:
+        share = done / total if total else 0.0
+        self._bar.update(Content.assemble(("▕", "$text-muted"), (progress_bar(share, 20), "$primary on $surface"),
+                                          ("▏", "$text-muted"), f" {done}/{total}"))
+
+    def _show_result(self, result: Comparison) -> None:
+        self._show_table()
+        self._pairs.load(result.pairs)
+        self._scores.load([pair.reference.score for pair in result.pairs], [pair.tuned.score for pair in result.pairs])
+        self._alarm.say(f"{len(result.pairs)} pairs · ▲ ▼ the interval leaves no doubt · ≈ it holds zero")
+
+    def _show_table(self) -> None:
+        if self._result is not None:
+            self._table.update(comparison_table(self._result.rows, self._table.size.width or self.app.size.width - 4))
+
+    def _show_keys(self) -> None:
+        back = "Back" if self._request is None else "Give up"
+        self._keys.show([("Esc", back, "screen.back"), ("r", "Run again", "screen.again"),
+                         ("1-3", "Pane", ""), ("←→", "Pair", ""), ("o", "Order", ""),
+                         ("n", "Numbers", "screen.numbers"), ("↑↓", "Scroll", "")])
