@@ -26,15 +26,16 @@ if TYPE_CHECKING:
 
 LossFunction = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 LAYERS, WIDTH, HEADS = 4, 160, 4
-VALIDATION_SEED = 990_001
+VALIDATION_SEED, HELD_OUT = 990_001, 12  # seed of the stories kept apart, and batches of them
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # of mallopt(3)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How to train; the rates fall linearly to zero over the minutes given."""
+    """How to train; the rates fall linearly to zero over the minutes given, or over the steps if those are fewer."""
 
-    minutes: float = 65.0
+    minutes: float = 68.0
+    steps: int | None = None
     size: int = 32
     seed: int = 1
     adam_rate: float = 3e-3
@@ -132,6 +133,11 @@ def validate(model: GPTNeoForCausalLM, values: dict[str, torch.Tensor], batches:
     return total / count
 
 
+def progress(plan: Plan, step: int, seconds: float) -> float:
+    """How much of the training is done, between 0 and 1 or a little more."""
+    return max(seconds / (60 * plan.minutes), step / plan.steps if plan.steps else 0.0)
+
+
 def rates(plan: Plan, step: int, done: float) -> float:
     """Factor on the learning rates: a warm-up over steps, then linear decay over the time given."""
     return min(1.0, (step + 1) / plan.warm_up) * max(0.0, 1.0 - done)
@@ -144,12 +150,12 @@ def train(plan: Plan, tokenizer: PreTrainedTokenizerFast, out: Path) -> GPTNeoFo
     model = new_model(len(tokenizer), plan.seed)
     loss_of, built = loss_function(model, plan.compiled), optimizers(model, plan)
     average = Average(model, plan.averaging)
-    held_out = Batches(tokenizer, plan.size, VALIDATION_SEED).chunk()[:12]
+    held_out = Batches(tokenizer, plan.size, VALIDATION_SEED).chunk()[:HELD_OUT]
     stream: Iterator[Batch] = iter(Batches(tokenizer, plan.size, plan.seed))
     start = saved = logged = time.monotonic()
     tokens = step = 0
-    while (now := time.monotonic()) - start < 60 * plan.minutes:
-        factor = rates(plan, step, (now - start) / (60 * plan.minutes))
+    while (done := progress(plan, step, (now := time.monotonic()) - start)) < 1:
+        factor = rates(plan, step, done)
         batch = next(stream)
         loss = loss_of(batch.ids, batch.targets, batch.positions)
         loss.backward()
@@ -185,6 +191,7 @@ def main() -> None:
     parser.add_argument("tokenizer", type=Path, help="folder of the tokenizer")
     parser.add_argument("out", type=Path, help="folder for the log and the model (out/latest)")
     parser.add_argument("--minutes", type=float, default=Plan.minutes)
+    parser.add_argument("--steps", type=int, help="stop after so many steps, if the minutes last so long")
     parser.add_argument("--seed", type=int, default=Plan.seed)
     parser.add_argument("--threads", type=int, default=Plan.threads)
     parser.add_argument("--adam-rate", type=float, default=Plan.adam_rate)
@@ -196,6 +203,7 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     plan = Plan(
         minutes=args.minutes,
+        steps=args.steps,
         seed=args.seed,
         threads=args.threads,
         adam_rate=args.adam_rate,

@@ -78,7 +78,7 @@ def test_muon_finds_a_minimum() -> None:
         optimizer.zero_grad()
         ((weight - goal) ** 2).sum().backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-    assert float((weight - goal).abs().max()) < 0.2
+    assert float((weight.detach() - goal).abs().max()) < 0.2
 
 
 def test_a_tokenizer_built_anew_takes_words_whole_and_reads_all() -> None:
@@ -98,11 +98,11 @@ def test_spelling_uses_the_same_ids(tokenizer: Any) -> None:
 def test_a_run_of_seconds_writes_a_model(tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batches, "CHUNK", 64)
     monkeypatch.setattr(pretrain, "keep_memory", lambda: None)
-    threads = torch.get_num_threads()
-    plan = pretrain.Plan(minutes=0.05, size=8, compiled=False, warm_up=2, threads=threads)
+    monkeypatch.setattr(pretrain, "HELD_OUT", 2)
+    plan = pretrain.Plan(steps=5, size=8, compiled=False, warm_up=2, threads=torch.get_num_threads())
     pretrain.train(plan, tokenizer, tmp_path)
     last = json.loads((tmp_path / "log.jsonl").read_text().splitlines()[-1])
-    assert last["step"] > 3
+    assert last["step"] == 5
     assert last["validation"] < 7.84  # of random weights: the logarithm of the vocabulary
     model, _ = load_model(tmp_path / "latest")
     assert model.config.vocab_size == len(tokenizer)
