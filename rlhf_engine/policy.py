@@ -153,8 +153,10 @@ class Policy:
         logits = self._head_transform.apply(self.base.get_output_embeddings()(hidden).float()) / temperature
         return logits if self.banned is None else logits.masked_fill(self.banned, float("-inf"))
 
-    def log_probs(self, role: Role, ids: Tensor, mask: Tensor, response_width: int, temperature: float) -> TokenLogProbs:
-        """log π(token) and entropy of the last `response_width` tokens, float32 [batch, response_width].
+    def log_probs(
+        self, role: Role, ids: Tensor, mask: Tensor, response_width: int, temperature: float, *, with_entropy: bool = False
+    ) -> TokenLogProbs:
+        """log π(token), and entropy if asked for, of the last `response_width` tokens, float32 [batch, response_width].
 
         Of the distribution sampled from: logits / temperature, banned ids left out. Entropy carries no gradient.
         Values on padded positions are meaningless: mask them.
@@ -163,7 +165,8 @@ class Policy:
             hidden = self.forward(ids, mask)[:, -response_width - 1:-1]
         head = self.base.get_output_embeddings()
         return chosen_log_probs(hidden, head.weight, getattr(head, "bias", None), ids[:, -response_width:],
-                                temperature=temperature, banned=self.banned, transform=self._head_transform)
+                                temperature=temperature, banned=self.banned, transform=self._head_transform,
+                                with_entropy=with_entropy)
 
     def values(self, ids: Tensor, mask: Tensor, response_width: int, *, after: bool = False) -> Tensor:
         """The critic's values, float32 [batch, response_width].

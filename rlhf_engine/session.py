@@ -86,8 +86,7 @@ class Session:
     def ask(self, request: GenerateRequest | CompareRequest, config: RunConfig) -> None:
         """Generate or compare; between steps of a busy run, else at once with the last run's policy, or `config`'s model."""
         with self._lock:
-            if not self._busy:
-                self._config = config
+            self._config = config
             self._control.ask(request)
 
     def cancel(self, request_id: int) -> None:

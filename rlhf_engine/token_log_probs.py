@@ -27,7 +27,7 @@ class TokenLogProbs(NamedTuple):
     log_probs: Tensor
     """log p(token) under the distribution that is sampled from; -inf for a banned token."""
     entropy: Tensor
-    """Entropy of that whole distribution; without gradient."""
+    """Entropy of that whole distribution, without gradient; zeros if it was not asked for."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,7 @@ def chosen_log_probs(
     temperature: float = 1.0,
     banned: Tensor | None = None,
     transform: HeadTransform | None = None,
+    with_entropy: bool = True,
     chunk_size: int | None = None,
 ) -> TokenLogProbs:
     """Log-probabilities of chosen tokens and the entropy of the distributions they were chosen from.
@@ -69,8 +70,8 @@ def chosen_log_probs(
     hidden: float [..., hidden], the states that predict the tokens; weight: float [vocabulary, hidden] and bias:
     [vocabulary] or None, the frozen head; token_ids: int64 [...].
     temperature: divides the (transformed) logits. banned: bool [vocabulary], ids that are never sampled: they get
-    probability 0 and the rest is renormalised; at least one id must be allowed. chunk_size: rows per chunk; by
-    default as many as fit 32 MB of logits.
+    probability 0 and the rest is renormalised; at least one id must be allowed. with_entropy: entropy costs a pass over
+    all logits. chunk_size: rows per chunk; by default as many as fit 32 MB of logits.
 
     Matrix products run in the dtype of weight, all after them in float32. Gradient flows to `hidden` only; a row whose
     chosen token is banned has log-probability -inf and gradient 0.
@@ -79,7 +80,7 @@ def chosen_log_probs(
     """
     _check(hidden, weight, bias, token_ids, temperature, banned)
     rows = chunk_size or max(1, _CHUNK_BYTES // (4 * weight.shape[0]))
-    head = _Head(weight, bias, temperature, banned, transform or HeadTransform(), rows)
+    head = _Head(weight, bias, temperature, banned, transform or HeadTransform(), with_entropy, rows)
     flat_hidden, flat_ids = hidden.reshape(-1, hidden.shape[-1]), token_ids.reshape(-1)
     if torch.is_grad_enabled() and hidden.requires_grad:
         log_probs, entropy = _ChosenLogProbs.apply(flat_hidden, head, flat_ids)
@@ -96,12 +97,13 @@ class _Head:
     temperature: float
     banned: Tensor | None
     transform: HeadTransform
+    with_entropy: bool
     rows: int
 
     def run(self, hidden: Tensor, token_ids: Tensor, *, with_gradient: bool) -> tuple[Tensor, Tensor, Tensor | None]:
         """(log_probs [N], entropy [N], d log_probs / d hidden [N, H] or None) for hidden [N, H], token_ids [N]."""
         log_probs = torch.empty(hidden.shape[0], dtype=torch.float32, device=hidden.device)
-        entropy = torch.empty_like(log_probs)
+        entropy = torch.zeros_like(log_probs)
         gradient = torch.empty_like(hidden) if with_gradient else None
         for start in range(0, hidden.shape[0], self.rows):
             chunk = slice(start, start + self.rows)
@@ -126,8 +128,11 @@ class _Head:
             logits = logits.masked_fill_(self.banned, -torch.inf)
         log_p = logits.sub_(logits.logsumexp(dim=1, keepdim=True))
         log_probs.copy_(log_p.gather(1, chosen).squeeze(1))
+        if gradient is None and not self.with_entropy:
+            return
         p = log_p.exp_()
-        entropy.copy_(torch.special.entr(p).sum(dim=1))
+        if self.with_entropy:
+            entropy.copy_(torch.special.entr(p).sum(dim=1))
         if gradient is None or slope is None:
             return
         # d log p(chosen) / d logits = (one-hot(chosen) - p) * slope / temperature

@@ -96,8 +96,9 @@ def evaluate(policy: Policy, rollout: Rollout, scores: Tensor, config: RunConfig
     for rows in torch.arange(len(rollout)).split(size):
         ids, row_mask, response_mask = rollout.batch(rows)
         width = response_mask.shape[1]
-        actor = policy.log_probs("actor", ids, row_mask, width, config.sampling.temperature)
-        reference = policy.log_probs("reference", ids, row_mask, width, config.sampling.temperature)
+        temperature = config.sampling.temperature
+        actor = policy.log_probs("actor", ids, row_mask, width, temperature, with_entropy=True)
+        reference = policy.log_probs("reference", ids, row_mask, width, temperature)
         log_probs[rows, :width], entropy[rows, :width] = actor
         token_kl[rows, :width] = kl_k1(actor.log_probs, reference.log_probs)
         values[rows, :width] = policy.values(ids, row_mask, width, after=sequence_level)

@@ -1,0 +1,67 @@
+"""Comparing: paired noise, and a table whose numbers can be counted by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tiny_models import stir, tiny_config
+
+from rlhf_engine.compare import Pair, compare, summarize
+from rlhf_engine.config import RunConfig
+from rlhf_engine.events import Sample
+from rlhf_engine.policy import Policy
+from rlhf_engine.rewards.base import Span
+
+
+def sample(text: str, *, liked: tuple[str, ...] = (), score: float = 0.0, kl: float = 0.0, tokens: int = 4) -> Sample:
+    spans = tuple(Span(text.index(word), text.index(word) + len(word), "liked") for word in liked)
+    return Sample(step=0, prompt="", response=text, score=score, parts={}, kl=kl, tokens=tokens, finished=True, spans=spans)
+
+
+def test_an_untrained_actor_equals_its_reference(neo_config: RunConfig) -> None:
+    policy = Policy.from_config(neo_config)
+    result = compare(policy, neo_config, responses=6, seed=3)
+    assert all(pair.reference.response == pair.tuned.response for pair in result.pairs)
+    assert all(row.difference.value == 0 for row in result.rows)
+    assert [row.key for row in result.rows] == [
+        "liked_share", "disliked_share", "mean_score", "kl_nats_per_response", "distinct_1", "distinct_2", "mean_length"
+    ]
+
+
+def test_a_changed_actor_answers_otherwise_at_a_kl(model_folders: dict[str, Path]) -> None:
+    config = tiny_config(model_folders["gpt_neo"])
+    policy = Policy.from_config(config)
+    stir(policy)
+    result = compare(policy, config, responses=16, seed=3)
+    rows = {row.key: row for row in result.rows}
+    assert any(pair.reference.response != pair.tuned.response for pair in result.pairs)
+    assert rows["kl_nats_per_response"].reference.value == 0
+    assert rows["kl_nats_per_response"].tuned.value > 0
+
+
+def test_the_table_counts_words() -> None:
+    pairs = [
+        Pair(sample("a dog sat down", tokens=4), sample("fox and owl ran", liked=("fox", "owl"), score=2.0, kl=3.0, tokens=6)),
+        Pair(sample("the man sat down", tokens=4), sample("a fox ran off", liked=("fox",), score=1.0, kl=5.0, tokens=8)),
+    ]
+    rows = {row.key: row for row in summarize(pairs).rows}
+    assert rows["liked_share"].reference.value == 0
+    assert rows["liked_share"].tuned.value == pytest.approx(3 / 8)
+    assert rows["liked_share"].difference.value == pytest.approx(3 / 8)
+    assert rows["mean_score"].difference.value == pytest.approx(1.5)
+    assert rows["kl_nats_per_response"].tuned.value == pytest.approx(4.0)
+    assert rows["mean_length"].difference.value == pytest.approx(3.0)
+    assert rows["distinct_1"].tuned.value == pytest.approx(6 / 8)
+    assert rows["distinct_2"].reference.value == pytest.approx(5 / 6)
+    assert rows["liked_share"].tuned.low <= 3 / 8 <= rows["liked_share"].tuned.high
+
+
+def test_phrases_count_all_their_words() -> None:
+    pairs = [Pair(sample("x"), sample("a polar bear", liked=("polar bear",)))] * 2
+    rows = {row.key: row for row in summarize(pairs).rows}
+    assert rows["liked_share"].tuned.value == pytest.approx(2 / 3)
+
+
+def test_cancelling_gives_nothing(neo_config: RunConfig) -> None:
+    assert compare(Policy.from_config(neo_config), neo_config, responses=4, seed=0, cancelled=lambda: True) is None
