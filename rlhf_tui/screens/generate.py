@@ -19,7 +19,7 @@ class GenerateScreen(Screen[None]):
     """Asks and shows; leaving gives up what is still being written."""
 
     CSS_PATH = "generate.tcss"
-    VERTICAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [(0, "-flat"), (12, "-tall")]
+    VERTICAL_BREAKPOINTS = [(0, "-flat"), (12, "-tall")]  # noqa: RUF012 (so the base class declares it)
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "ask", "Generate", tooltip="Let the chosen models answer", id="generate.ask"),
         Binding("escape", "back", "Back", tooltip="Give up an answer; then back to the workbench", id="generate.back"),

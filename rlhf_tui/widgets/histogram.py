@@ -74,7 +74,8 @@ def draw_histogram(
     y_ticks = [tick for tick in nice_ticks(0, top, max(2, height // 3)) if tick == int(tick) and tick >= 0]
     figure.yticks(y_ticks, [f"{tick:.0f}".rjust(_LABEL_WIDTH)[:_LABEL_WIDTH] for tick in y_ticks])
     x_ticks = nice_ticks(low, high, max(2, columns // 10))
-    figure.xticks([(tick - low) / (high - low) * (count * _COLUMNS_A_BIN - 1) for tick in x_ticks], tick_labels(x_ticks))
+    places = [(tick - low) / (high - low) * (count * _COLUMNS_A_BIN - 1) for tick in x_ticks]
+    figure.xticks(places, tick_labels(x_ticks))
     rows = height - 2
     sides = ((counts[0], REFERENCE_MARKER, colours.reference), (counts[1], TUNED_MARKER, colours.tuned))
     for place, (side, marker, colour) in enumerate(sides):

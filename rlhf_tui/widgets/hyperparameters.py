@@ -39,11 +39,13 @@ class HyperparametersPane(Widget, can_focus=True):
         Binding("pagedown", "move(10)", "Page down", show=False),
         Binding("home", "move(-10000)", "First", show=False),
         Binding("end", "move(10000)", "Last", show=False),
-        Binding("enter", "edit", "Edit setting", show=False),
-        Binding("left", "turn(-1)", "Previous choice", show=False),
-        Binding("right", "turn(1)", "Next choice", show=False),
-        Binding("slash", "filter", "Find setting", show=False),
-        Binding("escape", "restore", "Restore", show=False),
+        Binding("enter", "edit", "Edit setting", tooltip="Open the setting under the cursor; a choice moves on",
+                id="settings.edit"),
+        Binding("left", "turn(-1)", "Previous choice", tooltip="Another of a setting's choices", id="settings.left"),
+        Binding("right", "turn(1)", "Next choice", tooltip="Another of a setting's choices", id="settings.right"),
+        Binding("slash", "filter", "Find setting", tooltip="Show only settings with some words", id="settings.find"),
+        Binding("escape", "restore", "Restore setting", tooltip="Drop what is not allowed, or the search",
+                id="settings.restore"),
     ]
     DEFAULT_CSS = """
     HyperparametersPane { layout: vertical; }

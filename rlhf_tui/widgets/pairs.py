@@ -103,9 +103,9 @@ class Pairs(Widget, can_focus=True):
             self.border_subtitle = Content("")
             return
         pair = self._pairs[self._at]
-        for answer, sample, name in zip(self._answers, (pair.reference, pair.tuned), ("reference", "tuned"), strict=True):
+        for answer, sample in zip(self._answers, (pair.reference, pair.tuned), strict=True):
             answer.show_sample(sample)
-            answer.lead(name)
+            answer.lead(str(answer.id))
             answer.scroll_home(animate=False)
         where = f"{self._at + 1} of {len(self._pairs)} ← →"
         self.border_subtitle = Content(f"{where} · gain {signed(gain(pair))} · o {self._order}")

@@ -14,8 +14,7 @@ from rlhf_tui.widgets.setting_rows import LABEL_WIDTH, Row
 
 VALID, WRONG, LOCKED, CHANGED = "✓", "✗", "⊘", "•"
 VALUE_WIDTH = 16
-_WIDE = 56
-_BEFORE_VALUE = LABEL_WIDTH + 2
+_WIDE, _WIDEST = 56, 96
 
 
 @dataclass
@@ -46,14 +45,19 @@ class Drawing:
     content: Content = field(default_factory=Content)
     line_of: dict[str, int] = field(default_factory=dict)
     extra_of: dict[str, int] = field(default_factory=dict)
-    value_at: int = _BEFORE_VALUE
+    label_width: int = LABEL_WIDTH
     value_width: int = VALUE_WIDTH
+
+    @property
+    def value_at(self) -> int:
+        """The column where values begin: behind the mark of change, the label and a space."""
+        return self.label_width + 2
 
 
 def draw(rows: list[Row], state: FormState, width: int) -> Drawing:
     """The whole form for a pane `width` columns wide: a heading per group, a line per setting, problems below it."""
-    value_width = VALUE_WIDTH if width >= _WIDE else max(1, width - _BEFORE_VALUE - 2)
-    drawing = Drawing(value_width=value_width)
+    drawing = Drawing(label_width=min(LABEL_WIDTH, width // 2))
+    drawing.value_width = VALUE_WIDTH if width >= _WIDE else max(1, width - drawing.value_at - 2)
     changed = state.changed()
     lines: list[Content] = []
     group = ""
@@ -62,7 +66,7 @@ def draw(rows: list[Row], state: FormState, width: int) -> Drawing:
             group = row.group
             lines.append(_heading(group, width))
         drawing.line_of[row.path] = len(lines)
-        lines.append(_line(row, state, row.path in changed, value_width, width))
+        lines.append(_line(row, state, row.path in changed, drawing, width))
         below = _problem(state.drafts[row.path][1], width) if row.path in state.drafts else []
         drawing.extra_of[row.path] = len(below)
         lines.extend(below)
@@ -74,7 +78,7 @@ def _heading(title: str, width: int) -> Content:
     return Content.styled(set_cell_size(f"{clean_line(title)} ".ljust(width, "─"), width), "$text-primary")
 
 
-def _line(row: Row, state: FormState, changed: bool, value_width: int, width: int) -> Content:
+def _line(row: Row, state: FormState, changed: bool, drawing: Drawing, width: int) -> Content:
     assert state.config is not None
     wrong, locked = row.path in state.drafts, state.training and not row.setting.live
     text = state.drafts[row.path][0] if wrong else clean_line(show(value_at(state.config, row.path)))
@@ -88,13 +92,14 @@ def _line(row: Row, state: FormState, changed: bool, value_width: int, width: in
     here = state.focused and row.path == state.cursor
     parts = [
         Content.styled(CHANGED if changed else " ", "$text-accent bold"),
-        Content.styled(set_cell_size(row.label, LABEL_WIDTH + 1), label_style),
-        Content.styled(_cut(text, value_width), value_style),
+        Content.styled(_cut(row.label, drawing.label_width) + " ", label_style),
+        Content.styled(_cut(text, drawing.value_width), value_style),
         Content.styled(f" {mark}", mark_style),
     ]
     if width >= _WIDE:
-        about = f"  {row.setting.unit or '':18.18}  {row.setting.help}"
-        parts.append(Content.styled(_cut(about, width - _BEFORE_VALUE - value_width - 2), "dim"))
+        unit = f"{row.setting.unit:18.18}  " if width >= _WIDEST else ""
+        about = f"  {unit}{row.setting.help}"
+        parts.append(Content.styled(_cut(about, width - drawing.value_at - drawing.value_width - 2), "dim"))
     line = Content("").join(parts)
     line = Content.assemble(line[:width]) if line.cell_length > width else line
     return line.pad_right(width - line.cell_length).stylize("$block-cursor-foreground on $block-cursor-background") \

@@ -33,12 +33,14 @@ class WordListsPane(Widget, can_focus=True):
     """The lists of one word-list reward; ← → go to another where there are several. Posts `Edited`."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up", "choose('liked')", "Liked", show=False),
-        Binding("down", "choose('disliked')", "Disliked", show=False),
-        Binding("left", "turn(-1)", "Previous reward", show=False),
-        Binding("right", "turn(1)", "Next reward", show=False),
-        Binding("enter", "edit", "Edit words", show=False),
-        Binding("escape", "restore", "Restore", show=False),
+        Binding("up", "choose('liked')", "Liked words", tooltip="Go to the list of liked words", id="words.liked"),
+        Binding("down", "choose('disliked')", "Disliked words", tooltip="Go to the list of disliked words",
+                id="words.disliked"),
+        Binding("left", "turn(-1)", "Previous reward", tooltip="Where there are several word lists",
+                id="words.left"),
+        Binding("right", "turn(1)", "Next reward", tooltip="Where there are several word lists", id="words.right"),
+        Binding("enter", "edit", "Edit words", tooltip="Open the list under the cursor as text", id="words.edit"),
+        Binding("escape", "restore", "Restore words", tooltip="Drop a list that cannot be used", id="words.restore"),
     ]
     DEFAULT_CSS = """
     WordListsPane { layout: vertical; }

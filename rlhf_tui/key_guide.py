@@ -1,0 +1,49 @@
+"""What can be done on a screen: every binding that explains itself, for the help page and the command palette alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from textual.app import App
+from textual.dom import DOMNode
+from textual.screen import Screen
+
+
+@dataclass(frozen=True)
+class Deed:
+    """One thing to do: its key, its name, what it is for, and the action on `node` that does it."""
+
+    key: str
+    name: str
+    purpose: str
+    action: str
+    node: DOMNode
+    place: str
+
+
+def deeds(screen: Screen[Any]) -> list[Deed]:
+    """All of `screen`, of what is on it, and of the app, each once; hidden panes count, since a key leads to them."""
+    found: dict[tuple[str, str], Deed] = {}
+    for node in (screen, *screen.walk_children(), screen.app):
+        for keys in node._bindings.key_to_bindings.values():
+            for binding in keys:
+                # what has no tooltip is what everyone expects of a list or a field: arrows, Tab, Backspace
+                if binding.tooltip and (binding.description, binding.action) not in found:
+                    shown = screen.app.get_key_display(binding)
+                    found[binding.description, binding.action] = Deed(
+                        shown, binding.description, binding.tooltip, binding.action, node, _place(node))
+    return list(found.values())
+
+
+def _place(node: DOMNode) -> str:
+    """Where a key counts: everywhere, on this screen, or in a pane (by the title of the pane)."""
+    if isinstance(node, App):
+        return "Everywhere"
+    if isinstance(node, Screen):
+        return "On this screen"
+    for parent in node.ancestors_with_self:
+        title = str(getattr(parent, "border_title", None) or "")
+        if title:
+            return f"In {title.lstrip('1234567890 ')}"
+    return "Here"

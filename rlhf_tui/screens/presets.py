@@ -1,0 +1,196 @@
+"""Choose a preset for the next run; keep the settings as one of your own."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import Input, OptionList, Static
+from textual.widgets.option_list import Option
+
+from rlhf_engine import presets
+from rlhf_engine.config import RunConfig
+from rlhf_engine.disk import NAME, NAME_RULE
+from rlhf_engine.errors import RlhfError
+from rlhf_engine.presets import PresetInfo
+from rlhf_tui.clean_text import clean_line, clean_text
+from rlhf_tui.widgets.inputs import TextField
+from rlhf_tui.widgets.preset_details import preset_details
+
+
+class PresetScreen(ModalScreen[str | None]):
+    """Type to filter, ↑ ↓ to look, Enter to take. Dismisses with a name, or None."""
+
+    CSS_PATH = "presets.tcss"
+    HORIZONTAL_BREAKPOINTS = [(0, "-slim"), (76, "-roomy")]  # noqa: RUF012 (so the base class declares it)
+    VERTICAL_BREAKPOINTS = [(0, "-flat"), (12, "-tall")]  # noqa: RUF012
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "take", "Take", tooltip="Use this preset for the next run", id="presets.take", priority=True),
+        Binding("escape", "back", "Back", tooltip="Empty the filter, or back", id="presets.back"),
+        Binding("up", "look(-1)", "Up", show=False),
+        Binding("down", "look(1)", "Down", show=False),
+        Binding("pageup", "scroll(-1)", "Details up", show=False),
+        Binding("pagedown", "scroll(1)", "Details down", show=False),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._presets: list[PresetInfo] = presets.available()
+        self._filter = TextField(placeholder="type to filter", id="filter")
+        self._list = OptionList(id="names", markup=False, compact=True)
+        self._list.can_focus = False
+        self._details = Static("", id="details", markup=False)
+        self._configs = cache(_load)
+
+    def compose(self) -> ComposeResult:
+        with Vertical(id="box") as box:
+            box.border_title = Content("Presets")
+            box.border_subtitle = Content("Enter take · ↑↓ look · PgUp PgDn details · Esc back")
+            yield self._filter
+            with Horizontal():
+                yield self._list
+                with VerticalScroll(can_focus=False):
+                    yield self._details
+
+    def on_mount(self) -> None:
+        self._fill()
+        self._filter.focus()
+
+    def _fill(self) -> None:
+        wanted = self._filter.value.lower().split()
+        found = [info for info in self._presets
+                 if all(word in f"{info.name} {info.description}".lower() for word in wanted)]
+        self._list.clear_options()
+        self._list.add_options([Option(_line(info), id=info.name) for info in found])
+        if found:
+            self._list.highlighted = 0
+        else:
+            self._details.update(Content("no preset matches" if self._presets else "there are no presets"))
+
+    def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
+        """Show what the preset would do."""
+        config = self._configs(event.option.id)
+        if isinstance(config, str):
+            self._details.update(Content.styled(config, "$text-error"))
+        else:
+            self._details.update(preset_details(config))
+
+    def on_option_list_option_selected(self, _: OptionList.OptionSelected) -> None:
+        """A click takes the preset."""
+        self.action_take()
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """Filter as one types."""
+        event.stop()
+        self._fill()
+
+    def action_look(self, step: int) -> None:
+        """Another preset."""
+        if self._list.option_count:
+            at = self._list.highlighted or 0
+            self._list.highlighted = max(0, min(self._list.option_count - 1, at + step))
+
+    def action_scroll(self, pages: int) -> None:
+        """Scroll the details."""
+        details = self.query_one(VerticalScroll)
+        details.scroll_relative(y=pages * max(1, details.size.height - 1), animate=False)
+
+    def action_take(self) -> None:
+        """Dismiss with the highlighted name."""
+        if self._list.highlighted is not None and self._list.option_count:
+            self.dismiss(self._list.get_option_at_index(self._list.highlighted).id)
+
+    def action_back(self) -> None:
+        """Empty the filter first."""
+        if self._filter.value:
+            self._filter.value = ""
+        else:
+            self.dismiss(None)
+
+
+class SavePresetScreen(ModalScreen[str | None]):
+    """Asks for a name; asks again before it overwrites. Dismisses with the name it saved under, or None."""
+
+    CSS_PATH = "presets.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "back", "Back", id="save.back")]
+
+    def __init__(self, config: RunConfig) -> None:
+        super().__init__()
+        self._config = config
+        self._taken = {info.name: info for info in presets.available()}
+        self._sure = ""
+        self._field = TextField(placeholder="name of the preset", id="name", max_length=64)
+        self._said = Static("", id="said", markup=False)
+
+    def compose(self) -> ComposeResult:
+        with Vertical(id="box") as box:
+            box.border_title = Content("Save preset")
+            box.border_subtitle = Content("Enter save · Esc back")
+            yield self._field
+            yield self._said
+
+    def on_mount(self) -> None:
+        self._field.focus()
+        self._say("its own description is a setting: Hyperparameters, Preset", "$text-muted")
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """Check the name as one types."""
+        event.stop()
+        self._sure = ""
+        name = event.value
+        taken = self._taken.get(name)
+        if not name:
+            self._say("", "")
+        elif not NAME.fullmatch(name):
+            self._say(f"✗ {NAME_RULE}", "$text-error")
+        elif taken is None:
+            self._say(f"✓ saved as {name}", "$text-success")
+        elif taken.origin == "yours":
+            self._say(f"⚠ you have a preset {name}: Enter asks before it overwrites", "$text-warning")
+        else:
+            self._say(f"⚠ yours will stand in front of the {name} that comes with us", "$text-warning")
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Save; a name that is taken needs Enter twice."""
+        event.stop()
+        name = event.value
+        if not NAME.fullmatch(name):
+            self._say(f"✗ {NAME_RULE}", "$text-error")
+            return
+        taken = self._taken.get(name)
+        if taken is not None and taken.origin == "yours" and self._sure != name:
+            self._sure = name
+            self._say(f"⚠ Enter once more overwrites {name}; another name, or Esc, does not", "$text-warning bold")
+            return
+        try:
+            path = presets.save(name, self._config, overwrite=self._sure == name)
+        except RlhfError as error:
+            self._say(f"✗ {error}", "$text-error")
+            return
+        self.app.notify(clean_line(f"preset {name} saved: {path}"), markup=False)
+        self.dismiss(name)
+
+    def action_back(self) -> None:
+        """Save nothing."""
+        self.dismiss(None)
+
+    def _say(self, text: str, style: str) -> None:
+        self._said.update(Content.styled(clean_text(text), style))
+
+
+def _load(name: str) -> RunConfig | str:
+    """A preset, or why it cannot be read."""
+    try:
+        return presets.load(name)
+    except RlhfError as error:
+        return clean_text(str(error))
+
+
+def _line(info: PresetInfo) -> Content:
+    yours = ("  yours", "$accent") if info.origin == "yours" else ""
+    return Content.assemble((info.name, "bold"), yours, "\n", (clean_line(info.description), "$text-muted"))
