@@ -203,7 +203,8 @@ def run_workbench(
     finally:
         bridge.close()
         if not app.left_at_once:
-            bridge.join()
+            # a run is waited for, however long its step takes; anything else is not worth waiting for
+            bridge.join(None if bridge.busy else 1.0)
     code = app.return_code if app.leave_code is None else app.leave_code
     if bridge.alive:
         # torch may not be torn down while its thread computes: no interpreter shutdown, just go

@@ -76,10 +76,11 @@ class QuitScreen(ModalScreen[None]):
     def _show(self) -> None:
         view = self._bridge.view
         if self._bridge.closing:
-            lines = (f"finishing step {min(view.step + 1, view.total_steps)}, saving…\n\n", ("q", "$accent bold"),
-                     "  leave at once; the last checkpoint stays good")
+            step = min(view.step + 1, view.total_steps)
+            text = Content.assemble(f"finishing step {step}, saving…\n\n", ("q", "$accent bold"),
+                                    "  leave at once; the last checkpoint stays good")
         else:
-            lines = (f"A run is going on: step {view.step} of {view.total_steps}.\n\n",
-                     ("Enter", "$accent bold"), "  finish this step, save a checkpoint, quit\n",
-                     ("Esc", "$accent bold"), "    stay")
-        self._text.update(Content.assemble(*lines))
+            text = Content.assemble(f"A run is going on: step {view.step} of {view.total_steps}.\n\n",
+                                    ("q Enter", "$accent bold"), "  finish this step, save a checkpoint, quit\n",
+                                    ("Esc    ", "$accent bold"), "  stay")
+        self._text.update(text)

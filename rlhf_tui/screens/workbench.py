@@ -92,6 +92,7 @@ class WorkbenchScreen(Screen[None]):
         self.samples = SamplesPane(id="samples", classes="pane")
         self._pane = PANES[0]
         self._zoomed = False
+        self._shown_run = ""
 
     @property
     def _workbench(self) -> WorkbenchApp:
@@ -207,8 +208,10 @@ class WorkbenchScreen(Screen[None]):
     def _take(self, event: Event) -> None:
         match event:
             case RunStarted():
-                self.charts.clear()
-                self.samples.samples.clear()
+                if not (event.first_step and event.name == self._shown_run):
+                    self.charts.clear()
+                    self.samples.samples.clear()
+                self._shown_run = event.name
                 self.say(f"run {event.name}: {event.path}")
             case StepFinished():
                 self.charts.add(event.step, event.metrics)

@@ -53,7 +53,9 @@ class History:
     not_finite_at: int | None = None
 
     def add(self, step: int, value: float) -> None:
-        """Take in the value of a step."""
+        """Take in the value of a step; a resumed run may take steps again, which replaces them."""
+        while self.points and self.points[-1][0] >= step:
+            self.points.pop()
         if drawable(value):
             self.points.append((float(step), float(value)))
         elif self.not_finite_at is None:

@@ -76,7 +76,7 @@ def draw(picture: Picture, width: int, height: int, colours: Colours) -> Text:
     figure.yaxes(True, False)
     figure.xlim(first, last)
     figure.ylim(low, high)
-    y_ticks = nice_ticks(low, high, max(2, height // 2))
+    y_ticks = nice_ticks(low, high, max(2, (height - 2) // 2))
     figure.yticks(y_ticks, [label.rjust(LABEL_WIDTH) for label in _labels(y_ticks, picture.log)])
     x_ticks = [x for x in nice_ticks(first, last, max(2, columns // 12)) if x == int(x)]
     figure.xticks(x_ticks, [f"{x:.0f}" for x in x_ticks])

@@ -79,10 +79,10 @@ class Meter:
         """Such as `cpu 96% 0.6G`; 100 % is one core."""
         now, cpu = time.monotonic(), time.process_time()
         if now - self._read_at >= METER_SECONDS:
-            share = (cpu - self._cpu) / (now - self._read_at) if self._read_at else 0.0
+            share = f"cpu {(cpu - self._cpu) / (now - self._read_at):4.0%}" if self._read_at else ""
             self._read_at, self._cpu = now, cpu
             memory = resident_bytes()
-            self._shown = f"cpu {share:4.0%}" + (f" {memory / 2**30:.1f}G" if memory else "")
+            self._shown = f"{share} {memory / 2**30:.1f}G" if memory else share
         return self._shown
 
 

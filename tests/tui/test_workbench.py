@@ -11,7 +11,7 @@ from tui.fake_session import Sessions, story_sample
 
 from rlhf_engine import fields
 from rlhf_engine.config import RunConfig
-from rlhf_engine.events import EditRefused, Notice, RunState
+from rlhf_engine.events import EditRefused, Notice, RunStarted, RunState
 from rlhf_engine.rewards.base import Span
 from rlhf_tui.app import WorkbenchApp
 from rlhf_tui.bridge import EngineBridge
@@ -107,6 +107,20 @@ async def test_after_the_end_all_stays_visible_and_f5_starts_anew(app: Workbench
         assert "step 0/100" in status(app)
         assert app.workbench.samples.samples.shown == []
         assert app.workbench.charts.charts[0].history.points == []
+
+
+async def test_a_resumed_run_goes_on_in_the_same_curves(app: WorkbenchApp, sessions: Sessions) -> None:
+    async with app.run_test(size=WIDE) as pilot:
+        await pilot.press("f5")
+        session = sessions.last
+        session.steps(5)
+        await show(app, pilot)
+        assert session.config is not None
+        session.emit(RunStarted("brave-otter", "runs/brave-otter", session.config, 3))
+        session.step = 3
+        session.steps(4)
+        await show(app, pilot)
+        assert [x for x, _ in app.workbench.charts.charts[0].history.points] == [1, 2, 3, 4, 5, 6, 7]
 
 
 async def test_a_failure_is_told_on_the_alarm_line(app: WorkbenchApp, sessions: Sessions) -> None:
