@@ -96,10 +96,9 @@ class WorkbenchApp(App[None]):
         """One sentence on the workbench's alarm line."""
         self.workbench.say(text, level)
 
-    # --- the run ---
+    # --- the run; what each action does stands in the tooltip of its binding ---
 
     def action_toggle_run(self) -> None:
-        """Start, or stop after this step."""
         if self.bridge.busy:
             self.bridge.stop()
             self.say(f"stopping after step {self.bridge.view.step + 1}, with a checkpoint")
@@ -111,7 +110,6 @@ class WorkbenchApp(App[None]):
         self.workbench.show_run()
 
     def action_toggle_pause(self) -> None:
-        """Hold after this step, or go on."""
         if not self.bridge.busy:
             self.say("nothing is running: F5 starts")
             return
@@ -120,7 +118,6 @@ class WorkbenchApp(App[None]):
         self.workbench.show_run()
 
     def action_checkpoint(self) -> None:
-        """Save after this step."""
         if self.bridge.busy:
             self.bridge.checkpoint()
             self.say("saving a checkpoint after this step")
@@ -130,19 +127,14 @@ class WorkbenchApp(App[None]):
     # --- screens ---
 
     def action_generate(self) -> None:
-        """Write a prompt and see both models answer."""
         from rlhf_tui.screens.generate import GenerateScreen
-
         self.push_screen(GenerateScreen(self.bridge, self.config))
 
     def action_compare(self) -> None:
-        """Reference against tuned."""
         from rlhf_tui.screens.compare import CompareScreen
-
         self.push_screen(CompareScreen(self.bridge, self.config))
 
     def action_presets(self) -> None:
-        """Choose a preset for the next run."""
         from rlhf_tui.screens.presets import PresetScreen
 
         if self.bridge.busy:
@@ -151,25 +143,19 @@ class WorkbenchApp(App[None]):
             self.push_screen(PresetScreen(), self.workbench.load_preset)
 
     def action_save_preset(self) -> None:
-        """Keep the settings as they are now."""
         from rlhf_tui.screens.presets import SavePresetScreen
-
         self.push_screen(SavePresetScreen(self.config))
 
     def action_help(self) -> None:
-        """All keys."""
         from rlhf_tui.screens.help import HelpScreen
-
         self.push_screen(HelpScreen())
 
     # --- leaving ---
 
     def action_help_quit(self) -> None:
-        """Ctrl+C, in a terminal that does not send it as a signal."""
         self.notify("q quits; a run that goes on is saved first", markup=False)
 
     async def action_quit(self) -> None:
-        """Leave; asks first while a run goes on."""
         if self.bridge.busy or self.leave_code is not None:
             if not isinstance(self.screen, QuitScreen):
                 self.push_screen(QuitScreen(self.bridge))
