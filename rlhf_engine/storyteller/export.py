@@ -35,6 +35,13 @@ def export(
         path.chmod(0o644)
 
 
+@torch.no_grad()
+def temper(model: GPTNeoForCausalLM, temperature: float) -> None:
+    """Fold a temperature into the last layer norm, so that sampling at 1 is what sampling at it was before."""
+    model.transformer.ln_f.weight.div_(temperature)
+    model.transformer.ln_f.bias.div_(temperature)
+
+
 def generation_config() -> GenerationConfig:
     """Sampling from the whole distribution unless a caller asks for less."""
     from transformers import GenerationConfig
@@ -59,8 +66,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("source", type=Path, help="folder of a model")
     parser.add_argument("folder", type=Path, nargs="?", default=MODEL_DIR)
+    parser.add_argument("--temperature", type=float, default=1.0, help="fold this temperature into the weights")
     args = parser.parse_args()
     model, tokenizer = load_model(args.source)
+    temper(model, args.temperature)
     export(model, dict(model.named_parameters()), tokenizer, args.folder)
 
 

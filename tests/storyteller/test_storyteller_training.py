@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from rlhf_engine.storyteller import MODEL_DIR, batches, pretrain
+from rlhf_engine.storyteller.export import temper
 from rlhf_engine.storyteller.grammar import stories
 from rlhf_engine.storyteller.measure import load_model
 from rlhf_engine.storyteller.muon import Muon, orthogonal
@@ -106,3 +107,11 @@ def test_a_run_of_seconds_writes_a_model(tokenizer: Any, tmp_path: Path, monkeyp
     assert last["validation"] < 7.84  # of random weights: the logarithm of the vocabulary
     model, _ = load_model(tmp_path / "latest")
     assert model.config.vocab_size == len(tokenizer)
+
+
+def test_a_temperature_can_be_folded_into_the_weights(tokenizer: Any) -> None:
+    model, ids = pretrain.new_model(len(tokenizer), seed=4), torch.tensor([[5, 900, 12]])
+    with torch.no_grad():
+        before = model(ids).logits
+        temper(model, 0.8)
+        assert torch.allclose(model(ids).logits, before / 0.8, atol=1e-5)
