@@ -15,6 +15,7 @@ REFERENCE_MARKER, TUNED_MARKER = "░", "█"
 LEAST_WIDTH, LEAST_HEIGHT = 20, 5
 _COLUMNS_A_BIN = 3
 _LABEL_WIDTH = 4
+_HUGE = 1e300  # beyond it the range of the axis would overflow
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,7 @@ def limits(values: Sequence[float]) -> tuple[float, float]:
     """A range that holds all values and is never empty."""
     low, high = min(values), max(values)
     margin = 0.5 if low == high else 0.0
-    low, high = low - max(margin, abs(low) * 1e-6), high + max(margin, abs(high) * 1e-6)
-    return (low, high) if math.isfinite(high - low) else (low / 4, high / 4)
+    return low - max(margin, abs(low) * 1e-6), high + max(margin, abs(high) * 1e-6)
 
 
 def draw_histogram(
@@ -52,7 +52,7 @@ def draw_histogram(
 
     if width < LEAST_WIDTH or height < LEAST_HEIGHT:
         return Text("")
-    finite = [[float(v) for v in side if math.isfinite(v)] for side in (reference, tuned)]
+    finite = [[max(-_HUGE, min(_HUGE, float(v))) for v in side if math.isfinite(v)] for side in (reference, tuned)]
     if not finite[0] and not finite[1]:
         return Text("no finite scores")
     low, high = limits(finite[0] + finite[1])

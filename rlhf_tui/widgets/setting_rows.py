@@ -94,6 +94,12 @@ def read(config: RunConfig, setting: Setting, text: str) -> tuple[RunConfig | No
         return None, None, _sentence(setting, error)
 
 
+def without_place(problem: str) -> str:
+    """A problem of the config without the path in front of it, for where it is shown at that very place."""
+    place, _, sentence = problem.partition(": ")
+    return sentence if sentence and " " not in place else problem
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 
 
@@ -118,5 +124,4 @@ def _sentence(setting: Setting, error: ConfigError) -> str:
     problem = error.problems[0]
     if problem.startswith(f"{setting.path}: "):
         return setting.allowed
-    place, _, sentence = problem.partition(": ")
-    return sentence if sentence and " " not in place else problem
+    return without_place(problem)

@@ -23,6 +23,7 @@ from rlhf_engine.errors import ConfigError
 from rlhf_engine.fields import replace
 from rlhf_tui.clean_text import clean_line
 from rlhf_tui.widgets.inputs import WordsArea
+from rlhf_tui.widgets.setting_rows import without_place
 from rlhf_tui.widgets.word_text import Remark, count, parse_words, remarks, unsayable, without_doubles, words_text
 
 SIDES = ("liked", "disliked")
@@ -142,8 +143,7 @@ class WordListsPane(Widget, can_focus=True):
     def _blocks(self) -> list[Content]:
         width, blocks = max(1, self.size.width - 1), []
         for side, room in zip(SIDES, self._lines_of, strict=True):
-            waiting = " ✗ not applied" if self._path(side) in self.drafts else ""
-            head = Content.assemble(self._head(side, self._words(side)), (waiting, "$text-error bold"))
+            head = self._head(side, self._words(side))
             lines = self._listed(side).wrap(width)
             if len(lines) > room:
                 lines = lines[:room]
@@ -161,7 +161,9 @@ class WordListsPane(Widget, can_focus=True):
     def _head(self, side: str, words: list[str]) -> Content:
         sign, style = _SIGN[side]
         chosen = side == self._side and (self.has_focus or self._editing)
-        name = Content.assemble((f"{sign} {side}", style), (f"  {count(words)}", "dim" if not chosen else ""))
+        waiting = "  ✗ not applied" if not self._editing and self._path(side) in self.drafts else ""
+        name = Content.assemble((f"{sign} {side}", style), (f"  {count(words)}", "dim" if not chosen else ""),
+                                (waiting, "$text-error bold"))
         if not chosen:
             return name
         return name.pad_right(max(0, self.size.width - name.cell_length - 1)).stylize("on $block-cursor-background")
@@ -221,7 +223,7 @@ class WordListsPane(Widget, can_focus=True):
             try:
                 replace(self.config, {self._path(side): without_doubles(words)[0]})
             except ConfigError as error:
-                found.append(Remark(error.problems[0].rpartition(": ")[2], wrong=True))
+                found.append(Remark(without_place(error.problems[0]), wrong=True))
         return found
 
     # --- editing ---

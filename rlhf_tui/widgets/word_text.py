@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from rlhf_engine.rewards.words import count_words, without_possessive
 
 _SHOWN = 4
+_LONGEST_PHRASE = 4
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,12 @@ def parse_words(text: str) -> list[str]:
 
     So "polar bear, fox" holds a phrase and a word, "fox owl" two words; a phrase alone is written "polar bear,".
     """
-    parts = re.split(r"[,;\n]", text) if re.search(r"[,;\n]", text.strip("\n")) else text.split()
+    lines = text.strip().split("\n")
+    if re.search("[,;]", text):
+        parts = re.split(r"[,;\n]", text)
+    else:
+        # one entry a line, unless the lines are too long for that: then they are wrapped words
+        parts = lines if len(lines) > 1 and max(len(line.split()) for line in lines) <= _LONGEST_PHRASE else text.split()
     return [word for word in (" ".join(part.strip(" \t\"'“”‘’[]").split()) for part in parts) if word]
 
 

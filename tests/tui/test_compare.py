@@ -1,0 +1,168 @@
+"""Comparing: progress, table, pairs and histogram, and giving up."""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import replace
+
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rlhf_engine.compare import Comparison, Pair, Row
+from rlhf_engine.control import CompareRequest
+from rlhf_engine.events import ComparisonFinished, ComparisonProgress
+from rlhf_engine.statistics import Estimate
+from rlhf_tui.app import WorkbenchApp
+from rlhf_tui.screens.compare import CompareScreen
+from rlhf_tui.screens.workbench import WorkbenchScreen
+from rlhf_tui.widgets.comparison_table import comparison_table, sign_of
+from rlhf_tui.widgets.histogram import Colours, bins, draw_histogram
+
+from .fake_session import Sessions, story_sample
+from .test_generate import shown, tell
+from .test_hostile_text import shown_lines
+
+PLAIN = Colours("default", "default", "default")
+ROWS = (
+    Row("liked_share", "liked words", Estimate(0.021, 0.015, 0.027), Estimate(0.098, 0.08, 0.116),
+        Estimate(0.077, 0.059, 0.096)),
+    Row("mean_score", "score", Estimate(-0.5, -0.7, -0.3), Estimate(3.25, 3.0, 3.5), Estimate(3.75, 3.4, 4.1)),
+    Row("distinct_2", "distinct-2", Estimate(0.8, 0.7, 0.9), Estimate(0.75, 0.65, 0.85), Estimate(-0.05, -0.2, 0.1)),
+    Row("mean_length", "length (tokens)", Estimate(math.nan, -math.inf, math.inf), Estimate(1, -math.inf, math.inf),
+        Estimate(math.nan, -math.inf, math.inf)),
+)
+
+
+def comparison(number: int = 12) -> Comparison:
+    generator = random.Random(0)
+    return Comparison(ROWS, tuple(
+        Pair(replace(story_sample(1, i), score=generator.gauss(0, 1)),
+             replace(story_sample(1, i + 1), score=generator.gauss(3, 1))) for i in range(number)))
+
+
+def asked(sessions: Sessions) -> list[CompareRequest]:
+    return [call[1] for call in sessions.last.calls if call[0] == "ask"]
+
+
+def test_shares_are_per_cent_and_their_differences_points() -> None:
+    table = comparison_table(ROWS, 120).plain
+    assert "2.1% [1.5%, 2.7%]" in table
+    assert "+7.7pp [+5.9pp, +9.6pp]  ▲" in table
+    assert "+3.75 [+3.40, +4.10]" in table
+    assert "? [−∞, ∞]" in table
+
+
+@pytest.mark.parametrize("width", [120, 80, 50, 20, 1])
+def test_the_table_fits(width: int) -> None:
+    assert all(line.cell_length <= width for line in comparison_table(ROWS, width).split("\n"))
+
+
+def test_a_difference_is_marked_only_where_its_interval_leaves_no_doubt() -> None:
+    signs = [sign_of(Estimate(0, low, high))[0] for low, high in ((1, 2), (-2, -1), (-1, 1), (-math.inf, math.inf))]
+    assert signs == ["▲", "▼", "≈", "≈"]
+
+
+def test_every_value_falls_into_one_bin() -> None:
+    assert bins([0.0, 0.5, 1.0, 1.0], 0.0, 1.0, 4) == [1, 0, 1, 2]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.floats(), max_size=8), st.lists(st.floats(), max_size=8), st.integers(0, 70), st.integers(0, 20))
+def test_any_scores_can_be_drawn(reference: list[float], tuned: list[float], width: int, height: int) -> None:
+    draw_histogram(reference, tuned, width, height, PLAIN)
+
+
+def test_the_two_sides_differ_by_marker() -> None:
+    text = draw_histogram([0.0], [1.0], 40, 10, PLAIN).plain
+    assert "░" in text
+    assert "█" in text
+
+
+async def test_it_starts_at_once_shows_progress_and_then_everything(app: WorkbenchApp, sessions: Sessions) -> None:
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("c")
+        assert asked(sessions) == [CompareRequest(1, 100, 0)]
+        await tell(pilot, sessions, ComparisonProgress(1, 32, 100))
+        assert "32/100" in shown(app)
+        await tell(pilot, sessions, ComparisonFinished(1, comparison()))
+        for text in ("+7.7pp [+5.9pp, +9.6pp]", "1 of 12", "░░ reference", "██ tuned", "rabbit"):
+            assert text in shown(app)
+        await pilot.press("right")
+        await pilot.pause()
+        assert "2 of 12" in shown(app)
+
+
+async def test_pairs_are_sorted_by_gain(app: WorkbenchApp, sessions: Sessions) -> None:
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("c")
+        result = comparison()
+        gains = [pair.tuned.score - pair.reference.score for pair in result.pairs]
+        await tell(pilot, sessions, ComparisonFinished(1, result))
+        await pilot.press("o")
+        await pilot.pause()
+        assert f"gain {max(gains):+.2f}" in shown(app)
+
+
+async def test_other_numbers_and_once_more(app: WorkbenchApp, sessions: Sessions) -> None:
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("c")
+        await tell(pilot, sessions, ComparisonFinished(1, comparison()))
+        await pilot.press("n", *"20", "enter")
+        assert asked(sessions)[-1] == CompareRequest(2, 20, 0)
+        await tell(pilot, sessions, ComparisonFinished(2, comparison()))
+        await pilot.press("escape", "r")
+        assert asked(sessions)[-1] == CompareRequest(3, 20, 0)
+
+
+async def test_esc_gives_up_and_then_leaves(app: WorkbenchApp, sessions: Sessions) -> None:
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("c", "escape")
+        await pilot.pause()
+        assert ("cancel", 1) in sessions.last.calls
+        assert isinstance(app.screen, CompareScreen)
+        await pilot.press("escape")
+        await pilot.pause()
+        assert isinstance(app.screen, WorkbenchScreen)
+
+
+async def test_while_training_it_says_for_what_it_waits(app: WorkbenchApp, sessions: Sessions) -> None:
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("f5")
+        sessions.last.steps(3)
+        await tell(pilot, sessions)
+        await pilot.press("c")
+        await pilot.pause()
+        assert "waiting for step 4 to end" in shown(app)
+
+
+async def test_an_error_is_said(app: WorkbenchApp, sessions: Sessions) -> None:
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("c")
+        await tell(pilot, sessions, ComparisonFinished(1, None, "no [/x] model"))
+        assert "no [/x] model" in shown(app)
+
+
+@pytest.mark.parametrize("size", [(20, 5), (60, 16), (80, 24), (300, 100)])
+async def test_no_size_is_too_small_or_too_large(
+    app: WorkbenchApp, sessions: Sessions, size: tuple[int, int]
+) -> None:
+    async with app.run_test(size=size) as pilot:
+        await pilot.press("c")
+        await tell(pilot, sessions, ComparisonFinished(1, comparison()))
+        for key in "123":
+            await pilot.press(key)
+            await pilot.pause()
+            assert all(len(line) <= size[0] for line in shown_lines(app))
+
+
+async def test_a_terminal_that_changes_its_size_is_followed(app: WorkbenchApp, sessions: Sessions) -> None:
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("c")
+        await tell(pilot, sessions, ComparisonFinished(1, comparison()))
+        for size in ((80, 24), (20, 5), (160, 50), (40, 60)):
+            await pilot.resize_terminal(*size)
+            await pilot.pause()
+

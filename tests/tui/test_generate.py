@@ -1,0 +1,112 @@
+"""Generating: before, during and after a run; both models from one seed; given up with Esc."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from rlhf_engine.control import GenerateRequest
+from rlhf_engine.events import GenerationFinished, GenerationToken
+from rlhf_engine.rewards.base import Span
+from rlhf_tui.app import WorkbenchApp
+from rlhf_tui.screens.generate import GenerateScreen
+from rlhf_tui.screens.workbench import WorkbenchScreen
+
+from .fake_session import Sessions
+from .test_hostile_text import shown_lines
+
+
+def asked(sessions: Sessions) -> list[GenerateRequest]:
+    return [call[1] for call in sessions.last.calls if call[0] == "ask"]
+
+
+def shown(app: WorkbenchApp) -> str:
+    return "\n".join(shown_lines(app))
+
+
+async def tell(pilot: Any, sessions: Sessions, *events: Any) -> None:
+    for event in events:
+        sessions.last.emit(event)
+    pilot.app.show_events(pilot.app.bridge.drain())
+    await pilot.pause()
+
+
+ANSWER = GenerationFinished(1, "a fox met a girl.", 0.4, {"words/liked": 1.2, "words/disliked": -0.8, "words/short": 0.0},
+                            (Span(2, 5, "liked"), Span(12, 16, "disliked")), 3.25, 7)
+
+
+async def test_before_any_run_the_reference_answers(app: WorkbenchApp, sessions: Sessions) -> None:
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("g", "enter")
+        [request] = asked(sessions)
+        assert request == GenerateRequest(1, "Once upon a time", False, 1.0, 60, 0)
+        assert "the model is loaded first" in shown(app)
+        await tell(pilot, sessions, GenerationToken(1, "a fox"))
+        assert "Once upon a time a fox▌" in shown(app)
+        await tell(pilot, sessions, ANSWER)
+        for text in ("Once upon a time a fox met a girl.", "score +0.40", "words/liked +1.20", "words/disliked −0.80",
+                     "KL 3.25 nats", "7 tokens"):
+            assert text in shown(app)
+        assert "words/short" not in shown(app)
+
+
+async def test_while_training_it_says_for_what_it_waits(app: WorkbenchApp, sessions: Sessions) -> None:
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("f5")
+        sessions.last.steps(11)
+        await tell(pilot, sessions)
+        await pilot.press("g", "enter")
+        await pilot.pause()
+        assert "waiting for step 12 to end" in shown(app)
+        # both, one after the other, from one seed
+        assert [(r.tuned, r.seed) for r in asked(sessions)] == [(False, 0), (True, 0)]
+
+
+async def test_esc_gives_up_first_and_then_leaves(app: WorkbenchApp, sessions: Sessions) -> None:
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("g", "enter", "escape")
+        assert ("cancel", 1) in sessions.last.calls
+        assert isinstance(app.screen, GenerateScreen)
+        await tell(pilot, sessions, ANSWER)
+        assert "a fox met" not in shown(app)
+        await pilot.press("escape")
+        await pilot.pause()
+        assert isinstance(app.screen, WorkbenchScreen)
+
+
+async def test_letters_typed_into_the_prompt_are_text(app: WorkbenchApp, sessions: Sessions) -> None:
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("g", *"qcg", "space", "z", "1", "question_mark", "enter")
+        assert [r.prompt for r in asked(sessions)] == ["qcg z1?"]
+
+
+async def test_the_presets_prompts_are_offered(app: WorkbenchApp, sessions: Sessions) -> None:
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("g", "down", "enter")
+        assert [r.prompt for r in asked(sessions)] == ["One day"]
+
+
+async def test_what_is_not_allowed_is_not_asked(app: WorkbenchApp, sessions: Sessions) -> None:
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("g", "tab", *"99", "enter")
+        await pilot.pause()
+        assert asked(sessions) == []
+        assert "temperature is a number from 0.01 to 10" in shown(app)
+
+
+async def test_an_error_is_said_in_the_box(app: WorkbenchApp, sessions: Sessions) -> None:
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("g", "enter")
+        await tell(pilot, sessions, GenerationFinished(1, "", error="no [/x] model"))
+        assert "✗ no [/x] model" in shown(app)
+
+
+@pytest.mark.parametrize("size", [(20, 5), (60, 16), (80, 24), (300, 100)])
+async def test_no_size_is_too_small_or_too_large(
+    app: WorkbenchApp, sessions: Sessions, size: tuple[int, int]
+) -> None:
+    async with app.run_test(size=size) as pilot:
+        await pilot.press("g", "enter")
+        await tell(pilot, sessions, ANSWER)
+        assert all(len(line) <= size[0] for line in shown_lines(app))

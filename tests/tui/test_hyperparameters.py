@@ -1,0 +1,182 @@
+"""The hyperparameter form: checked as one types, committed on leaving, locked where a run forbids it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from textual import events
+from textual.app import App, ComposeResult
+
+from rlhf_engine.config import RunConfig
+from rlhf_engine.fields import replace, settings
+from rlhf_tui.app import WorkbenchApp
+from rlhf_tui.widgets.hyperparameters import HyperparametersPane
+from rlhf_tui.widgets.inputs import EditField
+from rlhf_tui.widgets.setting_rows import LABEL_WIDTH, form_rows
+
+from .fake_session import Sessions
+
+
+class Host(App[None]):
+    """Only the pane, and what it posts."""
+
+    def __init__(self, config: RunConfig, *, training: bool = False) -> None:
+        super().__init__()
+        self.pane = HyperparametersPane()
+        self.edits: list[tuple[str, Any]] = []
+        self._config, self._training = config, training
+
+    def compose(self) -> ComposeResult:
+        yield self.pane
+
+    def on_mount(self) -> None:
+        self.pane.load(self._config, training=self._training)
+        self.pane.focus()
+
+    def on_hyperparameters_pane_edited(self, event: HyperparametersPane.Edited) -> None:
+        self.edits.append((event.path, event.value))
+
+    def lines(self) -> list[str]:
+        return ["".join(s.text for s in strip if not s.control) for strip in self.screen._compositor.render_strips()]
+
+    def line(self, label: str) -> str:
+        return next(line for line in self.lines() if label in line)
+
+
+async def type_into(pilot: Any, path: str, text: str, *then: str) -> None:
+    pilot.app.pane.show_path(path)
+    await pilot.press("enter", *(key_of(c) for c in text), *then)
+    await pilot.pause()
+
+
+def key_of(character: str) -> str:
+    return {".": "full_stop", "-": "minus", " ": "space", "[": "left_square_bracket", "/": "slash",
+            "]": "right_square_bracket"}.get(character, character)
+
+
+def test_every_setting_but_lists_and_prompts_has_a_row_of_its_own(config: RunConfig) -> None:
+    rows = form_rows(config)
+    paths = {item.path for item in settings(config)}
+    assert {row.path for row in rows} == paths - {"prompts", "rewards.0.liked", "rewards.0.disliked"}
+    assert len(rows) == len({row.path for row in rows})
+
+
+def test_labels_fit_and_differ(config: RunConfig) -> None:
+    labels = [(row.group, row.label) for row in form_rows(config)]
+    assert all(len(label) <= LABEL_WIDTH for _, label in labels)
+    assert len(set(labels)) == len(labels)
+
+
+async def test_a_valid_value_is_committed_by_enter_and_marked(config: RunConfig) -> None:
+    app = Host(config)
+    async with app.run_test(size=(30, 24)) as pilot:
+        await type_into(pilot, "kl.coef", "0.25", "enter")
+        assert app.edits == [("kl.coef", 0.25)]
+        assert app.pane.config is not None
+        assert app.pane.config.kl.coef == 0.25
+        assert "•KL coef" in app.line("KL coef")
+        assert app.focused is app.pane
+
+
+async def test_a_wrong_value_says_below_what_is_allowed_while_one_types(config: RunConfig) -> None:
+    app = Host(config)
+    async with app.run_test(size=(30, 24)) as pilot:
+        await type_into(pilot, "kl.coef", "abc")
+        at = next(i for i, line in enumerate(app.lines()) if "KL coef" in line)
+        assert "✗" in app.lines()[at]
+        assert "└ a number from 0 to 100" in app.lines()[at + 1]
+        await pilot.press("enter")
+        assert isinstance(app.focused, EditField)
+        assert not app.edits
+
+
+async def test_esc_restores_the_last_valid_value_and_leaves_the_field(config: RunConfig) -> None:
+    app = Host(config)
+    async with app.run_test(size=(30, 24)) as pilot:
+        await type_into(pilot, "kl.coef", "abc", "escape")
+        assert app.focused is app.pane
+        assert not app.pane.problem
+        assert "0.1" in app.line("KL coef")
+
+
+async def test_settings_that_depend_on_each_other_are_changed_in_either_order(config: RunConfig) -> None:
+    app = Host(config)
+    async with app.run_test(size=(40, 24)) as pilot:
+        await type_into(pilot, "ppo.responses_per_step", "16", "down")
+        assert "minibatch_size 32 is more than" in app.pane.problem
+        await type_into(pilot, "ppo.minibatch_size", "8", "enter")
+        assert app.edits == [("ppo.minibatch_size", 8), ("ppo.responses_per_step", 16)]
+        assert not app.pane.problem
+
+
+async def test_choices_turn_and_optional_settings_take_none(config: RunConfig) -> None:
+    app = Host(config)
+    async with app.run_test(size=(40, 24)) as pilot:
+        app.pane.show_path("ppo.level")
+        await pilot.press("right")
+        await type_into(pilot, "ppo.value_clip_range", "none", "tab")
+        assert app.edits == [("ppo.level", "sequence"), ("ppo.value_clip_range", None)]
+
+
+async def test_an_untouched_number_is_not_rounded(config: RunConfig) -> None:
+    app = Host(replace(config, {"kl.coef": 0.123456789}))
+    async with app.run_test(size=(40, 24)) as pilot:
+        await type_into(pilot, "kl.coef", "", "enter")
+        assert not app.edits
+
+
+async def test_what_cannot_change_is_locked_while_training_and_says_why(config: RunConfig) -> None:
+    app = Host(config, training=True)
+    async with app.run_test(size=(40, 24)) as pilot:
+        await type_into(pilot, "ppo.minibatch_size", "")
+        assert app.focused is app.pane
+        assert "⊘" in app.line("minibatch")
+        assert any("fixed once" in line for line in app.lines())
+        await type_into(pilot, "kl.coef", "0.3", "enter")
+        assert app.edits == [("kl.coef", 0.3)]
+
+
+async def test_a_terminal_window_that_loses_the_focus_commits_nothing(config: RunConfig) -> None:
+    app = Host(config)
+    async with app.run_test(size=(40, 24)) as pilot:
+        await type_into(pilot, "kl.coef", "1")
+        app.post_message(events.AppBlur())
+        await pilot.pause()
+        assert not app.edits
+
+
+async def test_loading_while_one_types_keeps_what_is_typed(config: RunConfig) -> None:
+    app = Host(config)
+    async with app.run_test(size=(40, 24)) as pilot:
+        await type_into(pilot, "kl.coef", "0.7")
+        app.pane.load(replace(config, {"train.steps": 7}), training=True)
+        await pilot.press("enter")
+        await pilot.pause()
+        assert app.edits == [("kl.coef", 0.7)]
+
+
+async def test_f5_in_a_field_starts_with_what_was_typed(app: WorkbenchApp, sessions: Sessions) -> None:
+    async with app.run_test(size=(120, 40)) as pilot:
+        app.workbench.hyperparameters.show_path("kl.coef")
+        await pilot.press("enter", "0", "full_stop", "7", "f5")
+        await pilot.pause(0.3)
+        assert sessions.last.config is not None
+        assert sessions.last.config.kl.coef == 0.7
+
+
+async def test_a_search_leaves_only_what_fits(config: RunConfig) -> None:
+    app = Host(config)
+    async with app.run_test(size=(40, 24)) as pilot:
+        await pilot.press("slash", *"clip", "enter")
+        await pilot.pause()
+        assert app.line("clip ε")
+        assert not any("minibatch " in line for line in app.lines())
+
+
+@pytest.mark.parametrize("size", [(20, 5), (30, 12), (80, 24), (300, 100)])
+async def test_no_size_is_too_small_or_too_large(config: RunConfig, size: tuple[int, int]) -> None:
+    app = Host(config)
+    async with app.run_test(size=size) as pilot:
+        await type_into(pilot, "kl.coef", "abc", "down", "end", "enter")
+        assert all(len(line) <= size[0] for line in app.lines())

@@ -1,0 +1,108 @@
+"""Choosing a preset and keeping one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rlhf_engine import presets
+from rlhf_engine.config import RunConfig
+from rlhf_tui.app import WorkbenchApp
+from rlhf_tui.screens.presets import PresetScreen, SavePresetScreen
+from rlhf_tui.screens.workbench import WorkbenchScreen
+
+from .fake_session import Sessions
+from .test_generate import shown
+from .test_hostile_text import shown_lines
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: RunConfig) -> None:
+    """Presets of these tests only: two that ship, none of the user's."""
+    shipped, own = tmp_path / "shipped", tmp_path / "own"
+    shipped.mkdir()
+    monkeypatch.setattr(presets, "shipped_folder", lambda: shipped)
+    monkeypatch.setattr(presets, "user_folder", lambda: own)
+    for name, description in (("animals", "stories with animals"), ("sea", "stories at sea")):
+        presets.save(name, config.model_copy(update={"description": description}))
+        (own / f"{name}.toml").rename(shipped / f"{name}.toml")
+
+
+async def test_typing_filters_and_enter_takes(app: WorkbenchApp) -> None:
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("p")
+        await pilot.pause()
+        for text in ("animals", "stories at sea", "storyteller", "prompts", "+ 4 words  fox, owl, bear, rabbit",
+                     "− 3 words", "actor lr"):
+            assert text in shown(app)
+        await pilot.press(*"sea", "enter")
+        await pilot.pause()
+        assert isinstance(app.screen, WorkbenchScreen)
+        assert app.preset == "sea"
+        assert app.config.description == "stories at sea"
+
+
+async def test_esc_empties_the_filter_and_then_takes_nothing(app: WorkbenchApp) -> None:
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("p", *"sea", "escape")
+        assert isinstance(app.screen, PresetScreen)
+        await pilot.press("escape")
+        await pilot.pause()
+        assert isinstance(app.screen, WorkbenchScreen)
+        assert app.preset == "animals"
+
+
+async def test_a_preset_that_cannot_be_read_says_why(app: WorkbenchApp, tmp_path: Path) -> None:
+    (tmp_path / "shipped" / "broken.toml").write_text('prompts = ["x"]\ncolour = "[/x]"\n')
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("p", *"broken")
+        await pilot.pause()
+        assert "colour" in shown(app)
+
+
+async def test_nothing_matches(app: WorkbenchApp) -> None:
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("p", *"zzz", "enter")
+        await pilot.pause()
+        assert "no preset matches" in shown(app)
+
+
+async def test_the_name_is_checked_as_one_types(app: WorkbenchApp) -> None:
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("f2", "slash", "enter")
+        await pilot.pause()
+        assert "✗ letters, digits" in shown(app)
+        assert isinstance(app.screen, SavePresetScreen)
+
+
+async def test_saving_and_overwriting_asks(app: WorkbenchApp) -> None:
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("f2", *"mine", "enter")
+        await pilot.pause()
+        assert presets.load("mine") == app.config
+        await pilot.press("f2", *"mine", "enter")
+        await pilot.pause()
+        assert "Enter once more overwrites mine" in shown(app)
+        await pilot.press("enter")
+        await pilot.pause()
+        assert isinstance(app.screen, WorkbenchScreen)
+
+
+async def test_what_was_edited_is_what_is_saved(app: WorkbenchApp) -> None:
+    async with app.run_test(size=(120, 40)) as pilot:
+        app.workbench.hyperparameters.show_path("kl.coef")
+        await pilot.press("enter", *"7", "enter", "f2", *"mine", "enter")
+        await pilot.pause()
+        assert presets.load("mine").kl.coef == 7
+
+
+@pytest.mark.parametrize("size", [(20, 5), (60, 16), (80, 24), (300, 100)])
+@pytest.mark.parametrize("key", ["p", "f2"])
+async def test_no_size_is_too_small_or_too_large(
+    app: WorkbenchApp, sessions: Sessions, size: tuple[int, int], key: str
+) -> None:
+    async with app.run_test(size=size) as pilot:
+        await pilot.press(key, "x", "down")
+        await pilot.pause()
+        assert all(len(line) <= size[0] for line in shown_lines(app))
