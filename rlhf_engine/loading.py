@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.activations import NewGELUActivation
 from transformers.utils import logging as transformers_logging
 
 from rlhf_engine.config import ModelConfig
@@ -48,6 +49,7 @@ def load_model(config: ModelConfig) -> LoadedModel:
     # the weights stay frozen for good: only adapters learn, so that actor, critic and reference share them
     model.requires_grad_(False)
     model.eval().to(device)
+    _fuse_activations(model)
     end_ids = _end_ids(model, tokenizer)
     pad_id = _pad_id(tokenizer, end_ids)
     return LoadedModel(
@@ -93,6 +95,17 @@ def _why_not(config: ModelConfig, error: Exception) -> str:
     return (f"model.name: {config.name!r} is neither a local folder nor could it be fetched from the hub "
             f"({type(error).__name__}: no network, no such name, or no access); "
             "give a local copy with --set model.name=/path/to/folder, or use storyteller")
+
+
+def _fuse_activations(model: nn.Module) -> None:
+    """Replace the tanh GELU that transformers spells out in eight tensor operations by torch's single one.
+
+    The same function; it took a sixth of the CPU time of a PPO step on the storyteller.
+    """
+    for module in model.modules():
+        for name, child in module.named_children():
+            if isinstance(child, NewGELUActivation):
+                setattr(module, name, nn.GELU(approximate="tanh"))
 
 
 def _end_ids(model: Any, tokenizer: Any) -> tuple[int, ...]:

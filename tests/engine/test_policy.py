@@ -164,3 +164,14 @@ def test_a_folder_that_holds_no_model_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="does not hold a causal language model") as caught:
         Policy.from_config(tiny_config(tmp_path))
     assert "\n" not in str(caught.value)
+
+
+@torch.no_grad()
+def test_fused_activations_give_the_model_s_own_logits(model_folders: dict[str, Path]) -> None:
+    from transformers import AutoModelForCausalLM
+
+    policy = Policy.from_config(tiny_config(model_folders["gpt_neo"]))
+    plain = AutoModelForCausalLM.from_pretrained(model_folders["gpt_neo"], dtype=torch.float32)
+    assert not any(type(module).__name__ == "NewGELUActivation" for module in policy.base.modules())
+    ids = torch.tensor([[79, 110, 99, 101, 33, 44]])
+    torch.testing.assert_close(policy.base(input_ids=ids).logits, plain(input_ids=ids).logits, atol=1e-5, rtol=1e-5)
