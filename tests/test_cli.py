@@ -1,0 +1,341 @@
+"""The command line: what it prints, what it exits with, and what it never does."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from configs import SMALL
+from tiny_models import save_tiny_model
+from typer.testing import CliRunner, Result
+
+from rlhf_engine import console
+from rlhf_engine.cli import make_app
+from rlhf_engine.events import RunState, StepFinished
+from rlhf_engine.run_dir import RunDir
+from rlhf_tui.cli import make_workbench_app
+
+ROOT = Path(__file__).parents[1]
+QUICK = ["sampling.max_new_tokens=6", "ppo.responses_per_step=4", "ppo.minibatch_size=2", "train.threads=1"]
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_model(tmp_path_factory.mktemp("model"), "gpt_neo")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> tuple[Path, Result]:
+    """Three steps of a tiny model, and what training printed; for tests that only look."""
+    root = tmp_path_factory.mktemp("runs")
+    where = ["--runs-dir", str(root), "--name", "first"]
+    result = invoke("train", "animals", *sets(tiny, "train.steps=3"), *where, "--json")
+    assert result.exit_code == 0, result.output
+    return root, result
+
+
+def sets(tiny: Path, *more: str) -> list[str]:
+    return [word for text in (f"model.name={tiny}", *QUICK, *more) for word in ("--set", text)]
+
+
+def invoke(*arguments: str, workbench: bool = False) -> Result:
+    return CliRunner().invoke(make_workbench_app() if workbench else make_app(), list(arguments))
+
+
+def start(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen([sys.executable, "-m", "rlhf_engine", *arguments], cwd=cwd, text=True,
+                            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                            env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"})
+
+
+# --- training ---
+
+
+def test_train_prints_json_lines_with_documented_keys(trained: tuple[Path, Result]):
+    root, result = trained
+    *steps, end = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [step["step"] for step in steps] == [1, 2, 3]
+    shown = {"objective/scores", "objective/kl", "loss/policy_avg", "loss/value_avg", "throughput/responses_per_s"}
+    for step in steps:
+        assert set(step) == {"event", "step", "total_steps", "seconds", "metrics"}
+        assert step["event"] == "step"
+        assert shown <= set(step["metrics"])
+    assert end == {"event": "end", "run": "first", "path": str(root / "first"), "state": "finished", "step": 3,
+                   "total_steps": 3, "message": end["message"],
+                   "checkpoint": str(root / "first" / "checkpoints" / "step-000003")}
+    assert RunDir.open(root / "first").preset == "animals"
+
+
+def test_progress_is_one_plain_line_a_step(tiny: Path, runs_root: Path):
+    result = invoke("train", "animals", *sets(tiny, "train.steps=2"), "--runs-dir", str(runs_root))
+    assert result.exit_code == 0
+    lines = [line for line in result.stdout.splitlines() if line.startswith("step")]
+    number = r"[+-]?\d+\.\d+"
+    for step, line in enumerate(lines, 1):
+        assert re.fullmatch(rf"step {step}/2  reward {number}  KL {number} nats/response  policy loss {number}  "
+                            rf"value loss {number}  {number} responses/s  ETA \d+:\d\d", line)
+    assert len(lines) == 2
+    assert "\r" not in result.stdout
+    assert "\x1b" not in result.stdout
+
+
+@pytest.fixture
+def signal_at_a_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[signal.Signals], None]:
+    """Sends this process a signal as soon as a step has been reported."""
+    def send(number: signal.Signals) -> None:
+        whole = console.step_line
+
+        def line(event: StepFinished, seconds_left: float) -> str:
+            os.kill(os.getpid(), number)
+            monkeypatch.setattr(console, "step_line", whole)
+            return whole(event, seconds_left)
+
+        monkeypatch.setattr(console, "step_line", line)
+
+    return send
+
+
+def test_an_interrupted_run_is_saved_and_goes_on_where_it_stopped(
+    tiny: Path, runs_root: Path, signal_at_a_step: Callable[[signal.Signals], None]
+):
+    signal_at_a_step(signal.SIGINT)
+    handler = signal.getsignal(signal.SIGINT)
+    result = invoke("train", "animals", *sets(tiny, "train.steps=4"), "--name", "long", "--runs-dir", str(runs_root))
+    assert result.exit_code == 130
+    assert signal.getsignal(signal.SIGINT) is handler
+    run = RunDir.open(runs_root / "long")
+    assert _state(run) == (RunState.STOPPED, 1)
+    assert (run.checkpoints / "step-000001").is_dir()
+    signal_at_a_step(signal.SIGTERM)
+    assert invoke("resume", "long", "--runs-dir", str(runs_root)).exit_code == 143
+    assert _state(run) == (RunState.STOPPED, 2)
+    last = invoke("resume", str(run.path))
+    assert last.exit_code == 0
+    assert "on from step 2" in last.stdout
+    assert _state(run) == (RunState.FINISHED, 4)
+    assert [line.step for line in run.metrics()] == [1, 2, 3, 4]
+
+
+def _state(run: RunDir) -> tuple[RunState, int]:
+    status = run.status()
+    assert status is not None
+    return status.state, status.step
+
+
+@pytest.mark.slow
+def test_a_second_interrupt_leaves_at_once(tiny: Path, tmp_path: Path):
+    child = start("train", "animals", *sets(tiny, "train.steps=5000", "sampling.max_new_tokens=50",
+                                            "ppo.responses_per_step=3000", "ppo.minibatch_size=3000"), cwd=tmp_path)
+    assert child.stdout is not None
+    while "parameters" not in child.stdout.readline():
+        pass
+    time.sleep(0.3)
+    child.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+    assert child.poll() is None
+    child.send_signal(signal.SIGINT)
+    child.communicate(timeout=60)
+    assert child.returncode == 130
+
+
+@pytest.mark.slow
+def test_a_reader_that_goes_away_stops_the_run_which_is_saved(tiny: Path, tmp_path: Path):
+    child = start("train", "animals", *sets(tiny, "train.steps=5000"), "--name", "cut", cwd=tmp_path)
+    _wait_for_step(child)
+    assert child.stdout is not None
+    assert child.stderr is not None
+    child.stdout.close()
+    assert child.wait(timeout=200) == 1
+    assert "Traceback" not in child.stderr.read()
+    child.stderr.close()
+    assert _state(RunDir.open(tmp_path / "runs" / "cut"))[0] is RunState.STOPPED
+
+
+def _wait_for_step(child: subprocess.Popen[str]) -> None:
+    assert child.stdout is not None
+    while line := child.stdout.readline():
+        if line.startswith("step"):
+            return
+    pytest.fail(f"no step: {child.stderr.read() if child.stderr else ''}")
+
+
+# --- looking ---
+
+
+def test_compare_prints_every_estimate(trained: tuple[Path, Result]):
+    root, _ = trained
+    result = invoke("compare", "first", "--runs-dir", str(root), "--responses", "6", "--seed", "1", "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert (found["run"], found["responses"], found["seed"]) == ("first", 6, 1)
+    for side in ("reference", "tuned", "difference"):
+        assert set(found[side]) == {"liked_share", "disliked_share", "mean_score", "kl_nats_per_response", "distinct_1",
+                                    "distinct_2", "mean_length"}
+        for estimate in found[side].values():
+            assert set(estimate) == {"value", "low", "high"}
+    table = invoke("compare", str(root / "first"), "--responses", "4")
+    assert table.exit_code == 0
+    assert re.search(r"score +-?\d", table.stdout)
+
+
+def test_generate_answers_by_a_run_its_reference_and_a_model(trained: tuple[Path, Result], tiny: Path):
+    root, _ = trained
+    common = ["--prompt", "Once", "--prompt", "One day", "--count", "2", "--max-new-tokens", "5", "--json"]
+    tuned, reference, model = (json.loads(invoke("generate", *first, *common).stdout) for first in (
+        ["first", "--runs-dir", str(root)], ["first", "--runs-dir", str(root), "--reference"], [str(tiny)]))
+    assert [sample["prompt"] for sample in tuned["samples"]] == ["Once", "Once", "One day", "One day"]
+    assert set(tuned["samples"][0]) == {"prompt", "response", "score", "parts", "kl_nats", "tokens", "finished"}
+    assert [tuned["tuned"], reference["tuned"], model["tuned"]] == [True, False, False]
+    assert [s["response"] for s in reference["samples"]] == [s["response"] for s in model["samples"]]
+
+
+def test_model_text_cannot_reach_the_terminal_as_commands(trained: tuple[Path, Result]):
+    root, _ = trained  # a random byte model says control characters often
+    arguments = ["generate", "first", "--runs-dir", str(root), "--count", "30", "--temperature", "3"]
+    shown, as_json = invoke(*arguments).stdout, invoke(*arguments, "--json").stdout
+    assert any(ord(c) < 32 and c != "\n" for sample in json.loads(as_json)["samples"] for c in sample["response"])
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", shown + as_json)
+
+
+def test_score_adds_up():
+    result = invoke("score", "notebook", "The quick brown fox and a lion met a boy", "--json")
+    (found,) = json.loads(result.stdout)["scores"]
+    assert found["total"] == pytest.approx(2.6)
+    assert found["total"] == pytest.approx(sum(found["parts"].values()))
+    assert "+2.60  The quick" in invoke("score", "notebook", "The quick brown fox and a lion met a boy").stdout
+
+
+def test_presets_and_their_fields_are_listed():
+    listed = json.loads(invoke("presets", "--json").stdout)["presets"]
+    assert {"animals", "notebook"} <= {info["name"] for info in listed}
+    rows = json.loads(invoke("presets", "--fields", "--json").stdout)["fields"]
+    for row in rows:
+        assert set(row) == {"path", "reward_kind", "allowed", "unit", "live", "default", "help"}
+        assert row["help"], row["path"]
+    coef = next(row for row in rows if row["path"] == "kl.coef")
+    assert (coef["allowed"], coef["live"], coef["unit"]) == ("a number from 0 to 100", True, "score per nat")
+    assert len({(row["path"], row["reward_kind"]) for row in rows}) == len(rows)
+    text = invoke("presets", "--fields").stdout
+    assert all(row["path"] in text for row in rows)
+
+
+def test_runs_are_listed(trained: tuple[Path, Result], tmp_path: Path):
+    root, _ = trained
+    (run,) = json.loads(invoke("runs", "--runs-dir", str(root), "--json").stdout)["runs"]
+    assert set(run) == {"name", "path", "preset", "state", "step", "total_steps", "message", "changed"}
+    assert (run["name"], run["state"], run["step"]) == ("first", "finished", 3)
+    assert re.search(r"first +animals +finished +3/3", invoke("runs", "--runs-dir", str(root)).stdout)
+    assert "no runs" in invoke("runs", "--runs-dir", str(tmp_path / "none")).stdout
+
+
+# --- mistakes ---
+
+
+@pytest.mark.parametrize(("arguments", "said"), [
+    (["train", "animal"], "did you mean animals"),
+    (["train", "animals", "--set", "kl.coef=abc", "--set", "ppo.epoch=2"], "--set ppo.epoch: no such setting"),
+    (["train", "animals", "--name", "../x"], "is not allowed"),
+    (["resume", "nothing"], "There is no run 'nothing'"),
+    (["compare", "nothing"], "There is no run"),
+    (["compare", "nothing", "--responses", "1"], "--responses"),
+    (["generate", "storyteller"], "--prompt"),
+    (["generate", "storyteller", "--prompt", "x", "--temperature", "0"], "--temperature"),
+    (["score", "animals"], "TEXT"),
+    (["nonsense"], "No such command"),
+    (["train", "animals", "--nonsense"], "No such option"),
+])
+def test_wrong_usage_is_exit_2_with_a_sentence_on_stderr(arguments: list[str], said: str, tmp_path: Path,
+                                                         monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    result = invoke(*arguments)
+    assert result.exit_code == 2, result.output
+    assert said in result.stderr
+    assert result.stdout == ""
+    assert "Traceback" not in result.output
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_model_that_cannot_be_had_is_exit_1_and_the_run_says_why(tmp_path: Path):
+    model = f"model.name={tmp_path / 'nowhere'}"
+    result = invoke("train", "animals", "--set", model, "--runs-dir", str(tmp_path), "--json")
+    assert result.exit_code == 1
+    end = json.loads(result.stdout.splitlines()[-1])
+    assert (end["event"], end["state"]) == ("end", "failed")
+    assert "nowhere" in end["message"]
+    assert "nowhere" in result.stderr
+
+
+def test_a_taken_name_is_refused(runs_root: Path):
+    RunDir.create(runs_root, SMALL, name="taken")
+    result = invoke("train", "animals", "--name", "taken", "--runs-dir", str(runs_root))
+    assert result.exit_code == 2
+    assert "already a run named taken" in result.stderr
+
+
+# --- the workbench's command ---
+
+
+def test_both_command_lines_have_the_same_commands():
+    listed = [set(re.findall(r"^  ([a-z]+)  ", invoke("--help", workbench=which).stdout.split("Commands:")[1], re.M))
+              for which in (False, True)]
+    assert listed[0] == listed[1] == {"train", "resume", "compare", "generate", "score", "presets", "runs"}
+
+
+def test_options_of_the_workbench_before_a_command_are_no_silent_nothing():
+    result = invoke("--start", "--runs-dir", "x", "presets", workbench=True)
+    assert result.exit_code == 2
+    assert "--start, --runs-dir before presets would be for the workbench" in result.stderr
+
+
+def test_without_a_terminal_the_preset_is_trained_with_plain_lines(tiny: Path, runs_root: Path):
+    result = invoke(*sets(tiny, "train.steps=1"), "--runs-dir", str(runs_root), workbench=True)
+    assert result.exit_code == 0, result.output
+    assert "step 1/1  reward" in result.stdout
+    assert len(list(runs_root.iterdir())) == 1
+
+
+def test_with_a_terminal_the_workbench_opens(tmp_path: Path):
+    script = tmp_path / "open.py"
+    script.write_text(f"""
+import sys, types
+sys.path.insert(0, {str(ROOT)!r})
+app = types.ModuleType("rlhf_tui.app")
+def run_workbench(config, preset, *, runs_root, start):
+    print("opened", preset, config.kl.coef, runs_root, start)
+    return 7
+app.run_workbench = run_workbench
+sys.modules["rlhf_tui.app"] = app
+sys.argv = ["rlhf-tui", "--preset", "animals", "--set", "kl.coef=0.3", "--start"]
+from rlhf_tui.cli import main
+main()
+""")
+    leader, follower = pty.openpty()
+    child = subprocess.Popen([sys.executable, str(script)], stdin=follower, stdout=follower, stderr=follower)
+    assert child.wait(timeout=200) == 7
+    assert b"opened animals 0.3 runs True" in os.read(leader, 4096)
+    os.close(leader)
+    os.close(follower)
+
+
+@pytest.mark.parametrize("module", ["rlhf_engine.cli", "rlhf_tui.cli"])
+def test_the_command_line_starts_without_the_heavy_libraries(module: str):
+    heavy = ("torch", "transformers", "peft", "textual", "plotext")
+    script = f"import sys, {module}; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, timeout=200)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_the_engine_runs_without_textual():
+    script = "import sys; sys.modules['textual'] = None; sys.argv = ['x', 'presets']; import rlhf_engine.__main__"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert "animals" in done.stdout

@@ -1,0 +1,94 @@
+"""What must stay true of the whole source, whoever changes it."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rlhf_engine import fields
+from rlhf_engine.config import LengthRewardConfig, RunConfig, WordListRewardConfig
+
+ROOT = Path(__file__).parents[1]
+SOURCES = sorted([*ROOT.glob("rlhf_engine/**/*.py"), *ROOT.glob("rlhf_tui/**/*.py")])
+TREES = {path: ast.parse(path.read_text(encoding="utf-8"), str(path)) for path in SOURCES}
+EVERYTHING = RunConfig(prompts=["x"], rewards=[WordListRewardConfig(liked=["x"]), LengthRewardConfig()])
+
+
+def test_every_setting_is_read_by_the_engine():
+    """Attribute accesses count, those in config.py itself do not: a bound that is checked is not a setting in use.
+
+    `allow_truncation` alone does its whole work there: it lets top_k and top_p through.
+    """
+    read = {node.attr for path, tree in TREES.items() if "rlhf_engine" in path.parts and path.name != "config.py"
+            for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)}
+    unread = [item.path for item in fields.settings(EVERYTHING) if item.name not in read]
+    assert unread == ["sampling.allow_truncation"]
+
+
+def test_every_setting_has_help_and_a_known_range():
+    for item in fields.settings(EVERYTHING):
+        assert item.help, item.path
+        assert item.allowed, item.path
+
+
+@pytest.mark.parametrize("pattern", [
+    r"weights_only\s*=\s*False", r"trust_remote_code\s*=\s*True", r"\bpickle\b(?! )", r"(?<!safetensors\.)\btorch\.(load|save)\(",
+    r"shell\s*=\s*True", r"os\.system\(", r"\b(eval|exec)\(",
+])
+def test_nothing_unsafe_is_in_the_source(pattern: str):
+    found = [f"{path.relative_to(ROOT)}:{number}" for path in SOURCES
+             for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+             if re.search(pattern, line) and not line.lstrip().startswith("#") and ".eval(" not in line]
+    assert found == []
+
+
+def test_no_module_imports_pickle_or_opens_a_network_listener():
+    banned = {"pickle", "cPickle", "dill", "marshal", "shelve", "socketserver", "http.server", "xmlrpc"}
+    for path, tree in TREES.items():
+        for node in ast.walk(tree):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else (
+                [node.module or ""] if isinstance(node, ast.ImportFrom) else [])
+            assert not banned & set(names), path
+
+
+def test_only_the_run_directory_and_the_checkpoint_write_files_of_a_run():
+    """Who else calls a writing function has a folder of its own, named here with it."""
+    allowed = {
+        "rlhf_engine/disk.py", "rlhf_engine/run_dir.py", "rlhf_engine/checkpoint.py",
+        "rlhf_engine/presets.py",  # the user's presets
+        "rlhf_tui/clipboard.py",   # a file beside what was copied
+        "rlhf_tui/bridge.py",      # the log of a crash, in the user's log folder
+    }
+    writers = {"write_text", "write_bytes", "replace_text", "write_new", "append_line", "save_file"}
+    for path, tree in TREES.items():
+        name = path.relative_to(ROOT).as_posix()
+        if name in allowed or "/storyteller/" in name:  # the storyteller's own making
+            continue
+        calls = {node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+                 for node in ast.walk(tree) if isinstance(node, ast.Call)}
+        assert not calls & writers, name
+
+
+@pytest.mark.parametrize(("module", "absent"), [
+    ("rlhf_engine.run_dir", ["torch", "textual"]),
+    ("rlhf_engine.presets", ["torch", "textual"]),
+    ("rlhf_engine.session", ["torch", "textual"]),
+    ("rlhf_engine.compare", ["torch", "textual"]),
+    ("rlhf_engine.rewards.build", ["torch", "textual"]),
+    ("rlhf_engine.trainer", ["textual", "rich", "plotext"]),
+    ("rlhf_tui.app", ["torch", "transformers", "peft"]),
+])
+def test_importing_a_module_does_not_pull_in_what_it_must_not(module: str, absent: list[str]):
+    script = f"import sys, {module}; print([name for name in {absent} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, timeout=200)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_no_source_names_a_path_of_a_developers_machine():
+    for path in [*SOURCES, *ROOT.glob("tests/**/*.py"), *ROOT.glob("presets/*.toml"), *ROOT.glob("*.md")]:
+        assert not re.search(r"(?<![\w.])/(work|root|home/\w+)/", path.read_text(encoding="utf-8")), path

@@ -1,0 +1,63 @@
+"""The wheel, installed elsewhere, works without the checkout: presets, storyteller and all."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(*command: str | Path, cwd: Path) -> str:
+    # no PYTHONPATH: nothing of the checkout may help
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run([str(word) for word in command], cwd=cwd, env=environment, capture_output=True, text=True,
+                          timeout=280, stdin=subprocess.DEVNULL)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("dist")
+    run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, cwd=ROOT)
+    return next(folder.glob("*.whl"))
+
+
+def test_the_wheel_holds_what_the_program_reads(wheel: Path):
+    names = zipfile.ZipFile(wheel).namelist()
+    for wanted in ("rlhf_engine/shipped_presets/animals.toml", "rlhf_engine/storyteller/model/model.safetensors",
+                   "rlhf_engine/storyteller/model/tokenizer.json", "rlhf_tui/cli.py"):
+        assert wanted in names
+    styles = {path.relative_to(ROOT).as_posix() for path in ROOT.glob("rlhf_tui/**/*.tcss")}
+    assert styles <= set(names)
+    assert not any(name.startswith(("tests/", "runs/")) for name in names)
+
+
+@pytest.mark.slow
+def test_installed_away_from_the_checkout_it_trains(wheel: Path, tmp_path: Path):
+    home = tmp_path / "venv"
+    venv.create(home, with_pip=False)
+    site = next((home / "lib").glob("python*/site-packages"))
+    # torch and the others come from this very environment; the package itself from the wheel alone
+    inherited = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
+    (site / "inherited.pth").write_text("\n".join(inherited) + "\n")
+    install = ["install", "--quiet", "--no-deps", "--no-index", "--target", site, wheel]
+    run(sys.executable, "-m", "pip", *install, cwd=tmp_path)
+    python = home / "bin" / "python"
+    where = run(python, "-c", "import rlhf_engine; print(rlhf_engine.__file__)", cwd=tmp_path)
+    assert where.startswith(str(site))
+    listed = json.loads(run(python, "-m", "rlhf_tui", "presets", "--json", cwd=tmp_path))["presets"]
+    assert all(info["path"].startswith(str(site)) for info in listed)
+    lines = run(python, "-m", "rlhf_tui", "train", "animals", "--json", "--name", "first", "--set", "train.steps=2",
+                "--set", "ppo.responses_per_step=8", "--set", "ppo.minibatch_size=4", "--set", "train.threads=1", cwd=tmp_path).splitlines()
+    assert [json.loads(line)["event"] for line in lines] == ["step", "step", "end"]
+    assert json.loads(lines[-1])["state"] == "finished"
+    assert (tmp_path / "runs" / "first" / "checkpoints" / "step-000002").is_dir()
