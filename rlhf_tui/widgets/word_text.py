@@ -30,7 +30,8 @@ def parse_words(text: str) -> list[str]:
         parts = re.split(r"[,;\n]", text)
     else:
         # one entry a line, unless the lines are too long for that: then they are wrapped words
-        parts = lines if len(lines) > 1 and max(len(line.split()) for line in lines) <= _LONGEST_PHRASE else text.split()
+        one_a_line = len(lines) > 1 and max(len(line.split()) for line in lines) <= _LONGEST_PHRASE
+        parts = lines if one_a_line else text.split()
     return [word for word in (" ".join(part.strip(" \t\"'“”‘’[]").split()) for part in parts) if word]
 
 

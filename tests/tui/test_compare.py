@@ -6,10 +6,12 @@ import math
 import random
 from dataclasses import replace
 
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tui.fake_session import Sessions, story_sample
+from tui.test_generate import shown, tell
+from tui.test_hostile_text import shown_lines
 
 from rlhf_engine.compare import Comparison, Pair, Row
 from rlhf_engine.control import CompareRequest
@@ -20,10 +22,6 @@ from rlhf_tui.screens.compare import CompareScreen
 from rlhf_tui.screens.workbench import WorkbenchScreen
 from rlhf_tui.widgets.comparison_table import comparison_table, sign_of
 from rlhf_tui.widgets.histogram import Colours, bins, draw_histogram
-
-from .fake_session import Sessions, story_sample
-from .test_generate import shown, tell
-from .test_hostile_text import shown_lines
 
 PLAIN = Colours("default", "default", "default")
 ROWS = (

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from tui.fake_session import Sessions
+from tui.test_hostile_text import shown_lines
 
 from rlhf_engine.control import GenerateRequest
 from rlhf_engine.events import GenerationFinished, GenerationToken
@@ -12,9 +14,6 @@ from rlhf_engine.rewards.base import Span
 from rlhf_tui.app import WorkbenchApp
 from rlhf_tui.screens.generate import GenerateScreen
 from rlhf_tui.screens.workbench import WorkbenchScreen
-
-from .fake_session import Sessions
-from .test_hostile_text import shown_lines
 
 
 def asked(sessions: Sessions) -> list[GenerateRequest]:
@@ -32,7 +31,8 @@ async def tell(pilot: Any, sessions: Sessions, *events: Any) -> None:
     await pilot.pause()
 
 
-ANSWER = GenerationFinished(1, "a fox met a girl.", 0.4, {"words/liked": 1.2, "words/disliked": -0.8, "words/short": 0.0},
+PARTS = {"words/liked": 1.2, "words/disliked": -0.8, "words/short": 0.0}
+ANSWER = GenerationFinished(1, "a fox met a girl.", 0.4, PARTS,
                             (Span(2, 5, "liked"), Span(12, 16, "disliked")), 3.25, 7)
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import pytest
 from textual.command import CommandPalette
 from textual.widgets import Static
+from tui.test_hostile_text import shown_lines
 
 from rlhf_engine.metrics import REGISTRY
 from rlhf_tui.app import WorkbenchApp
 from rlhf_tui.commands import WorkbenchCommands
 from rlhf_tui.key_guide import deeds
 from rlhf_tui.screens.workbench import WorkbenchScreen
-
-from .test_hostile_text import shown_lines
 
 
 def page(app: WorkbenchApp) -> str:

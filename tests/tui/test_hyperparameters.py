@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from textual import events
 from textual.app import App, ComposeResult
+from tui.fake_session import Sessions
 
 from rlhf_engine.config import RunConfig
 from rlhf_engine.fields import replace, settings
@@ -14,8 +15,6 @@ from rlhf_tui.app import WorkbenchApp
 from rlhf_tui.widgets.hyperparameters import HyperparametersPane
 from rlhf_tui.widgets.inputs import EditField
 from rlhf_tui.widgets.setting_rows import LABEL_WIDTH, form_rows
-
-from .fake_session import Sessions
 
 
 class Host(App[None]):

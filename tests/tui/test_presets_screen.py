@@ -5,16 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tui.fake_session import Sessions
+from tui.test_generate import shown
+from tui.test_hostile_text import shown_lines
 
 from rlhf_engine import presets
 from rlhf_engine.config import RunConfig
 from rlhf_tui.app import WorkbenchApp
 from rlhf_tui.screens.presets import PresetScreen, SavePresetScreen
 from rlhf_tui.screens.workbench import WorkbenchScreen
-
-from .fake_session import Sessions
-from .test_generate import shown
-from .test_hostile_text import shown_lines
 
 
 @pytest.fixture(autouse=True)
