@@ -105,6 +105,7 @@ class WorkbenchApp(App[None]):
             return
         try:
             self.bridge.start(self.config, self.preset)
+            self.say("starting: the first step waits for the libraries and the model to load")
         except RlhfError as error:
             self.say(str(error), "warning")
         self.workbench.show_run()
@@ -179,7 +180,7 @@ def run_workbench(
 ) -> int:
     """Show the workbench until the user leaves; the exit code. However the screen went, the run is saved first."""
     if not all(stream is not None and stream.isatty() for stream in (sys.__stdin__, sys.__stderr__)):
-        sys.stdout.write("the workbench needs a terminal; `rlhf-tui train` runs without one\n")
+        sys.stdout.write("the workbench needs a terminal (stdin and stderr); `rlhf-tui train` runs without\n")
         return 2
     bridge = EngineBridge(runs_root, session_factory)
     app = WorkbenchApp(bridge, config, preset, start=start, meter=Meter())

@@ -157,6 +157,7 @@ class EngineBridge:
     def close(self) -> None:
         """Stop what runs, with a checkpoint, and end the engine thread; `alive` says when that is done."""
         self.closing = True
+        self.view.wanted = "stopping" if self.busy else ""
         if self._session is not None and self.alive:
             self._session.close()
 

@@ -170,7 +170,8 @@ class WorkbenchScreen(Screen[None]):
 
     def action_filter(self) -> None:
         """Type words; only samples that hold them are listed."""
-        self.action_pane("samples")
+        self._pane = "samples"
+        self._lay_out()
         self.samples.open_filter()
 
     def action_leave_field(self) -> None:
@@ -184,7 +185,7 @@ class WorkbenchScreen(Screen[None]):
         busy = self._bridge.busy
         common = [("?", "Help", "app.help"), ("F5", "Stop" if busy else "Start", "app.toggle_run")]
         if busy:
-            paused = self._bridge.state is RunState.PAUSED
+            paused = self._bridge.state is RunState.PAUSED or self._bridge.view.wanted == "pausing"
             common.append(("Space", "Resume" if paused else "Pause", "app.toggle_pause"))
         here = {
             "charts": [("s", "Smooth", ""), ("Y", "Log", ""), ("+−", "Zoom", ""), ("0", "Reset", ""),

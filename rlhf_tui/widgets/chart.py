@@ -18,7 +18,7 @@ from textual.widgets import Static
 
 from rlhf_engine.metrics import Metric, describe
 from rlhf_tui.widgets.plot import Colours, Paint, Picture, draw
-from rlhf_tui.widgets.series import Points, drawable, smooth
+from rlhf_tui.widgets.series import Points, compact, drawable, smooth
 from rlhf_tui.widgets.status import Part, fit
 
 SHOWN = ("objective/scores", "objective/kl", "loss/policy_avg", "loss/value_avg")
@@ -113,7 +113,7 @@ class Chart(Widget):
         value = show_value(points[-1][1], signed=metric.better == "up") if points else ""
         parts = [Part(Content.styled(metric.title, "bold"), 0)]
         if points:
-            parts.append(Part(Content.styled(f"{value} {self._direction()}", "$primary bold"), 1))
+            parts.append(Part(Content.styled(f"{value} {self._direction()}".rstrip(), "$primary bold"), 1))
         if self.history.not_finite_at is not None:
             parts.append(Part(Content.styled("✗ diverged", "$error bold"), 2))
             parts.append(Part(Content.styled(f"not finite at step {self.history.not_finite_at}", "$error"), 3))
@@ -316,5 +316,5 @@ def show_value(value: float, *, signed: bool = False) -> str:
     if value == 0:
         return "0"
     if abs(value) >= 1e5 or abs(value) < 1e-3:
-        return f"{value:{sign}.1e}"
+        return (sign if value > 0 else "") + compact(value)
     return f"{value:{sign}.2f}" if abs(value) >= 0.1 else f"{value:{sign}.4f}"

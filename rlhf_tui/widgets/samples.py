@@ -231,7 +231,8 @@ class SamplesPane(Vertical):
     def open_filter(self) -> None:
         """Let the user type words."""
         self.field.add_class("-open")
-        self.field.focus()
+        # at once: `focus()` waits for the next message, and a letter typed until then would be a key of the list
+        self.screen.set_focus(self.field)
 
     def close_filter(self) -> None:
         """Esc: show all again."""

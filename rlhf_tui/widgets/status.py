@@ -121,7 +121,7 @@ class StatusLine(Widget):
             Part(Content(names), 30),
             Part(Content.styled(label, style), 0),
         ]
-        if view.state is None:
+        if not view.total_steps:
             return parts
         metrics = view.metrics
         parts.append(Part(Content(f"step {view.step}/{view.total_steps}"), 1))
@@ -130,7 +130,7 @@ class StatusLine(Widget):
                       (("reward", "objective/scores", "+.2f", 2), ("KL", "objective/kl", ".1f", 3)) if name in metrics]
         if view.state is RunState.TRAINING:
             speed = metrics.get("throughput/responses_per_s")
-            parts.append(Part(Content(f"{speed:.0f} resp/s" if speed is not None else ""), 40))
+            parts.append(Part(Content(f"{speed:.{0 if speed >= 10 else 1}f} resp/s" if speed is not None else ""), 40))
             eta = view.eta_seconds
             parts.append(Part(Content(f"ETA {clock(eta)}" if eta is not None else ""), 4))
         edges, bar = "$text-muted", (progress_bar(view.progress, 12), "$primary on $surface")

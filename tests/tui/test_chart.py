@@ -138,8 +138,8 @@ def test_a_value_that_is_not_finite_is_remembered_not_plotted() -> None:
     assert history.not_finite_at == 2
 
 
-@pytest.mark.parametrize(("value", "shown"), [(3.414, "+3.41"), (0.0, "0"), (-0.02, "-0.0200"), (1e9, "+1.0e+09"),
-                                              (2e-5, "+2.0e-05")])
+@pytest.mark.parametrize(("value", "shown"), [(3.414, "+3.41"), (0.0, "0"), (-0.02, "-0.0200"), (1e9, "+1.0e9"),
+                                              (2e-5, "+2.0e-5")])
 def test_values_take_few_cells(value: float, shown: str) -> None:
     assert show_value(value, signed=True) == shown
 
