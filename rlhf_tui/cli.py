@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from rlhf_engine import __version__, presets
-from rlhf_engine.cli import make_app
+from rlhf_engine.cli import make_app, share_cores
 from rlhf_engine.commands.shared import Overrides, RunsDir, command_of
 from rlhf_engine.commands.training import train_config
 from rlhf_engine.console import say
@@ -58,4 +58,5 @@ def make_workbench_app() -> typer.Typer:
 
 def main() -> None:
     """The console script `rlhf-tui`; leaves by SystemExit."""
+    share_cores()
     make_workbench_app()(prog_name="rlhf-tui")

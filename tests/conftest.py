@@ -14,6 +14,9 @@ for _name, _folder in {"HOME": ".", "XDG_CONFIG_HOME": "config", "XDG_DATA_HOME"
                        "XDG_STATE_HOME": "state"}.items():
     os.environ[_name] = str((_HOME / _folder).resolve())
 os.environ["HF_HUB_OFFLINE"] = "1"
+# read when torch is first imported: one thread in each test process, and none that spins while others want the core
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["OMP_WAIT_POLICY"] = "passive"
 
 
 @pytest.fixture(autouse=True)

@@ -334,6 +334,16 @@ def test_the_command_line_starts_without_the_heavy_libraries(module: str):
     assert done.stdout.strip() == "[]", done.stderr
 
 
+@pytest.mark.parametrize("given", [None, "active"])
+def test_torchs_threads_sleep_while_they_wait_unless_the_user_says_otherwise(given: str | None):
+    script = ("import sys, os; sys.argv = ['x', '--version']; from rlhf_tui.cli import main\n"
+              "try: main()\nfinally: print(os.environ['OMP_WAIT_POLICY'])")
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, timeout=200,
+                          env=environment | ({"OMP_WAIT_POLICY": given} if given else {}))
+    assert done.stdout.splitlines()[-1] == (given or "passive"), done.stderr
+
+
 def test_the_engine_runs_without_textual():
     script = "import sys; sys.modules['textual'] = None; sys.argv = ['x', 'presets']; import rlhf_engine.__main__"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, timeout=200)

@@ -56,8 +56,10 @@ def test_installed_away_from_the_checkout_it_trains(wheel: Path, tmp_path: Path)
     assert where.startswith(str(site))
     listed = json.loads(run(python, "-m", "rlhf_tui", "presets", "--json", cwd=tmp_path))["presets"]
     assert all(info["path"].startswith(str(site)) for info in listed)
-    lines = run(python, "-m", "rlhf_tui", "train", "animals", "--json", "--name", "first", "--set", "train.steps=2",
-                "--set", "ppo.responses_per_step=8", "--set", "ppo.minibatch_size=4", "--set", "train.threads=1", cwd=tmp_path).splitlines()
+    sets = ["train.steps=2", "train.threads=1", "ppo.responses_per_step=8", "ppo.minibatch_size=4"]
+    overrides = [word for text in sets for word in ("--set", text)]
+    lines = run(python, "-m", "rlhf_tui", "train", "animals", "--json", "--name", "first", *overrides,
+                cwd=tmp_path).splitlines()
     assert [json.loads(line)["event"] for line in lines] == ["step", "step", "end"]
     assert json.loads(lines[-1])["state"] == "finished"
     assert (tmp_path / "runs" / "first" / "checkpoints" / "step-000002").is_dir()
