@@ -57,14 +57,18 @@ class LoraConfig(Section):
     rank: int = setting(16, "rank of each adapter", ge=1, le=1024)
     alpha: float = setting(32.0, "adapter output is scaled by alpha / rank", gt=0, le=4096)
     dropout: float = setting(0.0, "dropout inside the adapters during updates", ge=0, lt=1)
-    target_modules: list[str] = setting([], "module names to adapt; empty: the attention projections, found by themselves")
+    target_modules: list[str] = setting(
+        [], "module names to adapt; empty: the attention projections, found by themselves"
+    )
 
 
 class SamplingConfig(Section):
     """How rollouts are drawn. Log-probs and KL are those of this very distribution."""
 
     max_new_tokens: int = setting(60, "longest response", unit="tokens", ge=1, le=8192)
-    temperature: float = setting(1.0, "logits are divided by this, for actor and reference alike", live=True, gt=0, le=10)
+    temperature: float = setting(
+        1.0, "logits are divided by this, for actor and reference alike", live=True, gt=0, le=10
+    )
     top_k: int = setting(0, "0 is off; in training needs allow_truncation", unit="tokens", ge=0)
     top_p: float = setting(1.0, "1 is off; in training needs allow_truncation", gt=0, le=1)
     allow_truncation: bool = setting(
@@ -91,7 +95,9 @@ class PPOConfig(Section):
     minibatch_size: int = setting(32, "responses per optimiser step", unit="responses", ge=1, le=65536)
     epochs: int = setting(2, "passes over each rollout", live=True, ge=1, le=100)
     clip_range: float = setting(0.2, "the ratio is clipped to 1 ± this", live=True, gt=0, lt=1)
-    value_clip_range: float | None = setting(0.2, "values move at most this far a rollout; none is off", live=True, gt=0)
+    value_clip_range: float | None = setting(
+        0.2, "values move at most this far a rollout; none is off", live=True, gt=0
+    )
     discount: float = setting(1.0, "γ of the return", live=True, ge=0, le=1)
     trace_decay: float = setting(0.95, "λ of generalised advantage estimation", live=True, ge=0, le=1)
     whiten_advantages: bool = setting(True, "advantages to mean 0 and variance 1 over the rollout", live=True)
@@ -99,7 +105,8 @@ class PPOConfig(Section):
         "none", "subtract the running mean of scores, or divide by their running deviation too"
     )
     target_kl: float | None = setting(
-        None, "stop a step's updates once the policy moved this far; none is off", unit="nats per token", live=True, gt=0
+        None, "stop a step's updates once the policy moved this far; none is off", unit="nats per token", live=True,
+        gt=0,
     )
 
     @model_validator(mode="after")
@@ -120,7 +127,9 @@ class KLConfig(Section):
     )
     target: float = setting(6.0, "KL the adaptive controller aims at; drawn in the KL chart", unit="nats per response",
                             live=True, gt=0)
-    horizon: float = setting(2000, "responses over which the adaptive controller corrects", unit="responses", live=True, gt=0)
+    horizon: float = setting(
+        2000, "responses over which the adaptive controller corrects", unit="responses", live=True, gt=0
+    )
 
 
 class OptimizerConfig(Section):
@@ -201,7 +210,9 @@ class LengthRewardConfig(RewardSection):
 
     kind: Literal["length"] = "length"
     name: str = setting("length", "short name, used in metrics as rewards/<name>/mean", pattern=REWARD_NAME)
-    min_words: int = setting(0, "shorter responses lose penalty_per_word for each missing word", unit="words", live=True, ge=0)
+    min_words: int = setting(
+        0, "shorter responses lose penalty_per_word for each missing word", unit="words", live=True, ge=0
+    )
     max_words: int | None = setting(None, "longer responses lose it for each word too many; none is off", unit="words",
                                     live=True, ge=0)
     penalty_per_word: float = setting(0.1, "per word outside the range", unit="score", live=True, ge=0, le=1000)
@@ -221,7 +232,9 @@ class RunConfig(Section):
     """A whole run, as a preset or a run directory states it."""
 
     description: str = setting("", "one line for the preset picker")
-    prompts: list[str] = setting(..., "what the model continues; taken in shuffled order, again and again", min_length=1)
+    prompts: list[str] = setting(
+        ..., "what the model continues; taken in shuffled order, again and again", min_length=1
+    )
     model: ModelConfig = Field(default_factory=ModelConfig)
     lora: LoraConfig = Field(default_factory=LoraConfig)
     sampling: SamplingConfig = Field(default_factory=SamplingConfig)

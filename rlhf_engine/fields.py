@@ -223,7 +223,9 @@ def _read_list(text: str) -> list[str]:
     return [word for word in (part.strip() for part in text.replace("\n", ",").split(",")) if word]
 
 
-_READERS: dict[Kind, Callable[[str], Any]] = {"bool": _read_bool, "int": int, "float": float, "choice": str, "text": str, "list": _read_list}
+_READERS: dict[Kind, Callable[[str], Any]] = {
+    "bool": _read_bool, "int": int, "float": float, "choice": str, "text": str, "list": _read_list,
+}
 
 
 def _path_of(location: tuple[int | str, ...]) -> str:

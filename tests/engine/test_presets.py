@@ -223,9 +223,11 @@ def test_every_shipped_preset_loads_and_its_rewards_score():
         config = presets.load(info.name)
         assert info.description == config.description != ""
         assert preset_text.to_toml(config, info.path.read_text()) == info.path.read_text()
-        score = build_rewards(config.rewards).score(["Once"], ["A fox and an owl met a boy in the wood."]).scores[0]
-        assert score.parts["animals/liked"] == pytest.approx(2.4)
-        assert score.parts["animals/disliked"] == pytest.approx(-0.8)
+        scored = build_rewards(config.rewards)
+        for reward in config.rewards:
+            if isinstance(reward, WordListRewardConfig):
+                text = f"There was a {(reward.liked or reward.disliked)[0]} by the wood."
+                assert (scored.score(["Once"], [text]).scores[0].total > 0) == bool(reward.liked)
 
 
 def test_the_notebook_takes_each_prompt_once_a_step():
