@@ -35,6 +35,10 @@ def signed(value: float) -> str:
     return f"{value:+.2f}".replace("-", "−") if math.isfinite(value) else str(value)
 
 
+def _number(value: float) -> str:
+    return f"{value:.2f}".replace("-", "−")
+
+
 class Answer(VerticalScroll):
     """A box with a title, the text, and a foot of facts."""
 
@@ -93,5 +97,5 @@ class Answer(VerticalScroll):
         self._facts.update(Content.styled(text, style))
 
     def _known(self, score: float, parts: Mapping[str, float], kl: float, tokens: int) -> None:
-        about = Content.styled(f"KL {kl:.2f} nats · {tokens} tokens", "$text-muted")
+        about = Content.styled(f"KL {_number(kl)} nats · {tokens} tokens", "$text-muted")
         self._facts.update(Content("\n").join([score_line(score, parts), about]))

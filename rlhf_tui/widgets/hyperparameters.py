@@ -153,7 +153,8 @@ class HyperparametersPane(Widget, can_focus=True):
         rows.set_class(self._editing is not None, "-editing")
         self._place_field()
         row = self._row()
-        self.query_one("#help", Static).update(setting_help(row, self.state) if row else Content(""))
+        about = setting_help(row, self.state, self._editing is not None) if row else Content("")
+        self.query_one("#help", Static).update(about)
 
     def _place_field(self) -> None:
         field = self.query_one("#edit", EditField)
