@@ -39,15 +39,24 @@ def measure(preset: str, seed: int, overrides: list[str], responses: int, root: 
     result = compare(trainer.policy, config, responses=responses, seed=COMPARE_SEED)
     assert result is not None
     peak_kl = max(step.metrics["objective/kl"] for step in steps)
-    return {"preset": preset, "seed": seed, "steps": len(steps), "seconds": round(steps[-1].seconds, 1),
-            "peak_kl": round(peak_kl, 2), **figures(result)}
+    return {
+        "preset": preset,
+        "seed": seed,
+        "steps": len(steps),
+        "seconds": round(steps[-1].seconds, 1),
+        "peak_kl": round(peak_kl, 2),
+        **figures(result),
+    }
 
 
 def figures(result: Comparison) -> dict[str, float]:
     """The comparison as plain numbers, and the share of responses without unseen word pairs."""
     seen = load(TABLE)
-    found = {f"{row.key}_{side}": round(getattr(row, side).value, 4)
-             for row in result.rows for side in ("reference", "tuned")}
+    found = {
+        f"{row.key}_{side}": round(getattr(row, side).value, 4)
+        for row in result.rows
+        for side in ("reference", "tuned")
+    }
     for side in ("reference", "tuned"):
         clean = [not unseen_bigrams(getattr(pair, side).response, seen) for pair in result.pairs]
         found[f"free_of_unseen_{side}"] = round(sum(clean) / len(clean), 3)
@@ -74,11 +83,13 @@ def _line(row: dict[str, object]) -> str:
     def change(key: str, scale: float = 1.0, unit: str = "") -> str:
         return f"{float(str(row[key + '_reference'])) * scale:.2f}→{float(str(row[key + '_tuned'])) * scale:.2f}{unit}"
 
-    return (f"{row['preset']} seed {row['seed']}: {row['steps']} steps in {row['seconds']} s · "
-            f"liked {change('liked_share', 100, ' %')} · disliked {change('disliked_share', 100, ' %')} · "
-            f"score {change('mean_score')} · KL {row['kl_nats_per_response_tuned']} (peak {row['peak_kl']}) · "
-            f"distinct-2 {change('distinct_2')} · length {change('mean_length')} · "
-            f"free of unseen pairs {change('free_of_unseen', 100, ' %')}")
+    return (
+        f"{row['preset']} seed {row['seed']}: {row['steps']} steps in {row['seconds']} s · "
+        f"liked {change('liked_share', 100, ' %')} · disliked {change('disliked_share', 100, ' %')} · "
+        f"score {change('mean_score')} · KL {row['kl_nats_per_response_tuned']} (peak {row['peak_kl']}) · "
+        f"distinct-2 {change('distinct_2')} · length {change('mean_length')} · "
+        f"free of unseen pairs {change('free_of_unseen', 100, ' %')}"
+    )
 
 
 if __name__ == "__main__":

@@ -83,8 +83,18 @@ def with_screen(root: str, steps: int) -> float:
 
 def without_screen(root: str, steps: int) -> float:
     """Train from the command line; its speed."""
-    command = [sys.executable, "-m", "rlhf_engine", "train", "animals", "--runs-dir", root, "--set",
-               f"train.steps={steps}", "--json"]
+    command = [
+        sys.executable,
+        "-m",
+        "rlhf_engine",
+        "train",
+        "animals",
+        "--runs-dir",
+        root,
+        "--set",
+        f"train.steps={steps}",
+        "--json",
+    ]
     printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     return speed(Path(json.loads(printed.splitlines()[-1])["path"]))
 
@@ -97,7 +107,10 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as root:
         frames = [first_frame(root) for _ in range(5)]
-        print(f"first frame: median {statistics.median(frames):.2f} s, worst {max(frames):.2f} s of {len(frames)}", flush=True)
+        print(
+            f"first frame: median {statistics.median(frames):.2f} s, worst {max(frames):.2f} s of {len(frames)}",
+            flush=True,
+        )
         plain, shown = [], []
         for _ in range(args.pairs):
             plain.append(without_screen(root, args.steps))

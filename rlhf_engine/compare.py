@@ -73,9 +73,11 @@ def compare(
     for start in range(0, responses, _BATCH):
         if cancelled():
             return None
-        chunk = prompts[start:start + _BATCH]
-        both = [answer(policy, chunk, config.sampling, tuned=tuned, seed=seed + start, rewards=rewards, step=step)
-                for tuned in (False, True)]
+        chunk = prompts[start : start + _BATCH]
+        both = [
+            answer(policy, chunk, config.sampling, tuned=tuned, seed=seed + start, rewards=rewards, step=step)
+            for tuned in (False, True)
+        ]
         pairs += [Pair(reference, tuned) for reference, tuned in zip(*both, strict=True)]
         progress(len(pairs), responses)
     return summarize(pairs)
@@ -115,18 +117,30 @@ def summarize(pairs: Sequence[Pair]) -> Comparison:
 
 def _share_row(key: str, label: str, kind: str, sides: list[list[Sample]], counts: list[list[int]]) -> Row:
     found = [[_words_in_spans(sample, kind) for sample in side] for side in sides]
-    return Row(key, label, share_interval(found[0], counts[0]), share_interval(found[1], counts[1]),
-               paired_share_difference(found[0], counts[0], found[1], counts[1]))
+    return Row(
+        key,
+        label,
+        share_interval(found[0], counts[0]),
+        share_interval(found[1], counts[1]),
+        paired_share_difference(found[0], counts[0], found[1], counts[1]),
+    )
 
 
 def _words_in_spans(sample: Sample, kind: str) -> int:
-    return sum(len(count_words(sample.response[span.start:span.end])) for span in sample.spans if span.kind == kind)
+    return sum(len(count_words(sample.response[span.start : span.end])) for span in sample.spans if span.kind == kind)
 
 
 def _mean_row(key: str, label: str, values: list[list[float]]) -> Row:
-    return Row(key, label, mean_interval(values[0]), mean_interval(values[1]), paired_difference_interval(*values))
+    return Row(
+        key, label, mean_interval(values[0]), mean_interval(values[1]), paired_difference_interval(values[0], values[1])
+    )
 
 
 def _distinct_row(key: str, label: str, words: list[list[list[str]]], n: int) -> Row:
-    return Row(key, label, distinct_n_interval(words[0], n), distinct_n_interval(words[1], n),
-               paired_distinct_n_difference(words[0], words[1], n))
+    return Row(
+        key,
+        label,
+        distinct_n_interval(words[0], n),
+        distinct_n_interval(words[1], n),
+        paired_distinct_n_difference(words[0], words[1], n),
+    )

@@ -159,5 +159,6 @@ def stopped_by_signals(control: TrainerControl) -> Iterator[Signals]:
     try:
         yield signals
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        if not signals.received:  # else we are on our way out, where one more Ctrl-C must leave and not raise
+            for number, handler in before.items():
+                signal.signal(number, handler)

@@ -45,8 +45,17 @@ def answer(
     scores = rewards.score(prompts, rollout.responses).scores if rewards else [Score(0.0, {})] * len(prompts)
     lengths, finished = rollout.response_mask.sum(1).tolist(), rollout.finished.tolist()
     return [
-        Sample(step=step, prompt=prompts[i], response=rollout.responses[i], score=scores[i].total,
-               parts=scores[i].parts, kl=kl[i], tokens=lengths[i], finished=finished[i], spans=scores[i].spans)
+        Sample(
+            step=step,
+            prompt=prompts[i],
+            response=rollout.responses[i],
+            score=scores[i].total,
+            parts=scores[i].parts,
+            kl=kl[i],
+            tokens=lengths[i],
+            finished=finished[i],
+            spans=scores[i].spans,
+        )
         for i in range(len(prompts))
     ]
 
@@ -66,7 +75,9 @@ def generate_texts(
     sampling = SamplingConfig(temperature=temperature, max_new_tokens=max_new_tokens)
     if isinstance(source, RunDir):
         policy, config, step = load_tuned(source)
-        return answer(policy, prompts, sampling, tuned=tuned, seed=seed, rewards=build_rewards(config.rewards), step=step)
+        return answer(
+            policy, prompts, sampling, tuned=tuned, seed=seed, rewards=build_rewards(config.rewards), step=step
+        )
     name = str(Path(source).expanduser()) if Path(source).expanduser().is_dir() else source
     policy = Policy(load_model(ModelConfig(name=name)), LoraConfig(), seed=0)
     return answer(policy, prompts, sampling, tuned=False, seed=seed)

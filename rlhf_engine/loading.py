@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import torch
+from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.activations import NewGELUActivation
@@ -53,8 +54,14 @@ def load_model(config: ModelConfig) -> LoadedModel:
     end_ids = _end_ids(model, tokenizer)
     pad_id = _pad_id(tokenizer, end_ids)
     return LoadedModel(
-        model=model, tokenizer=tokenizer, device=device, dtype=dtype, end_ids=end_ids, pad_id=pad_id,
-        banned=_banned_ids(model, tokenizer, pad_id, end_ids).to(device), head_transform=_head_transform(model),
+        model=model,
+        tokenizer=tokenizer,
+        device=device,
+        dtype=dtype,
+        end_ids=end_ids,
+        pad_id=pad_id,
+        banned=_banned_ids(model, tokenizer, pad_id, end_ids).to(device),
+        head_transform=_head_transform(model),
     )
 
 
@@ -76,25 +83,50 @@ def _choose_dtype(wanted: str, device: torch.device) -> torch.dtype:
 
 
 def _source(config: ModelConfig) -> tuple[str, dict[str, Any]]:
+    """What to hand to from_pretrained: a folder, or a hub name that is known to be reachable or cached."""
     if config.name == STORYTELLER:
         return str(MODEL_DIR), {"local_files_only": True}
     path = Path(config.name).expanduser()
     if path.is_dir():
         return str(path), {"local_files_only": True}
-    if config.name.startswith(("/", "./", "../", "~")) or config.name.count("/") > 1 or os.sep == "\\":
-        raise ModelError(f"model.name: there is no folder {config.name!r}; give a folder that holds config.json, "
-                         "a hub name such as owner/model, or storyteller")
-    return config.name, {"revision": config.revision} if config.revision else {}
+    if config.name.startswith(("/", ".", "~")) or config.name.count("/") > 1:
+        raise ModelError(
+            f"model.name: there is no folder {config.name!r}; give a folder that holds config.json, "
+            "a hub name such as owner/model, or storyteller"
+        )
+    revision = {"revision": config.revision} if config.revision else {}
+    return config.name, revision | ({} if _hub_has(config) else {"local_files_only": True})
+
+
+def _hub_has(config: ModelConfig) -> bool:
+    """True if the hub has the model, False if it cannot be asked but the model was fetched before.
+
+    Asked once and with a time limit: left to itself, transformers tries for a minute. Raises ModelError otherwise.
+    """
+    local = "or give a local copy with --set model.name=/path/to/folder, or use storyteller"
+    at = f" at revision {config.revision!r}" if config.revision else ""
+    try:
+        huggingface_hub.model_info(config.name, revision=config.revision, timeout=10)
+    except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
+        raise ModelError(
+            f"model.name: the hub knows no model {config.name!r}{at} that you may read, and there is no such folder; "
+            f"check the name, {local}"
+        ) from error
+    except Exception as error:  # whatever stands between us and the hub: no network, a proxy, the hub itself
+        cached = huggingface_hub.try_to_load_from_cache(config.name, "config.json", revision=config.revision)
+        if isinstance(cached, str):
+            return False
+        raise ModelError(
+            f"model.name: {config.name!r} is no local folder, and the hub cannot be reached "
+            f"({type(error).__name__}); connect to the network, {local}"
+        ) from error
+    return True
 
 
 def _why_not(config: ModelConfig, error: Exception) -> str:
-    """One sentence: what could not be loaded, why, and what would work."""
-    if config.name == STORYTELLER or Path(config.name).expanduser().is_dir():
-        first_line = str(error).strip().split("\n")[0][:200]
-        return f"model.name: the folder {config.name!r} does not hold a causal language model that loads: {first_line}"
-    return (f"model.name: {config.name!r} is neither a local folder nor could it be fetched from the hub "
-            f"({type(error).__name__}: no network, no such name, or no access); "
-            "give a local copy with --set model.name=/path/to/folder, or use storyteller")
+    """One sentence on a model that was found but does not load."""
+    first_line = str(error).strip().split("\n")[0][:200]
+    return f"model.name: {config.name!r} does not hold a causal language model that loads: {first_line}"
 
 
 def _fuse_activations(model: nn.Module) -> None:
@@ -128,7 +160,7 @@ def _banned_ids(model: Any, tokenizer: Any, pad_id: int, end_ids: tuple[int, ...
     """
     size = model.get_output_embeddings().weight.shape[0]
     banned = torch.zeros(size, dtype=torch.bool)
-    banned[len(tokenizer):] = True
+    banned[len(tokenizer) :] = True
     if tokenizer.pad_token_id is not None and pad_id not in end_ids:
         banned[pad_id] = True
     return banned
@@ -150,6 +182,8 @@ def _head_transform(model: Any) -> HeadTransform:
     hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
     ours = transform.apply(model.get_output_embeddings()(hidden).float())
     if not torch.allclose(ours, model(input_ids=ids, use_cache=False).logits.float(), rtol=1e-2, atol=1e-2):
-        raise ModelError(f"{type(model).__name__} changes its logits after the head in a way this engine does not know; "
-                         "plain heads, logit scales and soft caps are supported")
+        raise ModelError(
+            f"{type(model).__name__} changes its logits after the head in a way this engine does not know; "
+            "plain heads, logit scales and soft caps are supported"
+        )
     return transform

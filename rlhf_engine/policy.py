@@ -45,8 +45,12 @@ class Policy:
         nn.init.zeros_(self.value_head.weight)  # first values are 0: a random critic would be noise in every advantage
         nn.init.zeros_(self.value_head.bias)
         self._layers = [module for module in self.peft.modules() if isinstance(module, BaseTunerLayer)]
-        self._dropouts = [module for layer in self._layers for module in layer.lora_dropout.modules()
-                          if isinstance(module, nn.Dropout)]
+        self._dropouts = [
+            module
+            for layer in self._layers
+            for module in layer.lora_dropout.modules()
+            if isinstance(module, nn.Dropout)
+        ]
         self.actor_parameters = {name: p for name, p in self.peft.named_parameters() if ".actor." in name}
         self.critic_parameters = {name: p for name, p in self.peft.named_parameters() if ".critic." in name}
         self.critic_parameters |= {f"value_head.{name}": p for name, p in self.value_head.named_parameters()}
@@ -125,8 +129,8 @@ class Policy:
         ids = torch.full((len(rows), width), self.pad_id, dtype=torch.long)
         mask = torch.zeros((len(rows), width), dtype=torch.bool)
         for index, row in enumerate(rows):
-            ids[index, width - len(row):] = torch.tensor(row, dtype=torch.long)
-            mask[index, width - len(row):] = True
+            ids[index, width - len(row) :] = torch.tensor(row, dtype=torch.long)
+            mask[index, width - len(row) :] = True
         return ids.to(self.device), mask.to(self.device)
 
     def decode(self, ids: list[int]) -> str:
@@ -144,7 +148,7 @@ class Policy:
         options: dict[str, Any] = {"past_key_values": cache, "use_cache": cache is not None}
         if self._takes_positions:
             positions = (mask.long().cumsum(1) - 1).clamp(min=0)
-            options["position_ids"] = positions[:, -ids.shape[1]:]
+            options["position_ids"] = positions[:, -ids.shape[1] :]
         output = self.base.base_model(input_ids=ids, attention_mask=mask.long(), **options)
         return output.last_hidden_state
 
@@ -154,7 +158,14 @@ class Policy:
         return logits if self.banned is None else logits.masked_fill(self.banned, float("-inf"))
 
     def log_probs(
-        self, role: Role, ids: Tensor, mask: Tensor, response_width: int, temperature: float, *, with_entropy: bool = False
+        self,
+        role: Role,
+        ids: Tensor,
+        mask: Tensor,
+        response_width: int,
+        temperature: float,
+        *,
+        with_entropy: bool = False,
     ) -> TokenLogProbs:
         """log π(token), and entropy if asked for, of the last `response_width` tokens, float32 [batch, response_width].
 
@@ -162,11 +173,18 @@ class Policy:
         Values on padded positions are meaningless: mask them.
         """
         with self.playing(role):
-            hidden = self.forward(ids, mask)[:, -response_width - 1:-1]
+            hidden = self.forward(ids, mask)[:, -response_width - 1 : -1]
         head = self.base.get_output_embeddings()
-        return chosen_log_probs(hidden, head.weight, getattr(head, "bias", None), ids[:, -response_width:],
-                                temperature=temperature, banned=self.banned, transform=self._head_transform,
-                                with_entropy=with_entropy)
+        return chosen_log_probs(
+            hidden,
+            head.weight,
+            getattr(head, "bias", None),
+            ids[:, -response_width:],
+            temperature=temperature,
+            banned=self.banned,
+            transform=self._head_transform,
+            with_entropy=with_entropy,
+        )
 
     def values(self, ids: Tensor, mask: Tensor, response_width: int, *, after: bool = False) -> Tensor:
         """The critic's values, float32 [batch, response_width].
@@ -176,33 +194,46 @@ class Policy:
         """
         with self.playing("critic"):
             hidden = self.forward(ids, mask)
-        states = hidden[:, -response_width:] if after else hidden[:, -response_width - 1:-1]
+        states = hidden[:, -response_width:] if after else hidden[:, -response_width - 1 : -1]
         return self.value_head(states.float()).squeeze(-1)
 
 
 def _add_adapters(model: nn.Module, lora: LoraSettings) -> PeftModel:
     targets = lora.target_modules or attention_projections(model)
     transposed = any(isinstance(module, Conv1D) for module in model.modules())  # GPT-2 stores its matrices so
-    settings = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets,
-                          fan_in_fan_out=transposed, task_type="CAUSAL_LM")
+    settings = LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=targets,
+        fan_in_fan_out=transposed,
+        task_type="CAUSAL_LM",
+    )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # peft asks transformers in ways that are on their way out
-            peft = get_peft_model(model, settings, adapter_name="actor")  # type: ignore[arg-type]
+            peft = get_peft_model(model, settings, adapter_name="actor")
             peft.add_adapter("critic", settings)
     except ValueError as error:
         leaves = sorted({name.rpartition(".")[2] for name, module in model.named_modules() if _is_linear(module)})
-        raise ModelError(f"lora.target_modules: {', '.join(targets)} does not fit {type(model).__name__}; "
-                         f"its linear modules are {', '.join(leaves)}") from error
+        raise ModelError(
+            f"lora.target_modules: {', '.join(targets)} does not fit {type(model).__name__}; "
+            f"its linear modules are {', '.join(leaves)}"
+        ) from error
     return peft
 
 
 def attention_projections(model: nn.Module) -> list[str]:
     """Full names of the linear modules inside attention blocks, whatever the architecture calls them."""
-    names = [name for name, module in model.named_modules()
-             if _is_linear(module) and any("attn" in part or "attention" in part for part in name.lower().split("."))]
+    names = [
+        name
+        for name, module in model.named_modules()
+        if _is_linear(module) and any("attn" in part or "attention" in part for part in name.lower().split("."))
+    ]
     if not names:
-        raise ModelError(f"no attention projections found in {type(model).__name__}; name modules in lora.target_modules")
+        raise ModelError(
+            f"no attention projections found in {type(model).__name__}; name modules in lora.target_modules"
+        )
     return names
 
 

@@ -74,6 +74,11 @@ def load(name_or_path: str) -> RunConfig:
 def load_with_overrides(name_or_path: str, overrides: list[str]) -> RunConfig:
     """`load`, with "key=value" changes on top. Raises ConfigError with all mistakes of the changes at once."""
     config = load(name_or_path)
+    return fields.replace(config, parse_overrides(config, overrides))
+
+
+def parse_overrides(config: RunConfig, overrides: list[str]) -> dict[str, Any]:
+    """Changes written "key=value" as path -> value, checked. Raises ConfigError with all their mistakes at once."""
     changes: dict[str, Any] = {}
     problems: list[str] = []
     for override in overrides:
@@ -85,12 +90,12 @@ def load_with_overrides(name_or_path: str, overrides: list[str]) -> RunConfig:
         except ConfigError as error:
             problems += error.problems
     try:
-        config = fields.replace(config, changes)
+        fields.replace(config, changes)
     except ConfigError as error:
         problems += error.problems
     if problems:
         raise ConfigError([f"--set {problem}" for problem in problems])
-    return config
+    return changes
 
 
 def save(name: str, config: RunConfig, overwrite: bool = False) -> Path:

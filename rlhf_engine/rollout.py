@@ -85,7 +85,7 @@ def sample(
             break
         if not open_rows.any():
             break
-    response_ids, response_mask = torch.stack(tokens, dim=1), mask[:, prompt_ids.shape[1]:]
+    response_ids, response_mask = torch.stack(tokens, dim=1), mask[:, prompt_ids.shape[1] :]
     texts = [policy.decode(row[keep].tolist()) for row, keep in zip(response_ids, response_mask, strict=True)]
     return Rollout(prompts, texts, prompt_ids, prompt_mask, response_ids, response_mask, finished=~open_rows)
 
@@ -117,6 +117,8 @@ def truncate(logits: Tensor, sampling: SamplingConfig) -> Tensor:
 def _check_fits(policy: Policy, prompt_tokens: int, new_tokens: int) -> None:
     room = policy.max_positions
     if room is not None and prompt_tokens + new_tokens > room:
-        raise ModelError(f"sampling.max_new_tokens: the longest prompt has {prompt_tokens} tokens, and with "
-                         f"{new_tokens} new ones exceeds the model's context of {room}; at most "
-                         f"{max(0, room - prompt_tokens)} fit")
+        raise ModelError(
+            f"sampling.max_new_tokens: the longest prompt has {prompt_tokens} tokens, and with "
+            f"{new_tokens} new ones exceeds the model's context of {room}; at most "
+            f"{max(0, room - prompt_tokens)} fit"
+        )

@@ -19,8 +19,12 @@ Emit = Callable[[Event], None]
 
 
 def serve_request(
-    request: GenerateRequest | CompareRequest, policy: Policy, config: RunConfig, step: int,
-    control: TrainerControl, emit: Emit,
+    request: GenerateRequest | CompareRequest,
+    policy: Policy,
+    config: RunConfig,
+    step: int,
+    control: TrainerControl,
+    emit: Emit,
 ) -> None:
     """Do what is asked and emit the answer; what the user got wrong ends in the answer's `error`."""
     if isinstance(request, GenerateRequest):
@@ -40,13 +44,30 @@ def _generate(
         update={"temperature": request.temperature, "max_new_tokens": request.max_new_tokens}
     )
     try:
-        (found,) = answer(policy, [request.prompt], sampling, tuned=request.tuned, seed=request.seed,
-                          rewards=build_rewards(config.rewards), step=step, on_token=on_token)
+        (found,) = answer(
+            policy,
+            [request.prompt],
+            sampling,
+            tuned=request.tuned,
+            seed=request.seed,
+            rewards=build_rewards(config.rewards),
+            step=step,
+            on_token=on_token,
+        )
     except RlhfError as error:
         emit(GenerationFinished(request.request_id, "", error=str(error)))
         return
-    emit(GenerationFinished(request.request_id, found.response, score=found.score, parts=found.parts,
-                            spans=found.spans, kl=found.kl, tokens=found.tokens))
+    emit(
+        GenerationFinished(
+            request.request_id,
+            found.response,
+            score=found.score,
+            parts=found.parts,
+            spans=found.spans,
+            kl=found.kl,
+            tokens=found.tokens,
+        )
+    )
 
 
 def _compare(
@@ -54,7 +75,11 @@ def _compare(
 ) -> None:
     try:
         result = compare(
-            policy, config, responses=request.responses, seed=request.seed, step=step,
+            policy,
+            config,
+            responses=request.responses,
+            seed=request.seed,
+            step=step,
             progress=lambda done, total: emit(ComparisonProgress(request.request_id, done, total)),
             cancelled=lambda: control.cancelled(request.request_id),
         )

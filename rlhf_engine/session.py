@@ -84,7 +84,7 @@ class Session:
             self._control.edit(path, value)
 
     def ask(self, request: GenerateRequest | CompareRequest, config: RunConfig) -> None:
-        """Generate or compare; between steps of a busy run, else at once with the last run's policy, or `config`'s model."""
+        """Generate or compare: between steps of a busy run, else at once (last run's policy, or `config`'s model)."""
         with self._lock:
             self._config = config
             self._control.ask(request)

@@ -40,12 +40,21 @@ from rlhf_engine.threads import choose_threads
 
 Emit = Callable[[Event], None]
 
+_TRUNCATION_WARNING = (
+    "sampling.allow_truncation is on: with top_k or top_p, ratio and KL are not those of the distribution sampled from"
+)
+
 
 class Trainer:
     """One run. `run` does it all; `control` steers it from other threads; `emit` receives what happens."""
 
     def __init__(
-        self, config: RunConfig, *, run_dir: RunDir | None, control: TrainerControl, emit: Emit,
+        self,
+        config: RunConfig,
+        *,
+        run_dir: RunDir | None,
+        control: TrainerControl,
+        emit: Emit,
         resume_from: TrainingState | None = None,
     ) -> None:
         """Nothing is loaded before `run`. Without a run directory nothing is written (benchmarks, tests)."""
@@ -111,8 +120,11 @@ class Trainer:
     def _announce(self) -> None:
         if self._run_dir:
             if self._resume_from:
-                self._run_dir.truncate_after(self.step)
+                for text in self._run_dir.truncate_after(self.step):
+                    self._emit_event(Notice(text, "warning"))
             self._emit_event(RunStarted(self._run_dir.name, str(self._run_dir.path), self.config, self.step))
+        if self.config.sampling.allow_truncation:
+            self._emit_event(Notice(_TRUNCATION_WARNING, "warning"))
         self._enter(RunState.LOADING)
 
     def _load(self) -> PPO:
@@ -124,16 +136,24 @@ class Trainer:
         self.ppo = PPO(self.policy, self.config)
         if self._resume_from:
             self.ppo.load_state(self._resume_from.tensors, self._resume_from.numbers)
-        self._emit_event(ModelLoaded(
-            name=self.config.model.name, parameters=self.policy.parameter_count, trainable=self.policy.trainable_count,
-            device=str(self.policy.device), dtype=str(self.policy.dtype).removeprefix("torch."),
-            threads=torch.get_num_threads(), seconds=time.perf_counter() - started,
-        ))
+        self._emit_event(
+            ModelLoaded(
+                name=self.config.model.name,
+                parameters=self.policy.parameter_count,
+                trainable=self.policy.trainable_count,
+                device=str(self.policy.device),
+                dtype=str(self.policy.dtype).removeprefix("torch."),
+                threads=torch.get_num_threads(),
+                seconds=time.perf_counter() - started,
+            )
+        )
         self._started = time.perf_counter()
         return self.ppo
 
     def _prompts(self) -> list[str]:
-        return prompts_for_step(self.config.prompts, self.step, self.config.ppo.responses_per_step, self.config.train.seed)
+        return prompts_for_step(
+            self.config.prompts, self.step, self.config.ppo.responses_per_step, self.config.train.seed
+        )
 
     def _record(self, result: StepResult) -> None:
         if self._run_dir:

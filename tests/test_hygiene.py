@@ -20,14 +20,11 @@ EVERYTHING = RunConfig(prompts=["x"], rewards=[WordListRewardConfig(liked=["x"])
 
 
 def test_every_setting_is_read_by_the_engine():
-    """Attribute accesses count, those in config.py itself do not: a bound that is checked is not a setting in use.
-
-    `allow_truncation` alone does its whole work there: it lets top_k and top_p through.
-    """
+    """Attribute accesses count, those in config.py itself do not: a bound that is checked is not a setting in use."""
     read = {node.attr for path, tree in TREES.items() if "rlhf_engine" in path.parts and path.name != "config.py"
             for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)}
     unread = [item.path for item in fields.settings(EVERYTHING) if item.name not in read]
-    assert unread == ["sampling.allow_truncation"]
+    assert unread == []
 
 
 def test_every_setting_has_help_and_a_known_range():

@@ -23,20 +23,45 @@ VOCABULARY = 258  # every byte, an end token, a padding token
 
 
 def save_tiny_model(folder: Path, architecture: str, *, own_padding: bool = True) -> Path:
-    """Write a random gpt_neo, llama or gpt2 (with dropout) and a byte tokenizer; pad is the end token unless `own_padding`."""
+    """A random gpt_neo, llama or gpt2 (with dropout), and a byte tokenizer that may pad with its end token."""
     torch.manual_seed(0)
     ids = {"bos_token_id": 256, "eos_token_id": 256, "pad_token_id": 257 if own_padding else 256}
     if architecture == "gpt_neo":
-        config = GPTNeoConfig(vocab_size=VOCABULARY, hidden_size=32, num_layers=2, num_heads=4,
-                              attention_types=[[["global", "local"], 1]], window_size=8, max_position_embeddings=64, **ids)
+        config = GPTNeoConfig(
+            vocab_size=VOCABULARY,
+            hidden_size=32,
+            num_layers=2,
+            num_heads=4,
+            attention_types=[[["global", "local"], 1]],
+            window_size=8,
+            max_position_embeddings=64,
+            **ids,
+        )
         model = GPTNeoForCausalLM(config)
     elif architecture == "llama":
-        config = LlamaConfig(vocab_size=VOCABULARY, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
-                             num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=64, **ids)
+        config = LlamaConfig(
+            vocab_size=VOCABULARY,
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=64,
+            **ids,
+        )
         model = LlamaForCausalLM(config)
     else:
-        config = GPT2Config(vocab_size=VOCABULARY, n_embd=32, n_layer=2, n_head=4, n_positions=64,
-                            resid_pdrop=0.1, embd_pdrop=0.1, attn_pdrop=0.1, **ids)
+        config = GPT2Config(
+            vocab_size=VOCABULARY,
+            n_embd=32,
+            n_layer=2,
+            n_head=4,
+            n_positions=64,
+            resid_pdrop=0.1,
+            embd_pdrop=0.1,
+            attn_pdrop=0.1,
+            **ids,
+        )
         model = GPT2LMHeadModel(config)
     for parameter in model.parameters():  # random initial weights are so small that every test would see ties
         if parameter.dim() > 1:
@@ -52,8 +77,12 @@ def _byte_tokenizer(own_padding: bool) -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<|end|>", eos_token="<|end|>",
-                                   pad_token="<|pad|>" if own_padding else "<|end|>")
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="<|end|>",
+        eos_token="<|end|>",
+        pad_token="<|pad|>" if own_padding else "<|end|>",
+    )
 
 
 def tiny_config(folder: Path, **sections: object) -> RunConfig:

@@ -83,8 +83,17 @@ class Experience:
         def pick(values: Tensor) -> Tensor:
             return values[rows] if self.sequence_level else values[rows, columns]
 
-        return Part(ids, mask, response_mask, pick(self.action_log_probs), pick(self.old_values),
-                    pick(self.advantages), pick(self.returns), pick(self.action_mask), self.sequence_level)
+        return Part(
+            ids,
+            mask,
+            response_mask,
+            pick(self.action_log_probs),
+            pick(self.old_values),
+            pick(self.advantages),
+            pick(self.returns),
+            pick(self.action_mask),
+            self.sequence_level,
+        )
 
 
 @torch.no_grad()
@@ -116,8 +125,19 @@ def evaluate(policy: Policy, rollout: Rollout, scores: Tensor, config: RunConfig
         action_log_probs, action_mask = log_probs, mask
     if config.ppo.whiten_advantages:
         advantages = whiten(advantages, action_mask)
-    return Experience(rollout, mask, log_probs, token_kl, entropy, action_log_probs, values, advantages, returns,
-                      action_mask, sequence_level)
+    return Experience(
+        rollout,
+        mask,
+        log_probs,
+        token_kl,
+        entropy,
+        action_log_probs,
+        values,
+        advantages,
+        returns,
+        action_mask,
+        sequence_level,
+    )
 
 
 def summed(values: Tensor, mask: Tensor) -> Tensor:

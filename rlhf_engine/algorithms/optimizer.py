@@ -19,8 +19,12 @@ class AdapterOptimizer:
         self._names, self._parameters = list(parameters), list(parameters.values())
         # fused: one kernel for all the many small matrices of an adapter
         self._adam = torch.optim.AdamW(
-            self._parameters, lr=0.0, betas=(settings.adam_beta1, settings.adam_beta2), eps=settings.adam_eps,
-            weight_decay=settings.weight_decay, fused=True,
+            self._parameters,
+            lr=0.0,
+            betas=(settings.adam_beta1, settings.adam_beta2),
+            eps=settings.adam_eps,
+            weight_decay=settings.weight_decay,
+            fused=True,
         )
 
     def zero_grad(self) -> None:
@@ -46,7 +50,8 @@ class AdapterOptimizer:
         found = self._adam.state_dict()["state"]
         return {
             f"optimizer/{self.name}/{self._names[index]}/{key}": value
-            for index, entry in found.items() for key, value in entry.items()
+            for index, entry in found.items()
+            for key, value in entry.items()
         }
 
     def load_state(self, tensors: dict[str, Tensor]) -> None:

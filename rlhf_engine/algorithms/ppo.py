@@ -82,7 +82,9 @@ class PPO:
         finished = time.perf_counter()
         metrics = self._metrics(experience, scored) | updates
         metrics |= {
-            "time/rollout": sampled - started, "time/score": evaluated - sampled, "time/update": finished - evaluated,
+            "time/rollout": sampled - started,
+            "time/score": evaluated - sampled,
+            "time/update": finished - evaluated,
             "throughput/responses_per_s": len(prompts) / (finished - started),
         }
         self._adapt_kl_coef(metrics["objective/kl"], len(prompts))
@@ -139,10 +141,16 @@ class PPO:
         totals = torch.zeros(4, device=self.policy.device)
         for micro in self._micro_batches(rows):
             part = experience.part(micro)
-            log_probs = self.policy.log_probs("actor", part.ids, part.mask, part.width, self.config.sampling.temperature)
+            log_probs = self.policy.log_probs(
+                "actor", part.ids, part.mask, part.width, self.config.sampling.temperature
+            )
             outcome = clipped_policy_loss(
-                part.actions(log_probs.log_probs), part.old_log_probs, part.advantages, part.action_mask,
-                clip_range=self.config.ppo.clip_range, normalizer=normalizer,
+                part.actions(log_probs.log_probs),
+                part.old_log_probs,
+                part.advantages,
+                part.action_mask,
+                clip_range=self.config.ppo.clip_range,
+                normalizer=normalizer,
             )
             outcome.loss.backward()
             totals += torch.stack([outcome.loss.detach(), *outcome[1:]])
@@ -158,13 +166,19 @@ class PPO:
             part = experience.part(micro)
             values = self.policy.values(part.ids, part.mask, part.width, after=experience.sequence_level)
             outcome = clipped_value_loss(
-                part.state_values(values), part.old_values, part.returns, part.action_mask,
-                clip_range=self.config.ppo.value_clip_range, normalizer=normalizer,
+                part.state_values(values),
+                part.old_values,
+                part.returns,
+                part.action_mask,
+                clip_range=self.config.ppo.value_clip_range,
+                normalizer=normalizer,
             )
             outcome.loss.backward()
             totals += torch.stack([outcome.loss.detach(), outcome.clip_fraction])
         norm = self.critic_optimizer.step(learning_rate, self.config.optimizer.critic_max_grad_norm)
-        return dict(zip(("loss/value_avg", "val/clipfrac_avg"), totals.tolist(), strict=True)) | {"grad_norm/critic": norm}
+        return dict(zip(("loss/value_avg", "val/clipfrac_avg"), totals.tolist(), strict=True)) | {
+            "grad_norm/critic": norm
+        }
 
     def _adapt_kl_coef(self, observed: float, responses: int) -> None:
         kl = self.config.kl
@@ -207,8 +221,14 @@ class PPO:
         finished = rollout.finished.tolist()
         return tuple(
             Sample(
-                step=step, prompt=rollout.prompts[i], response=rollout.responses[i], score=scored.scores[i].total,
-                parts=scored.scores[i].parts, kl=kl[i], tokens=lengths[i], finished=finished[i],
+                step=step,
+                prompt=rollout.prompts[i],
+                response=rollout.responses[i],
+                score=scored.scores[i].total,
+                parts=scored.scores[i].parts,
+                kl=kl[i],
+                tokens=lengths[i],
+                finished=finished[i],
                 spans=scored.scores[i].spans,
             )
             for i in range(min(count, len(rollout)))

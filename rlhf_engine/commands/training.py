@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rlhf_engine import presets
+from rlhf_engine import fields, presets
 from rlhf_engine.commands.shared import AsJson, Overrides, Preset, Run, RunsDir, the_run, wrong_usage
 from rlhf_engine.config import RunConfig
 from rlhf_engine.console import Reporter, stopped_by_signals
 from rlhf_engine.control import TrainerControl
+from rlhf_engine.errors import ConfigError
 from rlhf_engine.events import RunState
 from rlhf_engine.run_dir import DEFAULT_RUNS_ROOT, RunDir
 
@@ -49,14 +50,27 @@ def train_config(config: RunConfig, preset: str, runs_dir: Path, name: str | Non
     return _drive(trainer, as_json)
 
 
-def resume(run: Run, runs_dir: RunsDir = DEFAULT_RUNS_ROOT, as_json: AsJson = False) -> int:
-    """Go on with a run from its newest checkpoint. --json as for train."""
+def resume(
+    run: Run, overrides: Overrides = None, runs_dir: RunsDir = DEFAULT_RUNS_ROOT, as_json: AsJson = False
+) -> int:
+    """Go on with a run from its newest checkpoint. --json as for train.
+
+    --set changes settings that may change while training, train.steps to go on longer among them; it is recorded as an
+    edit of the run.
+    """
     run_dir = the_run(run, runs_dir)
 
     def trainer(control: TrainerControl, reporter: Reporter) -> Trainer:
         from rlhf_engine.trainer import Trainer
 
-        return Trainer.resume(run_dir, control=control, emit=reporter.emit)
+        trainer = Trainer.resume(run_dir, control=control, emit=reporter.emit)
+        changes = presets.parse_overrides(trainer.config, overrides or [])
+        fixed = [path for path in changes if not fields.setting_at(trainer.config, path).live]
+        if fixed:
+            raise ConfigError([f"--set {path}: cannot change within a run; start a new one with it" for path in fixed])
+        for path, value in changes.items():
+            control.edit(path, value)
+        return trainer
 
     return _drive(trainer, as_json)
 

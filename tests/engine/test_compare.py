@@ -16,7 +16,9 @@ from rlhf_engine.rewards.base import Span
 
 def sample(text: str, *, liked: tuple[str, ...] = (), score: float = 0.0, kl: float = 0.0, tokens: int = 4) -> Sample:
     spans = tuple(Span(text.index(word), text.index(word) + len(word), "liked") for word in liked)
-    return Sample(step=0, prompt="", response=text, score=score, parts={}, kl=kl, tokens=tokens, finished=True, spans=spans)
+    return Sample(
+        step=0, prompt="", response=text, score=score, parts={}, kl=kl, tokens=tokens, finished=True, spans=spans
+    )
 
 
 def test_an_untrained_actor_equals_its_reference(neo_config: RunConfig) -> None:
@@ -25,7 +27,13 @@ def test_an_untrained_actor_equals_its_reference(neo_config: RunConfig) -> None:
     assert all(pair.reference.response == pair.tuned.response for pair in result.pairs)
     assert all(row.difference.value == 0 for row in result.rows)
     assert [row.key for row in result.rows] == [
-        "liked_share", "disliked_share", "mean_score", "kl_nats_per_response", "distinct_1", "distinct_2", "mean_length"
+        "liked_share",
+        "disliked_share",
+        "mean_score",
+        "kl_nats_per_response",
+        "distinct_1",
+        "distinct_2",
+        "mean_length",
     ]
 
 
@@ -42,8 +50,13 @@ def test_a_changed_actor_answers_otherwise_at_a_kl(model_folders: dict[str, Path
 
 def test_the_table_counts_words() -> None:
     pairs = [
-        Pair(sample("a dog sat down", tokens=4), sample("fox and owl ran", liked=("fox", "owl"), score=2.0, kl=3.0, tokens=6)),
-        Pair(sample("the man sat down", tokens=4), sample("a fox ran off", liked=("fox",), score=1.0, kl=5.0, tokens=8)),
+        Pair(
+            sample("a dog sat down", tokens=4),
+            sample("fox and owl ran", liked=("fox", "owl"), score=2.0, kl=3.0, tokens=6),
+        ),
+        Pair(
+            sample("the man sat down", tokens=4), sample("a fox ran off", liked=("fox",), score=1.0, kl=5.0, tokens=8)
+        ),
     ]
     rows = {row.key: row for row in summarize(pairs).rows}
     assert rows["liked_share"].reference.value == 0

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub.errors import HFValidationError
 from tiny_models import stir, tiny_config
 
 from rlhf_engine.config import SamplingConfig
@@ -35,9 +36,11 @@ def roll(policy: Policy, temperature: float = 1.0) -> Rollout:
 
 def plain_log_probs(policy: Policy, rollout: Rollout, row: int, temperature: float) -> torch.Tensor:
     """log_softmax(logits / T) of the sampled tokens of one row, by the whole model, unpadded."""
-    ids = torch.cat([rollout.prompt_ids[row][rollout.prompt_mask[row]], rollout.response_ids[row][rollout.response_mask[row]]])
+    ids = torch.cat(
+        [rollout.prompt_ids[row][rollout.prompt_mask[row]], rollout.response_ids[row][rollout.response_mask[row]]]
+    )
     width = int(rollout.response_mask[row].sum())
-    logits = policy.base(input_ids=ids[None]).logits[0, -width - 1:-1] / temperature
+    logits = policy.base(input_ids=ids[None]).logits[0, -width - 1 : -1] / temperature
     logits[:, policy.banned] = float("-inf")
     return logits.log_softmax(-1).gather(-1, ids[-width:, None])[:, 0]
 
@@ -52,7 +55,7 @@ def test_scores_the_distribution_it_samples_from_whatever_the_padding(stirred: P
         for row in range(len(PROMPTS)):
             with stirred.playing(role):
                 plain = plain_log_probs(stirred, rollout, row, temperature)
-            torch.testing.assert_close(found[row, :len(plain)], plain, atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(found[row, : len(plain)], plain, atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()
@@ -149,14 +152,33 @@ def test_target_modules_that_do_not_exist_are_named_with_those_that_do(model_fol
         Policy.from_config(tiny_config(model_folders["gpt_neo"], lora={"target_modules": ["nonsense"]}))
 
 
-@pytest.mark.parametrize(("name", "says"), [
-    ("/no/such/folder", "there is no folder"),
-    ("no-such/model", "neither a local folder nor could it be fetched from the hub"),
-])
-def test_a_model_that_is_not_there_is_one_sentence(name: str, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+def refuse(error: Exception):
+    """A hub that answers every question with this error."""
+
+    def ask(*_: object, **__: object) -> None:
+        raise error
+
+    return ask
+
+
+@pytest.mark.parametrize(
+    ("name", "answer", "says"),
+    [
+        ("/no/such/folder", OSError("never asked"), "there is no folder"),
+        (
+            "no-such/model",
+            ConnectionError("no route"),
+            r"no local folder, and the hub cannot be reached \(ConnectionError\)",
+        ),
+        ("no-such/model", HFValidationError("bad name"), "the hub knows no model 'no-such/model'"),
+    ],
+)
+def test_a_model_that_is_not_there_is_one_sentence(
+    name: str, answer: Exception, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.model_info", refuse(answer))
     with pytest.raises(ModelError, match=says) as caught:
-        Policy.from_config(tiny_config(Path("x")).model_copy(update={"model": tiny_config(Path(name)).model}))
+        Policy.from_config(tiny_config(Path(name)))
     assert "\n" not in str(caught.value)
 
 

@@ -45,12 +45,14 @@ def ragged_rollout(policy: Policy, seed: int) -> Rollout:
     rollout = sample(policy, prompts, HOT, torch.Generator().manual_seed(seed))
     mask = rollout.response_mask.clone()
     for row in range(0, len(prompts), 2):
-        mask[row, row + 1:] = False
+        mask[row, row + 1 :] = False
     return with_fields(rollout, response_mask=mask, response_ids=torch.where(mask, rollout.response_ids, policy.pad_id))
 
 
 def actor_gradient(ppo: PPO, experience: Experience, micro: int) -> list[torch.Tensor]:
-    ppo.config = ppo.config.model_copy(update={"train": ppo.config.train.model_copy(update={"micro_batch_size": micro})})
+    ppo.config = ppo.config.model_copy(
+        update={"train": ppo.config.train.model_copy(update={"micro_batch_size": micro})}
+    )
     found: list[torch.Tensor] = []
     optimizer, step = ppo.actor_optimizer, ppo.actor_optimizer.step
     optimizer.step = lambda *_: found.extend(p.grad.clone() for p in ppo.policy.actor_parameters.values()) or 0.0  # type: ignore[method-assign]
@@ -92,8 +94,9 @@ def test_the_sequence_level_is_what_the_textbook_says(model_folders: dict[str, P
     experience = experience_of(ppo)
     policy, rollout = ppo.policy, experience.rollout
     for row in range(len(rollout)):
-        ids = torch.cat([rollout.prompt_ids[row][rollout.prompt_mask[row]],
-                         rollout.response_ids[row][rollout.response_mask[row]]])[None]
+        ids = torch.cat(
+            [rollout.prompt_ids[row][rollout.prompt_mask[row]], rollout.response_ids[row][rollout.response_mask[row]]]
+        )[None]
         width, mask = int(rollout.response_mask[row].sum()), torch.ones_like(ids, dtype=torch.bool)
         with torch.no_grad():
             actor = policy.log_probs("actor", ids, mask, width, 6.0).log_probs.sum()
@@ -159,7 +162,9 @@ def test_a_gradient_that_is_not_finite_changes_no_weight(model_folders: dict[str
     assert all(torch.equal(p, before[name]) for name, p in ppo.policy.actor_parameters.items())
 
 
-def test_the_adaptive_coefficient_moves_towards_its_target_and_the_fixed_one_stays(model_folders: dict[str, Path]) -> None:
+def test_the_adaptive_coefficient_moves_towards_its_target_and_the_fixed_one_stays(
+    model_folders: dict[str, Path],
+) -> None:
     adaptive = make(model_folders["gpt_neo"], kl={"controller": "adaptive", "target": 1e6, "horizon": 80})
     adaptive.step(1, ["Once", "x", "y", "z"] * 2)
     assert adaptive.kl_coef == pytest.approx(0.1 * (1 - 0.2 * 8 / 80))

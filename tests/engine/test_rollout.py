@@ -14,7 +14,9 @@ PROMPTS = ["Once", "There was a", "x", "yz"]
 
 
 def roll(policy: Policy, tokens: int = 30, seed: int = 0, **options: float):
-    return sample(policy, PROMPTS, SamplingConfig(max_new_tokens=tokens, **options), torch.Generator().manual_seed(seed))
+    return sample(
+        policy, PROMPTS, SamplingConfig(max_new_tokens=tokens, **options), torch.Generator().manual_seed(seed)
+    )
 
 
 def test_a_response_ends_with_its_end_token_which_counts(shared_policy: Policy) -> None:
@@ -63,8 +65,9 @@ def test_minibatches_lose_only_padding(shared_policy: Policy) -> None:
     rows = torch.tensor([2, 0])
     ids, mask, response_mask = rollout.batch(rows)
     for place, row in enumerate(rows):
-        whole = torch.cat([rollout.prompt_ids[row][rollout.prompt_mask[row]],
-                           rollout.response_ids[row][rollout.response_mask[row]]])
+        whole = torch.cat(
+            [rollout.prompt_ids[row][rollout.prompt_mask[row]], rollout.response_ids[row][rollout.response_mask[row]]]
+        )
         assert torch.equal(ids[place][mask[place]], whole)
         assert int(response_mask[place].sum()) == int(rollout.response_mask[row].sum())
     assert mask[:, 0].any()
@@ -77,7 +80,9 @@ def test_an_empty_prompt_starts_from_the_start_token(shared_policy: Policy) -> N
 
 
 def test_a_prompt_that_does_not_fit_says_how_much_does(shared_policy: Policy) -> None:
-    with pytest.raises(ModelError, match=r"max_new_tokens: the longest prompt has 60 tokens.* context of 64; at most 4 fit"):
+    with pytest.raises(
+        ModelError, match=r"max_new_tokens: the longest prompt has 60 tokens.* context of 64; at most 4 fit"
+    ):
         sample(shared_policy, ["a" * 60], SamplingConfig(max_new_tokens=5), torch.Generator())
 
 
@@ -88,7 +93,9 @@ def test_sampling_can_be_ended_from_outside(shared_policy: Policy) -> None:
         seen.append(ids.shape[1])
         return count == 3
 
-    rollout = sample(shared_policy, ["a"], SamplingConfig(max_new_tokens=20), torch.Generator().manual_seed(1), on_token=enough)
+    rollout = sample(
+        shared_policy, ["a"], SamplingConfig(max_new_tokens=20), torch.Generator().manual_seed(1), on_token=enough
+    )
     assert seen[:3] == list(range(1, len(seen) + 1))
     assert rollout.response_ids.shape[1] <= 3
 
@@ -96,7 +103,12 @@ def test_sampling_can_be_ended_from_outside(shared_policy: Policy) -> None:
 def test_frequencies_follow_the_softmax(shared_policy: Policy) -> None:
     """2,000 first tokens after one prompt, against the model's own distribution."""
     count = 2000
-    rollout = sample(shared_policy, ["q"] * count, SamplingConfig(max_new_tokens=1, temperature=0.5), torch.Generator().manual_seed(0))
+    rollout = sample(
+        shared_policy,
+        ["q"] * count,
+        SamplingConfig(max_new_tokens=1, temperature=0.5),
+        torch.Generator().manual_seed(0),
+    )
     with torch.no_grad():
         logits = shared_policy.base(input_ids=rollout.prompt_ids[:1]).logits[0, -1] / 0.5
     logits[shared_policy.banned] = float("-inf")

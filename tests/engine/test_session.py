@@ -61,7 +61,9 @@ def generate(request_id: int, *, tuned: bool = True, tokens: int = 6) -> Generat
     return GenerateRequest(request_id, "Once", tuned=tuned, temperature=1.0, max_new_tokens=tokens, seed=1)
 
 
-def test_runs_one_after_another_and_refuses_a_second_at_once(served: Served, neo_config: RunConfig, tmp_path: Path) -> None:
+def test_runs_one_after_another_and_refuses_a_second_at_once(
+    served: Served, neo_config: RunConfig, tmp_path: Path
+) -> None:
     served.session.start(neo_config, runs_root=tmp_path, name="one")
     assert served.session.busy
     with pytest.raises(RunError, match="a run is under way"):

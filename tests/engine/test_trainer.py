@@ -41,7 +41,9 @@ RESUME = textwrap.dedent("""
 """)
 
 
-def train(config: RunConfig, root: Path, name: str, control: TrainerControl | None = None) -> tuple[RunDir, list[Event]]:
+def train(
+    config: RunConfig, root: Path, name: str, control: TrainerControl | None = None
+) -> tuple[RunDir, list[Event]]:
     run_dir, events = RunDir.create(root, config, name=name), []
     Trainer(config, run_dir=run_dir, control=control or TrainerControl(), emit=events.append).run()
     return run_dir, events
@@ -51,16 +53,26 @@ def weights(run_dir: RunDir, step: int) -> dict[str, torch.Tensor]:
     return load_file(run_dir.path / "checkpoints" / f"step-{step:06d}" / "tensors.safetensors")
 
 
-@pytest.mark.parametrize("sections", [
-    {},
-    {"ppo": {"level": "sequence"}, "lora": {"dropout": 0.1}},
-    {"kl": {"controller": "adaptive", "target": 0.01, "horizon": 20}, "ppo": {"score_normalization": "standardize"}},
-], ids=["token", "sequence with dropout", "adaptive KL"])
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {},
+        {"ppo": {"level": "sequence"}, "lora": {"dropout": 0.1}},
+        {
+            "kl": {"controller": "adaptive", "target": 0.01, "horizon": 20},
+            "ppo": {"score_normalization": "standardize"},
+        },
+    ],
+    ids=["token", "sequence with dropout", "adaptive KL"],
+)
 def test_a_run_resumed_in_another_process_is_the_same_run_bit_for_bit(
     model_folders: dict[str, Path], tmp_path: Path, sections: dict
 ) -> None:
-    sections = {**sections, "train": {"steps": 6, "checkpoint_every": 3, "keep_checkpoints": 10},
-                "optimizer": {"warmup_steps": 2, "decay": "constant"}}
+    sections = {
+        **sections,
+        "train": {"steps": 6, "checkpoint_every": 3, "keep_checkpoints": 10},
+        "optimizer": {"warmup_steps": 2, "decay": "constant"},
+    }
     whole, _ = train(tiny_config(model_folders["gpt_neo"], **sections), tmp_path, "whole")
     sections["train"] = {**sections["train"], "steps": 3}
     half, _ = train(tiny_config(model_folders["gpt_neo"], **sections), tmp_path, "half")
@@ -69,7 +81,10 @@ def test_a_run_resumed_in_another_process_is_the_same_run_bit_for_bit(
     assert set(a) == set(b)
     assert all(torch.equal(a[name], b[name]) for name in a)
     timeless = [
-        [{k: v for k, v in line.metrics.items() if not k.startswith(("time/", "throughput/"))} for line in run.metrics()]
+        [
+            {k: v for k, v in line.metrics.items() if not k.startswith(("time/", "throughput/"))}
+            for line in run.metrics()
+        ]
         for run in (whole, half)
     ]
     assert len(timeless[0]) == 6
