@@ -132,7 +132,7 @@ def _why_not(config: ModelConfig, error: Exception) -> str:
 def _fuse_activations(model: nn.Module) -> None:
     """Replace the tanh GELU that transformers spells out in eight tensor operations by torch's single one.
 
-    The same function; it took a sixth of the CPU time of a PPO step on the storyteller.
+    The same function; spelt out, it took a sixth of the CPU time of a PPO step on the storyteller.
     """
     for module in model.modules():
         for name, child in module.named_children():

@@ -31,7 +31,6 @@ from rlhf_engine.events import (
     StepProgress,
 )
 from rlhf_engine.fields import replace, setting_at, value_at
-from rlhf_engine.memory import keep_freed_memory
 from rlhf_engine.policy import Policy
 from rlhf_engine.prompt_order import prompts_for_step
 from rlhf_engine.run_dir import RunDir
@@ -129,7 +128,6 @@ class Trainer:
 
     def _load(self) -> PPO:
         started = time.perf_counter()
-        keep_freed_memory()
         torch.manual_seed(self.config.train.seed)
         self.policy = Policy.from_config(self.config)
         torch.set_num_threads(self.config.train.threads or choose_threads(self.policy))

@@ -1,0 +1,45 @@
+"""The whole thing once, for real: preset animals on the storyteller must learn, as the README promises."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rlhf_engine import presets
+from rlhf_engine.compare import compare
+from rlhf_engine.control import TrainerControl
+from rlhf_engine.events import StepFinished
+from rlhf_engine.run_dir import RunDir
+from rlhf_engine.storyteller.seen import load, unseen_bigrams
+from rlhf_engine.trainer import Trainer
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_animals_preset_learns_to_tell_of_animals(tmp_path: Path) -> None:
+    config = presets.load("animals")
+    steps: list[StepFinished] = []
+
+    def keep(event: object) -> None:
+        if isinstance(event, StepFinished):
+            steps.append(event)
+
+    trainer = Trainer(config, run_dir=RunDir.create(tmp_path, config), control=TrainerControl(), emit=keep)
+    trainer.run()
+    assert trainer.policy is not None
+    result = compare(trainer.policy, config, responses=100, seed=900_001)
+    assert result is not None
+    rows = {row.key: row for row in result.rows}
+    liked = rows["liked_share"]
+    assert liked.tuned.value >= 0.08
+    assert liked.tuned.value >= 6 * liked.reference.value
+    assert liked.difference.low > 0.05
+    assert rows["disliked_share"].difference.high < 0
+    assert rows["kl_nats_per_response"].tuned.value <= 8
+    assert max(step.metrics["objective/kl"] for step in steps) <= 12
+    seen = load()
+    clean = [not unseen_bigrams(pair.tuned.response, seen) for pair in result.pairs]
+    assert sum(clean) / len(clean) >= 0.55
+    rewards = [step.metrics["objective/scores"] for step in steps]
+    assert sum(rewards[-3:]) / 3 > sum(rewards[:3]) / 3 + 3
