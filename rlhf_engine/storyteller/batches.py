@@ -40,6 +40,7 @@ class Batches:
         self.speller = spelling(tokenizer)
         self.size, self.rng = size, Random(seed)
         self.pieces: dict[int, list[int]] = {}
+        self.texts: list[str] = []  # the stories of the latest chunk
 
     def __iter__(self) -> Iterator[Batch]:
         while True:
@@ -47,8 +48,8 @@ class Batches:
 
     def chunk(self) -> list[Batch]:
         """Batches of stories of like length, in random order."""
-        texts = [tell(self.rng).text for _ in range(CHUNK)]
-        rows = [self.spelled([*entry.ids, END_ID]) for entry in self.backend.encode_batch(texts)]
+        self.texts = [tell(self.rng).text for _ in range(CHUNK)]
+        rows = [self.spelled([*entry.ids, END_ID]) for entry in self.backend.encode_batch(self.texts)]
         rows = sorted((row for row in rows if len(row) < CONTEXT), key=len)
         groups = [rows[i : i + self.size] for i in range(0, len(rows), self.size)]
         self.rng.shuffle(groups)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Trigram = tuple[str, str, str]
 RESPONSE_TOKENS = 54
-COPY_SEED, COPY_STORIES = 1, 40_000  # the stories that a copy is looked for in: the first ones of the training
+TRAINING_SEED, TRAINING_BATCH, COPY_CHUNKS = 1, 32, 20  # copies are looked for in the first chunks of the training
 
 
 @dataclass(frozen=True)
@@ -115,6 +115,17 @@ def respond(
     return tokenizer.batch_decode(new, skip_special_tokens=True), float((new == END_ID).any(1).float().mean())
 
 
+def training_stories(tokenizer: PreTrainedTokenizerFast) -> list[str]:
+    """The first stories that the shipped weights were trained on, told again."""
+    from .batches import Batches
+
+    source, told = Batches(tokenizer, TRAINING_BATCH, TRAINING_SEED), []
+    for _ in range(COPY_CHUNKS):
+        source.chunk()
+        told += source.texts
+    return told
+
+
 def longest_copies(texts: Sequence[str], told: Sequence[str]) -> list[int]:
     """For each text, the length of the longest run of words that some told story holds, too."""
     places: dict[Trigram, list[tuple[int, int]]] = {}
@@ -171,7 +182,7 @@ def report(folder: Path, table: Path, each: int, seed: int, copies: bool) -> dic
     fresh = [" ".join(story.split()[5:51]) for story in stories(len(texts), seed=77_777 + seed)]
     result["grammar"] = asdict(figures(fresh, seen))
     if copies:
-        told = list(stories(COPY_STORIES, COPY_SEED))
+        told = training_stories(tokenizer)
         result["copied_words_median"] = median(longest_copies(texts[:160], told))
         result["grammar_copied_words_median"] = median(longest_copies(fresh[:160], told))
     return result
