@@ -97,7 +97,8 @@ def draw(probabilities: Tensor, generator: torch.Generator) -> Tensor:
     a sampler by inverse distribution it couples models: where two agree, equal noise draws equal tokens. And unlike
     torch.multinomial it looks at no value, so nothing waits for the device.
     """
-    clocks = torch.empty_like(probabilities).exponential_(generator=generator).clamp_min_(1e-30)
+    # −log of uniform numbers, not exponential_: a third of the time on a CPU. Zero gives an infinite time: never drawn.
+    clocks = torch.rand(probabilities.shape, generator=generator, device=probabilities.device).log_().neg_()
     return (probabilities / clocks).argmax(dim=-1)
 
 
