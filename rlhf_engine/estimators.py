@@ -15,7 +15,6 @@ LOG_RATIO_LIMIT = 20.0
 """Log-ratios are clamped to +-20 nats: exp(20) is still far inside float32, and nothing useful is learnt beyond it."""
 
 _VARIANCE_FLOOR = 1e-8
-_GROUP_STD_FLOOR = 1e-4
 
 
 def kl_k1(log_probs: Tensor, reference_log_probs: Tensor) -> Tensor:
@@ -96,33 +95,6 @@ def last_token_values(values: Tensor, mask: Tensor) -> Tensor:
     return torch.where(_is_last_token(mask), values, 0.0).sum(dim=1)
 
 
-def group_advantages(scores: Tensor, group_size: int, *, scale: bool) -> Tensor:
-    """Advantage of each response over the mean of its group (GRPO: Shao et al. 2024, section 4.1.2).
-
-    scores: float [groups * group_size], the responses to one prompt next to each other.
-    scale: divide by the group's standard deviation (n - 1), as GRPO does; without it hard and easy prompts keep
-    their own weight (Liu et al. 2025, "Dr. GRPO").
-    Returns the same shape; exactly zero for a group of equal scores. Raises ValueError for a group size below 2 or
-    one that does not divide the number of scores.
-    """
-    centred = _centred_groups(scores, group_size)
-    if scale:
-        variance = centred.square().sum(dim=1, keepdim=True) / (group_size - 1)
-        centred = centred / (variance.sqrt() + _GROUP_STD_FLOOR)
-    return centred.flatten()
-
-
-def leave_one_out_advantages(scores: Tensor, group_size: int) -> Tensor:
-    """Advantage of each response over the mean of the *other* responses of its group
-    (RLOO: Kool et al. 2019; Ahmadian et al. 2024, eq. 6).
-
-    scores: float [groups * group_size], the responses to one prompt next to each other.
-    Returns the same shape; exactly zero for a group of equal scores. Raises ValueError as `group_advantages` does.
-    """
-    # score - mean of the others = (score - mean of all) * n / (n - 1)
-    return (_centred_groups(scores, group_size) * (group_size / (group_size - 1))).flatten()
-
-
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     """Mean over the True positions, as a scalar tensor; 0 when there are none. values, mask: same shape."""
     return torch.where(mask, values, 0.0).sum() / mask.sum().clamp_min(1)
@@ -190,14 +162,3 @@ def _centred(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     shifted = torch.where(mask, values - anchor, 0.0)
     shift = shifted.sum() / mask.sum().clamp_min(1)
     return torch.where(mask, shifted - shift, 0.0), anchor + shift
-
-
-def _centred_groups(scores: Tensor, group_size: int) -> Tensor:
-    """[groups, group_size]: scores minus the mean of their group, exactly zero for equal scores (see `_centred`)."""
-    if group_size < 2 or scores.numel() % group_size:
-        raise ValueError(
-            f"group_size is {group_size} for {scores.numel()} scores; it must be at least 2 and divide their number"
-        )
-    groups = scores.reshape(-1, group_size)
-    shifted = groups - groups[:, :1]
-    return shifted - shifted.mean(dim=1, keepdim=True)

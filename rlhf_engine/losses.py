@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rlhf_engine.estimators import LOG_RATIO_LIMIT
+from rlhf_engine.estimators import LOG_RATIO_LIMIT, kl_k3
 
 
 class PolicyLoss(NamedTuple):
@@ -52,11 +52,11 @@ def clipped_policy_loss(
     ratio = log_ratio.exp()
     unclipped = -advantages * ratio
     clipped = -advantages * ratio.clamp(1.0 - clip_range, 1.0 + clip_range)
-    log_ratio, ratio = log_ratio.detach(), ratio.detach()
+    ratio = ratio.detach()
     return PolicyLoss(
         loss=torch.maximum(unclipped, clipped).sum() / normalizer,
         clip_fraction=(clipped > unclipped).sum() / normalizer,
-        approx_kl=(torch.expm1(log_ratio) - log_ratio).sum() / normalizer,
+        approx_kl=torch.where(mask, kl_k3(old_log_probs, log_probs.detach()), 0.0).sum() / normalizer,
         ratio_mean=torch.where(mask, ratio, 0.0).sum() / normalizer,
     )
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from . import MODEL_DIR
 from .seen import TABLE
 
+TEMPERATURE = 0.9  # folded into the weights, see the model card
 LEXICON = Path(__file__).parent / "data" / "lexicon.txt"
 
 
@@ -20,7 +21,7 @@ def steps(work: Path, minutes: float, folder: Path) -> list[list[str]]:
         ["seen", str(TABLE)],
         ["tokenizer", str(work / "tokenizer")],
         ["pretrain", str(work / "tokenizer"), str(work / "run"), "--minutes", str(minutes)],
-        ["export", str(work / "run" / "latest"), str(folder)],
+        ["export", str(work / "run" / "latest"), str(folder), "--temperature", str(TEMPERATURE)],
         ["measure", str(folder), "--copies"],
     ]
 

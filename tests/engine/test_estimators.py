@@ -14,11 +14,9 @@ from rlhf_engine.estimators import (
     adapt_kl_coef,
     explained_variance,
     gae,
-    group_advantages,
     kl_k1,
     kl_k3,
     last_token_values,
-    leave_one_out_advantages,
     masked_mean,
     masked_var,
     sequence_advantages,
@@ -182,40 +180,6 @@ def test_sequence_advantages_by_hand() -> None:
     rewards, advantages = sequence_advantages(torch.tensor([2.0, 1.0, 5.0]), token_kl, values, mask, kl_coef=0.1)
     assert torch.allclose(rewards, torch.tensor([1.6, 0.9, 0.0]))
     assert torch.allclose(advantages, torch.tensor([1.1, 1.9, 0.0]))
-
-
-def test_group_advantages_by_hand() -> None:
-    scores = torch.tensor([1.0, 3.0, 10.0, 20.0])
-    assert torch.equal(group_advantages(scores, 2, scale=False), torch.tensor([-1.0, 1.0, -5.0, 5.0]))
-    root = math.sqrt(0.5)  # the n - 1 standard deviation of (1, 3) is sqrt(2)
-    assert torch.allclose(group_advantages(scores, 2, scale=True), torch.tensor([-root, root, -root, root]), atol=1e-3)
-
-
-def test_leave_one_out_compares_with_the_others() -> None:
-    scores = torch.tensor([1.0, 2.0, 6.0, 0.0, 0.0, 3.0])
-    assert torch.allclose(leave_one_out_advantages(scores, 3), torch.tensor([-3.0, -1.5, 4.5, -1.5, -1.5, 3.0]))
-
-
-@settings(deadline=None)
-@given(st.floats(-1e6, 1e6, width=32), st.integers(2, 7))
-def test_equal_scores_have_exactly_zero_advantage(score: float, group_size: int) -> None:
-    scores = torch.full((2 * group_size,), score)
-    for advantages in (
-        group_advantages(scores, group_size, scale=True),
-        group_advantages(scores, group_size, scale=False),
-        leave_one_out_advantages(scores, group_size),
-    ):
-        assert torch.equal(advantages, torch.zeros_like(scores))
-
-
-@pytest.mark.parametrize("group_size", [0, 1, 4])
-def test_impossible_groups_are_refused(group_size: int) -> None:
-    for call in (
-        lambda s: group_advantages(s, group_size, scale=True),
-        lambda s: leave_one_out_advantages(s, group_size),
-    ):
-        with pytest.raises(ValueError, match=f"group_size is {group_size} for 6 scores"):
-            call(torch.zeros(6))
 
 
 # Masked statistics

@@ -57,9 +57,9 @@ def test_most_responses_hold_no_unseen_pair(measured: Figures) -> None:
 
 
 def test_animals_are_seldom_and_people_common(measured: Figures) -> None:
-    """Animals cluster in stories: one story in eight holds them, so the margin is that of 80 stories."""
+    """Words of a kind cluster in stories, so the standard errors are those of shares per story, over 80 stories."""
     assert 0.008 - MARGIN * 0.003 <= measured.animals <= 0.02 + MARGIN * 0.004
-    assert 0.03 <= measured.people <= 0.08
+    assert 0.03 - MARGIN * 0.003 <= measured.people <= 0.08 + MARGIN * 0.003
 
 
 def test_responses_are_varied(measured: Figures) -> None:
