@@ -21,9 +21,9 @@ lint: $(READY)
 bench: $(READY)
 	$(BIN)/python -m benchmarks
 
-# pre-train the embedded model from nothing, into build/storyteller
+# make the embedded model from nothing: words, tokenizer, 68 minutes of pre-training, export, measurement
 storyteller: $(READY)
-	$(BIN)/python -m rlhf_engine.storyteller.pretrain rlhf_engine/storyteller/model build/storyteller
+	$(BIN)/python -m rlhf_engine.storyteller.build
 
 clean:
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
