@@ -149,12 +149,16 @@ class RunDir:
         with writing(self.path / STATUS):
             replace_text(self.path / STATUS, json.dumps(status) + "\n")
 
-    def truncate_after(self, step: int) -> list[str]:
-        """Drops everything that happened after `step`, for a resume from there; one sentence for each damaged file."""
+    def truncate_after(self, step: int, edits: int) -> list[str]:
+        """Drops everything that happened after `step`, for a resume from there; one sentence for each damaged file.
+
+        edits: how many live changes the checkpoint holds; a change made between two steps may be in it or not.
+        """
         notices = []
         for name in (METRICS, SAMPLES, EDITS):
             rows, damaged = read_lines(self.path / name)
-            kept = [row for row in rows if isinstance(row.get("step"), int) and row["step"] <= step]
+            past = [row for row in rows if isinstance(row.get("step"), int) and row["step"] <= step]
+            kept = rows[:edits] if name == EDITS else past
             if damaged:
                 notices.append(f"{name}: {damaged} unreadable {'line was' if damaged == 1 else 'lines were'} dropped.")
             if damaged or len(kept) < len(rows):

@@ -64,7 +64,8 @@ class Trainer:
         self._resume_from = resume_from
         self._seconds_before = float(resume_from.numbers["seconds"]) if resume_from else 0.0
         self._started = time.perf_counter()
-        self._saved_step = self.step if resume_from else -1
+        self._edit_count = int(resume_from.numbers["edits"]) if resume_from else 0
+        self._saved_at = (self.step, self._edit_count) if resume_from else None
         self._state = RunState.LOADING
         self.policy: Policy | None = None
         self.ppo: PPO | None = None
@@ -119,7 +120,7 @@ class Trainer:
     def _announce(self) -> None:
         if self._run_dir:
             if self._resume_from:
-                for text in self._run_dir.truncate_after(self.step):
+                for text in self._run_dir.truncate_after(self.step, self._edit_count):
                     self._emit_event(Notice(text, "warning"))
             self._emit_event(RunStarted(self._run_dir.name, str(self._run_dir.path), self.config, self.step))
         if self.config.sampling.allow_truncation:
@@ -197,17 +198,20 @@ class Trainer:
         event = EditApplied(self.step + 1, edit.path, value_at(self.config, edit.path), value_at(changed, edit.path))
         self.config = changed
         if event.old != event.new:
+            self._edit_count += 1
             if self._run_dir:
                 self._run_dir.append_edit(event)
             self._emit_event(event)
 
     def _save(self) -> None:
-        if self._run_dir is None or self.ppo is None or self._saved_step == self.step:
+        now = (self.step, self._edit_count)
+        if self._run_dir is None or self.ppo is None or self._saved_at == now:
             return
         tensors, numbers = self.ppo.state()
-        state = TrainingState(self.step, tensors, numbers | {"seconds": self._seconds}, self.config)
+        numbers |= {"seconds": self._seconds, "edits": self._edit_count}
+        state = TrainingState(self.step, tensors, numbers, self.config)
         path = checkpoint.save(self._run_dir, state, keep=self.config.train.keep_checkpoints)
-        self._saved_step = self.step
+        self._saved_at = now
         self._emit_event(CheckpointSaved(self.step, str(path)))
 
     # --- telling ---

@@ -170,10 +170,10 @@ def test_truncation_drops_what_comes_after_and_says_what_was_damaged(run: RunDir
         run.append_edit(EditApplied(step, "kl.coef", 0.1, 0.2))
     with (run.path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 6, "sec')
-    assert run.truncate_after(3) == ["metrics.jsonl: 1 unreadable line was dropped."]
+    assert run.truncate_after(3, edits=4) == ["metrics.jsonl: 1 unreadable line was dropped."]
     assert [line.step for line in run.metrics()] == [1, 2, 3]
-    assert [edit.step for edit in run.edits()] == [1, 2, 3]
-    assert run.truncate_after(3) == []
+    assert [edit.step for edit in run.edits()] == [1, 2, 3, 4]
+    assert run.truncate_after(3, edits=4) == []
 
 
 def test_a_link_in_the_place_of_a_file_is_not_followed(run: RunDir, tmp_path: Path):

@@ -131,6 +131,42 @@ def test_live_edits_take_effect_at_the_next_step_and_are_recorded(neo_config: Ru
     assert "ppo.clip_range" in refused["ppo.clip_range"]
 
 
+def test_an_edit_made_after_the_last_checkpoint_survives_a_stop(neo_config: RunConfig, tmp_path: Path) -> None:
+    control = TrainerControl()
+    run_dir = RunDir.create(tmp_path, neo_config, name="edited")
+
+    def edit_then_stop(event: Event) -> None:
+        if isinstance(event, CheckpointSaved) and event.step == 1:
+            control.edit("kl.coef", 0.5)
+            control.stop()
+
+    Trainer(neo_config, run_dir=run_dir, control=control, emit=edit_then_stop).run()
+    Trainer.resume(run_dir, control=TrainerControl(), emit=lambda event: None).run()
+    assert [line.metrics["kl_coef"] for line in run_dir.metrics()] == [0.1, 0.5, 0.5]
+    assert [edit.path for edit in run_dir.edits()] == ["kl.coef"]
+
+
+def test_an_edit_that_no_checkpoint_holds_is_undone_by_a_resume(neo_config: RunConfig, tmp_path: Path) -> None:
+    config = neo_config.model_copy(update={"train": neo_config.train.model_copy(update={"checkpoint_every": 2})})
+    run_dir, control = RunDir.create(tmp_path, config, name="killed"), TrainerControl()
+
+    class Killed(BaseException):
+        """As a SIGKILL: nothing is saved."""
+
+    def edit_then_die(event: Event) -> None:
+        if isinstance(event, StepFinished) and event.step == 2:
+            control.edit("kl.coef", 0.5)
+        if isinstance(event, StepFinished) and event.step == 3:
+            raise Killed
+
+    with pytest.raises(Killed):
+        Trainer(config, run_dir=run_dir, control=control, emit=edit_then_die).run()
+    assert len(run_dir.edits()) == 1
+    Trainer.resume(run_dir, control=TrainerControl(), emit=lambda event: None).run()
+    assert run_dir.edits() == []
+    assert [line.metrics["kl_coef"] for line in run_dir.metrics()] == [0.1, 0.1, 0.1]
+
+
 def test_stop_ends_after_the_step_under_way_and_saves(neo_config: RunConfig, tmp_path: Path) -> None:
     control, events = TrainerControl(), []
     config = neo_config.model_copy(update={"train": neo_config.train.model_copy(update={"checkpoint_every": 100})})
