@@ -103,6 +103,9 @@ class WorkbenchApp(App[None]):
             self.bridge.stop()
             self.say(f"stopping after step {self.bridge.view.step + 1}, with a checkpoint")
             return
+        if problem := self.workbench.hyperparameters.problem:
+            self.say(f"not started: {problem}", "warning")
+            return
         try:
             self.bridge.start(self.config, self.preset)
             self.say("starting: the first step waits for the libraries and the model to load")

@@ -86,6 +86,15 @@ async def test_a_slow_pause_says_so_at_once(app: WorkbenchApp, sessions: Session
         assert sessions.last.calls[-1] == ("unpause",)
 
 
+async def test_f5_does_not_start_while_a_setting_is_wrong(app: WorkbenchApp) -> None:
+    async with app.run_test(size=WIDE) as pilot:
+        await pilot.press("1", "enter", *"abc", "f5")
+        assert "not started: actor lr" in alarm(app)
+        assert not app.bridge.busy
+        await pilot.press("escape", "f5")
+        assert app.bridge.busy
+
+
 async def test_starting_with_the_workbench(bridge: EngineBridge, config: RunConfig, sessions: Sessions) -> None:
     app = WorkbenchApp(bridge, config, "animals", start=True)
     async with app.run_test(size=WIDE) as pilot:
