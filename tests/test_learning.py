@@ -18,7 +18,7 @@ from rlhf_engine.trainer import Trainer
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_animals_preset_learns_to_tell_of_animals(tmp_path: Path) -> None:
-    config = presets.load("animals")
+    config = presets.load_with_overrides("animals", ["train.threads=1"])  # other tests need the other cores
     steps: list[StepFinished] = []
 
     def keep(event: object) -> None:
