@@ -243,7 +243,10 @@ class WordListsPane(Widget, can_focus=True):
         """Open the list as text."""
         if self._reward() is None:
             return
-        text = self.drafts.get(self._path(self._side), self._text())
+        text = self._text()
+        if "," in text:  # the cursor waits at the end, ready for another word
+            text = text.rstrip(",") + ", "
+        text = self.drafts.get(self._path(self._side), text)
         self._editing = True
         area = self.query_one("#area", WordsArea)
         area.put(text)
