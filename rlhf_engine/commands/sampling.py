@@ -74,8 +74,8 @@ def generate(
     run_dir = run_if_any(source, runs_dir)
     config = run_dir.config() if run_dir else None
     prompts = prompt or (config.prompts[:1] if config else None)
-    if not prompts or not all(prompts):
-        raise ConfigError("--prompt: a model needs at least one prompt, and none may be empty")
+    if not prompts:
+        raise ConfigError("--prompt: a model needs at least one prompt; an empty one starts a text from nothing")
     from rlhf_engine.generate import generate_texts
 
     try:
