@@ -20,6 +20,7 @@ from rlhf_engine.events import (
     ModelLoaded,
     Notice,
     RunStarted,
+    RunState,
     StateChanged,
     StepFinished,
 )
@@ -110,7 +111,7 @@ class Reporter:
                               "message": event.message}
                 if self._as_json:
                     print_json(self._end)
-                else:
+                elif event.state is not RunState.FAILED:  # the error itself follows, and says the same
                     self._line(event.message or event.state.value)
 
     def _step(self, event: StepFinished) -> None:

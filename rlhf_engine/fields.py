@@ -133,7 +133,7 @@ def unknown_key(path: str, known: list[str]) -> str:
     """The sentence for a key that does not exist, naming the nearest ones."""
     import difflib
 
-    near = difflib.get_close_matches(path, known, n=3, cutoff=0.4)
+    near = difflib.get_close_matches(path, known, n=3, cutoff=0.6)
     hint = f"; did you mean {' or '.join(near)}?" if near else "; `rlhf-tui presets --fields` lists all"
     return f"{path}: no such setting{hint}"
 
