@@ -105,7 +105,7 @@ class PPOConfig(Section):
         "none", "subtract the running mean of scores, or divide by their running deviation too"
     )
     target_kl: float | None = setting(
-        None, "stop a step's updates once the policy moved this far; none is off", unit="nats per token", live=True,
+        None, "stop a step's updates once the policy moved this far; none is off", unit="nats per action", live=True,
         gt=0,
     )
 
@@ -250,4 +250,14 @@ class RunConfig(Section):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"two rewards are named {', '.join(twice)}; give each its own name")
+        return self
+
+    @model_validator(mode="after")
+    def _controller_can_move(self) -> RunConfig:
+        # it multiplies the coefficient: from 0 it never gets away, and one step must not take it there
+        if self.kl.controller == "adaptive" and (self.kl.coef == 0 or self.kl.horizon < self.ppo.responses_per_step):
+            raise ValueError(
+                "kl.controller = adaptive needs a kl.coef above 0 and a kl.horizon of at least "
+                f"ppo.responses_per_step ({self.ppo.responses_per_step})"
+            )
         return self

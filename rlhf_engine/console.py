@@ -10,7 +10,7 @@ import sys
 import time
 import unicodedata
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from rlhf_engine.control import TrainerControl
@@ -152,7 +152,8 @@ def stopped_by_signals(control: TrainerControl) -> Iterator[Signals]:
             os._exit(128 + number)
         signals.received = signal.Signals(number)
         control.stop()
-        os.write(2, b"\nstopping after this step, with a checkpoint; once more leaves at once\n")
+        with suppress(OSError):  # stderr may be gone with the terminal; that must not break the step under way
+            os.write(2, b"\nstopping after this step, with a checkpoint; once more leaves at once\n")
 
     wanted = [number for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
               if signal.getsignal(number) is not signal.SIG_IGN]

@@ -35,4 +35,4 @@ class CheckpointError(RunError):
 
 
 class NonFiniteError(ArithmeticError):
-    """Training left the numbers: a log-probability or a gradient is NaN or infinite. No weight was touched by it."""
+    """Training left the numbers: a log-probability or a gradient is NaN or infinite. It was not stepped along."""

@@ -69,18 +69,29 @@ def load_tuned(run_dir: RunDir) -> tuple[Policy, RunConfig, int]:
 
 
 def generate_texts(
-    source: RunDir | str, *, prompts: list[str], tuned: bool, temperature: float, max_new_tokens: int, seed: int
+    source: RunDir | str,
+    *,
+    prompts: list[str],
+    tuned: bool,
+    temperature: float | None = None,
+    max_new_tokens: int | None = None,
+    seed: int,
 ) -> list[Sample]:
-    """Answers by a run's newest checkpoint (or its reference), or by a plain model named as in `model.name`."""
-    sampling = SamplingConfig(temperature=temperature, max_new_tokens=max_new_tokens)
+    """Answers by a run's newest checkpoint (or its reference), or by a plain model named as in `model.name`.
+
+    What is None is as in the run by then, else the default.
+    """
+    given = {"temperature": temperature, "max_new_tokens": max_new_tokens}
+    changes = {name: value for name, value in given.items() if value is not None}
     if isinstance(source, RunDir):
         policy, config, step = load_tuned(source)
+        sampling = config.sampling.model_copy(update=changes)
         return answer(
             policy, prompts, sampling, tuned=tuned, seed=seed, rewards=build_rewards(config.rewards), step=step
         )
     name = str(Path(source).expanduser()) if Path(source).expanduser().is_dir() else source
     policy = Policy(load_model(ModelConfig(name=name)), LoraConfig(), seed=0)
-    return answer(policy, prompts, sampling, tuned=False, seed=seed)
+    return answer(policy, prompts, SamplingConfig().model_copy(update=changes), tuned=False, seed=seed)
 
 
 @torch.no_grad()

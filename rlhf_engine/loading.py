@@ -8,7 +8,13 @@ from typing import Any
 
 import huggingface_hub
 import torch
-from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub.errors import (
+    HFValidationError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+    StrictDataclassError,
+)
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.activations import NewGELUActivation
@@ -43,16 +49,18 @@ def load_model(config: ModelConfig) -> LoadedModel:
     source, options = _source(config)
     transformers_logging.disable_progress_bar()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, **options)
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **options)
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+        # False, not left out: transformers would ask on the terminal whether to run a model's own code
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, **options)
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, trust_remote_code=False, **options)
+        model.to(device)
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError, StrictDataclassError) as error:
         raise ModelError(_why_not(config, error)) from error
     # the weights stay frozen for good: only adapters learn, so that actor, critic and reference share them
     model.requires_grad_(False)
-    model.eval().to(device)
+    model.eval()
     _fuse_activations(model)
     end_ids = _end_ids(model, tokenizer)
-    pad_id = _pad_id(tokenizer, end_ids)
+    pad_id = _pad_id(tokenizer, end_ids, model.get_output_embeddings().weight.shape[0])
     return LoadedModel(
         model=model,
         tokenizer=tokenizer,
@@ -147,8 +155,9 @@ def _end_ids(model: Any, tokenizer: Any) -> tuple[int, ...]:
     return tuple(sorted({int(i) for i in [*ids, tokenizer.eos_token_id] if i is not None}))
 
 
-def _pad_id(tokenizer: Any, end_ids: tuple[int, ...]) -> int:
-    if tokenizer.pad_token_id is not None:
+def _pad_id(tokenizer: Any, end_ids: tuple[int, ...], vocabulary: int) -> int:
+    # a padding token that was added to the tokenizer alone has no row in the model
+    if tokenizer.pad_token_id is not None and tokenizer.pad_token_id < vocabulary:
         return int(tokenizer.pad_token_id)
     return end_ids[0] if end_ids else 0  # masks, never ids, say what is padding, so any id will do
 
@@ -161,7 +170,7 @@ def _banned_ids(model: Any, tokenizer: Any, pad_id: int, end_ids: tuple[int, ...
     size = model.get_output_embeddings().weight.shape[0]
     banned = torch.zeros(size, dtype=torch.bool)
     banned[len(tokenizer) :] = True
-    if tokenizer.pad_token_id is not None and pad_id not in end_ids:
+    if pad_id == tokenizer.pad_token_id and pad_id not in end_ids:
         banned[pad_id] = True
     return banned
 

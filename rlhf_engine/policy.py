@@ -198,7 +198,7 @@ class Policy:
         return self.value_head(states.float()).squeeze(-1)
 
 
-def _add_adapters(model: nn.Module, lora: LoraSettings) -> PeftModel:
+def _add_adapters(model: Any, lora: LoraSettings) -> PeftModel:
     targets = lora.target_modules or attention_projections(model)
     transposed = any(isinstance(module, Conv1D) for module in model.modules())  # GPT-2 stores its matrices so
     settings = LoraConfig(
@@ -215,11 +215,15 @@ def _add_adapters(model: nn.Module, lora: LoraSettings) -> PeftModel:
             peft = get_peft_model(model, settings, adapter_name="actor")
             peft.add_adapter("critic", settings)
     except ValueError as error:
-        leaves = sorted({name.rpartition(".")[2] for name, module in model.named_modules() if _is_linear(module)})
+        head = model.get_output_embeddings()
+        linear = {name: module for name, module in model.named_modules() if _is_linear(module) and module is not head}
+        leaves = sorted({name.rpartition(".")[2] for name in linear})
         raise ModelError(
             f"lora.target_modules: {', '.join(targets)} does not fit {type(model).__name__}; "
             f"its linear modules are {', '.join(leaves)}"
         ) from error
+    if isinstance(model.get_output_embeddings(), BaseTunerLayer):
+        raise ModelError("lora.target_modules: the output head cannot be adapted, for log-probs are taken past it")
     return peft
 
 

@@ -17,7 +17,7 @@ import json
 import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,7 +25,7 @@ from typing import Any
 
 from rlhf_engine import __version__, preset_text
 from rlhf_engine.config import RunConfig
-from rlhf_engine.disk import NAME, NAME_RULE, append_line, fsync_directory, replace_text, write_new, writing
+from rlhf_engine.disk import NAME, NAME_RULE, append_line, fsync_directory, replace_text, why, write_new, writing
 from rlhf_engine.errors import RunError
 from rlhf_engine.events import EditApplied, RunState, Sample
 from rlhf_engine.processes import ProcessId, this_process
@@ -212,15 +212,19 @@ class RunSummary:
 
 def list_runs(root: Path) -> list[RunSummary]:
     """The runs under `root`, the last changed first; none if there is no such folder."""
-    runs = [RunDir(path) for path in root.iterdir() if (path / CONFIG).is_file()] if root.is_dir() else []
+    try:
+        runs = [RunDir(path) for path in root.iterdir() if (path / CONFIG).is_file()] if root.is_dir() else []
+    except OSError as error:
+        raise RunError(f"The runs under {root} cannot be listed: {why(error)}.") from None
     return sorted((_summary(run) for run in runs), key=lambda summary: (-summary.changed, summary.name))
 
 
 def find_run(name_or_path: str, root: Path) -> RunDir:
     """The run of that name under `root`, or at that path. Raises RunError saying which runs there are."""
     for path in (root / name_or_path, Path(name_or_path)):
-        if (path / CONFIG).is_file():
-            return RunDir(path)
+        with suppress(OSError):  # too long to be a path, or in a folder that may not be read: not a run, then
+            if (path / CONFIG).is_file():
+                return RunDir(path)
     names = [summary.name for summary in list_runs(root)]
     there = f"there are {', '.join(names[:8])}{' …' if len(names) > 8 else ''}" if names else "there is none yet"
     raise RunError(f"There is no run {name_or_path!r}, neither under {root} nor as a path; {there}.")

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext, suppress
 
 import torch
 
 from rlhf_engine import checkpoint
-from rlhf_engine.algorithms.ppo import PPO, StepResult
+from rlhf_engine.algorithms.ppo import PPO, StepResult, load_adapters
 from rlhf_engine.checkpoint import TrainingState
 from rlhf_engine.config import RunConfig
 from rlhf_engine.control import Edit, TrainerControl
-from rlhf_engine.errors import ConfigError, NonFiniteError, RlhfError
+from rlhf_engine.errors import ConfigError, NonFiniteError, RlhfError, RunError
 from rlhf_engine.events import (
     CheckpointSaved,
     EditApplied,
@@ -67,6 +67,7 @@ class Trainer:
         self._edit_count = int(resume_from.numbers["edits"]) if resume_from else 0
         self._saved_at = (self.step, self._edit_count) if resume_from else None
         self._state = RunState.LOADING
+        self._holds_lock = False
         self.policy: Policy | None = None
         self.ppo: PPO | None = None
 
@@ -80,15 +81,17 @@ class Trainer:
 
     def run(self) -> RunState:
         """Train to the end. Returns how it ended; raises RlhfError for what the user can mend, after telling so."""
-        with self._run_dir.lock() if self._run_dir else nullcontext():
+        with ExitStack() as held:
             try:
+                if self._run_dir:
+                    held.enter_context(self._run_dir.lock())
+                    self._holds_lock = True
                 return self._run()
             except RlhfError as error:
                 self._enter(RunState.FAILED, str(error))
                 raise
             except NonFiniteError as error:
-                message = f"step {self.step + 1} diverged: {error}; the weights are those of the last good checkpoint"
-                self._enter(RunState.DIVERGED, message)
+                self._enter(RunState.DIVERGED, f"step {self.step + 1} diverged: {error}; {self._fall_back()}")
                 return RunState.DIVERGED
             except Exception as error:
                 self._enter(RunState.FAILED, f"a bug in rlhf-tui: {type(error).__name__}: {error}")
@@ -170,7 +173,7 @@ class Trainer:
         while True:
             self._serve_requests()
             if self.control.take_checkpoint_request():
-                self._save()
+                self._save(asked=True)
             if not self.control.paused or self.control.stopping:
                 break
             self._enter(RunState.PAUSED)
@@ -203,11 +206,27 @@ class Trainer:
                 self._run_dir.append_edit(event)
             self._emit_event(event)
 
-    def _save(self) -> None:
+    def _fall_back(self) -> str:
+        """Take the weights of the newest checkpoint, and say so."""
+        if self._run_dir is None or self.policy is None:
+            return "nothing was saved to go back to"
+        state, _ = checkpoint.load_newest(self._run_dir)
+        load_adapters(self.policy, state.tensors)
+        return f"the weights are back at the checkpoint of step {state.step}"
+
+    def _save(self, *, asked: bool = False) -> None:
+        """A checkpoint, unless the newest one holds all there is; `asked` is answered in any case."""
         now = (self.step, self._edit_count)
-        if self._run_dir is None or self.ppo is None or self._saved_at == now:
+        if self._run_dir is None or self.ppo is None:
+            return
+        if self._saved_at == now:
+            if asked:
+                newest = checkpoint.candidates(self._run_dir)[0]
+                self._emit_event(CheckpointSaved(self.step, str(newest)))
             return
         tensors, numbers = self.ppo.state()
+        if not all(tensor.isfinite().all() for tensor in tensors.values()):
+            raise NonFiniteError("the weights are not finite, and were not saved")
         numbers |= {"seconds": self._seconds, "edits": self._edit_count}
         state = TrainingState(self.step, tensors, numbers, self.config)
         path = checkpoint.save(self._run_dir, state, keep=self.config.train.keep_checkpoints)
@@ -227,9 +246,11 @@ class Trainer:
         if state == self._state and not message and state is not RunState.LOADING:
             return
         self._state = state
-        self._write_status(message)
         self._emit_event(StateChanged(state, self.step, self.config.train.steps, message))
+        # how a run ended must reach the screen even if the disk is full
+        with suppress(RunError) if state.ended else nullcontext():
+            self._write_status(message)
 
     def _write_status(self, message: str = "") -> None:
-        if self._run_dir:
+        if self._run_dir and self._holds_lock:
             self._run_dir.write_status(self._state, self.step, self.config.train.steps, message)

@@ -40,7 +40,7 @@ def workbench(
         print(f"rlhf-tui {__version__}")
         return 0
     config = presets.load_with_overrides(preset, overrides or [])
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+    if not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):  # the screen is drawn on stderr
         say("this is no terminal: training without the workbench")
         return train_config(config, preset, runs_dir)
     from rlhf_tui.app import run_workbench

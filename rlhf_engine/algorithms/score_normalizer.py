@@ -19,7 +19,8 @@ class ScoreNormalizer:
         """Take scores [batch] into the moments and return them centred, standardised, or as they are."""
         decay = _DECAY if self.steps else 0.0
         self.mean = decay * self.mean + (1 - decay) * scores.mean().item()
-        self.variance = decay * self.variance + (1 - decay) * scores.var(correction=0).item()
+        spread = (scores - self.mean).square().mean().item()  # around the running mean: steps differ, too
+        self.variance = decay * self.variance + (1 - decay) * spread
         self.steps += 1
         if mode == "none":
             return scores

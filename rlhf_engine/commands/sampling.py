@@ -14,6 +14,9 @@ from rlhf_engine.errors import ConfigError, ModelError
 from rlhf_engine.rewards.build import build_rewards
 from rlhf_engine.run_dir import DEFAULT_RUNS_ROOT
 
+# a comparison counts up from its seed, and torch takes 64 bits
+Seed = Annotated[int, typer.Option(min=0, max=2**62, help="The same seed gives the same texts.")]
+
 if TYPE_CHECKING:
     from rlhf_engine.compare import Comparison, Row
     from rlhf_engine.statistics import Estimate
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
 def compare(
     run: Run,
     responses: Annotated[int, typer.Option(min=2, help="Responses of each of the two.")] = 200,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the samples; the same for both.")] = 0,
+    seed: Seed = 0,
     runs_dir: RunsDir = DEFAULT_RUNS_ROOT,
     as_json: AsJson = False,
 ) -> int:
@@ -30,8 +33,8 @@ def compare(
 
     Differences come with their 95 % intervals.
 
-    With --json: reference, tuned and difference, each with liked_share, disliked_share, mean_score,
-    kl_nats_per_response, distinct_1, distinct_2 and mean_length, each with value, low and high.
+    With --json: run, responses and seed, and reference, tuned and difference, each with liked_share, disliked_share,
+    mean_score, kl_nats_per_response, distinct_1, distinct_2 and mean_length, each with value, low and high.
     """
     run_dir = the_run(run, runs_dir)
     from rlhf_engine.compare import compare_run
@@ -56,8 +59,8 @@ def generate(
     prompt: Annotated[list[str] | None, typer.Option(help="What to continue; repeatable. The run's first if left out.")]
     = None,
     temperature: Annotated[float | None, typer.Option(help="Above 0; the run's if left out.")] = None,
-    max_new_tokens: Annotated[int | None, typer.Option(min=1, help="Longest response.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same text.")] = 0,
+    max_new_tokens: Annotated[int | None, typer.Option(min=1, max=8192, help="Longest; the run's if left out.")] = None,
+    seed: Seed = 0,
     count: Annotated[int, typer.Option(min=1, help="Responses to each prompt.")] = 1,
     reference: Annotated[bool, typer.Option("--reference", help="Answer by the untrained model.")] = False,
     runs_dir: RunsDir = DEFAULT_RUNS_ROOT,
@@ -82,8 +85,7 @@ def generate(
         samples = generate_texts(
             run_dir or source, prompts=[text for text in prompts for _ in range(count)],
             tuned=run_dir is not None and not reference, seed=seed,
-            temperature=temperature or (config.sampling.temperature if config else 1.0),
-            max_new_tokens=max_new_tokens or (config.sampling.max_new_tokens if config else 60),
+            temperature=temperature, max_new_tokens=max_new_tokens,
         )
     except ModelError as error:
         if run_dir:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -179,6 +180,28 @@ def test_a_model_that_is_not_there_is_one_sentence(
     monkeypatch.setattr("huggingface_hub.model_info", refuse(answer))
     with pytest.raises(ModelError, match=says) as caught:
         Policy.from_config(tiny_config(Path(name)))
+    assert "\n" not in str(caught.value)
+
+
+def test_the_output_head_cannot_be_adapted(model_folders: dict[str, Path]) -> None:
+    with pytest.raises(ModelError, match="the output head cannot be adapted"):
+        Policy.from_config(tiny_config(model_folders["llama"], lora={"target_modules": ["q_proj", "lm_head"]}))
+
+
+def test_a_model_s_own_code_is_neither_run_nor_asked_about(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "mystery", "auto_map": {"AutoConfig": "c.C"}}')
+    (tmp_path / "c.py").write_text("raise SystemExit('the code was run')")
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("the user was asked"))
+    with pytest.raises(ModelError):
+        Policy.from_config(tiny_config(tmp_path))
+
+
+def test_damaged_weights_are_one_sentence(model_folders: dict[str, Path], tmp_path: Path) -> None:
+    shutil.copytree(model_folders["llama"], tmp_path / "cut")
+    weights = tmp_path / "cut" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(ModelError, match="does not hold a causal language model that loads") as caught:
+        Policy.from_config(tiny_config(tmp_path / "cut"))
     assert "\n" not in str(caught.value)
 
 

@@ -200,6 +200,8 @@ def test_scores_are_centred_by_their_running_mean() -> None:
     assert ScoreNormalizer()(torch.tensor([1.0, 3.0]), "none").tolist() == [1.0, 3.0]
     assert ScoreNormalizer()(torch.tensor([1.0, 5.0]), "standardize").tolist() == pytest.approx([-1.0, 1.0])
     assert ScoreNormalizer()(torch.tensor([4.0, 4.0]), "standardize").isfinite().all()
+    single = ScoreNormalizer()  # one response a step: the spread is that between steps
+    assert max(abs(single(torch.tensor([float(score)]), "standardize").item()) for score in (1, 2, 1, 3, 2, 1)) < 10
 
 
 def test_live_edits_reach_the_step(neo_config: RunConfig) -> None:

@@ -204,8 +204,11 @@ def test_pause_holds_between_steps_and_resume_goes_on(neo_config: RunConfig) -> 
 
 def test_two_processes_never_drive_one_run(neo_config: RunConfig, tmp_path: Path) -> None:
     run_dir = RunDir.create(tmp_path, neo_config, name="taken")
+    events: list[Event] = []
     with run_dir.lock(), pytest.raises(RunError):
-        Trainer(neo_config, run_dir=RunDir.open(run_dir.path), control=TrainerControl(), emit=lambda e: None).run()
+        Trainer(neo_config, run_dir=RunDir.open(run_dir.path), control=TrainerControl(), emit=events.append).run()
+    assert events[-1].state == RunState.FAILED  # type: ignore[attr-defined]
+    assert run_dir.status() is None
 
 
 def test_a_broken_reward_stops_the_run_with_its_name(neo_config: RunConfig, tmp_path: Path) -> None:
@@ -238,3 +241,38 @@ def test_a_diverging_run_says_so_and_keeps_its_last_checkpoint(model_folders: di
     assert trainer.run() == RunState.DIVERGED
     assert run_dir.status().state == RunState.DIVERGED
     assert all(t.isfinite().all() for t in weights(run_dir, 1).values() if t.is_floating_point())
+    assert "back at the checkpoint of step 1" in events[-1].message
+    assert all(p.isfinite().all() for p in trainer.policy.actor_parameters.values())  # type: ignore[union-attr]
+
+
+def test_a_full_disk_ends_the_run_with_an_event(
+    neo_config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_dir, events = RunDir.create(tmp_path, neo_config, name="full"), []
+
+    def emit(event: Event) -> None:
+        events.append(event)
+        if isinstance(event, CheckpointSaved) and event.step == 1:
+            for name in ("append_metrics", "write_status"):
+                monkeypatch.setattr(run_dir, name, _full)
+
+    with pytest.raises(RunError, match="disk is full"):
+        Trainer(neo_config, run_dir=run_dir, control=TrainerControl(), emit=emit).run()
+    assert events[-1].state == RunState.FAILED
+    assert "disk is full" in events[-1].message
+
+
+def _full(*_: object, **__: object) -> None:
+    raise RunError("metrics.jsonl could not be written: the disk is full.")
+
+
+def test_a_checkpoint_asked_for_twice_is_confirmed_twice(neo_config: RunConfig, tmp_path: Path) -> None:
+    control, saved = TrainerControl(), []
+    control.checkpoint()
+
+    def emit(event: Event) -> None:
+        if isinstance(event, CheckpointSaved):
+            saved.append((event.step, Path(event.path).is_dir()))
+
+    Trainer(neo_config, run_dir=RunDir.create(tmp_path, neo_config), control=control, emit=emit).run()
+    assert saved[:2] == [(0, True), (0, True)]
