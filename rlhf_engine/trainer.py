@@ -16,7 +16,7 @@ from rlhf_engine.algorithms.ppo import PPO, StepResult, load_adapters
 from rlhf_engine.checkpoint import TrainingState
 from rlhf_engine.config import RunConfig
 from rlhf_engine.control import Edit, TrainerControl
-from rlhf_engine.errors import ConfigError, NonFiniteError, RlhfError, RunError
+from rlhf_engine.errors import CheckpointError, ConfigError, NonFiniteError, RlhfError, RunError
 from rlhf_engine.events import (
     CheckpointSaved,
     EditApplied,
@@ -210,7 +210,10 @@ class Trainer:
         """Take the weights of the newest checkpoint, and say so."""
         if self._run_dir is None or self.policy is None:
             return "nothing was saved to go back to"
-        state, _ = checkpoint.load_newest(self._run_dir)
+        try:
+            state, _ = checkpoint.load_newest(self._run_dir)
+        except CheckpointError as error:
+            return str(error)
         load_adapters(self.policy, state.tensors)
         return f"the weights are back at the checkpoint of step {state.step}"
 
