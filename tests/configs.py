@@ -64,7 +64,7 @@ def configs(draw: st.DrawFn) -> RunConfig:
     try:
         return fields.validate(data)
     except ConfigError:  # limits between two settings
-        data.pop("ppo")
-        data.pop("sampling")
+        for name in ("ppo", "sampling", "kl"):
+            data.pop(name)
         data["rewards"] = [reward for reward in data["rewards"] if reward["kind"] == "word_list"]
         return fields.validate(data)

@@ -303,3 +303,10 @@ def test_overrides_are_typed_and_their_mistakes_come_all_at_once():
 def test_two_settings_that_limit_each_other_can_be_changed_together():
     config = presets.load_with_overrides("animals", ["ppo.minibatch_size=128", "ppo.responses_per_step=128"])
     assert config.ppo.minibatch_size == 128
+
+
+def test_an_adaptive_coefficient_must_be_able_to_move():
+    for stuck in ({"kl.coef": 0}, {"kl.horizon": 3}):
+        with pytest.raises(ConfigError, match=r"kl\.controller = adaptive needs a kl\.coef above 0"):
+            fields.replace(SMALL, {"kl.controller": "adaptive", **stuck})
+        fields.replace(SMALL, stuck)
