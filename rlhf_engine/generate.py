@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -89,8 +88,7 @@ def generate_texts(
         return answer(
             policy, prompts, sampling, tuned=tuned, seed=seed, rewards=build_rewards(config.rewards), step=step
         )
-    name = str(Path(source).expanduser()) if Path(source).expanduser().is_dir() else source
-    policy = Policy(load_model(ModelConfig(name=name)), LoraConfig(), seed=0)
+    policy = Policy(load_model(ModelConfig(name=source)), LoraConfig(), seed=0)
     return answer(policy, prompts, SamplingConfig().model_copy(update=changes), tuned=False, seed=seed)
 
 

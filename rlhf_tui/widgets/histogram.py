@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from rich.text import Text
 
-from rlhf_tui.widgets.plot import Paint
+from rlhf_tui.widgets.plot import Paint, as_text, new_figure
 from rlhf_tui.widgets.series import nice_ticks, tick_labels
 
 REFERENCE_MARKER, TUNED_MARKER = "░", "█"
@@ -47,9 +47,6 @@ def draw_histogram(
     reference: Sequence[float], tuned: Sequence[float], width: int, height: int, colours: Colours
 ) -> Text:
     """The histogram as `height` lines of `width` cells; values that are not finite are left out."""
-    # not at the top: the first frame need not wait for it. The class behind the global figure has no public name.
-    from plotext._figure import _figure_class as Figure
-
     if width < LEAST_WIDTH or height < LEAST_HEIGHT:
         return Text("")
     finite = [[max(-_HUGE, min(_HUGE, float(v))) for v in side if math.isfinite(v)] for side in (reference, tuned)]
@@ -60,14 +57,7 @@ def draw_histogram(
     count = max(1, columns // _COLUMNS_A_BIN)
     counts = [bins(side, low, high, count) for side in finite]
 
-    figure = Figure()
-    figure._limit_size(False, False)
-    figure.plotsize(width, height)
-    for paint in (figure.canvas_color, figure.axes_color):
-        paint("default")
-    figure.ticks_color(colours.axes)
-    figure.xaxes(True, False)
-    figure.yaxes(True, False)
+    figure = new_figure(width, height, colours.axes)
     top = max(max(side) for side in counts)
     figure.xlim(0, columns - 1)
     figure.ylim(0, top)
@@ -87,6 +77,4 @@ def draw_histogram(
                 ys.append(row / max(1, rows - 1) * top)
         if xs:
             figure.scatter(xs, ys, marker=marker, color=colour)
-    text = Text.from_ansi(figure.build().rstrip("\n"), no_wrap=True, overflow="crop")
-    text.end = ""
-    return text
+    return as_text(figure)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from rich.text import Text
 
@@ -51,9 +52,6 @@ def draw(picture: Picture, width: int, height: int, colours: Colours) -> Text:
 
     Raises nothing for any such points; too little room, or nothing to draw, gives a sentence.
     """
-    # not at the top: the first frame need not wait for it. The class behind the global figure has no public name.
-    from plotext._figure import _figure_class as Figure
-
     if width < LEAST_WIDTH or height < LEAST_HEIGHT:
         return Text("")
     first, last = picture.first, max(picture.last, picture.first + 1)
@@ -66,14 +64,7 @@ def draw(picture: Picture, width: int, height: int, colours: Colours) -> Text:
     target = math.log10(picture.target) if picture.log and picture.target else picture.target
     low, high = _limits([y for _, y in [*raw, *line]], target)
 
-    figure = Figure()
-    figure._limit_size(False, False)
-    figure.plotsize(width, height)
-    for paint in (figure.canvas_color, figure.axes_color):
-        paint("default")
-    figure.ticks_color(colours.axes)
-    figure.xaxes(True, False)
-    figure.yaxes(True, False)
+    figure = new_figure(width, height, colours.axes)
     figure.xlim(first, last)
     figure.ylim(low, high)
     y_ticks = nice_ticks(low, high, max(2, (height - 2) // 2))
@@ -92,6 +83,27 @@ def draw(picture: Picture, width: int, height: int, colours: Colours) -> Text:
         figure.scatter(*_axes(raw), marker=RAW_MARKER, color=colours.raw)
     if line:
         figure.plot(*_axes(line), marker="braille", color=colours.line)
+    return as_text(figure)
+
+
+def new_figure(width: int, height: int, axes: Paint) -> Any:
+    """An empty plotext figure of that many cells, with axes left and below, on the terminal's own background."""
+    # not at the top: the first frame need not wait for it. The class behind the global figure has no public name.
+    from plotext._figure import _figure_class as Figure
+
+    figure = Figure()
+    figure._limit_size(False, False)
+    figure.plotsize(width, height)
+    for paint in (figure.canvas_color, figure.axes_color):
+        paint("default")
+    figure.ticks_color(axes)
+    figure.xaxes(True, False)
+    figure.yaxes(True, False)
+    return figure
+
+
+def as_text(figure: Any) -> Text:
+    """The figure as lines that are cropped, never wrapped."""
     text = Text.from_ansi(figure.build().rstrip("\n"), no_wrap=True, overflow="crop")
     text.end = ""
     return text
