@@ -18,6 +18,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from rlhf_engine.adapted_linear import adapt
 from rlhf_engine.config import LoraConfig as LoraSettings
 from rlhf_engine.config import RunConfig
 from rlhf_engine.errors import ModelError
@@ -45,6 +46,7 @@ class Policy:
         nn.init.zeros_(self.value_head.weight)  # first values are 0: a random critic would be noise in every advantage
         nn.init.zeros_(self.value_head.bias)
         self._layers = [module for module in self.peft.modules() if isinstance(module, BaseTunerLayer)]
+        self.adapted = adapt(self._layers)
         self._dropouts = [
             module
             for layer in self._layers
