@@ -23,6 +23,7 @@ from rlhf_engine.algorithms.experience import Experience, evaluate
 from rlhf_engine.algorithms.optimizer import AdapterOptimizer, learning_rate_factor
 from rlhf_engine.algorithms.score_normalizer import ScoreNormalizer
 from rlhf_engine.config import RunConfig
+from rlhf_engine.decoding.traced import TracedDecoder
 from rlhf_engine.estimators import adapt_kl_coef, explained_variance, masked_mean
 from rlhf_engine.events import Sample
 from rlhf_engine.losses import clipped_policy_loss, clipped_value_loss
@@ -30,7 +31,7 @@ from rlhf_engine.policy import Policy
 from rlhf_engine.rewards.build import build_rewards
 from rlhf_engine.rewards.composite import ScoredBatch
 from rlhf_engine.rewards.words import count_words
-from rlhf_engine.rollout import Rollout, sample
+from rlhf_engine.rollout import Rollout, draw_by_inverse, sample
 from rlhf_engine.statistics import distinct_n
 
 Progress = Callable[[str, float], None]
@@ -51,6 +52,7 @@ class PPO:
         """Fresh optimisers and generators for `policy`, seeded by the config."""
         self.policy = policy
         self.config = config
+        self.decoder = TracedDecoder(policy)
         self.rewards = build_rewards(config.rewards)
         self.actor_optimizer = AdapterOptimizer("actor", policy.actor_parameters, config.optimizer)
         self.critic_optimizer = AdapterOptimizer("critic", policy.critic_parameters, config.optimizer)
@@ -101,7 +103,15 @@ class PPO:
                 progress("rollout", count / limit)
 
         with self.policy.playing("actor"):
-            return sample(self.policy, prompts, self.config.sampling, self.sampling_generator, on_token=on_token)
+            return sample(
+                self.policy,
+                prompts,
+                self.config.sampling,
+                self.sampling_generator,
+                decoder=self.decoder,
+                choose=draw_by_inverse,
+                on_token=on_token,
+            )
 
     def _evaluate(self, rollout: Rollout, scored: ScoredBatch) -> Experience:
         raw = torch.tensor([score.total for score in scored.scores], device=self.policy.device)
