@@ -22,7 +22,7 @@ def make_lean(model: nn.Module) -> None:
             if isinstance(child, NewGELUActivation):  # eight operations for one
                 setattr(module, name, nn.GELU(approximate="tanh"))
         if type(module) is GPTNeoSelfAttention:
-            module._attn = types.MethodType(_attend, module)
+            module.__dict__["_attn"] = types.MethodType(_attend, module)
         if type(module) is nn.Linear and module.weight.device.type == "cpu" and id(module.weight) not in tied:
             _store_by_columns(module)
 

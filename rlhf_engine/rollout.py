@@ -17,7 +17,6 @@ from rlhf_engine.decoding.plain import Decoder, PlainDecoder
 from rlhf_engine.errors import ModelError
 from rlhf_engine.policy import Policy
 
-
 Choose = Callable[[Tensor, torch.Generator], Tensor]
 _LOOK_EVERY = 16
 _BLOCK = 64

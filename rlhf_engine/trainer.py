@@ -35,7 +35,7 @@ from rlhf_engine.policy import Policy
 from rlhf_engine.prompt_order import prompts_for_step
 from rlhf_engine.run_dir import RunDir
 from rlhf_engine.serving import serve_request
-from rlhf_engine.threads import choose_threads
+from rlhf_engine.threads import use_threads
 
 Emit = Callable[[Event], None]
 
@@ -68,6 +68,7 @@ class Trainer:
         self._saved_at = (self.step, self._edit_count) if resume_from else None
         self._state = RunState.LOADING
         self._holds_lock = False
+        self._threads = 0
         self.policy: Policy | None = None
         self.ppo: PPO | None = None
 
@@ -134,7 +135,8 @@ class Trainer:
         started = time.perf_counter()
         torch.manual_seed(self.config.train.seed)
         self.policy = Policy.from_config(self.config)
-        torch.set_num_threads(self.config.train.threads or choose_threads(self.policy))
+        known = self._resume_from.numbers.get("threads") if self._resume_from else None
+        self._threads = use_threads(self.policy, self.config, known)
         self.ppo = PPO(self.policy, self.config)
         if self._resume_from:
             self.ppo.load_state(self._resume_from.tensors, self._resume_from.numbers)
@@ -145,7 +147,7 @@ class Trainer:
                 trainable=self.policy.trainable_count,
                 device=str(self.policy.device),
                 dtype=str(self.policy.dtype).removeprefix("torch."),
-                threads=torch.get_num_threads(),
+                threads=self._threads,
                 seconds=time.perf_counter() - started,
             )
         )
@@ -230,7 +232,7 @@ class Trainer:
         tensors, numbers = self.ppo.state()
         if not all(tensor.isfinite().all() for tensor in tensors.values()):
             raise NonFiniteError("the weights are not finite, and were not saved")
-        numbers |= {"seconds": self._seconds, "edits": self._edit_count}
+        numbers |= {"seconds": self._seconds, "edits": self._edit_count, "threads": self._threads}
         state = TrainingState(self.step, tensors, numbers, self.config)
         path = checkpoint.save(self._run_dir, state, keep=self.config.train.keep_checkpoints)
         self._saved_at = now

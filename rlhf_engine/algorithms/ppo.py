@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlhf_engine.algorithms.experience import Experience, evaluate
+from rlhf_engine.algorithms.experience import Experience, FirstMinibatch, Kept, evaluate
 from rlhf_engine.algorithms.optimizer import AdapterOptimizer, learning_rate_factor
 from rlhf_engine.algorithms.score_normalizer import ScoreNormalizer
 from rlhf_engine.config import RunConfig
@@ -35,6 +35,8 @@ from rlhf_engine.rollout import Rollout, draw_by_inverse, sample
 from rlhf_engine.statistics import distinct_n
 
 Progress = Callable[[str, float], None]
+
+SMALL_MODEL = 20_000_000  # parameters
 
 
 @dataclass(frozen=True)
@@ -77,9 +79,10 @@ class PPO:
         sampled = time.perf_counter()
         progress("score", 0.0)
         scored = self.rewards.score(rollout.prompts, rollout.responses)
-        experience = self._evaluate(rollout, scored)
+        minibatches = list(self._minibatches(len(rollout)))
+        experience, kept = self._evaluate(step, rollout, scored, minibatches[0])
         evaluated = time.perf_counter()
-        updates = self._update(step, experience, progress)
+        updates = self._update(step, experience, minibatches, kept, progress)
         self.token_count += int(experience.mask.sum())
         finished = time.perf_counter()
         metrics = self._metrics(experience, scored) | updates
@@ -113,24 +116,38 @@ class PPO:
                 on_token=on_token,
             )
 
-    def _evaluate(self, rollout: Rollout, scored: ScoredBatch) -> Experience:
+    def _evaluate(
+        self, step: int, rollout: Rollout, scored: ScoredBatch, first_rows: Tensor
+    ) -> tuple[Experience, Kept]:
         raw = torch.tensor([score.total for score in scored.scores], device=self.policy.device)
         scores = self.normalizer(raw, self.config.ppo.score_normalization)
-        return evaluate(self.policy, rollout, scores, self.config, self.kl_coef)
+        return evaluate(self.policy, rollout, scores, self.config, self.kl_coef, self._first(step, first_rows))
 
-    def _update(self, step: int, experience: Experience, progress: Progress) -> dict[str, float]:
+    def _first(self, step: int, rows: Tensor) -> FirstMinibatch | None:
+        """The first minibatch's passes are kept where an update would repeat them exactly: without dropout, in one
+        piece. Keeping the actor's needs no more memory than its update; the critic's beside it is for small models."""
+        if self.config.lora.dropout or len(self._micro_batches(rows)) > 1:
+            return None
+        return FirstMinibatch(rows, self._actor_learns(step), self.policy.parameter_count < SMALL_MODEL)
+
+    def _actor_learns(self, step: int) -> bool:
+        return step > self.config.train.critic_warmup_steps
+
+    def _update(
+        self, step: int, experience: Experience, minibatches: list[Tensor], kept: Kept, progress: Progress
+    ) -> dict[str, float]:
         """Minibatch updates of actor and critic; the means of their statistics over the updates."""
-        config = self.config
+        config, actor_learns = self.config, self._actor_learns(step)
         factor = learning_rate_factor(step, config.optimizer, config.train.steps)
-        actor_learns = step > config.train.critic_warmup_steps
         records: list[dict[str, float]] = []
-        minibatches = list(self._minibatches(len(experience)))
         with self.policy.updating():
             for done, rows in enumerate(minibatches):
                 progress("update", done / len(minibatches))
-                record = self._update_critic(rows, experience, config.optimizer.critic_lr * factor)
+                record: dict[str, float] = {}
                 if actor_learns:
-                    record |= self._update_actor(rows, experience, config.optimizer.actor_lr * factor)
+                    record |= self._update_actor(rows, experience, config.optimizer.actor_lr * factor, kept.log_probs)
+                record |= self._update_critic(rows, experience, config.optimizer.critic_lr * factor, kept.values)
+                kept = Kept(None, None)  # from now on the weights are others
                 records.append(record)
                 if config.ppo.target_kl is not None and record.get("policy/approxkl_avg", 0.0) > config.ppo.target_kl:
                     break
@@ -145,17 +162,20 @@ class PPO:
     def _micro_batches(self, rows: Tensor) -> tuple[Tensor, ...]:
         return rows.split(self.config.train.micro_batch_size or len(rows))
 
-    def _update_actor(self, rows: Tensor, experience: Experience, learning_rate: float) -> dict[str, float]:
+    def _update_actor(
+        self, rows: Tensor, experience: Experience, learning_rate: float, kept: Tensor | None = None
+    ) -> dict[str, float]:
         self.actor_optimizer.zero_grad()
         normalizer = experience.action_count(rows)
         totals = torch.zeros(4, device=self.policy.device)
         for micro in self._micro_batches(rows):
             part = experience.part(micro)
-            log_probs = self.policy.log_probs(
-                "actor", part.ids, part.mask, part.width, self.config.sampling.temperature
-            )
+            log_probs = kept
+            if log_probs is None:
+                temperature = self.config.sampling.temperature
+                log_probs = self.policy.log_probs("actor", part.ids, part.mask, part.width, temperature).log_probs
             outcome = clipped_policy_loss(
-                part.actions(log_probs.log_probs),
+                part.actions(log_probs),
                 part.old_log_probs,
                 part.advantages,
                 part.action_mask,
@@ -168,13 +188,17 @@ class PPO:
         names = ("loss/policy_avg", "policy/clipfrac_avg", "policy/approxkl_avg", "val/ratio")
         return dict(zip(names, totals.tolist(), strict=True)) | {"grad_norm/actor": norm}
 
-    def _update_critic(self, rows: Tensor, experience: Experience, learning_rate: float) -> dict[str, float]:
+    def _update_critic(
+        self, rows: Tensor, experience: Experience, learning_rate: float, kept: Tensor | None = None
+    ) -> dict[str, float]:
         self.critic_optimizer.zero_grad()
         normalizer = experience.action_count(rows)
         totals = torch.zeros(2, device=self.policy.device)
         for micro in self._micro_batches(rows):
             part = experience.part(micro)
-            values = self.policy.values(part.ids, part.mask, part.width, after=experience.sequence_level)
+            values = kept
+            if values is None:
+                values = self.policy.values(part.ids, part.mask, part.width, after=experience.sequence_level)
             outcome = clipped_value_loss(
                 part.state_values(values),
                 part.old_values,

@@ -129,15 +129,17 @@ def _join_products(
     module: fx.GraphModule, values: dict[fx.Node, Any], written: set[int]
 ) -> list[tuple[Tensor, Tensor]]:
     """Products x @ W1, x @ W2, … with one x become x @ [W1 W2 …] and slices of it."""
-    groups: dict[tuple[Any, fx.Node], list[fx.Node]] = defaultdict(list)
+    groups: dict[tuple[Any, fx.Node], list[Any]] = defaultdict(list)
+    node: Any
     for node in module.graph.nodes:
         if node.target is aten.mm.default and node.args[1].op == "get_attr":
             groups[(node.target, node.args[0])].append(node)
-        elif node.target is aten.addmm.default and len(node.args) == 3 and not node.kwargs:
-            if node.args[0].op == "get_attr" and node.args[2].op == "get_attr":
-                groups[(node.target, node.args[1])].append(node)
+        elif node.target is aten.addmm.default and (len(node.args), len(node.kwargs)) == (3, 0):
+            bias, left, weight = node.args
+            if bias.op == weight.op == "get_attr":
+                groups[(node.target, left)].append(node)
     moved: list[tuple[Tensor, Tensor]] = []
-    for (target, left), nodes in groups.items():
+    for (target, shared), nodes in groups.items():
         weights = [values[node.args[-1]] for node in nodes]
         if len(nodes) < 2 or sum(w.numel() * w.element_size() for w in weights) > _JOINED_BYTES:
             continue
@@ -145,10 +147,10 @@ def _join_products(
         with module.graph.inserting_before(nodes[0]):
             weight_node = _constant(module, joined)
             if target is aten.addmm.default:
-                bias = _constant(module, torch.cat([values[node.args[0]] for node in nodes]))
-                product = module.graph.call_function(target, (bias, left, weight_node))
+                biases = _constant(module, torch.cat([values[node.args[0]] for node in nodes]))
+                product = module.graph.call_function(target, (biases, shared, weight_node))
             else:
-                product = module.graph.call_function(target, (left, weight_node))
+                product = module.graph.call_function(target, (shared, weight_node))
             parts = module.graph.call_method("split", (product, [weight.shape[1] for weight in weights], 1))
             begin = 0
             for index, (node, weight) in enumerate(zip(nodes, weights, strict=True)):
@@ -203,7 +205,7 @@ def _replace(value: Any, old: int, new: fx.Node) -> Any:
     return new if type(value) is int and value == old else value
 
 
-def _call_directly(node: fx.Node) -> None:
+def _call_directly(node: Any) -> None:
     """The function or method of torch that leads to the same operator."""
     if node.op != "call_function" or not isinstance(node.target, OpOverload):
         return

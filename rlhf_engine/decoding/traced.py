@@ -26,7 +26,7 @@ from rlhf_engine.decoding.graph import shorten
 from rlhf_engine.decoding.plain import PlainDecoder
 from rlhf_engine.policy import Policy
 
-_LENGTH_STEP = 32  # caches are about a multiple of this long, so that longer prompts seldom need a recording of their own
+_LENGTH_STEP = 32  # caches are about a multiple of this long: longer prompts seldom need a recording of their own
 
 
 class _CannotTrace(Exception):
