@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rlhf_engine.config import RunConfig
+from rlhf_engine.flops import ModelSize
 from rlhf_engine.rewards.build import build_rewards
 
 
@@ -58,7 +59,8 @@ class TextbookPPO:
             lr=optimizer.critic_lr,
             weight_decay=0.0,
         )
-        self.seconds = Seconds()
+        self.size = ModelSize.of_model(self.reference)
+        self.seconds, self.operations = Seconds(), 0.0
 
     def learn_from(self, prompt: str) -> tuple[int, int]:
         """Sample, score, update twice. Returns the tokens of (prompt, response)."""
@@ -95,10 +97,19 @@ class TextbookPPO:
             critic_loss = (self._value(ids) - reward) ** 2
             self._take_step(self.critic_optimizer, critic_loss, self.config.optimizer.critic_max_grad_norm)
         done = time.perf_counter()
+        self.operations += self._operations(width, ids.shape[1])
         self.seconds.rollout += sampled - start
         self.seconds.score += scored - sampled
         self.seconds.update += done - scored
         return width, ids.shape[1] - width
+
+    def _operations(self, prompt: int, whole: int) -> float:
+        """By the formula of `rlhf_engine.flops`, with the head over all tokens, as all passes but sampling take it."""
+        pairs, head = whole * (whole + 1) / 2, 2.0 * self.size.head
+        forward, backward = self.size.forward(whole, pairs), self.size.backward(whole, pairs)
+        sampling = forward + head * (whole - prompt)
+        updates = self.config.ppo.epochs * (2 * (forward + backward) + 3 * head * whole)
+        return sampling + 3 * (forward + head * whole) + updates
 
     def _log_prob(self, model: Any, ids: Tensor, prompt_width: int) -> Tensor:
         logits = model(input_ids=ids).logits / self.config.sampling.temperature

@@ -11,6 +11,7 @@ import time
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from typing import Any
 
 from rlhf_engine.control import TrainerControl
@@ -19,10 +20,12 @@ from rlhf_engine.events import (
     Event,
     ModelLoaded,
     Notice,
+    Profiled,
     RunStarted,
     RunState,
     StateChanged,
     StepFinished,
+    TimeSpent,
 )
 from rlhf_engine.json_text import finite
 
@@ -69,6 +72,22 @@ def step_line(event: StepFinished, seconds_left: float) -> str:
             f"ETA {duration(seconds_left)}")
 
 
+def profile_table(profiled: Profiled) -> str:
+    """Where a step's time went, as lines for people."""
+
+    def lines(rows: tuple[TimeSpent, ...]) -> list[str]:
+        return [f"  {row.name:<28} {row.seconds:8.3f} s {row.seconds / profiled.seconds:6.1%}  {row.count:>6} times"
+                for row in rows]
+
+    rest = profiled.seconds - sum(row.seconds for row in profiled.parts)
+    return "\n".join([
+        f"where step {profiled.step} went ({profiled.seconds:.2f} s; watching slows it):",
+        *lines((*profiled.parts, TimeSpent("the rest", rest, 1))),
+        "the operators that took longest (all threads wait for each):",
+        *lines(profiled.operators),
+    ])
+
+
 class Reporter:
     """Turns a run's events into lines: for people, or with `as_json` one JSON object a step and one at the end.
 
@@ -99,9 +118,14 @@ class Reporter:
             case ModelLoaded():
                 self._began = time.perf_counter()
                 self._line(f"{event.name}: {event.parameters:,} parameters, {event.trainable:,} of them trained, "
-                           f"on {event.device} in {event.dtype}")
+                           f"on {event.device} in {event.dtype}, {event.threads} thread{'s' * (event.threads != 1)}, "
+                           f"matmul peak {event.matmul_peak / 1e9:,.0f} GFLOP/s")
             case StepFinished():
                 self._step(event)
+            case Profiled():
+                if self._as_json:
+                    print_json({"event": "profile", **asdict(event)})
+                self._line(profile_table(event))
             case CheckpointSaved():
                 self._end["checkpoint"] = event.path
             case Notice():

@@ -67,6 +67,8 @@ class ModelLoaded(Event):
     device: str
     dtype: str
     threads: int
+    matmul_peak: float
+    """Operations per second of large matrix products with these threads, in this dtype."""
     seconds: float
 
 
@@ -103,6 +105,25 @@ class StepFinished(Event):
     metrics: Mapping[str, float]
     samples: tuple[Sample, ...]
     seconds: float
+
+
+@dataclass(frozen=True)
+class TimeSpent:
+    """Seconds spent in something, and how often it was done."""
+
+    name: str
+    seconds: float
+    count: int
+
+
+@dataclass(frozen=True)
+class Profiled(Event):
+    """Where the time of one watched step went: by part (in order), and by the most expensive tensor operators."""
+
+    step: int
+    seconds: float
+    parts: tuple[TimeSpent, ...]
+    operators: tuple[TimeSpent, ...]
 
 
 @dataclass(frozen=True)

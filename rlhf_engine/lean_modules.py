@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from transformers.activations import NewGELUActivation
 from transformers.models.gpt_neo.modeling_gpt_neo import GPTNeoSelfAttention
 
+_SMALL_WEIGHT_BYTES = 1024 * 1024
+
 
 def make_lean(model: nn.Module) -> None:
     """Change a frozen model in place; its outputs stay the same up to rounding."""
@@ -23,7 +25,7 @@ def make_lean(model: nn.Module) -> None:
                 setattr(module, name, nn.GELU(approximate="tanh"))
         if type(module) is GPTNeoSelfAttention:
             module.__dict__["_attn"] = types.MethodType(_attend, module)
-        if type(module) is nn.Linear and module.weight.device.type == "cpu" and id(module.weight) not in tied:
+        if type(module) is nn.Linear and id(module.weight) not in tied:
             _store_by_columns(module)
 
 
@@ -31,9 +33,12 @@ def _store_by_columns(linear: nn.Linear) -> None:
     """Lay the weight [out, in] out in memory as [in, out].
 
     x Wᵀ is then a product of two plain row-major matrices, which MKL computes up to six times as fast for the few rows
-    of a decoding step, and never slower.
+    of a decoding step, and never slower. Large weights gain little, and would take their memory twice: those of a file
+    that is mapped into memory stay mapped.
     """
-    linear.weight.data = linear.weight.data.t().contiguous().t()
+    weight = linear.weight
+    if weight.device.type == "cpu" and weight.numel() * weight.element_size() <= _SMALL_WEIGHT_BYTES:
+        weight.data = weight.data.t().contiguous().t()
 
 
 def _attend(

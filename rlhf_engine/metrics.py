@@ -66,6 +66,9 @@ _ALL = [
            "Time for rewards and for log-probs and values of the fixed models."),
     Metric("time/update", "update", "seconds", "down", "Time for the optimiser steps."),
     Metric("throughput/responses_per_s", "speed", "responses per second", "up", "Responses trained on per second."),
+    Metric("throughput/matmul_share", "of matmul peak", "share of peak", "up",
+           "Arithmetic of the step, by formula, over what large matrix products reach here in that time. Small models "
+           "and small batches stay low: their time goes into starting operations."),
 ]
 
 REGISTRY: dict[str, Metric] = {metric.name: metric for metric in _ALL}

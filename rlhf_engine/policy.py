@@ -28,7 +28,7 @@ from rlhf_engine.token_log_probs import TokenLogProbs, chosen_log_probs
 
 Role = Literal["actor", "critic", "reference"]
 
-_HEAD_COPY_BYTES = 256 * 1024 * 1024
+_HEAD_COPY_BYTES = 16 * 1024 * 1024
 
 
 class Policy:

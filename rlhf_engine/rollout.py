@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.profiler import record_function
 
 from rlhf_engine.config import SamplingConfig
 from rlhf_engine.decoding.plain import Decoder, PlainDecoder
@@ -79,10 +80,12 @@ def sample(
     end_ids = torch.tensor(policy.end_ids, device=policy.device)
     open_rows = torch.ones(len(prompts), dtype=torch.bool, device=policy.device)
     tokens, alive = [], []
-    hidden = decoder.start(prompt_ids, prompt_mask, sampling.max_new_tokens)
+    with record_function("rollout: prompts"):
+        hidden = decoder.start(prompt_ids, prompt_mask, sampling.max_new_tokens)
     for count in range(1, sampling.max_new_tokens + 1):
-        logits = truncate(policy.next_logits(hidden, sampling.temperature), sampling)
-        chosen = torch.where(open_rows, choose(logits.softmax(dim=-1), generator), policy.pad_id)
+        with record_function("rollout: choices"):
+            logits = truncate(policy.next_logits(hidden, sampling.temperature), sampling)
+            chosen = torch.where(open_rows, choose(logits.softmax(dim=-1), generator), policy.pad_id)
         tokens.append(chosen)
         alive.append(open_rows)
         open_rows = open_rows & ~torch.isin(chosen, end_ids)
@@ -90,8 +93,10 @@ def sample(
             break
         if count == sampling.max_new_tokens or (_looks(policy, count) and not open_rows.any()):
             break
-        hidden = decoder.step(chosen)
-    return _rollout(policy, prompts, prompt_ids, prompt_mask, tokens, alive, open_rows)
+        with record_function("rollout: steps"):
+            hidden = decoder.step(chosen)
+    with record_function("rollout: texts"):
+        return _rollout(policy, prompts, prompt_ids, prompt_mask, tokens, alive, open_rows)
 
 
 def _looks(policy: Policy, count: int) -> bool:

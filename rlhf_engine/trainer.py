@@ -5,6 +5,7 @@ Everything that others ask (pause, edits, checkpoints, generations) happens at s
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext, suppress
@@ -31,7 +32,9 @@ from rlhf_engine.events import (
     StepProgress,
 )
 from rlhf_engine.fields import replace, setting_at, value_at
+from rlhf_engine.flops import matmul_peak
 from rlhf_engine.policy import Policy
+from rlhf_engine.profiling import StepProfiler
 from rlhf_engine.prompt_order import prompts_for_step
 from rlhf_engine.run_dir import RunDir
 from rlhf_engine.serving import serve_request
@@ -55,20 +58,25 @@ class Trainer:
         control: TrainerControl,
         emit: Emit,
         resume_from: TrainingState | None = None,
+        profile: bool = False,
     ) -> None:
-        """Nothing is loaded before `run`. Without a run directory nothing is written (benchmarks, tests)."""
+        """Nothing is loaded before `run`. Without a run directory nothing is written (benchmarks, tests).
+
+        profile: emit a `Profiled` after the second step.
+        """
         self.config = config
         self.control = control
         self.step = resume_from.step if resume_from else 0
         self._run_dir, self._emit_event = run_dir, emit
         self._resume_from = resume_from
+        self._profiler = StepProfiler() if profile else None
         self._seconds_before = float(resume_from.numbers["seconds"]) if resume_from else 0.0
         self._started = time.perf_counter()
         self._edit_count = int(resume_from.numbers["edits"]) if resume_from else 0
         self._saved_at = (self.step, self._edit_count) if resume_from else None
         self._state = RunState.LOADING
         self._holds_lock = False
-        self._threads = 0
+        self._threads, self._matmul_peak = 0, math.inf
         self.policy: Policy | None = None
         self.ppo: PPO | None = None
 
@@ -110,9 +118,16 @@ class Trainer:
             self._serve_boundary()
             if self.control.stopping or self.step >= self.config.train.steps:
                 break
-            result = ppo.step(self.step + 1, self._prompts(), self._progress)
+            started = time.perf_counter()
+            with self._profiler.watch(self.step + 1) if self._profiler else nullcontext():
+                result = ppo.step(self.step + 1, self._prompts(), self._progress)
             self.step += 1
+            share = result.operations / (time.perf_counter() - started) / self._matmul_peak
+            result.metrics["throughput/matmul_share"] = share
             self._record(result)
+            if self._profiler and (profiled := self._profiler.result):
+                self._emit_event(profiled)
+                self._profiler = None
             if self.step % self.config.train.checkpoint_every == 0:
                 self._save()
         self._save()
@@ -140,6 +155,7 @@ class Trainer:
         self.ppo = PPO(self.policy, self.config)
         if self._resume_from:
             self.ppo.load_state(self._resume_from.tensors, self._resume_from.numbers)
+        self._matmul_peak = matmul_peak(self.policy.dtype, self.policy.device)
         self._emit_event(
             ModelLoaded(
                 name=self.config.model.name,
@@ -148,6 +164,7 @@ class Trainer:
                 device=str(self.policy.device),
                 dtype=str(self.policy.dtype).removeprefix("torch."),
                 threads=self._threads,
+                matmul_peak=self._matmul_peak,
                 seconds=time.perf_counter() - started,
             )
         )

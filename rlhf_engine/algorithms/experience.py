@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.profiler import record_function
 
 from rlhf_engine.config import RunConfig
 from rlhf_engine.errors import NonFiniteError
@@ -97,7 +98,7 @@ class Experience:
         )
 
 
-class FirstMinibatch(NamedTuple):
+class First(NamedTuple):
     """The rows that will be learned from first, while the weights are still those that sampled.
 
     Their forward passes are evaluation and update in one: what autograd recorded is kept for the update.
@@ -121,13 +122,15 @@ def evaluate(
     scores: Tensor,
     config: RunConfig,
     kl_coef: float,
-    first: FirstMinibatch | None = None,
+    at_once: int,
+    first: First | None = None,
 ) -> tuple[Experience, Kept]:
     """Log-probs, KL and values of a rollout, and from them and scores [batch] the advantages and returns.
 
-    first: the rows whose passes are kept. Raises NonFiniteError if log-probs or values are not finite.
+    at_once: responses per forward pass. first: the rows whose passes are kept. Raises NonFiniteError if log-probs or
+    values are not finite.
     """
-    passes, kept = _run_passes(policy, rollout, config, first)
+    passes, kept = _run_passes(policy, rollout, config, at_once, first)
     return _learn(rollout, passes, scores, config, kl_coef), kept
 
 
@@ -139,19 +142,19 @@ class _Passes(NamedTuple):
 
 
 def _run_passes(
-    policy: Policy, rollout: Rollout, config: RunConfig, first: FirstMinibatch | None
+    policy: Policy, rollout: Rollout, config: RunConfig, at_once: int, first: First | None
 ) -> tuple[_Passes, Kept]:
     mask, temperature = rollout.response_mask, config.sampling.temperature
     passes, kept = _Passes(*(torch.zeros(mask.shape, device=mask.device) for _ in range(4))), Kept(None, None)
-    for rows in _groups(len(rollout), config.train.micro_batch_size or config.ppo.minibatch_size, first):
+    for rows in _groups(len(rollout), at_once, first):
         ids, row_mask, response_mask = rollout.batch(rows)
         width = response_mask.shape[1]
-        keep = first if first is not None and rows is first.rows else FirstMinibatch(rows, False, False)
-        with torch.no_grad():
+        keep = first if first is not None and rows is first.rows else First(rows, False, False)
+        with torch.no_grad(), record_function("score: reference"):
             reference = policy.log_probs("reference", ids, row_mask, width, temperature)
-        with torch.set_grad_enabled(keep.keep_critic):
+        with torch.set_grad_enabled(keep.keep_critic), record_function("score: critic"):
             values = policy.values(ids, row_mask, width, after=config.ppo.level == "sequence")
-        with torch.set_grad_enabled(keep.keep_actor):
+        with torch.set_grad_enabled(keep.keep_actor), record_function("score: actor"):
             actor = policy.log_probs("actor", ids, row_mask, width, temperature, with_entropy=True)
         if keep is first:
             kept = Kept(actor.log_probs if first.keep_actor else None, values if first.keep_critic else None)
@@ -164,7 +167,7 @@ def _run_passes(
     return passes, kept
 
 
-def _groups(count: int, size: int, first: FirstMinibatch | None) -> list[Tensor]:
+def _groups(count: int, size: int, first: First | None) -> list[Tensor]:
     """All rows in groups; the rows that are learned from first are one of them."""
     if first is None:
         return list(torch.arange(count).split(size))

@@ -18,14 +18,17 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.profiler import record_function
 
-from rlhf_engine.algorithms.experience import Experience, FirstMinibatch, Kept, evaluate
+from rlhf_engine.algorithms.experience import Experience, First, Kept, evaluate
+from rlhf_engine.algorithms.micro_batch import choose_micro_batch_size
 from rlhf_engine.algorithms.optimizer import AdapterOptimizer, learning_rate_factor
 from rlhf_engine.algorithms.score_normalizer import ScoreNormalizer
 from rlhf_engine.config import RunConfig
 from rlhf_engine.decoding.traced import TracedDecoder
 from rlhf_engine.estimators import adapt_kl_coef, explained_variance, masked_mean
 from rlhf_engine.events import Sample
+from rlhf_engine.flops import Lengths, ModelSize, ppo_step
 from rlhf_engine.losses import clipped_policy_loss, clipped_value_loss
 from rlhf_engine.policy import Policy
 from rlhf_engine.rewards.build import build_rewards
@@ -45,6 +48,8 @@ class StepResult:
 
     metrics: dict[str, float]
     samples: tuple[Sample, ...]
+    operations: float
+    """Floating-point operations by formula; see `flops`."""
 
 
 class PPO:
@@ -55,6 +60,8 @@ class PPO:
         self.policy = policy
         self.config = config
         self.decoder = TracedDecoder(policy)
+        self.size = ModelSize.of_model(policy.base)
+        self.micro_batch_size = choose_micro_batch_size(policy, config)
         self.rewards = build_rewards(config.rewards)
         self.actor_optimizer = AdapterOptimizer("actor", policy.actor_parameters, config.optimizer)
         self.critic_optimizer = AdapterOptimizer("critic", policy.critic_parameters, config.optimizer)
@@ -78,11 +85,12 @@ class PPO:
         rollout = self._sample(prompts, progress)
         sampled = time.perf_counter()
         progress("score", 0.0)
-        scored = self.rewards.score(rollout.prompts, rollout.responses)
+        with record_function("score: rewards"):
+            scored = self.rewards.score(rollout.prompts, rollout.responses)
         minibatches = list(self._minibatches(len(rollout)))
         experience, kept = self._evaluate(step, rollout, scored, minibatches[0])
         evaluated = time.perf_counter()
-        updates = self._update(step, experience, minibatches, kept, progress)
+        updates, taken = self._update(step, experience, minibatches, kept, progress)
         self.token_count += int(experience.mask.sum())
         finished = time.perf_counter()
         metrics = self._metrics(experience, scored) | updates
@@ -93,7 +101,8 @@ class PPO:
             "throughput/responses_per_s": len(prompts) / (finished - started),
         }
         self._adapt_kl_coef(metrics["objective/kl"], len(prompts))
-        return StepResult(metrics, self._samples(step, experience, scored))
+        operations = self._operations(step, rollout, minibatches[:taken], kept)
+        return StepResult(metrics, self._samples(step, experience, scored), operations)
 
     # --- the parts of a step ---
 
@@ -121,22 +130,26 @@ class PPO:
     ) -> tuple[Experience, Kept]:
         raw = torch.tensor([score.total for score in scored.scores], device=self.policy.device)
         scores = self.normalizer(raw, self.config.ppo.score_normalization)
-        return evaluate(self.policy, rollout, scores, self.config, self.kl_coef, self._first(step, first_rows))
+        first, at_once = self._first(step, first_rows), self.micro_batch_size
+        return evaluate(self.policy, rollout, scores, self.config, self.kl_coef, at_once, first)
 
-    def _first(self, step: int, rows: Tensor) -> FirstMinibatch | None:
-        """The first minibatch's passes are kept where an update would repeat them exactly: without dropout, in one
-        piece. Keeping the actor's needs no more memory than its update; the critic's beside it is for small models."""
-        if self.config.lora.dropout or len(self._micro_batches(rows)) > 1:
+    def _first(self, step: int, rows: Tensor) -> First | None:
+        """The first micro-batch's passes are kept where the update would repeat them exactly, which is without dropout.
+
+        Keeping the actor's needs no more memory than its update; the critic's beside it is for small models.
+        """
+        if self.config.lora.dropout:
             return None
-        return FirstMinibatch(rows, self._actor_learns(step), self.policy.parameter_count < SMALL_MODEL)
+        rows = self._micro_batches(rows)[0]
+        return First(rows, self._actor_learns(step), self.policy.parameter_count < SMALL_MODEL)
 
     def _actor_learns(self, step: int) -> bool:
         return step > self.config.train.critic_warmup_steps
 
     def _update(
         self, step: int, experience: Experience, minibatches: list[Tensor], kept: Kept, progress: Progress
-    ) -> dict[str, float]:
-        """Minibatch updates of actor and critic; the means of their statistics over the updates."""
+    ) -> tuple[dict[str, float], int]:
+        """Minibatch updates of actor and critic; the means of their statistics over the updates, and how many."""
         config, actor_learns = self.config, self._actor_learns(step)
         factor = learning_rate_factor(step, config.optimizer, config.train.steps)
         records: list[dict[str, float]] = []
@@ -145,22 +158,34 @@ class PPO:
                 progress("update", done / len(minibatches))
                 record: dict[str, float] = {}
                 if actor_learns:
-                    record |= self._update_actor(rows, experience, config.optimizer.actor_lr * factor, kept.log_probs)
-                record |= self._update_critic(rows, experience, config.optimizer.critic_lr * factor, kept.values)
+                    with record_function("update: actor"):
+                        rate = config.optimizer.actor_lr * factor
+                        record |= self._update_actor(rows, experience, rate, kept.log_probs)
+                with record_function("update: critic"):
+                    rate = config.optimizer.critic_lr * factor
+                    record |= self._update_critic(rows, experience, rate, kept.values)
                 kept = Kept(None, None)  # from now on the weights are others
                 records.append(record)
                 if config.ppo.target_kl is not None and record.get("policy/approxkl_avg", 0.0) > config.ppo.target_kl:
                     break
         keys = records[0]
         means = {key: fmean(record[key] for record in records) for key in keys}
-        return means | {"policy/updates": float(len(records) * actor_learns), "lr": config.optimizer.actor_lr * factor}
+        means |= {"policy/updates": float(len(records) * actor_learns), "lr": config.optimizer.actor_lr * factor}
+        return means, len(records)
+
+    def _operations(self, step: int, rollout: Rollout, updates: list[Tensor], kept: Kept) -> float:
+        response = rollout.response_mask.sum(dim=1)
+        lengths = Lengths((rollout.prompt_mask.sum(dim=1) + response).cpu(), response.cpu())
+        again = sum(passes is not None for passes in kept)
+        learns, rows = self._actor_learns(step), self._micro_batches(updates[0])[0]
+        return ppo_step(self.size, lengths, updates, actor_learns=learns, kept=again, kept_rows=rows)
 
     def _minibatches(self, count: int) -> Iterator[Tensor]:
         for _ in range(self.config.ppo.epochs):
             yield from torch.randperm(count, generator=self.shuffle_generator).split(self.config.ppo.minibatch_size)
 
     def _micro_batches(self, rows: Tensor) -> tuple[Tensor, ...]:
-        return rows.split(self.config.train.micro_batch_size or len(rows))
+        return rows.split(self.micro_batch_size)
 
     def _update_actor(
         self, rows: Tensor, experience: Experience, learning_rate: float, kept: Tensor | None = None
@@ -170,7 +195,7 @@ class PPO:
         totals = torch.zeros(4, device=self.policy.device)
         for micro in self._micro_batches(rows):
             part = experience.part(micro)
-            log_probs = kept
+            log_probs, kept = kept, None  # of the first micro-batch
             if log_probs is None:
                 temperature = self.config.sampling.temperature
                 log_probs = self.policy.log_probs("actor", part.ids, part.mask, part.width, temperature).log_probs
@@ -196,7 +221,7 @@ class PPO:
         totals = torch.zeros(2, device=self.policy.device)
         for micro in self._micro_batches(rows):
             part = experience.part(micro)
-            values = kept
+            values, kept = kept, None  # of the first micro-batch
             if values is None:
                 values = self.policy.values(part.ids, part.mask, part.width, after=experience.sequence_level)
             outcome = clipped_value_loss(

@@ -26,18 +26,27 @@ def train(
     overrides: Overrides = None,
     runs_dir: RunsDir = DEFAULT_RUNS_ROOT,
     name: Annotated[str | None, typer.Option(help="Name of the new run; made up if left out.")] = None,
+    profile: Annotated[bool, typer.Option("--profile", help="Say where the time of the second step went.")] = False,
     as_json: AsJson = False,
 ) -> int:
     """Train a preset. Ctrl-C stops after the step, with a checkpoint; `resume` goes on from there.
 
-    With --json: one object a step (event "step": step, total_steps, seconds, metrics) and one at the end (event "end":
+    With --json: one object a step (event "step": step, total_steps, seconds, metrics), one after a
+    profiled step (event "profile": step, seconds, parts, operators), and one at the end (event "end":
     run, path, state, step, total_steps, message, checkpoint).
     """
     config = presets.load_with_overrides(preset, overrides or [])
-    return train_config(config, preset, runs_dir, name, as_json)
+    return train_config(config, preset, runs_dir, name, as_json, profile)
 
 
-def train_config(config: RunConfig, preset: str, runs_dir: Path, name: str | None = None, as_json: bool = False) -> int:
+def train_config(
+    config: RunConfig,
+    preset: str,
+    runs_dir: Path,
+    name: str | None = None,
+    as_json: bool = False,
+    profile: bool = False,
+) -> int:
     """Trains in a new run directory, with progress on stdout. Returns the exit code."""
     with wrong_usage():
         run_dir = RunDir.create(runs_dir, config, name=name, preset=preset)
@@ -45,7 +54,7 @@ def train_config(config: RunConfig, preset: str, runs_dir: Path, name: str | Non
     def trainer(control: TrainerControl, reporter: Reporter) -> Trainer:
         from rlhf_engine.trainer import Trainer
 
-        return Trainer(config, run_dir=run_dir, control=control, emit=reporter.emit)
+        return Trainer(config, run_dir=run_dir, control=control, emit=reporter.emit, profile=profile)
 
     return _drive(trainer, as_json)
 

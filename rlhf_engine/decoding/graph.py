@@ -32,7 +32,7 @@ _FUNCTIONS = {
     "addmm": torch.addmm, "embedding": torch.embedding, "cat": torch.cat, "where": torch.where, "mean": torch.mean,
     "gelu": functional.gelu, "silu": functional.silu,
 }
-_JOINED_BYTES = 8 * 1024 * 1024  # joined weights are copies: worth it only where starting a product costs as much as it
+_JOINED_BYTES = 2 * 1024 * 1024  # joined weights are copies: worth it only where starting a product costs as much as it
 
 
 class _Record(fx.Interpreter):

@@ -131,6 +131,8 @@ class StatusLine(Widget):
         if view.state is RunState.TRAINING:
             speed = metrics.get("throughput/responses_per_s")
             parts.append(Part(Content(f"{speed:.{0 if speed >= 10 else 1}f} resp/s" if speed is not None else ""), 40))
+            share = metrics.get("throughput/matmul_share")
+            parts.append(Part(Content(f"{share:.0%} of peak" if share is not None else ""), 65))
             eta = view.eta_seconds
             parts.append(Part(Content(f"ETA {clock(eta)}" if eta is not None else ""), 4))
         edges, bar = "$text-muted", (progress_bar(view.progress, 12), "$primary on $surface")

@@ -87,7 +87,7 @@ class FakeSession:
         self.busy, self.config, self.step, self.seconds = True, config, 0, 0.0
         self.emit(RunStarted("brave-otter", "runs/brave-otter", config, 0))
         self.emit(StateChanged(RunState.LOADING, 0, config.train.steps))
-        self.emit(ModelLoaded("storyteller", 1_000_000, 20_000, "cpu", "float32", 2, 0.5))
+        self.emit(ModelLoaded("storyteller", 1_000_000, 20_000, "cpu", "float32", 2, 2e11, 0.5))
         self.emit(StateChanged(RunState.TRAINING, 0, config.train.steps))
 
     def resume(self, run_path: Path) -> None:

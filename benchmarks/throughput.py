@@ -1,0 +1,198 @@
+"""The engine beside the textbook loop: python -m benchmarks.throughput [--models storyteller 33M] [--rounds 3] [--json]
+
+Preset `notebook`'s work: the same prompts, 60 new tokens, two updates. Each contestant runs in processes of its own,
+first once with each number of threads to find its best, then in turns with the other; medians are told. `of peak` is
+the arithmetic that the contestant does, by formula, over its time and what large matrix products reach at that time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+CONTESTANTS = {"textbook": "textbook loop, one prompt at a time", "engine": "engine (PPO)"}
+
+
+# --- inside a child process ---
+
+
+def run_textbook(model: str, threads: int, responses: int, overrides: list[str]) -> dict[str, float]:
+    """Some prompts through the textbook loop."""
+    import torch
+
+    from benchmarks.textbook import Seconds, TextbookPPO
+    from rlhf_engine import presets
+
+    torch.set_num_threads(threads)
+    config = presets.load_with_overrides("notebook", overrides)
+    loop = TextbookPPO(model, config)
+    loop.learn_from(config.prompts[0])
+    loop.seconds, loop.operations = Seconds(), 0.0
+    started = time.perf_counter()
+    tokens = sum(loop.learn_from(config.prompts[i % len(config.prompts)])[1] for i in range(responses))
+    seconds = time.perf_counter() - started
+    spent = loop.seconds
+    return _figures(seconds, responses, tokens, loop.operations, spent.rollout, spent.score, spent.update)
+
+
+def run_engine(model: str, threads: int, responses: int, overrides: list[str]) -> dict[str, float]:
+    """As many steps of the trainer as give at least that many responses, after two that warm it up."""
+    from rlhf_engine import presets
+    from rlhf_engine.control import TrainerControl
+    from rlhf_engine.events import Event, ModelLoaded, StepFinished
+    from rlhf_engine.trainer import Trainer
+
+    config = presets.load_with_overrides("notebook", [f"model.name={model}", f"train.threads={threads}", *overrides])
+    a_step = config.ppo.responses_per_step
+    steps = max(2, -(-responses // a_step))
+    config = presets.load_with_overrides(
+        "notebook", [f"model.name={model}", f"train.threads={threads}", *overrides, f"train.steps={steps + 2}"]
+    )
+    metrics: list[dict[str, float]] = []
+    peak = 0.0
+
+    def keep(event: Event) -> None:
+        nonlocal peak
+        if isinstance(event, StepFinished):
+            metrics.append(dict(event.metrics))
+        elif isinstance(event, ModelLoaded):
+            peak = event.matmul_peak
+
+    Trainer(config, run_dir=None, control=TrainerControl(), emit=keep).run()
+    counted = metrics[2:]
+    phases = [sum(m[f"time/{name}"] for m in counted) for name in ("rollout", "score", "update")]
+    seconds = sum(phases)
+    operations = sum(m["throughput/matmul_share"] * peak * a_step / m["throughput/responses_per_s"] for m in counted)
+    tokens = counted[-1]["num_tokens"] - metrics[1]["num_tokens"]
+    return _figures(seconds, len(counted) * a_step, tokens, operations, *phases)
+
+
+def run_peak(threads: int) -> dict[str, float]:
+    """What large matrix products reach."""
+    import torch
+
+    from rlhf_engine.flops import matmul_peak
+
+    torch.set_num_threads(threads)
+    return {"peak": matmul_peak(torch.float32, torch.device("cpu"), seconds=2.0)}
+
+
+def _figures(
+    seconds: float, responses: int, tokens: float, operations: float, rollout: float, score: float, update: float
+) -> dict[str, float]:
+    return {
+        "responses_per_s": responses / seconds,
+        "tokens_per_s": tokens / seconds,
+        "operations_per_s": operations / seconds,
+        "rollout": rollout / responses,
+        "score": score / responses,
+        "update": update / responses,
+        "peak_rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0,
+    }
+
+
+# --- outside ---
+
+
+def child(contestant: str, model: str, threads: int, responses: int, overrides: list[str]) -> dict[str, float]:
+    """Run a contestant in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.throughput", "--contestant", contestant, "--models", model]
+    command += ["--threads", str(threads), "--responses", str(responses), "--set", *overrides]
+    environment = {"GOMP_SPINCOUNT": "10000"} | os.environ | {"PYTHONWARNINGS": "ignore"}
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
+    result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def best_threads(contestant: str, model: str, responses: int, overrides: list[str]) -> int:
+    """The number of threads (1, 2, 4, … cores) with which a contestant is fastest."""
+    cores = len(os.sched_getaffinity(0))
+    tried = {}
+    for threads in [n for n in (1, 2, 4, 8, 16, 32, 64) if n <= cores]:
+        tried[threads] = child(contestant, model, threads, responses, overrides)["responses_per_s"]
+    return max(tried, key=lambda threads: tried[threads])
+
+
+def measure(model: str, rounds: int, responses: dict[str, int], overrides: list[str]) -> list[dict[str, Any]]:
+    """One row a contestant."""
+    threads = {name: best_threads(name, model, responses[name] // 2, overrides) for name in CONTESTANTS}
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in CONTESTANTS}
+    peaks = []
+    for _ in range(rounds):
+        for name in CONTESTANTS:
+            found[name].append(child(name, model, threads[name], responses[name], overrides))
+        peaks.append(child("peak", model, len(os.sched_getaffinity(0)), 0, [])["peak"])
+    rows = []
+    for name, runs in found.items():
+        row: dict[str, Any] = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
+        row |= {"contestant": name, "threads": threads[name], "peak": statistics.median(peaks)}
+        row["of_peak"] = row["operations_per_s"] / row["peak"]
+        row["all_responses_per_s"] = [round(run["responses_per_s"], 2) for run in runs]
+        rows.append(row)
+    for row in rows:
+        row["ratio"] = row["responses_per_s"] / rows[0]["responses_per_s"]
+        row["rss_ratio"] = row["peak_rss"] / rows[0]["peak_rss"]
+    return rows
+
+
+def print_rows(model: str, rows: list[dict[str, Any]]) -> None:
+    """A table in Markdown."""
+    print(f"\n{model}: matmul peak {rows[0]['peak'] / 1e9:.0f} GFLOP/s (float32, all cores)\n")
+    print("| contestant | threads | responses/s | ratio | tokens/s | peak RSS | of peak | rollout | score | update |")
+    print("|---|---|---|---|---|---|---|---|---|---|")
+    for row in rows:
+        times = " | ".join(f"{row[phase] * 1000:.0f} ms" for phase in ("rollout", "score", "update"))
+        print(
+            f"| {CONTESTANTS[row['contestant']]} | {row['threads']} | {row['responses_per_s']:.2f} | "
+            f"{row['ratio']:.1f} | {row['tokens_per_s']:.0f} | "
+            f"{row['peak_rss'] / 2**20:.0f} MB ({row['rss_ratio']:.0%}) | "
+            f"{row['of_peak']:.0%} | {times} |"
+        )
+    print("\nseconds are per response; responses/s of each round: ", end="")
+    print("; ".join(f"{row['contestant']} {row['all_responses_per_s']}" for row in rows), flush=True)
+
+
+def main() -> None:
+    """Print the tables, or inside a child one contestant's figures."""
+    parser = argparse.ArgumentParser(description="The engine beside the textbook loop.")
+    parser.add_argument("--models", nargs="+", default=["storyteller", "33M"], help="storyteller, 33M, or a folder")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="settings of the preset to change")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--contestant", choices=[*CONTESTANTS, "peak"], help=argparse.SUPPRESS)
+    parser.add_argument("--threads", type=int, default=1, help=argparse.SUPPRESS)
+    parser.add_argument("--responses", type=int, default=16, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.contestant:
+        from rlhf_engine.storyteller import MODEL_DIR
+
+        model = str(MODEL_DIR) if args.models[0] == "storyteller" else args.models[0]
+        run = {"textbook": run_textbook, "engine": run_engine}.get(args.contestant)
+        print(json.dumps(run(model, args.threads, args.responses, args.set) if run else run_peak(args.threads)))
+        return
+    results = {}
+    with tempfile.TemporaryDirectory() as root:
+        for model in args.models:
+            source, responses = model, {"textbook": 32, "engine": 160}
+            if model == "33M":
+                from benchmarks.shapes import save_gpt_neo
+
+                source, responses = str(save_gpt_neo(Path(root) / "33M")), {"textbook": 6, "engine": 48}
+            results[model] = measure(source, args.rounds, responses, args.set)
+            if not args.json:
+                print_rows(model, results[model])
+    if args.json:
+        print(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main()

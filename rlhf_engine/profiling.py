@@ -1,0 +1,50 @@
+"""Where the time of a step goes: by part of the algorithm, and by tensor operator."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from rlhf_engine.events import Profiled, TimeSpent
+
+_PARTS = ("rollout: ", "score: ", "update: ")  # how the engine names what it does, by record_function
+_OPERATORS = 12
+
+
+class StepProfiler:
+    """Watches the second step of a run: the first one also starts threads and records the decoding."""
+
+    def __init__(self) -> None:
+        self.result: Profiled | None = None
+        self._steps = 0
+
+    @contextmanager
+    def watch(self, step: int) -> Iterator[None]:
+        """Wraps each step; `result` is there after the one that was watched."""
+        self._steps += 1
+        if self._steps != 2:
+            yield
+            return
+        activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * torch.cuda.is_available()
+        with profile(activities=activities) as watched:
+            started = time.perf_counter()
+            yield
+            seconds = time.perf_counter() - started
+        events = watched.key_averages()
+        parts = [TimeSpent(event.key, event.cpu_time_total / 1e6, event.count) for event in events
+                 if event.key.startswith(_PARTS)]
+        operators = [
+            TimeSpent(event.key, (event.self_device_time_total or event.self_cpu_time_total) / 1e6, event.count)
+            for event in events if event.key.startswith("aten::")
+        ]
+        operators.sort(key=lambda spent: -spent.seconds)
+        parts.sort(key=lambda spent: (_order(spent.name), -spent.seconds))
+        self.result = Profiled(step, seconds, tuple(parts), tuple(operators[:_OPERATORS]))
+
+
+def _order(name: str) -> int:
+    return next(index for index, part in enumerate(_PARTS) if name.startswith(part))

@@ -1,0 +1,60 @@
+"""Operations are counted as torch counts them: products with weights and inside attention."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from tiny_models import tiny_config
+from torch.utils.flop_counter import FlopCounterMode
+
+from rlhf_engine.algorithms.micro_batch import bytes_kept, choose_micro_batch_size
+from rlhf_engine.algorithms.ppo import PPO
+from rlhf_engine.flops import Lengths, ModelSize, matmul_peak, ppo_step
+from rlhf_engine.policy import Policy
+
+
+def test_a_pass_is_as_many_operations_as_torch_counts(model_folders: dict[str, Path]) -> None:
+    policy = Policy.from_config(tiny_config(model_folders["gpt_neo"]))
+    size, time = ModelSize.of_model(policy.base), 7
+    ids = torch.randint(0, 200, (1, time))
+    mask = torch.ones_like(ids, dtype=torch.bool)
+    with policy.playing("reference"), FlopCounterMode(display=False) as counted, torch.no_grad():
+        policy.forward(ids, mask)
+    # torch counts whole squares of attention, we the half that is looked at
+    assert counted.get_total_flops() == size.forward(time, time * time)
+
+
+def test_a_steps_operations_by_hand() -> None:
+    size = ModelSize(body=10, head=3, layers=1, width=2)
+    lengths = Lengths(torch.tensor([4, 2]), torch.tensor([3, 1]))
+    body = 2 * (4 + 2) * 10 + 4 * (10 + 3) * 1 * 2
+    back = 2 * (4 + 2) * 10 + 8 * (10 + 3) * 1 * 2
+    head = 2 * 3 * (3 + 1)
+    rows = torch.arange(2)
+    update = 2 * (body + back) + 2 * head
+    given = {"actor_learns": True, "kept": 0, "kept_rows": rows}
+    assert ppo_step(size, lengths, [rows, rows], **given) == 4 * body + 3 * head + 2 * update
+    given["kept"] = 2
+    assert ppo_step(size, lengths, [rows, rows], **given) == 4 * body + 3 * head + 2 * update - 2 * body - head
+    given |= {"actor_learns": False, "kept": 1}
+    assert ppo_step(size, lengths, [rows], **given) == 4 * body + 3 * head + back
+
+
+def test_a_step_tells_its_operations(neo_config) -> None:
+    ppo = PPO(Policy.from_config(neo_config), neo_config)
+    assert 1e7 < ppo.step(1, ["Once"] * 8).operations < 1e9
+
+
+def test_a_matmul_peak_is_what_a_machine_can_have() -> None:
+    state = torch.get_rng_state()
+    assert 1e8 < matmul_peak(torch.float32, torch.device("cpu"), seconds=0.01) < 1e15
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_kept_bytes_are_those_of_the_graph_and_decide_the_micro_batch(neo_config) -> None:
+    policy = Policy.from_config(neo_config)
+    short, long = bytes_kept(policy, 8), bytes_kept(policy, 32)
+    assert 4 * short < long < 16 * short  # linear in the tokens but for attention
+    assert short > 8 * 32 * 4 * 2  # at least the input of each layer norm, in each of two layers
+    assert choose_micro_batch_size(policy, neo_config) == neo_config.ppo.minibatch_size  # small: all at once
