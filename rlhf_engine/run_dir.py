@@ -8,6 +8,7 @@ environment variable. Nothing here imports torch.
     edits.jsonl     every live change since             status.json    state, step and process, replaced atomically
     metrics.jsonl   one line a step                     run.lock       flock: who holds it drives the run
     samples.jsonl   some responses of each step         checkpoints/   see checkpoint.py
+    alarms.jsonl    what went wrong, and at which step
 """
 
 from __future__ import annotations
@@ -27,14 +28,24 @@ from rlhf_engine import __version__, preset_text
 from rlhf_engine.config import RunConfig
 from rlhf_engine.disk import NAME, NAME_RULE, append_line, fsync_directory, replace_text, why, write_new, writing
 from rlhf_engine.errors import RunError
-from rlhf_engine.events import EditApplied, RunState, Sample
+from rlhf_engine.events import Alarm, EditApplied, RunState, Sample
 from rlhf_engine.processes import ProcessId, this_process
-from rlhf_engine.run_lines import MetricsLine, edit, metrics_line, read_lines, read_object, readable, sample, to_line
+from rlhf_engine.run_lines import (
+    MetricsLine,
+    alarm,
+    edit,
+    metrics_line,
+    read_lines,
+    read_object,
+    readable,
+    sample,
+    to_line,
+)
 
 DEFAULT_RUNS_ROOT = Path("runs")
 
 CONFIG, ABOUT, STATUS, LOCK = "config.toml", "run.json", "status.json", "run.lock"
-METRICS, SAMPLES, EDITS = "metrics.jsonl", "samples.jsonl", "edits.jsonl"
+METRICS, SAMPLES, EDITS, ALARMS = "metrics.jsonl", "samples.jsonl", "edits.jsonl", "alarms.jsonl"
 
 @dataclass(frozen=True)
 class Status:
@@ -141,6 +152,10 @@ class RunDir:
         """Adds a live change. Raises RunError when the disk refuses."""
         self._append(EDITS, asdict(change))
 
+    def append_alarm(self, raised: Alarm) -> None:
+        """Adds an alarm. Raises RunError when the disk refuses."""
+        self._append(ALARMS, asdict(raised))
+
     def write_status(self, state: RunState, step: int, total_steps: int, message: str = "") -> None:
         """Says where the run stands, and that it is this process that says so."""
         process = this_process()
@@ -155,7 +170,7 @@ class RunDir:
         edits: how many live changes the checkpoint holds; a change made between two steps may be in it or not.
         """
         notices = []
-        for name in (METRICS, SAMPLES, EDITS):
+        for name in (METRICS, SAMPLES, ALARMS, EDITS):
             rows, damaged = read_lines(self.path / name)
             past = [row for row in rows if isinstance(row.get("step"), int) and row["step"] <= step]
             kept = rows[:edits] if name == EDITS else past
@@ -183,6 +198,10 @@ class RunDir:
     def edits(self) -> list[EditApplied]:
         """The live changes so far; lines that cannot be read are left out."""
         return readable(read_lines(self.path / EDITS)[0], edit)
+
+    def alarms(self) -> list[Alarm]:
+        """The alarms so far; lines that cannot be read are left out."""
+        return readable(read_lines(self.path / ALARMS)[0], alarm)
 
     def status(self) -> Status | None:
         """Where the run stands; None before it said so for the first time, or if that cannot be read."""

@@ -97,11 +97,16 @@ class Experience:
 
 
 @torch.no_grad()
-def evaluate(policy: Policy, rollout: Rollout, scores: Tensor, config: RunConfig, kl_coef: float) -> Experience:
-    """Log-probs, KL and values of a rollout, and from them and scores [batch] the advantages and returns."""
+def evaluate(
+    policy: Policy, rollout: Rollout, scores: Tensor, config: RunConfig, kl_coef: float, at_once: int = 0
+) -> Experience:
+    """Log-probs, KL and values of a rollout, and from them and scores [batch] the advantages and returns.
+
+    at_once: responses per forward pass; 0 as the config says. Raises NonFiniteError.
+    """
     sequence_level, mask = config.ppo.level == "sequence", rollout.response_mask
     log_probs, entropy, token_kl, values = (torch.zeros(mask.shape, device=mask.device) for _ in range(4))
-    size = config.train.micro_batch_size or config.ppo.minibatch_size
+    size = at_once or config.train.micro_batch_size or config.ppo.minibatch_size
     for rows in torch.arange(len(rollout)).split(size):
         ids, row_mask, response_mask = rollout.batch(rows)
         width = response_mask.shape[1]
@@ -123,6 +128,8 @@ def evaluate(policy: Policy, rollout: Rollout, scores: Tensor, config: RunConfig
             rewards, values, mask, discount=config.ppo.discount, trace_decay=config.ppo.trace_decay
         )
         action_log_probs, action_mask = log_probs, mask
+    if not torch.isfinite(torch.where(action_mask, returns + advantages, 0.0)).all():
+        raise NonFiniteError("returns or advantages are not finite")
     if config.ppo.whiten_advantages:
         advantages = whiten(advantages, action_mask)
     return Experience(

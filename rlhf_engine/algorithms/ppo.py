@@ -10,9 +10,11 @@ sequence  a response is one action: KL summed and taken off the score, the value
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from statistics import fmean, pstdev
 from typing import Any
 
@@ -20,9 +22,11 @@ import torch
 from torch import Tensor
 
 from rlhf_engine.algorithms.experience import Experience, evaluate
+from rlhf_engine.algorithms.memory import MicroBatchLimit
 from rlhf_engine.algorithms.optimizer import AdapterOptimizer, learning_rate_factor
 from rlhf_engine.algorithms.score_normalizer import ScoreNormalizer
 from rlhf_engine.config import RunConfig
+from rlhf_engine.errors import NonFiniteError
 from rlhf_engine.estimators import adapt_kl_coef, explained_variance, masked_mean
 from rlhf_engine.events import Sample
 from rlhf_engine.losses import clipped_policy_loss, clipped_value_loss
@@ -38,17 +42,18 @@ Progress = Callable[[str, float], None]
 
 @dataclass(frozen=True)
 class StepResult:
-    """What one step leaves behind, as plain values."""
+    """What one step leaves behind, as plain values. `nonfinite` says why updates were left out; empty if none were."""
 
     metrics: dict[str, float]
     samples: tuple[Sample, ...]
+    nonfinite: str = ""
 
 
 class PPO:
     """The actor's and critic's learner. Holds everything that must survive a restart; see `state`."""
 
-    def __init__(self, policy: Policy, config: RunConfig) -> None:
-        """Fresh optimisers and generators for `policy`, seeded by the config."""
+    def __init__(self, policy: Policy, config: RunConfig, tell: Callable[[str], None] = lambda text: None) -> None:
+        """Fresh optimisers and generators for `policy`, seeded by the config. tell: takes sentences for the user."""
         self.policy = policy
         self.config = config
         self.rewards = build_rewards(config.rewards)
@@ -59,6 +64,7 @@ class PPO:
         self.normalizer = ScoreNormalizer()
         self.kl_coef = config.kl.coef
         self.token_count = 0
+        self.limit = MicroBatchLimit(tell)
 
     def reconfigure(self, config: RunConfig) -> None:
         """Take over live edits; from the next step on."""
@@ -68,16 +74,19 @@ class PPO:
         self.config = config
 
     def step(self, step: int, prompts: list[str], progress: Progress = lambda phase, fraction: None) -> StepResult:
-        """Step number `step` (from 1) on these prompts. Raises RewardError, ModelError, or NonFiniteError before an
-        optimiser would take a non-finite step."""
+        """Step number `step` (from 1) on these prompts. Updates that are not finite are left out, with the weights as
+        they were, and counted. Raises RewardError and ModelError."""
         started = time.perf_counter()
         rollout = self._sample(prompts, progress)
         sampled = time.perf_counter()
         progress("score", 0.0)
         scored = self.rewards.score(rollout.prompts, rollout.responses)
-        experience = self._evaluate(rollout, scored)
+        try:
+            experience = self._evaluate(rollout, scored)
+        except NonFiniteError as error:
+            return self._nothing_learnt(step, rollout, scored, str(error))
         evaluated = time.perf_counter()
-        updates = self._update(step, experience, progress)
+        updates, nonfinite = self._update(step, experience, progress)
         self.token_count += int(experience.mask.sum())
         finished = time.perf_counter()
         metrics = self._metrics(experience, scored) | updates
@@ -88,7 +97,7 @@ class PPO:
             "throughput/responses_per_s": len(prompts) / (finished - started),
         }
         self._adapt_kl_coef(metrics["objective/kl"], len(prompts))
-        return StepResult(metrics, self._samples(step, experience, scored))
+        return StepResult(metrics, self._samples(step, experience, scored), nonfinite)
 
     # --- the parts of a step ---
 
@@ -105,35 +114,72 @@ class PPO:
 
     def _evaluate(self, rollout: Rollout, scored: ScoredBatch) -> Experience:
         raw = torch.tensor([score.total for score in scored.scores], device=self.policy.device)
-        scores = self.normalizer(raw, self.config.ppo.score_normalization)
-        return evaluate(self.policy, rollout, scores, self.config, self.kl_coef)
+        moments = self.normalizer.state()
+        try:
+            scores = self.normalizer(raw, self.config.ppo.score_normalization)
+            if not (torch.isfinite(raw).all() and math.isfinite(self.normalizer.variance)):
+                raise NonFiniteError("scores are too large to compute with")
+            return self.limit.fit(
+                self.config.train.micro_batch_size or self.config.ppo.minibatch_size,
+                lambda: evaluate(self.policy, rollout, scores, self.config, self.kl_coef, self.limit.size),
+            )
+        except NonFiniteError:
+            self.normalizer.load_state(moments)  # running means would never forget an infinity
+            raise
 
-    def _update(self, step: int, experience: Experience, progress: Progress) -> dict[str, float]:
-        """Minibatch updates of actor and critic; the means of their statistics over the updates."""
+    def _update(self, step: int, experience: Experience, progress: Progress) -> tuple[dict[str, float], str]:
+        """Minibatch updates of actor and critic; the means of their statistics over the updates, and why some were
+        left out."""
         config = self.config
         factor = learning_rate_factor(step, config.optimizer, config.train.steps)
         actor_learns = step > config.train.critic_warmup_steps
+        learners = [(self._update_critic, config.optimizer.critic_lr * factor)]
+        if actor_learns:
+            learners.append((self._update_actor, config.optimizer.actor_lr * factor))
         records: list[dict[str, float]] = []
+        left_out: list[str] = []
         minibatches = list(self._minibatches(len(experience)))
         with self.policy.updating():
             for done, rows in enumerate(minibatches):
                 progress("update", done / len(minibatches))
-                record = self._update_critic(rows, experience, config.optimizer.critic_lr * factor)
-                if actor_learns:
-                    record |= self._update_actor(rows, experience, config.optimizer.actor_lr * factor)
+                record: dict[str, float] = {}
+                for learn, rate in learners:
+                    try:
+                        record |= self.limit.fit(
+                            config.train.micro_batch_size or len(rows), partial(learn, rows, experience, rate)
+                        )
+                    except NonFiniteError as error:
+                        left_out.append(str(error))
                 records.append(record)
                 if config.ppo.target_kl is not None and record.get("policy/approxkl_avg", 0.0) > config.ppo.target_kl:
                     break
-        keys = records[0]
-        means = {key: fmean(record[key] for record in records) for key in keys}
-        return means | {"policy/updates": float(len(records) * actor_learns), "lr": config.optimizer.actor_lr * factor}
+        keys = dict.fromkeys(key for record in records for key in record)
+        means = {key: fmean(record[key] for record in records if key in record) for key in keys}
+        means |= {
+            "policy/updates": float(sum("grad_norm/actor" in record for record in records)),
+            "train/skipped_updates": float(len(left_out)),
+            "lr": config.optimizer.actor_lr * factor,
+        }
+        return means, " and ".join(dict.fromkeys(left_out))
+
+    def _nothing_learnt(self, step: int, rollout: Rollout, scored: ScoredBatch, why: str) -> StepResult:
+        """A step whose responses cannot be learnt from: what is known of it, and all its updates left out."""
+        ppo = self.config.ppo
+        learners = 2 if step > self.config.train.critic_warmup_steps else 1
+        metrics = {
+            "objective/scores": fmean(score.total for score in scored.scores),
+            "completions/mean_length": rollout.response_mask.sum(1).float().mean().item(),
+            "policy/updates": 0.0,
+            "train/skipped_updates": float(learners * ppo.epochs * math.ceil(len(rollout) / ppo.minibatch_size)),
+        }
+        return StepResult(metrics, (), why)
 
     def _minibatches(self, count: int) -> Iterator[Tensor]:
         for _ in range(self.config.ppo.epochs):
             yield from torch.randperm(count, generator=self.shuffle_generator).split(self.config.ppo.minibatch_size)
 
     def _micro_batches(self, rows: Tensor) -> tuple[Tensor, ...]:
-        return rows.split(self.config.train.micro_batch_size or len(rows))
+        return rows.split(self.limit.size or self.config.train.micro_batch_size or len(rows))
 
     def _update_actor(self, rows: Tensor, experience: Experience, learning_rate: float) -> dict[str, float]:
         self.actor_optimizer.zero_grad()
@@ -195,10 +241,12 @@ class PPO:
         surprise = torch.where(mask, -experience.log_probs, 0.0).sum(1).mean().item()
         metrics = {
             "objective/scores": fmean(totals),
+            "objective/scores_std": pstdev(totals),
             "objective/kl": kl,
             "objective/non_score_reward": -self.kl_coef * kl,
             "objective/rlhf_reward": fmean(totals) - self.kl_coef * kl,
             "objective/entropy": surprise,
+            "objective/ref_logprob": masked_mean(experience.log_probs - experience.token_kl, mask).item(),
             "policy/entropy_avg": masked_mean(experience.entropy, mask).item(),
             "val/explained_variance": explained_variance(
                 experience.old_values, experience.returns, experience.action_mask
@@ -256,9 +304,9 @@ class PPO:
         load_adapters(self.policy, tensors)
         self.actor_optimizer.load_state(tensors)
         self.critic_optimizer.load_state(tensors)
-        self.sampling_generator.set_state(tensors["generator/sampling"].cpu())
-        self.shuffle_generator.set_state(tensors["generator/shuffle"].cpu())
-        torch.set_rng_state(tensors["generator/dropout"].cpu())
+        _restore(self.sampling_generator, tensors.get("generator/sampling"))
+        _restore(self.shuffle_generator, tensors.get("generator/shuffle"))
+        _restore(torch.default_generator, tensors.get("generator/dropout"))
         if self.policy.device.type == "cuda" and "generator/dropout_cuda" in tensors:
             torch.cuda.set_rng_state(tensors["generator/dropout_cuda"].cpu(), self.policy.device)
         self.kl_coef = float(numbers["kl_coef"])
@@ -272,3 +320,10 @@ def load_adapters(policy: Policy, tensors: dict[str, Tensor]) -> None:
         for prefix, parameters in (("actor", policy.actor_parameters), ("critic", policy.critic_parameters)):
             for name, parameter in parameters.items():
                 parameter.copy_(tensors[f"{prefix}/{name}"])
+
+
+def _restore(generator: torch.Generator, state: Tensor | None) -> None:
+    """Go on from `state`. A fork with another seed has none, and that of another kind of device has another shape:
+    the generator then stays as it was seeded."""
+    if state is not None and state.shape == generator.get_state().shape:
+        generator.set_state(state.cpu())

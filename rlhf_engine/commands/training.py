@@ -30,8 +30,9 @@ def train(
 ) -> int:
     """Train a preset. Ctrl-C stops after the step, with a checkpoint; `resume` goes on from there.
 
-    With --json: one object a step (event "step": step, total_steps, seconds, metrics) and one at the end (event "end":
-    run, path, state, step, total_steps, message, checkpoint).
+    With --json: one object a step (event "step": step, total_steps, seconds, metrics), one an alarm (event "alarm":
+    step, kind, text), one a roll-back (event "rolled_back": step, text) and one at the end (event "end": run, path,
+    state, step, total_steps, message, checkpoint).
     """
     config = presets.load_with_overrides(preset, overrides or [])
     return train_config(config, preset, runs_dir, name, as_json)
