@@ -88,6 +88,17 @@ def candidates(run_dir: RunDir) -> list[Path]:
     return [path for _, _, path in reversed(_found(run_dir.checkpoints))]
 
 
+def step_of(path: Path) -> int:
+    """The step that a candidate was saved after."""
+    match = _NAME.fullmatch(path.name)
+    return int(match[1]) if match else 0
+
+
+def size(path: Path) -> int:
+    """Bytes of a checkpoint's files; those that are gone count nothing."""
+    return sum(file.stat().st_size for file in path.iterdir()) if path.is_dir() else 0
+
+
 def load(path: Path) -> TrainingState:
     """Reads a checkpoint after verifying it. Raises CheckpointError naming the file that is missing or damaged."""
     manifest = _json(path / MANIFEST, _read(path / MANIFEST))

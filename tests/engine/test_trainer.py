@@ -13,10 +13,12 @@ import torch
 from safetensors.torch import load_file
 from tiny_models import tiny_config
 
+from rlhf_engine import checkpoint
 from rlhf_engine.config import RunConfig
 from rlhf_engine.control import TrainerControl
 from rlhf_engine.errors import RewardError, RunError
 from rlhf_engine.events import (
+    Alarm,
     CheckpointSaved,
     EditApplied,
     EditRefused,
@@ -264,6 +266,71 @@ def test_a_full_disk_ends_the_run_with_an_event(
 
 def _full(*_: object, **__: object) -> None:
     raise RunError("metrics.jsonl could not be written: the disk is full.")
+
+
+def test_the_best_checkpoint_by_the_chosen_metric_outlives_the_newest(neo_config: RunConfig, tmp_path: Path) -> None:
+    train = {"steps": 8, "keep_checkpoints": 1, "keep_best": "rewards/length/mean"}
+    config = neo_config.model_copy(update={"train": neo_config.train.model_copy(update=train)})
+    run_dir, _ = train_until_the_reward_falls(config, tmp_path)
+    best = checkpoint.best(run_dir)
+    assert best is not None
+    assert [path.name for path in checkpoint.candidates(run_dir)] == ["step-000008", best.name]
+    quality = checkpoint.load(best).quality
+    assert quality is not None
+    values = [line.metrics["rewards/length/mean"] for line in run_dir.metrics()]
+    smoothed = [sum(values[max(0, end - 5):end]) / len(values[max(0, end - 5):end]) for end in range(1, 9)]
+    assert quality.value == pytest.approx(max(smoothed))
+    assert checkpoint.step_of(best) == smoothed.index(max(smoothed)) + 1
+
+
+def train_until_the_reward_falls(config: RunConfig, root: Path) -> tuple[RunDir, list[Event]]:
+    """From the fourth step on each word too few costs more."""
+    run_dir, events, control = RunDir.create(root, config), [], TrainerControl()
+
+    def emit(event: Event) -> None:
+        events.append(event)
+        if isinstance(event, StepFinished) and event.step == 3:
+            control.edit("rewards.0.penalty_per_word", 3.0)
+
+    Trainer(config, run_dir=run_dir, control=control, emit=emit).run()
+    return run_dir, events
+
+
+def test_a_checkpoint_that_is_saved_just_before_the_lock_is_taken_is_the_one_that_counts(
+    neo_config: RunConfig, tmp_path: Path
+) -> None:
+    """The process that drives the run may save once more between our first look and its leaving."""
+    run_dir, _ = train(neo_config, tmp_path, "raced")
+    newest = checkpoint.candidates(run_dir)[0]
+    later = newest.rename(tmp_path / newest.name)
+    events: list[Event] = []
+    late = Trainer.resume(run_dir, control=TrainerControl(), emit=events.append)
+    later.rename(newest)
+    assert late.run() is RunState.FINISHED
+    assert next(event for event in events if isinstance(event, RunStarted)).first_step == 3
+
+
+def test_what_an_alarm_says_is_kept_and_not_said_again_after_a_resume(neo_config: RunConfig, tmp_path: Path) -> None:
+    sections = {"kl": {"target": 1e-6}, "sentinel": {"window": 2}, "train": {"steps": 6}}
+    config = RunConfig.model_validate(neo_config.model_dump() | {
+        name: neo_config.model_dump()[name] | values for name, values in sections.items()})
+    control, first = TrainerControl(), []
+    run_dir = RunDir.create(tmp_path, config)
+
+    def emit(event: Event) -> None:
+        first.append(event)
+        if isinstance(event, StepFinished) and event.step == 4:
+            control.stop()
+
+    Trainer(config, run_dir=run_dir, control=control, emit=emit).run()
+    raised = [event for event in first if isinstance(event, Alarm)]
+    assert [alarm.kind for alarm in raised] == ["kl"]
+    assert run_dir.alarms() == raised
+    again: list[Event] = []
+    Trainer.resume(run_dir, control=TrainerControl(), emit=again.append).run()
+    assert sum(isinstance(event, StepFinished) for event in again) == 2
+    assert not any(isinstance(event, Alarm) for event in again)
+    assert run_dir.alarms() == raised
 
 
 def test_a_checkpoint_asked_for_twice_is_confirmed_twice(neo_config: RunConfig, tmp_path: Path) -> None:
