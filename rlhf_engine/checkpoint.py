@@ -63,6 +63,8 @@ def save(run_dir: RunDir, state: TrainingState, keep: int) -> Path:
     ValueError for a number that JSON cannot hold.
     """
     folder = run_dir.checkpoints
+    if folder.is_symlink():
+        raise RunError(f"{folder} is a symbolic link, which is never followed for writing.")
     aside = folder / f".tmp-{secrets.token_hex(4)}"
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
