@@ -286,7 +286,8 @@ class Trainer:
         except CheckpointError as error:
             return str(error)
         load_adapters(self.policy, state.tensors)
-        return f"the weights are back at the checkpoint of step {state.step}"
+        return (f"the weights are back at the checkpoint of step {state.step}; resume with a smaller "
+                "optimizer.actor_lr and critic_lr, or let train.max_rollbacks do that")
 
     def _save(self, *, asked: bool = False) -> None:
         self._saver.save(self.step, replaced(self._counts, seconds=self._seconds), self.ppo, self.config, asked=asked)

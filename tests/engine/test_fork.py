@@ -83,6 +83,7 @@ def test_changes_hold_from_the_first_step_and_are_the_childs_own_beginning(paren
     assert child.edits() == []
     state = checkpoint.load(checkpoint.candidates(child)[-1])
     assert (state.step, state.numbers["kl_coef"]) == (4, 0.9)
+    assert not any(name.startswith("generator/") for name in state.tensors)  # they begin with the new seed
 
 
 @pytest.mark.parametrize(("changes", "said"), [
