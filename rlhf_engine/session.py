@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from rlhf_engine.config import RunConfig
 from rlhf_engine.control import CompareRequest, Edit, GenerateRequest, TrainerControl
 from rlhf_engine.errors import RlhfError, RunError
-from rlhf_engine.events import ComparisonFinished, Event, GenerationFinished, RunState, StateChanged
+from rlhf_engine.events import Event, RunState, StateChanged
 
 if TYPE_CHECKING:
     from rlhf_engine.policy import Policy
@@ -177,15 +177,12 @@ class Session:
             self._answer(request)
 
     def _answer(self, request: GenerateRequest | CompareRequest) -> None:
-        from rlhf_engine.serving import serve_request
+        from rlhf_engine.serving import refuse, serve_request
 
         try:
             policy, config, step = self._policy_for_requests()
         except RlhfError as error:
-            if isinstance(request, GenerateRequest):
-                self._emit(GenerationFinished(request.request_id, "", error=str(error)))
-            else:
-                self._emit(ComparisonFinished(request.request_id, None, str(error)))
+            refuse(request, str(error), self._emit)
             return
         serve_request(request, policy, config, step, self._control, self._emit)
 

@@ -107,14 +107,14 @@ class Trainer:
             self._save()
         self._enter(RunState.TRAINING)
         while True:
-            self._serve_boundary()
-            if self.control.stopping or self.step >= self.config.train.steps:
-                break
             try:
+                self._serve_boundary()
+                if self.control.stopping or self.step >= self.config.train.steps:
+                    self._save()
+                    break
                 self._take_step(ppo)
             except NonFiniteError as error:
                 self._roll_back(ppo, error)
-        self._save()
         done = self.step >= self.config.train.steps
         state = RunState.FINISHED if done else RunState.STOPPED
         self._enter(state, f"{'finished' if done else 'stopped'} after step {self.step}")
@@ -207,7 +207,8 @@ class Trainer:
 
     def _check_course(self, result: StepResult, ppo: PPO) -> None:
         """Say what was left out; too many such steps in a row, or broken weights, are a divergence."""
-        left_out = f"{result.metrics['train/skipped_updates']:.0f} updates were left out because {result.nonfinite}"
+        count = result.metrics["train/skipped_updates"]
+        left_out = f"{count:.0f} of the step's updates were left out because {result.nonfinite}"
         in_a_row, limit = self._counts.nonfinite_steps, self.config.train.max_nonfinite_steps
         self._raise_alarm(Alarm(self.step, "non-finite", f"{left_out} ({in_a_row} in a row of at most {limit} steps)"))
         if not all(tensor.isfinite().all() for tensor in ppo.state()[0].values()):

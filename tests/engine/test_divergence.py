@@ -119,7 +119,7 @@ def test_single_steps_are_left_out_said_and_counted_and_training_goes_on(
     assert [e.metrics["train/skipped_updates"] for e in run.of(StepFinished)] == [0, 4, 0, 4, 0, 0]
     alarms = run.of(Alarm)
     assert [(alarm.step, alarm.kind) for alarm in alarms] == [(2, "non-finite"), (4, "non-finite")]
-    assert "4 updates were left out because the actor's gradient is not finite" in alarms[0].text
+    assert "4 of the step's updates were left out because the actor's gradient is not finite" in alarms[0].text
     assert run.run_dir.alarms() == alarms
 
 
@@ -178,6 +178,23 @@ def test_roll_backs_come_to_an_end(model_folders: dict[str, Path], tmp_path: Pat
     run = Poisoner(RunDir.create(tmp_path, config), config, lambda step, _: step > 1)
     assert run.trainer.run() is RunState.DIVERGED
     assert len(run.of(RolledBack)) == 2
+
+
+def test_weights_that_broke_in_the_last_update_are_not_the_end_of_the_run(
+    model_folders: dict[str, Path], tmp_path: Path
+) -> None:
+    config = tiny_config(model_folders["gpt_neo"], train={"steps": 3, "checkpoint_every": 2, "max_rollbacks": 1})
+    run = Poisoner(RunDir.create(tmp_path, config), config, lambda step, _: False)
+
+    def break_at_the_end(event: Event) -> None:
+        run(event)
+        if isinstance(event, StepFinished) and event.step == 3 and not run.of(RolledBack):
+            next(iter(run.trainer.ppo.policy.actor_parameters.values())).data.fill_(float("nan"))  # type: ignore[union-attr]
+
+    run.trainer._emit_event = break_at_the_end
+    assert run.trainer.run() is RunState.FINISHED
+    assert [event.step for event in run.of(RolledBack)] == [2]
+    assert checkpoint.load_newest(run.run_dir)[0].step == 3
 
 
 def test_weights_that_broke_in_a_finite_update_are_gone_back_from_as_well(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,9 @@ from tiny_models import tiny_config
 
 from rlhf_engine.algorithms.memory import MicroBatchLimit, out_of_memory
 from rlhf_engine.algorithms.ppo import PPO
-from rlhf_engine.control import TrainerControl
+from rlhf_engine.control import CompareRequest, GenerateRequest, Request, TrainerControl
 from rlhf_engine.errors import ModelError
-from rlhf_engine.events import Event, Notice, RunState, StepFinished
+from rlhf_engine.events import ComparisonFinished, Event, GenerationFinished, Notice, RunState, StepFinished
 from rlhf_engine.policy import Policy
 from rlhf_engine.run_dir import RunDir
 from rlhf_engine.trainer import Trainer
@@ -111,6 +112,25 @@ def test_the_user_sees_it_and_the_run_goes_on(model_folders: dict[str, Path], tm
         "out of memory with 4 responses at once: from now on 2, with the same result; train.micro_batch_size = 2 "
         "would begin so"]
     assert sum(isinstance(event, StepFinished) for event in events) == 3
+
+
+@pytest.mark.parametrize("request_of", [
+    lambda: GenerateRequest(1, "Once", tuned=True, temperature=1.0, max_new_tokens=4, seed=0),
+    lambda: CompareRequest(1, responses=2, seed=0),
+])
+def test_a_question_too_large_is_refused_and_the_run_goes_on(
+    model_folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch, request_of: Callable[[], Request]
+) -> None:
+    def full(*given: object, **options: object) -> object:
+        raise CPU_FULL
+
+    monkeypatch.setattr("rlhf_engine.generate._response_kl", full)
+    control, events = TrainerControl(), []
+    control.ask(request_of())
+    trainer = Trainer(tiny_config(model_folders["gpt_neo"]), run_dir=None, control=control, emit=events.append)
+    assert trainer.run() is RunState.FINISHED
+    (answer,) = [event for event in events if isinstance(event, GenerationFinished | ComparisonFinished)]
+    assert "out of memory: ask for fewer tokens" in answer.error
 
 
 def test_no_memory_to_sample_in_is_one_sentence(model_folders: dict[str, Path],
