@@ -156,7 +156,7 @@ class TrainConfig(Section):
     seed: int = setting(0, "seeds sampling, minibatch order, prompt order and adapters", ge=0, lt=2**63)
     micro_batch_size: int = setting(0, "responses per forward pass; 0: a whole minibatch", unit="responses", ge=0)
     critic_warmup_steps: int = setting(0, "first steps that train the critic alone", unit="steps", ge=0)
-    threads: int = setting(0, "CPU threads for torch; 0: chosen by model size", ge=0, le=1024)
+    threads: int = setting(0, "CPU threads for torch; 0: measured at the start", ge=0, le=1024)
     checkpoint_every: int = setting(10, "steps between checkpoints", unit="steps", live=True, ge=1)
     keep_checkpoints: int = setting(3, "newest checkpoints kept", live=True, ge=1)
     keep_best: str | None = setting(

@@ -73,8 +73,8 @@ def _changed(state: TrainingState, changes: dict[str, Any]) -> RunConfig:
 
 def _as_first(state: TrainingState, config: RunConfig) -> TrainingState:
     """The parent's state as the child's: its own settings, and nothing counted that happened to the parent alone."""
-    before = state.config
-    counts = Counts(seconds=Counts.of(state).seconds)
+    before, counts = state.config, Counts.of(state)
+    counts = Counts(seconds=counts.seconds, threads=counts.threads)
     numbers = state.numbers | vars(counts)
     if (before.kl.coef, before.kl.controller) != (config.kl.coef, config.kl.controller):
         numbers["kl_coef"] = config.kl.coef

@@ -10,6 +10,7 @@ import inspect
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -18,6 +19,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from rlhf_engine.adapted_linear import adapt
 from rlhf_engine.config import LoraConfig as LoraSettings
 from rlhf_engine.config import RunConfig
 from rlhf_engine.errors import ModelError
@@ -25,6 +27,8 @@ from rlhf_engine.loading import LoadedModel, load_model
 from rlhf_engine.token_log_probs import TokenLogProbs, chosen_log_probs
 
 Role = Literal["actor", "critic", "reference"]
+
+_HEAD_COPY_BYTES = 256 * 1024 * 1024
 
 
 class Policy:
@@ -36,7 +40,7 @@ class Policy:
         self.end_ids, self.pad_id, self.banned = loaded.end_ids, loaded.pad_id, loaded.banned
         self.base, self._head_transform = loaded.model, loaded.head_transform
         self.max_positions: int | None = getattr(self.base.config, "max_position_embeddings", None)
-        self._takes_positions = "position_ids" in inspect.signature(self.base.base_model.forward).parameters
+        self.takes_positions = "position_ids" in inspect.signature(self.base.base_model.forward).parameters
         hidden_size = self.base.get_output_embeddings().weight.shape[1]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -45,6 +49,7 @@ class Policy:
         nn.init.zeros_(self.value_head.weight)  # first values are 0: a random critic would be noise in every advantage
         nn.init.zeros_(self.value_head.bias)
         self._layers = [module for module in self.peft.modules() if isinstance(module, BaseTunerLayer)]
+        self.adapted = adapt(self._layers)
         self._dropouts = [
             module
             for layer in self._layers
@@ -139,23 +144,40 @@ class Policy:
 
     # --- passes ---
 
-    def forward(self, ids: Tensor, mask: Tensor, cache: Any = None) -> Tensor:
+    def forward(self, ids: Tensor, mask: Tensor, cache: Any = None, *, width: int | None = None) -> Tensor:
         """Hidden states [batch, ids' time, hidden] in the role being played.
 
-        ids: int64 [batch, time]; mask: bool [batch, cached time + time], False on padding, left or right.
+        ids: int64 [batch, time]; mask: bool [batch, cached time + time], False on padding, left or right. For a cache
+        of fixed length the mask is as long as the cache, and `width` tells how many of its columns stand after `ids`.
         Positions count real tokens only (the mask's cumulative sum), so padding changes nothing.
         """
         options: dict[str, Any] = {"past_key_values": cache, "use_cache": cache is not None}
-        if self._takes_positions:
-            positions = (mask.long().cumsum(1) - 1).clamp(min=0)
+        if self.takes_positions:
+            positions = (mask[:, :width].long().cumsum(1) - 1).clamp(min=0)
             options["position_ids"] = positions[:, -ids.shape[1] :]
         output = self.base.base_model(input_ids=ids, attention_mask=mask.long(), **options)
         return output.last_hidden_state
 
     def next_logits(self, hidden: Tensor, temperature: float) -> Tensor:
         """float32 logits [batch, vocabulary] / temperature from hidden [batch, hidden]; banned ids are −inf."""
-        logits = self._head_transform.apply(self.base.get_output_embeddings()(hidden).float()) / temperature
-        return logits if self.banned is None else logits.masked_fill(self.banned, float("-inf"))
+        weight, bias = self._decoding_head
+        logits = self._head_transform.apply(torch.addmm(bias, hidden, weight).float())
+        if temperature != 1.0:
+            logits = logits.div_(temperature)
+        return logits if self.banned is None else logits.masked_fill_(self.banned, float("-inf"))
+
+    @cached_property
+    def _decoding_head(self) -> tuple[Tensor, Tensor]:
+        """The head's weight as [hidden, vocabulary], and its bias.
+
+        On a CPU a copy that is laid out so, unless it is large: for the few rows of a decoding step MKL multiplies with
+        it in a quarter of the time on two threads, and in four fifths on one.
+        """
+        head = self.base.get_output_embeddings()
+        weight, bias = head.weight.t(), getattr(head, "bias", None)
+        if self.device.type == "cpu" and weight.numel() * weight.element_size() <= _HEAD_COPY_BYTES:
+            weight = weight.contiguous()
+        return weight, bias if bias is not None else weight.new_zeros(weight.shape[1])
 
     def log_probs(
         self,

@@ -22,13 +22,14 @@ _SMOOTHED = 5  # steps: one lucky rollout makes no checkpoint the best
 
 @dataclass
 class Counts:
-    """What there is to a run's course besides its step: live edits so far, seconds of training, roll-backs, and
-    the steps in a row, up to now, that could not be learnt from."""
+    """What there is to a run's course besides its step: live edits so far, seconds of training, roll-backs, the steps
+    in a row, up to now, that could not be learnt from, and the CPU threads it computes with (0: none chosen yet)."""
 
     edits: int = 0
     seconds: float = 0.0
     rollbacks: int = 0
     nonfinite_steps: int = 0
+    threads: int = 0
 
     @classmethod
     def of(cls, state: TrainingState) -> Counts:

@@ -189,7 +189,7 @@ class Session:
     def _policy_for_requests(self) -> tuple[Policy, RunConfig, int]:
         """The last run's policy while the workbench still shows its model, else the shown config's, untrained."""
         from rlhf_engine.policy import Policy
-        from rlhf_engine.threads import choose_threads
+        from rlhf_engine.threads import use_threads
 
         config = self._config
         if config is None:
@@ -198,11 +198,9 @@ class Session:
         if trainer and trainer.policy and _same_model(trainer.config, config):
             return trainer.policy, config, trainer.step
         if self._preview is None or not _same_model(self._preview[0], config):
-            import torch
-
             self._preview = None
             policy = Policy.from_config(config)
-            torch.set_num_threads(config.train.threads or choose_threads(policy))
+            use_threads(policy, config)
             self._preview = (config, policy)
         return self._preview[1], config, 0
 

@@ -40,7 +40,7 @@ from rlhf_engine.run_dir import RunDir
 from rlhf_engine.saving import Counts, Saver
 from rlhf_engine.sentinel import Sentinel
 from rlhf_engine.serving import serve_request
-from rlhf_engine.threads import choose_threads
+from rlhf_engine.threads import use_threads
 
 Emit = Callable[[Event], None]
 
@@ -145,7 +145,7 @@ class Trainer:
         started = time.perf_counter()
         torch.manual_seed(self.config.train.seed)
         self.policy = Policy.from_config(self.config)
-        torch.set_num_threads(self.config.train.threads or choose_threads(self.policy))
+        self._counts.threads = use_threads(self.policy, self.config, self._counts.threads)
         self.ppo = PPO(self.policy, self.config, lambda text: self._emit_event(Notice(text, "warning")))
         if resumed:
             self.ppo.load_state(resumed.tensors, resumed.numbers)
@@ -156,7 +156,7 @@ class Trainer:
                 trainable=self.policy.trainable_count,
                 device=str(self.policy.device),
                 dtype=str(self.policy.dtype).removeprefix("torch."),
-                threads=torch.get_num_threads(),
+                threads=self._counts.threads,
                 seconds=time.perf_counter() - started,
             )
         )

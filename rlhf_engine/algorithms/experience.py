@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -96,28 +97,89 @@ class Experience:
         )
 
 
-@torch.no_grad()
+class FirstMinibatch(NamedTuple):
+    """The rows that will be learned from first, while the weights are still those that sampled.
+
+    Their forward passes are evaluation and update in one: what autograd recorded is kept for the update.
+    """
+
+    rows: Tensor
+    keep_actor: bool
+    keep_critic: bool
+
+
+class Kept(NamedTuple):
+    """Token log-probs and values [rows, width] with their gradient, or None where an update has to compute its own."""
+
+    log_probs: Tensor | None
+    values: Tensor | None
+
+
 def evaluate(
-    policy: Policy, rollout: Rollout, scores: Tensor, config: RunConfig, kl_coef: float, at_once: int = 0
-) -> Experience:
+    policy: Policy,
+    rollout: Rollout,
+    scores: Tensor,
+    config: RunConfig,
+    kl_coef: float,
+    first: FirstMinibatch | None = None,
+    at_once: int = 0,
+) -> tuple[Experience, Kept]:
     """Log-probs, KL and values of a rollout, and from them and scores [batch] the advantages and returns.
 
-    at_once: responses per forward pass; 0 as the config says. Raises NonFiniteError.
+    first: the rows whose passes are kept. at_once: responses per forward pass; 0 as the config says.
+    Raises NonFiniteError if log-probs, values or what follows from them are not finite.
     """
-    sequence_level, mask = config.ppo.level == "sequence", rollout.response_mask
-    log_probs, entropy, token_kl, values = (torch.zeros(mask.shape, device=mask.device) for _ in range(4))
     size = at_once or config.train.micro_batch_size or config.ppo.minibatch_size
-    for rows in torch.arange(len(rollout)).split(size):
+    passes, kept = _run_passes(policy, rollout, config, first, size)
+    return _learn(rollout, passes, scores, config, kl_coef), kept
+
+
+class _Passes(NamedTuple):
+    log_probs: Tensor
+    entropy: Tensor
+    token_kl: Tensor
+    values: Tensor
+
+
+def _run_passes(
+    policy: Policy, rollout: Rollout, config: RunConfig, first: FirstMinibatch | None, size: int
+) -> tuple[_Passes, Kept]:
+    mask, temperature = rollout.response_mask, config.sampling.temperature
+    passes, kept = _Passes(*(torch.zeros(mask.shape, device=mask.device) for _ in range(4))), Kept(None, None)
+    for rows in _groups(len(rollout), size, first):
         ids, row_mask, response_mask = rollout.batch(rows)
         width = response_mask.shape[1]
-        temperature = config.sampling.temperature
-        actor = policy.log_probs("actor", ids, row_mask, width, temperature, with_entropy=True)
-        reference = policy.log_probs("reference", ids, row_mask, width, temperature)
-        log_probs[rows, :width], entropy[rows, :width] = actor
-        token_kl[rows, :width] = kl_k1(actor.log_probs, reference.log_probs)
-        values[rows, :width] = policy.values(ids, row_mask, width, after=sequence_level)
-    if not torch.isfinite(torch.where(mask, log_probs + token_kl + values, 0.0)).all():
+        keep = first if first is not None and rows is first.rows else FirstMinibatch(rows, False, False)
+        with torch.no_grad():
+            reference = policy.log_probs("reference", ids, row_mask, width, temperature)
+        with torch.set_grad_enabled(keep.keep_critic):
+            values = policy.values(ids, row_mask, width, after=config.ppo.level == "sequence")
+        with torch.set_grad_enabled(keep.keep_actor):
+            actor = policy.log_probs("actor", ids, row_mask, width, temperature, with_entropy=True)
+        if keep is first:
+            kept = Kept(actor.log_probs if first.keep_actor else None, values if first.keep_critic else None)
+        log_probs = actor.log_probs.detach()
+        found = _Passes(log_probs, actor.entropy, kl_k1(log_probs, reference.log_probs), values.detach())
+        for whole, part in zip(passes, found, strict=True):
+            whole[rows, :width] = part
+    if not torch.isfinite(torch.where(mask, passes.log_probs + passes.token_kl + passes.values, 0.0)).all():
         raise NonFiniteError("log-probabilities or values of the sampled responses are not finite")
+    return passes, kept
+
+
+def _groups(count: int, size: int, first: FirstMinibatch | None) -> list[Tensor]:
+    """All rows in groups; the rows that are learned from first are one of them."""
+    if first is None:
+        return list(torch.arange(count).split(size))
+    others = torch.ones(count, dtype=torch.bool)
+    others[first.rows] = False
+    rest = others.nonzero().squeeze(1)
+    return [first.rows, *(rest.split(size) if len(rest) else ())]
+
+
+def _learn(rollout: Rollout, passes: _Passes, scores: Tensor, config: RunConfig, kl_coef: float) -> Experience:
+    log_probs, entropy, token_kl, values = passes
+    sequence_level, mask = config.ppo.level == "sequence", rollout.response_mask
     if sequence_level:
         returns, advantages = sequence_advantages(scores, token_kl, values, mask, kl_coef=kl_coef)
         action_log_probs, values = summed(log_probs, mask), last_token_values(values, mask)

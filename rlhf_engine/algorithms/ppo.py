@@ -14,18 +14,18 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from statistics import fmean, pstdev
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from rlhf_engine.algorithms.experience import Experience, evaluate
+from rlhf_engine.algorithms.experience import Experience, FirstMinibatch, Kept, evaluate
 from rlhf_engine.algorithms.memory import MicroBatchLimit
 from rlhf_engine.algorithms.optimizer import AdapterOptimizer, learning_rate_factor
 from rlhf_engine.algorithms.score_normalizer import ScoreNormalizer
 from rlhf_engine.config import RunConfig
+from rlhf_engine.decoding.traced import TracedDecoder
 from rlhf_engine.errors import NonFiniteError
 from rlhf_engine.estimators import adapt_kl_coef, explained_variance, masked_mean
 from rlhf_engine.events import Sample
@@ -34,10 +34,13 @@ from rlhf_engine.policy import Policy
 from rlhf_engine.rewards.build import build_rewards
 from rlhf_engine.rewards.composite import ScoredBatch
 from rlhf_engine.rewards.words import count_words
-from rlhf_engine.rollout import Rollout, sample
+from rlhf_engine.rollout import Rollout, draw_by_inverse, sample
 from rlhf_engine.statistics import distinct_n
 
 Progress = Callable[[str, float], None]
+Learn = Callable[[Tensor, Experience, float, Tensor | None], dict[str, float]]
+
+SMALL_MODEL = 20_000_000  # parameters
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,7 @@ class PPO:
         """Fresh optimisers and generators for `policy`, seeded by the config. tell: takes sentences for the user."""
         self.policy = policy
         self.config = config
+        self.decoder = TracedDecoder(policy)
         self.rewards = build_rewards(config.rewards)
         self.actor_optimizer = AdapterOptimizer("actor", policy.actor_parameters, config.optimizer)
         self.critic_optimizer = AdapterOptimizer("critic", policy.critic_parameters, config.optimizer)
@@ -81,12 +85,13 @@ class PPO:
         sampled = time.perf_counter()
         progress("score", 0.0)
         scored = self.rewards.score(rollout.prompts, rollout.responses)
+        minibatches = list(self._minibatches(len(rollout)))
         try:
-            experience = self._evaluate(rollout, scored)
+            experience, kept = self._evaluate(step, rollout, scored, minibatches[0])
         except NonFiniteError as error:
-            return self._nothing_learnt(step, rollout, scored, str(error))
+            return self._nothing_learnt(step, rollout, scored, len(minibatches), str(error))
         evaluated = time.perf_counter()
-        updates, nonfinite = self._update(step, experience, progress)
+        updates, nonfinite = self._update(step, experience, minibatches, kept, progress)
         self.token_count += int(experience.mask.sum())
         finished = time.perf_counter()
         metrics = self._metrics(experience, scored) | updates
@@ -110,9 +115,19 @@ class PPO:
                 progress("rollout", count / limit)
 
         with self.policy.playing("actor"):
-            return sample(self.policy, prompts, self.config.sampling, self.sampling_generator, on_token=on_token)
+            return sample(
+                self.policy,
+                prompts,
+                self.config.sampling,
+                self.sampling_generator,
+                decoder=self.decoder,
+                choose=draw_by_inverse,
+                on_token=on_token,
+            )
 
-    def _evaluate(self, rollout: Rollout, scored: ScoredBatch) -> Experience:
+    def _evaluate(
+        self, step: int, rollout: Rollout, scored: ScoredBatch, first_rows: Tensor
+    ) -> tuple[Experience, Kept]:
         raw = torch.tensor([score.total for score in scored.scores], device=self.policy.device)
         moments = self.normalizer.state()
         try:
@@ -121,35 +136,52 @@ class PPO:
                 raise NonFiniteError("scores are too large to compute with")
             return self.limit.fit(
                 self.config.train.micro_batch_size or self.config.ppo.minibatch_size,
-                lambda: evaluate(self.policy, rollout, scores, self.config, self.kl_coef, self.limit.size),
+                lambda: evaluate(
+                    self.policy,
+                    rollout,
+                    scores,
+                    self.config,
+                    self.kl_coef,
+                    self._first(step, first_rows),
+                    self.limit.size,
+                ),
             )
         except NonFiniteError:
             self.normalizer.load_state(moments)  # running means would never forget an infinity
             raise
 
-    def _update(self, step: int, experience: Experience, progress: Progress) -> tuple[dict[str, float], str]:
+    def _first(self, step: int, rows: Tensor) -> FirstMinibatch | None:
+        """The first minibatch's passes are kept where an update would repeat them exactly: without dropout, in one
+        piece. Keeping the actor's needs no more memory than its update; the critic's beside it is for small models."""
+        if self.config.lora.dropout or len(self._micro_batches(rows)) > 1:
+            return None
+        return FirstMinibatch(rows, self._actor_learns(step), self.policy.parameter_count < SMALL_MODEL)
+
+    def _actor_learns(self, step: int) -> bool:
+        return step > self.config.train.critic_warmup_steps
+
+    def _update(
+        self, step: int, experience: Experience, minibatches: list[Tensor], kept: Kept, progress: Progress
+    ) -> tuple[dict[str, float], str]:
         """Minibatch updates of actor and critic; the means of their statistics over the updates, and why some were
         left out."""
         config = self.config
         factor = learning_rate_factor(step, config.optimizer, config.train.steps)
-        actor_learns = step > config.train.critic_warmup_steps
-        learners = [(self._update_critic, config.optimizer.critic_lr * factor)]
-        if actor_learns:
-            learners.append((self._update_actor, config.optimizer.actor_lr * factor))
         records: list[dict[str, float]] = []
         left_out: list[str] = []
-        minibatches = list(self._minibatches(len(experience)))
         with self.policy.updating():
             for done, rows in enumerate(minibatches):
                 progress("update", done / len(minibatches))
                 record: dict[str, float] = {}
-                for learn, rate in learners:
+                learners = [(self._update_critic, config.optimizer.critic_lr * factor, kept.values)]
+                if self._actor_learns(step):
+                    learners.insert(0, (self._update_actor, config.optimizer.actor_lr * factor, kept.log_probs))
+                for learn, rate, passes in learners:
                     try:
-                        record |= self.limit.fit(
-                            config.train.micro_batch_size or len(rows), partial(learn, rows, experience, rate)
-                        )
+                        record |= self._fitting(learn, rows, experience, rate, passes)
                     except NonFiniteError as error:
                         left_out.append(str(error))
+                kept = Kept(None, None)  # from now on the weights are others
                 records.append(record)
                 if config.ppo.target_kl is not None and record.get("policy/approxkl_avg", 0.0) > config.ppo.target_kl:
                     break
@@ -162,15 +194,25 @@ class PPO:
         }
         return means, " and ".join(dict.fromkeys(left_out))
 
-    def _nothing_learnt(self, step: int, rollout: Rollout, scored: ScoredBatch, why: str) -> StepResult:
+    def _fitting(
+        self, learn: Learn, rows: Tensor, experience: Experience, rate: float, kept: Tensor | None
+    ) -> dict[str, float]:
+        """An update in as many portions as memory asks for; kept passes serve one that is done in one piece."""
+
+        def attempt() -> dict[str, float]:
+            return learn(rows, experience, rate, kept if len(self._micro_batches(rows)) == 1 else None)
+
+        return self.limit.fit(self.config.train.micro_batch_size or len(rows), attempt)
+
+    def _nothing_learnt(
+        self, step: int, rollout: Rollout, scored: ScoredBatch, minibatches: int, why: str
+    ) -> StepResult:
         """A step whose responses cannot be learnt from: what is known of it, and all its updates left out."""
-        ppo = self.config.ppo
-        learners = 2 if step > self.config.train.critic_warmup_steps else 1
         metrics = {
             "objective/scores": fmean(score.total for score in scored.scores),
             "completions/mean_length": rollout.response_mask.sum(1).float().mean().item(),
             "policy/updates": 0.0,
-            "train/skipped_updates": float(learners * ppo.epochs * math.ceil(len(rollout) / ppo.minibatch_size)),
+            "train/skipped_updates": float(minibatches * (1 + self._actor_learns(step))),
         }
         return StepResult(metrics, (), why)
 
@@ -181,17 +223,20 @@ class PPO:
     def _micro_batches(self, rows: Tensor) -> tuple[Tensor, ...]:
         return rows.split(self.limit.size or self.config.train.micro_batch_size or len(rows))
 
-    def _update_actor(self, rows: Tensor, experience: Experience, learning_rate: float) -> dict[str, float]:
+    def _update_actor(
+        self, rows: Tensor, experience: Experience, learning_rate: float, kept: Tensor | None = None
+    ) -> dict[str, float]:
         self.actor_optimizer.zero_grad()
         normalizer = experience.action_count(rows)
         totals = torch.zeros(4, device=self.policy.device)
         for micro in self._micro_batches(rows):
             part = experience.part(micro)
-            log_probs = self.policy.log_probs(
-                "actor", part.ids, part.mask, part.width, self.config.sampling.temperature
-            )
+            log_probs = kept
+            if log_probs is None:
+                temperature = self.config.sampling.temperature
+                log_probs = self.policy.log_probs("actor", part.ids, part.mask, part.width, temperature).log_probs
             outcome = clipped_policy_loss(
-                part.actions(log_probs.log_probs),
+                part.actions(log_probs),
                 part.old_log_probs,
                 part.advantages,
                 part.action_mask,
@@ -204,13 +249,17 @@ class PPO:
         names = ("loss/policy_avg", "policy/clipfrac_avg", "policy/approxkl_avg", "val/ratio")
         return dict(zip(names, totals.tolist(), strict=True)) | {"grad_norm/actor": norm}
 
-    def _update_critic(self, rows: Tensor, experience: Experience, learning_rate: float) -> dict[str, float]:
+    def _update_critic(
+        self, rows: Tensor, experience: Experience, learning_rate: float, kept: Tensor | None = None
+    ) -> dict[str, float]:
         self.critic_optimizer.zero_grad()
         normalizer = experience.action_count(rows)
         totals = torch.zeros(2, device=self.policy.device)
         for micro in self._micro_batches(rows):
             part = experience.part(micro)
-            values = self.policy.values(part.ids, part.mask, part.width, after=experience.sequence_level)
+            values = kept
+            if values is None:
+                values = self.policy.values(part.ids, part.mask, part.width, after=experience.sequence_level)
             outcome = clipped_value_loss(
                 part.state_values(values),
                 part.old_values,

@@ -9,7 +9,7 @@ import pytest
 import torch
 from tiny_models import stir, tiny_config
 
-from rlhf_engine.algorithms.experience import Experience, evaluate
+from rlhf_engine.algorithms.experience import Experience, FirstMinibatch, Kept, evaluate
 from rlhf_engine.algorithms.optimizer import learning_rate_factor
 from rlhf_engine.algorithms.ppo import PPO
 from rlhf_engine.algorithms.score_normalizer import ScoreNormalizer
@@ -36,7 +36,7 @@ def ppo(request: pytest.FixtureRequest, model_folders: dict[str, Path]) -> PPO:
 def experience_of(ppo: PPO, seed: int = 5) -> Experience:
     rollout = ragged_rollout(ppo.policy, seed)
     scores = torch.linspace(-1, 2, len(rollout))
-    return evaluate(ppo.policy, rollout, scores, ppo.config, ppo.kl_coef)
+    return evaluate(ppo.policy, rollout, scores, ppo.config, ppo.kl_coef)[0]
 
 
 def ragged_rollout(policy: Policy, seed: int) -> Rollout:
@@ -80,7 +80,8 @@ def test_nothing_after_the_end_token_counts(ppo: PPO) -> None:
     clean = experience_of(ppo)
     rollout = clean.rollout
     garbage = torch.where(rollout.response_mask, rollout.response_ids, 65)
-    dirty = evaluate(ppo.policy, with_fields(rollout, response_ids=garbage), torch.linspace(-1, 2, 8), ppo.config, 0.1)
+    dirty_rollout = with_fields(rollout, response_ids=garbage)
+    dirty, _ = evaluate(ppo.policy, dirty_rollout, torch.linspace(-1, 2, 8), ppo.config, 0.1)
     for name in ("action_log_probs", "old_values", "advantages", "returns"):
         mask = clean.action_mask
         torch.testing.assert_close(getattr(clean, name)[mask], getattr(dirty, name)[mask], atol=1e-6, rtol=1e-5)
@@ -218,3 +219,42 @@ def test_live_edits_reach_the_step(neo_config: RunConfig) -> None:
     changed = neo_config.model_copy(update={"kl": neo_config.kl.model_copy(update={"coef": 0.7})})
     ppo.reconfigure(changed)
     assert ppo.kl_coef == 0.7
+
+
+def test_the_first_minibatchs_kept_passes_are_those_an_update_would_repeat(ppo: PPO) -> None:
+    rollout, rows = ragged_rollout(ppo.policy, 5), torch.tensor([6, 1, 3, 4])
+    scores = torch.linspace(-1, 2, len(rollout))
+    first = FirstMinibatch(rows, keep_actor=True, keep_critic=True)
+    experience, kept = evaluate(ppo.policy, rollout, scores, ppo.config, ppo.kl_coef, first)
+    plain, nothing = evaluate(ppo.policy, rollout, scores, ppo.config, ppo.kl_coef)
+    assert nothing == Kept(None, None)
+    for name in ("log_probs", "token_kl", "entropy", "old_values", "advantages", "returns"):
+        mask = plain.action_mask if name in ("old_values", "advantages", "returns") else plain.mask
+        torch.testing.assert_close(getattr(experience, name)[mask], getattr(plain, name)[mask], atol=1e-5, rtol=1e-5)
+    for update, parameters, passes in (
+        (ppo._update_actor, ppo.policy.actor_parameters, kept.log_probs),
+        (ppo._update_critic, ppo.policy.critic_parameters, kept.values),
+    ):
+        with_kept = update(rows, experience, 0.0, passes)
+        gradients = [p.grad.clone() for p in parameters.values()]
+        again = update(rows, experience, 0.0)
+        assert with_kept == again
+        for gradient, parameter in zip(gradients, parameters.values(), strict=True):
+            assert torch.equal(gradient, parameter.grad)
+
+
+@pytest.mark.parametrize(
+    ("sections", "kept"),
+    [({}, True), ({"lora": {"dropout": 0.1}}, False), ({"train": {"micro_batch_size": 2}}, False)],
+)
+def test_passes_are_kept_only_where_an_update_repeats_them_exactly(
+    model_folders: dict[str, Path], sections: dict[str, object], kept: bool
+) -> None:
+    ppo = make(model_folders["gpt_neo"], **sections)
+    assert (ppo._first(1, torch.arange(4)) is not None) == kept
+
+
+def test_a_critic_that_learns_alone_keeps_nothing_of_the_actor(model_folders: dict[str, Path]) -> None:
+    ppo = make(model_folders["gpt_neo"], train={"critic_warmup_steps": 2})
+    first = [ppo._first(step, torch.arange(4)) for step in (2, 3)]
+    assert [one.keep_actor for one in first if one] == [False, True]

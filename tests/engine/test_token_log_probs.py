@@ -199,11 +199,11 @@ def test_no_tensor_ever_holds_the_vocabulary_for_all_rows() -> None:
     assert control.elements == 400 * 1000
 
 
-def test_default_chunks_hold_32_megabytes_of_logits() -> None:
-    vocabulary = 1024 * 1024  # 4 MiB of logits a row: chunks of 8
+def test_chunks_hold_at_most_64_megabytes_of_logits() -> None:
+    vocabulary = 1024 * 1024  # 4 MiB of logits a row: chunks of 16
     with LargestTensor() as watch:
         chosen_log_probs(torch.ones(20, 1), torch.ones(vocabulary, 1), None, torch.arange(20))
-    assert watch.elements == 8 * vocabulary
+    assert watch.elements == 16 * vocabulary
 
 
 @pytest.mark.parametrize("which", [1, 2])

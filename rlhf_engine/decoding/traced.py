@@ -1,0 +1,176 @@
+"""Decoding by replaying one recorded step: the arithmetic of the model without the bookkeeping around it.
+
+A rollout takes the same step again and again on tensors of the same shapes. It is recorded once per shape (`make_fx`
+writes down every tensor operation while transformers runs it), shortened, checked against transformers' own answer, and
+replayed. Keys and values lie in a cache of fixed length. In float32 every adapted matrix is multiplied as one, base and
+adapter merged into a copy, so that the base itself stays exact for the reference. In half precision it is not: the sum
+would be rounded, and a distribution sampled from that is not the one scored.
+
+Models that cannot be recorded (control flow on data, sliding caches) or do not answer the same are decoded plainly.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, fx
+from torch.fx.experimental.proxy_tensor import make_fx
+from transformers import StaticCache
+from transformers.cache_utils import StaticLayer
+
+from rlhf_engine.decoding.graph import shorten
+from rlhf_engine.decoding.plain import PlainDecoder
+from rlhf_engine.policy import Policy
+
+_LENGTH_STEP = 32  # caches are about a multiple of this long: longer prompts seldom need a recording of their own
+
+
+class _CannotTrace(Exception):
+    """Why this model is decoded plainly."""
+
+
+@dataclass
+class _Step:
+    """A recorded step for one shape: call it with ids and positions [batch, 1], the mask [batch, length], and the
+    number of columns filled after it."""
+
+    module: fx.GraphModule
+    cache: StaticCache
+    joined: list[tuple[Tensor, Tensor]]
+
+    def rewind(self, width: int) -> None:
+        """The cache holds `width` columns again."""
+        for layer in self.cache.layers:
+            layer.cumulative_length.fill_(width)
+
+
+class TracedDecoder:
+    """A `Decoder` that records steps and keeps them for the next rollout. One a policy."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self._plain = PlainDecoder(policy)
+        self._steps: dict[tuple[int, int], _Step] = {}
+        self._merged = [torch.empty_like(linear.weight) for linear in policy.adapted] if _merges(policy) else []
+        self._step: _Step | None = None
+        self._columns = 0
+        self._mask = self._positions = torch.empty(0)
+        self.why_plain = "" if policy.takes_positions else "the model takes no positions"
+        """Why steps are not replayed; empty while they are."""
+
+    def start(self, ids: Tensor, mask: Tensor, new_tokens: int) -> Tensor:
+        """See `Decoder`. The first call for a shape records a step, which takes about as long as fifty of them."""
+        length, self._step = self._length(ids.shape[1] + new_tokens, len(ids)), None
+        if self.why_plain or length is None:
+            return self._plain.start(ids, mask, new_tokens)
+        self._refresh_merged()
+        self._mask = torch.cat([mask, mask.new_ones(len(ids), length - ids.shape[1])], dim=1).long()
+        self._positions = mask.sum(dim=1, keepdim=True)
+        key = (len(ids), length)
+        if key not in self._steps:
+            try:
+                self._steps[key] = self._record(ids, mask, length)
+            except _CannotTrace as error:
+                self.why_plain = str(error)
+                return self._plain.start(ids, mask, new_tokens)
+        self._step, self._columns = self._steps[key], ids.shape[1]
+        return self._read_prompts(self._step.cache, ids)
+
+    def step(self, chosen: Tensor) -> Tensor:
+        """See `Decoder`."""
+        if self._step is None:
+            return self._plain.step(chosen)
+        self._columns += 1
+        hidden: Tensor = self._step.module.forward(chosen.unsqueeze(1), self._positions, self._mask, self._columns)
+        self._positions += 1
+        return hidden
+
+    # --- merged weights ---
+
+    def _refresh_merged(self) -> None:
+        """Merge base and adapters as they are now into the copies that steps multiply with."""
+        for linear, weight in zip(self._policy.adapted, self._merged, strict=False):
+            linear.merge(weight)
+        for step in self._steps.values():
+            for source, target in step.joined:
+                target.copy_(source)
+
+    @contextmanager
+    def _merging(self) -> Iterator[None]:
+        """Adapted linears multiply with the merged copies inside."""
+        for linear, weight in zip(self._policy.adapted, self._merged, strict=False):
+            linear.merged = weight
+        try:
+            yield
+        finally:
+            for linear in self._policy.adapted:
+                linear.merged = None
+
+    # --- recording ---
+
+    def _read_prompts(self, cache: StaticCache, ids: Tensor) -> Tensor:
+        """Fill the cache with the prompts; the hidden states after them."""
+        cache.reset()
+        with self._merging():
+            return self._policy.forward(ids, self._mask, cache, width=ids.shape[1])[:, -1]
+
+    def _record(self, ids: Tensor, mask: Tensor, length: int) -> _Step:
+        cache = StaticCache(config=self._policy.base.config, max_cache_len=length)
+        if any(type(layer) is not StaticLayer for layer in cache.layers):
+            raise _CannotTrace("the model's cache does not keep all positions")
+        width, probe = ids.shape[1], ids[:, -1]
+        inputs = (probe.unsqueeze(1), self._positions.clone(), self._mask)
+        policy = self._policy
+
+        def run(ids: Tensor, positions: Tensor, mask: Tensor) -> Tensor:
+            output = policy.base.base_model(
+                input_ids=ids, position_ids=positions, attention_mask=mask, past_key_values=cache, use_cache=True
+            )
+            return output.last_hidden_state[:, -1]
+
+        try:
+            self._read_prompts(cache, ids)
+            with self._merging():
+                module = make_fx(run)(*inputs)
+            step = _Step(module, cache, [])
+            step.rewind(width)
+            changing = [layer.keys for layer in cache.layers] + [layer.values for layer in cache.layers]
+            changing += [layer.cumulative_length for layer in cache.layers] + self._merged
+            changing += [*policy.actor_parameters.values(), *policy.critic_parameters.values()]
+            step.joined = shorten(module, inputs, changing, length)
+            step.rewind(width)
+            answer = module(*inputs, width + 1)
+            step.rewind(width)
+        except Exception as error:  # whatever a model does that cannot be recorded: torch and models raise many kinds
+            raise _CannotTrace(f"{type(error).__name__}: {error}".splitlines()[0]) from error
+        self._plain.start(ids, mask, 1)
+        if not _same(answer, self._plain.step(probe)):
+            raise _CannotTrace("the recorded step does not give the model's own answer")
+        return step
+
+    def _length(self, needed: int, batch: int) -> int | None:
+        """Columns of the cache: a prime number, so that a recording can tell it from every other size in the model."""
+        sizes = {value for value in self._policy.base.config.to_dict().values() if isinstance(value, int)} | {batch}
+        most = self._policy.max_positions or needed + 2 * _LENGTH_STEP
+        rounded = -(-needed // _LENGTH_STEP) * _LENGTH_STEP
+        wanted = [*range(rounded, most + 1), *range(min(rounded, most), needed - 1, -1)]
+        return next((length for length in wanted if _is_prime(length) and length not in sizes), None)
+
+
+def _is_prime(number: int) -> bool:
+    return number > 1 and all(number % divisor for divisor in range(2, math.isqrt(number) + 1))
+
+
+def _merges(policy: Policy) -> bool:
+    return policy.dtype == torch.float32
+
+
+def _same(answer: Tensor, expected: Tensor) -> bool:
+    """Up to rounding: merged weights, another order of sums."""
+    scale = expected.float().abs().max()
+    bound = 1e-4 if expected.dtype == torch.float32 else 5e-2
+    return bool((answer.float() - expected.float()).abs().max() <= bound * scale)

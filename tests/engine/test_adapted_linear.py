@@ -1,0 +1,89 @@
+"""Our pass through an adapted linear module is peft's, gradients included; a model made lean answers as before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_models import stir, tiny_config
+from torch import Tensor
+from transformers import AutoModelForCausalLM
+
+from rlhf_engine.lean_modules import make_lean
+from rlhf_engine.policy import Policy, Role
+
+
+def pass_and_gradients(policy: Policy, role: Role) -> list[Tensor]:
+    """Hidden states, and the gradient of a sum over them by every parameter of the role's adapter."""
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(0, 200, (3, 9), generator=generator)
+    mask = torch.ones_like(ids, dtype=torch.bool)
+    mask[0, :4] = False
+    parameters = policy.actor_parameters if role == "actor" else policy.critic_parameters
+    learning = [p for name, p in parameters.items() if "value_head" not in name]
+    with policy.playing(role):
+        hidden = policy.forward(ids, mask)[mask]
+        weights = torch.randn(hidden.shape, generator=generator).to(hidden.dtype)
+        return [hidden.detach(), *torch.autograd.grad((hidden * weights).float().sum(), learning)]
+
+
+@pytest.mark.parametrize("role", ["actor", "critic"])
+@pytest.mark.parametrize("architecture", ["gpt_neo", "llama", "gpt2"])
+@pytest.mark.parametrize(("dtype", "bound"), [("float32", 1e-5), ("bfloat16", 2**-5)])
+def test_pass_and_gradients_are_those_of_peft(
+    model_folders: dict[str, Path], role: Role, architecture: str, dtype: str, bound: float
+) -> None:
+    policy = Policy.from_config(tiny_config(model_folders[architecture], model={"dtype": dtype}))
+    stir(policy)
+    assert len(policy.adapted) == len(policy._layers)
+    ours = pass_and_gradients(policy, role)
+    for linear in policy.adapted:
+        linear._layer.forward = linear._peft_forward
+    for mine, theirs in zip(ours, pass_and_gradients(policy, role), strict=True):
+        assert mine.dtype == theirs.dtype
+        assert (mine.float() - theirs.float()).abs().max() <= bound * theirs.float().abs().max()
+
+
+@pytest.mark.parametrize("architecture", ["gpt_neo", "llama", "gpt2"])
+def test_a_merged_weight_is_base_plus_adapter(model_folders: dict[str, Path], architecture: str) -> None:
+    policy = Policy.from_config(tiny_config(model_folders[architecture]))
+    stir(policy)
+    linear = policy.adapted[0]
+    x = torch.randn(5, linear.weight.shape[1])
+    into = torch.empty_like(linear.weight)
+    for role in ("actor", "critic", "reference"):
+        with policy.playing(role), torch.no_grad():
+            expected = linear(x)
+            linear.merge(into)
+            linear.merged = into
+            torch.testing.assert_close(linear(x), expected, atol=1e-5, rtol=1e-5)
+            linear.merged = None
+
+
+def test_dropout_inside_the_adapters_is_pefts_own(model_folders: dict[str, Path]) -> None:
+    policy = Policy.from_config(tiny_config(model_folders["llama"], lora={"dropout": 0.5}))
+    stir(policy)
+    quiet = pass_and_gradients(policy, "actor")[0]
+    with policy.updating():
+        noisy = [pass_and_gradients(policy, "actor")[0] for _ in range(2)]
+    assert not torch.equal(noisy[0], noisy[1])
+    torch.testing.assert_close(pass_and_gradients(policy, "actor")[0], quiet)
+
+
+@pytest.mark.parametrize("architecture", ["gpt_neo", "llama", "gpt2"])
+@pytest.mark.parametrize("left_padding", [0, 5])
+def test_a_lean_model_gives_the_models_own_logits(
+    model_folders: dict[str, Path], architecture: str, left_padding: int
+) -> None:
+    """Time 20 is longer than gpt_neo's window of 8, time 6 is not."""
+    plain, lean = (AutoModelForCausalLM.from_pretrained(model_folders[architecture]).eval() for _ in range(2))
+    make_lean(lean)
+    for time in (6, 20):
+        ids = torch.randint(0, 200, (2, time), generator=torch.Generator().manual_seed(time))
+        mask = torch.ones_like(ids)
+        mask[0, :left_padding] = 0
+        with torch.no_grad():
+            expected = plain(input_ids=ids, attention_mask=mask).logits[mask.bool()]
+            found = lean(input_ids=ids, attention_mask=mask).logits[mask.bool()]
+        torch.testing.assert_close(found, expected, atol=1e-5 * float(expected.abs().max()), rtol=1e-5)
