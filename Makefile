@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: run test lint bench storyteller clean
+.PHONY: run test lint bench soak storyteller clean
 
 # open the workbench and begin to train the storyteller
 run: $(READY)
@@ -20,6 +20,10 @@ lint: $(READY)
 # times and peak memory of rollouts and updates on this machine
 bench: $(READY)
 	$(BIN)/python -m benchmarks
+
+# what CI has no time for: 500 random kills of a run, each resumed
+soak: $(READY)
+	PYTHONPATH=.:tests $(BIN)/python -m faults.soak
 
 # make the embedded model from nothing: words, tokenizer, 68 minutes of pre-training, export, measurement
 storyteller: $(READY)

@@ -13,7 +13,7 @@ import json
 import re
 import secrets
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,15 @@ FORMAT = 1
 _NAME = re.compile(r"step-(\d{6,})(?:\.(\d+))?")
 
 
+@dataclass(frozen=True)
+class Quality:
+    """How good the weights of a checkpoint are: the mean of a metric over the last steps, and which way is good."""
+
+    metric: str
+    value: float
+    more_is_better: bool
+
+
 @dataclass
 class TrainingState:
     """A run after `step` steps: tensors of any shape and type by name, plain JSON values, and the settings in force."""
@@ -43,15 +52,19 @@ class TrainingState:
     tensors: dict[str, Tensor]
     numbers: dict[str, Any]
     config: RunConfig
+    quality: Quality | None = None
 
 
 def save(run_dir: RunDir, state: TrainingState, keep: int) -> Path:
-    """Saves a checkpoint, then removes all but the `keep` newest, and any of later steps, which were given up.
+    """Saves a checkpoint, then removes all but the `keep` newest and the best, and any of later steps, which were
+    given up. The best is told by the metric of `state`'s quality; without one there is none.
 
     The caller holds the run's lock. Raises RunError, with the earlier checkpoints intact, when the disk refuses, and
     ValueError for a number that JSON cannot hold.
     """
     folder = run_dir.checkpoints
+    if folder.is_symlink():
+        raise RunError(f"{folder} is a symbolic link, which is never followed for writing.")
     aside = folder / f".tmp-{secrets.token_hex(4)}"
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
@@ -61,7 +74,7 @@ def save(run_dir: RunDir, state: TrainingState, keep: int) -> Path:
         path = aside.rename(_free_name(folder, state.step))
         fsync_directory(folder)
         fsync_directory(run_dir.path)
-        _prune(folder, state.step, keep)
+        _prune(folder, state, keep)
     except (OSError, RuntimeError, SafetensorError) as error:
         raise RunError(
             f"The checkpoint of step {state.step} could not be written under {folder}: {_reason(error)}; "
@@ -77,6 +90,17 @@ def candidates(run_dir: RunDir) -> list[Path]:
     return [path for _, _, path in reversed(_found(run_dir.checkpoints))]
 
 
+def step_of(path: Path) -> int:
+    """The step that a candidate was saved after."""
+    match = _NAME.fullmatch(path.name)
+    return int(match[1]) if match else 0
+
+
+def size(path: Path) -> int:
+    """Bytes of a checkpoint's files; those that are gone count nothing."""
+    return sum(file.stat().st_size for file in path.iterdir()) if path.is_dir() else 0
+
+
 def load(path: Path) -> TrainingState:
     """Reads a checkpoint after verifying it. Raises CheckpointError naming the file that is missing or damaged."""
     manifest = _json(path / MANIFEST, _read(path / MANIFEST))
@@ -87,11 +111,30 @@ def load(path: Path) -> TrainingState:
     try:
         tensors = safetensors.torch.load(data[TENSORS])
         config = RunConfig.model_validate(state["config"])
-        return TrainingState(int(state["step"]), tensors, state["numbers"], config)
+        return TrainingState(int(state["step"]), tensors, state["numbers"], config, _quality_in(state))
     except ValidationError as error:
         raise CheckpointError(f"{path / STATE} holds settings that this version does not know: {error}") from error
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} is not a checkpoint of this version: {error}.") from error
+
+
+def best(run_dir: RunDir) -> Path | None:
+    """The checkpoint of the best quality by the metric that the newest one was measured by; None if it was not."""
+    paths = candidates(run_dir)[::-1]
+    newest = _quality_of(paths[-1]) if paths else None
+    return _best(paths, newest.metric) if newest else None
+
+
+def newest_config(run_dir: RunDir) -> RunConfig:
+    """The settings in the newest checkpoint whose settings are undamaged. Raises CheckpointError if there is none."""
+    for path in candidates(run_dir):
+        try:
+            manifest = _json(path / MANIFEST, _read(path / MANIFEST))
+            state = _json(path / STATE, _verified(path / STATE, _dict(manifest.get("files")).get(STATE)))
+            return RunConfig.model_validate(state.get("config"))
+        except (CheckpointError, ValidationError):
+            continue
+    return load_newest(run_dir)[0].config  # says why there is none
 
 
 def load_newest(run_dir: RunDir) -> tuple[TrainingState, list[str]]:
@@ -119,7 +162,8 @@ def _write(folder: Path, state: TrainingState) -> None:
                for name, tensor in state.tensors.items()}
     safetensors.torch.save_file(tensors, folder / TENSORS)
     fsync_file(folder / TENSORS)
-    content = {"step": state.step, "numbers": state.numbers, "config": state.config.model_dump()}
+    content = {"step": state.step, "numbers": state.numbers, "config": state.config.model_dump(),
+               "quality": asdict(state.quality) if state.quality else None}
     write_new(folder / STATE, json.dumps(content, allow_nan=False) + "\n")
     digests = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in (TENSORS, STATE)}
     write_new(folder / MANIFEST, json.dumps({"format": FORMAT, "files": digests}) + "\n")
@@ -131,11 +175,37 @@ def _free_name(folder: Path, step: int) -> Path:
     return folder / (f"step-{step:06d}" + (f".{max(attempts) + 1}" if attempts else ""))
 
 
-def _prune(folder: Path, step: int, keep: int) -> None:
+def _prune(folder: Path, state: TrainingState, keep: int) -> None:
     found = _found(folder)
-    past = [path for at, _, path in found if at <= step]
-    for path in [path for at, _, path in found if at > step] + past[: -max(keep, 1)]:
-        shutil.rmtree(path.rename(folder / f".old-{secrets.token_hex(4)}"))
+    past = [path for at, _, path in found if at <= state.step]
+    kept = {*past[-max(keep, 1):], _best(past, state.quality.metric if state.quality else None)}
+    for _, _, path in found:
+        if path not in kept:
+            shutil.rmtree(path.rename(folder / f".old-{secrets.token_hex(4)}"))
+
+
+def _best(paths: list[Path], metric: str | None) -> Path | None:
+    """The checkpoint of the best quality, the newest of equals; those measured by another metric do not count."""
+    found = [(quality, path) for path in paths if (quality := _quality_of(path)) and quality.metric == metric]
+    if not found:
+        return None
+    sign = 1 if found[-1][0].more_is_better else -1
+    return max(reversed(found), key=lambda pair: sign * pair[0].value)[1]
+
+
+def _quality_of(path: Path) -> Quality | None:
+    try:
+        return _quality_in(_json(path / STATE, _read(path / STATE)))
+    except CheckpointError:
+        return None
+
+
+def _quality_in(state: dict[str, Any]) -> Quality | None:
+    quality = _dict(state.get("quality"))
+    try:
+        return Quality(str(quality["metric"]), float(quality["value"]), bool(quality["more_is_better"]))
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def _remove_leftovers(folder: Path) -> None:

@@ -10,17 +10,18 @@ import os
 
 import typer
 
+from rlhf_engine.commands.health import doctor, verify
 from rlhf_engine.commands.listing import list_presets, runs
 from rlhf_engine.commands.sampling import compare, generate, score
 from rlhf_engine.commands.shared import command_of
-from rlhf_engine.commands.training import resume, train
+from rlhf_engine.commands.training import fork, resume, train
 
 
 def make_app(*, help: str = "RLHF without a screen.") -> typer.Typer:
     """All commands in an app of their own."""
     app = typer.Typer(help=help, no_args_is_help=True, add_completion=False, rich_markup_mode=None,
                       pretty_exceptions_enable=False)
-    for command in (train, resume, compare, generate, score, list_presets, runs):
+    for command in (train, resume, fork, compare, generate, score, list_presets, runs, verify, doctor):
         app.command(name="presets" if command is list_presets else None)(command_of(command))
     return app
 

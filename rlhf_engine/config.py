@@ -6,10 +6,12 @@ Unknown keys are refused. What reads each field is pinned by a test: there is no
 
 from __future__ import annotations
 
+import difflib
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from rlhf_engine.metrics import REGISTRY, describe
 from rlhf_engine.rewards.words import count_words
 
 REWARD_NAME = r"^[A-Za-z][A-Za-z0-9_-]{0,31}$"
@@ -157,7 +159,57 @@ class TrainConfig(Section):
     threads: int = setting(0, "CPU threads for torch; 0: measured at the start", ge=0, le=1024)
     checkpoint_every: int = setting(10, "steps between checkpoints", unit="steps", live=True, ge=1)
     keep_checkpoints: int = setting(3, "newest checkpoints kept", live=True, ge=1)
+    keep_best: str | None = setting(
+        "objective/rlhf_reward", "metric whose best checkpoint, over five steps, is kept besides; none keeps none",
+        live=True,
+    )
+    max_nonfinite_steps: int = setting(
+        3, "steps in a row with numbers that are not finite, after which the run counts as diverged", unit="steps",
+        live=True, ge=1,
+    )
+    max_rollbacks: int = setting(
+        0, "times that a diverged run goes back to its last checkpoint, with smaller step sizes; 0: it stops",
+        live=True, ge=0,
+    )
+    rollback_factor: float = setting(0.5, "step sizes are multiplied by this at each roll-back", live=True, gt=0, le=1)
     samples_per_step: int = setting(8, "responses of each step written to samples.jsonl and shown", live=True, ge=1)
+
+    @field_validator("keep_best")
+    @classmethod
+    def _is_better_or_worse(cls, name: str | None) -> str | None:
+        if name is not None and describe(name).better == "neither":
+            near = difflib.get_close_matches(name, REGISTRY, n=1)
+            said = f"did you mean {near[0]}?" if near and REGISTRY[near[0]].better != "neither" else (
+                "objective/rlhf_reward, objective/scores or rewards/<name>/mean would do, or none")
+            raise ValueError(f"keep_best {name!r} is no metric of which more, or less, is better; {said}")
+        return name
+
+
+class SentinelConfig(Section):
+    """When to raise an alarm. All means are over `window` steps; the start is the run's first `window` steps."""
+
+    enabled: bool = setting(True, "raise alarms about KL, entropy, repetition, gaming, critic, clipping", live=True)
+    window: int = setting(5, "steps averaged before anything is judged", unit="steps", ge=1, le=1000)
+    kl_factor: float | None = setting(2.0, "alarm when the KL is over this many times kl.target; none is off",
+                                      live=True, gt=0)
+    entropy_share: float | None = setting(0.4, "alarm when entropy falls under this share of the start; none is off",
+                                          live=True, gt=0, le=1)
+    distinct_share: float | None = setting(
+        0.6, "alarm when distinct-2 falls under this share of the start; none is off", live=True, gt=0, le=1
+    )
+    ref_logprob_drop: float | None = setting(
+        0.5, "alarm when scores rise and the reference's log-probability of the text fell by this; none is off",
+        unit="nats per token", live=True, gt=0,
+    )
+    critic_share: float | None = setting(
+        0.0, "alarm when the critic explains less of the returns' variance than this; none is off", live=True,
+        ge=-100, le=1,
+    )
+    critic_patience: int = setting(60, "steps that the critic is given", unit="steps", live=True, ge=0)
+    clip_share: float | None = setting(
+        0.4, "alarm when more than this share of the ratios is clipped; none is off", live=True, ge=0, le=1
+    )
+    equal_scores: bool = setting(True, "alarm when all responses of a step score alike, step after step", live=True)
 
 
 class RewardSection(Section):
@@ -242,6 +294,7 @@ class RunConfig(Section):
     kl: KLConfig = Field(default_factory=KLConfig)
     optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig)
     train: TrainConfig = Field(default_factory=TrainConfig)
+    sentinel: SentinelConfig = Field(default_factory=SentinelConfig)
     rewards: list[RewardConfig] = Field(min_length=1)
 
     @model_validator(mode="after")

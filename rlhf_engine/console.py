@@ -16,11 +16,14 @@ from typing import Any
 
 from rlhf_engine.control import TrainerControl
 from rlhf_engine.events import (
+    Alarm,
     CheckpointSaved,
+    EditRefused,
     Event,
     ModelLoaded,
     Notice,
     Profiled,
+    RolledBack,
     RunStarted,
     RunState,
     StateChanged,
@@ -89,7 +92,8 @@ def profile_table(profiled: Profiled) -> str:
 
 
 class Reporter:
-    """Turns a run's events into lines: for people, or with `as_json` one JSON object a step and one at the end.
+    """Turns a run's events into lines: for people, or with `as_json` one JSON object a step or alarm, and one at the
+    end.
 
     When the reader of stdout goes away, the run is asked to stop, which saves it.
     """
@@ -126,6 +130,14 @@ class Reporter:
                 if self._as_json:
                     print_json({"event": "profile", **asdict(event)})
                 self._line(profile_table(event))
+            case Alarm() if self._as_json:
+                print_json({"event": "alarm", "step": event.step, "kind": event.kind, "text": event.text})
+            case Alarm():
+                say(f"warning: step {event.step}: {event.text}")
+            case RolledBack() if self._as_json:  # for people, an alarm says the same
+                print_json({"event": "rolled_back", "step": event.step, "text": event.text})
+            case EditRefused():
+                say(f"warning: {event.path} was not changed: {event.reason}")
             case CheckpointSaved():
                 self._end["checkpoint"] = event.path
             case Notice():

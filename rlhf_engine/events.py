@@ -127,6 +127,26 @@ class Profiled(Event):
 
 
 @dataclass(frozen=True)
+class Alarm(Event):
+    """Something is wrong with the run after `step`; `text` says what, in numbers, and what to try.
+
+    kind: a key of `sentinel.conditions`, or "non-finite" for a step that could not be learnt from.
+    """
+
+    step: int
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True)
+class RolledBack(Event):
+    """The run diverged and goes on from its checkpoint of `step`; what came after that step no longer counts."""
+
+    step: int
+    text: str
+
+
+@dataclass(frozen=True)
 class EditApplied(Event):
     """A live change took effect before `step`."""
 

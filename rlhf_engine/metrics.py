@@ -25,6 +25,8 @@ class Metric:
 _ALL = [
     Metric("objective/scores", "reward", "score per response", "up",
            "Mean score of the step's responses, before the KL penalty."),
+    Metric("objective/scores_std", "reward spread", "score per response", "neither",
+           "Standard deviation of the step's scores; at 0 all responses score alike and nothing can be learnt."),
     Metric("objective/kl", "KL", "nats per response", "neither",
            "How far the actor's responses are from the reference: sum over the response of log π − log π_ref. "
            "Some is the price of learning; far over the target the text breaks."),
@@ -34,6 +36,9 @@ _ALL = [
            "The part of the reward that is not score: −β·KL."),
     Metric("objective/entropy", "surprise", "nats per response", "neither",
            "−Σ log π of the sampled tokens; a steep fall says that responses become all alike."),
+    Metric("objective/ref_logprob", "reference likes", "nats per token", "neither",
+           "Mean log π_ref of the sampled tokens: how likely the untrained model finds the responses. A reward that "
+           "rises while this falls is being gamed."),
     Metric("policy/approxkl_avg", "policy shift", "nats per token", "neither",
            "How far the updates of this step moved the actor from the policy that sampled (k3). Above "
            "0.05 is a large step."),
@@ -51,6 +56,8 @@ _ALL = [
            "1 − Var(return − value) / Var(return): 0 explains nothing, 1 everything."),
     Metric("policy/updates", "updates", "optimiser steps", "neither",
            "Actor updates in this step; fewer when target_kl stopped it early."),
+    Metric("train/skipped_updates", "left out", "optimiser steps", "down",
+           "Updates of actor and critic that were left out because their numbers were not finite."),
     Metric("lr", "step size", "", "neither", "The actor's step size after warm-up and decay."),
     Metric("kl_coef", "β", "score per nat", "neither", "Weight of the KL penalty."),
     Metric("grad_norm/actor", "actor gradient", "", "neither", "Gradient norm of the actor before clipping."),
@@ -79,7 +86,7 @@ def describe(name: str) -> Metric:
     if name in REGISTRY:
         return REGISTRY[name]
     if name.startswith("rewards/") and name.endswith(("/mean", "/std")):
-        _, reward, statistic = name.split("/")
+        reward, _, statistic = name.removeprefix("rewards/").rpartition("/")
         what = "Mean" if statistic == "mean" else "Standard deviation"
         return Metric(name, f"{reward} {statistic}", "score per response", "up" if statistic == "mean" else "neither",
                       f"{what} of the reward “{reward}”, before its weight.")

@@ -8,6 +8,7 @@ environment variable. Nothing here imports torch.
     edits.jsonl     every live change since             status.json    state, step and process, replaced atomically
     metrics.jsonl   one line a step                     run.lock       flock: who holds it drives the run
     samples.jsonl   some responses of each step         checkpoints/   see checkpoint.py
+    alarms.jsonl    what went wrong, and at which step
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import json
 import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,16 +26,35 @@ from typing import Any
 
 from rlhf_engine import __version__, preset_text
 from rlhf_engine.config import RunConfig
-from rlhf_engine.disk import NAME, NAME_RULE, append_line, fsync_directory, replace_text, why, write_new, writing
+from rlhf_engine.disk import NAME, NAME_RULE, append_line, fsync_directory, replace_text, write_new, writing
 from rlhf_engine.errors import RunError
-from rlhf_engine.events import EditApplied, RunState, Sample
+from rlhf_engine.events import Alarm, EditApplied, RunState, Sample
 from rlhf_engine.processes import ProcessId, this_process
-from rlhf_engine.run_lines import MetricsLine, edit, metrics_line, read_lines, read_object, readable, sample, to_line
+from rlhf_engine.run_lines import (
+    MetricsLine,
+    alarm,
+    edit,
+    metrics_line,
+    read_lines,
+    read_object,
+    readable,
+    sample,
+    to_line,
+)
 
 DEFAULT_RUNS_ROOT = Path("runs")
 
 CONFIG, ABOUT, STATUS, LOCK = "config.toml", "run.json", "status.json", "run.lock"
-METRICS, SAMPLES, EDITS = "metrics.jsonl", "samples.jsonl", "edits.jsonl"
+METRICS, SAMPLES, EDITS, ALARMS = "metrics.jsonl", "samples.jsonl", "edits.jsonl", "alarms.jsonl"
+
+
+@dataclass(frozen=True)
+class Parent:
+    """Where a fork came from: the run's name, and the step of the checkpoint."""
+
+    run: str
+    step: int
+
 
 @dataclass(frozen=True)
 class Status:
@@ -59,7 +79,9 @@ class RunDir:
         self.path = path
 
     @classmethod
-    def create(cls, root: Path, config: RunConfig, *, name: str | None = None, preset: str = "") -> RunDir:
+    def create(
+        cls, root: Path, config: RunConfig, *, name: str | None = None, preset: str = "", parent: Parent | None = None
+    ) -> RunDir:
         """A new run under `root`, for this user's eyes only. Raises RunError for a name not allowed, or taken."""
         if name is not None and not NAME.fullmatch(name):
             raise RunError(f"The run name {name!r} is not allowed: {NAME_RULE}.")
@@ -68,7 +90,9 @@ class RunDir:
             path = _make_directory(root, name)
         with writing(path):
             started = datetime.now(UTC).isoformat(timespec="seconds")
-            write_new(path / ABOUT, json.dumps({"preset": preset, "started": started, "version": __version__}) + "\n")
+            about = {"preset": preset, "started": started, "version": __version__,
+                     "parent": asdict(parent) if parent else None}
+            write_new(path / ABOUT, json.dumps(about) + "\n")
             write_new(path / CONFIG, preset_text.to_toml(config))
             fsync_directory(path)
             fsync_directory(root)
@@ -95,6 +119,15 @@ class RunDir:
     def preset(self) -> str:
         """The preset that the run was started from; empty if there was none, or nobody knows."""
         return str(read_object(self.path / ABOUT).get("preset", ""))
+
+    @property
+    def parent(self) -> Parent | None:
+        """Where a fork came from; None if this run is none, or nobody knows."""
+        try:
+            parent = read_object(self.path / ABOUT)["parent"]
+            return Parent(str(parent["run"]), int(parent["step"]))
+        except (KeyError, TypeError, ValueError):
+            return None
 
     def config(self) -> RunConfig:
         """The configuration as started; `edits` tells what changed. Raises RunError, or ConfigError if damaged."""
@@ -141,6 +174,10 @@ class RunDir:
         """Adds a live change. Raises RunError when the disk refuses."""
         self._append(EDITS, asdict(change))
 
+    def append_alarm(self, raised: Alarm) -> None:
+        """Adds an alarm. Raises RunError when the disk refuses."""
+        self._append(ALARMS, asdict(raised))
+
     def write_status(self, state: RunState, step: int, total_steps: int, message: str = "") -> None:
         """Says where the run stands, and that it is this process that says so."""
         process = this_process()
@@ -155,7 +192,7 @@ class RunDir:
         edits: how many live changes the checkpoint holds; a change made between two steps may be in it or not.
         """
         notices = []
-        for name in (METRICS, SAMPLES, EDITS):
+        for name in (METRICS, SAMPLES, ALARMS, EDITS):
             rows, damaged = read_lines(self.path / name)
             past = [row for row in rows if isinstance(row.get("step"), int) and row["step"] <= step]
             kept = rows[:edits] if name == EDITS else past
@@ -184,6 +221,10 @@ class RunDir:
         """The live changes so far; lines that cannot be read are left out."""
         return readable(read_lines(self.path / EDITS)[0], edit)
 
+    def alarms(self) -> list[Alarm]:
+        """The alarms so far; lines that cannot be read are left out."""
+        return readable(read_lines(self.path / ALARMS)[0], alarm)
+
     def status(self) -> Status | None:
         """Where the run stands; None before it said so for the first time, or if that cannot be read."""
         row = read_object(self.path / STATUS)
@@ -193,41 +234,6 @@ class RunDir:
             return Status(RunState(row["state"]), step, total, str(row["message"]), process)
         except (KeyError, TypeError, ValueError):
             return None
-
-
-@dataclass(frozen=True)
-class RunSummary:
-    """A line of the list of runs. `state` is a RunState's value, "interrupted" if its process is gone, or "unknown"."""
-
-    name: str
-    path: Path
-    preset: str
-    state: str
-    step: int
-    total_steps: int
-    message: str
-    changed: float
-    """Seconds since the epoch at which the run last wrote its status."""
-
-
-def list_runs(root: Path) -> list[RunSummary]:
-    """The runs under `root`, the last changed first; none if there is no such folder."""
-    try:
-        runs = [RunDir(path) for path in root.iterdir() if (path / CONFIG).is_file()] if root.is_dir() else []
-    except OSError as error:
-        raise RunError(f"The runs under {root} cannot be listed: {why(error)}.") from None
-    return sorted((_summary(run) for run in runs), key=lambda summary: (-summary.changed, summary.name))
-
-
-def find_run(name_or_path: str, root: Path) -> RunDir:
-    """The run of that name under `root`, or at that path. Raises RunError saying which runs there are."""
-    for path in (root / name_or_path, Path(name_or_path)):
-        with suppress(OSError):  # too long to be a path, or in a folder that may not be read: not a run, then
-            if (path / CONFIG).is_file():
-                return RunDir(path)
-    names = [summary.name for summary in list_runs(root)]
-    there = f"there are {', '.join(names[:8])}{' …' if len(names) > 8 else ''}" if names else "there is none yet"
-    raise RunError(f"There is no run {name_or_path!r}, neither under {root} nor as a path; {there}.")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -258,14 +264,3 @@ _WHO = [
     "mole", "moose", "otter", "owl", "panda", "puffin", "rabbit", "raven", "robin", "seal", "sparrow", "squirrel",
     "stork", "swan", "tiger", "toad", "turtle", "walrus", "whale", "wolf", "wren", "yak", "zebra",
 ]
-
-
-def _summary(run: RunDir) -> RunSummary:
-    status = run.status()
-    if status is None:
-        return RunSummary(run.path.name, run.path, run.preset, "unknown", 0, 0, "", (run.path / CONFIG).stat().st_mtime)
-    state = "interrupted" if status.interrupted else status.state.value
-    changed = (run.path / STATUS).stat().st_mtime
-    return RunSummary(
-        run.path.name, run.path, run.preset, state, status.step, status.total_steps, status.message, changed
-    )

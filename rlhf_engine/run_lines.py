@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from rlhf_engine.disk import why
 from rlhf_engine.errors import RunError
-from rlhf_engine.events import EditApplied, Sample
+from rlhf_engine.events import Alarm, EditApplied, Sample
 from rlhf_engine.json_text import finite
 from rlhf_engine.rewards.base import Span
 
@@ -53,6 +53,11 @@ def readable(rows: list[dict[str, Any]], build: Callable[[dict[str, Any]], T]) -
 def edit(row: dict[str, Any]) -> EditApplied:
     """A row of edits.jsonl."""
     return EditApplied(int(row["step"]), str(row["path"]), row["old"], row["new"])
+
+
+def alarm(row: dict[str, Any]) -> Alarm:
+    """A row of alarms.jsonl."""
+    return Alarm(int(row["step"]), str(row["kind"]), str(row["text"]))
 
 
 def metrics_line(row: dict[str, Any]) -> MetricsLine:

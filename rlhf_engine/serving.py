@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from rlhf_engine.algorithms.memory import out_of_memory
 from rlhf_engine.compare import compare
 from rlhf_engine.config import RunConfig
 from rlhf_engine.control import CompareRequest, GenerateRequest, TrainerControl
@@ -26,11 +27,27 @@ def serve_request(
     control: TrainerControl,
     emit: Emit,
 ) -> None:
-    """Do what is asked and emit the answer; what the user got wrong ends in the answer's `error`."""
+    """Do what is asked and emit the answer; what the user got wrong, or is too large, ends in the answer's `error`."""
+    try:
+        if isinstance(request, GenerateRequest):
+            _generate(request, policy, config, step, control, emit)
+        else:
+            _compare(request, policy, config, step, control, emit)
+    except RlhfError as error:
+        refuse(request, str(error), emit)
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        # a run between two of its steps must not end with a question that was too large
+        refuse(request, "out of memory: ask for fewer tokens, or lower sampling.max_new_tokens", emit)
+
+
+def refuse(request: GenerateRequest | CompareRequest, why: str, emit: Emit) -> None:
+    """Answer a request with the reason why there is no answer."""
     if isinstance(request, GenerateRequest):
-        _generate(request, policy, config, step, control, emit)
+        emit(GenerationFinished(request.request_id, "", error=why))
     else:
-        _compare(request, policy, config, step, control, emit)
+        emit(ComparisonFinished(request.request_id, None, why))
 
 
 def _generate(
@@ -43,20 +60,16 @@ def _generate(
     sampling = config.sampling.model_copy(
         update={"temperature": request.temperature, "max_new_tokens": request.max_new_tokens}
     )
-    try:
-        (found,) = answer(
-            policy,
-            [request.prompt],
-            sampling,
-            tuned=request.tuned,
-            seed=request.seed,
-            rewards=build_rewards(config.rewards),
-            step=step,
-            on_token=on_token,
-        )
-    except RlhfError as error:
-        emit(GenerationFinished(request.request_id, "", error=str(error)))
-        return
+    (found,) = answer(
+        policy,
+        [request.prompt],
+        sampling,
+        tuned=request.tuned,
+        seed=request.seed,
+        rewards=build_rewards(config.rewards),
+        step=step,
+        on_token=on_token,
+    )
     emit(
         GenerationFinished(
             request.request_id,
@@ -73,17 +86,13 @@ def _generate(
 def _compare(
     request: CompareRequest, policy: Policy, config: RunConfig, step: int, control: TrainerControl, emit: Emit
 ) -> None:
-    try:
-        result = compare(
-            policy,
-            config,
-            responses=request.responses,
-            seed=request.seed,
-            step=step,
-            progress=lambda done, total: emit(ComparisonProgress(request.request_id, done, total)),
-            cancelled=lambda: control.cancelled(request.request_id),
-        )
-    except RlhfError as error:
-        emit(ComparisonFinished(request.request_id, None, str(error)))
-        return
+    result = compare(
+        policy,
+        config,
+        responses=request.responses,
+        seed=request.seed,
+        step=step,
+        progress=lambda done, total: emit(ComparisonProgress(request.request_id, done, total)),
+        cancelled=lambda: control.cancelled(request.request_id),
+    )
     emit(ComparisonFinished(request.request_id, result, "" if result else "cancelled"))

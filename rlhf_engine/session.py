@@ -7,15 +7,15 @@ torch before `serve` has work, so that a screen can be drawn first.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rlhf_engine.config import RunConfig
 from rlhf_engine.control import CompareRequest, Edit, GenerateRequest, TrainerControl
 from rlhf_engine.errors import RlhfError, RunError
-from rlhf_engine.events import ComparisonFinished, Event, GenerationFinished, RunState, StateChanged
+from rlhf_engine.events import Event, RunState, StateChanged
 
 if TYPE_CHECKING:
     from rlhf_engine.policy import Policy
@@ -35,6 +35,15 @@ class _Resume:
     run_path: Path
 
 
+@dataclass(frozen=True)
+class _Fork:
+    run_path: Path
+    step: int | None
+    changes: Mapping[str, Any]
+    runs_root: Path
+    name: str | None
+
+
 class Session:
     """One engine thread's work. All methods but `serve` may be called from any thread and return at once."""
 
@@ -42,7 +51,7 @@ class Session:
         self._emit = emit
         self._lock = threading.Lock()
         self._control = TrainerControl()
-        self._job: _Start | _Resume | None = None
+        self._job: _Start | _Resume | _Fork | None = None
         self._busy = False
         self._config: RunConfig | None = None
         self._trainer: Trainer | None = None
@@ -50,7 +59,7 @@ class Session:
 
     @property
     def busy(self) -> bool:
-        """True from `start` or `resume` until that run has ended."""
+        """True from `start`, `resume` or `fork` until that run has ended."""
         return self._busy
 
     def start(self, config: RunConfig, *, runs_root: Path, name: str | None = None, preset: str = "") -> None:
@@ -60,6 +69,16 @@ class Session:
     def resume(self, run_path: Path) -> None:
         """Go on with a run from its newest checkpoint. Raises RunError while another one is busy."""
         self._take_job(_Resume(run_path))
+
+    def fork(
+        self, run_path: Path, *, step: int | None = None, changes: Mapping[str, Any], runs_root: Path,
+        name: str | None = None,
+    ) -> None:
+        """Begin a new run from a run's checkpoint of `step` (None: the newest), with `changes` (path -> value).
+
+        Raises RunError while another one is busy.
+        """
+        self._take_job(_Fork(run_path, step, dict(changes), runs_root, name))
 
     def pause(self) -> None:
         """Hold the run after the current step."""
@@ -108,24 +127,17 @@ class Session:
             else:
                 self._serve_idle()
 
-    def _take_job(self, job: _Start | _Resume) -> None:
+    def _take_job(self, job: _Start | _Resume | _Fork) -> None:
         with self._lock:
             if self._busy:
                 raise RunError("a run is under way; stop it before another one starts")
             self._busy, self._job = True, job
         self._control.wake()
 
-    def _run(self, job: _Start | _Resume) -> None:
-        from rlhf_engine.run_dir import RunDir
-        from rlhf_engine.trainer import Trainer
-
+    def _run(self, job: _Start | _Resume | _Fork) -> None:
         self._trainer = self._preview = None  # one base in memory: let go of the old one before loading the next
         try:
-            if isinstance(job, _Start):
-                run_dir = RunDir.create(job.runs_root, job.config, name=job.name, preset=job.preset)
-                trainer = Trainer(job.config, run_dir=run_dir, control=self._control, emit=self._emit)
-            else:
-                trainer = Trainer.resume(RunDir.open(job.run_path), control=self._control, emit=self._emit)
+            trainer = self._trainer_for(job)
         except RlhfError as error:
             self._emit(StateChanged(RunState.FAILED, 0, 0, str(error)))
             self._end_run()
@@ -137,6 +149,19 @@ class Session:
         finally:
             self._trainer = trainer if trainer.policy else None
             self._end_run()
+
+    def _trainer_for(self, job: _Start | _Resume | _Fork) -> Trainer:
+        from rlhf_engine.fork import fork
+        from rlhf_engine.run_dir import RunDir
+        from rlhf_engine.trainer import Trainer
+
+        if isinstance(job, _Start):
+            run_dir = RunDir.create(job.runs_root, job.config, name=job.name, preset=job.preset)
+            return Trainer(job.config, run_dir=run_dir, control=self._control, emit=self._emit)
+        run_dir = RunDir.open(job.run_path)
+        if isinstance(job, _Fork):
+            run_dir = fork(run_dir, step=job.step, changes=job.changes, root=job.runs_root, name=job.name)
+        return Trainer.resume(run_dir, control=self._control, emit=self._emit)
 
     def _end_run(self) -> None:
         """Free for the next run; requests that came late are served idle, stop and pause do not reach the next run."""
@@ -152,15 +177,12 @@ class Session:
             self._answer(request)
 
     def _answer(self, request: GenerateRequest | CompareRequest) -> None:
-        from rlhf_engine.serving import serve_request
+        from rlhf_engine.serving import refuse, serve_request
 
         try:
             policy, config, step = self._policy_for_requests()
         except RlhfError as error:
-            if isinstance(request, GenerateRequest):
-                self._emit(GenerationFinished(request.request_id, "", error=str(error)))
-            else:
-                self._emit(ComparisonFinished(request.request_id, None, str(error)))
+            refuse(request, str(error), self._emit)
             return
         serve_request(request, policy, config, step, self._control, self._emit)
 

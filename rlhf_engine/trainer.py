@@ -9,34 +9,39 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext, suppress
+from dataclasses import replace as replaced
 
 import torch
 
 from rlhf_engine import checkpoint
+from rlhf_engine.algorithms.memory import out_of_memory
 from rlhf_engine.algorithms.ppo import PPO, StepResult, load_adapters
 from rlhf_engine.checkpoint import TrainingState
 from rlhf_engine.config import RunConfig
 from rlhf_engine.control import Edit, TrainerControl
-from rlhf_engine.errors import CheckpointError, ConfigError, NonFiniteError, RlhfError, RunError
+from rlhf_engine.errors import CheckpointError, ConfigError, ModelError, NonFiniteError, RlhfError, RunError
 from rlhf_engine.events import (
-    CheckpointSaved,
+    Alarm,
     EditApplied,
     EditRefused,
     Event,
     ModelLoaded,
     Notice,
+    RolledBack,
     RunStarted,
     RunState,
     StateChanged,
     StepFinished,
     StepProgress,
 )
-from rlhf_engine.fields import replace, setting_at, value_at
+from rlhf_engine.fields import changed_settings, replace, setting_at, value_at
 from rlhf_engine.flops import matmul_peak
 from rlhf_engine.policy import Policy
 from rlhf_engine.profiling import StepProfiler
 from rlhf_engine.prompt_order import prompts_for_step
 from rlhf_engine.run_dir import RunDir
+from rlhf_engine.saving import Counts, Saver
+from rlhf_engine.sentinel import Sentinel
 from rlhf_engine.serving import serve_request
 from rlhf_engine.threads import use_threads
 
@@ -57,7 +62,6 @@ class Trainer:
         run_dir: RunDir | None,
         control: TrainerControl,
         emit: Emit,
-        resume_from: TrainingState | None = None,
         profile: bool = False,
     ) -> None:
         """Nothing is loaded before `run`. Without a run directory nothing is written (benchmarks, tests).
@@ -66,27 +70,29 @@ class Trainer:
         """
         self.config = config
         self.control = control
-        self.step = resume_from.step if resume_from else 0
+        self.step = 0
         self._run_dir, self._emit_event = run_dir, emit
-        self._resume_from = resume_from
         self._profiler = StepProfiler() if profile else None
-        self._seconds_before = float(resume_from.numbers["seconds"]) if resume_from else 0.0
+        self._resuming = False
+        self._counts = Counts()
         self._started = time.perf_counter()
-        self._edit_count = int(resume_from.numbers["edits"]) if resume_from else 0
-        self._saved_at = (self.step, self._edit_count) if resume_from else None
+        self._saver = Saver(run_dir, lambda event: self._emit_event(event))
+        self._sentinel = Sentinel(config.sentinel.window)
         self._state = RunState.LOADING
         self._holds_lock = False
-        self._threads, self._matmul_peak = 0, math.inf
+        self._matmul_peak = math.inf
         self.policy: Policy | None = None
         self.ppo: PPO | None = None
 
     @classmethod
     def resume(cls, run_dir: RunDir, *, control: TrainerControl, emit: Emit) -> Trainer:
-        """A trainer that goes on from the newest checkpoint of `run_dir` that verifies. Raises CheckpointError."""
-        state, notices = checkpoint.load_newest(run_dir)
-        for text in notices:
-            emit(Notice(text, "warning"))
-        return cls(state.config, run_dir=run_dir, control=control, emit=emit, resume_from=state)
+        """A trainer that goes on from the newest checkpoint of `run_dir` that verifies. Raises CheckpointError.
+
+        The checkpoint is read by `run`, which holds the run's lock: until then another process may save newer ones.
+        """
+        trainer = cls(checkpoint.newest_config(run_dir), run_dir=run_dir, control=control, emit=emit)
+        trainer._resuming = True
+        return trainer
 
     def run(self) -> RunState:
         """Train to the end. Returns how it ended; raises RlhfError for what the user can mend, after telling so."""
@@ -100,7 +106,7 @@ class Trainer:
                 self._enter(RunState.FAILED, str(error))
                 raise
             except NonFiniteError as error:
-                self._enter(RunState.DIVERGED, f"step {self.step + 1} diverged: {error}; {self._fall_back()}")
+                self._enter(RunState.DIVERGED, f"diverged at step {self.step}: {error}; {self._fall_back()}")
                 return RunState.DIVERGED
             except Exception as error:
                 self._enter(RunState.FAILED, f"a bug in rlhf-tui: {type(error).__name__}: {error}")
@@ -109,53 +115,57 @@ class Trainer:
     # --- the loop ---
 
     def _run(self) -> RunState:
+        resumed = self._take_up() if self._resuming else None
         self._announce()
-        ppo = self._load()
-        if self._run_dir and not self._resume_from:
+        ppo = self._load(resumed)
+        del resumed  # as large as the adapters and both optimisers
+        if not self._resuming:
             self._save()
         self._enter(RunState.TRAINING)
         while True:
-            self._serve_boundary()
-            if self.control.stopping or self.step >= self.config.train.steps:
-                break
-            started = time.perf_counter()
-            with self._profiler.watch(self.step + 1) if self._profiler else nullcontext():
-                result = ppo.step(self.step + 1, self._prompts(), self._progress)
-            self.step += 1
-            share = result.operations / (time.perf_counter() - started) / self._matmul_peak
-            result.metrics["throughput/matmul_share"] = share
-            self._record(result)
-            if self._profiler and (profiled := self._profiler.result):
-                self._emit_event(profiled)
-                self._profiler = None
-            if self.step % self.config.train.checkpoint_every == 0:
-                self._save()
-        self._save()
+            try:
+                self._serve_boundary()
+                if self.control.stopping or self.step >= self.config.train.steps:
+                    self._save()
+                    break
+                self._take_step(ppo)
+            except NonFiniteError as error:
+                self._roll_back(ppo, error)
         done = self.step >= self.config.train.steps
         state = RunState.FINISHED if done else RunState.STOPPED
         self._enter(state, f"{'finished' if done else 'stopped'} after step {self.step}")
         return state
 
+    def _take_up(self) -> TrainingState:
+        """The newest checkpoint, with this trainer and the run's files where it stood."""
+        assert self._run_dir is not None
+        state, notices = checkpoint.load_newest(self._run_dir)
+        self.config, self.step, self._counts = state.config, state.step, Counts.of(state)
+        for text in [*notices, *self._run_dir.truncate_after(self.step, self._counts.edits)]:
+            self._emit_event(Notice(text, "warning"))
+        history = self._run_dir.metrics()
+        self._saver.recall(self.step, self._counts, (line.metrics for line in history))
+        self._sentinel = Sentinel(self.config.sentinel.window)
+        for line in history:
+            self._sentinel.watch(line.step, line.metrics, self.config)
+        return state
+
     def _announce(self) -> None:
         if self._run_dir:
-            if self._resume_from:
-                for text in self._run_dir.truncate_after(self.step, self._edit_count):
-                    self._emit_event(Notice(text, "warning"))
             self._emit_event(RunStarted(self._run_dir.name, str(self._run_dir.path), self.config, self.step))
         if self.config.sampling.allow_truncation:
             self._emit_event(Notice(_TRUNCATION_WARNING, "warning"))
         self._enter(RunState.LOADING)
 
-    def _load(self) -> PPO:
+    def _load(self, resumed: TrainingState | None) -> PPO:
         started = time.perf_counter()
         torch.manual_seed(self.config.train.seed)
         self.policy = Policy.from_config(self.config)
-        known = self._resume_from.numbers.get("threads") if self._resume_from else None
-        self._threads = use_threads(self.policy, self.config, known)
-        self.ppo = PPO(self.policy, self.config)
-        if self._resume_from:
-            self.ppo.load_state(self._resume_from.tensors, self._resume_from.numbers)
+        self._counts.threads = use_threads(self.policy, self.config, self._counts.threads)
         self._matmul_peak = matmul_peak(self.policy.dtype, self.policy.device)
+        self.ppo = PPO(self.policy, self.config, lambda text: self._emit_event(Notice(text, "warning")))
+        if resumed:
+            self.ppo.load_state(resumed.tensors, resumed.numbers)
         self._emit_event(
             ModelLoaded(
                 name=self.config.model.name,
@@ -163,7 +173,7 @@ class Trainer:
                 trainable=self.policy.trainable_count,
                 device=str(self.policy.device),
                 dtype=str(self.policy.dtype).removeprefix("torch."),
-                threads=self._threads,
+                threads=self._counts.threads,
                 matmul_peak=self._matmul_peak,
                 seconds=time.perf_counter() - started,
             )
@@ -176,14 +186,83 @@ class Trainer:
             self.config.prompts, self.step, self.config.ppo.responses_per_step, self.config.train.seed
         )
 
+    def _take_step(self, ppo: PPO) -> None:
+        """One step, recorded, and saved when it is time. Raises NonFiniteError when the run has diverged."""
+        started = time.perf_counter()
+        try:
+            with self._profiler.watch(self.step + 1) if self._profiler else nullcontext():
+                result = ppo.step(self.step + 1, self._prompts(), self._progress)
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            raise ModelError(
+                "out of memory while sampling: lower ppo.responses_per_step or sampling.max_new_tokens"
+            ) from error
+        self.step += 1
+        self._counts.nonfinite_steps = self._counts.nonfinite_steps + 1 if result.nonfinite else 0
+        if result.operations:
+            share = result.operations / (time.perf_counter() - started) / self._matmul_peak
+            result.metrics["throughput/matmul_share"] = share
+        self._record(result)
+        if self._profiler and self._profiler.result:
+            self._emit_event(self._profiler.result)
+            self._profiler = None
+        if result.nonfinite:
+            self._check_course(result, ppo)
+        elif self.step % self.config.train.checkpoint_every == 0:
+            self._save()
+
     def _record(self, result: StepResult) -> None:
         if self._run_dir:
             self._run_dir.append_metrics(self.step, self._seconds, result.metrics)
             self._run_dir.append_samples(result.samples)
             self._write_status()
+        self._saver.saw(result.metrics)
         self._emit_event(
             StepFinished(self.step, self.config.train.steps, result.metrics, result.samples, self._seconds)
         )
+        for alarm in self._sentinel.watch(self.step, result.metrics, self.config):
+            self._raise_alarm(alarm)
+
+    def _raise_alarm(self, alarm: Alarm) -> None:
+        if self._run_dir:
+            self._run_dir.append_alarm(alarm)
+        self._emit_event(alarm)
+
+    # --- divergence ---
+
+    def _check_course(self, result: StepResult, ppo: PPO) -> None:
+        """Say what was left out; too many such steps in a row, or broken weights, are a divergence."""
+        count = result.metrics["train/skipped_updates"]
+        left_out = f"{count:.0f} of the step's updates were left out because {result.nonfinite}"
+        in_a_row, limit = self._counts.nonfinite_steps, self.config.train.max_nonfinite_steps
+        self._raise_alarm(Alarm(self.step, "non-finite", f"{left_out} ({in_a_row} in a row of at most {limit} steps)"))
+        if not all(tensor.isfinite().all() for tensor in ppo.state()[0].values()):
+            raise NonFiniteError(f"{left_out}, and the weights are not finite")
+        if in_a_row >= limit:
+            raise NonFiniteError(f"{left_out}, for {in_a_row} steps in a row" if in_a_row > 1 else left_out)
+
+    def _roll_back(self, ppo: PPO, error: NonFiniteError) -> None:
+        """Go on from the newest checkpoint with smaller step sizes, if the run may; else raises `error`."""
+        train, wanted, diverged_at = self.config.train, self.config, self.step
+        seconds, rollbacks = self._seconds, self._counts.rollbacks
+        if self._run_dir is None or rollbacks >= train.max_rollbacks:
+            raise error
+        state = self._take_up()
+        self._counts.rollbacks, self._counts.seconds, self._started = rollbacks + 1, seconds, time.perf_counter()
+        ppo.reconfigure(self.config)
+        ppo.load_state(state.tensors, state.numbers)
+        text = (f"diverged at step {diverged_at}: {error}; back at the checkpoint of step {self.step} with step sizes "
+                f"times {train.rollback_factor:g} (roll-back {rollbacks + 1} of {train.max_rollbacks})")
+        self._emit_event(RolledBack(self.step, text))
+        self._raise_alarm(Alarm(self.step, "rolled-back", text))
+        rates = {f"optimizer.{who}_lr": value_at(wanted, f"optimizer.{who}_lr") * train.rollback_factor
+                 for who in ("actor", "critic")}
+        # live changes since that checkpoint are the user's will: they hold, from this step on
+        edits = {path: new for path, (_, new) in changed_settings(self.config, wanted).items()} | rates
+        for path, value in edits.items():
+            self._edit(Edit(path, value))
+        self._save()  # or a crash would forget that this way led nowhere
 
     # --- step boundaries ---
 
@@ -220,7 +299,7 @@ class Trainer:
         event = EditApplied(self.step + 1, edit.path, value_at(self.config, edit.path), value_at(changed, edit.path))
         self.config = changed
         if event.old != event.new:
-            self._edit_count += 1
+            self._counts.edits += 1
             if self._run_dir:
                 self._run_dir.append_edit(event)
             self._emit_event(event)
@@ -234,32 +313,17 @@ class Trainer:
         except CheckpointError as error:
             return str(error)
         load_adapters(self.policy, state.tensors)
-        return f"the weights are back at the checkpoint of step {state.step}"
+        return (f"the weights are back at the checkpoint of step {state.step}; resume with a smaller "
+                "optimizer.actor_lr and critic_lr, or let train.max_rollbacks do that")
 
     def _save(self, *, asked: bool = False) -> None:
-        """A checkpoint, unless the newest one holds all there is; `asked` is answered in any case."""
-        now = (self.step, self._edit_count)
-        if self._run_dir is None or self.ppo is None:
-            return
-        if self._saved_at == now:
-            if asked:
-                newest = checkpoint.candidates(self._run_dir)[0]
-                self._emit_event(CheckpointSaved(self.step, str(newest)))
-            return
-        tensors, numbers = self.ppo.state()
-        if not all(tensor.isfinite().all() for tensor in tensors.values()):
-            raise NonFiniteError("the weights are not finite, and were not saved")
-        numbers |= {"seconds": self._seconds, "edits": self._edit_count, "threads": self._threads}
-        state = TrainingState(self.step, tensors, numbers, self.config)
-        path = checkpoint.save(self._run_dir, state, keep=self.config.train.keep_checkpoints)
-        self._saved_at = now
-        self._emit_event(CheckpointSaved(self.step, str(path)))
+        self._saver.save(self.step, replaced(self._counts, seconds=self._seconds), self.ppo, self.config, asked=asked)
 
     # --- telling ---
 
     @property
     def _seconds(self) -> float:
-        return self._seconds_before + time.perf_counter() - self._started
+        return self._counts.seconds + time.perf_counter() - self._started
 
     def _progress(self, phase: str, fraction: float) -> None:
         self._emit_event(StepProgress(self.step + 1, phase, fraction))

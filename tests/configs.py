@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic.fields import FieldInfo
 
 from rlhf_engine import fields
-from rlhf_engine.config import LengthRewardConfig, RunConfig, WordListRewardConfig
+from rlhf_engine.config import LengthRewardConfig, RunConfig, TrainConfig, WordListRewardConfig
 from rlhf_engine.errors import ConfigError
 
 SMALL = RunConfig(
@@ -54,12 +54,14 @@ def configs(draw: st.DrawFn) -> RunConfig:
         disliked=st.lists(words.map(lambda word: "b" + word), max_size=30),
     )
     length = section(LengthRewardConfig, kind=st.just("length"), name=st.just("length"))
+    train = section(TrainConfig, keep_best=st.sampled_from(["objective/scores", "loss/value_avg", "none"]))
     data = draw(st.fixed_dictionaries({
         "description": texts,
         "prompts": st.lists(texts.filter(bool), min_size=1, max_size=4),
         "rewards": st.tuples(word_list, length).map(list) | word_list.map(lambda reward: [reward]),
         **{name: section(info.annotation) for name, info in RunConfig.model_fields.items()
            if hasattr(info.annotation, "model_fields")},
+        "train": train,
     }))
     try:
         return fields.validate(data)

@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -254,10 +255,81 @@ def test_presets_and_their_fields_are_listed():
 def test_runs_are_listed(trained: tuple[Path, Result], tmp_path: Path):
     root, _ = trained
     (run,) = json.loads(invoke("runs", "--runs-dir", str(root), "--json").stdout)["runs"]
-    assert set(run) == {"name", "path", "preset", "state", "step", "total_steps", "message", "changed"}
+    assert set(run) == {"name", "path", "preset", "state", "step", "total_steps", "message", "changed",
+                        "parent"}
     assert (run["name"], run["state"], run["step"]) == ("first", "finished", 3)
     assert re.search(r"first +animals +finished +3/3", invoke("runs", "--runs-dir", str(root)).stdout)
     assert "no runs" in invoke("runs", "--runs-dir", str(tmp_path / "none")).stdout
+
+
+def test_a_fork_trains_on_from_a_checkpoint_and_stands_below_its_parent(trained: tuple[Path, Result]):
+    root, _ = trained
+    where = ["--runs-dir", str(root)]
+    steps = "--set", "train.steps=5"
+    result = invoke("fork", "first@3", *steps, "--set", "kl.coef=0.9", *where, "--name", "second", "--json")
+    assert result.exit_code == 0, result.output
+    *lines, end = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [line["step"] for line in lines if line["event"] == "step"] == [4, 5]
+    assert lines[0]["metrics"]["kl_coef"] == 0.9
+    assert (end["run"], end["state"]) == ("second", "finished")
+    listed = {run["name"]: run for run in json.loads(invoke("runs", *where, "--json").stdout)["runs"]}
+    assert listed["second"]["parent"] == {"run": "first", "step": 3}
+    assert listed["first"]["parent"] is None
+    table = invoke("runs", *where).stdout.splitlines()
+    assert table[-1].startswith("└─ second (from step 3)")
+    shutil.rmtree(root / "second")
+
+
+@pytest.mark.parametrize(("arguments", "code", "said"), [
+    (["first@7"], 1, "no checkpoint of step 7; there are those of steps 0, 3"),
+    (["first@x"], 2, "first@x: after the @ goes the step of a checkpoint"),
+    (["nobody@3"], 2, "There is no run 'nobody'"),
+    (["first"], 2, "train.steps: the checkpoint is of step 3 already"),
+    (["first", "--set", "train.steps=9", "--set", "lora.rank=3"], 2, "lora.rank: a fork keeps the model and the shape"),
+    (["first", "--set", "train.steps=9", "--name", "first"], 2, "already a run named first"),
+])
+def test_a_fork_that_cannot_be_is_one_sentence(trained: tuple[Path, Result], arguments: list[str], code: int,
+                                               said: str):
+    root, _ = trained
+    result = invoke("fork", *arguments, "--runs-dir", str(root))
+    assert result.exit_code == code, result.output
+    assert said in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert [path.name for path in root.iterdir()] == ["first"]
+
+
+def test_verify_says_what_it_found_in_every_checkpoint(trained: tuple[Path, Result], tmp_path: Path):
+    root, _ = trained
+    sound = invoke("verify", "first", "--runs-dir", str(root), "--json")
+    assert sound.exit_code == 0
+    found = json.loads(sound.stdout)
+    assert (found["run"], found["sound"]) == ("first", True)
+    assert [(row["step"], row["sound"], row["best"], row["message"]) for row in found["checkpoints"]] == [
+        (3, True, True, ""), (0, True, False, "")]
+    copy = shutil.copytree(root / "first", tmp_path / "copy")
+    file = copy / "checkpoints" / "step-000003" / "tensors.safetensors"
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    damaged = invoke("verify", str(copy))
+    assert damaged.exit_code == 1
+    assert re.search(r"step-000003 +DAMAGED .*tensors.safetensors is damaged", damaged.stdout)
+    assert re.search(r"step-000000 +sound", damaged.stdout)
+    rows = json.loads(invoke("verify", str(copy), "--json").stdout)["checkpoints"]
+    assert [row["sound"] for row in rows] == [False, True]
+    shutil.rmtree(copy / "checkpoints")
+    assert invoke("verify", str(copy)).exit_code == 1
+
+
+def test_an_alarm_is_a_warning_line_or_an_object_of_its_own(tiny: Path, runs_root: Path):
+    alarming = sets(tiny, "train.steps=2", "sentinel.window=2")  # a random model's bytes hold no word of any list
+    where = ["--runs-dir", str(runs_root)]
+    text = invoke("train", "animals", *alarming, *where)
+    as_json = invoke("train", "animals", *alarming, *where, "--json")
+    assert re.search(r"^warning: step 2: in 2 steps all responses of a step scored the same", text.stderr, re.M)
+    alarms = [row for line in as_json.stdout.splitlines() if (row := json.loads(line))["event"] == "alarm"]
+    assert [(alarm["step"], alarm["kind"]) for alarm in alarms] == [(2, "equal-scores")]
+    assert set(alarms[0]) == {"event", "step", "kind", "text"}
 
 
 # --- mistakes ---
@@ -313,7 +385,8 @@ def test_a_taken_name_is_refused(runs_root: Path):
 def test_both_command_lines_have_the_same_commands():
     listed = [set(re.findall(r"^  ([a-z]+)  ", invoke("--help", workbench=which).stdout.split("Commands:")[1], re.M))
               for which in (False, True)]
-    assert listed[0] == listed[1] == {"train", "resume", "compare", "generate", "score", "presets", "runs"}
+    assert listed[0] == listed[1] == {"train", "resume", "fork", "compare", "generate", "score", "presets", "runs",
+                                       "verify", "doctor"}
 
 
 def test_options_of_the_workbench_before_a_command_are_no_silent_nothing():
@@ -360,14 +433,18 @@ def test_the_command_line_starts_without_the_heavy_libraries(module: str):
     assert done.stdout.strip() == "[]", done.stderr
 
 
-@pytest.mark.parametrize("given", [None, "active"])
-def test_torchs_threads_sleep_while_they_wait_unless_the_user_says_otherwise(given: str | None):
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [({}, [None, "10000"]), ({"OMP_WAIT_POLICY": "active"}, ["active", None]), ({"GOMP_SPINCOUNT": "7"}, [None, "7"])],
+)
+def test_torchs_threads_sleep_soon_unless_the_user_says_otherwise(given: dict[str, str], expected: list[str | None]):
     script = ("import sys, os; sys.argv = ['x', '--version']; from rlhf_tui.cli import main\n"
-              "try: main()\nfinally: print(os.environ['OMP_WAIT_POLICY'])")
-    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+              "try: main()\nfinally: print([os.environ.get(x) for x in ('OMP_WAIT_POLICY', 'GOMP_SPINCOUNT')])")
+    ours = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+    environment = {name: value for name, value in os.environ.items() if name not in ours}
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, timeout=200,
-                          env=environment | ({"OMP_WAIT_POLICY": given} if given else {}))
-    assert done.stdout.splitlines()[-1] == (given or "passive"), done.stderr
+                          env=environment | given)
+    assert done.stdout.splitlines()[-1] == str(expected), done.stderr
 
 
 def test_the_engine_runs_without_textual():

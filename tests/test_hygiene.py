@@ -6,12 +6,14 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
-from rlhf_engine import fields
+from rlhf_engine import fields, preset_text
 from rlhf_engine.config import LengthRewardConfig, RunConfig, WordListRewardConfig
+from rlhf_engine.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted([*ROOT.glob("rlhf_engine/**/*.py"), *ROOT.glob("rlhf_tui/**/*.py")])
@@ -45,12 +47,26 @@ def test_nothing_unsafe_is_in_the_source(pattern: str):
 
 
 def test_no_module_imports_pickle_or_opens_a_network_listener():
-    banned = {"pickle", "cPickle", "dill", "marshal", "shelve", "socketserver", "http.server", "xmlrpc"}
+    banned = {"pickle", "cPickle", "dill", "marshal", "shelve", "socket", "socketserver", "http.server", "xmlrpc"}
     for path, tree in TREES.items():
         for node in ast.walk(tree):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else (
                 [node.module or ""] if isinstance(node, ast.ImportFrom) else [])
             assert not banned & set(names), path
+
+
+def test_a_preset_cannot_ask_for_a_models_own_code():
+    for text in ("[model]\ntrust_remote_code = true", "trust_remote_code = true"):
+        with pytest.raises(ConfigError, match="trust_remote_code: no such setting"):
+            preset_text.parse(f"prompts = ['x']\n{text}\n[[rewards]]\nkind = 'length'\n", "preset.toml")
+
+
+@pytest.mark.parametrize(("package", "least"), [("torch", (2, 10)), ("transformers", (5, 3))])
+def test_versions_with_known_holes_in_loading_are_not_accepted(package: str, least: tuple[int, int]):
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+    (floor,) = [re.match(rf"{package}>=(\d+)\.(\d+)", line) for line in wanted if re.match(rf"{package}\W", line)]
+    assert floor
+    assert (int(floor[1]), int(floor[2])) >= least
 
 
 def test_only_the_run_directory_and_the_checkpoint_write_files_of_a_run():

@@ -25,8 +25,10 @@ def test_the_animals_preset_learns_to_tell_of_animals(tmp_path: Path) -> None:
         if isinstance(event, StepFinished):
             steps.append(event)
 
-    trainer = Trainer(config, run_dir=RunDir.create(tmp_path, config), control=TrainerControl(), emit=keep)
+    run_dir = RunDir.create(tmp_path, config)
+    trainer = Trainer(config, run_dir=run_dir, control=TrainerControl(), emit=keep)
     trainer.run()
+    assert run_dir.alarms() == []
     assert trainer.policy is not None
     result = compare(trainer.policy, config, responses=100, seed=900_001)
     assert result is not None

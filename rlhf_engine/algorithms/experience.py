@@ -127,8 +127,8 @@ def evaluate(
 ) -> tuple[Experience, Kept]:
     """Log-probs, KL and values of a rollout, and from them and scores [batch] the advantages and returns.
 
-    at_once: responses per forward pass. first: the rows whose passes are kept. Raises NonFiniteError if log-probs or
-    values are not finite.
+    at_once: responses per forward pass. first: the rows whose passes are kept. Raises NonFiniteError if log-probs,
+    values or what follows from them are not finite.
     """
     passes, kept = _run_passes(policy, rollout, config, at_once, first)
     return _learn(rollout, passes, scores, config, kl_coef), kept
@@ -190,6 +190,8 @@ def _learn(rollout: Rollout, passes: _Passes, scores: Tensor, config: RunConfig,
             rewards, values, mask, discount=config.ppo.discount, trace_decay=config.ppo.trace_decay
         )
         action_log_probs, action_mask = log_probs, mask
+    if not torch.isfinite(torch.where(action_mask, returns + advantages, 0.0)).all():
+        raise NonFiniteError("returns or advantages are not finite")
     if config.ppo.whiten_advantages:
         advantages = whiten(advantages, action_mask)
     return Experience(

@@ -10,6 +10,7 @@ sequence  a response is one action: KL summed and taken off the score, the value
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,11 +22,13 @@ from torch import Tensor
 from torch.profiler import record_function
 
 from rlhf_engine.algorithms.experience import Experience, First, Kept, evaluate
+from rlhf_engine.algorithms.memory import MicroBatchLimit
 from rlhf_engine.algorithms.micro_batch import choose_micro_batch_size
 from rlhf_engine.algorithms.optimizer import AdapterOptimizer, learning_rate_factor
 from rlhf_engine.algorithms.score_normalizer import ScoreNormalizer
 from rlhf_engine.config import RunConfig
 from rlhf_engine.decoding.traced import TracedDecoder
+from rlhf_engine.errors import NonFiniteError
 from rlhf_engine.estimators import adapt_kl_coef, explained_variance, masked_mean
 from rlhf_engine.events import Sample
 from rlhf_engine.flops import Lengths, ModelSize, ppo_step
@@ -38,30 +41,31 @@ from rlhf_engine.rollout import Rollout, draw_by_inverse, sample
 from rlhf_engine.statistics import distinct_n
 
 Progress = Callable[[str, float], None]
+Learn = Callable[[Tensor, Experience, float, Tensor | None], dict[str, float]]
 
 SMALL_MODEL = 20_000_000  # parameters
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """What one step leaves behind, as plain values."""
+    """What one step leaves behind, as plain values. `nonfinite` says why updates were left out; empty if none were."""
 
     metrics: dict[str, float]
     samples: tuple[Sample, ...]
     operations: float
     """Floating-point operations by formula; see `flops`."""
+    nonfinite: str = ""
 
 
 class PPO:
     """The actor's and critic's learner. Holds everything that must survive a restart; see `state`."""
 
-    def __init__(self, policy: Policy, config: RunConfig) -> None:
-        """Fresh optimisers and generators for `policy`, seeded by the config."""
+    def __init__(self, policy: Policy, config: RunConfig, tell: Callable[[str], None] = lambda text: None) -> None:
+        """Fresh optimisers and generators for `policy`, seeded by the config. tell: takes sentences for the user."""
         self.policy = policy
         self.config = config
         self.decoder = TracedDecoder(policy)
         self.size = ModelSize.of_model(policy.base)
-        self.micro_batch_size = choose_micro_batch_size(policy, config)
         self.rewards = build_rewards(config.rewards)
         self.actor_optimizer = AdapterOptimizer("actor", policy.actor_parameters, config.optimizer)
         self.critic_optimizer = AdapterOptimizer("critic", policy.critic_parameters, config.optimizer)
@@ -70,6 +74,7 @@ class PPO:
         self.normalizer = ScoreNormalizer()
         self.kl_coef = config.kl.coef
         self.token_count = 0
+        self.limit = MicroBatchLimit(choose_micro_batch_size(policy, config), tell)
 
     def reconfigure(self, config: RunConfig) -> None:
         """Take over live edits; from the next step on."""
@@ -79,8 +84,8 @@ class PPO:
         self.config = config
 
     def step(self, step: int, prompts: list[str], progress: Progress = lambda phase, fraction: None) -> StepResult:
-        """Step number `step` (from 1) on these prompts. Raises RewardError, ModelError, or NonFiniteError before an
-        optimiser would take a non-finite step."""
+        """Step number `step` (from 1) on these prompts. Updates that are not finite are left out, with the weights as
+        they were, and counted. Raises RewardError and ModelError."""
         started = time.perf_counter()
         rollout = self._sample(prompts, progress)
         sampled = time.perf_counter()
@@ -88,9 +93,12 @@ class PPO:
         with record_function("score: rewards"):
             scored = self.rewards.score(rollout.prompts, rollout.responses)
         minibatches = list(self._minibatches(len(rollout)))
-        experience, kept = self._evaluate(step, rollout, scored, minibatches[0])
+        try:
+            experience, kept = self._evaluate(step, rollout, scored, minibatches[0])
+        except NonFiniteError as error:
+            return self._nothing_learnt(step, rollout, scored, len(minibatches), str(error))
         evaluated = time.perf_counter()
-        updates, taken = self._update(step, experience, minibatches, kept, progress)
+        updates, taken, nonfinite = self._update(step, experience, minibatches, kept, progress)
         self.token_count += int(experience.mask.sum())
         finished = time.perf_counter()
         metrics = self._metrics(experience, scored) | updates
@@ -102,7 +110,7 @@ class PPO:
         }
         self._adapt_kl_coef(metrics["objective/kl"], len(prompts))
         operations = self._operations(step, rollout, minibatches[:taken], kept)
-        return StepResult(metrics, self._samples(step, experience, scored), operations)
+        return StepResult(metrics, self._samples(step, experience, scored), operations, nonfinite)
 
     # --- the parts of a step ---
 
@@ -129,9 +137,20 @@ class PPO:
         self, step: int, rollout: Rollout, scored: ScoredBatch, first_rows: Tensor
     ) -> tuple[Experience, Kept]:
         raw = torch.tensor([score.total for score in scored.scores], device=self.policy.device)
-        scores = self.normalizer(raw, self.config.ppo.score_normalization)
-        first, at_once = self._first(step, first_rows), self.micro_batch_size
-        return evaluate(self.policy, rollout, scores, self.config, self.kl_coef, at_once, first)
+        moments = self.normalizer.state()
+        try:
+            scores = self.normalizer(raw, self.config.ppo.score_normalization)
+            if not (torch.isfinite(raw).all() and math.isfinite(self.normalizer.variance)):
+                raise NonFiniteError("scores are too large to compute with")
+
+            def attempt() -> tuple[Experience, Kept]:
+                first = self._first(step, first_rows)
+                return evaluate(self.policy, rollout, scores, self.config, self.kl_coef, self.limit.size, first)
+
+            return self.limit.fit(attempt)
+        except NonFiniteError:
+            self.normalizer.load_state(moments)  # running means would never forget an infinity
+            raise
 
     def _first(self, step: int, rows: Tensor) -> First | None:
         """The first micro-batch's passes are kept where the update would repeat them exactly, which is without dropout.
@@ -148,30 +167,52 @@ class PPO:
 
     def _update(
         self, step: int, experience: Experience, minibatches: list[Tensor], kept: Kept, progress: Progress
-    ) -> tuple[dict[str, float], int]:
-        """Minibatch updates of actor and critic; the means of their statistics over the updates, and how many."""
-        config, actor_learns = self.config, self._actor_learns(step)
+    ) -> tuple[dict[str, float], int, str]:
+        """Minibatch updates of actor and critic; the means of their statistics over the updates, how many minibatches
+        were taken, and why some updates were left out."""
+        config = self.config
         factor = learning_rate_factor(step, config.optimizer, config.train.steps)
         records: list[dict[str, float]] = []
+        left_out: list[str] = []
         with self.policy.updating():
             for done, rows in enumerate(minibatches):
                 progress("update", done / len(minibatches))
                 record: dict[str, float] = {}
-                if actor_learns:
-                    with record_function("update: actor"):
-                        rate = config.optimizer.actor_lr * factor
-                        record |= self._update_actor(rows, experience, rate, kept.log_probs)
-                with record_function("update: critic"):
-                    rate = config.optimizer.critic_lr * factor
-                    record |= self._update_critic(rows, experience, rate, kept.values)
+                learners = [("critic", self._update_critic, config.optimizer.critic_lr * factor, kept.values)]
+                if self._actor_learns(step):
+                    actor = ("actor", self._update_actor, config.optimizer.actor_lr * factor, kept.log_probs)
+                    learners.insert(0, actor)
+                for name, learn, rate, passes in learners:
+                    try:
+                        with record_function(f"update: {name}"):
+                            record |= self._fitting(learn, rows, experience, rate, passes)
+                    except NonFiniteError as error:
+                        left_out.append(str(error))
                 kept = Kept(None, None)  # from now on the weights are others
                 records.append(record)
                 if config.ppo.target_kl is not None and record.get("policy/approxkl_avg", 0.0) > config.ppo.target_kl:
                     break
-        keys = records[0]
-        means = {key: fmean(record[key] for record in records) for key in keys}
-        means |= {"policy/updates": float(len(records) * actor_learns), "lr": config.optimizer.actor_lr * factor}
-        return means, len(records)
+        keys = dict.fromkeys(key for record in records for key in record)
+        means = {key: fmean(record[key] for record in records if key in record) for key in keys}
+        means |= {
+            "policy/updates": float(sum("grad_norm/actor" in record for record in records)),
+            "train/skipped_updates": float(len(left_out)),
+            "lr": config.optimizer.actor_lr * factor,
+        }
+        return means, len(records), " and ".join(dict.fromkeys(left_out))
+
+    def _fitting(
+        self, learn: Learn, rows: Tensor, experience: Experience, rate: float, kept: Tensor | None
+    ) -> dict[str, float]:
+        """An update in as many portions as memory asks for. Kept passes serve once, for the portion they were made of."""
+        unused = [kept]
+
+        def attempt() -> dict[str, float]:
+            passes = unused.pop() if unused else None
+            fits = passes is not None and len(passes) == len(self._micro_batches(rows)[0])
+            return learn(rows, experience, rate, passes if fits else None)
+
+        return self.limit.fit(attempt)
 
     def _operations(self, step: int, rollout: Rollout, updates: list[Tensor], kept: Kept) -> float:
         response = rollout.response_mask.sum(dim=1)
@@ -180,12 +221,24 @@ class PPO:
         learns, rows = self._actor_learns(step), self._micro_batches(updates[0])[0]
         return ppo_step(self.size, lengths, updates, actor_learns=learns, kept=again, kept_rows=rows)
 
+    def _nothing_learnt(
+        self, step: int, rollout: Rollout, scored: ScoredBatch, minibatches: int, why: str
+    ) -> StepResult:
+        """A step whose responses cannot be learnt from: what is known of it, and all its updates left out."""
+        metrics = {
+            "objective/scores": fmean(score.total for score in scored.scores),
+            "completions/mean_length": rollout.response_mask.sum(1).float().mean().item(),
+            "policy/updates": 0.0,
+            "train/skipped_updates": float(minibatches * (1 + self._actor_learns(step))),
+        }
+        return StepResult(metrics, (), 0.0, why)
+
     def _minibatches(self, count: int) -> Iterator[Tensor]:
         for _ in range(self.config.ppo.epochs):
             yield from torch.randperm(count, generator=self.shuffle_generator).split(self.config.ppo.minibatch_size)
 
     def _micro_batches(self, rows: Tensor) -> tuple[Tensor, ...]:
-        return rows.split(self.micro_batch_size)
+        return rows.split(self.limit.size)
 
     def _update_actor(
         self, rows: Tensor, experience: Experience, learning_rate: float, kept: Tensor | None = None
@@ -254,10 +307,12 @@ class PPO:
         surprise = torch.where(mask, -experience.log_probs, 0.0).sum(1).mean().item()
         metrics = {
             "objective/scores": fmean(totals),
+            "objective/scores_std": pstdev(totals),
             "objective/kl": kl,
             "objective/non_score_reward": -self.kl_coef * kl,
             "objective/rlhf_reward": fmean(totals) - self.kl_coef * kl,
             "objective/entropy": surprise,
+            "objective/ref_logprob": masked_mean(experience.log_probs - experience.token_kl, mask).item(),
             "policy/entropy_avg": masked_mean(experience.entropy, mask).item(),
             "val/explained_variance": explained_variance(
                 experience.old_values, experience.returns, experience.action_mask
@@ -315,9 +370,9 @@ class PPO:
         load_adapters(self.policy, tensors)
         self.actor_optimizer.load_state(tensors)
         self.critic_optimizer.load_state(tensors)
-        self.sampling_generator.set_state(tensors["generator/sampling"].cpu())
-        self.shuffle_generator.set_state(tensors["generator/shuffle"].cpu())
-        torch.set_rng_state(tensors["generator/dropout"].cpu())
+        _restore(self.sampling_generator, tensors.get("generator/sampling"))
+        _restore(self.shuffle_generator, tensors.get("generator/shuffle"))
+        _restore(torch.default_generator, tensors.get("generator/dropout"))
         if self.policy.device.type == "cuda" and "generator/dropout_cuda" in tensors:
             torch.cuda.set_rng_state(tensors["generator/dropout_cuda"].cpu(), self.policy.device)
         self.kl_coef = float(numbers["kl_coef"])
@@ -331,3 +386,10 @@ def load_adapters(policy: Policy, tensors: dict[str, Tensor]) -> None:
         for prefix, parameters in (("actor", policy.actor_parameters), ("critic", policy.critic_parameters)):
             for name, parameter in parameters.items():
                 parameter.copy_(tensors[f"{prefix}/{name}"])
+
+
+def _restore(generator: torch.Generator, state: Tensor | None) -> None:
+    """Go on from `state`. A fork with another seed has none, and that of another kind of device has another shape:
+    the generator then stays as it was seeded."""
+    if state is not None and state.shape == generator.get_state().shape:
+        generator.set_state(state.cpu())

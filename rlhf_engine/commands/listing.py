@@ -11,7 +11,8 @@ from rlhf_engine import fields, presets
 from rlhf_engine.commands.shared import AsJson, RunsDir
 from rlhf_engine.config import LengthRewardConfig, RunConfig, WordListRewardConfig
 from rlhf_engine.console import print_json, print_table
-from rlhf_engine.run_dir import DEFAULT_RUNS_ROOT, list_runs
+from rlhf_engine.run_dir import DEFAULT_RUNS_ROOT
+from rlhf_engine.run_list import RunSummary, as_tree, list_runs
 
 
 def list_presets(
@@ -34,9 +35,10 @@ def list_presets(
 
 
 def runs(runs_dir: RunsDir = DEFAULT_RUNS_ROOT, as_json: AsJson = False) -> int:
-    """List the runs, the last changed first.
+    """List the runs, the last changed first, forks below the run they came from.
 
-    With --json: runs, each with name, path, preset, state, step, total_steps, message and changed (seconds since 1970).
+    With --json: runs, each with name, path, preset, state, step, total_steps, message, changed (seconds since 1970) and
+    parent (null, or run and step).
     """
     found = list_runs(runs_dir)
     if as_json:
@@ -44,9 +46,16 @@ def runs(runs_dir: RunsDir = DEFAULT_RUNS_ROOT, as_json: AsJson = False) -> int:
     elif not found:
         print(f"no runs under {runs_dir} yet")
     else:
-        rows = [[run.name, run.preset, run.state, f"{run.step}/{run.total_steps}", run.message] for run in found]
+        rows = [[_in_tree(depth, run), run.preset, run.state, f"{run.step}/{run.total_steps}", run.message]
+                for depth, run in as_tree(found)]
         print_table(["run", "preset", "state", "step", ""], rows)
     return 0
+
+
+def _in_tree(depth: int, run: RunSummary) -> str:
+    if depth and run.parent:
+        return f"{'   ' * (depth - 1)}└─ {run.name} (from step {run.parent.step})"
+    return f"{run.name} (fork of {run.parent.run}@{run.parent.step})" if run.parent else run.name
 
 
 def _print_fields(as_json: bool) -> int:

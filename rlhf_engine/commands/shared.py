@@ -12,7 +12,8 @@ import typer
 
 from rlhf_engine.console import say
 from rlhf_engine.errors import ConfigError, RlhfError, RunError
-from rlhf_engine.run_dir import RunDir, find_run
+from rlhf_engine.run_dir import RunDir
+from rlhf_engine.run_list import find_run
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -57,6 +58,21 @@ def the_run(name_or_path: str, runs_dir: Path) -> RunDir:
     """The run that an argument means. Raises ConfigError when there is none."""
     with wrong_usage():
         return find_run(name_or_path, runs_dir)
+
+
+def run_at_step(source: str, runs_dir: Path) -> tuple[RunDir, int | None]:
+    """What RUN or RUN@STEP means; the step is None where none is given. Raises ConfigError when there is no such run.
+
+    A path may hold an @ of its own, so the whole is tried first.
+    """
+    if run := run_if_any(source, runs_dir):
+        return run, None
+    name, at, step = source.rpartition("@")
+    if not at:
+        return the_run(source, runs_dir), None
+    if not (step.isascii() and step.isdigit()):
+        raise ConfigError(f"{source}: after the @ goes the step of a checkpoint, a whole number")
+    return the_run(name, runs_dir), int(step)
 
 
 def run_if_any(name_or_path: str, runs_dir: Path) -> RunDir | None:

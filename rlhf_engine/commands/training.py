@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rlhf_engine import fields, presets
-from rlhf_engine.commands.shared import AsJson, Overrides, Preset, Run, RunsDir, the_run, wrong_usage
+from rlhf_engine.commands.shared import AsJson, Overrides, Preset, Run, RunsDir, run_at_step, the_run, wrong_usage
 from rlhf_engine.config import RunConfig
 from rlhf_engine.console import Reporter, stopped_by_signals
 from rlhf_engine.control import TrainerControl
@@ -31,9 +31,10 @@ def train(
 ) -> int:
     """Train a preset. Ctrl-C stops after the step, with a checkpoint; `resume` goes on from there.
 
-    With --json: one object a step (event "step": step, total_steps, seconds, metrics), one after a
-    profiled step (event "profile": step, seconds, parts, operators), and one at the end (event "end":
-    run, path, state, step, total_steps, message, checkpoint).
+    With --json: one object a step (event "step": step, total_steps, seconds, metrics), one an alarm (event "alarm":
+    step, kind, text), one a roll-back (event "rolled_back": step, text), one after a profiled step (event "profile":
+    step, seconds, parts, operators) and one at the end (event "end": run, path, state, step, total_steps, message,
+    checkpoint).
     """
     config = presets.load_with_overrides(preset, overrides or [])
     return train_config(config, preset, runs_dir, name, as_json, profile)
@@ -80,6 +81,33 @@ def resume(
         for path, value in changes.items():
             control.edit(path, value)
         return trainer
+
+    return _drive(trainer, as_json)
+
+
+def fork(
+    source: Annotated[str, typer.Argument(metavar="RUN[@STEP]", help="A run, and which checkpoint: the newest if left "
+                                                                     "out.")],
+    overrides: Overrides = None,
+    runs_dir: RunsDir = DEFAULT_RUNS_ROOT,
+    name: Annotated[str | None, typer.Option(help="Name of the new run; made up if left out.")] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Start a new run from a checkpoint of another one. --json as for train.
+
+    --set changes any setting that keeps the model and the shape of its adapters. The other run is left as it is.
+    """
+    parent, step = run_at_step(source, runs_dir)
+    from rlhf_engine.fork import fork, state_at
+
+    changes = presets.parse_overrides(state_at(parent, step).config, overrides or [])
+    with wrong_usage():
+        child = fork(parent, step=step, changes=changes, root=runs_dir, name=name)
+
+    def trainer(control: TrainerControl, reporter: Reporter) -> Trainer:
+        from rlhf_engine.trainer import Trainer
+
+        return Trainer.resume(child, control=control, emit=reporter.emit)
 
     return _drive(trainer, as_json)
 

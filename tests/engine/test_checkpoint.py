@@ -13,7 +13,7 @@ import torch
 from configs import SMALL
 
 from rlhf_engine import checkpoint
-from rlhf_engine.checkpoint import TrainingState
+from rlhf_engine.checkpoint import Quality, TrainingState
 from rlhf_engine.errors import CheckpointError, RunError
 from rlhf_engine.run_dir import RunDir
 
@@ -62,6 +62,39 @@ def test_saving_a_step_again_never_removes_the_first_before_the_second_is_there(
     checkpoint.save(run, state_at(3), keep=2)
     checkpoint.save(run, state_at(3), keep=2)
     assert names(run) == ["step-000003.2", "step-000003"]
+
+
+def rated(step: int, value: float, metric: str = "objective/scores", more_is_better: bool = True) -> TrainingState:
+    state = state_at(step)
+    state.quality = Quality(metric, value, more_is_better)
+    return state
+
+
+def test_the_best_is_kept_besides_the_newest_and_comes_back(run: RunDir):
+    for step, value in enumerate((1.0, 5.0, 2.0, 3.0, 4.0), 1):
+        checkpoint.save(run, rated(step, value), keep=2)
+    assert names(run) == ["step-000005", "step-000004", "step-000002"]
+    assert checkpoint.best(run) == run.checkpoints / "step-000002"
+    assert checkpoint.load(run.checkpoints / "step-000002").quality == Quality("objective/scores", 5.0, True)
+    checkpoint.save(run, rated(6, 6.0), keep=2)
+    assert names(run) == ["step-000006", "step-000005"]
+
+
+def test_where_less_is_better_the_least_is_best_and_another_metric_does_not_count(run: RunDir):
+    checkpoint.save(run, rated(1, 9.0), keep=1)
+    for step, value in enumerate((1.0, 3.0, 2.0), 2):
+        checkpoint.save(run, rated(step, value, "loss/value_avg", more_is_better=False), keep=1)
+    assert names(run) == ["step-000004", "step-000002"]
+    checkpoint.save(run, state_at(5), keep=1)
+    assert names(run) == ["step-000005"]
+    assert checkpoint.best(run) is None
+
+
+def test_a_best_one_that_is_damaged_is_not_taken_for_the_best(run: RunDir):
+    checkpoint.save(run, rated(1, 9.0), keep=1)
+    (run.checkpoints / "step-000001" / "state.json").write_text("{")
+    checkpoint.save(run, rated(2, 1.0), keep=1)
+    assert names(run) == ["step-000002"]
 
 
 def test_a_course_that_was_given_up_goes_with_the_next_save(run: RunDir):

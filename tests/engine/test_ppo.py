@@ -205,6 +205,15 @@ def test_scores_are_centred_by_their_running_mean() -> None:
     assert max(abs(single(torch.tensor([float(score)]), "standardize").item()) for score in (1, 2, 1, 3, 2, 1)) < 10
 
 
+def test_generators_of_another_kind_of_device_do_not_stop_a_resume(neo_config: RunConfig) -> None:
+    ppo = PPO(Policy.from_config(neo_config), neo_config)
+    tensors, numbers = ppo.state()
+    on_a_gpu = {"generator/sampling": torch.zeros(16, dtype=torch.uint8)}  # what a CUDA generator's state looks like
+    before = ppo.sampling_generator.get_state()
+    ppo.load_state(tensors | on_a_gpu, numbers)
+    assert torch.equal(ppo.sampling_generator.get_state(), before)
+
+
 def test_live_edits_reach_the_step(neo_config: RunConfig) -> None:
     ppo = PPO(Policy.from_config(neo_config), neo_config)
     changed = neo_config.model_copy(update={"kl": neo_config.kl.model_copy(update={"coef": 0.7})})

@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 from rlhf_engine.errors import RunError
 from rlhf_engine.events import EditApplied, RunState, Sample
 from rlhf_engine.rewards.base import Span
-from rlhf_engine.run_dir import RunDir, find_run, list_runs
+from rlhf_engine.run_dir import RunDir
 from rlhf_engine.run_lines import MetricsLine, metrics_line, read_lines, readable, sample, to_line
+from rlhf_engine.run_list import find_run, list_runs
 
 SAMPLE = Sample(3, "Once", "a fox\n“ran” \x1b[1m", 1.5, {"animals/liked": 1.5}, 0.25, 7, True, (Span(2, 5, "liked"),))
 

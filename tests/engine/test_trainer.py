@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -13,10 +14,12 @@ import torch
 from safetensors.torch import load_file
 from tiny_models import tiny_config
 
+from rlhf_engine import checkpoint
 from rlhf_engine.config import RunConfig
 from rlhf_engine.control import TrainerControl
 from rlhf_engine.errors import RewardError, RunError
 from rlhf_engine.events import (
+    Alarm,
     CheckpointSaved,
     EditApplied,
     EditRefused,
@@ -29,15 +32,25 @@ from rlhf_engine.events import (
 from rlhf_engine.run_dir import RunDir
 from rlhf_engine.trainer import Trainer
 
-RESUME = textwrap.dedent("""
+# resumes every run it is given, with the live edits that the whole run saw after its third step
+EDITS = {"kl.coef": 0.5, "optimizer.actor_lr": 2e-3, "rewards.0.penalty_per_word": 0.3}
+RESUME = textwrap.dedent(f"""
     import sys
     from pathlib import Path
     from rlhf_engine.control import TrainerControl
+    from rlhf_engine.events import StepFinished
     from rlhf_engine.run_dir import RunDir
     from rlhf_engine.trainer import Trainer
-    control = TrainerControl()
-    control.edit("train.steps", int(sys.argv[2]))
-    Trainer.resume(RunDir.open(Path(sys.argv[1])), control=control, emit=lambda event: None).run()
+    EDITS = {EDITS}
+    for path in sys.argv[1:]:
+        control = TrainerControl()
+        def emit(event):
+            if isinstance(event, StepFinished) and event.step == 3:
+                for setting, value in EDITS.items():
+                    control.edit(setting, value)
+        if path.endswith("-3"):
+            emit(StepFinished(3, 0, {{}}, (), 0.0))
+        Trainer.resume(RunDir.open(Path(path)), control=control, emit=emit).run()
 """)
 
 
@@ -65,31 +78,52 @@ def weights(run_dir: RunDir, step: int) -> dict[str, torch.Tensor]:
     ],
     ids=["token", "sequence with dropout", "adaptive KL"],
 )
-def test_a_run_resumed_in_another_process_is_the_same_run_bit_for_bit(
+def test_a_run_resumed_from_any_checkpoint_in_another_process_is_the_same_run_bit_for_bit(
     model_folders: dict[str, Path], tmp_path: Path, sections: dict
 ) -> None:
-    sections = {
+    config = tiny_config(
+        model_folders["gpt_neo"],
         **sections,
-        "train": {"steps": 6, "checkpoint_every": 3, "keep_checkpoints": 10},
-        "optimizer": {"warmup_steps": 2, "decay": "constant"},
-    }
-    whole, _ = train(tiny_config(model_folders["gpt_neo"], **sections), tmp_path, "whole")
-    sections["train"] = {**sections["train"], "steps": 3}
-    half, _ = train(tiny_config(model_folders["gpt_neo"], **sections), tmp_path, "half")
-    subprocess.run([sys.executable, "-c", RESUME, str(half.path), "6"], check=True, capture_output=True)
-    a, b = weights(whole, 6), weights(half, 6)
-    assert set(a) == set(b)
-    assert all(torch.equal(a[name], b[name]) for name in a)
-    timeless = [
-        [
-            {k: v for k, v in line.metrics.items() if not k.startswith(("time/", "throughput/"))}
-            for line in run.metrics()
-        ]
-        for run in (whole, half)
+        train={"steps": 7, "checkpoint_every": 1, "keep_checkpoints": 10},
+        optimizer={"warmup_steps": 2, "decay": "linear"},
+    )
+    whole, control = RunDir.create(tmp_path, config, name="whole"), TrainerControl()
+
+    def edit_live(event: Event) -> None:
+        if isinstance(event, StepFinished) and event.step == 3:
+            for path, value in EDITS.items():
+                control.edit(path, value)
+
+    Trainer(config, run_dir=whole, control=control, emit=edit_live).run()
+    assert {edit.path for edit in whole.edits()} == set(EDITS)
+    resumed = [resumable_from(whole, step, tmp_path / f"from-{step}") for step in range(5)]
+    script = [sys.executable, "-c", RESUME, *(str(run.path) for run in resumed)]
+    done = subprocess.run(script, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for run in resumed:
+        assert timeless(run) == timeless(whole), run.name
+        assert [s.response for s in run.samples()] == [s.response for s in whole.samples()]
+        assert run.edits() == whole.edits()
+        a, b = weights(whole, 7), weights(run, 7)
+        assert set(a) == set(b)
+        assert all(torch.equal(a[name], b[name]) for name in a), run.name
+
+
+def resumable_from(run_dir: RunDir, step: int, copy: Path) -> RunDir:
+    """A copy of a run as if its process had been killed when the checkpoint of `step` was the newest one."""
+    shutil.copytree(run_dir.path, copy)
+    for path in checkpoint.candidates(RunDir(copy)):
+        if checkpoint.step_of(path) > step:
+            shutil.rmtree(path)
+    return RunDir.open(copy)
+
+
+def timeless(run_dir: RunDir) -> list[tuple[int, dict[str, float]]]:
+    """The metrics of all steps, without the clock's."""
+    return [
+        (line.step, {k: v for k, v in line.metrics.items() if not k.startswith(("time/", "throughput/"))})
+        for line in run_dir.metrics()
     ]
-    assert len(timeless[0]) == 6
-    assert timeless[0] == timeless[1]
-    assert [s.response for s in whole.samples()] == [s.response for s in half.samples()]
 
 
 def test_a_run_leaves_everything_in_its_directory(neo_config: RunConfig, tmp_path: Path) -> None:
@@ -264,6 +298,71 @@ def test_a_full_disk_ends_the_run_with_an_event(
 
 def _full(*_: object, **__: object) -> None:
     raise RunError("metrics.jsonl could not be written: the disk is full.")
+
+
+def test_the_best_checkpoint_by_the_chosen_metric_outlives_the_newest(neo_config: RunConfig, tmp_path: Path) -> None:
+    train = {"steps": 8, "keep_checkpoints": 1, "keep_best": "rewards/length/mean"}
+    config = neo_config.model_copy(update={"train": neo_config.train.model_copy(update=train)})
+    run_dir, _ = train_until_the_reward_falls(config, tmp_path)
+    best = checkpoint.best(run_dir)
+    assert best is not None
+    assert [path.name for path in checkpoint.candidates(run_dir)] == ["step-000008", best.name]
+    quality = checkpoint.load(best).quality
+    assert quality is not None
+    values = [line.metrics["rewards/length/mean"] for line in run_dir.metrics()]
+    smoothed = [sum(values[max(0, end - 5):end]) / len(values[max(0, end - 5):end]) for end in range(1, 9)]
+    assert quality.value == pytest.approx(max(smoothed))
+    assert checkpoint.step_of(best) == smoothed.index(max(smoothed)) + 1
+
+
+def train_until_the_reward_falls(config: RunConfig, root: Path) -> tuple[RunDir, list[Event]]:
+    """From the fourth step on each word too few costs more."""
+    run_dir, events, control = RunDir.create(root, config), [], TrainerControl()
+
+    def emit(event: Event) -> None:
+        events.append(event)
+        if isinstance(event, StepFinished) and event.step == 3:
+            control.edit("rewards.0.penalty_per_word", 3.0)
+
+    Trainer(config, run_dir=run_dir, control=control, emit=emit).run()
+    return run_dir, events
+
+
+def test_a_checkpoint_that_is_saved_just_before_the_lock_is_taken_is_the_one_that_counts(
+    neo_config: RunConfig, tmp_path: Path
+) -> None:
+    """The process that drives the run may save once more between our first look and its leaving."""
+    run_dir, _ = train(neo_config, tmp_path, "raced")
+    newest = checkpoint.candidates(run_dir)[0]
+    later = newest.rename(tmp_path / newest.name)
+    events: list[Event] = []
+    late = Trainer.resume(run_dir, control=TrainerControl(), emit=events.append)
+    later.rename(newest)
+    assert late.run() is RunState.FINISHED
+    assert next(event for event in events if isinstance(event, RunStarted)).first_step == 3
+
+
+def test_what_an_alarm_says_is_kept_and_not_said_again_after_a_resume(neo_config: RunConfig, tmp_path: Path) -> None:
+    sections = {"kl": {"target": 1e-6}, "sentinel": {"window": 2}, "train": {"steps": 6}}
+    config = RunConfig.model_validate(neo_config.model_dump() | {
+        name: neo_config.model_dump()[name] | values for name, values in sections.items()})
+    control, first = TrainerControl(), []
+    run_dir = RunDir.create(tmp_path, config)
+
+    def emit(event: Event) -> None:
+        first.append(event)
+        if isinstance(event, StepFinished) and event.step == 4:
+            control.stop()
+
+    Trainer(config, run_dir=run_dir, control=control, emit=emit).run()
+    raised = [event for event in first if isinstance(event, Alarm)]
+    assert [alarm.kind for alarm in raised] == ["kl"]
+    assert run_dir.alarms() == raised
+    again: list[Event] = []
+    Trainer.resume(run_dir, control=TrainerControl(), emit=again.append).run()
+    assert sum(isinstance(event, StepFinished) for event in again) == 2
+    assert not any(isinstance(event, Alarm) for event in again)
+    assert run_dir.alarms() == raised
 
 
 def test_a_checkpoint_asked_for_twice_is_confirmed_twice(neo_config: RunConfig, tmp_path: Path) -> None:

@@ -1,0 +1,63 @@
+"""Is it sound? The checkpoints of a run, and the machine."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from typing import Any
+
+from rlhf_engine.commands.shared import AsJson, Run, RunsDir, the_run
+from rlhf_engine.console import print_json, print_table, printable
+from rlhf_engine.doctor import checks
+from rlhf_engine.errors import CheckpointError
+from rlhf_engine.run_dir import DEFAULT_RUNS_ROOT
+
+
+def verify(run: Run, runs_dir: RunsDir = DEFAULT_RUNS_ROOT, as_json: AsJson = False) -> int:
+    """Check every checkpoint of a run against its SHA-256 sums.
+
+    The exit code is 1 if any is damaged, or there is none.
+
+    With --json: run, sound (true if all are) and checkpoints, newest first, each with name, path, step, sound, best,
+    bytes and message.
+    """
+    run_dir = the_run(run, runs_dir)
+    from rlhf_engine import checkpoint
+
+    best = checkpoint.best(run_dir)
+    rows: list[dict[str, Any]] = []
+    for path in checkpoint.candidates(run_dir):
+        message = ""
+        try:
+            checkpoint.load(path)
+        except CheckpointError as error:
+            message = str(error)
+        rows.append({"name": path.name, "path": str(path), "step": checkpoint.step_of(path), "sound": not message,
+                     "best": path == best, "bytes": checkpoint.size(path), "message": message})
+    sound = all(row["sound"] for row in rows)
+    if as_json:
+        print_json({"run": run_dir.name, "sound": sound, "checkpoints": rows})
+    elif rows:
+        print_table(["checkpoint", "", "size", ""], [
+            [row["name"], "sound" if row["sound"] else "DAMAGED", f"{row['bytes'] / 1e6:.1f} MB",
+             row["message"] or ("best" if row["best"] else "")] for row in rows])
+    else:
+        print(f"the run {run_dir.name} has no checkpoint")
+    return 0 if rows and sound else 1
+
+
+def doctor(runs_dir: RunsDir = DEFAULT_RUNS_ROOT, as_json: AsJson = False) -> int:
+    """Look at what a long run needs of this machine: terminal, disk, torch, and what happens at logout.
+
+    With --json: checks, each with name, level ("ok" or "warning"), value and advice.
+    """
+    found = []
+    for check in checks(runs_dir, os.environ):
+        found.append(check)
+        if not as_json:
+            mark = "warning: " if check.level == "warning" else ""
+            print(printable(f"{check.name:15} {mark}{check.value}" + (f"; {check.advice}" if check.advice else "")),
+                  flush=True)
+    if as_json:
+        print_json({"checks": [asdict(check) for check in found]})
+    return 0
