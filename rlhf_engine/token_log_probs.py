@@ -144,7 +144,8 @@ class _Head:
             return
         p = torch.exp(log_p, out=logits)
         if self.with_entropy:
-            entropy.copy_(torch.linalg.vecdot(p, log_p).neg_())
+            # a product of [1, V] and [V, 1]: unlike a sum of products it holds no third [n, V]
+            entropy.copy_(torch.bmm(p.unsqueeze(1), log_p.unsqueeze(2)).flatten().neg_())
         if gradient is not None:
             gradient.copy_(self._gradient(p, chosen, slope))
             if impossible is not None:

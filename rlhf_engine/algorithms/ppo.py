@@ -204,7 +204,7 @@ class PPO:
     def _fitting(
         self, learn: Learn, rows: Tensor, experience: Experience, rate: float, kept: Tensor | None
     ) -> dict[str, float]:
-        """An update in as many portions as memory asks for. Kept passes serve once, for the portion they were made of."""
+        """An update in as many portions as memory asks for; kept passes serve once, for the portion they were of."""
         unused = [kept]
 
         def attempt() -> dict[str, float]:
@@ -238,7 +238,8 @@ class PPO:
             yield from torch.randperm(count, generator=self.shuffle_generator).split(self.config.ppo.minibatch_size)
 
     def _micro_batches(self, rows: Tensor) -> tuple[Tensor, ...]:
-        return rows.split(self.limit.size)
+        portions = math.ceil(len(rows) / self.limit.size)
+        return rows.split(math.ceil(len(rows) / portions))  # equal ones: a small rest would take as long as a whole
 
     def _update_actor(
         self, rows: Tensor, experience: Experience, learning_rate: float, kept: Tensor | None = None
