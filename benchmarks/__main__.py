@@ -1,10 +1,10 @@
-"""All measurements, one after another: python -m benchmarks"""
+"""All measurements, one after another, in about half an hour on two cores: python -m benchmarks"""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 
-for module, options in (("screen", []), ("learning", ["animals"])):
+for module, options in (("throughput", []), ("growth", []), ("screen", []), ("learning", ["animals"])):
     print(f"--- benchmarks.{module}", flush=True)
     subprocess.run([sys.executable, "-m", f"benchmarks.{module}", *options], check=True)

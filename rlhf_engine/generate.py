@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
-from torch import Tensor
 
 from rlhf_engine import checkpoint
 from rlhf_engine.algorithms.experience import summed
@@ -18,7 +15,7 @@ from rlhf_engine.policy import Policy
 from rlhf_engine.rewards.base import Score
 from rlhf_engine.rewards.build import build_rewards
 from rlhf_engine.rewards.composite import RewardSum
-from rlhf_engine.rollout import Rollout, sample
+from rlhf_engine.rollout import OnToken, Rollout, sample
 from rlhf_engine.run_dir import RunDir
 
 
@@ -31,7 +28,7 @@ def answer(
     seed: int,
     rewards: RewardSum | None = None,
     step: int = 0,
-    on_token: Callable[[int, Tensor], bool | None] | None = None,
+    on_token: OnToken | None = None,
 ) -> list[Sample]:
     """One sample for each prompt, by the actor (`tuned`) or the reference, from the same noise for the same seed.
 

@@ -19,6 +19,7 @@ from rlhf_engine.errors import ModelError
 from rlhf_engine.policy import Policy
 
 Choose = Callable[[Tensor, torch.Generator], Tensor]
+OnToken = Callable[[list[Tensor]], bool | None]
 _LOOK_EVERY = 16
 _BLOCK = 64
 
@@ -64,14 +65,14 @@ def sample(
     *,
     decoder: Decoder | None = None,
     choose: Choose | None = None,
-    on_token: Callable[[int, Tensor], bool | None] | None = None,
+    on_token: OnToken | None = None,
 ) -> Rollout:
     """Continue each prompt in the role the policy plays, until an end token or `max_new_tokens`.
 
     generator: on the policy's device. It advances by the same amount whatever the model says, so that reference and
     tuned answer from the same noise when seeds and batch shapes are equal.
     decoder: a `PlainDecoder` if left out. choose: how an id is drawn; `draw` if left out.
-    on_token: called with (tokens so far, response ids so far [batch, tokens so far]); returning True ends the sampling.
+    on_token: called after each token with the ids so far, a list of [batch]; returning True ends the sampling.
     Raises ModelError when a prompt and its response do not fit into the model's context.
     """
     prompt_ids, prompt_mask = policy.encode(prompts)
@@ -89,7 +90,7 @@ def sample(
         tokens.append(chosen)
         alive.append(open_rows)
         open_rows = open_rows & ~torch.isin(chosen, end_ids)
-        if on_token is not None and on_token(count, torch.stack(tokens, dim=1)):
+        if on_token is not None and on_token(tokens):
             break
         if count == sampling.max_new_tokens or (_looks(policy, count) and not open_rows.any()):
             break

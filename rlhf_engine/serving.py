@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from rlhf_engine.algorithms.memory import out_of_memory
@@ -53,8 +54,9 @@ def refuse(request: GenerateRequest | CompareRequest, why: str, emit: Emit) -> N
 def _generate(
     request: GenerateRequest, policy: Policy, config: RunConfig, step: int, control: TrainerControl, emit: Emit
 ) -> None:
-    def on_token(_: int, ids: Tensor) -> bool:
-        emit(GenerationToken(request.request_id, policy.decode(ids[0].tolist())))
+    def on_token(tokens: list[Tensor]) -> bool:
+        # one prompt: each tensor holds one id
+        emit(GenerationToken(request.request_id, policy.decode(torch.cat(tokens).tolist())))
         return control.cancelled(request.request_id)
 
     sampling = config.sampling.model_copy(

@@ -122,6 +122,8 @@ _CLEANERS: dict[type, Any] = {
     engine.StepFinished: _step_finished,
     engine.EditRefused: lambda event: replace(event, reason=clean_text(event.reason)),
     engine.CheckpointSaved: lambda event: replace(event, path=clean_line(event.path)),
+    engine.Alarm: lambda event: replace(event, text=clean_text(event.text)),
+    engine.RolledBack: lambda event: replace(event, text=clean_text(event.text)),
     engine.Notice: lambda event: replace(event, text=clean_text(event.text)),
     engine.GenerationToken: lambda event: replace(event, text=clean_text(event.text)),
     engine.GenerationFinished: _generation_finished,

@@ -118,9 +118,9 @@ class PPO:
         limit = self.config.sampling.max_new_tokens
         report = max(1, limit // 8)
 
-        def on_token(count: int, _: Tensor) -> None:
-            if count % report == 0:
-                progress("rollout", count / limit)
+        def on_token(tokens: list[Tensor]) -> None:
+            if len(tokens) % report == 0:
+                progress("rollout", len(tokens) / limit)
 
         with self.policy.playing("actor"):
             return sample(

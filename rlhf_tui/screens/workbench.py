@@ -15,11 +15,13 @@ from textual.widget import Widget
 from rlhf_engine import fields, presets
 from rlhf_engine.errors import RlhfError
 from rlhf_engine.events import (
+    Alarm,
     CheckpointSaved,
     EditApplied,
     EditRefused,
     Event,
     Notice,
+    RolledBack,
     RunStarted,
     RunState,
     StateChanged,
@@ -232,6 +234,11 @@ class WorkbenchScreen(Screen[None]):
                 self.say(f"checkpoint of step {event.step} saved")
             case Notice():
                 self.say(event.text, event.level)
+            case Alarm():
+                self.say(f"step {event.step}: {event.text}", "warning")
+            case RolledBack():
+                self.charts.cut(event.step)
+                self.samples.samples.cut(event.step)
 
     def show_run(self) -> None:
         """Bring status and keys up to date."""

@@ -61,6 +61,10 @@ class History:
         elif self.not_finite_at is None:
             self.not_finite_at = step
 
+    def cut(self, step: int) -> None:
+        """Forget what came after `step`."""
+        self.points = [point for point in self.points if point[0] <= step]
+
 
 class Chart(Widget):
     """One metric: a heading with its newest value, and the curve."""
@@ -207,6 +211,14 @@ class Charts(Widget, can_focus=True):
         """Mark the step from which a live edit counts."""
         for chart in self.charts:
             chart.edits.append(step)
+            chart.dirty = True
+
+    def cut(self, step: int) -> None:
+        """The run went back to `step`."""
+        self._last = min(self._last, step)
+        for chart in self.charts:
+            chart.history.cut(step)
+            chart.edits = [edit for edit in chart.edits if edit <= step]
             chart.dirty = True
 
     def clear(self) -> None:

@@ -105,6 +105,13 @@ class SampleList(ScrollView, can_focus=True):
             self._take_waiting()
         self.post_message(self.Changed())
 
+    def cut(self, step: int) -> None:
+        """Forget the samples of steps after `step`."""
+        self._all, self._waiting = ([sample for sample in kept if sample.step <= step]
+                                    for kept in (self._all, self._waiting))
+        self.cursor = 0
+        self._filter()
+
     def clear(self) -> None:
         """Forget all samples."""
         self._all, self._waiting, self.held, self.cursor = [], [], False, 0

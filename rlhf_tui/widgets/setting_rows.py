@@ -21,9 +21,9 @@ _MAIN = (
 )  # fmt: skip
 _TITLES = {
     "kl": "KL penalty", "ppo": "PPO", "optimizer": "Optimizer", "sampling": "Sampling", "train": "Run",
-    "lora": "LoRA adapters", "model": "Model", "": "Preset",
+    "sentinel": "Alarms", "lora": "LoRA adapters", "model": "Model", "": "Preset",
 }  # fmt: skip
-_SECTION_ORDER = ("kl", "ppo", "optimizer", "sampling", "train", "rewards", "lora", "model", "")
+_SECTION_ORDER = ("kl", "ppo", "optimizer", "sampling", "train", "rewards", "sentinel", "lora", "model", "")
 
 _LABELS = {
     "optimizer.actor_lr": "actor lr", "optimizer.critic_lr": "critic lr", "optimizer.adam_beta1": "Adam β1",

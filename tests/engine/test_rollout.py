@@ -89,9 +89,9 @@ def test_a_prompt_that_does_not_fit_says_how_much_does(shared_policy: Policy) ->
 def test_sampling_can_be_ended_from_outside(shared_policy: Policy) -> None:
     seen: list[int] = []
 
-    def enough(count: int, ids: torch.Tensor) -> bool:
-        seen.append(ids.shape[1])
-        return count == 3
+    def enough(tokens: list[torch.Tensor]) -> bool:
+        seen.append(len(tokens))
+        return len(tokens) == 3
 
     rollout = sample(
         shared_policy, ["a"], SamplingConfig(max_new_tokens=20), torch.Generator().manual_seed(1), on_token=enough

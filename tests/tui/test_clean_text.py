@@ -10,12 +10,14 @@ from hypothesis import strategies as st
 
 from rlhf_engine.compare import Comparison, Pair
 from rlhf_engine.events import (
+    Alarm,
     ComparisonFinished,
     EditRefused,
     Event,
     GenerationFinished,
     GenerationToken,
     Notice,
+    RolledBack,
     RunState,
     Sample,
     StateChanged,
@@ -99,6 +101,8 @@ def _sample() -> Sample:
     StateChanged(RunState.FAILED, 1, 2, HOSTILE),
     EditRefused("kl.coef", HOSTILE),
     Notice(HOSTILE, "warning"),
+    Alarm(1, "gaming", HOSTILE),
+    RolledBack(1, HOSTILE),
     GenerationToken(1, HOSTILE),
     GenerationFinished(1, HOSTILE, parts={HOSTILE: 1.0}, error=HOSTILE, spans=(Span(0, 4, "liked"),)),
     ComparisonFinished(1, Comparison((), (Pair(_sample(), _sample()),)), HOSTILE),

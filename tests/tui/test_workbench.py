@@ -11,7 +11,7 @@ from tui.fake_session import Sessions, story_sample
 
 from rlhf_engine import fields
 from rlhf_engine.config import RunConfig
-from rlhf_engine.events import EditRefused, Notice, RunStarted, RunState
+from rlhf_engine.events import Alarm, EditRefused, Notice, RolledBack, RunStarted, RunState, StepFinished
 from rlhf_engine.rewards.base import Span
 from rlhf_tui.app import WorkbenchApp
 from rlhf_tui.bridge import EngineBridge
@@ -495,3 +495,51 @@ async def test_a_request_to_terminate_saves_first_and_the_second_does_not(
         terminated(app)
         await pilot.pause()
     assert app.return_code == 143
+
+
+async def test_an_alarm_of_the_engine_is_on_the_alarm_line(app: WorkbenchApp, sessions: Sessions) -> None:
+    async with app.run_test(size=WIDE) as pilot:
+        await pilot.press("f5")
+        sessions.last.steps(2)
+        sessions.last.emit(Alarm(2, "kl", "KL is 13.0 nats per response, over twice its target"))
+        await show(app, pilot)
+        assert alarm(app) == "step 2: KL is 13.0 nats per response, over twice its target"
+        assert app.workbench._alarm.level == "warning"
+
+
+async def test_a_run_that_rolls_back_loses_what_came_after(app: WorkbenchApp, sessions: Sessions) -> None:
+    async with app.run_test(size=WIDE) as pilot:
+        await pilot.press("f5")
+        sessions.last.steps(4)
+        await show(app, pilot)
+        sessions.last.emit(RolledBack(2, "diverged at step 4"))
+        await show(app, pilot)
+        points = app.workbench.charts.charts[0].history.points
+        assert [x for x, _ in points] == [1.0, 2.0]
+        assert {sample.step for sample in app.workbench.samples.samples.shown} == {1, 2}
+        sessions.last.step = 2
+        sessions.last.steps(1)
+        await show(app, pilot)
+        assert [x for x, _ in app.workbench.charts.charts[0].history.points] == [1.0, 2.0, 3.0]
+
+
+async def test_a_step_that_could_not_be_learnt_from_has_few_metrics_and_breaks_nothing(
+    app: WorkbenchApp, sessions: Sessions
+) -> None:
+    async with app.run_test(size=WIDE) as pilot:
+        await pilot.press("f5")
+        sessions.last.steps(2)
+        sessions.last.emit(StepFinished(3, 100, {"objective/scores": 1.0, "policy/updates": 0.0}, (), 1.5))
+        await show(app, pilot)
+        assert "step 3/100" in status(app)
+
+
+async def test_the_status_line_tells_speed_and_share_of_the_matmul_peak(app: WorkbenchApp, sessions: Sessions) -> None:
+    async with app.run_test(size=(200, 40)) as pilot:
+        await pilot.press("f5")
+        sessions.last.steps(1)
+        metrics = {"throughput/responses_per_s": 27.0, "throughput/matmul_share": 0.234}
+        sessions.last.emit(StepFinished(2, 100, metrics, (), 1.0))
+        await show(app, pilot)
+        assert "27 resp/s" in status(app)
+        assert "23% of peak" in status(app)

@@ -1,0 +1,50 @@
+"""Threads are what the user says, else what a resumed run had, else measured."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tiny_models import tiny_config
+
+from rlhf_engine import threads
+from rlhf_engine.config import RunConfig
+from rlhf_engine.policy import Policy
+
+
+@pytest.fixture
+def policy(neo_config: RunConfig) -> Policy:
+    return Policy.from_config(neo_config)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread_afterwards():
+    yield
+    torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "chosen"),
+    [({1: 1.0, 2: 0.6, 4: 0.4, 8: 0.39}, 4), ({1: 1.0, 2: 0.95}, 1), ({1: 1.0, 2: 0.5, 4: 0.7, 8: 0.1}, 2)],
+)
+def test_threads_double_while_a_tenth_is_gained(
+    policy: Policy, neo_config: RunConfig, monkeypatch: pytest.MonkeyPatch, seconds: dict[int, float], chosen: int
+) -> None:
+    monkeypatch.setattr(threads, "_seconds", lambda policy, ids, mask, count: seconds[count])
+    assert threads.calibrate(policy, neo_config, cores=8) == chosen
+
+
+def test_a_real_calibration_ends_with_a_number_of_cores(policy: Policy, neo_config: RunConfig) -> None:
+    assert threads.calibrate(policy, neo_config, cores=2) in (1, 2)
+
+
+def test_the_user_comes_first_then_the_run_then_the_measurement(
+    policy: Policy, neo_config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threads, "calibrate", lambda *given: 1)
+    monkeypatch.setattr(threads.os, "sched_getaffinity", lambda _: range(4), raising=False)
+    free = tiny_config(neo_config.model.name, train={"threads": 0})  # type: ignore[arg-type]
+    assert threads.use_threads(policy, neo_config, known=3) == 1
+    assert threads.use_threads(policy, free, known=3) == 3
+    assert threads.use_threads(policy, free, known=64) == 4
+    assert threads.use_threads(policy, free) == 1
+    assert torch.get_num_threads() == 1
