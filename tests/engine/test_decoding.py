@@ -149,3 +149,17 @@ def test_drawing_by_inverse_never_misses_a_certain_id(certain: int) -> None:
     p = torch.zeros(1000, 130)
     p[:, certain] = 1.0
     assert (draw_by_inverse(p, torch.Generator().manual_seed(0)) == certain).all()
+
+
+@pytest.mark.parametrize("rows", [1, 3, 40])
+@pytest.mark.parametrize("copied", [True, False])
+def test_logits_of_a_step_are_the_models_own_in_either_order(
+    policy: Policy, rows: int, copied: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rlhf_engine.policy._HEAD_COPY_BYTES", 10**9 if copied else 0)
+    hidden = torch.randn(rows, policy.base.config.hidden_size, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = (policy.base.get_output_embeddings()(hidden) / 0.7)[:, ~policy.banned]
+        found = policy.next_logits(hidden, 0.7)
+    torch.testing.assert_close(found[:, ~policy.banned], expected, atol=1e-5, rtol=1e-5)
+    assert (found[:, policy.banned] == -torch.inf).all()
