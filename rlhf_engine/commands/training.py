@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -37,6 +38,8 @@ def train(
     checkpoint).
     """
     config = presets.load_with_overrides(preset, overrides or [])
+    if profile:  # read when torch is imported: its profiler would announce itself on stderr
+        os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     return train_config(config, preset, runs_dir, name, as_json, profile)
 
 
