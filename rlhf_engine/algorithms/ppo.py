@@ -14,7 +14,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from statistics import fmean, pstdev
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -25,20 +25,19 @@ from rlhf_engine.algorithms.experience import Experience, First, Kept, evaluate
 from rlhf_engine.algorithms.memory import MicroBatchLimit
 from rlhf_engine.algorithms.micro_batch import choose_micro_batch_size
 from rlhf_engine.algorithms.optimizer import AdapterOptimizer, learning_rate_factor
+from rlhf_engine.algorithms.report import rollout_metrics, shown_samples
 from rlhf_engine.algorithms.score_normalizer import ScoreNormalizer
 from rlhf_engine.config import RunConfig
 from rlhf_engine.decoding.traced import TracedDecoder
 from rlhf_engine.errors import NonFiniteError
-from rlhf_engine.estimators import adapt_kl_coef, explained_variance, masked_mean
+from rlhf_engine.estimators import adapt_kl_coef
 from rlhf_engine.events import Sample
 from rlhf_engine.flops import Lengths, ModelSize, ppo_step
 from rlhf_engine.losses import clipped_policy_loss, clipped_value_loss
 from rlhf_engine.policy import Policy
 from rlhf_engine.rewards.build import build_rewards
 from rlhf_engine.rewards.composite import ScoredBatch
-from rlhf_engine.rewards.words import count_words
 from rlhf_engine.rollout import Rollout, draw_by_inverse, sample
-from rlhf_engine.statistics import distinct_n
 
 Progress = Callable[[str, float], None]
 Learn = Callable[[Tensor, Experience, float, Tensor | None], dict[str, float]]
@@ -101,8 +100,9 @@ class PPO:
         updates, taken, nonfinite = self._update(step, experience, minibatches, kept, progress)
         self.token_count += int(experience.mask.sum())
         finished = time.perf_counter()
-        metrics = self._metrics(experience, scored) | updates
+        metrics = rollout_metrics(experience, scored, self.kl_coef) | updates
         metrics |= {
+            "num_tokens": float(self.token_count),
             "time/rollout": sampled - started,
             "time/score": evaluated - sampled,
             "time/update": finished - evaluated,
@@ -110,7 +110,8 @@ class PPO:
         }
         self._adapt_kl_coef(metrics["objective/kl"], len(prompts))
         operations = self._operations(step, rollout, minibatches[:taken], kept)
-        return StepResult(metrics, self._samples(step, experience, scored), operations, nonfinite)
+        samples = shown_samples(step, experience, scored, self.config.train.samples_per_step)
+        return StepResult(metrics, samples, operations, nonfinite)
 
     # --- the parts of a step ---
 
@@ -299,55 +300,6 @@ class PPO:
             self.kl_coef = adapt_kl_coef(
                 self.kl_coef, observed, target=kl.target, horizon=kl.horizon, responses=responses
             )
-
-    # --- what is told ---
-
-    def _metrics(self, experience: Experience, scored: ScoredBatch) -> dict[str, float]:
-        mask, totals = experience.mask, [score.total for score in scored.scores]
-        kl = experience.response_kl.mean().item()
-        surprise = torch.where(mask, -experience.log_probs, 0.0).sum(1).mean().item()
-        metrics = {
-            "objective/scores": fmean(totals),
-            "objective/scores_std": pstdev(totals),
-            "objective/kl": kl,
-            "objective/non_score_reward": -self.kl_coef * kl,
-            "objective/rlhf_reward": fmean(totals) - self.kl_coef * kl,
-            "objective/entropy": surprise,
-            "objective/ref_logprob": masked_mean(experience.log_probs - experience.token_kl, mask).item(),
-            "policy/entropy_avg": masked_mean(experience.entropy, mask).item(),
-            "val/explained_variance": explained_variance(
-                experience.old_values, experience.returns, experience.action_mask
-            ).item(),
-            "kl_coef": self.kl_coef,
-            "completions/mean_length": mask.sum(1).float().mean().item(),
-            "completions/clipped_ratio": (~experience.rollout.finished).float().mean().item(),
-            "completions/distinct_2": distinct_n(
-                [[word.word for word in count_words(text)] for text in experience.rollout.responses], 2
-            ),
-            "num_tokens": float(self.token_count),
-        }
-        for name, values in scored.by_reward.items():
-            metrics[f"rewards/{name}/mean"], metrics[f"rewards/{name}/std"] = fmean(values), pstdev(values)
-        return metrics
-
-    def _samples(self, step: int, experience: Experience, scored: ScoredBatch) -> tuple[Sample, ...]:
-        rollout, count = experience.rollout, self.config.train.samples_per_step
-        lengths, kl = experience.mask.sum(1).tolist(), experience.response_kl.tolist()
-        finished = rollout.finished.tolist()
-        return tuple(
-            Sample(
-                step=step,
-                prompt=rollout.prompts[i],
-                response=rollout.responses[i],
-                score=scored.scores[i].total,
-                parts=scored.scores[i].parts,
-                kl=kl[i],
-                tokens=lengths[i],
-                finished=finished[i],
-                spans=scored.scores[i].spans,
-            )
-            for i in range(min(count, len(rollout)))
-        )
 
     # --- what survives a restart ---
 

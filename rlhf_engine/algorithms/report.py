@@ -1,0 +1,64 @@
+"""What a step tells of its rollout: metrics for the charts, and some responses to read."""
+
+from __future__ import annotations
+
+from statistics import fmean, pstdev
+
+import torch
+
+from rlhf_engine.algorithms.experience import Experience
+from rlhf_engine.estimators import explained_variance, masked_mean
+from rlhf_engine.events import Sample
+from rlhf_engine.rewards.composite import ScoredBatch
+from rlhf_engine.rewards.words import count_words
+from rlhf_engine.statistics import distinct_n
+
+
+def rollout_metrics(experience: Experience, scored: ScoredBatch, kl_coef: float) -> dict[str, float]:
+    """Everything that is known of a rollout before its updates; names and units are those of `metrics.REGISTRY`."""
+    mask, totals = experience.mask, [score.total for score in scored.scores]
+    kl = experience.response_kl.mean().item()
+    surprise = torch.where(mask, -experience.log_probs, 0.0).sum(1).mean().item()
+    metrics = {
+        "objective/scores": fmean(totals),
+        "objective/scores_std": pstdev(totals),
+        "objective/kl": kl,
+        "objective/non_score_reward": -kl_coef * kl,
+        "objective/rlhf_reward": fmean(totals) - kl_coef * kl,
+        "objective/entropy": surprise,
+        "objective/ref_logprob": masked_mean(experience.log_probs - experience.token_kl, mask).item(),
+        "policy/entropy_avg": masked_mean(experience.entropy, mask).item(),
+        "val/explained_variance": explained_variance(
+            experience.old_values, experience.returns, experience.action_mask
+        ).item(),
+        "kl_coef": kl_coef,
+        "completions/mean_length": mask.sum(1).float().mean().item(),
+        "completions/clipped_ratio": (~experience.rollout.finished).float().mean().item(),
+        "completions/distinct_2": distinct_n(
+            [[word.word for word in count_words(text)] for text in experience.rollout.responses], 2
+        ),
+    }
+    for name, values in scored.by_reward.items():
+        metrics[f"rewards/{name}/mean"], metrics[f"rewards/{name}/std"] = fmean(values), pstdev(values)
+    return metrics
+
+
+def shown_samples(step: int, experience: Experience, scored: ScoredBatch, count: int) -> tuple[Sample, ...]:
+    """The first `count` responses with their scores and KL."""
+    rollout = experience.rollout
+    lengths, kl = experience.mask.sum(1).tolist(), experience.response_kl.tolist()
+    finished = rollout.finished.tolist()
+    return tuple(
+        Sample(
+            step=step,
+            prompt=rollout.prompts[i],
+            response=rollout.responses[i],
+            score=scored.scores[i].total,
+            parts=scored.scores[i].parts,
+            kl=kl[i],
+            tokens=lengths[i],
+            finished=finished[i],
+            spans=scored.scores[i].spans,
+        )
+        for i in range(min(count, len(rollout)))
+    )
