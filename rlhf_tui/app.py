@@ -257,7 +257,8 @@ def run_workbench(
         sys.stdout.flush()
         os._exit(code or 0)
     if app.hands_over:
-        code = pass_on(bridge, wait=not code) or code
+        passed = pass_on(bridge, wait=not code)
+        code = code or passed
     return code or 0
 
 

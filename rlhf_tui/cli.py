@@ -50,10 +50,10 @@ def workbench(
 
 
 def attach(run: Run, runs_dir: RunsDir = DEFAULT_RUNS_ROOT, as_json: AsJson = False) -> int:
-    """Watch a run that goes on elsewhere; t takes it over. Leaving it leaves the run alone.
+    """Watch a run that another process drives, in the workbench. There, t takes it over; leaving leaves it alone.
 
-    With --json, or where stdin or stdout is no terminal, it prints the run's lines as train does, from the first step
-    on, until the run ends; then the exit code is 0 if it finished, else 1.
+    With --json (as for train), or where stdin or stdout is no terminal, it prints the run's lines from the first step
+    to its end. The exit code is then 0 if the run finished, else 1.
     """
     run_dir = the_run(run, runs_dir)
     if as_json or not _on_a_terminal():
@@ -69,9 +69,8 @@ def _on_a_terminal() -> bool:
 
 def make_workbench_app() -> typer.Typer:
     """The engine's commands, and the workbench where none is named."""
-    app = make_app(help=HELP)
+    app = make_app(help=HELP, attach=attach)
     app.info.no_args_is_help = False
-    app.command()(command_of(attach))
     app.callback(invoke_without_command=True)(command_of(workbench))
     return app
 
