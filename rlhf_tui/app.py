@@ -253,6 +253,8 @@ def run_workbench(
             bridge.join(None if bridge.busy else 1.0)
     code = app.return_code if app.leave_code is None else app.leave_code
     if bridge.alive:
+        if app.hands_over:
+            say("left at once: the run was not handed over; a resume goes on from its last checkpoint")
         # torch may not be torn down while its thread computes: no interpreter shutdown, just go
         sys.stdout.flush()
         os._exit(code or 0)

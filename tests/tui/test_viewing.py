@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -52,7 +52,7 @@ def run(bridge: EngineBridge, config: RunConfig) -> RunDir:
 
 
 @pytest.fixture
-def holder(run: RunDir) -> Callable[[], subprocess.Popen[bytes]]:
+def holder(run: RunDir) -> Iterator[Callable[[], subprocess.Popen[bytes]]]:
     def begin() -> subprocess.Popen[bytes]:
         process = subprocess.Popen([sys.executable, "-c", HOLDER, str(run.path)],
                                    env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])})
@@ -71,7 +71,7 @@ def holder(run: RunDir) -> Callable[[], subprocess.Popen[bytes]]:
 
 
 @pytest.fixture
-def watching(app: WorkbenchApp, run: RunDir, monkeypatch: pytest.MonkeyPatch) -> Callable[[], WorkbenchApp]:
+def watching(app: WorkbenchApp, run: RunDir, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], WorkbenchApp]]:
     monkeypatch.setattr(viewer, "POLL_SECONDS", 0.02)
 
     def watch() -> WorkbenchApp:
