@@ -7,9 +7,11 @@ torch is imported by the commands that need it, so that help and mistakes come a
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 import typer
 
+from rlhf_engine.commands.following import attach
 from rlhf_engine.commands.health import doctor, verify
 from rlhf_engine.commands.listing import list_presets, runs
 from rlhf_engine.commands.sampling import compare, generate, score
@@ -17,11 +19,12 @@ from rlhf_engine.commands.shared import command_of
 from rlhf_engine.commands.training import fork, resume, train
 
 
-def make_app(*, help: str = "RLHF without a screen.") -> typer.Typer:
-    """All commands in an app of their own."""
+def make_app(*, help: str = "RLHF without a screen.", attach: Callable[..., int] = attach) -> typer.Typer:
+    """All commands in an app of their own. attach: the command of that name, which may have a screen to show a run on.
+    """
     app = typer.Typer(help=help, no_args_is_help=True, add_completion=False, rich_markup_mode=None,
                       pretty_exceptions_enable=False)
-    for command in (train, resume, fork, compare, generate, score, list_presets, runs, verify, doctor):
+    for command in (train, resume, fork, attach, compare, generate, score, list_presets, runs, verify, doctor):
         app.command(name="presets" if command is list_presets else None)(command_of(command))
     return app
 

@@ -7,7 +7,6 @@ import math
 import os
 import signal
 import sys
-import time
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -100,7 +99,6 @@ class Reporter:
 
     def __init__(self, control: TrainerControl, as_json: bool) -> None:
         self._control, self._as_json = control, as_json
-        self._first_step, self._began = 0, time.perf_counter()
         self._end: dict[str, Any] = {"event": "end", "run": "", "path": "", "checkpoint": ""}
 
     def emit(self, event: Event) -> None:
@@ -115,12 +113,10 @@ class Reporter:
     def _emit(self, event: Event) -> None:
         match event:
             case RunStarted():
-                self._first_step = event.first_step
                 self._end |= {"run": event.name, "path": event.path}
                 self._line(f"run {event.name} in {event.path}"
                            + (f", on from step {event.first_step}" if event.first_step else ""))
             case ModelLoaded():
-                self._began = time.perf_counter()
                 self._line(f"{event.name}: {event.parameters:,} parameters, {event.trainable:,} of them trained, "
                            f"on {event.device} in {event.dtype}, {event.threads} thread{'s' * (event.threads != 1)}, "
                            f"matmul peak {event.matmul_peak / 1e9:,.0f} GFLOP/s")
@@ -155,8 +151,7 @@ class Reporter:
             print_json({"event": "step", "step": event.step, "total_steps": event.total_steps,
                         "seconds": event.seconds, "metrics": dict(event.metrics)})
             return
-        per_step = (time.perf_counter() - self._began) / max(1, event.step - self._first_step)
-        self._line(step_line(event, per_step * (event.total_steps - event.step)))
+        self._line(step_line(event, event.seconds / event.step * (event.total_steps - event.step)))
 
     def _line(self, text: str) -> None:
         if not self._as_json:

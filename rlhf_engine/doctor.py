@@ -111,7 +111,8 @@ def logout(folders: list[Path], environment: Mapping[str, str]) -> Check:
         return Check(name, "ok", "what runs in the background goes on")
     if user and Path("/var/lib/systemd/linger", user).exists():
         return Check(name, "ok", f"what runs in the background goes on, because {user} lingers")
-    return Check(name, "warning", "systemd ends background processes at logout (KillUserProcesses=yes)",
+    return Check(name, "warning", "systemd ends background processes at logout (KillUserProcesses=yes), and "
+                 "with them a run that was to go on without its terminal",
                  "run `loginctl enable-linger`, or start with `systemd-run --user --scope rlhf-tui`; what is ended "
                  "saves first and can be resumed")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,19 @@ class ProcessId:
             return False
         return self.started == _started(self.pid) and self.boot == _boot()
 
+    def ask_to_leave(self) -> bool:
+        """Sends SIGTERM, if this very process is still there; False if not. Raises PermissionError for another user's.
+
+        A second one would make it leave without saving.
+        """
+        if not self.alive:
+            return False
+        try:
+            os.kill(self.pid, signal.SIGTERM)
+        except ProcessLookupError:
+            return False
+        return True
+
 
 def this_process() -> ProcessId:
     """The calling process."""
@@ -33,12 +47,16 @@ def this_process() -> ProcessId:
 
 
 def _started(pid: int) -> str:
-    """Clock ticks from boot to the start of the process, as the kernel writes them."""
+    """Clock ticks from boot to the start of the process, as the kernel writes them; empty for one that has ended.
+
+    A process that has ended stays in the list until its parent asks how, which in a container may be never.
+    """
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return ""
-    return stat.rpartition(")")[2].split()[19]  # the name before ")" may hold spaces; field 22 of the whole line
+    state, *values = stat.rpartition(")")[2].split()  # the name before ")" may hold spaces
+    return "" if state in "ZX" else values[18]  # field 22 of the whole line
 
 
 def _boot() -> str:

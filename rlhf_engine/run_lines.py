@@ -86,7 +86,7 @@ def read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
         raise RunError(f"{path} could not be read: {why(error)}.") from error
     rows, damaged = [], 0
     for line in data.splitlines():
-        row = _object(line)
+        row = as_object(line)
         if row is not None:
             rows.append(row)
         elif line.strip():
@@ -97,12 +97,13 @@ def read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
 def read_object(path: Path) -> dict[str, Any]:
     """The JSON object that a file holds; empty if there is none."""
     try:
-        return _object(path.read_bytes()) or {}
+        return as_object(path.read_bytes()) or {}
     except OSError:
         return {}
 
 
-def _object(text: bytes) -> dict[str, Any] | None:
+def as_object(text: bytes) -> dict[str, Any] | None:
+    """The JSON object in a line, or None if it holds none."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):  # ValueError: no JSON, or no UTF-8

@@ -133,7 +133,8 @@ class Trainer:
                 self._roll_back(ppo, error)
         done = self.step >= self.config.train.steps
         state = RunState.FINISHED if done else RunState.STOPPED
-        self._enter(state, f"{'finished' if done else 'stopped'} after step {self.step}")
+        how = "finished" if done else "stopped while paused" if self.control.paused else "stopped"
+        self._enter(state, f"{how} after step {self.step}")
         return state
 
     def _take_up(self) -> TrainingState:

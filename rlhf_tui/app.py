@@ -14,8 +14,11 @@ from textual.command import Provider
 from textual.widgets import Input, TextArea
 
 from rlhf_engine.config import RunConfig
+from rlhf_engine.console import say
 from rlhf_engine.errors import RlhfError
 from rlhf_engine.events import RunState
+from rlhf_engine.hand_over import command_for, hand_over
+from rlhf_engine.run_dir import RunDir
 from rlhf_tui.bridge import TICK_SECONDS, EngineBridge, SessionFactory, engine_session
 from rlhf_tui.messages import EngineEvents
 from rlhf_tui.screens.quit import QuitScreen
@@ -26,6 +29,8 @@ from rlhf_tui.widgets.status import Meter
 
 # seconds that the engine may hold the interpreter while a key waits; the default of 5 ms is felt at each of them
 SWITCH_SECONDS = 0.001
+# until a process that goes on with a run has imported torch and holds it; a cold disk takes its time
+READY_SECONDS = 120.0
 
 
 def _commands() -> type[Provider]:
@@ -43,6 +48,8 @@ class WorkbenchApp(App[None]):
         Binding("f5", "toggle_run", "Start/Stop", tooltip="Start a run, or stop it after this step", id="run.toggle"),
         Binding("space", "toggle_pause", "Pause", tooltip="Hold the run after this step, or go on", id="run.pause"),
         Binding("f9", "checkpoint", "Checkpoint", tooltip="Save a checkpoint after this step", id="run.checkpoint"),
+        Binding("d", "detach", "Detach", tooltip="Leave, and let the run go on in the background", id="run.detach"),
+        Binding("t", "take_over", "Take over", tooltip="Drive the run that is viewed from here", id="run.take_over"),
         Binding("question_mark", "help", "Help", tooltip="All keys, and what the charts say", id="app.help"),
         Binding("q", "quit", "Quit", tooltip="Leave; asks while training", id="app.quit"),
     ]
@@ -55,6 +62,8 @@ class WorkbenchApp(App[None]):
         self.bridge, self.config, self.preset, self._meter = bridge, config, preset, meter
         self.leave_code: int | None = None
         self.left_at_once = False
+        self.hands_over = False
+        """True when the run shall go on in a process of its own after this one has left."""
         self._start = start
         for theme in THEMES:
             self.register_theme(theme)
@@ -98,7 +107,16 @@ class WorkbenchApp(App[None]):
 
     # --- the run; what each action does stands in the tooltip of its binding ---
 
+    def read_only(self) -> bool:
+        """True, and said, while the run on the screen is not driven from here."""
+        if self.bridge.viewing:
+            self.say("viewing: t takes over" if self.bridge.state is None or not self.bridge.state.ended
+                     else "viewing a run that nobody drives: t resumes it")
+        return self.bridge.viewing
+
     def action_toggle_run(self) -> None:
+        if self.read_only():
+            return
         if self.bridge.busy:
             self.bridge.stop()
             self.say(f"stopping after step {self.bridge.view.step + 1}, with a checkpoint")
@@ -114,6 +132,8 @@ class WorkbenchApp(App[None]):
         self.workbench.show_run()
 
     def action_toggle_pause(self) -> None:
+        if self.read_only():
+            return
         if not self.bridge.busy:
             self.say("nothing is running: F5 starts")
             return
@@ -122,25 +142,41 @@ class WorkbenchApp(App[None]):
         self.workbench.show_run()
 
     def action_checkpoint(self) -> None:
+        if self.read_only():
+            return
         if self.bridge.busy:
             self.bridge.checkpoint()
             self.say("saving a checkpoint after this step")
         else:
             self.say("nothing is running: there is nothing new to save")
 
+    def action_take_over(self) -> None:
+        if not self.bridge.viewing:
+            self.say("the run is driven from here: there is nothing to take over")
+        elif self.bridge.take_over():
+            self.say("taking over: the process that drives the run finishes its step, saves and leaves")
+        else:
+            self.say("taking over: that process has not left yet")
+
     # --- screens ---
 
     def action_generate(self) -> None:
         from rlhf_tui.screens.generate import GenerateScreen
+        if self.read_only():
+            return
         self.push_screen(GenerateScreen(self.bridge, self.config))
 
     def action_compare(self) -> None:
         from rlhf_tui.screens.compare import CompareScreen
+        if self.read_only():
+            return
         self.push_screen(CompareScreen(self.bridge, self.config))
 
     def action_presets(self) -> None:
         from rlhf_tui.screens.presets import PresetScreen
 
+        if self.read_only():
+            return
         if self.bridge.busy:
             self.say("a run is going on: presets are loaded between runs")
         else:
@@ -166,6 +202,21 @@ class WorkbenchApp(App[None]):
         else:
             self.exit(return_code=0)
 
+    def action_detach(self) -> None:
+        if self.bridge.viewing:
+            self.exit(return_code=0)
+        elif self.leave_code is not None:
+            return
+        elif self.bridge.going_on:
+            self.hands_over = True
+            self.leave()
+            if not isinstance(self.screen, QuitScreen):
+                self.push_screen(QuitScreen(self.bridge))
+        elif self.bridge.busy:
+            self.say("a run that is held cannot be left running: Space lets it go on, q saves and quits")
+        else:
+            self.say("nothing is running: q quits")
+
     def leave(self, code: int = 0) -> None:
         """Finish the step, save, then exit with `code`."""
         self.leave_code = code
@@ -178,14 +229,19 @@ class WorkbenchApp(App[None]):
 
 
 def run_workbench(
-    config: RunConfig, preset: str = "", *, runs_root: Path, start: bool,
+    config: RunConfig, preset: str = "", *, runs_root: Path, start: bool = False, view: RunDir | None = None,
     session_factory: SessionFactory = engine_session,
 ) -> int:
-    """Show the workbench until the user leaves; the exit code. However the screen went, the run is saved first."""
+    """Show the workbench until the user leaves; the exit code. However the screen went, the run is saved first.
+
+    view: a run to show that is driven elsewhere. Raises RlhfError when it cannot be read.
+    """
     if not all(stream is not None and stream.isatty() for stream in (sys.__stdin__, sys.__stderr__)):
         sys.stdout.write("the workbench needs a terminal (stdin and stderr); `rlhf-tui train` runs without\n")
         return 2
     bridge = EngineBridge(runs_root, session_factory)
+    if view is not None:
+        bridge.watch(view)
     app = WorkbenchApp(bridge, config, preset, start=start, meter=Meter())
     sys.setswitchinterval(SWITCH_SECONDS)
     try:
@@ -197,7 +253,34 @@ def run_workbench(
             bridge.join(None if bridge.busy else 1.0)
     code = app.return_code if app.leave_code is None else app.leave_code
     if bridge.alive:
+        if app.hands_over:
+            say("left at once: the run was not handed over; a resume goes on from its last checkpoint")
         # torch may not be torn down while its thread computes: no interpreter shutdown, just go
         sys.stdout.flush()
         os._exit(code or 0)
+    if app.hands_over:
+        passed = pass_on(bridge, wait=not code)
+        code = code or passed
     return code or 0
+
+
+def pass_on(bridge: EngineBridge, *, wait: bool) -> int:
+    """Let the run that was just stopped go on in a process of its own, and say how to come back to it.
+
+    wait: until that process drives the run. Returns 0, or 1 when it could not be done, which is said.
+    """
+    bridge.drain()  # the engine's last words: where the run lies, and how it ended
+    if bridge.run_path is None or bridge.state is not RunState.STOPPED:
+        say(bridge.view.message or "there is no run that could go on")
+        return 0 if bridge.state is RunState.FINISHED else 1
+    try:
+        run_dir = RunDir.open(bridge.run_path)
+        handed = hand_over(run_dir)
+        if wait:
+            say("saved; waiting for the process that goes on…")
+            handed.wait(READY_SECONDS)
+    except RlhfError as error:
+        say(str(error))
+        return 1
+    print(f"run {run_dir.name} goes on in the background: {command_for(run_dir, 'attach')}", flush=True)
+    return 0

@@ -26,12 +26,15 @@ from rlhf_engine.events import (
     GenerationFinished,
     GenerationToken,
     Notice,
+    RunStarted,
     RunState,
     StateChanged,
     StepProgress,
 )
+from rlhf_engine.run_dir import RunDir
 from rlhf_tui.clean_text import clean_event
 from rlhf_tui.run_view import RunView
+from rlhf_tui.viewer import Viewer
 
 RING_SIZE = 4096
 TICK_SECONDS = 0.1
@@ -79,6 +82,10 @@ class EngineBridge:
         self._factory = session_factory
         self._session: EngineSession | None = None
         self._thread: threading.Thread | None = None
+        self.run_path: Path | None = None
+        """Where the newest run lies; `view.path` is that made fit to be shown."""
+        self._viewer: Viewer | None = None
+        self._viewed: deque[Event] = deque()  # unbounded: a run that is opened tells all its steps at once
         self._ring: deque[Event] = deque(maxlen=RING_SIZE)
         self._ids = itertools.count(1)
         self._streaming: set[int] = set()
@@ -99,6 +106,22 @@ class EngineBridge:
         """The state of the newest run as the screen knows it; None before the first."""
         return self.view.state
 
+    @property
+    def viewing(self) -> bool:
+        """True while the screen shows a run that is not driven from here."""
+        return self._viewer is not None
+
+    @property
+    def taking_over(self) -> bool:
+        """True while the process that drives the shown run has been asked to leave."""
+        return self._viewer is not None and self._viewer.taking_over
+
+    @property
+    def going_on(self) -> bool:
+        """True while a run trains, or is about to, and nobody asked it to pause or stop."""
+        ends = (RunState.PAUSED, RunState.STOPPING)
+        return self.busy and not self.view.wanted and self.state not in ends
+
     # --- asking ---
 
     def start(self, config: RunConfig, preset: str = "") -> None:
@@ -111,6 +134,19 @@ class EngineBridge:
         """Go on with the run in `path`. Raises RunError while another one is busy."""
         self._engine().resume(path)
         self.view.state = RunState.LOADING
+
+    def watch(self, run_dir: RunDir) -> None:
+        """Show a run that another process drives, or nobody. Raises RlhfError when it cannot be read."""
+        self._viewer = Viewer(run_dir, self._viewed.append)
+        self.view.preset = run_dir.preset
+
+    def take_over(self) -> bool:
+        """Ask the process that drives the shown run to leave, and resume it here then; False if that was asked before.
+        """
+        if self._viewer is None or self._viewer.taking_over:
+            return False
+        self._viewer.take_over()
+        return True
 
     def pause(self) -> None:
         """Hold after the current step."""
@@ -158,6 +194,8 @@ class EngineBridge:
         """Stop what runs, with a checkpoint, and end the engine thread; `alive` says when that is done."""
         self.closing = True
         self.view.wanted = "stopping" if self.busy else ""
+        if self._viewer is not None:
+            self._viewer.close()
         if self._session is not None and self.alive:
             self._session.close()
 
@@ -183,13 +221,23 @@ class EngineBridge:
     def drain(self) -> list[Event]:
         """All events waiting, oldest first, cleaned, without those that later ones supersede."""
         events: list[Event] = []
+        freed = self._viewer is not None and self._viewer.free  # asked first: nothing comes after it
+        while self._viewed:
+            events.append(clean_event(self._viewed.popleft()))
         while self._ring:
-            events.append(clean_event(self._ring.popleft()))
+            event = self._ring.popleft()
+            if isinstance(event, RunStarted):
+                self.run_path = Path(event.path)
+            events.append(clean_event(event))
         events = _without_superseded(events)
         for event in events:
             self.view.apply(event)
             if isinstance(event, GenerationFinished):
                 self._streaming.discard(event.request_id)
+        if freed and self._viewer is not None:
+            path, self._viewer = self._viewer.run_dir.path, None
+            self.resume(path)
+            events.append(Notice("taken over: the libraries and the model load, then the run goes on here"))
         return events
 
     # --- the engine thread ---

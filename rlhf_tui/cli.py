@@ -9,7 +9,8 @@ import typer
 
 from rlhf_engine import __version__, presets
 from rlhf_engine.cli import make_app, share_cores
-from rlhf_engine.commands.shared import Overrides, RunsDir, command_of
+from rlhf_engine.commands.following import print_run
+from rlhf_engine.commands.shared import AsJson, Overrides, Run, RunsDir, command_of, the_run
 from rlhf_engine.commands.training import train_config
 from rlhf_engine.console import say
 from rlhf_engine.errors import ConfigError
@@ -40,7 +41,7 @@ def workbench(
         print(f"rlhf-tui {__version__}")
         return 0
     config = presets.load_with_overrides(preset, overrides or [])
-    if not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):  # the screen is drawn on stderr
+    if not _on_a_terminal():
         say("this is no terminal: training without the workbench")
         return train_config(config, preset, runs_dir)
     from rlhf_tui.app import run_workbench
@@ -48,9 +49,27 @@ def workbench(
     return run_workbench(config, preset, runs_root=runs_dir, start=start)
 
 
+def attach(run: Run, runs_dir: RunsDir = DEFAULT_RUNS_ROOT, as_json: AsJson = False) -> int:
+    """Watch a run that another process drives, in the workbench. There, t takes it over; leaving leaves it alone.
+
+    With --json (as for train), or where stdin or stdout is no terminal, it prints the run's lines from the first step
+    to its end. The exit code is then 0 if the run finished, else 1.
+    """
+    run_dir = the_run(run, runs_dir)
+    if as_json or not _on_a_terminal():
+        return print_run(run_dir, as_json)
+    from rlhf_tui.app import run_workbench
+
+    return run_workbench(run_dir.config(), run_dir.preset, runs_root=runs_dir, view=run_dir)
+
+
+def _on_a_terminal() -> bool:
+    return all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr))  # the screen is drawn on stderr
+
+
 def make_workbench_app() -> typer.Typer:
     """The engine's commands, and the workbench where none is named."""
-    app = make_app(help=HELP)
+    app = make_app(help=HELP, attach=attach)
     app.info.no_args_is_help = False
     app.callback(invoke_without_command=True)(command_of(workbench))
     return app

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGHUP, heard by the app's loop: both save the run first.
+"""SIGTERM and SIGHUP, heard by the app's loop: both save the run first, and after SIGHUP it goes on elsewhere.
 
 Without this a closed terminal ends the process where it stands; no `finally` runs.
 """
@@ -19,7 +19,9 @@ HUNG_UP = 129
 
 
 def heed_signals(app: WorkbenchApp) -> None:
-    """From now on SIGTERM asks `app` to save and leave, a second one to leave at once; SIGHUP leaves the screen."""
+    """From now on SIGTERM asks `app` to save and leave, a second one to leave at once; SIGHUP leaves the screen,
+    and a run that goes on to a process without one.
+    """
     loop = asyncio.get_running_loop()
     # where there are no such signals, there is nothing to heed
     with contextlib.suppress(NotImplementedError, RuntimeError, AttributeError):
@@ -44,5 +46,8 @@ def _hung_up(app: WorkbenchApp) -> None:
     nowhere = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(nowhere, descriptor)
+    if app.leave_code is None:
+        # whoever leaves a run paused, or has stopped it, did not mean it to go on
+        app.hands_over = app.bridge.going_on
     app.leave(HUNG_UP)
     app.exit(return_code=HUNG_UP)

@@ -385,8 +385,8 @@ def test_a_taken_name_is_refused(runs_root: Path):
 def test_both_command_lines_have_the_same_commands():
     listed = [set(re.findall(r"^  ([a-z]+)  ", invoke("--help", workbench=which).stdout.split("Commands:")[1], re.M))
               for which in (False, True)]
-    assert listed[0] == listed[1] == {"train", "resume", "fork", "compare", "generate", "score", "presets", "runs",
-                                       "verify", "doctor"}
+    assert listed[0] == listed[1] == {"train", "resume", "fork", "attach", "compare", "generate", "score", "presets",
+                                       "runs", "verify", "doctor"}
 
 
 def test_options_of_the_workbench_before_a_command_are_no_silent_nothing():
@@ -452,3 +452,27 @@ def test_the_engine_runs_without_textual():
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, timeout=200)
     assert done.returncode == 0, done.stderr
     assert "animals" in done.stdout
+
+
+# --- watching ---
+
+
+@pytest.mark.parametrize("workbench", [False, True])
+def test_attach_prints_what_train_printed(trained: tuple[Path, Result], workbench: bool):
+    root, result = trained
+    attached = invoke("attach", "first", "--runs-dir", str(root), "--json", workbench=workbench)
+    assert attached.exit_code == 0
+    trained_lines, lines = ([json.loads(line) for line in text.splitlines()] for text in
+                            (result.stdout, attached.stdout))
+    assert [line["step"] for line in lines] == [1, 2, 3, 3]
+    assert [line.get("metrics") for line in lines] == [line.get("metrics") for line in trained_lines]
+    assert lines[-1] == trained_lines[-1] | {"checkpoint": ""}
+
+
+def test_attach_without_a_terminal_prints_lines_for_people(trained: tuple[Path, Result]):
+    root, _ = trained
+    lines = invoke("attach", "first", "--runs-dir", str(root), workbench=True).stdout.splitlines()
+    assert lines[0] == f"run first in {root / 'first'}"
+    assert [line[:8] for line in lines[1:4]] == ["step 1/3", "step 2/3", "step 3/3"]
+    assert lines[4:] == ["finished after step 3"]
+    assert invoke("attach", "none", "--runs-dir", str(root), workbench=True).exit_code == 2

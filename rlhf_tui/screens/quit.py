@@ -32,6 +32,8 @@ class QuitScreen(ModalScreen[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("q", "next", "Quit", tooltip="Finish the step, save, quit; again: leave at once", id="quit.next"),
         Binding("enter,y", "confirm", "Save and quit", tooltip="Finish the step, save, quit", id="quit.confirm"),
+        Binding("d", "app.detach", "Leave it running", tooltip="Save, quit, and let the run go on in the background",
+                id="quit.detach"),
         Binding("escape,n", "stay", "Stay", tooltip="Go on training", id="quit.stay"),
     ]
 
@@ -77,10 +79,12 @@ class QuitScreen(ModalScreen[None]):
         view = self._bridge.view
         if self._bridge.closing:
             step = min(view.step + 1, view.total_steps)
-            text = Content.assemble(f"finishing step {step}, saving…\n\n", ("q", "$accent bold"),
+            goes_on = " The run then goes on in the background." if self._workbench.hands_over else ""
+            text = Content.assemble(f"finishing step {step}, saving…{goes_on}\n\n", ("q", "$accent bold"),
                                     "  leave at once; the last checkpoint stays good")
         else:
             text = Content.assemble(f"A run is going on: step {view.step} of {view.total_steps}.\n\n",
                                     ("q Enter", "$accent bold"), "  finish this step, save a checkpoint, quit\n",
+                                    ("d      ", "$accent bold"), "  leave it running in the background\n",
                                     ("Esc    ", "$accent bold"), "  stay")
         self._text.update(text)

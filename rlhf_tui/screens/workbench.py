@@ -184,8 +184,10 @@ class WorkbenchScreen(Screen[None]):
             self.action_pane(self._pane)
 
     def _show_keys(self) -> None:
-        busy = self._bridge.busy
-        common = [("?", "Help", "app.help"), ("F5", "Stop" if busy else "Start", "app.toggle_run")]
+        busy, viewing = self._bridge.busy, self._bridge.viewing
+        common = [("?", "Help", "app.help")]
+        common += [("t", "Take over", "app.take_over") if viewing
+                   else ("F5", "Stop" if busy else "Start", "app.toggle_run")]
         if busy:
             paused = self._bridge.state is RunState.PAUSED or self._bridge.view.wanted == "pausing"
             common.append(("Space", "Resume" if paused else "Pause", "app.toggle_pause"))
@@ -198,7 +200,7 @@ class WorkbenchScreen(Screen[None]):
         more = [("1-4", "Pane", ""), ("q", "Quit", "app.quit"), ("g", "Generate", "app.generate"),
                 ("c", "Compare", "app.compare"), ("p", "Presets", "app.presets"), ("z", "Zoom", "screen.zoom"),
                 ("^p", "Commands", "app.command_palette"), ("F2", "Save preset", "app.save_preset"),
-                ("F9", "Checkpoint", "app.checkpoint")]
+                ("F9", "Checkpoint", "app.checkpoint"), *([("d", "Detach", "app.detach")] if busy else [])]
         self._keys.show([*common, *here, *more])
 
     # --- the run ---
@@ -216,17 +218,21 @@ class WorkbenchScreen(Screen[None]):
                     self.samples.samples.clear()
                 self._shown_run = event.name
                 self.say(f"run {event.name}: {event.path}")
+                self._adopt()
             case StepFinished():
                 self.charts.add(event.step, event.metrics)
                 self.samples.samples.add(event.samples)
             case StateChanged(state=state, message=text):
                 if text:
-                    self.say(text, "warning" if state in (RunState.FAILED, RunState.DIVERGED) else "info")
+                    watched = self._bridge.viewing and not self._bridge.taking_over
+                    hint = " · t resumes it" if watched and state.ended else ""
+                    self.say(text + hint, "warning" if state in (RunState.FAILED, RunState.DIVERGED) else "info")
                 if state.ended or state is RunState.LOADING:
                     self._load_panes()
             case EditApplied():
                 self.charts.mark(event.step)
                 self.say(f"from step {event.step}: {event.path} {fields.show(event.old)} → {fields.show(event.new)}")
+                self._adopt()
             case EditRefused():
                 self._revert(event.path)
                 self.say(f"{event.path} was not changed: {event.reason}", "warning")
@@ -260,8 +266,17 @@ class WorkbenchScreen(Screen[None]):
     def on_word_lists_pane_edited(self, event: WordListsPane.Edited) -> None:
         self._edit(event.path, event.value)
 
+    def _adopt(self) -> None:
+        """Show the settings of a run that is driven elsewhere."""
+        if self._bridge.viewing and self._bridge.view.config is not None:
+            self._workbench.config = self._bridge.view.config
+            self._load_panes()
+
     def _edit(self, path: str, value: object) -> None:
         app = self._workbench
+        if app.read_only():
+            self._load_panes()
+            return
         try:
             app.config = fields.replace(app.config, {path: value})
         except RlhfError as error:
@@ -285,7 +300,7 @@ class WorkbenchScreen(Screen[None]):
             self._load_panes()
 
     def _load_panes(self) -> None:
-        config, training = self._workbench.config, self._bridge.busy
+        config, training = self._workbench.config, self._bridge.busy or self._bridge.viewing
         self.hyperparameters.load(config, training=training)
         self.words.load(config, training=training)
 

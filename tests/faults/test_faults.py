@@ -37,10 +37,17 @@ TABLE = {
         "engine/test_trainer.py": ["test_a_broken_reward_stops_the_run"]},
     "SIGTERM, and a second one": {
         HERE: ["test_scenario"], "test_cli.py": ["test_an_interrupted_run_is_saved", "test_a_second_interrupt"]},
+    "the terminal goes away": {
+        "tui/test_hand_over.py": ["test_when_the_terminal_goes_away", "test_a_hand_over_that_fails"],
+        "tui/test_leaving.py": ["test_a_terminal_that_goes_away"]},
     "two processes on one run": {
-        HERE: ["test_scenario"], "engine/test_run_dir.py": ["test_a_second_process_is_refused"],
+        HERE: ["test_scenario"],
+        "tui/test_hand_over.py": ["test_a_second_process_watches", "test_a_run_left_running_is_watched_and_taken_over"],
+        "tui/test_viewing.py": ["test_nothing_that_would_change", "test_taking_over_waits"],
+        "engine/test_run_dir.py": ["test_a_second_process_is_refused"],
         "engine/test_trainer.py": ["test_two_processes_never", "test_a_checkpoint_that_is_saved_just_before"]},
     "a torn last line, fields of a newer version": {
+        "engine/test_follow.py": ["test_any_cut", "test_what_cannot_be_read"],
         "engine/test_run_dir.py": ["test_a_torn_end", "test_no_bytes_in_a_file", "test_fields_of_a_newer"]},
     "a wrong key, type or range in a preset or --set": {"engine/test_presets.py": ["test_any_set_of_wrong_types"]},
     "an unknown model, no network, no such folder": {

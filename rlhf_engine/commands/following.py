@@ -1,0 +1,42 @@
+"""Watch a run that another process drives, line by line."""
+
+from __future__ import annotations
+
+import time
+
+from rlhf_engine.commands.shared import AsJson, Run, RunsDir, the_run
+from rlhf_engine.console import Reporter, say
+from rlhf_engine.control import TrainerControl
+from rlhf_engine.events import RunState, StateChanged
+from rlhf_engine.follow import POLL_SECONDS, Follower
+from rlhf_engine.run_dir import DEFAULT_RUNS_ROOT, RunDir
+
+
+def attach(run: Run, runs_dir: RunsDir = DEFAULT_RUNS_ROOT, as_json: AsJson = False) -> int:
+    """Watch a run that another process drives, from its first step to its end. --json as for train.
+
+    Leaving it (Ctrl-C) leaves the run alone. The exit code is 0 if the run finished, else 1.
+    """
+    return print_run(the_run(run, runs_dir), as_json)
+
+
+def print_run(run_dir: RunDir, as_json: bool) -> int:
+    """Prints a run from its first step on as `train` does, until it ends or nobody reads; the run is left alone.
+
+    Returns 0 if it finished, else 1. Raises RunError when its files cannot be read.
+    """
+    control = TrainerControl()  # of no run: by it the reporter says that nobody reads any more
+    reporter, follower = Reporter(control, as_json), Follower(run_dir)
+    newest: StateChanged | None = None
+    while not control.stopping:
+        for event in follower.poll():
+            newest = event if isinstance(event, StateChanged) else newest
+            reporter.emit(event)
+        if follower.ended:
+            break
+        time.sleep(POLL_SECONDS)
+    follower.close()
+    state = newest.state if newest else None
+    if newest and state is RunState.FAILED and not as_json:  # the reporter leaves this to the command that failed
+        say(newest.message)
+    return 0 if state is RunState.FINISHED else 1

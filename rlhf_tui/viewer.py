@@ -1,0 +1,74 @@
+"""A run that another process drives, watched by a thread of its own; and how that process is asked to leave it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from rlhf_engine.errors import RlhfError
+from rlhf_engine.events import Event, Notice
+from rlhf_engine.follow import POLL_SECONDS, Follower
+from rlhf_engine.processes import ProcessId
+from rlhf_engine.run_dir import RunDir
+
+
+class Viewer:
+    """Follows a run and writes nothing. `emit` is called in the viewer's thread."""
+
+    def __init__(self, run_dir: RunDir, emit: Callable[[Event], None]) -> None:
+        """Raises RlhfError when the run's configuration cannot be read."""
+        self.run_dir = run_dir
+        self.taking_over = False
+        self.free = False
+        """True once the run was to be taken over and nobody drives it any more; nothing is emitted after that."""
+        self._emit = emit
+        self._follower = Follower(run_dir)
+        self._holder: ProcessId | None = None
+        self._closed = False
+        self._wake = threading.Event()
+        threading.Thread(target=self._watch, name="viewer", daemon=True).start()
+
+    def take_over(self) -> None:
+        """Ask the process that drives the run, if there is one, to save and leave; `free` says when it has left."""
+        self.taking_over = True
+        self._wake.set()
+
+    def close(self) -> None:
+        """Look no more."""
+        self._closed = True
+        self._wake.set()
+
+    # --- the viewer's thread ---
+
+    def _watch(self) -> None:
+        try:
+            while not self._closed:
+                left = self.taking_over and self._has_left()  # before the look, which then sees its last word
+                for event in self._follower.poll():
+                    self._emit(event)
+                if left:
+                    self.free = True
+                    return
+                self._wake.wait(POLL_SECONDS)
+                self._wake.clear()
+        except RlhfError as error:
+            self._emit(Notice(str(error), "warning"))
+        finally:
+            self._follower.close()
+
+    def _has_left(self) -> bool:
+        """True when no process drives the run; the first time, one that does is asked to leave."""
+        if self._holder is not None:
+            return not self._holder.alive
+        status = self.run_dir.status()
+        if status is None or status.state.ended:
+            return True
+        try:
+            asked = status.process.ask_to_leave()
+        except PermissionError:
+            self.taking_over = False
+            sentence = f"not taken over: process {status.process.pid}, which drives the run, belongs to another user"
+            self._emit(Notice(sentence, "warning"))
+            return False
+        self._holder = status.process
+        return not asked

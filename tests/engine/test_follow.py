@@ -1,0 +1,263 @@
+"""A follower tells what the trainer told, however the files grow, tear, or are put back."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from configs import SMALL
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rlhf_engine.config import RunConfig
+from rlhf_engine.control import TrainerControl
+from rlhf_engine.events import (
+    Alarm,
+    EditApplied,
+    Event,
+    RolledBack,
+    RunStarted,
+    RunState,
+    Sample,
+    StateChanged,
+    StepFinished,
+)
+from rlhf_engine.follow import Follower
+from rlhf_engine.processes import ProcessId, this_process
+from rlhf_engine.run_dir import METRICS, STATUS, RunDir
+from rlhf_engine.trainer import Trainer
+
+GONE = ProcessId(2**22 + 5, "1", "no such boot")
+COURSE = (StepFinished, EditApplied, Alarm)
+
+
+def response(step: int, number: int) -> Sample:
+    return Sample(step, "Once", f"upon a time {number} ü", 1.5, {"length": 1.5}, 0.25, 4, True)
+
+
+def say(run: RunDir, state: RunState, step: int, process: ProcessId | None = None, message: str = "") -> None:
+    """What the trainer writes into status.json, in the name of any process."""
+    run.write_status(state, step, 100, message)
+    if process is not None:
+        row = json.loads((run.path / STATUS).read_text())
+        row |= {"pid": process.pid, "process_started": process.started, "boot_id": process.boot}
+        (run.path / STATUS).write_text(json.dumps(row))
+
+
+def step(run: RunDir, number: int, seconds: float | None = None) -> None:
+    """What the trainer writes about one step."""
+    run.append_metrics(number, float(number) if seconds is None else seconds, {"objective/kl": number / 3})
+    run.append_samples([response(number, index) for index in range(2)])
+    say(run, RunState.TRAINING, number)
+
+
+def finished(number: int, seconds: float | None = None) -> StepFinished:
+    samples = tuple(response(number, index) for index in range(2))
+    return StepFinished(number, 100, {"objective/kl": number / 3}, samples,
+                        float(number) if seconds is None else seconds)
+
+
+def course(events: list[Event]) -> list[Event]:
+    return [event for event in events if isinstance(event, COURSE)]
+
+
+def timeless(events: list[Event]) -> list[str]:
+    """Without the clock's reading, which file and event take one after the other; texts, for NaN equals no NaN."""
+    return [repr(replace(event, seconds=0.0) if isinstance(event, StepFinished) else event) for event in course(events)]
+
+
+@pytest.fixture
+def run(runs_root: Path) -> RunDir:
+    return RunDir.create(runs_root, SMALL, name="watched", preset="animals")
+
+
+def test_all_is_told_at_the_first_look_and_the_new_at_each_later_one(run: RunDir) -> None:
+    say(run, RunState.LOADING, 0)
+    follower = Follower(run)
+    started = RunStarted("watched", str(run.path), SMALL, 0)
+    assert follower.poll() == [started, StateChanged(RunState.LOADING, 0, 100)]
+    assert follower.poll() == []
+    edit, alarm = EditApplied(2, "kl.coef", 0.1, 0.2), Alarm(2, "kl", "KL is far over its target")
+    step(run, 1)
+    run.append_edit(edit)
+    step(run, 2)
+    run.append_alarm(alarm)
+    told = [finished(1), edit, finished(2), alarm, StateChanged(RunState.TRAINING, 2, 100)]
+    assert follower.poll() == told
+    assert Follower(run).poll() == [started, *told]
+    say(run, RunState.FINISHED, 2, message="finished after step 2")
+    assert not follower.ended
+    assert follower.poll() == [StateChanged(RunState.FINISHED, 2, 100, "finished after step 2")]
+    assert follower.ended
+
+
+def test_a_step_waits_for_its_responses_and_for_the_end_of_its_line(run: RunDir) -> None:
+    step(run, 1)
+    follower = Follower(run)
+    follower.poll()
+    run.append_metrics(2, 2.0, {"objective/kl": 2 / 3})
+    assert follower.poll() == []
+    run.append_samples([response(2, index) for index in range(2)])
+    line = json.dumps({"step": 3, "seconds": 3.0, "metrics": {"objective/kl": 1.0}}).encode() + b"\n"
+    with (run.path / METRICS).open("ab", buffering=0) as file:
+        file.write(line[:20])
+        assert follower.poll() == []
+        file.write(line[20:])
+    assert follower.poll() == [finished(2)]
+
+
+def test_what_cannot_be_read_is_left_out(run: RunDir) -> None:
+    follower = Follower(run)
+    with (run.path / METRICS).open("ab") as file:
+        file.write(b'\xff{"step": 1, "sec')  # torn by a crash; the next line ends it first
+    step(run, 2)
+    assert course(follower.poll()) == [finished(2)]
+
+
+def test_a_run_that_is_taken_up_again_goes_back_to_its_checkpoint(run: RunDir) -> None:
+    kept, lost = EditApplied(2, "kl.coef", 0.1, 0.2), EditApplied(4, "kl.coef", 0.2, 0.4)
+    step(run, 1)
+    run.append_edit(kept)
+    step(run, 2)
+    step(run, 3)
+    run.append_edit(lost)
+    run.append_alarm(Alarm(3, "kl", "too far"))
+    step(run, 4)
+    say(run, RunState.TRAINING, 4, GONE)
+    follower = Follower(run)
+    follower.poll()
+    assert follower.ended
+    run.truncate_after(2, 1)
+    say(run, RunState.LOADING, 2)
+    step(run, 3, 3.5)
+    config = SMALL.model_copy(update={"kl": SMALL.kl.model_copy(update={"coef": 0.2})})
+    back, *events = follower.poll()
+    assert isinstance(back, RolledBack)
+    assert back.step == 2
+    assert events == [RunStarted("watched", str(run.path), config, 2), finished(3, 3.5),
+                      StateChanged(RunState.TRAINING, 3, 100)]
+    assert not follower.ended
+
+
+def test_a_roll_back_of_the_same_process_is_no_new_start(run: RunDir) -> None:
+    for number in (1, 2, 3):
+        step(run, number)
+    follower = Follower(run)
+    follower.poll()
+    run.truncate_after(1, 0)
+    alarm = Alarm(1, "rolled-back", "diverged at step 3")
+    run.append_alarm(alarm)
+    run.append_edit(EditApplied(2, "kl.coef", 0.1, 0.05))
+    back, *events = follower.poll()
+    assert isinstance(back, RolledBack)
+    assert events == [alarm, EditApplied(2, "kl.coef", 0.1, 0.05)]
+    step(run, 2, 4.5)
+    assert course(follower.poll()) == [finished(2, 4.5)]
+
+
+def test_a_process_that_is_gone_leaves_nothing_untold(run: RunDir) -> None:
+    step(run, 1)
+    run.append_metrics(2, 2.0, {"objective/kl": 2 / 3})
+    say(run, RunState.TRAINING, 1, GONE)
+    follower = Follower(run)
+    events = follower.poll()
+    assert course(events) == [finished(1), replace(finished(2), samples=())]
+    last = events[-1]
+    assert isinstance(last, StateChanged)
+    assert last.state is RunState.STOPPED
+    assert "interrupted after step 1" in last.message
+    assert follower.ended
+
+
+def test_a_follower_writes_nothing(run: RunDir) -> None:
+    step(run, 1)
+    before = {path.name: path.stat().st_mtime_ns for path in [run.path, *run.path.iterdir()]}
+    follower = Follower(run)
+    follower.poll()
+    follower.close()
+    assert {path.name: path.stat().st_mtime_ns for path in [run.path, *run.path.iterdir()]} == before
+
+
+def test_it_tells_what_the_trainer_told(runs_root: Path, neo_config: RunConfig) -> None:
+    emitted: list[Event] = []
+    control = TrainerControl()
+    control.edit("kl.coef", 0.3)
+    run = RunDir.create(runs_root, neo_config, name="real")
+    Trainer(neo_config, run_dir=run, control=control, emit=emitted.append).run()
+    assert timeless(Follower(run).poll()) == timeless(emitted)
+    assert len(course(emitted)) >= 4
+
+
+# --- any cut of what is written gives the same events ---
+
+Write = tuple[str, bytes]
+
+
+def writes(folder: Path, actions: list[str]) -> tuple[RunDir, list[Write]]:
+    """A run in which `actions` happened, and what was written in which order: (file, bytes added, or whole status)."""
+    run, done = RunDir.create(folder, SMALL, name="whole"), list[Write]()
+    sizes: dict[str, int] = {}
+
+    def note(name: str) -> None:
+        data = (run.path / name).read_bytes()
+        done.append((name, data if name == STATUS else data[sizes.get(name, 0):]))
+        sizes[name] = len(data)
+
+    number = 0
+    for action in actions:
+        if action == "edit":
+            run.append_edit(EditApplied(number + 1, "kl.coef", 0.1, 0.2 + len(done) / 1000))
+            note("edits.jsonl")
+        elif action == "alarm":
+            run.append_alarm(Alarm(number, "kl", f"KL is far over its target ({len(done)})"))
+            note("alarms.jsonl")
+        else:
+            number += 1
+            run.append_metrics(number, float(number), {"objective/kl": number / 3})
+            note(METRICS)
+            for index in range(2):
+                run.append_samples([response(number, index)])
+                note("samples.jsonl")
+            (run.path / STATUS).write_text(json.dumps(status_row(number)))
+            note(STATUS)
+    return run, done
+
+
+def status_row(number: int) -> dict[str, object]:
+    process = this_process()
+    return {"state": "training", "step": number, "total_steps": 100, "message": "", "pid": process.pid,
+            "process_started": process.started, "boot_id": process.boot}
+
+
+@given(st.data())
+@settings(max_examples=60, deadline=None)
+def test_any_cut_of_what_is_written_gives_the_same_events(data: st.DataObject) -> None:
+    counts = data.draw(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=4))
+    actions = [action for edits, alarms in counts for action in ["edit"] * edits + ["step"] + ["alarm"] * alarms]
+    with tempfile.TemporaryDirectory() as folder:
+        whole, done = writes(Path(folder), actions)
+        growing = RunDir.create(Path(folder), SMALL, name="growing")
+        follower, told = Follower(growing), list[Event]()
+        for name, written in done:
+            if name == STATUS:
+                aside = growing.path / "aside"
+                aside.write_bytes(written)
+                os.replace(aside, growing.path / name)
+            else:
+                cuts = sorted(data.draw(st.lists(st.integers(0, len(written)), max_size=2), label=name))
+                for start, end in zip([0, *cuts], [*cuts, len(written)], strict=True):
+                    with (growing.path / name).open("ab") as file:
+                        file.write(written[start:end])
+                    if cuts:
+                        told += follower.poll()
+            if data.draw(st.booleans()):
+                told += follower.poll()
+        told += follower.poll()
+        assert course(told) == course(Follower(whole).poll())
+        assert [event.step for event in told if isinstance(event, StepFinished)] == list(
+            range(1, len(counts) + 1))
+        follower.close()

@@ -1,0 +1,37 @@
+"""Which process is meant, and what it is asked."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from rlhf_engine.processes import ProcessId, _boot, _started, this_process
+
+
+def test_a_process_with_the_same_number_is_another_one() -> None:
+    me = this_process()
+    assert me.alive
+    assert not replace(me, started="1").alive
+    assert not replace(me, started="1").ask_to_leave()
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the system does not tell")
+def test_a_process_that_has_ended_is_gone_even_if_nobody_asked_how() -> None:
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    process = ProcessId(child.pid, _started(child.pid), _boot())
+    assert process.alive
+    assert process.ask_to_leave()
+    deadline = time.monotonic() + 10
+    while process.alive:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.kill(child.pid, 0)  # its number is still taken: nobody has waited for it
+    assert not process.ask_to_leave()
+    assert child.wait() == -signal.SIGTERM

@@ -1,0 +1,194 @@
+"""A real run whose terminal goes away, is left, is taken over: its curves are those of a run left in peace."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from tiny_models import save_tiny_model, tiny_config
+from tui.terminal import Terminal
+
+from rlhf_engine import preset_text
+from rlhf_engine.config import RunConfig
+from rlhf_engine.control import TrainerControl
+from rlhf_engine.errors import RunError
+from rlhf_engine.events import RunState
+from rlhf_engine.hand_over import command_for, hand_over
+from rlhf_engine.run_dir import RunDir, Status
+from rlhf_engine.trainer import Trainer
+
+pytestmark = pytest.mark.slow
+
+COMMAND = """
+import sys
+sys.argv = ["rlhf-tui", *{arguments!r}]
+from rlhf_tui.cli import main
+main()
+"""
+SIZES = {"sampling": {"max_new_tokens": 8}, "ppo": {"responses_per_step": 4, "minibatch_size": 2, "epochs": 1}}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_model(tmp_path_factory.mktemp("model"), "gpt_neo")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left_running(tmp_path: Path) -> Iterator[None]:
+    yield
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (entry / "cmdline").read_bytes()
+            here = os.readlink(entry / "cwd") == str(tmp_path)
+        except OSError:
+            continue
+        if (here or os.fsencode(tmp_path) in command) and int(entry.name) != os.getpid():
+            os.kill(int(entry.name), signal.SIGKILL)
+
+
+def config_of(model: Path, steps: int) -> RunConfig:
+    return tiny_config(model, **SIZES, train={"steps": steps, "checkpoint_every": 1000, "keep_checkpoints": 2,
+                                              "samples_per_step": 1})
+
+
+def open_workbench(tmp_path: Path, *arguments: str) -> Terminal:
+    program = COMMAND.format(arguments=list(arguments)).replace("{", "{{").replace("}", "}}")
+    return Terminal(tmp_path, program, XDG_STATE_HOME=str(tmp_path / "state"))
+
+
+def start(tmp_path: Path, config: RunConfig) -> tuple[Terminal, RunDir]:
+    """A workbench that trains, and its run, which has some steps behind it."""
+    (tmp_path / "tiny.toml").write_text(preset_text.to_toml(config))
+    terminal = open_workbench(tmp_path, "--preset", "tiny.toml", "--start")
+    runs = tmp_path / "runs"
+    wait(lambda: runs.is_dir() and len(list(runs.glob("*/config.toml"))) == 1, terminal)
+    run = RunDir.open(next(runs.iterdir()))
+    wait(lambda: step_of(run) >= 2, terminal)
+    return terminal, run
+
+
+def wait(true: Callable[[], bool], terminal: Terminal | None = None, seconds: float = 90) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, terminal and terminal.written[-2000:]
+        if terminal:
+            terminal.read(0.02)
+        else:
+            time.sleep(0.02)
+
+
+def status_of(run: RunDir) -> Status:
+    status = run.status()
+    assert status is not None
+    return status
+
+
+def step_of(run: RunDir) -> int:
+    status = run.status()
+    return status.step if status else -1
+
+
+def same_as_undisturbed(run: RunDir, config: RunConfig) -> None:
+    """No step is missing, none is there twice, and all are those of a run that nobody touched."""
+    steps = step_of(run)
+    config = config.model_copy(update={"train": config.train.model_copy(update={"steps": steps})})
+    whole = RunDir.create(run.path.parent, config, name="undisturbed")
+    Trainer(config, run_dir=whole, control=TrainerControl(), emit=lambda event: None).run()
+    assert [line.step for line in run.metrics()] == list(range(1, steps + 1))
+    assert timeless(run) == timeless(whole)
+    assert run.samples() == whole.samples()
+
+
+def timeless(run: RunDir) -> list[str]:
+    """The metrics without the clock's; texts, for NaN equals no NaN."""
+    return [repr({name: value for name, value in line.metrics.items() if not name.startswith(("time/", "throughput/"))})
+            for line in run.metrics()]
+
+
+def test_when_the_terminal_goes_away_the_run_goes_on_without_one(tmp_path: Path, model: Path) -> None:
+    config = config_of(model, 24)
+    terminal, run = start(tmp_path, config)
+    os.close(terminal.descriptor)
+    _, code = os.waitpid(terminal.pid, 0)
+    assert os.waitstatus_to_exitcode(code) == 129
+    assert step_of(run) < 24
+    wait(lambda: status_of(run).state is RunState.FINISHED)
+    assert status_of(run).process.pid != terminal.pid
+    same_as_undisturbed(run, config)
+    (log,) = (tmp_path / "state" / "rlhf-tui" / "log").glob(f"{run.name}-*.log")
+    assert "finished after step 24" in log.read_text()
+    assert log.stat().st_mode & 0o077 == 0
+
+
+def test_a_run_left_running_is_watched_and_taken_over(tmp_path: Path, model: Path) -> None:
+    config = config_of(model, 100_000)
+    terminal, run = start(tmp_path, config)
+    terminal.type("d")
+    assert terminal.exit_code() == 0
+    assert f"rlhf-tui attach {run.name}\r\n".encode() in terminal.written
+    headless = status_of(run).process
+    assert headless.pid != terminal.pid
+    assert os.getsid(headless.pid) == headless.pid
+
+    watching = open_workbench(tmp_path, "attach", run.name)
+    watching.read_until(b"TRAINING")
+    watching.read_until(b"Take over")
+    seen = step_of(run)
+    wait(lambda: any(int(found) > seen for found in re.findall(rb"step (\d+)/", watching.written)), watching)
+    assert status_of(run).process == headless
+    watching.type("t")
+    wait(lambda: status_of(run).process.pid == watching.pid, watching)
+    taken = step_of(run)
+    wait(lambda: step_of(run) > taken and status_of(run).state is RunState.TRAINING, watching)
+    assert not headless.alive
+    watching.type("q")
+    watching.read_until(b"A run is going on")
+    watching.type("q")
+    assert watching.exit_code() == 0
+    assert status_of(run).state is RunState.STOPPED
+    same_as_undisturbed(run, config)
+
+
+def test_a_second_process_watches_and_never_writes(tmp_path: Path, model: Path) -> None:
+    config = config_of(model, 100_000)
+    terminal, run = start(tmp_path, config)
+    lines = subprocess.Popen([sys.executable, "-m", "rlhf_tui", "attach", run.name], cwd=tmp_path,
+                             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+                             env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])})
+    assert lines.stdout is not None
+    assert lines.stdout.readline() == f"run {run.name} in runs/{run.name}\n"
+    assert lines.stdout.readline().startswith("step      1/100000  reward")
+    lines.send_signal(signal.SIGINT)
+    assert lines.wait(30) == 130
+    terminal.read(0.1)
+    assert status_of(run).process.pid == terminal.pid
+    assert (run.path / "run.lock").read_text() == f"{terminal.pid}\n"
+    terminal.type(" ")
+    wait(lambda: status_of(run).state is RunState.PAUSED, terminal)
+    os.close(terminal.descriptor)  # a run that is held is saved and left
+    _, code = os.waitpid(terminal.pid, 0)
+    assert os.waitstatus_to_exitcode(code) == 129
+    status = status_of(run)
+    assert (status.state, status.message) == (RunState.STOPPED, f"stopped while paused after step {status.step}")
+    assert not (tmp_path / "state" / "rlhf-tui" / "log").exists()
+
+
+def test_a_hand_over_that_fails_says_where_to_read_why(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = RunDir.create(tmp_path / "my runs", config_of(model, 3), name="empty")
+    handed = hand_over(run)
+    with pytest.raises(RunError, match=r"ended with exit code 1; .*empty-.*\.log says why"):
+        handed.wait(60)
+    assert handed.log is not None
+    assert "has no checkpoint yet to go on from" in handed.log.read_text()
+    assert command_for(run, "attach") == f"rlhf-tui attach '{run.path}'"
+    assert command_for(RunDir(Path("runs/brave-otter")), "attach") == "rlhf-tui attach brave-otter"

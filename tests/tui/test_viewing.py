@@ -1,0 +1,207 @@
+"""A run that another process drives, on the screen of this one; and leaving a run running."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from textual.pilot import Pilot
+from tui.fake_session import Sessions, step_metrics, story_sample
+from tui.test_workbench import WIDE, alarm, keys, show, status
+
+from rlhf_engine.config import RunConfig
+from rlhf_engine.events import EditApplied, RunState
+from rlhf_engine.run_dir import RunDir
+from rlhf_tui import viewer
+from rlhf_tui.app import WorkbenchApp
+from rlhf_tui.bridge import EngineBridge
+from rlhf_tui.widgets.hyperparameters import HyperparametersPane
+
+# in the place of a trainer: holds the lock, says that it trains, and leaves when asked to
+HOLDER = """
+import signal, sys, time
+from pathlib import Path
+from rlhf_engine.events import RunState
+from rlhf_engine.run_dir import RunDir
+
+run = RunDir.open(Path(sys.argv[1]))
+left = []
+signal.signal(signal.SIGTERM, lambda *_: left.append(1))
+with run.lock():
+    run.write_status(RunState.TRAINING, 3, 100)
+    while not left:
+        time.sleep(0.01)
+    run.append_metrics(4, 2.0, {"objective/scores": 1.0, "objective/kl": 2.0})
+    run.write_status(RunState.STOPPED, 4, 100, "stopped after step 4")
+"""
+
+
+@pytest.fixture
+def run(bridge: EngineBridge, config: RunConfig) -> RunDir:
+    run = RunDir.create(bridge.runs_root, config, name="quiet-owl", preset="animals")
+    for number in (1, 2, 3):
+        run.append_metrics(number, number / 2, step_metrics(number))
+        run.append_samples([story_sample(number, 0)])
+    return run
+
+
+@pytest.fixture
+def holder(run: RunDir) -> Iterator[Callable[[], subprocess.Popen[bytes]]]:
+    def begin() -> subprocess.Popen[bytes]:
+        process = subprocess.Popen([sys.executable, "-c", HOLDER, str(run.path)],
+                                   env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])})
+        started.append(process)
+        deadline = time.monotonic() + 30
+        while run.status() is None:
+            assert time.monotonic() < deadline, "the holder never came"
+            time.sleep(0.01)
+        return process
+
+    started: list[subprocess.Popen[bytes]] = []
+    yield begin
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def watching(app: WorkbenchApp, run: RunDir, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], WorkbenchApp]]:
+    monkeypatch.setattr(viewer, "POLL_SECONDS", 0.02)
+
+    def watch() -> WorkbenchApp:
+        app.bridge.watch(run)
+        return app
+
+    yield watch
+    app.bridge.close()
+
+
+async def until(app: WorkbenchApp, pilot: Pilot[None], true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < deadline, (status(app), alarm(app))
+        await show(app, pilot)
+        await pilot.pause(0.02)
+
+
+def steps(app: WorkbenchApp) -> list[float]:
+    return [x for x, _ in app.workbench.charts.charts[0].history.points]
+
+
+async def test_a_run_is_shown_as_it_goes_on(watching: Callable[[], WorkbenchApp], run: RunDir) -> None:
+    run.write_status(RunState.TRAINING, 3, 100)
+    app = watching()
+    async with app.run_test(size=WIDE) as pilot:
+        await until(app, pilot, lambda: "step 3/100" in status(app))
+        assert "quiet-owl · animals" in status(app)
+        assert "● TRAINING" in status(app)
+        assert len(app.workbench.samples.samples.shown) == 3
+        run.append_edit(EditApplied(4, "kl.target", 6.0, 9.0))
+        run.append_metrics(4, 2.0, step_metrics(4))
+        run.write_status(RunState.TRAINING, 4, 100)
+        await until(app, pilot, lambda: "step 4/100" in status(app))
+        assert steps(app) == [1, 2, 3, 4]
+        assert app.config.kl.target == 9.0
+        assert app.workbench.charts.charts[1].edits == [4]
+        run.truncate_after(2, 0)
+        await until(app, pilot, lambda: steps(app) == [1, 2])
+
+
+async def test_nothing_that_would_change_the_run_is_done(
+    watching: Callable[[], WorkbenchApp], run: RunDir, sessions: Sessions
+) -> None:
+    run.write_status(RunState.TRAINING, 3, 100)
+    app = watching()
+    async with app.run_test(size=WIDE) as pilot:
+        await until(app, pilot, lambda: "step 3/100" in status(app))
+        assert "t Take over" in keys(app)
+        assert "F5" not in keys(app)
+        for key in ("f5", "space", "f9", "g", "c", "p"):
+            app.say("")
+            await pilot.press(key)
+            assert alarm(app) == "viewing: t takes over"
+            assert app.screen is app.workbench
+        before = app.config
+        app.workbench.post_message(HyperparametersPane.Edited("kl.coef", 0.3))
+        await pilot.pause()
+        assert app.config == before
+        assert [call for session in sessions for call in session.calls] == []
+        await pilot.press("q")
+    assert app.return_code == 0
+
+
+async def test_taking_over_waits_for_the_holder_to_leave(
+    watching: Callable[[], WorkbenchApp], run: RunDir, holder: Callable[[], subprocess.Popen[bytes]],
+    sessions: Sessions,
+) -> None:
+    process = holder()
+    app = watching()
+    async with app.run_test(size=WIDE) as pilot:
+        await until(app, pilot, lambda: "step 3/100" in status(app))
+        await pilot.press("t")
+        await until(app, pilot, lambda: ("resume", run.path) in sessions.last.calls)
+        assert process.wait(10) == 0
+        assert steps(app) == [1, 2, 3, 4]  # the step that it finished on its way out
+        assert not app.bridge.viewing
+        assert "◌ LOADING" in status(app)
+        with run.lock():
+            pass
+
+
+async def test_a_run_whose_process_is_gone_is_resumed_by_t(
+    watching: Callable[[], WorkbenchApp], run: RunDir, holder: Callable[[], subprocess.Popen[bytes]],
+    sessions: Sessions,
+) -> None:
+    process = holder()
+    process.send_signal(signal.SIGKILL)
+    app = watching()
+    async with app.run_test(size=WIDE) as pilot:
+        await until(app, pilot, lambda: "■ STOPPED" in status(app))
+        assert "interrupted after step 3" in alarm(app)
+        assert alarm(app).endswith("t resumes it")
+        await pilot.press("f5")
+        assert alarm(app) == "viewing a run that nobody drives: t resumes it"
+        await pilot.press("t")
+        await until(app, pilot, lambda: ("resume", run.path) in sessions.last.calls)
+
+
+async def test_a_run_that_cannot_be_read_says_so(watching: Callable[[], WorkbenchApp], run: RunDir) -> None:
+    (run.path / "metrics.jsonl").unlink()
+    (run.path / "metrics.jsonl").mkdir()
+    app = watching()
+    async with app.run_test(size=WIDE) as pilot:
+        await until(app, pilot, lambda: "could not be read" in alarm(app))
+
+
+# --- leaving a run running ---
+
+
+async def test_d_hands_a_run_over_and_leaves(app: WorkbenchApp, sessions: Sessions) -> None:
+    async with app.run_test(size=WIDE) as pilot:
+        await pilot.press("d")
+        assert alarm(app) == "nothing is running: q quits"
+        await pilot.press("f5")
+        await show(app, pilot)
+        sessions.last.slow_to_stop = True
+        await pilot.press("q", "d")
+        assert app.hands_over
+        assert app.leave_code == 0
+        sessions.last.release()
+        await until(app, pilot, lambda: app.return_code is not None)
+    assert app.return_code == 0
+
+
+async def test_a_paused_run_is_not_left_running(app: WorkbenchApp) -> None:
+    async with app.run_test(size=WIDE) as pilot:
+        await pilot.press("f5", "space")
+        await show(app, pilot)
+        await pilot.press("d")
+        assert "Space lets it go on" in alarm(app)
+        assert not app.hands_over
+        assert not app.bridge.going_on
