@@ -197,10 +197,11 @@ class WorkbenchScreen(Screen[None]):
             "samples": [("Enter", "Open", ""), ("/", "Filter", "screen.filter"), ("f", "Follow", ""),
                         ("y", "Copy", "")],
         }.get(self._pane, [])
-        more = [("1-4", "Pane", ""), ("q", "Quit", "app.quit"), ("g", "Generate", "app.generate"),
-                ("c", "Compare", "app.compare"), ("p", "Presets", "app.presets"), ("z", "Zoom", "screen.zoom"),
+        own = [("g", "Generate", "app.generate"), ("c", "Compare", "app.compare"), ("p", "Presets", "app.presets")]
+        more = [("1-4", "Pane", ""), ("q", "Quit", "app.quit"), *(() if viewing else own), ("z", "Zoom", "screen.zoom"),
                 ("^p", "Commands", "app.command_palette"), ("F2", "Save preset", "app.save_preset"),
-                ("F9", "Checkpoint", "app.checkpoint"), *([("d", "Detach", "app.detach")] if busy else [])]
+                *(() if viewing else [("F9", "Checkpoint", "app.checkpoint")]),
+                *([("d", "Detach", "app.detach")] if busy else [])]
         self._keys.show([*common, *here, *more])
 
     # --- the run ---

@@ -121,6 +121,7 @@ async def test_nothing_that_would_change_the_run_is_done(
     async with app.run_test(size=WIDE) as pilot:
         await until(app, pilot, lambda: "step 3/100" in status(app))
         assert "t Take over" in keys(app)
+        assert not any(word in keys(app) for word in ("Generate", "Compare", "Presets", "Checkpoint"))
         assert "F5" not in keys(app)
         for key in ("f5", "space", "f9", "g", "c", "p"):
             app.say("")
