@@ -19,6 +19,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from rlhf_engine.cli import share_cores
+
 CONTESTANTS = {"textbook": "textbook loop, one prompt at a time", "engine": "engine (PPO)"}
 
 
@@ -49,14 +51,13 @@ def run_engine(model: str, threads: int, responses: int, overrides: list[str]) -
     from rlhf_engine import presets
     from rlhf_engine.control import TrainerControl
     from rlhf_engine.events import Event, ModelLoaded, StepFinished
+    from rlhf_engine.fields import replace
     from rlhf_engine.trainer import Trainer
 
     config = presets.load_with_overrides("notebook", [f"model.name={model}", f"train.threads={threads}", *overrides])
     a_step = config.ppo.responses_per_step
     steps = max(2, -(-responses // a_step))
-    config = presets.load_with_overrides(
-        "notebook", [f"model.name={model}", f"train.threads={threads}", *overrides, f"train.steps={steps + 2}"]
-    )
+    config = replace(config, {"train.steps": steps + 2})
     metrics: list[dict[str, float]] = []
     peak = 0.0
 
@@ -107,7 +108,8 @@ def child(contestant: str, model: str, threads: int, responses: int, overrides: 
     """Run a contestant in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.throughput", "--contestant", contestant, "--models", model]
     command += ["--threads", str(threads), "--responses", str(responses), "--set", *overrides]
-    environment = {"GOMP_SPINCOUNT": "10000"} | os.environ | {"PYTHONWARNINGS": "ignore"}
+    share_cores()  # as the commands do: the child inherits it before it imports torch
+    environment = os.environ | {"PYTHONWARNINGS": "ignore"}
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
     result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return result

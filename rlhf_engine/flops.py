@@ -89,13 +89,13 @@ def ppo_step(
 def matmul_peak(dtype: torch.dtype, device: torch.device, seconds: float = 0.1) -> float:
     """Operations per second of large square matrix products with the threads torch uses now: the best of a few."""
     size = 1024 if device.type == "cpu" else 8192
-    own = torch.Generator().manual_seed(0)  # a run's own random numbers are not to be touched
-    left, right = (torch.rand(size, size, generator=own).to(device, dtype) for _ in range(2))
+    own = torch.Generator(device).manual_seed(0)  # a run's own random numbers are not to be touched
+    left, right = (torch.rand(size, size, generator=own, device=device).to(dtype) for _ in range(2))
     best, until = float("inf"), time.perf_counter() + seconds
     while time.perf_counter() < until or best == float("inf"):
         started = time.perf_counter()
         left @ right
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        if device.type != "cpu":
+            torch.accelerator.synchronize(device)
         best = min(best, time.perf_counter() - started)
     return 2.0 * size**3 / best

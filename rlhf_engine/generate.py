@@ -7,6 +7,7 @@ import torch
 from rlhf_engine import checkpoint
 from rlhf_engine.algorithms.experience import summed
 from rlhf_engine.algorithms.ppo import load_adapters
+from rlhf_engine.algorithms.report import samples_of
 from rlhf_engine.config import LoraConfig, ModelConfig, RunConfig, SamplingConfig
 from rlhf_engine.estimators import kl_k1
 from rlhf_engine.events import Sample
@@ -39,21 +40,7 @@ def answer(
         rollout = sample(policy, prompts, sampling, generator, on_token=on_token)
     kl = _response_kl(policy, rollout, sampling.temperature) if tuned else [0.0] * len(prompts)
     scores = rewards.score(prompts, rollout.responses).scores if rewards else [Score(0.0, {})] * len(prompts)
-    lengths, finished = rollout.response_mask.sum(1).tolist(), rollout.finished.tolist()
-    return [
-        Sample(
-            step=step,
-            prompt=prompts[i],
-            response=rollout.responses[i],
-            score=scores[i].total,
-            parts=scores[i].parts,
-            kl=kl[i],
-            tokens=lengths[i],
-            finished=finished[i],
-            spans=scores[i].spans,
-        )
-        for i in range(len(prompts))
-    ]
+    return list(samples_of(rollout, scores, kl, step))
 
 
 def load_tuned(run_dir: RunDir) -> tuple[Policy, RunConfig, int]:

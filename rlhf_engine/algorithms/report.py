@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from statistics import fmean, pstdev
 
 import torch
@@ -9,8 +10,10 @@ import torch
 from rlhf_engine.algorithms.experience import Experience
 from rlhf_engine.estimators import explained_variance, masked_mean
 from rlhf_engine.events import Sample
+from rlhf_engine.rewards.base import Score
 from rlhf_engine.rewards.composite import ScoredBatch
 from rlhf_engine.rewards.words import count_words
+from rlhf_engine.rollout import Rollout
 from rlhf_engine.statistics import distinct_n
 
 
@@ -43,22 +46,18 @@ def rollout_metrics(experience: Experience, scored: ScoredBatch, kl_coef: float)
     return metrics
 
 
-def shown_samples(step: int, experience: Experience, scored: ScoredBatch, count: int) -> tuple[Sample, ...]:
-    """The first `count` responses with their scores and KL."""
-    rollout = experience.rollout
-    lengths, kl = experience.mask.sum(1).tolist(), experience.response_kl.tolist()
-    finished = rollout.finished.tolist()
-    return tuple(
-        Sample(
+def samples_of(rollout: Rollout, scores: Sequence[Score], kl: Sequence[float], step: int) -> Iterator[Sample]:
+    """Each response with its score and its KL to the reference in nats, in order."""
+    lengths, finished = rollout.response_mask.sum(1).tolist(), rollout.finished.tolist()
+    for i in range(len(rollout)):
+        yield Sample(
             step=step,
             prompt=rollout.prompts[i],
             response=rollout.responses[i],
-            score=scored.scores[i].total,
-            parts=scored.scores[i].parts,
+            score=scores[i].total,
+            parts=scores[i].parts,
             kl=kl[i],
             tokens=lengths[i],
             finished=finished[i],
-            spans=scored.scores[i].spans,
+            spans=scores[i].spans,
         )
-        for i in range(min(count, len(rollout)))
-    )
