@@ -10,7 +10,7 @@ import typer
 from rlhf_engine import __version__, presets
 from rlhf_engine.cli import make_app, share_cores
 from rlhf_engine.commands.following import print_run
-from rlhf_engine.commands.shared import AsJson, Overrides, Run, RunsDir, command_of, the_run
+from rlhf_engine.commands.shared import AsJson, Overrides, Run, RunsDir, TrustRemoteCode, command_of, the_run
 from rlhf_engine.commands.training import train_config
 from rlhf_engine.console import say
 from rlhf_engine.errors import ConfigError
@@ -25,6 +25,7 @@ def workbench(
     overrides: Overrides = None,
     runs_dir: RunsDir = DEFAULT_RUNS_ROOT,
     start: Annotated[bool, typer.Option("--start", help="Begin to train at once.")] = False,
+    trust: TrustRemoteCode = None,
     version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
 ) -> int | None:
     """A workbench for RLHF in the terminal. Without a command it opens the workbench.
@@ -49,7 +50,9 @@ def workbench(
     return run_workbench(config, preset, runs_root=runs_dir, start=start)
 
 
-def attach(run: Run, runs_dir: RunsDir = DEFAULT_RUNS_ROOT, as_json: AsJson = False) -> int:
+def attach(
+    run: Run, runs_dir: RunsDir = DEFAULT_RUNS_ROOT, trust: TrustRemoteCode = None, as_json: AsJson = False
+) -> int:
     """Watch a run that another process drives, in the workbench. There, t takes it over; leaving leaves it alone.
 
     With --json (as for train), or where stdin or stdout is no terminal, it prints the run's lines from the first step

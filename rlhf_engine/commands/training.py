@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rlhf_engine import fields, presets
-from rlhf_engine.commands.shared import AsJson, Overrides, Preset, Run, RunsDir, run_at_step, the_run, wrong_usage
+from rlhf_engine.commands.shared import (
+    AsJson,
+    Overrides,
+    Preset,
+    Run,
+    RunsDir,
+    TrustRemoteCode,
+    run_at_step,
+    the_run,
+    wrong_usage,
+)
 from rlhf_engine.config import RunConfig
 from rlhf_engine.console import Reporter, stopped_by_signals
 from rlhf_engine.control import TrainerControl
@@ -28,6 +38,7 @@ def train(
     runs_dir: RunsDir = DEFAULT_RUNS_ROOT,
     name: Annotated[str | None, typer.Option(help="Name of the new run; made up if left out.")] = None,
     profile: Annotated[bool, typer.Option("--profile", help="Say where the time of the second step went.")] = False,
+    trust: TrustRemoteCode = None,
     as_json: AsJson = False,
 ) -> int:
     """Train a preset. Ctrl-C stops after the step, with a checkpoint; `resume` goes on from there.
@@ -64,7 +75,11 @@ def train_config(
 
 
 def resume(
-    run: Run, overrides: Overrides = None, runs_dir: RunsDir = DEFAULT_RUNS_ROOT, as_json: AsJson = False
+    run: Run,
+    overrides: Overrides = None,
+    runs_dir: RunsDir = DEFAULT_RUNS_ROOT,
+    trust: TrustRemoteCode = None,
+    as_json: AsJson = False,
 ) -> int:
     """Go on with a run from its newest checkpoint. --json as for train.
 
@@ -94,6 +109,7 @@ def fork(
     overrides: Overrides = None,
     runs_dir: RunsDir = DEFAULT_RUNS_ROOT,
     name: Annotated[str | None, typer.Option(help="Name of the new run; made up if left out.")] = None,
+    trust: TrustRemoteCode = None,
     as_json: AsJson = False,
 ) -> int:
     """Start a new run from a checkpoint of another one. --json as for train.
