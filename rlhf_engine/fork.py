@@ -16,6 +16,7 @@ from rlhf_engine import checkpoint, fields
 from rlhf_engine.checkpoint import TrainingState
 from rlhf_engine.config import RunConfig
 from rlhf_engine.errors import CheckpointError, ConfigError
+from rlhf_engine.rewards.function import pinned
 from rlhf_engine.run_dir import Parent, RunDir
 from rlhf_engine.saving import Counts
 
@@ -32,7 +33,7 @@ def fork(
     such checkpoint, and RunError when the run cannot be made.
     """
     state = state_at(parent, step)
-    config = _changed(state, dict(changes))
+    config = pinned(_changed(state, dict(changes)))
     child = RunDir.create(root, config, name=name, preset=parent.preset, parent=Parent(parent.name, state.step))
     with child.lock():
         for line in parent.metrics():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -24,8 +25,9 @@ from rlhf_engine.commands.shared import (
 from rlhf_engine.config import RunConfig
 from rlhf_engine.console import Reporter, stopped_by_signals
 from rlhf_engine.control import TrainerControl
-from rlhf_engine.errors import ConfigError
+from rlhf_engine.errors import CodeChangedError, ConfigError
 from rlhf_engine.events import RunState
+from rlhf_engine.rewards.function import pinned
 from rlhf_engine.run_dir import DEFAULT_RUNS_ROOT, RunDir
 
 if TYPE_CHECKING:
@@ -63,6 +65,7 @@ def train_config(
     profile: bool = False,
 ) -> int:
     """Trains in a new run directory, with progress on stdout. Returns the exit code."""
+    config = pinned(config)
     with wrong_usage():
         run_dir = RunDir.create(runs_dir, config, name=name, preset=preset)
 
@@ -79,6 +82,8 @@ def resume(
     overrides: Overrides = None,
     runs_dir: RunsDir = DEFAULT_RUNS_ROOT,
     trust: TrustRemoteCode = None,
+    accept_code: Annotated[bool, typer.Option(
+        "--accept-changed-code", help="Go on though the file of a reward function has changed.")] = False,
     as_json: AsJson = False,
 ) -> int:
     """Go on with a run from its newest checkpoint. --json as for train.
@@ -91,7 +96,12 @@ def resume(
     def trainer(control: TrainerControl, reporter: Reporter) -> Trainer:
         from rlhf_engine.trainer import Trainer
 
-        trainer = Trainer.resume(run_dir, control=control, emit=reporter.emit)
+        try:
+            trainer = Trainer.resume(run_dir, control=control, emit=reporter.emit, accept_code=accept_code)
+        except CodeChangedError as error:
+            if not _accepted(error):
+                raise ConfigError(f"{error} --accept-changed-code goes on with it as it is now.") from None
+            trainer = Trainer.resume(run_dir, control=control, emit=reporter.emit, accept_code=True)
         changes = presets.parse_overrides(trainer.config, overrides or [])
         fixed = [path for path in changes if not fields.setting_at(trainer.config, path).live]
         if fixed:
@@ -129,6 +139,12 @@ def fork(
         return Trainer.resume(child, control=control, emit=reporter.emit)
 
     return _drive(trainer, as_json)
+
+
+def _accepted(error: CodeChangedError) -> bool:
+    """The answer of the person at the terminal; no where nobody can be asked."""
+    return sys.stdin.isatty() and sys.stderr.isatty() and typer.confirm(
+        f"{error} Go on with it as it is now?", default=False, err=True)
 
 
 def _drive(make: Callable[[TrainerControl, Reporter], Trainer], as_json: bool) -> int:
