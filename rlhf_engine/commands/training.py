@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +28,7 @@ from rlhf_engine.console import Reporter, stopped_by_signals
 from rlhf_engine.control import TrainerControl
 from rlhf_engine.errors import CodeChangedError, ConfigError
 from rlhf_engine.events import RunState
+from rlhf_engine.hand_over import hand_over
 from rlhf_engine.rewards.function import pinned
 from rlhf_engine.run_dir import DEFAULT_RUNS_ROOT, RunDir
 
@@ -74,7 +76,7 @@ def train_config(
 
         return Trainer(config, run_dir=run_dir, control=control, emit=reporter.emit, profile=profile)
 
-    return _drive(trainer, as_json)
+    return _drive(trainer, run_dir, as_json)
 
 
 def resume(
@@ -110,7 +112,7 @@ def resume(
             control.edit(path, value)
         return trainer
 
-    return _drive(trainer, as_json)
+    return _drive(trainer, run_dir, as_json)
 
 
 def fork(
@@ -138,7 +140,7 @@ def fork(
 
         return Trainer.resume(child, control=control, emit=reporter.emit)
 
-    return _drive(trainer, as_json)
+    return _drive(trainer, child, as_json)
 
 
 def _accepted(error: CodeChangedError) -> bool:
@@ -147,11 +149,13 @@ def _accepted(error: CodeChangedError) -> bool:
         f"{error} Go on with it as it is now?", default=False, err=True)
 
 
-def _drive(make: Callable[[TrainerControl, Reporter], Trainer], as_json: bool) -> int:
+def _drive(make: Callable[[TrainerControl, Reporter], Trainer], run_dir: RunDir, as_json: bool) -> int:
     control = TrainerControl()
     reporter = Reporter(control, as_json)
     with stopped_by_signals(control) as signals:
         state = make(control, reporter).run()
+    if signals.received is signal.SIGHUP and state is RunState.STOPPED:
+        hand_over(run_dir)  # the terminal is gone: there is nobody to tell
     if state is RunState.FINISHED:
         return 0
     return signals.exit_code or 1
