@@ -74,6 +74,8 @@ class WorkbenchScreen(Screen[None]):
         Binding("z", "zoom", "Zoom", tooltip="Give the whole screen to this pane, or back", id="pane.zoom"),
         Binding("slash", "filter", "Filter", tooltip="Show only samples with some words", id="samples.filter"),
         Binding("escape", "leave_field", "Back", id="pane.back", show=False),
+        Binding("u", "undo", "Undo", tooltip="Take the newest change of a setting back", id="settings.undo"),
+        Binding("U", "redo", "Redo", tooltip="Make again what was taken back", id="settings.redo"),
         Binding("g", "app.generate", "Generate", tooltip="Write a prompt, see both models answer", id="app.generate"),
         Binding("c", "app.compare", "Compare", tooltip="Reference against tuned, with intervals", id="app.compare"),
         Binding("p", "app.presets", "Presets", tooltip="Load a preset for the next run", id="app.presets"),
@@ -192,6 +194,9 @@ class WorkbenchScreen(Screen[None]):
             paused = self._bridge.state is RunState.PAUSED or self._bridge.view.wanted == "pausing"
             common.append(("Space", "Resume" if paused else "Pause", "app.toggle_pause"))
         here = {
+            "hyperparameters": [("Enter", "Edit", ""), ("/", "Find", ""), ("u", "Undo", "screen.undo"),
+                                ("Del", "Reset", ""), ("R", "Reset all", "")],
+            "words": [("Enter", "Edit", ""), ("u", "Undo", "screen.undo")],
             "charts": [("s", "Smooth", ""), ("Y", "Log", ""), ("+−", "Zoom", ""), ("0", "Reset", ""),
                        ("←→", "Chart" if self.charts.one_at_a_time else "Pan", "")],
             "samples": [("Enter", "Open", ""), ("/", "Filter", "screen.filter"), ("f", "Follow", ""),
@@ -214,12 +219,13 @@ class WorkbenchScreen(Screen[None]):
     def _take(self, event: Event) -> None:
         match event:
             case RunStarted():
-                if not (event.first_step and event.name == self._shown_run):
+                goes_on = event.first_step > 0 and event.name == self._shown_run
+                if not goes_on:
                     self.charts.clear()
                     self.samples.samples.clear()
                 self._shown_run = event.name
                 self.say(f"run {event.name}: {event.path}")
-                self.editing.adopt()
+                self.editing.begun(event, goes_on=goes_on)
             case StepFinished():
                 self.charts.add(event.step, event.metrics)
                 self.samples.samples.add(event.samples)
@@ -264,12 +270,23 @@ class WorkbenchScreen(Screen[None]):
     def on_hyperparameters_pane_edited(self, event: HyperparametersPane.Edited) -> None:
         self.editing.edit(event.path, event.value)
 
+    def on_hyperparameters_pane_reset_asked(self, event: HyperparametersPane.ResetAsked) -> None:
+        self.editing.ask_reset(event.values, [row.path for row in event.fixed])
+
     def on_word_lists_pane_edited(self, event: WordListsPane.Edited) -> None:
         self.editing.edit(event.path, event.value)
 
+    def action_undo(self) -> None:
+        """Take the newest change back."""
+        self.editing.undo()
+
+    def action_redo(self) -> None:
+        """Make it again."""
+        self.editing.redo()
+
     def _load_panes(self) -> None:
         config, training = self._workbench.config, self._bridge.busy or self._bridge.viewing
-        self.hyperparameters.load(config, training=training)
+        self.hyperparameters.load(config, training=training, preset=self.editing.original, start=self.editing.start)
         self.words.load(config, training=training)
 
     def load_preset(self, name: str | None) -> None:
