@@ -56,10 +56,12 @@ class WorkbenchApp(App[None]):
 
     def __init__(
         self, bridge: EngineBridge, config: RunConfig, preset: str = "", *, start: bool = False,
-        meter: Meter | None = None,
+        meter: Meter | None = None, original: RunConfig | None = None,
     ) -> None:
         super().__init__()
         self.bridge, self.config, self.preset, self._meter = bridge, config, preset, meter
+        self.original = original or config
+        """The settings of the preset, without what was changed on the command line."""
         self.leave_code: int | None = None
         self.left_at_once = False
         self.hands_over = False
@@ -230,11 +232,12 @@ class WorkbenchApp(App[None]):
 
 def run_workbench(
     config: RunConfig, preset: str = "", *, runs_root: Path, start: bool = False, view: RunDir | None = None,
-    session_factory: SessionFactory = engine_session,
+    session_factory: SessionFactory = engine_session, original: RunConfig | None = None,
 ) -> int:
     """Show the workbench until the user leaves; the exit code. However the screen went, the run is saved first.
 
-    view: a run to show that is driven elsewhere. Raises RlhfError when it cannot be read.
+    original: the preset's own settings, where `config` differs. view: a run to show that is driven elsewhere.
+    Raises RlhfError when it cannot be read.
     """
     if not all(stream is not None and stream.isatty() for stream in (sys.__stdin__, sys.__stderr__)):
         sys.stdout.write("the workbench needs a terminal (stdin and stderr); `rlhf-tui train` runs without\n")
@@ -242,7 +245,7 @@ def run_workbench(
     bridge = EngineBridge(runs_root, session_factory)
     if view is not None:
         bridge.watch(view)
-    app = WorkbenchApp(bridge, config, preset, start=start, meter=Meter())
+    app = WorkbenchApp(bridge, config, preset, start=start, meter=Meter(), original=original)
     sys.setswitchinterval(SWITCH_SECONDS)
     try:
         app.run()

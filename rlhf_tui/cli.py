@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from rlhf_engine import __version__, presets
+from rlhf_engine import __version__, fields, presets
 from rlhf_engine.cli import make_app, share_cores
 from rlhf_engine.commands.following import print_run
 from rlhf_engine.commands.shared import AsJson, Overrides, Run, RunsDir, TrustRemoteCode, command_of, the_run
@@ -41,13 +41,14 @@ def workbench(
     if version:
         print(f"rlhf-tui {__version__}")
         return 0
-    config = presets.load_with_overrides(preset, overrides or [])
+    original = presets.load(preset)
+    config = fields.replace(original, presets.parse_overrides(original, overrides)) if overrides else original
     if not _on_a_terminal():
         say("this is no terminal: training without the workbench")
         return train_config(config, preset, runs_dir)
     from rlhf_tui.app import run_workbench
 
-    return run_workbench(config, preset, runs_root=runs_dir, start=start)
+    return run_workbench(config, preset, runs_root=runs_dir, start=start, original=original)
 
 
 def attach(

@@ -12,8 +12,7 @@ from textual.content import Content
 from textual.screen import Screen
 from textual.widget import Widget
 
-from rlhf_engine import fields, presets
-from rlhf_engine.errors import RlhfError
+from rlhf_engine import fields
 from rlhf_engine.events import (
     Alarm,
     CheckpointSaved,
@@ -28,7 +27,7 @@ from rlhf_engine.events import (
     StepFinished,
 )
 from rlhf_tui.bridge import EngineBridge
-from rlhf_tui.clean_text import clean_line
+from rlhf_tui.editing import Editing
 from rlhf_tui.messages import EngineEvents
 from rlhf_tui.widgets.chart import Charts
 from rlhf_tui.widgets.hyperparameters import HyperparametersPane
@@ -75,6 +74,8 @@ class WorkbenchScreen(Screen[None]):
         Binding("z", "zoom", "Zoom", tooltip="Give the whole screen to this pane, or back", id="pane.zoom"),
         Binding("slash", "filter", "Filter", tooltip="Show only samples with some words", id="samples.filter"),
         Binding("escape", "leave_field", "Back", id="pane.back", show=False),
+        Binding("u", "undo", "Undo", tooltip="Take the newest change of a setting back", id="settings.undo"),
+        Binding("U", "redo", "Redo", tooltip="Make again what was taken back", id="settings.redo"),
         Binding("g", "app.generate", "Generate", tooltip="Write a prompt, see both models answer", id="app.generate"),
         Binding("c", "app.compare", "Compare", tooltip="Reference against tuned, with intervals", id="app.compare"),
         Binding("p", "app.presets", "Presets", tooltip="Load a preset for the next run", id="app.presets"),
@@ -92,6 +93,7 @@ class WorkbenchScreen(Screen[None]):
         self.words = WordListsPane(id="words", classes="pane")
         self.charts = Charts(id="charts", classes="pane")
         self.samples = SamplesPane(id="samples", classes="pane")
+        self.editing = Editing(self, bridge, self._load_panes)
         self._pane = PANES[0]
         self._zoomed = False
         self._shown_run = ""
@@ -192,6 +194,9 @@ class WorkbenchScreen(Screen[None]):
             paused = self._bridge.state is RunState.PAUSED or self._bridge.view.wanted == "pausing"
             common.append(("Space", "Resume" if paused else "Pause", "app.toggle_pause"))
         here = {
+            "hyperparameters": [("Enter", "Edit", ""), ("/", "Find", ""), ("u", "Undo", "screen.undo"),
+                                ("Del", "Reset", ""), ("R", "Reset all", "")],
+            "words": [("Enter", "Edit", ""), ("u", "Undo", "screen.undo")],
             "charts": [("s", "Smooth", ""), ("Y", "Log", ""), ("+−", "Zoom", ""), ("0", "Reset", ""),
                        ("←→", "Chart" if self.charts.one_at_a_time else "Pan", "")],
             "samples": [("Enter", "Open", ""), ("/", "Filter", "screen.filter"), ("f", "Follow", ""),
@@ -214,12 +219,13 @@ class WorkbenchScreen(Screen[None]):
     def _take(self, event: Event) -> None:
         match event:
             case RunStarted():
-                if not (event.first_step and event.name == self._shown_run):
+                goes_on = event.first_step > 0 and event.name == self._shown_run
+                if not goes_on:
                     self.charts.clear()
                     self.samples.samples.clear()
                 self._shown_run = event.name
                 self.say(f"run {event.name}: {event.path}")
-                self._adopt()
+                self.editing.begun(event, goes_on=goes_on)
             case StepFinished():
                 self.charts.add(event.step, event.metrics)
                 self.samples.samples.add(event.samples)
@@ -233,9 +239,9 @@ class WorkbenchScreen(Screen[None]):
             case EditApplied():
                 self.charts.mark(event.step)
                 self.say(f"from step {event.step}: {event.path} {fields.show(event.old)} → {fields.show(event.new)}")
-                self._adopt()
+                self.editing.adopt()
             case EditRefused():
-                self._revert(event.path)
+                self.editing.revert(event.path)
                 self.say(f"{event.path} was not changed: {event.reason}", "warning")
             case CheckpointSaved():
                 self.say(f"checkpoint of step {event.step} saved")
@@ -262,61 +268,31 @@ class WorkbenchScreen(Screen[None]):
     # --- settings ---
 
     def on_hyperparameters_pane_edited(self, event: HyperparametersPane.Edited) -> None:
-        self._edit(event.path, event.value)
+        self.editing.edit(event.path, event.value)
+
+    def on_hyperparameters_pane_reset_asked(self, event: HyperparametersPane.ResetAsked) -> None:
+        self.editing.ask_reset(event.values, [row.path for row in event.fixed])
 
     def on_word_lists_pane_edited(self, event: WordListsPane.Edited) -> None:
-        self._edit(event.path, event.value)
+        self.editing.edit(event.path, event.value)
 
-    def _adopt(self) -> None:
-        """Show the settings of a run that is driven elsewhere."""
-        if self._bridge.viewing and self._bridge.view.config is not None:
-            self._workbench.config = self._bridge.view.config
-            self._load_panes()
+    def action_undo(self) -> None:
+        """Take the newest change back."""
+        self.editing.undo()
 
-    def _edit(self, path: str, value: object) -> None:
-        app = self._workbench
-        if app.read_only():
-            self._load_panes()
-            return
-        try:
-            app.config = fields.replace(app.config, {path: value})
-        except RlhfError as error:
-            self.say(clean_line(str(error)), "warning")
-            return
-        if not self._bridge.busy:
-            return
-        if fields.setting_at(app.config, path).live:
-            self._bridge.edit(path, value)
-        else:
-            self.say(f"{path} takes effect with the next start: it cannot change while training")
-
-    def _revert(self, path: str) -> None:
-        running = self._bridge.view.config
-        if running is not None:
-            app = self._workbench
-            try:
-                app.config = fields.replace(app.config, {path: fields.value_at(running, path)})
-            except (RlhfError, LookupError, AttributeError):
-                return
-            self._load_panes()
+    def action_redo(self) -> None:
+        """Make it again."""
+        self.editing.redo()
 
     def _load_panes(self) -> None:
         config, training = self._workbench.config, self._bridge.busy or self._bridge.viewing
-        self.hyperparameters.load(config, training=training)
+        self.hyperparameters.load(config, training=training, preset=self.editing.original, start=self.editing.start)
         self.words.load(config, training=training)
 
     def load_preset(self, name: str | None) -> None:
         """What the preset picker chose."""
-        if name is None:
-            return
-        try:
-            self._workbench.config = presets.load(name)
-        except RlhfError as error:
-            self.say(str(error), "warning")
-            return
-        self._workbench.preset = name
-        self._load_panes()
-        self.say(f"preset {name} loaded: F5 starts it")
+        if name is not None:
+            self.editing.load_preset(name)
 
     # --- samples ---
 

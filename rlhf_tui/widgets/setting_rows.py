@@ -5,7 +5,7 @@ Word lists and prompts are left out, they have panes of their own.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from rlhf_engine.config import RunConfig
@@ -53,11 +53,16 @@ _REWARD_LABELS = {
 
 @dataclass(frozen=True)
 class Row:
-    """One setting of the form."""
+    """One setting of the form. searched: what a search looks into, in small letters."""
 
     setting: Setting
     group: str
     label: str
+    searched: str = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        words = (self.label, self.path, self.group, self.setting.help, self.setting.unit, *self.setting.choices)
+        object.__setattr__(self, "searched", " ".join(words).lower())
 
     @property
     def path(self) -> str:

@@ -74,7 +74,7 @@ async def test_a_valid_value_is_committed_by_enter_and_marked(config: RunConfig)
         assert app.edits == [("kl.coef", 0.25)]
         assert app.pane.config is not None
         assert app.pane.config.kl.coef == 0.25
-        assert "•KL coef" in app.line("KL coef")
+        assert "≠KL coef" in app.line("KL coef")
         assert app.focused is app.pane
 
 
