@@ -137,8 +137,7 @@ class SettingsFile:
     def __init__(self, path: Path | None = None) -> None:
         self.path = path or settings_path()
         self._loaded = load(self.path)
-        self._changed: dict[str, Any] = {}
-        self.settings = self._loaded.settings
+        self.settings = self._kept = self._loaded.settings
 
     @property
     def problem(self) -> str:
@@ -147,11 +146,11 @@ class SettingsFile:
 
     def change(self, **values: Any) -> None:
         """From now on these count; `keep` or `save` writes them. Raises ValidationError for what is not allowed."""
-        before = self.settings
-        self.settings = Settings.model_validate({**dict(before), **values})
-        for name in values:
-            if getattr(self.settings, name) != getattr(before, name):
-                self._changed[name] = getattr(self.settings, name)
+        self.settings = Settings.model_validate({**dict(self.settings), **values})
+
+    @property
+    def _changed(self) -> dict[str, Any]:
+        return {name: value for name, value in self.settings if value != getattr(self._kept, name)}
 
     def keep(self) -> str:
         """Write what changed, unless nothing did or the file is wrong; a sentence if the disk refuses, else ""."""
@@ -175,8 +174,7 @@ class SettingsFile:
                 self._replace(now)
         except OSError as error:
             return f"settings were not kept: {clean_line(str(self.path))}: {why(error)}"
-        self._changed.clear()
-        self._loaded = Loaded(self.settings)
+        self._kept, self._loaded = self.settings, Loaded(self.settings)
         return ""
 
     def _replace(self, now: Loaded) -> None:
