@@ -97,6 +97,7 @@ class WorkbenchApp(Desk):
     def show_events(self, events: list[Any]) -> None:
         """Hand a batch of events to every open screen."""
         if events:
+            self.take(events)
             for screen in self.screen_stack:
                 screen.post_message(EngineEvents(events))
 

@@ -1,4 +1,4 @@
-"""What surrounds the runs: themes, the settings that are remembered, the hint of the first start.
+"""What surrounds the runs: themes, remembered settings, the log of alarms, notifications, the hint of the first start.
 
 The app proper, with its runs and screens, stands on this (`app.WorkbenchApp`).
 """
@@ -12,6 +12,9 @@ from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.theme import Theme
 
+from rlhf_engine.events import Event, RunStarted
+from rlhf_tui.alarm_log import AlarmLog
+from rlhf_tui.notifications import RunWatch, tell
 from rlhf_tui.preferences import Preferences, preset_to_keep
 from rlhf_tui.theme import THEMES
 from rlhf_tui.widgets.hint import FirstHint
@@ -27,6 +30,7 @@ class Desk(App[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("comma,f3", "settings", "Settings", tooltip="Theme, charts, notifications", id="app.settings",
                 key_display=","),
+        Binding("a", "alarms", "Alarms", tooltip="All warnings and notices so far", id="app.alarms"),
     ]
     workbench: WorkbenchScreen
     bridge: EngineBridge
@@ -37,6 +41,8 @@ class Desk(App[None]):
         self.preferences = preferences or Preferences()
         self.greeting = ""
         """What to say first."""
+        self.alarm_log = AlarmLog()
+        self._watch = RunWatch()
         for theme in THEMES:
             self.register_theme(theme)
         self.theme = self.preferences.theme(self.available_themes)
@@ -52,6 +58,7 @@ class Desk(App[None]):
             self.workbench.say(self.greeting)
         if self.preferences.trouble:
             self.workbench.say(self.preferences.trouble, "warning")
+            self.alarm_log.note(self.preferences.trouble, "warning")
             self.preferences.trouble = ""
 
     async def on_event(self, event: events.Event) -> None:
@@ -72,6 +79,21 @@ class Desk(App[None]):
     def _theme_changed(self, theme: Theme) -> None:
         # by the palette too
         self.preferences.note(theme=theme.name)
+
+    def take(self, events: list[Event]) -> None:
+        """Keep what the engine says, and tell a person elsewhere when a run has ended."""
+        # a run that is opened to be viewed tells all its past at once
+        earlier = self.bridge.viewing and any(isinstance(event, RunStarted) for event in events)
+        self.alarm_log.take(events, earlier=earlier)
+        self.workbench.show_unread(self.alarm_log.unread)
+        if told := self._watch.take(events, self.bridge.view.name):
+            tell(self, self.preferences.now.notifications, told)
+
+    def action_alarms(self) -> None:
+        from rlhf_tui.screens.alarms import AlarmsScreen
+
+        self.workbench.show_unread(0)
+        self.push_screen(AlarmsScreen(self.alarm_log), lambda _: self.workbench.show_unread(self.alarm_log.unread))
 
     def action_settings(self) -> None:
         from rlhf_tui.screens.settings import SettingsScreen

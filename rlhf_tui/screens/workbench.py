@@ -269,6 +269,10 @@ class WorkbenchScreen(Screen[None]):
         """One sentence on the alarm line."""
         self._alarm.say(text, level)
 
+    def show_unread(self, count: int) -> None:
+        """How many warnings nobody has read."""
+        self._alarm.show_unread(count)
+
     # --- settings ---
 
     def on_hyperparameters_pane_edited(self, event: HyperparametersPane.Edited) -> None:
