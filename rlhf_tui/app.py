@@ -20,11 +20,12 @@ from rlhf_engine.events import RunState
 from rlhf_engine.hand_over import command_for, hand_over
 from rlhf_engine.run_dir import RunDir
 from rlhf_tui.bridge import TICK_SECONDS, EngineBridge, SessionFactory, engine_session
+from rlhf_tui.desk import Desk
 from rlhf_tui.messages import EngineEvents
+from rlhf_tui.preferences import Preferences
 from rlhf_tui.screens.quit import QuitScreen
 from rlhf_tui.screens.workbench import WorkbenchScreen
 from rlhf_tui.signals import heed_signals
-from rlhf_tui.theme import DARK, THEMES
 from rlhf_tui.widgets.status import Meter
 
 # seconds that the engine may hold the interpreter while a key waits; the default of 5 ms is felt at each of them
@@ -39,7 +40,7 @@ def _commands() -> type[Provider]:
     return WorkbenchCommands
 
 
-class WorkbenchApp(App[None]):
+class WorkbenchApp(Desk):
     """The workbench. `config` is what the next start uses, with the edits made so far."""
 
     TITLE = "rlhf-tui"
@@ -56,9 +57,9 @@ class WorkbenchApp(App[None]):
 
     def __init__(
         self, bridge: EngineBridge, config: RunConfig, preset: str = "", *, start: bool = False,
-        meter: Meter | None = None, original: RunConfig | None = None,
+        meter: Meter | None = None, original: RunConfig | None = None, preferences: Preferences | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(preferences)
         self.bridge, self.config, self.preset, self._meter = bridge, config, preset, meter
         self.original = original or config
         """The settings of the preset, without what was changed on the command line."""
@@ -67,14 +68,12 @@ class WorkbenchApp(App[None]):
         self.hands_over = False
         """True when the run shall go on in a process of its own after this one has left."""
         self._start = start
-        for theme in THEMES:
-            self.register_theme(theme)
-        self.theme = DARK.name
         # over a slow line each frame of an animation costs; a spinner is 100 KB a second
         self.animation_level = "none"
 
     def on_mount(self) -> None:
         self.workbench = WorkbenchScreen(self.bridge, self._meter)
+        self.workbench.open_at(self.preferences.now.pane, zoomed=self.preferences.now.zoomed)
         self.push_screen(self.workbench)
         if not self.is_headless:
             heed_signals(self)
@@ -100,6 +99,7 @@ class WorkbenchApp(App[None]):
     def show_events(self, events: list[Any]) -> None:
         """Hand a batch of events to every open screen."""
         if events:
+            self.take(events)
             for screen in self.screen_stack:
                 screen.post_message(EngineEvents(events))
 
@@ -232,12 +232,12 @@ class WorkbenchApp(App[None]):
 
 def run_workbench(
     config: RunConfig, preset: str = "", *, runs_root: Path, start: bool = False, view: RunDir | None = None,
-    session_factory: SessionFactory = engine_session, original: RunConfig | None = None,
+    session_factory: SessionFactory = engine_session, original: RunConfig | None = None, said: str = "",
 ) -> int:
     """Show the workbench until the user leaves; the exit code. However the screen went, the run is saved first.
 
-    original: the preset's own settings, where `config` differs. view: a run to show that is driven elsewhere.
-    Raises RlhfError when it cannot be read.
+    original: the preset's own settings, where `config` differs. view: a run to show that is driven elsewhere. said: a
+    sentence to begin with. Raises RlhfError when the run cannot be read.
     """
     if not all(stream is not None and stream.isatty() for stream in (sys.__stdin__, sys.__stderr__)):
         sys.stdout.write("the workbench needs a terminal (stdin and stderr); `rlhf-tui train` runs without\n")
@@ -246,6 +246,7 @@ def run_workbench(
     if view is not None:
         bridge.watch(view)
     app = WorkbenchApp(bridge, config, preset, start=start, meter=Meter(), original=original)
+    app.greeting = said
     sys.setswitchinterval(SWITCH_SECONDS)
     try:
         app.run()
@@ -254,6 +255,8 @@ def run_workbench(
         if not app.left_at_once:
             # a run is waited for, however long its step takes; anything else is not worth waiting for
             bridge.join(None if bridge.busy else 1.0)
+    if app.preferences.trouble:
+        say(app.preferences.trouble)
     code = app.return_code if app.leave_code is None else app.leave_code
     if bridge.alive:
         if app.hands_over:

@@ -124,6 +124,16 @@ class WorkbenchScreen(Screen[None]):
 
     # --- layout ---
 
+    @property
+    def place(self) -> tuple[str, bool]:
+        """The pane in use, and whether it has the whole screen."""
+        return self._pane, self._zoomed
+
+    def open_at(self, pane: str, *, zoomed: bool) -> None:
+        """Begin in `pane`; asked before the screen is shown."""
+        self._pane, self._zoomed = pane, zoomed
+        self.AUTO_FOCUS = "#samples SampleList" if pane == "samples" else f"#{pane}"  # type: ignore[misc]
+
     def on_resize(self, _: textual_events.Resize) -> None:
         self._lay_out()
 
@@ -264,6 +274,10 @@ class WorkbenchScreen(Screen[None]):
     def say(self, text: str, level: str = "info") -> None:
         """One sentence on the alarm line."""
         self._alarm.say(text, level)
+
+    def show_unread(self, count: int) -> None:
+        """How many warnings nobody has read."""
+        self._alarm.show_unread(count)
 
     # --- settings ---
 
