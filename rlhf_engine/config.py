@@ -182,6 +182,9 @@ class TrainConfig(Section):
     )
     rollback_factor: float = setting(0.5, "step sizes are multiplied by this at each roll-back", live=True, gt=0, le=1)
     samples_per_step: int = setting(8, "responses of each step written to samples.jsonl and shown", live=True, ge=1)
+    traced_samples: int = setting(
+        2, "of these, responses written token by token, so that an old run can be inspected", live=True, ge=0
+    )
 
     @field_validator("keep_best")
     @classmethod

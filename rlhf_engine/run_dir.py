@@ -39,6 +39,7 @@ from rlhf_engine.run_lines import (
     read_object,
     readable,
     sample,
+    sample_row,
     to_line,
 )
 
@@ -165,10 +166,11 @@ class RunDir:
         """Adds one step's metrics. Raises RunError when the disk refuses."""
         self._append(METRICS, {"step": step, "seconds": seconds, "metrics": dict(metrics)})
 
-    def append_samples(self, samples: Sequence[Sample]) -> None:
-        """Adds responses of a step. Raises RunError when the disk refuses."""
-        for response in samples:
-            self._append(SAMPLES, asdict(response))
+    def append_samples(self, samples: Sequence[Sample], traced: int = 0) -> None:
+        """Adds responses of a step, the first `traced` of them token by token. Raises RunError when the disk refuses.
+        """
+        for number, response in enumerate(samples):
+            self._append(SAMPLES, sample_row(response, traced=number < traced))
 
     def append_edit(self, change: EditApplied) -> None:
         """Adds a live change. Raises RunError when the disk refuses."""

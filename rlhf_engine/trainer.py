@@ -226,7 +226,7 @@ class Trainer:
     def _record(self, result: StepResult) -> None:
         if self._run_dir:
             self._run_dir.append_metrics(self.step, self._seconds, result.metrics)
-            self._run_dir.append_samples(result.samples)
+            self._run_dir.append_samples(result.samples, self.config.train.traced_samples)
             self._write_status()
         self._saver.saw(result.metrics)
         self._emit_event(

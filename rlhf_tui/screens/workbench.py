@@ -73,6 +73,8 @@ class WorkbenchScreen(Screen[None]):
         Binding("shift+tab", "next_pane(-1)", "Previous pane", id="pane.previous", show=False),
         Binding("z", "zoom", "Zoom", tooltip="Give the whole screen to this pane, or back", id="pane.zoom"),
         Binding("slash", "filter", "Filter", tooltip="Show only samples with some words", id="samples.filter"),
+        Binding("i", "inspect", "Inspect", tooltip="The selected sample token by token: why the update pushes where",
+                id="samples.inspect"),
         Binding("escape", "leave_field", "Back", id="pane.back", show=False),
         Binding("u", "undo", "Undo", tooltip="Take the newest change of a setting back", id="settings.undo"),
         Binding("U", "redo", "Redo", tooltip="Make again what was taken back", id="settings.redo"),
@@ -209,8 +211,8 @@ class WorkbenchScreen(Screen[None]):
             "words": [("Enter", "Edit", ""), ("u", "Undo", "screen.undo")],
             "charts": [("s", "Smooth", ""), ("Y", "Log", ""), ("+−", "Zoom", ""), ("0", "Reset", ""),
                        ("←→", "Chart" if self.charts.one_at_a_time else "Pan", "")],
-            "samples": [("Enter", "Open", ""), ("/", "Filter", "screen.filter"), ("f", "Follow", ""),
-                        ("y", "Copy", "")],
+            "samples": [("Enter", "Open", ""), ("i", "Inspect", "screen.inspect"), ("/", "Filter", "screen.filter"),
+                        ("f", "Follow", ""), ("y", "Copy", "")],
         }.get(self._pane, [])
         own = [("g", "Generate", "app.generate"), ("c", "Compare", "app.compare"), ("p", "Presets", "app.presets")]
         more = [("1-4", "Pane", ""), ("q", "Quit", "app.quit"), *(() if viewing else own), ("z", "Zoom", "screen.zoom"),
@@ -314,6 +316,16 @@ class WorkbenchScreen(Screen[None]):
         from rlhf_tui.screens.sample import SampleScreen
 
         self.app.push_screen(SampleScreen(event.sample))
+
+    def action_inspect(self) -> None:
+        """The sample under the cursor, token by token."""
+        from rlhf_tui.screens.inspect import InspectScreen
+
+        samples = self.samples.samples
+        if samples.selected is None:
+            self.say("no sample to inspect yet: each step brings some")
+        else:
+            self.app.push_screen(InspectScreen(self._bridge, samples.shown, samples.cursor))
 
     def on_sample_list_copied(self, event: SampleList.Copied) -> None:
         from rlhf_tui.clipboard import copy
