@@ -184,6 +184,10 @@ class WorkbenchApp(Desk):
         else:
             self.push_screen(PresetScreen(), self.workbench.load_preset)
 
+    def action_runs(self) -> None:
+        from rlhf_tui.screens.runs import RunsScreen
+        self.push_screen(RunsScreen(self.bridge))
+
     def action_save_preset(self) -> None:
         from rlhf_tui.screens.presets import SavePresetScreen
         self.push_screen(SavePresetScreen(self.config))

@@ -138,7 +138,7 @@ class Editing:
         """A run has begun, or (`goes_on`) the one on the screen was resumed."""
         if not goes_on or self.start is None:
             self.start = event.config
-        if self._bridge.viewing:
+        if self._bridge.brings_settings:
             self.adopt()
         else:
             self._show()
@@ -156,8 +156,8 @@ class Editing:
             self._show()
 
     def adopt(self) -> None:
-        """Show the settings of a run that is driven elsewhere."""
-        if self._bridge.viewing and self._bridge.view.config is not None:
+        """Show the settings that a run came with: one that is driven elsewhere, or that goes on here."""
+        if self._bridge.brings_settings and self._bridge.view.config is not None:
             self._app.config = self._bridge.view.config
             self._app.preset = self._bridge.view.preset
             self.history.clear()

@@ -26,6 +26,7 @@ from rlhf_engine.events import (
     StateChanged,
     StepFinished,
 )
+from rlhf_engine.run_dir import RunDir
 from rlhf_tui.bridge import EngineBridge
 from rlhf_tui.editing import Editing
 from rlhf_tui.messages import EngineEvents
@@ -80,6 +81,7 @@ class WorkbenchScreen(Screen[None]):
         Binding("U", "redo", "Redo", tooltip="Make again what was taken back", id="settings.redo"),
         Binding("g", "app.generate", "Generate", tooltip="Write a prompt, see both models answer", id="app.generate"),
         Binding("c", "app.compare", "Compare", tooltip="Reference against tuned, with intervals", id="app.compare"),
+        Binding("r", "app.runs", "Runs", tooltip="All runs: open, resume, fork, compare, tidy up", id="app.runs"),
         Binding("p", "app.presets", "Presets", tooltip="Load a preset for the next run", id="app.presets"),
         Binding("f2", "app.save_preset", "Save preset", tooltip="Keep these settings", id="app.save_preset"),
     ]
@@ -215,7 +217,8 @@ class WorkbenchScreen(Screen[None]):
                         ("f", "Follow", ""), ("y", "Copy", "")],
         }.get(self._pane, [])
         own = [("g", "Generate", "app.generate"), ("c", "Compare", "app.compare"), ("p", "Presets", "app.presets")]
-        more = [("1-4", "Pane", ""), ("q", "Quit", "app.quit"), *(() if viewing else own), ("z", "Zoom", "screen.zoom"),
+        more = [("1-4", "Pane", ""), ("q", "Quit", "app.quit"), *(() if viewing else own), ("r", "Runs", "app.runs"),
+                ("z", "Zoom", "screen.zoom"),
                 ("^p", "Commands", "app.command_palette"), ("F2", "Save preset", "app.save_preset"),
                 *(() if viewing else [("F9", "Checkpoint", "app.checkpoint")]),
                 *([("d", "Detach", "app.detach")] if busy else [])]
@@ -235,6 +238,8 @@ class WorkbenchScreen(Screen[None]):
                 if not goes_on:
                     self.charts.clear()
                     self.samples.samples.clear()
+                    if event.first_step and not self._bridge.viewing:
+                        self._show_history(event.first_step)
                 self._shown_run = event.name
                 self.say(f"run {event.name}: {event.path}")
                 self.editing.begun(event, goes_on=goes_on)
@@ -251,7 +256,8 @@ class WorkbenchScreen(Screen[None]):
             case EditApplied():
                 self.charts.mark(event.step)
                 self.say(f"from step {event.step}: {event.path} {fields.show(event.old)} → {fields.show(event.new)}")
-                self.editing.adopt()
+                if self._bridge.viewing:  # what is typed here is in the settings already, and may be ahead
+                    self.editing.adopt()
             case EditRefused():
                 self.editing.revert(event.path)
                 self.say(f"{event.path} was not changed: {event.reason}", "warning")
@@ -264,6 +270,13 @@ class WorkbenchScreen(Screen[None]):
             case RolledBack():
                 self.charts.cut(event.step)
                 self.samples.samples.cut(event.step)
+
+    def _show_history(self, last: int) -> None:
+        """The curves up to step `last` of a run that goes on here: its files tell them, the engine does not."""
+        if self._bridge.run_path is not None:
+            for line in RunDir(self._bridge.run_path).metrics():
+                if line.step <= last:
+                    self.charts.add(line.step, line.metrics)
 
     def show_run(self) -> None:
         """Bring status and keys up to date."""

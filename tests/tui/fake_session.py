@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +111,13 @@ class FakeSession:
 
     def resume(self, run_path: Path) -> None:
         self.calls.append(("resume", run_path))
+        self.busy = True
+
+    def fork(
+        self, run_path: Path, *, step: int | None = None, changes: Mapping[str, Any], runs_root: Path,
+        name: str | None = None,
+    ) -> None:
+        self.calls.append(("fork", run_path, step, dict(changes), name))
         self.busy = True
 
     def pause(self) -> None:
