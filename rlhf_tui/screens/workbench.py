@@ -34,6 +34,7 @@ from rlhf_tui.widgets.chart import Charts
 from rlhf_tui.widgets.hyperparameters import HyperparametersPane
 from rlhf_tui.widgets.samples import SampleList, SamplesPane
 from rlhf_tui.widgets.status import AlarmLine, ClickLine, KeyBar, Meter, StatusLine
+from rlhf_tui.widgets.word_editor import WordEditor
 from rlhf_tui.widgets.word_lists import WordListsPane
 
 if TYPE_CHECKING:
@@ -264,7 +265,7 @@ class WorkbenchScreen(Screen[None]):
     def on_hyperparameters_pane_edited(self, event: HyperparametersPane.Edited) -> None:
         self._edit(event.path, event.value)
 
-    def on_word_lists_pane_edited(self, event: WordListsPane.Edited) -> None:
+    def on_word_editor_edited(self, event: WordEditor.Edited) -> None:
         self._edit(event.path, event.value)
 
     def _adopt(self) -> None:
