@@ -12,8 +12,7 @@ from textual.content import Content
 from textual.screen import Screen
 from textual.widget import Widget
 
-from rlhf_engine import fields, presets
-from rlhf_engine.errors import RlhfError
+from rlhf_engine import fields
 from rlhf_engine.events import (
     Alarm,
     CheckpointSaved,
@@ -28,7 +27,7 @@ from rlhf_engine.events import (
     StepFinished,
 )
 from rlhf_tui.bridge import EngineBridge
-from rlhf_tui.clean_text import clean_line
+from rlhf_tui.editing import Editing
 from rlhf_tui.messages import EngineEvents
 from rlhf_tui.widgets.chart import Charts
 from rlhf_tui.widgets.hyperparameters import HyperparametersPane
@@ -93,6 +92,7 @@ class WorkbenchScreen(Screen[None]):
         self.words = WordListsPane(id="words", classes="pane")
         self.charts = Charts(id="charts", classes="pane")
         self.samples = SamplesPane(id="samples", classes="pane")
+        self.editing = Editing(self, bridge, self._load_panes)
         self._pane = PANES[0]
         self._zoomed = False
         self._shown_run = ""
@@ -220,7 +220,7 @@ class WorkbenchScreen(Screen[None]):
                     self.samples.samples.clear()
                 self._shown_run = event.name
                 self.say(f"run {event.name}: {event.path}")
-                self._adopt()
+                self.editing.adopt()
             case StepFinished():
                 self.charts.add(event.step, event.metrics)
                 self.samples.samples.add(event.samples)
@@ -234,9 +234,9 @@ class WorkbenchScreen(Screen[None]):
             case EditApplied():
                 self.charts.mark(event.step)
                 self.say(f"from step {event.step}: {event.path} {fields.show(event.old)} → {fields.show(event.new)}")
-                self._adopt()
+                self.editing.adopt()
             case EditRefused():
-                self._revert(event.path)
+                self.editing.revert(event.path)
                 self.say(f"{event.path} was not changed: {event.reason}", "warning")
             case CheckpointSaved():
                 self.say(f"checkpoint of step {event.step} saved")
@@ -263,43 +263,10 @@ class WorkbenchScreen(Screen[None]):
     # --- settings ---
 
     def on_hyperparameters_pane_edited(self, event: HyperparametersPane.Edited) -> None:
-        self._edit(event.path, event.value)
+        self.editing.edit(event.path, event.value)
 
     def on_word_editor_edited(self, event: WordEditor.Edited) -> None:
-        self._edit(event.path, event.value)
-
-    def _adopt(self) -> None:
-        """Show the settings of a run that is driven elsewhere."""
-        if self._bridge.viewing and self._bridge.view.config is not None:
-            self._workbench.config = self._bridge.view.config
-            self._load_panes()
-
-    def _edit(self, path: str, value: object) -> None:
-        app = self._workbench
-        if app.read_only():
-            self._load_panes()
-            return
-        try:
-            app.config = fields.replace(app.config, {path: value})
-        except RlhfError as error:
-            self.say(clean_line(str(error)), "warning")
-            return
-        if not self._bridge.busy:
-            return
-        if fields.setting_at(app.config, path).live:
-            self._bridge.edit(path, value)
-        else:
-            self.say(f"{path} takes effect with the next start: it cannot change while training")
-
-    def _revert(self, path: str) -> None:
-        running = self._bridge.view.config
-        if running is not None:
-            app = self._workbench
-            try:
-                app.config = fields.replace(app.config, {path: fields.value_at(running, path)})
-            except (RlhfError, LookupError, AttributeError):
-                return
-            self._load_panes()
+        self.editing.edit(event.path, event.value)
 
     def _load_panes(self) -> None:
         config, training = self._workbench.config, self._bridge.busy or self._bridge.viewing
@@ -308,16 +275,8 @@ class WorkbenchScreen(Screen[None]):
 
     def load_preset(self, name: str | None) -> None:
         """What the preset picker chose."""
-        if name is None:
-            return
-        try:
-            self._workbench.config = presets.load(name)
-        except RlhfError as error:
-            self.say(str(error), "warning")
-            return
-        self._workbench.preset = name
-        self._load_panes()
-        self.say(f"preset {name} loaded: F5 starts it")
+        if name is not None:
+            self.editing.load_preset(name)
 
     # --- samples ---
 
