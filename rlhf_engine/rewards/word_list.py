@@ -80,6 +80,10 @@ class WordListReward:
         """One Score per response, with a Span for each match; the prompts do not matter."""
         return [self._score_one(response) for response in responses]
 
+    def matches(self, text: str) -> list[Match]:
+        """The entries found in a text, as they are scored: from left to right, the longest at each place."""
+        return self._matches(count_words(text))
+
     def _score_one(self, response: str) -> Score:
         words = count_words(response)
         matches = self._matches(words)

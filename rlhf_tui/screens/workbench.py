@@ -34,6 +34,7 @@ from rlhf_tui.widgets.chart import Charts
 from rlhf_tui.widgets.hyperparameters import HyperparametersPane
 from rlhf_tui.widgets.samples import SampleList, SamplesPane
 from rlhf_tui.widgets.status import AlarmLine, ClickLine, KeyBar, Meter, StatusLine
+from rlhf_tui.widgets.word_editor import WordEditor
 from rlhf_tui.widgets.word_lists import WordListsPane
 
 if TYPE_CHECKING:
@@ -302,7 +303,7 @@ class WorkbenchScreen(Screen[None]):
     def on_hyperparameters_pane_reset_asked(self, event: HyperparametersPane.ResetAsked) -> None:
         self.editing.ask_reset(event.values, [row.path for row in event.fixed])
 
-    def on_word_lists_pane_edited(self, event: WordListsPane.Edited) -> None:
+    def on_word_editor_edited(self, event: WordEditor.Edited) -> None:
         self.editing.edit(event.path, event.value)
 
     def action_undo(self) -> None:

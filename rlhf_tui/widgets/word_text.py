@@ -10,6 +10,8 @@ from rlhf_engine.rewards.words import count_words, without_possessive
 
 _SHOWN = 4
 _LONGEST_PHRASE = 4
+# Han, Japanese kana, Thai, Lao, Myanmar, Khmer
+_UNSPACED = re.compile("[\u0e01-\u0eff\u1000-\u109f\u1780-\u17ff\u3041-\u30ff\u3400-\u9fff]")
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,8 @@ def remarks(words: Sequence[str], others: Sequence[str], sayable: frozenset[str]
         found.append(Remark(f"liked and disliked at once: {_some(both)}", wrong=True))
     if doubles:
         found.append(Remark(f"there twice, counted once: {_some(without_doubles(doubles)[0])}"))
+    if runs := [word for word in once if _UNSPACED.search(word)]:
+        found.append(Remark(f"its script has no spaces, so only a text between marks matches: {_some(runs)}"))
     if sayable is not None and (mute := unsayable(words, sayable)):
         found.append(Remark(f"the storyteller never says {_some(mute)}"))
     return found

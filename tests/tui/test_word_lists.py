@@ -12,6 +12,7 @@ from textual.app import App, ComposeResult
 
 from rlhf_engine.config import RunConfig, WordListRewardConfig
 from rlhf_tui.widgets.inputs import WordsArea
+from rlhf_tui.widgets.word_editor import WordEditor
 from rlhf_tui.widgets.word_lists import WordListsPane
 from rlhf_tui.widgets.word_text import parse_words, remarks, without_doubles, words_text
 
@@ -32,7 +33,7 @@ class Host(App[None]):
         self.pane.load(self._config, training=False)
         self.pane.focus()
 
-    def on_word_lists_pane_edited(self, event: WordListsPane.Edited) -> None:
+    def on_word_editor_edited(self, event: WordEditor.Edited) -> None:
         self.edits.append((event.path, event.value))
 
     def text(self) -> str:

@@ -1,0 +1,69 @@
+"""What the rewards of a config make of one text, before any training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rlhf_engine.config import RewardConfig
+from rlhf_engine.rewards.base import Score, Span
+from rlhf_tui.clean_text import clean_line
+
+if TYPE_CHECKING:
+    from rlhf_engine.rewards.composite import RewardSum
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one reward adds to the sum: its weight times its total, made of weighted parts."""
+
+    name: str
+    weight: float
+    total: float
+    parts: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A score and what it is made of, texts clean; or in one sentence why there is none."""
+
+    score: Score | None = None
+    shares: tuple[Share, ...] = ()
+    error: str = ""
+
+
+class Scorer:
+    """Scores one text at a time; rewards are built anew only when their settings have changed."""
+
+    def __init__(self) -> None:
+        self._built_of: list[RewardConfig] = []
+        self._rewards: RewardSum | None = None
+
+    def verdict(self, configs: Sequence[RewardConfig], prompt: str, response: str) -> Verdict:
+        """The score of `response`. A reward may run a user's code: whatever it raises becomes the verdict's error."""
+        try:
+            rewards = self._build(list(configs))
+            batch = rewards.score([prompt], [response])
+            # a user's code may have put anything into a span
+            spans = tuple(Span(int(span.start), int(span.end), str(span.kind)) for span in batch.scores[0].spans)
+        except (Exception, SystemExit) as error:
+            known = type(error).__module__.startswith("rlhf_engine.")
+            return Verdict(error=clean_line(str(error) if known else f"{type(error).__name__}: {error}"))
+        (score,) = batch.scores
+        shares = [_share(config, batch.by_reward[config.name][0], score) for config in configs]
+        return Verdict(Score(float(score.total), score.parts, spans), tuple(shares))
+
+    def _build(self, configs: list[RewardConfig]) -> RewardSum:
+        # some kinds of rewards may load a model: not before one is tried
+        from rlhf_engine.rewards.build import build_rewards
+
+        if self._rewards is None or configs != self._built_of:
+            self._rewards, self._built_of = build_rewards(configs), configs
+        return self._rewards
+
+
+def _share(config: RewardConfig, total: float, score: Score) -> Share:
+    own = f"{config.name}/"
+    parts = {clean_line(part.removeprefix(own)): value for part, value in score.parts.items() if part.startswith(own)}
+    return Share(config.name, config.weight, total, parts)
