@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -155,10 +156,25 @@ class WorkbenchApp(Desk):
     def action_take_over(self) -> None:
         if not self.bridge.viewing:
             self.say("the run is driven from here: there is nothing to take over")
-        elif self.bridge.take_over():
-            self.say("taking over: the process that drives the run finishes its step, saves and leaves")
-        else:
+        elif self.bridge.taking_over:
             self.say("taking over: that process has not left yet")
+        else:
+            self.take_over(lambda: self.say(
+                "taking over: the process that drives the run finishes its step, saves and leaves"))
+
+    def take_over(self, taken: Callable[[], object]) -> None:
+        """Go on here with the run that is viewed, then do `taken`; asks first where its reward's code has changed."""
+        from rlhf_tui.screens.run_dialogs import SureScreen
+
+        def take() -> None:
+            self.bridge.take_over(accept_code=bool(changed))
+            taken()
+
+        if changed := self.bridge.changed_code():
+            asked = SureScreen("Changed code", f"{changed}\n\nGo on with it as it is now?", lambda: None)
+            self.push_screen(asked, lambda agreed: take() if agreed else None)
+        else:
+            take()
 
     # --- screens ---
 

@@ -111,9 +111,12 @@ class RunActions(Screen[None]):
             self._alarm.say(f"{run.name} is driven by another process: Enter shows it, then t takes it over")
         elif run.total_steps and run.step >= run.total_steps:
             self._alarm.say(f"{run.name} has taken all its {run.total_steps} steps: f forks it, with more of them")
-        elif self._watch(run) and self._bridge.take_over():
-            self._workbench.say(f"resuming {run.name} from its newest checkpoint")
-            self.dismiss()
+        elif self._watch(run):
+            self._workbench.take_over(lambda: self._resumed(run))
+
+    def _resumed(self, run: RunSummary) -> None:
+        self._workbench.say(f"resuming {run.name} from its newest checkpoint")
+        self.dismiss()
 
     def action_leave_view(self) -> None:
         """Stop viewing."""

@@ -109,8 +109,8 @@ class FakeSession:
         self.emit(ModelLoaded("storyteller", 1_000_000, 20_000, "cpu", "float32", 2, 2e11, 0.5))
         self.emit(StateChanged(RunState.TRAINING, 0, config.train.steps))
 
-    def resume(self, run_path: Path) -> None:
-        self.calls.append(("resume", run_path))
+    def resume(self, run_path: Path, *, accept_code: bool = False) -> None:
+        self.calls.append(("resume", run_path, accept_code))
         self.busy = True
 
     def fork(

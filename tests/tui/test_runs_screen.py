@@ -244,7 +244,7 @@ async def test_a_run_goes_on_here_with_its_own_settings_and_its_curves(
             app.show_events(app.bridge.drain())
             if sessions.last.busy:
                 break
-        assert ("resume", three[1].path) in sessions.last.calls
+        assert ("resume", three[1].path, False) in sessions.last.calls
         await pilot.pause()
         assert app.config.kl.coef == 0.5
         assert app.workbench.charts.charts[0].history.points[-1][0] == 3
