@@ -55,8 +55,10 @@ class ResetScreen(ModalScreen[bool]):
             Content.assemble(f"  {path:<{width}}  ", (clean_line(show(now)), "dim"), " → ",
                              (clean_line(show(then)), "bold")) for path, (now, then) in self._changes.items())]
         if self._fixed:
-            lines += [Content.styled(f"{_count(len(self._fixed))} stay, since a run that goes on fixes them:",
-                                     "$text-warning"), *(Content(f"  {path}") for path in self._fixed)]
+            stay = "stays, since a run that goes on fixes it:" if len(self._fixed) == 1 else \
+                "stay, since a run that goes on fixes them:"
+            lines += [Content.styled(f"{_count(len(self._fixed))} {stay}", "$text-warning"),
+                      *(Content(f"  {path}") for path in self._fixed)]
         lines.append(Content.styled("u takes this back.", "dim"))
         return Content("\n").join(lines)
 

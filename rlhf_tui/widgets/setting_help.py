@@ -28,11 +28,11 @@ def heading_help(form: SettingForm) -> Content:
     """What can be done with a heading, and what the marks say."""
     return Content.assemble((clean_line(form.group), "bold"), "\n",
                             ("Enter, ← → fold and open · − + all of them", "dim"), "\n",
-                            ("• changed since the run began · ≠ not the preset\'s", "dim"))
+                            ("• changed since the run began · ≠ not the preset's", "dim"))
 
 
-def _values(row: Row, form: SettingForm) -> Content:
-    """The default; and the preset\'s value and that of the run\'s start where they are others than now."""
+def _values(row: Row, form: SettingForm) -> list[Content]:
+    """A line: the default; and the preset's value and that of the run's start where they are others than now."""
     default = form.default(row)
     parts = [Content.styled(f"default {clean_line(default)}", "dim")] if default else []
     if form.off_preset(row):

@@ -39,6 +39,11 @@ _LABELS = {
     "train.micro_batch_size": "micro-batch", "train.critic_warmup_steps": "critic warm-up",
     "train.checkpoint_every": "save every", "train.keep_checkpoints": "keep saved",
     "train.samples_per_step": "samples/step",
+    "train.max_nonfinite_steps": "max bad steps", "train.rollback_factor": "roll-back ×",
+    "train.max_rollbacks": "max roll-backs",
+    "sentinel.enabled": "alarms", "sentinel.window": "alarm window", "sentinel.kl_factor": "KL over ×",
+    "sentinel.ref_logprob_drop": "ref logp drop", "sentinel.critic_patience": "critic waits",
+    "sentinel.clip_share": "clipped share",
     "lora.rank": "LoRA rank", "lora.alpha": "LoRA α", "lora.dropout": "LoRA dropout", "lora.target_modules": "modules",
     "model.name": "model",
 }  # fmt: skip
