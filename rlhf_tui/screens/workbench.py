@@ -77,6 +77,8 @@ class WorkbenchScreen(Screen[None]):
         Binding("escape", "leave_field", "Back", id="pane.back", show=False),
         Binding("g", "app.generate", "Generate", tooltip="Write a prompt, see both models answer", id="app.generate"),
         Binding("c", "app.compare", "Compare", tooltip="Reference against tuned, with intervals", id="app.compare"),
+        Binding("w", "app.reward_lab", "Reward lab", tooltip="Rewards, how often their words are said, a text to try",
+                id="app.reward_lab"),
         Binding("p", "app.presets", "Presets", tooltip="Load a preset for the next run", id="app.presets"),
         Binding("f2", "app.save_preset", "Save preset", tooltip="Keep these settings", id="app.save_preset"),
     ]
@@ -199,7 +201,8 @@ class WorkbenchScreen(Screen[None]):
                         ("y", "Copy", "")],
         }.get(self._pane, [])
         own = [("g", "Generate", "app.generate"), ("c", "Compare", "app.compare"), ("p", "Presets", "app.presets")]
-        more = [("1-4", "Pane", ""), ("q", "Quit", "app.quit"), *(() if viewing else own), ("z", "Zoom", "screen.zoom"),
+        more = [("1-4", "Pane", ""), ("q", "Quit", "app.quit"), *(() if viewing else own),
+                ("w", "Reward lab", "app.reward_lab"), ("z", "Zoom", "screen.zoom"),
                 ("^p", "Commands", "app.command_palette"), ("F2", "Save preset", "app.save_preset"),
                 *(() if viewing else [("F9", "Checkpoint", "app.checkpoint")]),
                 *([("d", "Detach", "app.detach")] if busy else [])]
@@ -272,6 +275,11 @@ class WorkbenchScreen(Screen[None]):
         config, training = self._workbench.config, self._bridge.busy or self._bridge.viewing
         self.hyperparameters.load(config, training=training)
         self.words.load(config, training=training)
+
+    def follow_lab(self, _: None) -> None:
+        """Show what was edited in the reward lab; what is written here but not allowed stays."""
+        self.hyperparameters.follow(self._workbench.config)
+        self.words.follow(self._workbench.config)
 
     def load_preset(self, name: str | None) -> None:
         """What the preset picker chose."""

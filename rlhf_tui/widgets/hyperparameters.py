@@ -26,7 +26,7 @@ from rlhf_tui.clean_text import clean_line
 from rlhf_tui.widgets.inputs import EditField, TextField
 from rlhf_tui.widgets.setting_help import setting_help
 from rlhf_tui.widgets.setting_lines import Drawing, FormState, draw
-from rlhf_tui.widgets.setting_rows import LOCKED_REASON, Row, form_rows, read
+from rlhf_tui.widgets.setting_rows import LOCKED_REASON, Row, form_rows, read, same_rewards
 
 
 class HyperparametersPane(Widget, can_focus=True):
@@ -57,6 +57,9 @@ class HyperparametersPane(Widget, can_focus=True):
     HyperparametersPane #help { height: auto; max-height: 5; color: $text-muted; border-top: solid $panel; }
     HyperparametersPane.-short #help { display: none; }
     """
+
+    rows_of = staticmethod(form_rows)
+    """Which settings of a config are shown, in order."""
 
     @dataclass
     class Edited(Message):
@@ -101,6 +104,17 @@ class HyperparametersPane(Widget, can_focus=True):
         self.state.config, self.state.training = config, training
         self._set_rows()
 
+    def follow(self, config: RunConfig) -> None:
+        """Take in what another pane changed in the same settings; what is marked and written here stays."""
+        before = self.state.config
+        if before is not None and config != before:
+            if not same_rewards(before, config):
+                # the places of rewards mean other rewards now
+                for path in [path for path in self.state.drafts if path.startswith("rewards.")]:
+                    del self.state.drafts[path]
+            self.state.config = config
+            self._set_rows()
+
     def show_path(self, path: str) -> None:
         """Move the cursor to the setting at `path`."""
         self.state.cursor = path
@@ -134,7 +148,7 @@ class HyperparametersPane(Widget, can_focus=True):
     def _set_rows(self) -> None:
         assert self.state.config is not None
         wanted = self.query_one("#find", TextField).value.strip().lower() if self.is_mounted else ""
-        rows = form_rows(self.state.config)
+        rows = self.rows_of(self.state.config)
         found = [row for row in rows if wanted in f"{row.label} {row.path} {row.group} {row.setting.help}".lower()]
         self._rows = found or rows
         if self.state.cursor not in [row.path for row in self._rows]:
