@@ -255,6 +255,22 @@ def reward_kinds() -> dict[str, type[BaseModel]]:
     return {member.model_fields["kind"].default: member for member in members}
 
 
+def needed_settings(kind: str) -> list[Setting]:
+    """The settings that a new reward of `kind` must be given: its name, and what has no default of its own.
+
+    Where the defaults do not make a reward together, that is every text and list.
+    """
+    model = reward_kinds()[kind]
+    try:
+        model.model_validate({"kind": kind})
+        missing: set[str] = set()
+    except ValidationError as error:
+        missing = {str(item["loc"][0]) if item["loc"] else "" for item in error.errors()}
+    known = [_setting(name, info) for name, info in model.model_fields.items() if name != "kind"]
+    return [item for item in known if item.name == "name" or item.name in missing
+            or ("" in missing and item.kind in ("text", "list"))]
+
+
 def _allowed_at(location: tuple[int | str, ...]) -> str:
     """What may stand at a pydantic location, in words; empty where we have no better words than pydantic."""
     model: type[BaseModel] = RunConfig

@@ -22,12 +22,14 @@ from rlhf_engine.hand_over import command_for, hand_over
 from rlhf_engine.run_dir import RunDir
 from rlhf_tui.bridge import TICK_SECONDS, EngineBridge, SessionFactory, engine_session
 from rlhf_tui.desk import Desk
+from rlhf_tui.lab_memory import LabMemory
 from rlhf_tui.messages import EngineEvents
 from rlhf_tui.preferences import Preferences
 from rlhf_tui.screens.quit import QuitScreen
 from rlhf_tui.screens.workbench import WorkbenchScreen
 from rlhf_tui.signals import heed_signals
-from rlhf_tui.widgets.status import Meter
+from rlhf_tui.widgets.hyperparameters import HyperparametersPane
+from rlhf_tui.widgets.status import AlarmLine, Meter
 
 # seconds that the engine may hold the interpreter while a key waits; the default of 5 ms is felt at each of them
 SWITCH_SECONDS = 0.001
@@ -64,6 +66,7 @@ class WorkbenchApp(Desk):
         self.bridge, self.config, self.preset, self._meter = bridge, config, preset, meter
         self.original = original or config
         """The settings of the preset, without what was changed on the command line."""
+        self.lab_memory = LabMemory()
         self.leave_code: int | None = None
         self.left_at_once = False
         self.hands_over = False
@@ -105,8 +108,10 @@ class WorkbenchApp(Desk):
                 screen.post_message(EngineEvents(events))
 
     def say(self, text: str, level: str = "info") -> None:
-        """One sentence on the workbench's alarm line."""
+        """One sentence on the workbench's alarm line, and on that of the screen before it."""
         self.workbench.say(text, level)
+        for line in self.screen.query(AlarmLine):
+            line.say(text, level)
 
     # --- the run; what each action does stands in the tooltip of its binding ---
 
@@ -124,7 +129,8 @@ class WorkbenchApp(Desk):
             self.bridge.stop()
             self.say(f"stopping after step {self.bridge.view.step + 1}, with a checkpoint")
             return
-        if problem := self.workbench.hyperparameters.problem:
+        forms = [form for screen in self.screen_stack for form in screen.query(HyperparametersPane)]
+        if problem := next(filter(None, (form.problem for form in forms)), ""):
             self.say(f"not started: {problem}", "warning")
             return
         try:
@@ -189,6 +195,10 @@ class WorkbenchApp(Desk):
         if self.read_only():
             return
         self.push_screen(CompareScreen(self.bridge, self.config))
+
+    def action_reward_lab(self) -> None:
+        from rlhf_tui.screens.reward_lab import RewardLabScreen
+        self.push_screen(RewardLabScreen(self.bridge, self.lab_memory), self.workbench.follow_lab)
 
     def action_presets(self) -> None:
         from rlhf_tui.screens.presets import PresetScreen

@@ -63,6 +63,11 @@ class Editing:
             return
         self.history.note(step_between(before, app.config))
 
+    def take(self, config: RunConfig) -> None:
+        """Take settings of another shape (a reward more, or fewer) for the next run; one undo takes that back."""
+        self.history.note(step_between(self._app.config, config))
+        self._app.config = config
+
     def ask_reset(self, values: Mapping[str, Any], fixed: Sequence[str]) -> None:
         """Say what going back to the preset would change (path -> value; `fixed` cannot now), and do it if wanted."""
         from rlhf_tui.screens.reset import ResetScreen
@@ -116,7 +121,7 @@ class Editing:
         if not self._bridge.busy:
             return ""
         if step.name or step.whole:
-            return "the preset"
+            return "the preset" if step.name else "the list of rewards"
         live = {item.path: item.live for item in fields.settings(self._app.config)}
         return next((path for path in step.changes if not live.get(path)), "")
 

@@ -84,6 +84,8 @@ class WorkbenchScreen(Screen[None]):
         Binding("g", "app.generate", "Generate", tooltip="Write a prompt, see both models answer", id="app.generate"),
         Binding("c", "app.compare", "Compare", tooltip="Reference against tuned, with intervals", id="app.compare"),
         Binding("r", "app.runs", "Runs", tooltip="All runs: open, resume, fork, compare, tidy up", id="app.runs"),
+        Binding("w", "app.reward_lab", "Reward lab", tooltip="Rewards, how often their words are said, a text to try",
+                id="app.reward_lab"),
         Binding("p", "app.presets", "Presets", tooltip="Load a preset for the next run", id="app.presets"),
         Binding("f2", "app.save_preset", "Save preset", tooltip="Keep these settings", id="app.save_preset"),
     ]
@@ -221,7 +223,7 @@ class WorkbenchScreen(Screen[None]):
         }.get(self._pane, [])
         own = [("g", "Generate", "app.generate"), ("c", "Compare", "app.compare"), ("p", "Presets", "app.presets")]
         more = [("1-4", "Pane", ""), ("q", "Quit", "app.quit"), *(() if viewing else own), ("r", "Runs", "app.runs"),
-                ("z", "Zoom", "screen.zoom"),
+                ("w", "Reward lab", "app.reward_lab"), ("z", "Zoom", "screen.zoom"),
                 ("^p", "Commands", "app.command_palette"), ("F2", "Save preset", "app.save_preset"),
                 *(() if viewing else [("F9", "Checkpoint", "app.checkpoint")]),
                 *([("d", "Detach", "app.detach")] if busy else [])]
@@ -321,6 +323,11 @@ class WorkbenchScreen(Screen[None]):
         config, training = self._workbench.config, self._bridge.busy or self._bridge.viewing
         self.hyperparameters.load(config, training=training, preset=self.editing.original, start=self.editing.start)
         self.words.load(config, training=training)
+
+    def follow_lab(self, _: None) -> None:
+        """Show what was edited in the reward lab; what is written here but not allowed stays."""
+        self.hyperparameters.follow(self._workbench.config)
+        self.words.follow(self._workbench.config)
 
     def load_preset(self, name: str | None) -> None:
         """What the preset picker chose."""

@@ -5,6 +5,7 @@ Lines of the form are named by keys: a setting's path, or `heading(group)`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import attrgetter
@@ -14,7 +15,7 @@ from rlhf_engine.config import RunConfig
 from rlhf_engine.errors import ConfigError
 from rlhf_engine.fields import replace, show, value_at
 from rlhf_tui.clean_text import clean_line
-from rlhf_tui.widgets.setting_rows import Row, form_rows, read
+from rlhf_tui.widgets.setting_rows import Row, form_rows, read, same_rewards
 
 Edits = list[tuple[str, Any]]
 """(path, value) of changes that were made, in their order"""
@@ -40,6 +41,8 @@ class SettingForm:
     focused: bool = False
     cursor: str = ""
     wanted: str = ""
+    rows_of: Callable[[RunConfig], list[Row]] = form_rows
+    """Which settings of a config are shown, in order."""
     rows: list[Row] = field(default_factory=list)
     drafts: dict[str, tuple[str, str]] = field(default_factory=dict)
     folded: set[str] = field(default_factory=set)
@@ -52,8 +55,17 @@ class SettingForm:
         if preset != self.preset:
             self.drafts = {path: draft for path, draft in self.drafts.items() if path == typing}
         self.config, self.training, self.preset, self.start = config, training, preset, start
-        self.rows = form_rows(config)
+        self.rows = self.rows_of(config)
         self._keep_cursor()
+
+    def follow(self, config: RunConfig) -> None:
+        """Take in what was changed elsewhere in the same settings; drafts stay, but for those of other rewards."""
+        if self.config is not None and config != self.config:
+            if not same_rewards(self.config, config):
+                # the places of rewards mean other rewards now
+                self.drafts = {path: draft for path, draft in self.drafts.items() if not path.startswith("rewards.")}
+            self.config, self.rows = config, self.rows_of(config)
+            self._keep_cursor()
 
     # --- lines and the cursor ---
 

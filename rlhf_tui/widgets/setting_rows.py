@@ -83,6 +83,23 @@ def form_rows(config: RunConfig) -> list[Row]:
     return main + sorted(rest, key=lambda row: _SECTION_ORDER.index(_family(row.setting)))
 
 
+def reward_rows(config: RunConfig) -> list[Row]:
+    """The rows of all rewards, one reward after the other, without those that have a pane of their own."""
+    return [Row(item, f"{_group(config, item)} · {config.rewards[reward_index(item.path)].kind}", label(item))
+            for item in settings(config) if item.path.startswith("rewards.") and not _has_own_pane(item)]
+
+
+def reward_index(path: str) -> int:
+    """The position of the reward to which a setting belongs."""
+    return int(path.split(".")[1])
+
+
+def same_rewards(before: RunConfig, after: RunConfig) -> bool:
+    """True when a path like `rewards.1.weight` means the same reward in both."""
+    names = [[(reward.kind, reward.name) for reward in config.rewards] for config in (before, after)]
+    return names[0] == names[1]
+
+
 def label(setting: Setting) -> str:
     """A name of at most LABEL_WIDTH columns."""
     short = _LABELS.get(setting.path)
@@ -124,8 +141,7 @@ def _family(setting: Setting) -> str:
 
 def _group(config: RunConfig, setting: Setting) -> str:
     if setting.path.startswith("rewards."):
-        index = int(setting.section.partition(".")[2])
-        return f"Reward “{config.rewards[index].name}”"
+        return f"Reward “{config.rewards[reward_index(setting.path)].name}”"
     return _TITLES.get(setting.section, setting.section.capitalize())
 
 

@@ -7,7 +7,6 @@ A list that cannot be used yet stays as written until it is put right.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, ClassVar
 
 from textual import events
@@ -23,12 +22,21 @@ from rlhf_engine.errors import ConfigError
 from rlhf_engine.fields import replace
 from rlhf_tui.clean_text import clean_line
 from rlhf_tui.widgets.inputs import WordsArea
-from rlhf_tui.widgets.setting_rows import without_place
-from rlhf_tui.widgets.word_text import Remark, count, parse_words, remarks, unsayable, without_doubles, words_text
+from rlhf_tui.widgets.setting_rows import same_rewards, without_place
+from rlhf_tui.widgets.word_text import (
+    Remark,
+    lexicon_of,
+    list_head,
+    parse_words,
+    remark_line,
+    remarks,
+    unsayable,
+    without_doubles,
+    words_text,
+)
 
 SIDES = ("liked", "disliked")
 NO_LISTS = "This preset has no word list among its rewards."
-_SIGN = {"liked": ("+", "$text-success bold"), "disliked": ("−", "$text-error bold")}
 
 
 class WordEditor(Widget, can_focus=True):
@@ -54,6 +62,7 @@ class WordEditor(Widget, can_focus=True):
     WordEditor.-editing #heading, WordEditor.-editing #area { display: block; }
     """
     hint = "Enter edits · ↑ ↓ choose a list"
+    typing_hint = ""
 
     @dataclass
     class Edited(Message):
@@ -82,6 +91,14 @@ class WordEditor(Widget, can_focus=True):
         self._rewards = [i for i, reward in enumerate(config.rewards) if isinstance(reward, WordListRewardConfig)]
         self._chosen = min(self._chosen, max(0, len(self._rewards) - 1))
         self.redraw()
+
+    def follow(self, config: RunConfig) -> None:
+        """Take in what another pane changed in the same settings; what is written here stays."""
+        if config != self.config and self.config is not None:
+            drafts = self.drafts.copy() if same_rewards(self.config, config) else {}
+            self.load(config, training=self.training)
+            self.drafts = drafts
+            self.redraw()
 
     # --- drawing ---
 
@@ -123,32 +140,28 @@ class WordEditor(Widget, can_focus=True):
         self.query_one("#heading", Static).update(self.head(self.side, parse_words(self._text())) if there else "")
         self.query_one("#remarks", Static).update(self._foot() if there else "")
 
-    def head(self, side: str, words: list[str]) -> Content:
-        """Sign, name and length of a list."""
-        sign, style = _SIGN[side]
-        chosen = side == self.side and (self.has_focus or self.editing)
-        waiting = "  ✗ not applied" if not self.editing and self.path(side) in self.drafts else ""
-        name = Content.assemble((f"{sign} {side}", style), (f"  {count(words)}", "dim" if not chosen else ""),
-                                (waiting, "$text-error bold"))
-        if not chosen:
-            return name
-        return name.pad_right(max(0, self.size.width - name.cell_length - 1)).stylize("on $block-cursor-background")
+    def head(self, side: str, words: list[str], chosen: bool | None = None) -> Content:
+        """Sign, name and length of a list; marked where `chosen`, which is up to the cursor if it is not given."""
+        if chosen is None:
+            chosen = side == self.side and (self.has_focus or self.editing)
+        waiting = not self.editing and self.path(side) in self.drafts
+        return list_head(side, words, waiting, max(0, self.size.width - 1) if chosen else 0)
 
     def which(self) -> list[Content]:
         """A line that names the reward, where there are several with lists; else none."""
         if self.reward is None or len(self._rewards) < 2:
             return []
-        at = f"  {self._chosen + 1} of {len(self._rewards)}"
-        return [Content.assemble(f"‹ {clean_line(self.reward.name)} ›", (at, "dim"))]
+        return [Content.assemble(f"‹ {self.reward.name} ›", (f"  {self._chosen + 1} of {len(self._rewards)}", "dim"))]
 
     def _foot(self) -> Content:
         found = self._remarks()
         # what must be put right first stands alone: there is little room
         found = [remark for remark in found if remark.wrong] or found
-        lines = [Content.styled(f"{'✗' if r.wrong else '⚠'} {clean_line(r.text)}",
-                                "$text-error" if r.wrong else "$text-warning") for r in found]
+        lines = [remark_line(remark) for remark in found]
         if self.editing:
             ready = "Enter applies" + (" from the next step on" if self.training else "") + " · Esc puts back"
+            if self.typing_hint:
+                lines.append(Content.styled(self.typing_hint, "dim"))
             wrong = any(remark.wrong for remark in found)
             lines.append(Content.styled("✗ not applied until this is put right" if wrong else f"✓ {ready}", "dim"))
         elif self.has_focus:
@@ -178,16 +191,13 @@ class WordEditor(Widget, can_focus=True):
 
     def mute(self, side: str) -> set[str]:
         """The words of a list that the model can never say."""
-        sayable = self._sayable()
+        sayable = lexicon_of(self.config)
         return set(unsayable(self.words(side), sayable)) if sayable is not None else set()
 
     def _text(self) -> str:
         if self.editing:
             return self.query_one("#area", WordsArea).text
         return words_text([clean_line(word) for word in self.words(self.side)])
-
-    def _sayable(self) -> frozenset[str] | None:
-        return _lexicon() if self.config is not None and self.config.model.name == "storyteller" else None
 
     def _remarks(self) -> list[Remark]:
         """About the list under the cursor, as it is typed; from afar only what is wrong with either."""
@@ -198,7 +208,7 @@ class WordEditor(Widget, can_focus=True):
 
     def _remarks_on(self, side: str, words: list[str]) -> list[Remark]:
         other = SIDES[1 - SIDES.index(side)]
-        found = remarks(words, self.words(other), self._sayable())
+        found = remarks(words, self.words(other), lexicon_of(self.config))
         if not any(remark.wrong for remark in found) and self.config is not None:
             try:
                 replace(self.config, {self.path(side): without_doubles(words)[0]})
@@ -267,14 +277,14 @@ class WordEditor(Widget, can_focus=True):
         text = self.query_one("#area", WordsArea).text
         self.editing = False
         if apply:
-            self.write(self.side, text)
+            self.write(self.side, parse_words(text), text)
         else:
             self.drafts.pop(self.path(self.side), None)
         self.redraw()
 
-    def write(self, side: str, text: str) -> None:
-        """Use a list as typed, or keep it as a draft; then use the other one, if it was only waiting for this."""
-        words, path = parse_words(text), self.path(side)
+    def write(self, side: str, words: list[str], text: str) -> None:
+        """Use a list, or keep `text` as a draft of it; then use the other one, if it was only waiting for this."""
+        path = self.path(side)
         self.drafts.pop(path, None)
         if any(remark.wrong for remark in self._remarks_on(side, words)):
             self.drafts[path] = text
@@ -290,11 +300,4 @@ class WordEditor(Widget, can_focus=True):
         other = SIDES[1 - SIDES.index(side)]
         draft = self.drafts.get(self.path(other))
         if draft is not None:
-            self.write(other, draft)
-
-
-@cache
-def _lexicon() -> frozenset[str]:
-    from rlhf_engine.storyteller import lexicon
-
-    return lexicon()
+            self.write(other, parse_words(draft), draft)

@@ -5,10 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
+from textual.content import Content
+
+from rlhf_engine.config import RunConfig
 from rlhf_engine.rewards.words import count_words, without_possessive
+from rlhf_tui.clean_text import clean_line
 
 _SHOWN = 4
+_SIGN = {"liked": ("+", "$text-success bold"), "disliked": ("−", "$text-error bold")}
 _LONGEST_PHRASE = 4
 # Han, Japanese kana, Thai, Lao, Myanmar, Khmer
 _UNSPACED = re.compile("[\u0e01-\u0eff\u1000-\u109f\u1780-\u17ff\u3041-\u30ff\u3400-\u9fff]")
@@ -72,6 +78,34 @@ def remarks(words: Sequence[str], others: Sequence[str], sayable: frozenset[str]
     if sayable is not None and (mute := unsayable(words, sayable)):
         found.append(Remark(f"the storyteller never says {_some(mute)}"))
     return found
+
+
+def list_head(side: str, words: Sequence[str], waiting: bool, marked: int) -> Content:
+    """Sign, name and length of a list; waiting: not applied yet; marked: columns to colour as the cursor's line."""
+    sign, style = _SIGN[side]
+    head = Content.assemble((f"{sign} {side}", style), (f"  {count(words)}", "" if marked else "dim"),
+                            ("  ✗ not applied" if waiting else "", "$text-error bold"))
+    if not marked:
+        return head
+    return head.pad_right(max(0, marked - head.cell_length)).stylize("on $block-cursor-background")
+
+
+def remark_line(remark: Remark) -> Content:
+    """A remark with its mark, in colour."""
+    mark, style = ("✗", "$text-error") if remark.wrong else ("⚠", "$text-warning")
+    return Content.styled(f"{mark} {clean_line(remark.text)}", style)
+
+
+def lexicon_of(config: RunConfig | None) -> frozenset[str] | None:
+    """All words that the model of `config` can say, where that is known."""
+    return _storyteller_words() if config is not None and config.model.name == "storyteller" else None
+
+
+@cache
+def _storyteller_words() -> frozenset[str]:
+    from rlhf_engine.storyteller import lexicon
+
+    return lexicon()
 
 
 def unsayable(words: Sequence[str], sayable: frozenset[str]) -> list[str]:

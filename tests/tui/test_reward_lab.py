@@ -1,0 +1,333 @@
+"""The reward lab: rewards edited, added and removed, their words counted, texts tried; never in the engine's way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from textual import events
+from textual.pilot import Pilot
+from tui.fake_session import Sessions, story_sample
+from tui.test_compare import ROWS
+from tui.test_generate import shown, tell
+from tui.test_hostile_text import is_harmless, shown_lines
+from tui.test_hostile_screens import hostile_config, pair, texts
+
+from rlhf_engine import presets
+from rlhf_engine.compare import Comparison, Pair
+from rlhf_engine.config import LengthRewardConfig, RunConfig
+from rlhf_engine.control import CompareRequest
+from rlhf_engine.events import ComparisonFinished, ComparisonProgress, EditRefused, Sample, StepFinished
+from rlhf_engine.fields import validate
+from rlhf_engine.rewards import build
+from rlhf_engine.rewards.base import Score, Span
+from rlhf_tui.app import WorkbenchApp
+from rlhf_tui.bridge import EngineBridge
+from rlhf_tui.screens.new_reward import NewRewardScreen
+from rlhf_tui.screens.reward_lab import RewardLabScreen
+from rlhf_tui.screens.workbench import WorkbenchScreen
+from rlhf_tui.widgets.inputs import WordsArea
+from rlhf_tui.widgets.text_pad import TextPad
+from rlhf_tui.widgets.word_table import WordTable
+
+WIDE = (120, 40)
+
+
+async def until(pilot: Pilot[Any], true: Callable[[], bool]) -> None:
+    """Let timers and threads work until `true`."""
+    for _ in range(100):
+        await pilot.pause(0.02)
+        if true():
+            return
+    raise AssertionError(shown(pilot.app))
+
+
+async def until_shown(pilot: Pilot[Any], text: str) -> None:
+    await until(pilot, lambda: text in shown(pilot.app))
+
+
+def asked(sessions: Sessions) -> list[CompareRequest]:
+    return [call[1] for call in sessions.last.calls if call[0] == "ask"]
+
+
+def pairs(number: int = 8) -> Comparison:
+    return Comparison(ROWS, tuple(Pair(story_sample(0, 2), story_sample(0, 3)) for _ in range(number)))
+
+
+def line_with(app: WorkbenchApp, text: str) -> str:
+    return next(line for line in shown(app).split("\n") if text in line)
+
+
+async def test_a_setting_changes_the_next_run_and_a_saved_preset(
+    app: WorkbenchApp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(presets, "user_folder", lambda: tmp_path)
+    async with app.run_test(size=WIDE) as pilot:
+        await pilot.press("w", "down", "enter", *"2", "enter", "2", "down", "x")
+        await pilot.pause()
+        assert app.config.rewards[0].weight == 2
+        assert app.config.rewards[0].liked == ["owl", "bear", "rabbit"]
+        await pilot.press("f2", *"mine", "enter")
+        await pilot.pause()
+        assert presets.load("mine") == app.config
+        await pilot.press("escape")
+        await pilot.pause()
+        assert isinstance(app.screen, WorkbenchScreen)
+        assert app.workbench.hyperparameters.config == app.workbench.words.config == app.config
+
+
+async def test_what_is_not_allowed_stays_written_on_the_workbench(app: WorkbenchApp) -> None:
+    async with app.run_test(size=WIDE) as pilot:
+        app.workbench.hyperparameters.show_path("kl.coef")
+        await pilot.press("1", "enter", *"abc", "tab", "w", "2", "down", "x", "escape")
+        await pilot.pause()
+        assert "abc" in app.workbench.hyperparameters.state.drafts["kl.coef"][0]
+        await pilot.press("w", "down", "enter", *"abc", "tab", "f5")
+        await pilot.pause()
+        assert "not started" in shown(app)
+
+
+async def test_live_settings_reach_the_run_and_others_are_locked(app: WorkbenchApp, sessions: Sessions) -> None:
+    async with app.run_test(size=WIDE) as pilot:
+        await pilot.press("w", "f5")
+        await tell(pilot, sessions)
+        assert "fixed once a run has begun" in shown(app)
+        await pilot.press("enter", "down", "enter", *"5", "enter")
+        await tell(pilot, sessions)
+        assert [call for call in sessions.last.calls if call[0] == "edit"] == [("edit", "rewards.0.weight", 5)]
+        assert "from step 1: rewards.0.weight 1 → 5" in shown(app)
+        sessions.last.emit(EditRefused("rewards.0.weight", "not [/x] now"))
+        app.bridge.view.config = app.config.model_copy(update={"rewards": [
+            app.config.rewards[0].model_copy(update={"weight": 1.0})]})
+        await tell(pilot, sessions)
+        await pilot.pause()
+        assert "not [/x] now" in shown(app)
+        assert app.screen.query_one("#lab-rewards").config.rewards[0].weight == 1  # type: ignore[attr-defined]
+
+
+async def test_a_reward_is_added_and_removed(app: WorkbenchApp) -> None:
+    async with app.run_test(size=WIDE) as pilot:
+        await pilot.press("w", "x")
+        await pilot.pause()
+        assert "words is the last reward and stays" in shown(app)
+        await pilot.press("a", "right", "down", "enter")
+        await pilot.pause()
+        assert app.config.rewards[1] == LengthRewardConfig()
+        assert "Reward “length” · length" in shown(app)
+        await pilot.press("a", "down", "enter")
+        await pilot.pause()
+        assert isinstance(app.screen, NewRewardScreen)
+        assert "both empty" in shown(app)
+        await pilot.press("down", *"whale sea lion", "enter")
+        await pilot.pause()
+        assert (app.config.rewards[2].name, app.config.rewards[2].liked) == ("words2", ["whale", "sea", "lion"])
+        assert "whale" in shown(app)
+        # a line moved between the two presses: nothing is removed
+        await pilot.press("x", "down", "x", "home", "x")
+        assert len(app.config.rewards) == 3
+        assert "x once more removes words" in shown(app)
+        await pilot.press("x")
+        await pilot.pause()
+        assert [reward.name for reward in app.config.rewards] == ["length", "words2"]
+
+
+async def test_rewards_come_and_go_between_runs_only(app: WorkbenchApp, sessions: Sessions) -> None:
+    async with app.run_test(size=WIDE) as pilot:
+        await pilot.press("f5", "w", "a")
+        await tell(pilot, sessions)
+        assert "between runs" in shown(app)
+        assert isinstance(app.screen, RewardLabScreen)
+
+
+async def test_both_sides_of_each_word(app: WorkbenchApp, sessions: Sessions) -> None:
+    async with app.run_test(size=WIDE) as pilot:
+        await pilot.press("f5")
+        sessions.last.steps(30)
+        await tell(pilot, sessions)
+        await pilot.press("w", "r")
+        assert asked(sessions) == [CompareRequest(1, 64, 0)]
+        await tell(pilot, sessions, ComparisonProgress(1, 32, 64))
+        assert "32/64" in shown(app)
+        # the reference says: the girl waved to her mom from the boat, and the boy waved too.
+        await tell(pilot, sessions, ComparisonFinished(1, pairs()))
+        await until_shown(pilot, "ref. 8 responses · tuned 60 newest, steps 1–30")
+        assert "7.14  1.70 ▼" in line_with(app, "  girl ")
+        assert "0.00  4.57 ▲" in line_with(app, "  fox ")
+        await pilot.press("escape", "w")
+        await until_shown(pilot, "ref. 8 responses")
+
+
+async def test_reference_responses_can_be_given_up_and_failed(app: WorkbenchApp, sessions: Sessions) -> None:
+    async with app.run_test(size=WIDE) as pilot:
+        await pilot.press("w", "n", "up", "enter")
+        assert asked(sessions) == [CompareRequest(1, 96, 0)]
+        await pilot.press("escape")
+        await pilot.pause()
+        assert ("cancel", 1) in sessions.last.calls
+        await pilot.press("r")
+        await tell(pilot, sessions, ComparisonFinished(2, None, "no [/x] model"))
+        assert "no [/x] model" in shown(app)
+        await pilot.press("r", "escape", "escape")
+        await pilot.pause()
+        assert ("cancel", 3) in sessions.last.calls
+        assert isinstance(app.screen, WorkbenchScreen)
+        await pilot.press("w", "n", *"x", "enter")
+        await pilot.pause()
+        assert "a whole number from 2 to 10000" in shown(app)
+
+
+async def test_other_prompts_make_the_reference_samples_void(app: WorkbenchApp, sessions: Sessions) -> None:
+    async with app.run_test(size=WIDE) as pilot:
+        await pilot.press("w", "r")
+        await tell(pilot, sessions, ComparisonFinished(1, pairs()))
+        assert app.lab_memory.pairs_of(app.config)
+        assert not app.lab_memory.pairs_of(app.config.model_copy(update={"prompts": ["Else"]}))
+
+
+async def test_a_typed_text_is_scored_with_the_settings_as_they_stand(app: WorkbenchApp) -> None:
+    async with app.run_test(size=WIDE) as pilot:
+        await pilot.press("w", "3", "enter", *"a fox and a boy")
+        await until_shown(pilot, "score +0.90")
+        assert "words  1 × +0.90 = +0.90   liked +1.20, disliked −0.80, distinct +0.50" in shown(app)
+        await pilot.press("escape", "1", "down", "enter", "end", "backspace", *"3", "enter")
+        await until_shown(pilot, "score +2.70")
+        await pilot.press("escape", "w", "3")
+        await until_shown(pilot, "your text · 1 of 1")
+
+
+async def test_samples_can_be_tried_and_changed(app: WorkbenchApp, sessions: Sessions) -> None:
+    async with app.run_test(size=WIDE) as pilot:
+        await pilot.press("f5")
+        sessions.last.steps(2)
+        await tell(pilot, sessions)
+        await pilot.press("w", "3")
+        await until_shown(pilot, "sample of step 2 · 1 of 4")
+        assert "an owl counted stars" in shown(app)
+        await pilot.press("right", "right")
+        await until_shown(pilot, "sample of step 1 · 3 of 4")
+        sessions.last.steps(1)
+        await tell(pilot, sessions)
+        await until_shown(pilot, "sample of step 1 · 5 of 6")
+        await pilot.press("enter")
+        app.screen.query_one(TextPad).post_message(events.Paste(" owl\towl\x1b[2J"))
+        await until_shown(pilot, "your text · 1 of 7")
+        assert "owl" in app.screen.query_one(TextPad).text
+
+
+async def test_a_reward_that_breaks_is_one_sentence(app: WorkbenchApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(configs: object) -> object:
+        raise ValueError("no [/x]\x1b[2J")
+
+    monkeypatch.setattr(build, "build_rewards", broken)
+    async with app.run_test(size=WIDE) as pilot:
+        await pilot.press("w", "3", "enter", *"fox")
+        await until_shown(pilot, "✗ ValueError: no [/x]␛[2J")
+
+
+async def test_words_are_sorted_ordered_and_pasted(app: WorkbenchApp, sessions: Sessions) -> None:
+    async with app.run_test(size=WIDE) as pilot:
+        await pilot.press("w", "2", "s")
+        assert app.config.rewards[0].liked == ["bear", "fox", "owl", "rabbit"]
+        await pilot.press("enter")
+        app.screen.query_one(WordsArea).post_message(events.Paste("polar bear; ox\ngirl"))
+        await pilot.pause()
+        await pilot.pause()
+        assert "liked and disliked at once: girl" in shown(app)
+        assert "commas, semicolons or lines" in shown(app)
+        await pilot.press(*["backspace"] * 6, "enter")
+        await pilot.pause()
+        assert app.config.rewards[0].liked[-2:] == ["polar bear", "ox"]
+        await pilot.press("end", "o")
+        await pilot.pause()
+        assert app.screen.query_one(WordTable).side == "disliked"
+        assert "A to Z · per 100 words" in shown(app)
+        await pilot.press("s")
+        assert app.config.rewards[0].disliked == ["boy", "girl", "mom"]
+
+
+async def test_the_last_word_stays_until_there_is_another(app: WorkbenchApp, sessions: Sessions) -> None:
+    app.config = validate({"prompts": ["a"], "rewards": [{"kind": "word_list", "liked": ["fox"]}]})
+    async with app.run_test(size=WIDE) as pilot:
+        await pilot.press("w", "2", "down", "x")
+        await pilot.pause()
+        assert "both empty" in shown(app)
+        assert app.config.rewards[0].liked == ["fox"]
+        await pilot.press("escape")
+        await pilot.pause()
+        assert "fox" in shown(app)
+
+
+async def test_viewing_changes_nothing(app: WorkbenchApp, sessions: Sessions, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = app.config
+    async with app.run_test(size=WIDE) as pilot:
+        monkeypatch.setattr(EngineBridge, "viewing", property(lambda self: True))
+        await pilot.press("w")
+        await pilot.pause()
+        assert "settings can be seen, not changed" in shown(app)
+        await pilot.press("down", "enter", *"5", "enter", "2", "down", "x", "r", "a")
+        await pilot.pause()
+        assert "viewing" in shown(app)
+        assert isinstance(app.screen, RewardLabScreen)
+        assert app.config == before
+        assert app.screen.query_one(WordTable).config == before
+        assert not asked(sessions)
+
+
+@pytest.mark.parametrize("size", [(20, 5), (60, 16), (80, 24), (300, 100)])
+async def test_no_size_is_too_small_or_too_large(
+    app: WorkbenchApp, sessions: Sessions, size: tuple[int, int]
+) -> None:
+    async with app.run_test(size=size) as pilot:
+        await pilot.press("w", "r")
+        await tell(pilot, sessions, ComparisonFinished(1, pairs()))
+        for keys in ("1", "2", "3", ("2", "enter"), ("escape", "3", "enter"), ("escape", "a"), ("escape", "z")):
+            await pilot.press(*keys)
+            await pilot.pause()
+            assert all(len(line) <= size[0] for line in shown_lines(app))
+        for other in ((20, 5), (120, 40), (60, 16)):
+            await pilot.resize_terminal(*other)
+            await pilot.pause()
+
+
+async def test_hostile_words_samples_and_pastes_are_only_shown(
+    tmp_path: Path, config: RunConfig, sessions: Sessions
+) -> None:
+    app = WorkbenchApp(EngineBridge(tmp_path, sessions), hostile_config(config, "\x1b[2J[/x]"))
+    async with app.run_test(size=WIDE) as pilot:
+        await pilot.press("f5", "w", "r", "3")
+        for number, text in enumerate(texts(12), 1):
+            sample = Sample(number, text, f"fox {text}", 1.0, {text: 1.0}, 0.5, 3, False, (Span(0, 3, "liked"),))
+            await tell(pilot, sessions, StepFinished(number, 100, {}, (sample,), 0.1))
+            if number == 1:
+                await tell(pilot, sessions, ComparisonFinished(1, Comparison(ROWS, tuple(map(pair, texts(9))))))
+            app.config = hostile_config(config, text)
+            await pilot.press("right")
+            await pilot.pause(0.02)
+            assert all(map(is_harmless, shown_lines(app)))
+        await pilot.press("enter")
+        for text in texts(8):
+            app.screen.query_one(TextPad).post_message(events.Paste(text))
+            await pilot.pause(0.02)
+            assert all(map(is_harmless, shown_lines(app)))
+        await until(pilot, lambda: "score" in shown(app))
+        assert all(map(is_harmless, shown_lines(app)))
+
+
+async def test_names_of_parts_are_cleaned(app: WorkbenchApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Named:
+        name = "words"
+
+        def score(self, prompts: object, responses: object) -> list[Score]:
+            return [Score(1.0, {"a\x1b[2J[/x]": 1.0}, (Span(-5, 99, "liked"), Span(3, 2, "\x9b")))]
+
+    def built(configs: object) -> Any:
+        from rlhf_engine.rewards.composite import RewardSum
+
+        return RewardSum([(Named(), 1.0)])
+
+    monkeypatch.setattr(build, "build_rewards", built)
+    async with app.run_test(size=WIDE) as pilot:
+        await pilot.press("w", "3", "enter", *"fox")
+        await until_shown(pilot, "a␛[2J[/x] +1.00")
