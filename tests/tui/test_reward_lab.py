@@ -12,8 +12,8 @@ from textual.pilot import Pilot
 from tui.fake_session import Sessions, story_sample
 from tui.test_compare import ROWS
 from tui.test_generate import shown, tell
-from tui.test_hostile_text import is_harmless, shown_lines
 from tui.test_hostile_screens import hostile_config, pair, texts
+from tui.test_hostile_text import is_harmless, shown_lines
 
 from rlhf_engine import presets
 from rlhf_engine.compare import Comparison, Pair
@@ -83,7 +83,7 @@ async def test_what_is_not_allowed_stays_written_on_the_workbench(app: Workbench
         app.workbench.hyperparameters.show_path("kl.coef")
         await pilot.press("1", "enter", *"abc", "tab", "w", "2", "down", "x", "escape")
         await pilot.pause()
-        assert "abc" in app.workbench.hyperparameters.state.drafts["kl.coef"][0]
+        assert "abc" in app.workbench.hyperparameters.form.drafts["kl.coef"][0]
         await pilot.press("w", "down", "enter", *"abc", "tab", "f5")
         await pilot.pause()
         assert "not started" in shown(app)
@@ -204,7 +204,7 @@ async def test_samples_can_be_tried_and_changed(app: WorkbenchApp, sessions: Ses
         await tell(pilot, sessions)
         await pilot.press("w", "3")
         await until_shown(pilot, "sample of step 2 · 1 of 4")
-        assert "an owl counted stars" in shown(app)
+        await until_shown(pilot, "an owl counted stars")
         await pilot.press("right", "right")
         await until_shown(pilot, "sample of step 1 · 3 of 4")
         sessions.last.steps(1)
