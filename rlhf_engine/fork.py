@@ -1,7 +1,8 @@
 """A new run that goes on from a checkpoint of another one, under other settings.
 
 The child is a run like any other: its configuration is the parent's at that checkpoint with the changes made, its first
-checkpoint is the parent's, and its metrics up to there are copied, so that its curves begin where the parent's do. The
+checkpoint is the parent's, and its metrics up to there are copied, so that its curves begin where the parent's do; its
+probes too, where both answer the same prompt from the same random numbers. The
 parent is only read. Training it is resuming it.
 """
 
@@ -16,6 +17,7 @@ from rlhf_engine import checkpoint, fields
 from rlhf_engine.checkpoint import TrainingState
 from rlhf_engine.config import RunConfig
 from rlhf_engine.errors import CheckpointError, ConfigError
+from rlhf_engine.probing import comparable
 from rlhf_engine.run_dir import Parent, RunDir
 from rlhf_engine.saving import Counts
 
@@ -38,6 +40,9 @@ def fork(
         for line in parent.metrics():
             if line.step <= state.step:
                 child.append_metrics(line.step, line.seconds, line.metrics)
+        for probe in parent.probes() if comparable(state.config, config) else ():
+            if probe.step <= state.step:
+                child.append_probe(probe)
         checkpoint.save(child, _as_first(state, config), keep=1)
     return child
 

@@ -9,6 +9,7 @@ environment variable. Nothing here imports torch.
     metrics.jsonl   one line a step                     run.lock       flock: who holds it drives the run
     samples.jsonl   some responses of each step         checkpoints/   see checkpoint.py
     alarms.jsonl    what went wrong, and at which step
+    probes.jsonl    answers to one prompt through time
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ DEFAULT_RUNS_ROOT = Path("runs")
 
 CONFIG, ABOUT, STATUS, LOCK = "config.toml", "run.json", "status.json", "run.lock"
 METRICS, SAMPLES, EDITS, ALARMS = "metrics.jsonl", "samples.jsonl", "edits.jsonl", "alarms.jsonl"
+PROBES = "probes.jsonl"
 
 
 @dataclass(frozen=True)
@@ -172,6 +174,10 @@ class RunDir:
         for number, response in enumerate(samples):
             self._append(SAMPLES, sample_row(response, traced=number < traced))
 
+    def append_probe(self, response: Sample) -> None:
+        """Adds an answer to the probe. Raises RunError when the disk refuses."""
+        self._append(PROBES, sample_row(response, traced=False))
+
     def append_edit(self, change: EditApplied) -> None:
         """Adds a live change. Raises RunError when the disk refuses."""
         self._append(EDITS, asdict(change))
@@ -194,7 +200,7 @@ class RunDir:
         edits: how many live changes the checkpoint holds; a change made between two steps may be in it or not.
         """
         notices = []
-        for name in (METRICS, SAMPLES, ALARMS, EDITS):
+        for name in (METRICS, SAMPLES, ALARMS, PROBES, EDITS):
             rows, damaged = read_lines(self.path / name)
             past = [row for row in rows if isinstance(row.get("step"), int) and row["step"] <= step]
             kept = rows[:edits] if name == EDITS else past
@@ -218,6 +224,10 @@ class RunDir:
     def samples(self) -> list[Sample]:
         """The responses kept of all steps so far; lines that cannot be read are left out."""
         return readable(read_lines(self.path / SAMPLES)[0], sample)
+
+    def probes(self) -> list[Sample]:
+        """The answers to the probe so far; lines that cannot be read are left out."""
+        return readable(read_lines(self.path / PROBES)[0], sample)
 
     def edits(self) -> list[EditApplied]:
         """The live changes so far; lines that cannot be read are left out."""
