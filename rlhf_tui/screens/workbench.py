@@ -21,6 +21,7 @@ from rlhf_engine.events import (
     EditRefused,
     Event,
     Notice,
+    Probed,
     RolledBack,
     RunStarted,
     RunState,
@@ -76,6 +77,8 @@ class WorkbenchScreen(Screen[None]):
         Binding("slash", "filter", "Filter", tooltip="Show only samples with some words", id="samples.filter"),
         Binding("i", "inspect", "Inspect", tooltip="The selected sample token by token: why the update pushes where",
                 id="samples.inspect"),
+        Binding("h", "history", "History", tooltip="The same prompt through time: what changed from step to step",
+                id="samples.history"),
         Binding("escape", "leave_field", "Back", id="pane.back", show=False),
         Binding("g", "app.generate", "Generate", tooltip="Write a prompt, see both models answer", id="app.generate"),
         Binding("c", "app.compare", "Compare", tooltip="Reference against tuned, with intervals", id="app.compare"),
@@ -196,8 +199,9 @@ class WorkbenchScreen(Screen[None]):
         here = {
             "charts": [("s", "Smooth", ""), ("Y", "Log", ""), ("+−", "Zoom", ""), ("0", "Reset", ""),
                        ("←→", "Chart" if self.charts.one_at_a_time else "Pan", "")],
-            "samples": [("Enter", "Open", ""), ("i", "Inspect", "screen.inspect"), ("/", "Filter", "screen.filter"),
-                        ("f", "Follow", ""), ("y", "Copy", "")],
+            "samples": [("Enter", "Open", ""), ("i", "Inspect", "screen.inspect"), ("h", "History", "screen.history"),
+                        ("/", "Filter", "screen.filter"), ("o", "Order", ""), ("f", "Follow", ""),
+                        ("*", "Favourite", ""), ("v", "Favourites", ""), ("y", "Copy", "")],
         }.get(self._pane, [])
         own = [("g", "Generate", "app.generate"), ("c", "Compare", "app.compare"), ("p", "Presets", "app.presets")]
         more = [("1-4", "Pane", ""), ("q", "Quit", "app.quit"), *(() if viewing else own), ("z", "Zoom", "screen.zoom"),
@@ -218,13 +222,15 @@ class WorkbenchScreen(Screen[None]):
             case RunStarted():
                 if not (event.first_step and event.name == self._shown_run):
                     self.charts.clear()
-                    self.samples.samples.clear()
+                    self.samples.clear(event.name)
                 self._shown_run = event.name
                 self.say(f"run {event.name}: {event.path}")
                 self._adopt()
             case StepFinished():
                 self.charts.add(event.step, event.metrics)
                 self.samples.samples.add(event.samples)
+            case Probed():
+                self.samples.probes.add(event.sample)
             case StateChanged(state=state, message=text):
                 if text:
                     watched = self._bridge.viewing and not self._bridge.taking_over
@@ -247,7 +253,7 @@ class WorkbenchScreen(Screen[None]):
                 self.say(f"step {event.step}: {event.text}", "warning")
             case RolledBack():
                 self.charts.cut(event.step)
-                self.samples.samples.cut(event.step)
+                self.samples.cut(event.step)
 
     def show_run(self) -> None:
         """Bring status and keys up to date."""
@@ -336,6 +342,12 @@ class WorkbenchScreen(Screen[None]):
             self.say("no sample to inspect yet: each step brings some")
         else:
             self.app.push_screen(InspectScreen(self._bridge, samples.shown, samples.cursor))
+
+    def action_history(self) -> None:
+        """The answers to the probe."""
+        from rlhf_tui.screens.history import HistoryScreen
+
+        self.app.push_screen(HistoryScreen(self._bridge, self.samples.probes))
 
     def on_sample_list_copied(self, event: SampleList.Copied) -> None:
         from rlhf_tui.clipboard import copy
