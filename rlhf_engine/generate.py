@@ -9,6 +9,7 @@ from rlhf_engine.algorithms.experience import summed
 from rlhf_engine.algorithms.ppo import load_adapters
 from rlhf_engine.algorithms.report import samples_of
 from rlhf_engine.config import LoraConfig, ModelConfig, RunConfig, SamplingConfig
+from rlhf_engine.decoding.plain import Decoder
 from rlhf_engine.estimators import kl_k1
 from rlhf_engine.events import Sample
 from rlhf_engine.loading import load_model
@@ -29,15 +30,17 @@ def answer(
     seed: int,
     rewards: RewardSum | None = None,
     step: int = 0,
+    decoder: Decoder | None = None,
     on_token: OnToken | None = None,
 ) -> list[Sample]:
     """One sample for each prompt, by the actor (`tuned`) or the reference, from the same noise for the same seed.
 
-    `kl` is 0 for the reference's own answers. Without rewards all scores are 0.
+    `kl` is 0 for the reference's own answers. Without rewards all scores are 0. decoder: see `sample`; one that holds
+    the actor's weights cannot answer as the reference.
     """
     generator = torch.Generator(policy.device).manual_seed(seed)
     with policy.playing("actor" if tuned else "reference"):
-        rollout = sample(policy, prompts, sampling, generator, on_token=on_token)
+        rollout = sample(policy, prompts, sampling, generator, decoder=decoder, on_token=on_token)
     kl = _response_kl(policy, rollout, sampling.temperature) if tuned else [0.0] * len(prompts)
     scores = rewards.score(prompts, rollout.responses).scores if rewards else [Score(0.0, {})] * len(prompts)
     return list(samples_of(rollout, scores, kl, step))

@@ -134,6 +134,7 @@ _CLEANERS: dict[type, Any] = {
     engine.StateChanged: lambda event: replace(event, message=clean_text(event.message)),
     engine.ModelLoaded: lambda event: replace(event, name=clean_line(event.name), device=clean_line(event.device)),
     engine.StepFinished: _step_finished,
+    engine.Probed: lambda event: replace(event, sample=_sample(event.sample)),
     engine.EditRefused: lambda event: replace(event, reason=clean_text(event.reason)),
     engine.CheckpointSaved: lambda event: replace(event, path=clean_line(event.path)),
     engine.Alarm: lambda event: replace(event, text=clean_text(event.text)),
