@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 
-from rlhf_engine import checkpoint
 from rlhf_engine.algorithms.experience import summed
 from rlhf_engine.algorithms.ppo import load_adapters
 from rlhf_engine.algorithms.report import samples_of
@@ -12,6 +11,7 @@ from rlhf_engine.config import LoraConfig, ModelConfig, RunConfig, SamplingConfi
 from rlhf_engine.decoding.plain import Decoder
 from rlhf_engine.estimators import kl_k1
 from rlhf_engine.events import Sample
+from rlhf_engine.fork import state_at
 from rlhf_engine.loading import load_model
 from rlhf_engine.policy import Policy
 from rlhf_engine.rewards.base import Score
@@ -46,9 +46,12 @@ def answer(
     return list(samples_of(rollout, scores, kl, step))
 
 
-def load_tuned(run_dir: RunDir) -> tuple[Policy, RunConfig, int]:
-    """The policy of a run's newest checkpoint, the config as edited by then, and its step. Raises CheckpointError."""
-    state, _ = checkpoint.load_newest(run_dir)
+def load_tuned(run_dir: RunDir, step: int | None = None) -> tuple[Policy, RunConfig, int]:
+    """The policy of a run's checkpoint of `step` (None: the newest), the config as edited by then, and its step.
+
+    Raises CheckpointError.
+    """
+    state = state_at(run_dir, step)
     policy = Policy.from_config(state.config)
     load_adapters(policy, state.tensors)
     return policy, state.config, state.step

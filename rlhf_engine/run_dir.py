@@ -9,7 +9,7 @@ environment variable. Nothing here imports torch.
     metrics.jsonl   one line a step                     run.lock       flock: who holds it drives the run
     samples.jsonl   some responses of each step         checkpoints/   see checkpoint.py
     alarms.jsonl    what went wrong, and at which step
-    probes.jsonl    answers to one prompt through time      note.txt   what a person wrote about it
+    probes.jsonl    answers to one prompt through time  note.txt       what a person wrote about it
 """
 
 from __future__ import annotations

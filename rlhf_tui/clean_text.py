@@ -124,7 +124,8 @@ def _comparison_finished(event: engine.ComparisonFinished) -> engine.ComparisonF
     result = event.result
     if isinstance(result, Comparison):
         pairs = tuple(Pair(_sample(pair.reference), _sample(pair.tuned)) for pair in result.pairs)
-        result = replace(result, pairs=pairs)
+        first, second = map(clean_line, result.labels)
+        result = replace(result, pairs=pairs, labels=(first, second), settings_of=clean_line(result.settings_of))
     return replace(event, result=result, error=clean_text(event.error))
 
 

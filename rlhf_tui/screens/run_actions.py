@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from textual.message import Message
 from textual.screen import Screen
 
+from rlhf_engine.control import Side
 from rlhf_engine.disk import NAME, NAME_RULE
 from rlhf_engine.errors import RlhfError, RunError
 from rlhf_engine.run_care import rename_run, throw_away
@@ -175,6 +176,19 @@ class RunActions(Screen[None]):
                 self._done(str(error), "warning")
                 return
             self.app.push_screen(DifferencesScreen((two[0].name, two[1].name), (configs[0], configs[1])))
+
+    def action_compare(self) -> None:
+        """What the newest checkpoints of two runs answer."""
+        from rlhf_tui.screens.compare import CompareScreen
+
+        if two := self._two():
+            try:
+                config = settings_now(RunDir.open(two[0].path))
+            except RlhfError as error:
+                self._done(str(error), "warning")
+                return
+            sides = (Side("checkpoint", two[0].path), Side("checkpoint", two[1].path))
+            self.app.push_screen(CompareScreen(self._bridge, config, sides))
 
     def action_overlay(self) -> None:
         """Read the curves of the chosen runs for the charts."""
