@@ -78,6 +78,7 @@ class WorkbenchApp(Desk):
     def on_mount(self) -> None:
         self.workbench = WorkbenchScreen(self.bridge, self._meter)
         self.workbench.open_at(self.preferences.now.pane, zoomed=self.preferences.now.zoomed)
+        self.heed_preferences()
         self.push_screen(self.workbench)
         if not self.is_headless:
             heed_signals(self)

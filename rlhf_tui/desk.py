@@ -20,6 +20,7 @@ from rlhf_tui.no_color import Plain
 from rlhf_tui.notifications import RunWatch, tell
 from rlhf_tui.preferences import Preferences, preset_to_keep
 from rlhf_tui.theme import THEMES
+from rlhf_tui.widgets.charts import Charts
 from rlhf_tui.widgets.hint import FirstHint
 
 if TYPE_CHECKING:
@@ -67,6 +68,16 @@ class Desk(App[None]):
             self.workbench.say(self.preferences.trouble, "warning")
             self.alarm_log.note(self.preferences.trouble, "warning")
             self.preferences.trouble = ""
+
+    def heed_preferences(self) -> None:
+        """Let the charts be as the settings say."""
+        charts, now = self.workbench.charts, self.preferences.now
+        charts.shown, charts.smoothing = now.charts, now.smoothing
+        charts.ascii, charts.redraw_seconds = self.preferences.draws_ascii(), 1 / now.redraws_per_second
+
+    def on_charts_shown_changed(self, event: Charts.ShownChanged) -> None:
+        """Other metrics were chosen on the workbench: they are kept when it is left."""
+        self.preferences.note(charts=event.names)
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         filters = super().get_line_filters()
@@ -117,5 +128,6 @@ class Desk(App[None]):
         self.push_screen(SettingsScreen(self.preferences), self._settings_closed)
 
     def _settings_closed(self, said: str | None) -> None:
+        self.heed_preferences()
         if said:
             self.workbench.say(said)

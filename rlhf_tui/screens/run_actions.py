@@ -44,6 +44,7 @@ class RunActions(Screen[None]):
 
         label: str
         steps: Steps
+        responses_per_step: int
 
     def __init__(self, bridge: EngineBridge) -> None:
         super().__init__()
@@ -197,32 +198,27 @@ class RunActions(Screen[None]):
 
     def _read_curves(self, run: RunSummary) -> None:
         try:
-            steps = [(line.step, line.seconds, line.metrics) for line in RunDir(run.path).metrics()]
+            run_dir = RunDir(run.path)
+            steps = [(line.step, line.seconds, line.metrics) for line in run_dir.metrics()]
+            responses = run_dir.config().ppo.responses_per_step
         except RlhfError as error:
             self.post_message(RunReader.Failed(clean_line(str(error))))
             return
-        self.post_message(self.Curves(run.name, steps))
+        self.post_message(self.Curves(run.name, steps, responses))
 
     def on_run_actions_curves(self, event: Curves) -> None:
         """Draw them."""
         if not event.steps:
             self._alarm.say(f"{event.label} has no curves yet")
-        elif self._overlay(event.label, event.steps):
+        else:
+            self._workbench.workbench.charts.overlay(
+                event.label, event.steps, responses_per_step=event.responses_per_step)
             self._alarm.say(f"the charts show {event.label} too · O takes it out")
 
     def action_clear_overlays(self) -> None:
         """Only the workbench's own curves again."""
-        clear = getattr(self._workbench.workbench.charts, "clear_overlays", None)
-        if clear is not None:
-            clear()
-            self._alarm.say("the charts show the workbench's run alone")
-
-    def _overlay(self, label: str, steps: Steps) -> bool:
-        """Hand curves to the charts; False where these cannot show any but their own."""
-        overlay = getattr(self._workbench.workbench.charts, "overlay", None)
-        if overlay is not None:
-            overlay(label, steps)
-        return overlay is not None
+        self._workbench.workbench.charts.clear_overlays()
+        self._alarm.say("the charts show the workbench's run alone")
 
     # --- names, notes, trash ---
 
