@@ -147,6 +147,21 @@ def load_newest(run_dir: RunDir) -> tuple[TrainingState, list[str]]:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
+def state_at(run_dir: RunDir, step: int | None) -> TrainingState:
+    """The undamaged checkpoint of `step`, or the newest one if None. Raises CheckpointError saying which there are."""
+    if step is None:
+        return load_newest(run_dir)[0]
+    problems = []
+    for path in (path for path in candidates(run_dir) if step_of(path) == step):
+        try:
+            return load(path)
+        except CheckpointError as error:
+            problems.append(str(error))
+    if problems:
+        raise CheckpointError(" ".join(problems))
+    raise CheckpointError(missing(run_dir, step))
+
+
 def _write(folder: Path, state: TrainingState) -> None:
     # clones, because safetensors refuses tensors that share memory or are not contiguous
     tensors = {name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)

@@ -2,8 +2,8 @@
 
 The child is a run like any other: its configuration is the parent's at that checkpoint with the changes made, its first
 checkpoint is the parent's, and its metrics up to there are copied, so that its curves begin where the parent's do; its
-probes too, where both answer the same prompt from the same random numbers. The
-parent is only read. Training it is resuming it.
+probes too, where both answer the same prompt from the same random numbers. The parent is only read. Training it is
+resuming it.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ from typing import Any
 
 from rlhf_engine import checkpoint
 from rlhf_engine.checkpoint import TrainingState
-from rlhf_engine.checkpoint_list import missing
 from rlhf_engine.config import RunConfig
-from rlhf_engine.errors import CheckpointError, RunError
+from rlhf_engine.errors import RunError
 from rlhf_engine.probing import comparable
 from rlhf_engine.rewards.function import pinned
 from rlhf_engine.run_dir import Parent, RunDir
@@ -34,7 +33,7 @@ def fork(
     Raises ConfigError for changes that are not allowed or do not fit the adapters, CheckpointError when there is no
     such checkpoint, and RunError when the run cannot be made, of which nothing is then left.
     """
-    state = state_at(parent, step)
+    state = checkpoint.state_at(parent, step)
     config = pinned(fork_settings(state.config, state.step, changes))
     origin = Parent(parent.name, state.step, parent.id)
     child = RunDir.create(root, config, name=name, preset=parent.preset, parent=origin)
@@ -53,21 +52,6 @@ def fork(
             raise RunError(f"The fork was not made: {error}") from error
         raise
     return child
-
-
-def state_at(run_dir: RunDir, step: int | None) -> TrainingState:
-    """The undamaged checkpoint of `step`, or the newest one if None. Raises CheckpointError saying which there are."""
-    if step is None:
-        return checkpoint.load_newest(run_dir)[0]
-    problems = []
-    for path in (path for path in checkpoint.candidates(run_dir) if checkpoint.step_of(path) == step):
-        try:
-            return checkpoint.load(path)
-        except CheckpointError as error:
-            problems.append(str(error))
-    if problems:
-        raise CheckpointError(" ".join(problems))
-    raise CheckpointError(missing(run_dir, step))
 
 
 def _as_first(state: TrainingState, config: RunConfig) -> TrainingState:

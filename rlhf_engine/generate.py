@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from rlhf_engine import checkpoint
 from rlhf_engine.algorithms.experience import summed
 from rlhf_engine.algorithms.ppo import load_adapters
 from rlhf_engine.algorithms.report import samples_of
@@ -11,7 +12,6 @@ from rlhf_engine.config import LoraConfig, ModelConfig, RunConfig, SamplingConfi
 from rlhf_engine.decoding.plain import Decoder
 from rlhf_engine.estimators import kl_k1
 from rlhf_engine.events import Sample
-from rlhf_engine.fork import state_at
 from rlhf_engine.loading import load_model
 from rlhf_engine.policy import Policy
 from rlhf_engine.rewards.base import Score
@@ -51,7 +51,7 @@ def load_tuned(run_dir: RunDir, step: int | None = None) -> tuple[Policy, RunCon
 
     Raises CheckpointError.
     """
-    state = state_at(run_dir, step)
+    state = checkpoint.state_at(run_dir, step)
     policy = Policy.from_config(state.config)
     load_adapters(policy, state.tensors)
     return policy, state.config, state.step

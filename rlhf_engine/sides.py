@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from rlhf_engine import checkpoint
 from rlhf_engine.config import RunConfig
 from rlhf_engine.control import Side
 from rlhf_engine.errors import ModelError, RunError
-from rlhf_engine.fork import state_at
 from rlhf_engine.policy import Policy
 from rlhf_engine.run_dir import RunDir
 
@@ -53,7 +53,7 @@ class Bench:
         if side.run is None:
             raise RunError("a checkpoint to compare needs the run it is of")
         run_dir = RunDir.open(side.run)
-        state = state_at(run_dir, side.step)
+        state = checkpoint.state_at(run_dir, side.step)
         adapter = {name.removeprefix("actor/"): tensor for name, tensor in state.tensors.items()
                    if name.startswith("actor/")}
         ready = Ready(f"{run_dir.name}@{state.step}", True, state.step, state.config, adapter)

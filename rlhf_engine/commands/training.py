@@ -129,7 +129,8 @@ def fork(
     --set changes any setting that keeps the model and the shape of its adapters. The other run is left as it is.
     """
     parent, step = run_at_step(source, runs_dir)
-    from rlhf_engine.fork import fork, state_at
+    from rlhf_engine.checkpoint import state_at
+    from rlhf_engine.fork import fork
 
     changes = presets.parse_overrides(state_at(parent, step).config, overrides or [])
     with wrong_usage():
