@@ -86,7 +86,7 @@ class MetricScreen(ModalScreen[str | None]):
     def compose(self) -> ComposeResult:
         with Vertical(id="box") as box:
             box.border_title = Content(f"Metric of chart {self._slot + 1}")
-            box.border_subtitle = Content("Enter take · ↑↓ look · PgUp PgDn details · Esc back")
+            box.border_subtitle = Content("Enter take · ↑↓ look · PgUp PgDn more · Esc back")
             yield self._filter
             with Horizontal():
                 yield self._list

@@ -141,7 +141,7 @@ class Chart(Widget):
         size, name = self._canvas.size, self._metric.name
         self._drawn_for = size
         try:
-            self._picture = self.scene.picture(name, self._aim)
+            self._picture = self.scene.picture(name, self._aim, size.width)
             self._sheet = draw(self._picture, size.width, size.height) if self._picture else "no values yet"
             if self._sheet == "no values yet" and name in self.scene.run.not_finite_at:
                 self._sheet = "no finite value"

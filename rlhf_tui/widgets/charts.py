@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import ClassVar
 
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Grid
 from textual.content import Content
 from textual.message import Message
@@ -18,6 +19,7 @@ from textual.widget import Widget
 from rlhf_engine.metrics import describe
 from rlhf_tui.clean_text import clean_line
 from rlhf_tui.widgets.chart import Canvas, Chart
+from rlhf_tui.widgets.chart_keys import KEYS
 from rlhf_tui.widgets.history import History
 from rlhf_tui.widgets.lens import LEAST_STEPS, Lens, step_at
 from rlhf_tui.widgets.readout import place_line
@@ -26,7 +28,6 @@ from rlhf_tui.widgets.sheet import plain
 
 SHOWN = ("objective/scores", "objective/kl", "loss/policy_avg", "loss/value_avg")
 REDRAW_SECONDS = 0.5
-FAR = 10
 
 
 class Charts(Widget, can_focus=True):
@@ -41,34 +42,7 @@ class Charts(Widget, can_focus=True):
     Charts.-one Chart { display: none; }
     Charts.-one Chart.-open { display: block; }
     """
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("m", "metric", "Metric", tooltip="Show another metric in this chart", id="charts.metric"),
-        Binding("e", "explain", "Explain", tooltip="What this chart says: meaning, good and bad curves",
-                id="charts.explain"),
-        Binding("up", "choose(-1)", "Chart before", tooltip="Go to the chart before", id="charts.up"),
-        Binding("down", "choose(1)", "Next chart", tooltip="Go to the next chart", id="charts.down"),
-        Binding("s", "smooth", "Smoothing", tooltip="Next smoothing of the curves", id="charts.smooth"),
-        Binding("x", "axis", "X axis", tooltip="By step, by responses, or by wall time", id="charts.axis"),
-        Binding("Y", "log", "Log axis", tooltip="Logarithmic axis, or linear", id="charts.log"),
-        Binding("right_square_bracket", "read(1)", "Cursor on", tooltip="Read values off: the cursor to the right",
-                key_display="]", id="charts.read_on"),
-        Binding("left_square_bracket", "read(-1)", "Cursor back", tooltip="Read values off: the cursor to the left",
-                key_display="[", id="charts.read_back"),
-        Binding("right_curly_bracket", f"read({FAR})", "Cursor far on", tooltip="The cursor far to the right",
-                key_display="}", id="charts.read_far_on"),
-        Binding("left_curly_bracket", f"read(-{FAR})", "Cursor far back", tooltip="The cursor far to the left",
-                key_display="{", id="charts.read_far_back"),
-        Binding("escape", "drop_cursor", "No cursor", tooltip="Take the cursor away", id="charts.drop_cursor"),
-        Binding("plus,equals_sign", "zoom(0.5)", "Zoom in", tooltip="See fewer steps", key_display="+",
-                id="charts.zoom_in"),
-        Binding("minus,underscore", "zoom(2)", "Zoom out", tooltip="See more steps", key_display="-",
-                id="charts.zoom_out"),
-        Binding("left", "sideways(-1)", "Earlier", tooltip="Earlier steps, or the chart before", id="charts.left"),
-        Binding("right", "sideways(1)", "Later", tooltip="Later steps, or the next chart", id="charts.right"),
-        Binding("shift+left", "pan(-1)", "Earlier", tooltip="Earlier steps", id="charts.earlier", show=False),
-        Binding("shift+right", "pan(1)", "Later", tooltip="Later steps", id="charts.later", show=False),
-        Binding("0", "reset", "Reset", tooltip="All steps, linear axis", id="charts.reset"),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = KEYS
 
     @dataclass
     class ShownChanged(Message):
@@ -165,7 +139,7 @@ class Charts(Widget, can_focus=True):
 
     def add(self, step: int, metrics: Mapping[str, float], seconds: float | None = None) -> None:
         """Take in the metrics of a step, which ended `seconds` after the run's start."""
-        self.scene.run.add(step, {clean_line(name): float(value) for name, value in metrics.items()}, seconds)
+        self.scene.run.add(step, clean_names(metrics), seconds)
         for chart in self.charts:
             chart.dirty = chart.dirty or chart.metric.name in metrics
 
@@ -201,7 +175,7 @@ class Charts(Widget, can_focus=True):
         """
         history = History()
         for step, seconds, metrics in steps:
-            history.add(step, {clean_line(name): float(value) for name, value in metrics.items()}, seconds)
+            history.add(step, clean_names(metrics), seconds)
         self.scene.lay_over(clean_line(label), history, responses_per_step)
         self._laid_over()
 
@@ -302,12 +276,14 @@ class Charts(Widget, can_focus=True):
         """Offer all metrics for this chart."""
         from rlhf_tui.screens.metric import MetricScreen
 
+        self._read_off(self.scene.cursor, None)
         self.app.push_screen(MetricScreen(self.scene.run, self.shown, self._open), self.show_metric)
 
     def action_explain(self) -> None:
         """Say what this chart means."""
         from rlhf_tui.screens.metric import ExplainScreen
 
+        self._read_off(self.scene.cursor, None)
         self.app.push_screen(ExplainScreen(self.open_chart.metric, self.scene.run))
 
     def show_metric(self, name: str | None) -> None:
@@ -398,3 +374,13 @@ class Charts(Widget, can_focus=True):
         """Steps that the run spans."""
         first, last = self.scene.leader[0].bounds or (0, 0)
         return max(LEAST_STEPS, last - first)
+
+
+def clean_names(metrics: Mapping[str, float]) -> dict[str, float]:
+    """The metrics by names that may be shown."""
+    return {_clean_name(name): float(value) for name, value in metrics.items()}
+
+
+@lru_cache(maxsize=1024)
+def _clean_name(name: str) -> str:
+    return clean_line(name)

@@ -20,6 +20,7 @@ from typing import NamedTuple
 from rlhf_tui.widgets.series import Points, drawable
 
 KEPT = 2048
+MOST_METRICS = 256
 FAN = 4
 _NAN = math.nan
 
@@ -111,7 +112,8 @@ class History:
             self._first = step
         before = exact.seconds[-1] if exact.seconds else 0.0
         for name in metrics:
-            if name not in exact.columns:
+            # a file can name what it likes; so many names are no metrics of ours
+            if name not in exact.columns and len(exact.columns) < MOST_METRICS:
                 for level in self._levels:
                     level.open(name)
         exact.steps.append(step)

@@ -11,7 +11,9 @@ from rlhf_tui.widgets.lens import Lens, place, place_of, step_at
 from rlhf_tui.widgets.plot import OVERLAY_MARKERS, Band, Picture
 from rlhf_tui.widgets.series import Line, Points, smooth
 
-MOST_BUCKETS = 2048
+# so that a column has at least one of them, whichever size they come in
+BUCKETS_A_COLUMN = 4
+LEAST_BUCKETS = 512
 
 
 class Edit(NamedTuple):
@@ -91,28 +93,27 @@ class Scene:
                            for step in other.bounds or ()]
         return min(places), max(places)
 
-    def picture(self, metric: str, target: float | None) -> Picture | None:
-        """What the chart of a metric shows; None where there is nothing yet."""
+    def picture(self, metric: str, target: float | None, columns: int) -> Picture | None:
+        """What the chart of a metric shows in so many columns; None where there is nothing yet."""
         span = self.span()
         if span is None:
             return None
-        band, line = self.curve(self.run, metric, span, self.responses_per_step)
-        others = [(other.marker, self.other_line(other, metric, span)) for other in self.others.values()]
+        most = max(LEAST_BUCKETS, BUCKETS_A_COLUMN * columns)
+        band, line = self._curve(self.run, metric, span, self.responses_per_step, most)
+        others = [(marker, self._curve(history, metric, span, responses or self.responses_per_step, most)[1])
+                  for marker, history, responses in self.others.values()]
         axis, responses = self.lens.axis, self.responses_per_step
         edits = [(place_of(self.run, axis, edit.step, responses), edit.text) for edit in self.edits]
         return Picture(band, line, *span, target, edits, others, self.lens.log, axis, self.ascii)
 
-    def other_line(self, other: Other, metric: str, span: tuple[float, float]) -> Points:
-        """The smoothed line of another run."""
-        return self.curve(other.history, metric, span, other.responses_per_step or self.responses_per_step)[1]
-
-    def curve(self, history: History, metric: str, span: tuple[float, float], responses: int) -> tuple[Band, Points]:
-        """A run's metric as it was measured, lowest and highest, and its smoothed line."""
+    def _curve(self, history: History, metric: str, span: tuple[float, float], responses: int,
+               most: int) -> tuple[Band, Points]:
+        """A run's metric as it was measured, lowest and highest, and its smoothed line, in about `most` points."""
         lens = self.lens
         first, last = (step_at(history, lens.axis, x, responses) for x in span)
         if first is None or last is None:
             return [], []
-        found = history.buckets(metric, first, last, MOST_BUCKETS, lens.settling)
+        found = history.buckets(metric, first, last, most, lens.settling)
         xs = [place(lens.axis, bucket.step, bucket.seconds, responses) for bucket in found]
         coarse = any(bucket.size > 1 for bucket in found)
         means = [(x, bucket.mean) for x, bucket in zip(xs, found, strict=True)]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlhf_tui.widgets.history import KEPT, History
+from rlhf_tui.widgets.history import KEPT, MOST_METRICS, History
 
 
 def run(steps: int, *, first: int = 1, history: History | None = None) -> History:
@@ -96,6 +96,13 @@ def test_memory_is_bounded() -> None:
     history = run(70_000)
     assert sum(len(level.steps) for level in history._levels) < 4 * 2 * KEPT
     assert all(len(level.steps) < 2 * KEPT for level in history._levels)
+
+
+def test_a_file_that_names_a_new_metric_at_each_step_does_not_fill_the_memory() -> None:
+    history = History()
+    for step in range(1, 1000):
+        history.add(step, {f"metric {step}": 1.0})
+    assert len(history.names) == MOST_METRICS
 
 
 @settings(deadline=None, max_examples=25)
