@@ -8,20 +8,22 @@ from typing import Annotated
 import typer
 
 from rlhf_engine import __version__, fields, presets
-from rlhf_engine.cli import make_app, share_cores
+from rlhf_engine.cli import make_app
 from rlhf_engine.commands.following import print_run
 from rlhf_engine.commands.shared import AsJson, Overrides, Run, RunsDir, command_of, the_run
 from rlhf_engine.commands.training import train_config
 from rlhf_engine.console import say
+from rlhf_engine.cores import share_cores
 from rlhf_engine.errors import ConfigError
 from rlhf_engine.run_dir import DEFAULT_RUNS_ROOT
+from rlhf_tui.start import PRESET
 
 HELP = "A workbench for RLHF in the terminal. Without a command it opens the workbench."
 
 
 def workbench(
     context: typer.Context,
-    preset: Annotated[str, typer.Option(help="The preset to open, by name or path.")] = "animals",
+    preset: Annotated[str, typer.Option(help="The preset to open, by name or path.")] = PRESET,
     overrides: Overrides = None,
     runs_dir: RunsDir = DEFAULT_RUNS_ROOT,
     start: Annotated[bool, typer.Option("--start", help="Begin to train at once.")] = False,

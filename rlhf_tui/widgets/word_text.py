@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from rlhf_engine.rewards.words import count_words, without_possessive
 
@@ -81,6 +82,7 @@ def count(words: Sequence[str]) -> str:
     return f"{len(words)} word{'' if len(words) == 1 else 's'}"
 
 
+@lru_cache(maxsize=4096)
 def _key(word: str) -> tuple[str, ...]:
     return tuple(found.word for found in count_words(word))
 
