@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-for module, options in (("throughput", []), ("growth", []), ("screen", []), ("learning", ["animals"])):
+for module, options in (("throughput", []), ("growth", []), ("first_frame", []), ("keys", []), ("traffic", []),
+                        ("screen", []), ("learning", ["animals"])):
     print(f"--- benchmarks.{module}", flush=True)
     subprocess.run([sys.executable, "-m", f"benchmarks.{module}", *options], check=True)

@@ -1,4 +1,4 @@
-"""What the screen costs: time to the first frame, and training speed with and without it.
+"""What the screen costs: training speed with and without it.
 
 python -m benchmarks.screen [--pairs 2] [--steps 8]. Real processes on a pseudo-terminal of 120 × 40; runs with and
 without the screen alternate, so that a busy machine touches both alike.
@@ -7,59 +7,15 @@ without the screen alternate, so that a busy machine touches both alike.
 from __future__ import annotations
 
 import argparse
-import fcntl
 import json
-import os
-import pty
-import select
-import signal
 import statistics
-import struct
 import subprocess
 import sys
 import tempfile
-import termios
-import time
 from pathlib import Path
 
+from benchmarks.workbench import Workbench
 from rlhf_engine.run_dir import RunDir
-
-
-def open_workbench(*options: str) -> tuple[int, int]:
-    """Start the workbench on a pseudo-terminal; (process id, our end of the terminal)."""
-    process, terminal = pty.fork()
-    if process == 0:
-        os.environ |= {"TERM": "xterm-256color", "COLORTERM": "truecolor"}
-        os.execv(sys.executable, [sys.executable, "-m", "rlhf_tui", *options])
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
-    return process, terminal
-
-
-def read_until(terminal: int, text: bytes, seconds: float) -> bool:
-    """Read what the workbench writes until it contains `text`."""
-    seen, deadline = b"", time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if select.select([terminal], [], [], 0.05)[0]:
-            try:
-                seen += os.read(terminal, 65536)
-            except OSError:
-                return False
-            if text in seen:
-                return True
-    return False
-
-
-def first_frame(root: str) -> float:
-    """Seconds from the start of the process to a screen with its panes."""
-    started = time.monotonic()
-    process, terminal = open_workbench("--runs-dir", root)
-    drawn = read_until(terminal, b"Hyperparameters", 60)
-    seconds = time.monotonic() - started
-    os.kill(process, signal.SIGKILL)
-    os.waitpid(process, 0)
-    os.close(terminal)
-    assert drawn, "no frame within a minute"
-    return seconds
 
 
 def speed(run: Path) -> float:
@@ -70,14 +26,10 @@ def speed(run: Path) -> float:
 def with_screen(root: str, steps: int) -> float:
     """Train in the workbench; its speed."""
     before = set(Path(root).iterdir())
-    process, terminal = open_workbench("--runs-dir", root, "--start", "--set", f"train.steps={steps}")
-    read_until(terminal, b"FINISHED", 600)
-    os.write(terminal, b"q")
-    read_until(terminal, b"\x00 never", 3)
-    os.kill(process, signal.SIGKILL)
-    os.waitpid(process, 0)
-    os.close(terminal)
-    (run,) = set(Path(root).iterdir()) - before
+    with Workbench(root, "--runs-dir", root, "--start", "--set", f"train.steps={steps}") as workbench:
+        workbench.read_until(b"FINISHED", 600)
+        workbench.read(1)
+    (run,) = (path for path in set(Path(root).iterdir()) - before if path.name != "compiled")
     return speed(run)
 
 
@@ -106,11 +58,6 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=8)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as root:
-        frames = [first_frame(root) for _ in range(5)]
-        print(
-            f"first frame: median {statistics.median(frames):.2f} s, worst {max(frames):.2f} s of {len(frames)}",
-            flush=True,
-        )
         plain, shown = [], []
         for _ in range(args.pairs):
             plain.append(without_screen(root, args.steps))

@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rlhf_engine.cli import share_cores
+from rlhf_engine.cores import share_cores
 
 CONTESTANTS = {"textbook": "textbook loop, one prompt at a time", "engine": "engine (PPO)"}
 

@@ -6,7 +6,6 @@ torch is imported by the commands that need it, so that help and mistakes come a
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 
 import typer
@@ -18,6 +17,7 @@ from rlhf_engine.commands.sampling import compare, generate, score
 from rlhf_engine.commands.shared import command_of
 from rlhf_engine.commands.tidying import delete, note, rename, trash
 from rlhf_engine.commands.training import fork, resume, train
+from rlhf_engine.cores import share_cores
 
 
 def make_app(*, help: str = "RLHF without a screen.", attach: Callable[..., int] = attach) -> typer.Typer:
@@ -35,15 +35,3 @@ def main() -> None:
     """Runs the command line of `python -m rlhf_engine`; leaves by SystemExit."""
     share_cores()
     make_app()(prog_name="python -m rlhf_engine")
-
-
-def share_cores() -> None:
-    """Lets torch's threads sleep soon when they wait; to be called before torch is imported.
-
-    By default they spin for as long as it takes. When anything else wants a core, each hand-over then costs a time
-    slice: two busy neighbours on two cores made steps of the storyteller twenty times slower. Threads that sleep at
-    once (OMP_WAIT_POLICY=passive) cost a run with the cores to itself a quarter of its speed. Ten thousand turns, a few
-    hundredths of a millisecond, keep nearly all of it.
-    """
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", "10000")

@@ -41,13 +41,7 @@ def shipped_folder() -> Path:
 
 def available() -> list[PresetInfo]:
     """Every preset by name; one of the user's hides a shipped one of the same name."""
-    found: dict[str, PresetInfo] = {}
-    folders: list[tuple[Origin, Path]] = [("shipped", shipped_folder()), ("yours", user_folder())]
-    for origin, folder in folders:
-        for path in folder.glob("*.toml"):
-            if NAME.fullmatch(path.stem):
-                found[path.stem] = PresetInfo(path.stem, _description(path), path, origin)
-    return [found[name] for name in sorted(found)]
+    return [PresetInfo(name, _description(path), path, origin) for name, (path, origin) in sorted(_files().items())]
 
 
 def find(name_or_path: str) -> Path:
@@ -56,7 +50,7 @@ def find(name_or_path: str) -> Path:
         if not Path(name_or_path).is_file():
             raise ConfigError(f"There is no preset file {name_or_path}.")
         return Path(name_or_path)
-    presets = {preset.name: preset.path for preset in available()}
+    presets = {name: path for name, (path, _) in sorted(_files().items())}
     if name_or_path in presets:
         return presets[name_or_path]
     near = difflib.get_close_matches(name_or_path, presets, n=1)
@@ -110,12 +104,19 @@ def save(name: str, config: RunConfig, overwrite: bool = False) -> Path:
         raise ConfigError(f"{path} is a symbolic link, which is never followed for writing.")
     if path.exists() and not overwrite:
         raise ConfigError(f"There is already a preset named {name}; choose another name, or overwrite it.")
-    earlier = next((preset.path for preset in available() if preset.name == name), None)
+    earlier, _ = _files().get(name, (None, None))
     text = preset_text.to_toml(config, _read(earlier) if earlier else None)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_text(path, text)
     return path
+
+
+def _files() -> dict[str, tuple[Path, Origin]]:
+    """Every preset's file by its name, none of them opened."""
+    folders: list[tuple[Origin, Path]] = [("shipped", shipped_folder()), ("yours", user_folder())]
+    return {path.stem: (path, origin) for origin, folder in folders for path in folder.glob("*.toml")
+            if NAME.fullmatch(path.stem)}
 
 
 def _read(path: Path) -> str:

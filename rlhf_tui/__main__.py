@@ -1,5 +1,5 @@
 """`python -m rlhf_tui`: the same as `rlhf-tui`."""
 
-from rlhf_tui.cli import main
+from rlhf_tui.start import main
 
 main()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Callable
@@ -47,6 +48,8 @@ class WorkbenchApp(Desk):
     """The workbench. `config` is what the next start uses, with the edits made so far."""
 
     TITLE = "rlhf-tui"
+    # that of the default screen; only screens that are pushed bring their own
+    CSS_PATH = "screens/workbench.tcss"
     COMMANDS: ClassVar = App.COMMANDS | {_commands}
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("f5", "toggle_run", "Start/Stop", tooltip="Start a run, or stop it after this step", id="run.toggle"),
@@ -75,11 +78,14 @@ class WorkbenchApp(Desk):
         # over a slow line each frame of an animation costs; a spinner is 100 KB a second
         self.animation_level = "none"
 
-    def on_mount(self) -> None:
+    def get_default_screen(self) -> WorkbenchScreen:
+        """The workbench itself: an empty screen below it would be laid out and drawn for nothing."""
         self.workbench = WorkbenchScreen(self.bridge, self._meter)
         self.workbench.open_at(self.preferences.now.pane, zoomed=self.preferences.now.zoomed)
         self.heed_preferences()
-        self.push_screen(self.workbench)
+        return self.workbench
+
+    def on_mount(self) -> None:
         if not self.is_headless:
             heed_signals(self)
         # the engine thread imports torch when it has work: not before the first frame is drawn
@@ -91,6 +97,9 @@ class WorkbenchApp(Desk):
             event.widget.cursor_blink = False
 
     def _open_engine(self) -> None:
+        # what is there now stays: no search for garbage, which a key would have to wait for, needs to look at it again
+        gc.freeze()
+        gc.enable()
         self.bridge.open()
         self.set_interval(TICK_SECONDS, self._tick)
         if self._start:

@@ -8,15 +8,16 @@ from typing import Annotated
 import typer
 
 from rlhf_engine import __version__, fields, presets
-from rlhf_engine.cli import make_app, share_cores
+from rlhf_engine.cli import make_app
 from rlhf_engine.commands.following import print_run
 from rlhf_engine.commands.shared import AsJson, Overrides, Run, RunsDir, TrustRemoteCode, command_of, the_run
 from rlhf_engine.commands.training import train_config
 from rlhf_engine.console import say
+from rlhf_engine.cores import share_cores
 from rlhf_engine.errors import ConfigError
 from rlhf_engine.run_dir import DEFAULT_RUNS_ROOT
+from rlhf_tui.start import PRESET, preset_of_last_time
 
-FIRST_PRESET = "animals"
 HELP = "A workbench for RLHF in the terminal. Without a command it opens the workbench."
 
 
@@ -45,32 +46,18 @@ def workbench(
         return 0
     if not _on_a_terminal():
         # what a script trains must not depend on what someone looked at last
-        preset = preset or FIRST_PRESET
+        preset = preset or PRESET
         config = presets.load_with_overrides(preset, overrides or [])
         say("this is no terminal: training without the workbench")
         return train_config(config, preset, runs_dir)
     said = ""
     if preset is None:
-        preset, said = _preset_of_last_time()
+        preset, said = preset_of_last_time()
     original = presets.load(preset)
     config = fields.replace(original, presets.parse_overrides(original, overrides)) if overrides else original
     from rlhf_tui.app import run_workbench
 
     return run_workbench(config, preset, runs_root=runs_dir, start=start, original=original, said=said)
-
-
-def _preset_of_last_time() -> tuple[str, str]:
-    """The preset to open where none is named, and a sentence about it where that is not the usual one."""
-    from rlhf_tui.settings import load, settings_path
-
-    last = load(settings_path()).settings.last_preset
-    if last in ("", FIRST_PRESET):
-        return FIRST_PRESET, ""
-    try:
-        presets.load(last)
-    except ConfigError as error:
-        return FIRST_PRESET, f"{FIRST_PRESET} is open, since the preset of last time is not: {error.problems[0]}"
-    return last, f"preset {last}, as last time: F5 starts it · p loads another · ? shows all keys"
 
 
 def attach(

@@ -456,7 +456,8 @@ def test_with_a_terminal_the_workbench_opens(tmp_path: Path):
 import sys, types
 sys.path.insert(0, {str(ROOT)!r})
 app = types.ModuleType("rlhf_tui.app")
-def run_workbench(config, preset, *, runs_root, start, said):
+def run_workbench(config, preset, *, runs_root, start, original, said):
+    assert original.kl.coef == 0.5
     print("opened", preset, config.kl.coef, runs_root, start)
     return 7
 app.run_workbench = run_workbench

@@ -68,7 +68,6 @@ class TabLine(ClickLine):
 class WorkbenchScreen(Screen[None]):
     """Shows the run and edits its settings. Layouts: `-wide` (four panes), `-tabs` (one), `-tiny` (one, no frills)."""
 
-    CSS_PATH = "workbench.tcss"
     AUTO_FOCUS = "#hyperparameters"
     BINDINGS: ClassVar[list[BindingType]] = [
         *(Binding(str(number), f"pane('{pane}')", TITLES[pane], tooltip=f"Go to {TITLES[pane].lower()}",
@@ -105,6 +104,14 @@ class WorkbenchScreen(Screen[None]):
         self.charts = Charts(id="charts", classes="pane")
         self.samples = SamplesPane(id="samples", classes="pane")
         self.editing = Editing(self, bridge, self._load_panes)
+        self._panes: dict[str, Widget] = {
+            "hyperparameters": self.hyperparameters, "charts": self.charts, "words": self.words,
+            "samples": self.samples,
+        }  # fmt: skip
+        for number, (name, widget) in enumerate(self._panes.items(), 1):
+            widget.border_title = Content(f"{number} {TITLES[name]}")
+        self._left = Vertical(self.hyperparameters, self.words, id="left")
+        self._right = Vertical(self.charts, self.samples, id="right")
         self._pane = PANES[0]
         self._zoomed = False
         self._shown_run = ""
@@ -114,23 +121,16 @@ class WorkbenchScreen(Screen[None]):
         return cast("WorkbenchApp", self.app)
 
     def compose(self) -> ComposeResult:
+        # laid out and filled before they are mounted: each change afterwards costs styles, layout and drawing again
+        self._lay_out()
+        self._load_panes()
         yield self._status
         yield self._tabs
-        with Horizontal(id="panes"):
-            with Vertical(id="left"):
-                yield self.hyperparameters
-                yield self.words
-            with Vertical(id="right"):
-                yield self.charts
-                yield self.samples
+        yield Horizontal(self._left, self._right, id="panes")
         yield self._alarm
         yield self._keys
 
     def on_mount(self) -> None:
-        for number, pane in enumerate(PANES, 1):
-            self.query_one(f"#{pane}").border_title = Content(f"{number} {TITLES[pane]}")
-        self._load_panes()
-        self._lay_out()
         self.say("F5 starts a run with these settings · p loads a preset · ? shows all keys")
 
     # --- layout ---
@@ -152,15 +152,12 @@ class WorkbenchScreen(Screen[None]):
         width, height = self.app.size
         tiny = width < ROOMY_WIDTH or height < ROOMY_HEIGHT
         wide = width >= WIDE and height >= TALL
-        self.set_class(wide, "-wide")
-        self.set_class(tiny, "-tiny")
-        self.set_class(not wide and not tiny, "-tabs")
         single = not wide or self._zoomed
-        self.set_class(single, "-single")
-        for pane in PANES:
-            self.query_one(f"#{pane}").set_class(pane == self._pane, "-current")
-        self.query_one("#left").set_class(self._pane in ("hyperparameters", "words"), "-current")
-        self.query_one("#right").set_class(self._pane in ("charts", "samples"), "-current")
+        self.update_classes({"-wide": wide, "-tiny": tiny, "-tabs": not wide and not tiny, "-single": single})
+        for name, widget in self._panes.items():
+            widget.set_class(name == self._pane, "-current")
+        self._left.set_class(self._pane in ("hyperparameters", "words"), "-current")
+        self._right.set_class(self._pane in ("charts", "samples"), "-current")
         self._status.with_metrics = not wide
         self._tabs.current = self._pane
         self._tabs.refresh()

@@ -127,9 +127,6 @@ class HyperparametersPane(Widget, can_focus=True):
         yield self._find
         yield self._help
 
-    def on_mount(self) -> None:
-        self._redraw()
-
     def on_resize(self, event: events.Resize) -> None:
         self.set_class(event.size.height < 10, "-short")
         self._redraw()
@@ -143,8 +140,8 @@ class HyperparametersPane(Widget, can_focus=True):
         self.call_later(self._redraw)
 
     def _redraw(self) -> None:
-        if not self.is_mounted or self.form.config is None:
-            return
+        if not self.size or self.form.config is None:
+            return  # drawn once there is room
         self.form.focused = self.has_focus or self.has_focus_within
         # the scrollbar's column is always kept free, or its coming and going would draw everything twice
         self._list.draw(max(1, self.size.width - 1), self._editing)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 from textual.content import Content
 
@@ -119,6 +119,7 @@ def count(words: Sequence[str]) -> str:
     return f"{len(words)} word{'' if len(words) == 1 else 's'}"
 
 
+@lru_cache(maxsize=4096)
 def _key(word: str) -> tuple[str, ...]:
     return tuple(found.word for found in count_words(word))
 

@@ -212,6 +212,7 @@ async def test_what_cannot_change_while_training_waits_for_the_next_start(
 ) -> None:
     async with app.run_test(size=WIDE) as pilot:
         await pilot.press("f5")
+        await show(app, pilot)
         app.workbench.post_message(HyperparametersPane.Edited("train.seed", 7))
         await pilot.pause()
         assert sessions.last.calls == [("start", "animals")]

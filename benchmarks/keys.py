@@ -1,0 +1,68 @@
+"""Time from a key to its effect on the screen, idle and while the storyteller really trains with the charts live.
+
+python -m benchmarks.keys [--keys 200] [--preset animals] [--json]. The aim: 95 of 100 keys within 50 ms. ↓ and ↑ move
+between the first two settings; the effect is the name of the other one in the lines of help.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import random
+import statistics
+import tempfile
+import time
+
+from benchmarks.workbench import Workbench
+
+AIM_MS = 50
+_MOVES = ((b"\x1b[B", b"optimizer.critic_lr"), (b"\x1b[A", b"optimizer.actor_lr"))
+
+
+def press(workbench: Workbench, keys: int) -> list[float]:
+    """Seconds from each of `keys` keys to the screen, at random moments about a quarter of a second apart."""
+    chance, seconds = random.Random(0), []
+    for key, effect in itertools.islice(itertools.cycle(_MOVES), keys):
+        workbench.read(chance.uniform(0.1, 0.4))
+        workbench.type(key)
+        seconds.append(workbench.read_until(effect, 30))
+    return seconds
+
+
+def summary(seconds: list[float]) -> dict[str, float]:
+    """Median, 95th percentile and worst, in milliseconds."""
+    return {"median_ms": statistics.median(seconds) * 1000, "p95_ms": statistics.quantiles(seconds, n=20)[-1] * 1000,
+            "worst_ms": max(seconds) * 1000}
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--keys", type=int, default=200)
+    parser.add_argument("--preset", default="animals")
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    table = {}
+    with tempfile.TemporaryDirectory() as folder:
+        options = ("--preset", args.preset, "--runs-dir", folder, "--set", "train.steps=100000")
+        with Workbench(folder, *options) as workbench:
+            workbench.read_until(b"actor lr", 60)
+            workbench.read(2)
+            table["idle"] = summary(press(workbench, args.keys))
+        with Workbench(folder, *options, "--start") as workbench:
+            workbench.read_until(b"TRAINING", 120)
+            workbench.read_until(b"resp/s", 120)  # the first step is done, the charts draw
+            began, cpu = time.monotonic(), workbench.cpu_seconds
+            table["training"] = summary(press(workbench, args.keys))
+            table["training"]["cores"] = (workbench.cpu_seconds - cpu) / (time.monotonic() - began)
+    if args.json:
+        print(json.dumps(table))
+        return
+    print(f"| while | median | 95 of 100 within (aim {AIM_MS} ms) | worst of {args.keys} |\n|---|---|---|---|")
+    for name, row in table.items():
+        print(f"| {name} | {row['median_ms']:.0f} ms | {row['p95_ms']:.0f} ms | {row['worst_ms']:.0f} ms |")
+
+
+if __name__ == "__main__":
+    main()

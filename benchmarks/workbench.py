@@ -1,0 +1,82 @@
+"""The workbench as a real process on a pseudo-terminal of 120 × 40: what it writes, and what it costs."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import select
+import signal
+import struct
+import sys
+import termios
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+ROOT = Path(__file__).parent.parent
+
+
+class Workbench:
+    """`rlhf-tui` with `options`, started in `folder`, where its compiled modules and its runs are kept too."""
+
+    def __init__(self, folder: str, *options: str) -> None:
+        self.written = b""
+        self._process, self._terminal = pty.fork()
+        if self._process == 0:
+            os.chdir(folder)
+            os.environ |= {
+                "TERM": "xterm-256color",
+                "COLORTERM": "truecolor",
+                "PYTHONPATH": str(ROOT),
+                # as installed: modules are compiled once
+                "PYTHONPYCACHEPREFIX": os.path.join(folder, "compiled"),
+            }
+            os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+            os.execv(sys.executable, [sys.executable, "-m", "rlhf_tui", *options])
+        fcntl.ioctl(self._terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        os.kill(self._process, signal.SIGKILL)
+        os.waitpid(self._process, 0)
+        os.close(self._terminal)
+
+    def read_until(self, text: bytes, seconds: float) -> float:
+        """Seconds until what comes from now on contains `text`. Raises TimeoutError."""
+        came, began = b"", time.monotonic()
+        while text not in came:
+            left = began + seconds - time.monotonic()
+            if left <= 0:
+                raise TimeoutError(f"{text!r} did not come within {seconds} s; last came {self.written[-300:]!r}")
+            came += self._read(left)
+        return time.monotonic() - began
+
+    def read(self, seconds: float) -> bytes:
+        """What it writes within `seconds`."""
+        came, deadline = b"", time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            came += self._read(left)
+        return came
+
+    def type(self, keys: bytes) -> None:
+        """Press keys."""
+        os.write(self._terminal, keys)
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Processor time it has used so far, all its threads together."""
+        words = Path(f"/proc/{self._process}/stat").read_text().rpartition(")")[2].split()
+        return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+
+    def _read(self, seconds: float) -> bytes:
+        if not select.select([self._terminal], [], [], seconds)[0]:
+            return b""
+        chunk = os.read(self._terminal, 65536)
+        self.written += chunk
+        return chunk

@@ -1,0 +1,62 @@
+"""Where `rlhf-tui` begins. Without arguments the workbench opens before anything that it does not need is imported."""
+
+from __future__ import annotations
+
+import gc
+import sys
+
+PRESET = "animals"
+"""The preset that is opened when none is named."""
+
+
+def main() -> None:
+    """The console script `rlhf-tui`; leaves by SystemExit."""
+    # nearly all that is made while starting stays: looking for garbage in it takes a tenth of the time
+    gc.disable()
+    if len(sys.argv) == 1 and _on_a_terminal():
+        code = _open_workbench()
+        if code is not None:
+            sys.exit(code)
+    from rlhf_tui.cli import main as command_line
+
+    gc.enable()
+    command_line()
+
+
+def preset_of_last_time() -> tuple[str, str]:
+    """The preset to open where none is named, and a sentence about it where that is not the usual one."""
+    from rlhf_engine import presets
+    from rlhf_engine.errors import ConfigError
+    from rlhf_tui.settings import load, settings_path
+
+    last = load(settings_path()).settings.last_preset
+    if last in ("", PRESET):
+        return PRESET, ""
+    try:
+        presets.load(last)
+    except ConfigError as error:
+        return PRESET, f"{PRESET} is open, since the preset of last time is not: {error.problems[0]}"
+    return last, f"preset {last}, as last time: F5 starts it · p loads another · ? shows all keys"
+
+
+def _on_a_terminal() -> bool:
+    streams = (sys.stdin, sys.stdout, sys.stderr)
+    return all(stream is not None and stream.isatty() for stream in streams)
+
+
+def _open_workbench() -> int | None:
+    """What the command line does without arguments; None where that is for the command line to say in words."""
+    from rlhf_engine import presets
+    from rlhf_engine.cores import share_cores
+    from rlhf_engine.errors import RlhfError
+    from rlhf_engine.run_dir import DEFAULT_RUNS_ROOT
+
+    share_cores()
+    preset, said = preset_of_last_time()
+    try:
+        config = presets.load(preset)
+    except RlhfError:
+        return None
+    from rlhf_tui.app import run_workbench
+
+    return run_workbench(config, preset, runs_root=DEFAULT_RUNS_ROOT, said=said)
