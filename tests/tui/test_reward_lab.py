@@ -286,9 +286,16 @@ async def test_no_size_is_too_small_or_too_large(
             await pilot.press(*keys)
             await pilot.pause()
             assert all(len(line) <= size[0] for line in shown_lines(app))
-        for other in ((20, 5), (120, 40), (60, 16)):
-            await pilot.resize_terminal(*other)
+
+
+async def test_a_terminal_that_changes_its_size_is_followed(app: WorkbenchApp) -> None:
+    async with app.run_test(size=WIDE) as pilot:
+        await pilot.press("w", "2")
+        for size in ((20, 5), (60, 16), WIDE):
+            await pilot.resize_terminal(*size)
             await pilot.pause()
+            assert app.screen.has_class("-single") == (size != WIDE)
+            assert "+ liked" in shown(app)
 
 
 async def test_hostile_words_samples_and_pastes_are_only_shown(
