@@ -12,8 +12,8 @@ from textual.pilot import Pilot
 from tui.fake_session import Sessions, story_sample
 from tui.test_compare import ROWS
 from tui.test_generate import shown, tell
-from tui.test_hostile_text import is_harmless, shown_lines
 from tui.test_hostile_screens import hostile_config, pair, texts
+from tui.test_hostile_text import is_harmless, shown_lines
 
 from rlhf_engine import presets
 from rlhf_engine.compare import Comparison, Pair

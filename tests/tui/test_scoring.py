@@ -53,7 +53,7 @@ def test_the_score_is_that_of_a_run(config: RunConfig) -> None:
     (fail, "Reward 'words' raised ValueError: no [/x]␛[2J↵idea"),
     (leave, "SystemExit: bye"),
     (lambda: [Score(float("nan"), {})], "Reward 'words' gave the total nan"),
-    (lambda: [], "Reward 'words' returned 0 scores for 1 responses"),
+    (list, "Reward 'words' returned 0 scores for 1 responses"),
     (lambda: [Score(1.0, {}, (Span(None, 3, "liked"),))], "TypeError"),
 ])
 def test_whatever_a_reward_does_is_a_sentence(
