@@ -23,16 +23,18 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from torch import Tensor
 
+from rlhf_engine.checkpoint_list import STATE as STATE
+from rlhf_engine.checkpoint_list import candidates as candidates
+from rlhf_engine.checkpoint_list import found as _found
+from rlhf_engine.checkpoint_list import missing
+from rlhf_engine.checkpoint_list import step_of as step_of
 from rlhf_engine.config import RunConfig
 from rlhf_engine.disk import fsync_directory, fsync_file, why, write_new
 from rlhf_engine.errors import CheckpointError, RunError
 from rlhf_engine.run_dir import RunDir
 
-TENSORS, STATE, MANIFEST = "tensors.safetensors", "state.json", "manifest.json"
+TENSORS, MANIFEST = "tensors.safetensors", "manifest.json"
 FORMAT = 1
-
-# A step that is saved again (after a change of course, say) gets a number behind it rather than the old one's place.
-_NAME = re.compile(r"step-(\d{6,})(?:\.(\d+))?")
 
 
 @dataclass(frozen=True)
@@ -83,17 +85,6 @@ def save(run_dir: RunDir, state: TrainingState, keep: int) -> Path:
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return path
-
-
-def candidates(run_dir: RunDir) -> list[Path]:
-    """The checkpoints of a run, newest first. Each is complete, though only `load` tells whether it is undamaged."""
-    return [path for _, _, path in reversed(_found(run_dir.checkpoints))]
-
-
-def step_of(path: Path) -> int:
-    """The step that a candidate was saved after."""
-    match = _NAME.fullmatch(path.name)
-    return int(match[1]) if match else 0
 
 
 def size(path: Path) -> int:
@@ -150,7 +141,7 @@ def load_newest(run_dir: RunDir) -> tuple[TrainingState, list[str]]:
             notices.append(f"{error} Going back to the checkpoint before it.")
     if notices:
         raise CheckpointError(f"No checkpoint of {run_dir.name} can be used: {' '.join(notices)}")
-    raise CheckpointError(f"The run {run_dir.name} has no checkpoint yet to go on from.")
+    raise CheckpointError(missing(run_dir, None))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -212,13 +203,6 @@ def _remove_leftovers(folder: Path) -> None:
     """What a killed process left half written or half removed."""
     for path in [*folder.glob(".tmp-*"), *folder.glob(".old-*")]:
         shutil.rmtree(path, ignore_errors=True)
-
-
-def _found(folder: Path) -> list[tuple[int, int, Path]]:
-    """(step, attempt, path) of every checkpoint, oldest first."""
-    paths = folder.iterdir() if folder.is_dir() else ()
-    named = [(match, path) for path in paths if (match := _NAME.fullmatch(path.name)) and path.is_dir()]
-    return sorted((int(match[1]), int(match[2] or 1), path) for match, path in named)
 
 
 def _read(path: Path) -> bytes:

@@ -17,14 +17,23 @@ from rlhf_engine.rewards.words import count_words
 REWARD_NAME = r"^[A-Za-z][A-Za-z0-9_-]{0,31}$"
 
 
-def setting(default: Any, help: str, *, unit: str = "", live: bool = False, **bounds: Any) -> Any:
-    """A pydantic field with the extra facts that the form, the CLI and the docs show."""
-    extra: dict[str, Any] = {"unit": unit, "live": live}
+def setting(default: Any, help: str, *, unit: str = "", live: bool = False, allowed: str = "", **bounds: Any) -> Any:
+    """A pydantic field with the extra facts that the form, the CLI and the docs show.
+
+    allowed: what may stand there, in words, where the bounds alone do not say it.
+    """
+    extra: dict[str, Any] = {"unit": unit, "live": live, "allowed": allowed}
     if default is ...:
         return Field(description=help, json_schema_extra=extra, **bounds)
     if isinstance(default, list):
         return Field(default_factory=lambda: list(default), description=help, json_schema_extra=extra, **bounds)
     return Field(default=default, description=help, json_schema_extra=extra, **bounds)
+
+
+def reward_name(default: Any) -> Any:
+    """The field of a reward's name."""
+    return setting(default, "short name, used in metrics as rewards/<name>/mean", pattern=REWARD_NAME,
+                   allowed="a name of at most 32 letters, digits, - and _ that begins with a letter")
 
 
 class Section(BaseModel):
@@ -173,6 +182,9 @@ class TrainConfig(Section):
     )
     rollback_factor: float = setting(0.5, "step sizes are multiplied by this at each roll-back", live=True, gt=0, le=1)
     samples_per_step: int = setting(8, "responses of each step written to samples.jsonl and shown", live=True, ge=1)
+    traced_samples: int = setting(
+        2, "of these, responses written token by token, so that an old run can be inspected", live=True, ge=0
+    )
 
     @field_validator("keep_best")
     @classmethod
@@ -215,7 +227,7 @@ class SentinelConfig(Section):
 class RewardSection(Section):
     """What every reward has: a name for metrics, and a weight in the sum."""
 
-    name: str = setting(..., "short name, used in metrics as rewards/<name>/mean", pattern=REWARD_NAME)
+    name: str = reward_name(...)
     weight: float = setting(1.0, "factor in the sum of rewards", live=True, ge=-1000, le=1000)
 
 
@@ -223,7 +235,7 @@ class WordListRewardConfig(RewardSection):
     """Points for liked words, less for disliked ones, with brakes on repeating oneself."""
 
     kind: Literal["word_list"] = "word_list"
-    name: str = setting("words", "short name, used in metrics as rewards/<name>/mean", pattern=REWARD_NAME)
+    name: str = reward_name("words")
     liked: list[str] = setting([], "words or phrases that earn liked_bonus each time", live=True)
     disliked: list[str] = setting([], "words or phrases that cost disliked_penalty each time", live=True)
     liked_bonus: float = setting(1.2, "per liked word", unit="score", live=True, ge=0, le=1000)
@@ -261,7 +273,7 @@ class LengthRewardConfig(RewardSection):
     """Takes points off for responses outside a range of words."""
 
     kind: Literal["length"] = "length"
-    name: str = setting("length", "short name, used in metrics as rewards/<name>/mean", pattern=REWARD_NAME)
+    name: str = reward_name("length")
     min_words: int = setting(
         0, "shorter responses lose penalty_per_word for each missing word", unit="words", live=True, ge=0
     )
@@ -277,7 +289,22 @@ class LengthRewardConfig(RewardSection):
         return self
 
 
-RewardConfig = Annotated[WordListRewardConfig | LengthRewardConfig, Field(discriminator="kind")]
+class FunctionRewardConfig(RewardSection):
+    """Points by a Python function of your own: prompts and responses in, one number for each response out."""
+
+    kind: Literal["function"] = "function"
+    name: str = reward_name("function")
+    function: str = setting(
+        ..., "file.py:function, called with the list of prompts and the list of responses",
+        pattern=r"^.+\.py:[A-Za-z_][A-Za-z0-9_]*$", allowed="a path and a name such as rewards.py:score",
+    )
+    sha256: str | None = setting(
+        None, "digest of the file, written down when a run starts; a run asks before it goes on with another file",
+        pattern="^[0-9a-f]{64}$", allowed="64 hexadecimal digits",
+    )
+
+
+RewardConfig = Annotated[WordListRewardConfig | LengthRewardConfig | FunctionRewardConfig, Field(discriminator="kind")]
 
 
 class RunConfig(Section):

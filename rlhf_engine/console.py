@@ -174,11 +174,14 @@ class Signals:
 def stopped_by_signals(control: TrainerControl) -> Iterator[Signals]:
     """SIGINT, SIGTERM and SIGHUP ask for a stop at the step boundary, with a checkpoint; a second one leaves at once.
 
-    Leaving at once is safe: checkpoints are whole or absent. An ignored SIGHUP (nohup) stays ignored.
+    Leaving at once is safe: checkpoints are whole or absent. An ignored SIGHUP (nohup) stays ignored, and so does a
+    second one: shell and kernel may each send it when a terminal goes away.
     """
     signals = Signals()
 
     def handle(number: int, frame: object) -> None:
+        if signals.received and number == signal.SIGHUP:
+            return
         if signals.received:
             os._exit(128 + number)
         signals.received = signal.Signals(number)

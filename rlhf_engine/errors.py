@@ -36,3 +36,7 @@ class CheckpointError(RunError):
 
 class NonFiniteError(ArithmeticError):
     """Training left the numbers: a log-probability or a gradient is NaN or infinite. It was not stepped along."""
+
+
+class CodeChangedError(RunError):
+    """A run's reward code is not what it was; a person must say whether to go on."""

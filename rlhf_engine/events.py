@@ -73,6 +73,31 @@ class ModelLoaded(Event):
 
 
 @dataclass(frozen=True)
+class TokenTrace:
+    """What an update was made of, token by token of one response, the end token included.
+
+    One entry a token: `texts` (joined they are the response: the end token's is empty, and a character that several
+    tokens spell stands with the last of them), `log_probs` and `reference_log_probs` in nats, of the distribution and
+    the weights sampled from, and `kl`, their difference within ±20 nats. One entry an action, which is a token, or with
+    `sequence_level` the whole response: `rewards` (−kl_coef · KL, and the score, normalised if so configured, on the
+    last), `values` before the update, `returns`, and `advantages` as the policy loss takes them: `returns` − `values`,
+    and if `whitened` shifted and scaled over the rollout.
+    """
+
+    texts: tuple[str, ...]
+    log_probs: tuple[float, ...]
+    reference_log_probs: tuple[float, ...]
+    kl: tuple[float, ...]
+    rewards: tuple[float, ...]
+    values: tuple[float, ...]
+    returns: tuple[float, ...]
+    advantages: tuple[float, ...]
+    kl_coef: float
+    whitened: bool
+    sequence_level: bool
+
+
+@dataclass(frozen=True)
 class Sample:
     """One response of a step. `kl` in nats for the whole response; spans are offsets into `response`."""
 
@@ -85,6 +110,7 @@ class Sample:
     tokens: int
     finished: bool
     spans: tuple[Span, ...] = ()
+    trace: TokenTrace | None = None
 
 
 @dataclass(frozen=True)

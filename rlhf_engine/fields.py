@@ -171,11 +171,11 @@ def _setting(path: str, info: FieldInfo) -> Setting:
     return Setting(
         path=path, kind=kind, help=info.description or "", unit=str(extra.get("unit", "")),
         live=bool(extra.get("live", False)), optional=optional, default=default, choices=choices,
-        allowed=_allowed(kind, choices, info, optional),
+        allowed=(str(extra.get("allowed", "")) or _allowed(kind, choices, info)) + (", or none" if optional else ""),
     )
 
 
-def _allowed(kind: Kind, choices: tuple[str, ...], info: FieldInfo, optional: bool) -> str:
+def _allowed(kind: Kind, choices: tuple[str, ...], info: FieldInfo) -> str:
     if kind == "choice":
         words = "one of " + ", ".join(choices)
     elif kind == "bool":
@@ -184,11 +184,9 @@ def _allowed(kind: Kind, choices: tuple[str, ...], info: FieldInfo, optional: bo
         words = "a list of words or texts" + (", one at least" if _has(info, "min_length") else "")
     elif kind == "text":
         words = "a text" + (" that is not empty" if _has(info, "min_length") else "")
-        if _has(info, "pattern"):
-            words = "a name of at most 32 letters, digits, - and _ that begins with a letter"
     else:
         words = ("a whole number" if kind == "int" else "a number") + _bounds(info)
-    return words + (", or none" if optional else "")
+    return words
 
 
 def _has(info: FieldInfo, rule: str) -> bool:

@@ -7,20 +7,21 @@ parent is only read. Training it is resuming it.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rlhf_engine import checkpoint, fields
+from rlhf_engine import checkpoint
 from rlhf_engine.checkpoint import TrainingState
+from rlhf_engine.checkpoint_list import missing
 from rlhf_engine.config import RunConfig
-from rlhf_engine.errors import CheckpointError, ConfigError
+from rlhf_engine.errors import CheckpointError, RunError
+from rlhf_engine.rewards.function import pinned
 from rlhf_engine.run_dir import Parent, RunDir
+from rlhf_engine.run_settings import fork_settings
 from rlhf_engine.saving import Counts
-
-# the adapters of a checkpoint fit one base model, and one shape
-_FIXED = ("model.name", "model.revision", "lora.rank", "lora.target_modules")
 
 
 def fork(
@@ -29,16 +30,23 @@ def fork(
     """A new run under `root` from the parent's checkpoint of `step` (the newest if None); changes: path -> value.
 
     Raises ConfigError for changes that are not allowed or do not fit the adapters, CheckpointError when there is no
-    such checkpoint, and RunError when the run cannot be made.
+    such checkpoint, and RunError when the run cannot be made, of which nothing is then left.
     """
     state = state_at(parent, step)
-    config = _changed(state, dict(changes))
-    child = RunDir.create(root, config, name=name, preset=parent.preset, parent=Parent(parent.name, state.step))
-    with child.lock():
-        for line in parent.metrics():
-            if line.step <= state.step:
-                child.append_metrics(line.step, line.seconds, line.metrics)
-        checkpoint.save(child, _as_first(state, config), keep=1)
+    config = pinned(fork_settings(state.config, state.step, changes))
+    origin = Parent(parent.name, state.step, parent.id)
+    child = RunDir.create(root, config, name=name, preset=parent.preset, parent=origin)
+    try:
+        with child.lock():
+            for line in parent.metrics():
+                if line.step <= state.step:
+                    child.append_metrics(line.step, line.seconds, line.metrics)
+            checkpoint.save(child, _as_first(state, config), keep=1)
+    except BaseException as error:
+        shutil.rmtree(child.path, ignore_errors=True)  # made here a moment ago: a run that could not be gone on with
+        if isinstance(error, RunError):
+            raise RunError(f"The fork was not made: {error}") from error
+        raise
     return child
 
 
@@ -46,29 +54,15 @@ def state_at(run_dir: RunDir, step: int | None) -> TrainingState:
     """The undamaged checkpoint of `step`, or the newest one if None. Raises CheckpointError saying which there are."""
     if step is None:
         return checkpoint.load_newest(run_dir)[0]
-    there = {path: checkpoint.step_of(path) for path in checkpoint.candidates(run_dir)}
     problems = []
-    for path in (path for path, at in there.items() if at == step):
+    for path in (path for path in checkpoint.candidates(run_dir) if checkpoint.step_of(path) == step):
         try:
             return checkpoint.load(path)
         except CheckpointError as error:
             problems.append(str(error))
     if problems:
         raise CheckpointError(" ".join(problems))
-    steps = ", ".join(str(at) for at in sorted(set(there.values()))) or "none"
-    raise CheckpointError(f"The run {run_dir.name} has no checkpoint of step {step}; there are those of steps {steps}.")
-
-
-def _changed(state: TrainingState, changes: dict[str, Any]) -> RunConfig:
-    before = state.config
-    config = fields.replace(before, changes)
-    differing = fields.changed_settings(before, config)
-    if fixed := [path for path in differing if path in _FIXED]:
-        raise ConfigError([f"{path}: a fork keeps the model and the shape of its adapters; start a new run with it"
-                           for path in fixed])
-    if state.step >= config.train.steps:
-        raise ConfigError(f"train.steps: the checkpoint is of step {state.step} already; a fork needs more than that")
-    return config
+    raise CheckpointError(missing(run_dir, step))
 
 
 def _as_first(state: TrainingState, config: RunConfig) -> TrainingState:

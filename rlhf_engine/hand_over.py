@@ -16,6 +16,7 @@ from pathlib import Path
 
 import platformdirs
 
+from rlhf_engine import remote_code
 from rlhf_engine.disk import why
 from rlhf_engine.errors import RunError
 from rlhf_engine.run_dir import DEFAULT_RUNS_ROOT, RunDir
@@ -51,7 +52,8 @@ def hand_over(run_dir: RunDir) -> HandOver:
     Its output goes to a file of the user's log folder: into a run nobody writes but its trainer.
     """
     log = _log_file(run_dir)
-    command = [sys.executable, "-m", "rlhf_engine", "resume", str(run_dir.path.resolve())]
+    command = [sys.executable, "-m", "rlhf_engine", "resume", str(run_dir.path.resolve()),
+               *remote_code.arguments()]
     output = os.open(log or os.devnull, os.O_WRONLY | os.O_APPEND)
     try:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output,

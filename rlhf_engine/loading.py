@@ -19,6 +19,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
+from rlhf_engine import remote_code
 from rlhf_engine.config import ModelConfig
 from rlhf_engine.errors import ModelError
 from rlhf_engine.lean_modules import make_lean
@@ -51,9 +52,10 @@ def load_model(config: ModelConfig) -> LoadedModel:
     source, options = _source(config)
     transformers_logging.disable_progress_bar()
     try:
-        # False, not left out: transformers would ask on the terminal whether to run a model's own code
-        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, **options)
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, trust_remote_code=False, **options)
+        options |= remote_code.options(config, source, options)
+        tokenizer = AutoTokenizer.from_pretrained(source, **options)
+        # no pickle: of a hub model without safetensors, transformers takes the copy that the hub's own bot proposes
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, use_safetensors=True, **options)
         model.to(device)
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError, StrictDataclassError) as error:
         raise ModelError(_why_not(config, error)) from error
@@ -138,6 +140,12 @@ def _hub_has(config: ModelConfig) -> bool:
 
 def _why_not(config: ModelConfig, error: Exception) -> str:
     """One sentence on a model that was found but does not load."""
+    if "trust_remote_code" in str(error):
+        return remote_code.how_to(config)
+    folder = Path(config.name).expanduser()
+    if any(folder.glob("*.bin")) and not any(folder.glob("*.safetensors")):
+        return (f"model.name: the weights in {config.name!r} are a pickle ({next(folder.glob('*.bin')).name}), which "
+                "could run code when it is read; only safetensors are, so save that model anew with save_pretrained")
     first_line = str(error).strip().split("\n")[0][:200]
     return f"model.name: {config.name!r} does not hold a causal language model that loads: {first_line}"
 

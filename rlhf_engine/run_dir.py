@@ -9,6 +9,7 @@ environment variable. Nothing here imports torch.
     metrics.jsonl   one line a step                     run.lock       flock: who holds it drives the run
     samples.jsonl   some responses of each step         checkpoints/   see checkpoint.py
     alarms.jsonl    what went wrong, and at which step
+    note.txt        what a person wrote about it
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ import fcntl
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -33,27 +35,34 @@ from rlhf_engine.processes import ProcessId, this_process
 from rlhf_engine.run_lines import (
     MetricsLine,
     alarm,
+    as_object,
     edit,
     metrics_line,
     read_lines,
     read_object,
     readable,
     sample,
+    sample_row,
     to_line,
 )
+from rlhf_engine.run_names import make_directory
 
 DEFAULT_RUNS_ROOT = Path("runs")
 
-CONFIG, ABOUT, STATUS, LOCK = "config.toml", "run.json", "status.json", "run.lock"
+CONFIG, ABOUT, STATUS, LOCK, NOTE = "config.toml", "run.json", "status.json", "run.lock", "note.txt"
 METRICS, SAMPLES, EDITS, ALARMS = "metrics.jsonl", "samples.jsonl", "edits.jsonl", "alarms.jsonl"
+
+NOTE_LENGTH = 4000  # characters of a note
+_TAIL_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True)
 class Parent:
-    """Where a fork came from: the run's name, and the step of the checkpoint."""
+    """Where a fork came from: the run's name then, the step of the checkpoint, and what stays when it is renamed."""
 
     run: str
     step: int
+    id: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -87,15 +96,19 @@ class RunDir:
             raise RunError(f"The run name {name!r} is not allowed: {NAME_RULE}.")
         with writing(root):
             root.mkdir(parents=True, exist_ok=True)
-            path = _make_directory(root, name)
-        with writing(path):
-            started = datetime.now(UTC).isoformat(timespec="seconds")
-            about = {"preset": preset, "started": started, "version": __version__,
-                     "parent": asdict(parent) if parent else None}
-            write_new(path / ABOUT, json.dumps(about) + "\n")
-            write_new(path / CONFIG, preset_text.to_toml(config))
-            fsync_directory(path)
-            fsync_directory(root)
+            path = make_directory(root, name)
+        try:
+            with writing(path):
+                started = datetime.now(UTC).isoformat(timespec="seconds")
+                about = {"id": secrets.token_hex(8), "preset": preset, "started": started, "version": __version__,
+                         "parent": asdict(parent) if parent else None}
+                write_new(path / ABOUT, json.dumps(about) + "\n")
+                write_new(path / CONFIG, preset_text.to_toml(config))
+                fsync_directory(path)
+                fsync_directory(root)
+        except BaseException:
+            shutil.rmtree(path, ignore_errors=True)  # made above, and by nobody else: no run, so it must not look so
+            raise
         return cls(path)
 
     @classmethod
@@ -121,13 +134,27 @@ class RunDir:
         return str(read_object(self.path / ABOUT).get("preset", ""))
 
     @property
+    def id(self) -> str:
+        """What stays the same when the run is renamed; empty if nobody knows."""
+        return str(read_object(self.path / ABOUT).get("id", ""))
+
+    @property
     def parent(self) -> Parent | None:
         """Where a fork came from; None if this run is none, or nobody knows."""
         try:
             parent = read_object(self.path / ABOUT)["parent"]
-            return Parent(str(parent["run"]), int(parent["step"]))
-        except (KeyError, TypeError, ValueError):
+            return Parent(str(parent["run"]), int(parent["step"]), str(parent.get("id", "")))
+        except (AttributeError, KeyError, TypeError, ValueError):
             return None
+
+    @property
+    def note(self) -> str:
+        """What a person wrote about the run; empty if nothing, or if it cannot be read."""
+        try:
+            with open(self.path / NOTE, encoding="utf-8", errors="replace") as file:
+                return file.read(NOTE_LENGTH)
+        except OSError:
+            return ""
 
     def config(self) -> RunConfig:
         """The configuration as started; `edits` tells what changed. Raises RunError, or ConfigError if damaged."""
@@ -159,16 +186,26 @@ class RunDir:
         finally:
             os.close(handle)
 
+    # --- written by anyone, at any time ---
+
+    def write_note(self, text: str) -> None:
+        """Keeps `text`, at most NOTE_LENGTH characters of it, as the run's note. Raises RunError when it cannot."""
+        if self.path.is_symlink():
+            raise RunError(f"{self.path} is a symbolic link, which is never followed for writing.")
+        with writing(self.path / NOTE):
+            replace_text(self.path / NOTE, text[:NOTE_LENGTH].encode("utf-8", "replace").decode())
+
     # --- written by the holder of the lock ---
 
     def append_metrics(self, step: int, seconds: float, metrics: Mapping[str, float]) -> None:
         """Adds one step's metrics. Raises RunError when the disk refuses."""
         self._append(METRICS, {"step": step, "seconds": seconds, "metrics": dict(metrics)})
 
-    def append_samples(self, samples: Sequence[Sample]) -> None:
-        """Adds responses of a step. Raises RunError when the disk refuses."""
-        for response in samples:
-            self._append(SAMPLES, asdict(response))
+    def append_samples(self, samples: Sequence[Sample], traced: int = 0) -> None:
+        """Adds responses of a step, the first `traced` of them token by token. Raises RunError when the disk refuses.
+        """
+        for number, response in enumerate(samples):
+            self._append(SAMPLES, sample_row(response, traced=number < traced))
 
     def append_edit(self, change: EditApplied) -> None:
         """Adds a live change. Raises RunError when the disk refuses."""
@@ -213,6 +250,17 @@ class RunDir:
         """The metrics of all steps so far; lines that cannot be read are left out."""
         return readable(read_lines(self.path / METRICS)[0], metrics_line)
 
+    def last_metrics(self) -> MetricsLine | None:
+        """The metrics of the last step, read from the end of the file; None before the first."""
+        try:
+            with open(self.path / METRICS, "rb") as file:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL_BYTES))
+                lines = file.read().splitlines()
+        except OSError:
+            return None
+        rows = [row for line in reversed(lines) if (row := as_object(line)) is not None]
+        return next(iter(readable(rows[:1], metrics_line)), None)
+
     def samples(self) -> list[Sample]:
         """The responses kept of all steps so far; lines that cannot be read are left out."""
         return readable(read_lines(self.path / SAMPLES)[0], sample)
@@ -234,33 +282,3 @@ class RunDir:
             return Status(RunState(row["state"]), step, total, str(row["message"]), process)
         except (KeyError, TypeError, ValueError):
             return None
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-def _make_directory(root: Path, name: str | None) -> Path:
-    while True:
-        path = root / (name or f"{secrets.choice(_HOW)}-{secrets.choice(_WHO)}")
-        if name is None and path.exists():
-            path = root / f"{path.name}-{secrets.randbelow(1000)}"
-        try:
-            path.mkdir(mode=0o700)
-        except FileExistsError:
-            if name is not None:
-                raise RunError(f"There is already a run named {name} in {root}; choose another name.") from None
-            continue
-        return path
-
-
-_HOW = [
-    "amber", "bold", "brave", "bright", "calm", "clever", "cosy", "curious", "eager", "early", "fair", "gentle",
-    "golden", "happy", "keen", "kind", "lively", "lucky", "merry", "mild", "noble", "patient", "proud", "quick",
-    "quiet", "rapid", "shiny", "silver", "steady", "sunny", "swift", "tidy", "warm", "wild", "wise", "witty",
-]
-_WHO = [
-    "badger", "bear", "beaver", "bee", "camel", "crane", "crow", "deer", "dolphin", "duck", "eagle", "falcon",
-    "finch", "fox", "frog", "goose", "hare", "hawk", "hedgehog", "heron", "ibex", "koala", "lark", "lion", "lynx",
-    "mole", "moose", "otter", "owl", "panda", "puffin", "rabbit", "raven", "robin", "seal", "sparrow", "squirrel",
-    "stork", "swan", "tiger", "toad", "turtle", "walrus", "whale", "wolf", "wren", "yak", "zebra",
-]

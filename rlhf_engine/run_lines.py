@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from rlhf_engine.disk import why
 from rlhf_engine.errors import RunError
-from rlhf_engine.events import Alarm, EditApplied, Sample
+from rlhf_engine.events import Alarm, EditApplied, Sample, TokenTrace
 from rlhf_engine.json_text import finite
 from rlhf_engine.rewards.base import Span
 
@@ -73,7 +73,38 @@ def sample(row: dict[str, Any]) -> Sample:
         parts={str(name): _number(value) for name, value in row["parts"].items()}, kl=_number(row["kl"]),
         tokens=int(row["tokens"]), finished=bool(row["finished"]),
         spans=tuple(Span(int(span["start"]), int(span["end"]), str(span["kind"])) for span in row["spans"]),
+        trace=_trace(row.get("trace")),
     )
+
+
+def sample_row(response: Sample, *, traced: bool) -> dict[str, Any]:
+    """A sample as a row of samples.jsonl; with its trace, if it has one and `traced`, to four significant digits."""
+    row = asdict(replace(response, trace=None))
+    del row["trace"]
+    if traced and response.trace is not None:
+        row["trace"] = {name: [float(f"{value:.4g}") for value in values] if name in _NUMBERS else values
+                        for name, values in vars(response.trace).items()}
+    return row
+
+
+_PER_TOKEN = ("log_probs", "reference_log_probs", "kl")
+_PER_ACTION = ("rewards", "values", "returns", "advantages")
+_NUMBERS = (*_PER_TOKEN, *_PER_ACTION)
+
+
+def _trace(row: Any) -> TokenTrace | None:
+    """A trace as it was written; None if there is none, or none that holds together."""
+    try:
+        found = TokenTrace(
+            texts=tuple(map(str, row["texts"])), **{name: tuple(map(_number, row[name])) for name in _NUMBERS},
+            kl_coef=float(row["kl_coef"]), whitened=bool(row["whitened"]), sequence_level=bool(row["sequence_level"]),
+        )
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None
+    actions = 1 if found.sequence_level else len(found.texts)
+    whole = (all(len(getattr(found, name)) == len(found.texts) for name in _PER_TOKEN)
+             and all(len(getattr(found, name)) == actions for name in _PER_ACTION))
+    return found if whole else None
 
 
 def read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:

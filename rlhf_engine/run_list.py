@@ -7,8 +7,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from rlhf_engine import checkpoint_list
 from rlhf_engine.disk import why
 from rlhf_engine.errors import RunError
+from rlhf_engine.run_care import bytes_under
 from rlhf_engine.run_dir import CONFIG, STATUS, Parent, RunDir
 
 
@@ -26,25 +28,66 @@ class RunSummary:
     changed: float
     """Seconds since the epoch at which the run last wrote its status."""
     parent: Parent | None = None
+    id: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class RunFigures:
+    """What takes a little longer to tell of a run: the metrics of its last step, its files, its checkpoints."""
+
+    score: float | None
+    kl: float | None
+    """Nats per response."""
+    bytes: int
+    checkpoints: tuple[int, ...]
+    """Their steps, the newest first."""
 
 
 def list_runs(root: Path) -> list[RunSummary]:
     """The runs under `root`, the last changed first; none if there is no such folder."""
     try:
-        runs = [RunDir(path) for path in root.iterdir() if (path / CONFIG).is_file()] if root.is_dir() else []
+        paths = list(root.iterdir()) if root.is_dir() else []
     except OSError as error:
         raise RunError(f"The runs under {root} cannot be listed: {why(error)}.") from None
-    return sorted((_summary(run) for run in runs), key=lambda summary: (-summary.changed, summary.name))
+    runs = [run for path in paths if (run := _summary(RunDir(path)))]
+    return sorted(runs, key=lambda run: (-run.changed, run.name))
+
+
+def figures(run: RunDir) -> RunFigures:
+    """What its files tell; what cannot be read is left out."""
+    line = run.last_metrics()
+    metrics = line.metrics if line else {}
+    with suppress(OSError):
+        return RunFigures(metrics.get("objective/scores"), metrics.get("objective/kl"), bytes_under(run.path),
+                          tuple(checkpoint_list.steps(run)))
+    return RunFigures(metrics.get("objective/scores"), metrics.get("objective/kl"), bytes_under(run.path), ())
+
+
+def parents(runs: Sequence[RunSummary]) -> dict[str, RunSummary]:
+    """By the name of each fork the run it came from, where that is among `runs`, whatever it is called by now."""
+    by_id, by_name = {run.id: run for run in runs if run.id}, {run.name: run for run in runs}
+    found: dict[str, RunSummary] = {}
+    for run in runs:
+        if run.parent is None:
+            continue
+        named = by_name.get(run.parent.run)
+        if named and run.parent.id and named.id:  # a run that took the name of one that was renamed is no parent
+            named = None
+        parent = by_id.get(run.parent.id) or named
+        if parent and parent.name != run.name:
+            found[run.name] = parent
+    return found
 
 
 def as_tree(runs: Sequence[RunSummary]) -> list[tuple[int, RunSummary]]:
     """The runs in their order with forks below the run they came from, each with its depth (0: nobody's fork here)."""
-    names = {run.name for run in runs}
+    came_from = parents(runs)
     children: dict[str, list[RunSummary]] = {}
     roots: list[RunSummary] = []
     for run in runs:
-        known = run.parent and run.parent.run in names and run.parent.run != run.name
-        (children.setdefault(run.parent.run, []) if run.parent and known else roots).append(run)
+        parent = came_from.get(run.name)
+        (children.setdefault(parent.name, []) if parent else roots).append(run)
     tree: list[tuple[int, RunSummary]] = []
     waiting = [(0, run) for run in reversed(roots)]
     while waiting:
@@ -66,13 +109,17 @@ def find_run(name_or_path: str, root: Path) -> RunDir:
     raise RunError(f"There is no run {name_or_path!r}, neither under {root} nor as a path; {there}.")
 
 
-def _summary(run: RunDir) -> RunSummary:
-    status = run.status()
-    if status is None:
-        changed = (run.path / CONFIG).stat().st_mtime
-        return RunSummary(run.path.name, run.path, run.preset, "unknown", 0, 0, "", changed, run.parent)
-    state = "interrupted" if status.interrupted else status.state.value
-    changed = (run.path / STATUS).stat().st_mtime
-    return RunSummary(
-        run.path.name, run.path, run.preset, state, status.step, status.total_steps, status.message, changed, run.parent
-    )
+def _summary(run: RunDir) -> RunSummary | None:
+    """None if there is no run, or no longer: others may remove it while it is read."""
+    try:
+        if not (run.path / CONFIG).is_file():
+            return None
+        status, state, step, total, message = run.status(), "unknown", 0, 0, ""
+        if status is not None:
+            state = "interrupted" if status.interrupted else status.state.value
+            step, total, message = status.step, status.total_steps, status.message
+        changed = (run.path / (STATUS if status else CONFIG)).stat().st_mtime
+    except OSError:
+        return None
+    return RunSummary(run.path.name, run.path, run.preset, state, step, total, message, changed, run.parent, run.id,
+                      run.note)

@@ -33,6 +33,7 @@ class _Start:
 @dataclass(frozen=True)
 class _Resume:
     run_path: Path
+    accept_code: bool
 
 
 @dataclass(frozen=True)
@@ -66,9 +67,12 @@ class Session:
         """Begin a new run. Raises RunError while another one is busy."""
         self._take_job(_Start(config, runs_root, name, preset))
 
-    def resume(self, run_path: Path) -> None:
-        """Go on with a run from its newest checkpoint. Raises RunError while another one is busy."""
-        self._take_job(_Resume(run_path))
+    def resume(self, run_path: Path, *, accept_code: bool = False) -> None:
+        """Go on with a run from its newest checkpoint. Raises RunError while another one is busy.
+
+        accept_code: with files of reward functions that have changed since, too.
+        """
+        self._take_job(_Resume(run_path, accept_code))
 
     def fork(
         self, run_path: Path, *, step: int | None = None, changes: Mapping[str, Any], runs_root: Path,
@@ -152,16 +156,19 @@ class Session:
 
     def _trainer_for(self, job: _Start | _Resume | _Fork) -> Trainer:
         from rlhf_engine.fork import fork
+        from rlhf_engine.rewards.function import pinned
         from rlhf_engine.run_dir import RunDir
         from rlhf_engine.trainer import Trainer
 
         if isinstance(job, _Start):
-            run_dir = RunDir.create(job.runs_root, job.config, name=job.name, preset=job.preset)
-            return Trainer(job.config, run_dir=run_dir, control=self._control, emit=self._emit)
+            config = pinned(job.config)
+            run_dir = RunDir.create(job.runs_root, config, name=job.name, preset=job.preset)
+            return Trainer(config, run_dir=run_dir, control=self._control, emit=self._emit)
         run_dir = RunDir.open(job.run_path)
         if isinstance(job, _Fork):
             run_dir = fork(run_dir, step=job.step, changes=job.changes, root=job.runs_root, name=job.name)
-        return Trainer.resume(run_dir, control=self._control, emit=self._emit)
+        accept_code = isinstance(job, _Resume) and job.accept_code
+        return Trainer.resume(run_dir, control=self._control, emit=self._emit, accept_code=accept_code)
 
     def _end_run(self) -> None:
         """Free for the next run; requests that came late are served idle, stop and pause do not reach the next run."""

@@ -39,6 +39,7 @@ from rlhf_engine.flops import matmul_peak
 from rlhf_engine.policy import Policy
 from rlhf_engine.profiling import StepProfiler
 from rlhf_engine.prompt_order import prompts_for_step
+from rlhf_engine.rewards.function import code_changes, require_same_code
 from rlhf_engine.run_dir import RunDir
 from rlhf_engine.saving import Counts, Saver
 from rlhf_engine.sentinel import Sentinel
@@ -85,12 +86,18 @@ class Trainer:
         self.ppo: PPO | None = None
 
     @classmethod
-    def resume(cls, run_dir: RunDir, *, control: TrainerControl, emit: Emit) -> Trainer:
+    def resume(
+        cls, run_dir: RunDir, *, control: TrainerControl, emit: Emit, accept_code: bool = False
+    ) -> Trainer:
         """A trainer that goes on from the newest checkpoint of `run_dir` that verifies. Raises CheckpointError.
 
         The checkpoint is read by `run`, which holds the run's lock: until then another process may save newer ones.
+        accept_code: go on with files of reward functions that have changed since; else they raise CodeChangedError.
         """
-        trainer = cls(checkpoint.newest_config(run_dir), run_dir=run_dir, control=control, emit=emit)
+        config = checkpoint.newest_config(run_dir)
+        if not accept_code:
+            require_same_code(config)
+        trainer = cls(config, run_dir=run_dir, control=control, emit=emit)
         trainer._resuming = True
         return trainer
 
@@ -117,6 +124,9 @@ class Trainer:
     def _run(self) -> RunState:
         resumed = self._take_up() if self._resuming else None
         self._announce()
+        if self._resuming:
+            for change in code_changes(self.config):
+                self._change(replace(self.config, {change.path: change.new}), change.path)
         ppo = self._load(resumed)
         del resumed  # as large as the adapters and both optimisers
         if not self._resuming:
@@ -216,7 +226,7 @@ class Trainer:
     def _record(self, result: StepResult) -> None:
         if self._run_dir:
             self._run_dir.append_metrics(self.step, self._seconds, result.metrics)
-            self._run_dir.append_samples(result.samples)
+            self._run_dir.append_samples(result.samples, self.config.train.traced_samples)
             self._write_status()
         self._saver.saw(result.metrics)
         self._emit_event(
@@ -297,7 +307,11 @@ class Trainer:
         except ConfigError as error:
             self._emit_event(EditRefused(edit.path, str(error)))
             return
-        event = EditApplied(self.step + 1, edit.path, value_at(self.config, edit.path), value_at(changed, edit.path))
+        self._change(changed, edit.path)
+
+    def _change(self, changed: RunConfig, path: str) -> None:
+        """Take a config that differs at `path`, and record that."""
+        event = EditApplied(self.step + 1, path, value_at(self.config, path), value_at(changed, path))
         self.config = changed
         if event.old != event.new:
             self._counts.edits += 1

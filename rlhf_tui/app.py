@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,12 +21,13 @@ from rlhf_engine.events import RunState
 from rlhf_engine.hand_over import command_for, hand_over
 from rlhf_engine.run_dir import RunDir
 from rlhf_tui.bridge import TICK_SECONDS, EngineBridge, SessionFactory, engine_session
+from rlhf_tui.desk import Desk
 from rlhf_tui.lab_memory import LabMemory
 from rlhf_tui.messages import EngineEvents
+from rlhf_tui.preferences import Preferences
 from rlhf_tui.screens.quit import QuitScreen
 from rlhf_tui.screens.workbench import WorkbenchScreen
 from rlhf_tui.signals import heed_signals
-from rlhf_tui.theme import DARK, THEMES
 from rlhf_tui.widgets.hyperparameters import HyperparametersPane
 from rlhf_tui.widgets.status import AlarmLine, Meter
 
@@ -41,7 +43,7 @@ def _commands() -> type[Provider]:
     return WorkbenchCommands
 
 
-class WorkbenchApp(App[None]):
+class WorkbenchApp(Desk):
     """The workbench. `config` is what the next start uses, with the edits made so far."""
 
     TITLE = "rlhf-tui"
@@ -58,24 +60,24 @@ class WorkbenchApp(App[None]):
 
     def __init__(
         self, bridge: EngineBridge, config: RunConfig, preset: str = "", *, start: bool = False,
-        meter: Meter | None = None,
+        meter: Meter | None = None, original: RunConfig | None = None, preferences: Preferences | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(preferences)
         self.bridge, self.config, self.preset, self._meter = bridge, config, preset, meter
         self.lab_memory = LabMemory()
+        self.original = original or config
+        """The settings of the preset, without what was changed on the command line."""
         self.leave_code: int | None = None
         self.left_at_once = False
         self.hands_over = False
         """True when the run shall go on in a process of its own after this one has left."""
         self._start = start
-        for theme in THEMES:
-            self.register_theme(theme)
-        self.theme = DARK.name
         # over a slow line each frame of an animation costs; a spinner is 100 KB a second
         self.animation_level = "none"
 
     def on_mount(self) -> None:
         self.workbench = WorkbenchScreen(self.bridge, self._meter)
+        self.workbench.open_at(self.preferences.now.pane, zoomed=self.preferences.now.zoomed)
         self.push_screen(self.workbench)
         if not self.is_headless:
             heed_signals(self)
@@ -101,6 +103,7 @@ class WorkbenchApp(App[None]):
     def show_events(self, events: list[Any]) -> None:
         """Hand a batch of events to every open screen."""
         if events:
+            self.take(events)
             for screen in self.screen_stack:
                 screen.post_message(EngineEvents(events))
 
@@ -159,10 +162,25 @@ class WorkbenchApp(App[None]):
     def action_take_over(self) -> None:
         if not self.bridge.viewing:
             self.say("the run is driven from here: there is nothing to take over")
-        elif self.bridge.take_over():
-            self.say("taking over: the process that drives the run finishes its step, saves and leaves")
-        else:
+        elif self.bridge.taking_over:
             self.say("taking over: that process has not left yet")
+        else:
+            self.take_over(lambda: self.say(
+                "taking over: the process that drives the run finishes its step, saves and leaves"))
+
+    def take_over(self, taken: Callable[[], object]) -> None:
+        """Go on here with the run that is viewed, then do `taken`; asks first where its reward's code has changed."""
+        from rlhf_tui.screens.run_dialogs import SureScreen
+
+        def take() -> None:
+            self.bridge.take_over(accept_code=bool(changed))
+            taken()
+
+        if changed := self.bridge.changed_code():
+            asked = SureScreen("Changed code", f"{changed}\n\nGo on with it as it is now?", lambda: None)
+            self.push_screen(asked, lambda agreed: take() if agreed else None)
+        else:
+            take()
 
     # --- screens ---
 
@@ -191,6 +209,10 @@ class WorkbenchApp(App[None]):
             self.say("a run is going on: presets are loaded between runs")
         else:
             self.push_screen(PresetScreen(), self.workbench.load_preset)
+
+    def action_runs(self) -> None:
+        from rlhf_tui.screens.runs import RunsScreen
+        self.push_screen(RunsScreen(self.bridge))
 
     def action_save_preset(self) -> None:
         from rlhf_tui.screens.presets import SavePresetScreen
@@ -240,11 +262,12 @@ class WorkbenchApp(App[None]):
 
 def run_workbench(
     config: RunConfig, preset: str = "", *, runs_root: Path, start: bool = False, view: RunDir | None = None,
-    session_factory: SessionFactory = engine_session,
+    session_factory: SessionFactory = engine_session, original: RunConfig | None = None, said: str = "",
 ) -> int:
     """Show the workbench until the user leaves; the exit code. However the screen went, the run is saved first.
 
-    view: a run to show that is driven elsewhere. Raises RlhfError when it cannot be read.
+    original: the preset's own settings, where `config` differs. view: a run to show that is driven elsewhere. said: a
+    sentence to begin with. Raises RlhfError when the run cannot be read.
     """
     if not all(stream is not None and stream.isatty() for stream in (sys.__stdin__, sys.__stderr__)):
         sys.stdout.write("the workbench needs a terminal (stdin and stderr); `rlhf-tui train` runs without\n")
@@ -252,7 +275,8 @@ def run_workbench(
     bridge = EngineBridge(runs_root, session_factory)
     if view is not None:
         bridge.watch(view)
-    app = WorkbenchApp(bridge, config, preset, start=start, meter=Meter())
+    app = WorkbenchApp(bridge, config, preset, start=start, meter=Meter(), original=original)
+    app.greeting = said
     sys.setswitchinterval(SWITCH_SECONDS)
     try:
         app.run()
@@ -261,6 +285,8 @@ def run_workbench(
         if not app.left_at_once:
             # a run is waited for, however long its step takes; anything else is not worth waiting for
             bridge.join(None if bridge.busy else 1.0)
+    if app.preferences.trouble:
+        say(app.preferences.trouble)
     code = app.return_code if app.leave_code is None else app.leave_code
     if bridge.alive:
         if app.hands_over:

@@ -10,7 +10,7 @@ import itertools
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,6 +19,7 @@ import platformdirs
 
 from rlhf_engine.config import RunConfig
 from rlhf_engine.control import CompareRequest, GenerateRequest
+from rlhf_engine.errors import CodeChangedError, RlhfError
 from rlhf_engine.events import (
     ComparisonFinished,
     ComparisonProgress,
@@ -32,6 +33,7 @@ from rlhf_engine.events import (
     StepProgress,
 )
 from rlhf_engine.run_dir import RunDir
+from rlhf_engine.run_settings import settings_now
 from rlhf_tui.clean_text import clean_event
 from rlhf_tui.run_view import RunView
 from rlhf_tui.viewer import Viewer
@@ -50,7 +52,11 @@ class EngineSession(Protocol):
     @property
     def busy(self) -> bool: ...
     def start(self, config: RunConfig, *, runs_root: Path, name: str | None = None, preset: str = "") -> None: ...
-    def resume(self, run_path: Path) -> None: ...
+    def resume(self, run_path: Path, *, accept_code: bool = False) -> None: ...
+    def fork(
+        self, run_path: Path, *, step: int | None = None, changes: Mapping[str, Any], runs_root: Path,
+        name: str | None = None,
+    ) -> None: ...
     def pause(self) -> None: ...
     def unpause(self) -> None: ...
     def stop(self) -> None: ...
@@ -84,7 +90,10 @@ class EngineBridge:
         self._thread: threading.Thread | None = None
         self.run_path: Path | None = None
         """Where the newest run lies; `view.path` is that made fit to be shown."""
+        self.brings_settings = False
+        """True when the newest run came with settings of its own: it was gone on with, forked, or is viewed."""
         self._viewer: Viewer | None = None
+        self._accept_code = False
         self._viewed: deque[Event] = deque()  # unbounded: a run that is opened tells all its steps at once
         self._ring: deque[Event] = deque(maxlen=RING_SIZE)
         self._ids = itertools.count(1)
@@ -127,24 +136,72 @@ class EngineBridge:
     def start(self, config: RunConfig, preset: str = "") -> None:
         """Begin a new run. Raises RunError while another one is busy, or when it cannot begin."""
         self._engine().start(config, runs_root=self.runs_root, preset=preset)
+        self.brings_settings = False
         self.view.preset = preset
         self.view.state = RunState.LOADING
 
-    def resume(self, path: Path) -> None:
-        """Go on with the run in `path`. Raises RunError while another one is busy."""
-        self._engine().resume(path)
+    def resume(self, path: Path, *, accept_code: bool = False) -> None:
+        """Go on with the run in `path`. Raises RunError while another one is busy.
+
+        accept_code: with files of reward functions that have changed since, too.
+        """
+        self._engine().resume(path, accept_code=accept_code)
+        self.brings_settings = True
+        self.view.state = RunState.LOADING
+
+    def fork(self, path: Path, *, step: int | None, changes: Mapping[str, Any], name: str | None = None) -> None:
+        """Begin a new run from the checkpoint of `step` of the run in `path`. Raises RunError while one is busy."""
+        self._engine().fork(path, step=step, changes=changes, runs_root=self.runs_root, name=name)
+        self.unwatch()
+        self.brings_settings = True
+        self.view.preset = RunDir(path).preset
         self.view.state = RunState.LOADING
 
     def watch(self, run_dir: RunDir) -> None:
-        """Show a run that another process drives, or nobody. Raises RlhfError when it cannot be read."""
-        self._viewer = Viewer(run_dir, self._viewed.append)
+        """Show a run that another process drives, or nobody, in the place of the one shown so far.
+
+        Raises RlhfError when it cannot be read.
+        """
+        viewed: deque[Event] = deque()  # its own: the thread of the one before may have a last word
+        viewer = Viewer(run_dir, viewed.append)
+        self.unwatch()
+        self._viewer, self._viewed = viewer, viewed
+        self.brings_settings = True
+        self.view.forget()
         self.view.preset = run_dir.preset
 
-    def take_over(self) -> bool:
+    def unwatch(self) -> None:
+        """Show the run that is driven elsewhere no more."""
+        if self._viewer is not None:
+            self._viewer.close()
+            self._viewer, self._viewed = None, deque()
+            self.view.forget()
+
+    @property
+    def watched(self) -> Path | None:
+        """Where the run lies that is shown and not driven from here; None if there is none."""
+        return self._viewer.run_dir.path if self._viewer else None
+
+    def changed_code(self) -> str:
+        """What a person must agree to before the viewed run goes on here: its reward's code is another now; or empty.
+        """
+        from rlhf_engine.rewards.function import require_same_code
+
+        try:
+            if self._viewer is not None:
+                require_same_code(settings_now(self._viewer.run_dir))
+        except CodeChangedError as error:
+            return str(error)
+        except RlhfError:
+            pass  # what else is wrong with the run is told when it is resumed
+        return ""
+
+    def take_over(self, *, accept_code: bool = False) -> bool:
         """Ask the process that drives the shown run to leave, and resume it here then; False if that was asked before.
         """
         if self._viewer is None or self._viewer.taking_over:
             return False
+        self._accept_code = accept_code
         self._viewer.take_over()
         return True
 
@@ -236,7 +293,7 @@ class EngineBridge:
                 self._streaming.discard(event.request_id)
         if freed and self._viewer is not None:
             path, self._viewer = self._viewer.run_dir.path, None
-            self.resume(path)
+            self.resume(path, accept_code=self._accept_code)
             events.append(Notice("taken over: the libraries and the model load, then the run goes on here"))
         return events
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from itertools import accumulate, pairwise
 from typing import Any
 
 from rlhf_engine import events as engine
@@ -55,10 +56,7 @@ def clean_with_spans(text: str, spans: Iterable[Span]) -> tuple[str, tuple[Span,
 
     Spans that point outside the text are cut to it; empty ones are dropped.
     """
-    shown = text.translate(_STAND_INS)
-    place: list[int] | None = None
-    if "\t" in shown:
-        shown, place = _expand_tabs(shown)
+    shown, place = _clean(text)
     moved = []
     for span in spans:
         start, end = max(0, min(span.start, len(text))), max(0, min(span.end, len(text)))
@@ -67,10 +65,24 @@ def clean_with_spans(text: str, spans: Iterable[Span]) -> tuple[str, tuple[Span,
     return shown, tuple(moved)
 
 
+def clean_pieces(pieces: Iterable[str]) -> tuple[str, ...]:
+    """`clean_text` of the text that `pieces` join to, in the same pieces."""
+    pieces = list(pieces)
+    shown, place = _clean("".join(pieces))
+    ends = [place[end] if place else end for end in accumulate(map(len, pieces), initial=0)]
+    return tuple(shown[start:end] for start, end in pairwise(ends))
+
+
 def clean_event(event: engine.Event) -> engine.Event:
     """`event` with every text in it cleaned, spans moved along; events without text are handed back as they are."""
     clean = _CLEANERS.get(type(event))
     return clean(event) if clean else event
+
+
+def _clean(text: str) -> tuple[str, list[int] | None]:
+    """`text` made fit to be shown, and where each of its offsets is now; None where they all are as they were."""
+    shown = text.translate(_STAND_INS)
+    return _expand_tabs(shown) if "\t" in shown else (shown, None)
 
 
 def _expand_tabs(text: str) -> tuple[str, list[int]]:
@@ -94,7 +106,9 @@ def _parts(parts: Mapping[str, float]) -> dict[str, float]:
 
 def _sample(sample: engine.Sample) -> engine.Sample:
     response, spans = clean_with_spans(sample.response, sample.spans)
-    return replace(sample, prompt=clean_text(sample.prompt), response=response, spans=spans, parts=_parts(sample.parts))
+    trace = sample.trace and replace(sample.trace, texts=clean_pieces(sample.trace.texts))
+    return replace(sample, prompt=clean_text(sample.prompt), response=response, spans=spans,
+                   parts=_parts(sample.parts), trace=trace)
 
 
 def _step_finished(event: engine.StepFinished) -> engine.StepFinished:

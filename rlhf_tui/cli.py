@@ -7,29 +7,32 @@ from typing import Annotated
 
 import typer
 
-from rlhf_engine import __version__, presets
+from rlhf_engine import __version__, fields, presets
 from rlhf_engine.cli import make_app, share_cores
 from rlhf_engine.commands.following import print_run
-from rlhf_engine.commands.shared import AsJson, Overrides, Run, RunsDir, command_of, the_run
+from rlhf_engine.commands.shared import AsJson, Overrides, Run, RunsDir, TrustRemoteCode, command_of, the_run
 from rlhf_engine.commands.training import train_config
 from rlhf_engine.console import say
 from rlhf_engine.errors import ConfigError
 from rlhf_engine.run_dir import DEFAULT_RUNS_ROOT
 
+FIRST_PRESET = "animals"
 HELP = "A workbench for RLHF in the terminal. Without a command it opens the workbench."
 
 
 def workbench(
     context: typer.Context,
-    preset: Annotated[str, typer.Option(help="The preset to open, by name or path.")] = "animals",
+    preset: Annotated[str | None, typer.Option(help="The preset to open, by name or path; else the one that was "
+                                                    "open last, or animals.", show_default=False)] = None,
     overrides: Overrides = None,
     runs_dir: RunsDir = DEFAULT_RUNS_ROOT,
     start: Annotated[bool, typer.Option("--start", help="Begin to train at once.")] = False,
+    trust: TrustRemoteCode = None,
     version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
 ) -> int | None:
     """A workbench for RLHF in the terminal. Without a command it opens the workbench.
 
-    Where stdin or stdout is no terminal, it trains the preset and prints a line a step.
+    Where stdin or stdout is no terminal, it trains the preset (animals where none is named) and prints a line a step.
     """
     if context.invoked_subcommand is not None:
         sources = {name: context.get_parameter_source(name) for name in context.params}
@@ -40,16 +43,39 @@ def workbench(
     if version:
         print(f"rlhf-tui {__version__}")
         return 0
-    config = presets.load_with_overrides(preset, overrides or [])
     if not _on_a_terminal():
+        # what a script trains must not depend on what someone looked at last
+        preset = preset or FIRST_PRESET
+        config = presets.load_with_overrides(preset, overrides or [])
         say("this is no terminal: training without the workbench")
         return train_config(config, preset, runs_dir)
+    said = ""
+    if preset is None:
+        preset, said = _preset_of_last_time()
+    original = presets.load(preset)
+    config = fields.replace(original, presets.parse_overrides(original, overrides)) if overrides else original
     from rlhf_tui.app import run_workbench
 
-    return run_workbench(config, preset, runs_root=runs_dir, start=start)
+    return run_workbench(config, preset, runs_root=runs_dir, start=start, original=original, said=said)
 
 
-def attach(run: Run, runs_dir: RunsDir = DEFAULT_RUNS_ROOT, as_json: AsJson = False) -> int:
+def _preset_of_last_time() -> tuple[str, str]:
+    """The preset to open where none is named, and a sentence about it where that is not the usual one."""
+    from rlhf_tui.settings import load, settings_path
+
+    last = load(settings_path()).settings.last_preset
+    if last in ("", FIRST_PRESET):
+        return FIRST_PRESET, ""
+    try:
+        presets.load(last)
+    except ConfigError as error:
+        return FIRST_PRESET, f"{FIRST_PRESET} is open, since the preset of last time is not: {error.problems[0]}"
+    return last, f"preset {last}, as last time: F5 starts it · p loads another · ? shows all keys"
+
+
+def attach(
+    run: Run, runs_dir: RunsDir = DEFAULT_RUNS_ROOT, trust: TrustRemoteCode = None, as_json: AsJson = False
+) -> int:
     """Watch a run that another process drives, in the workbench. There, t takes it over; leaving leaves it alone.
 
     With --json (as for train), or where stdin or stdout is no terminal, it prints the run's lines from the first step

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 from rlhf_engine import fields, presets
+from rlhf_engine.config import RunConfig
 from rlhf_engine.errors import RlhfError
+from rlhf_engine.events import RunStarted
 from rlhf_tui.bridge import EngineBridge
 from rlhf_tui.clean_text import clean_line
+from rlhf_tui.edit_history import EditHistory, Step, step_between
 
 if TYPE_CHECKING:
     from rlhf_tui.app import WorkbenchApp
@@ -20,31 +23,135 @@ class Editing:
 
     def __init__(self, screen: WorkbenchScreen, bridge: EngineBridge, show: Callable[[], None]) -> None:
         self._screen, self._bridge, self._show = screen, bridge, show
+        self.history = EditHistory()
+        self.start: RunConfig | None = None
+        """What the run on the screen began with; None before the first."""
+        self._original: tuple[str, RunConfig | None] | None = None
+
+    @property
+    def original(self) -> RunConfig | None:
+        """The settings of the preset as it was loaded; None where that cannot be read."""
+        app = self._app
+        if self._original is None and not self._bridge.viewing:
+            self._original = (app.preset, app.original)
+        if self._original is None or self._original[0] != app.preset:
+            self._original = (app.preset, _preset_or_none(app.preset))
+        return self._original[1]
 
     @property
     def _app(self) -> WorkbenchApp:
         return cast("WorkbenchApp", self._screen.app)
 
+    # --- changes ---
+
     def edit(self, path: str, value: object) -> None:
         """Set `path` to `value`: in a run that goes on from its next step, else for the next run."""
-        app, screen = self._app, self._screen
+        self.change({path: value})
+
+    def change(self, values: Mapping[str, Any]) -> None:
+        """Set several settings (path -> value) at once; one undo takes all of them back."""
+        app = self._app
         if app.read_only():
             self._show()
             return
+        before = app.config
         try:
-            app.config = fields.replace(app.config, {path: value})
+            changes = {path: (fields.value_at(before, path), value) for path, value in values.items()}
+            self._make(Step({path: pair for path, pair in changes.items() if pair[0] != pair[1]}))
         except RlhfError as error:
-            screen.say(clean_line(str(error)), "warning")
+            self._app.say(clean_line(str(error)), "warning")
             return
+        self.history.note(step_between(before, app.config))
+
+    def take(self, config: RunConfig) -> None:
+        """Use other settings whole; one undo takes them back. Only between runs."""
+        self.history.note(step_between(self._app.config, config))
+        self._app.config = config
+        self._show()
+
+    def ask_reset(self, values: Mapping[str, Any], fixed: Sequence[str]) -> None:
+        """Say what going back to the preset would change (path -> value; `fixed` cannot now), and do it if wanted."""
+        from rlhf_tui.screens.reset import ResetScreen
+
+        app = self._app
+        if app.read_only():
+            return
+        if not values:
+            app.say("these settings are the preset's" if not fixed else
+                       f"only {clean_line(', '.join(fixed))} differ from the preset, and a run that goes on fixes that")
+            return
+        changes = {path: (fields.value_at(app.config, path), value) for path, value in values.items()}
+        asked = ResetScreen(changes, fixed, preset=app.preset, training=self._bridge.busy)
+        app.push_screen(asked, lambda wanted: self._reset(values) if wanted else None)
+
+    def _reset(self, values: Mapping[str, Any]) -> None:
+        self.change(values)
+        self._show()
+
+    def undo(self) -> None:
+        """Take the newest change back."""
+        self._walk(self.history.undo, "undone", self.history.undid, self.history.drop_undo)
+
+    def redo(self) -> None:
+        """Make again what was taken back last."""
+        self._walk(self.history.redo, "made again", self.history.redid, self.history.drop_redo)
+
+    def _walk(self, step: Step | None, word: str, done: Callable[[], None], drop: Callable[[], None]) -> None:
+        app = self._app
+        if app.read_only():
+            return
+        if step is None:
+            app.say(f"there is no change that could be {word}")
+        elif fixed := self._fixed(step):
+            app.say(f"not {word}: {clean_line(fixed)} was changed before the run began and is fixed until it ends")
+        else:
+            try:
+                self._make(step)
+            except RlhfError as error:
+                drop()
+                app.say(f"not {word}: {clean_line(str(error))}", "warning")
+                return
+            done()
+            if step.name:
+                app.preset = step.name[1]
+            self._show()
+            app.say(f"{word}: {clean_line(step.told())}")
+
+    def _fixed(self, step: Step) -> str:
+        """The setting of `step` that may not change now; empty when all may."""
+        if not self._bridge.busy:
+            return ""
+        if step.name or step.whole:
+            return "the preset"
+        live = {item.path: item.live for item in fields.settings(self._app.config)}
+        return next((path for path in step.changes if not live.get(path)), "")
+
+    def _make(self, step: Step) -> None:
+        """Take `step` into the config, and tell the engine. Raises ConfigError."""
+        app = self._app
+        app.config = step.made_to(app.config)
         if not self._bridge.busy:
             return
-        if fields.setting_at(app.config, path).live:
-            self._bridge.edit(path, value)
+        for path, (_, value) in step.changes.items():
+            if fields.setting_at(app.config, path).live:
+                self._bridge.edit(path, value)
+            else:
+                self._app.say(f"{path} takes effect with the next start: it cannot change while training")
+
+    # --- what a run says ---
+
+    def begun(self, event: RunStarted, *, goes_on: bool) -> None:
+        """A run has begun, or (`goes_on`) the one on the screen was resumed."""
+        if not goes_on or self.start is None:
+            self.start = event.config
+        if self._bridge.brings_settings:
+            self.adopt()
         else:
-            screen.say(f"{path} takes effect with the next start: it cannot change while training")
+            self._show()
 
     def revert(self, path: str) -> None:
         """Show what the engine uses at `path`, since it refused what was wanted."""
+        self.history.forget(path)
         running = self._bridge.view.config
         if running is not None:
             app = self._app
@@ -55,18 +162,29 @@ class Editing:
             self._show()
 
     def adopt(self) -> None:
-        """Show the settings of a run that is driven elsewhere."""
-        if self._bridge.viewing and self._bridge.view.config is not None:
+        """Show the settings that a run came with: one that is driven elsewhere, or that goes on here."""
+        if self._bridge.brings_settings and self._bridge.view.config is not None:
             self._app.config = self._bridge.view.config
+            self._app.preset = self._bridge.view.preset
+            self.history.clear()
             self._show()
 
     def load_preset(self, name: str) -> None:
         """Take the settings of a preset for the next run."""
+        app = self._app
         try:
-            self._app.config = presets.load(name)
+            config = presets.load(name)
         except RlhfError as error:
-            self._screen.say(str(error), "warning")
+            self._app.say(str(error), "warning")
             return
-        self._app.preset = name
+        self.history.note(step_between(app.config, config, (app.preset, name)))
+        app.config, app.preset, self._original = config, name, (name, config)
         self._show()
-        self._screen.say(f"preset {name} loaded: F5 starts it")
+        self._app.say(f"preset {name} loaded: F5 starts it")
+
+
+def _preset_or_none(name: str) -> RunConfig | None:
+    try:
+        return presets.load(name) if name else None
+    except RlhfError:
+        return None

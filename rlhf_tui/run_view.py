@@ -58,6 +58,13 @@ class RunView:
             return 0.0
         return max(0.0, min(1.0, (self.step + self.fraction) / self.total_steps))
 
+    def forget(self) -> None:
+        """No run is shown any more."""
+        self.name = self.path = self.preset = ""
+        self.config = self.state = None
+        self.step = self.total_steps = 0
+        self._reset()
+
     def apply(self, event: Event) -> None:
         """Take in one event."""
         match event:
@@ -84,6 +91,9 @@ class RunView:
     def _start(self, event: RunStarted) -> None:
         self.name, self.path, self.config = event.name, event.path, event.config
         self.step, self.total_steps = event.first_step, event.config.train.steps
+        self._reset()
+
+    def _reset(self) -> None:
         self.message = self.wanted = self.phase = ""
         self.fraction = 0.0
         self.metrics, self.before = {}, {}

@@ -22,7 +22,8 @@ from rlhf_engine import console
 from rlhf_engine.cli import make_app
 from rlhf_engine.events import RunState, StepFinished
 from rlhf_engine.run_dir import RunDir
-from rlhf_tui.cli import make_workbench_app
+from rlhf_tui.cli import _preset_of_last_time, make_workbench_app
+from rlhf_tui.settings import SettingsFile
 
 ROOT = Path(__file__).parents[1]
 QUICK = ["sampling.max_new_tokens=6", "ppo.responses_per_step=4", "ppo.minibatch_size=2", "train.threads=1"]
@@ -408,7 +409,7 @@ def test_with_a_terminal_the_workbench_opens(tmp_path: Path):
 import sys, types
 sys.path.insert(0, {str(ROOT)!r})
 app = types.ModuleType("rlhf_tui.app")
-def run_workbench(config, preset, *, runs_root, start):
+def run_workbench(config, preset, *, runs_root, start, said):
     print("opened", preset, config.kl.coef, runs_root, start)
     return 7
 app.run_workbench = run_workbench
@@ -476,3 +477,19 @@ def test_attach_without_a_terminal_prints_lines_for_people(trained: tuple[Path, 
     assert [line[:8] for line in lines[1:4]] == ["step 1/3", "step 2/3", "step 3/3"]
     assert lines[4:] == ["finished after step 3"]
     assert invoke("attach", "none", "--runs-dir", str(root), workbench=True).exit_code == 2
+
+
+@pytest.mark.parametrize(("last", "expected", "said"), [
+    ("", "animals", ""),
+    ("animals", "animals", ""),
+    ("sea", "sea", "preset sea, as last time"),
+    ("gone", "animals", "animals is open, since the preset of last time is not: There is no preset 'gone'"),
+    ("gone/x.toml", "animals", "There is no preset file gone/x.toml."),
+])
+def test_the_workbench_opens_with_the_preset_of_last_time(last: str, expected: str, said: str):
+    file = SettingsFile()
+    file.change(last_preset=last)
+    assert file.keep() == ""
+    preset, sentence = _preset_of_last_time()
+    assert preset == expected
+    assert said in sentence

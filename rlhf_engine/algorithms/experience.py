@@ -50,15 +50,18 @@ class Part:
 
 @dataclass(frozen=True)
 class Experience:
-    """What one rollout teaches. log_probs, token_kl, entropy, mask: [batch, time], under the actor that sampled;
-    old_values, advantages, returns, action_mask, action_log_probs: per action, [batch, time] or [batch]."""
+    """What one rollout teaches. log_probs, reference_log_probs, token_kl, entropy, mask: [batch, time], under the
+    weights that sampled; rewards (shaped), old_values, advantages (whitened, if the config asks for that), returns,
+    action_mask, action_log_probs: per action, [batch, time] or [batch]."""
 
     rollout: Rollout
     mask: Tensor
     log_probs: Tensor
+    reference_log_probs: Tensor
     token_kl: Tensor
     entropy: Tensor
     action_log_probs: Tensor
+    rewards: Tensor
     old_values: Tensor
     advantages: Tensor
     returns: Tensor
@@ -136,6 +139,7 @@ def evaluate(
 
 class _Passes(NamedTuple):
     log_probs: Tensor
+    reference_log_probs: Tensor
     entropy: Tensor
     token_kl: Tensor
     values: Tensor
@@ -145,7 +149,7 @@ def _run_passes(
     policy: Policy, rollout: Rollout, config: RunConfig, at_once: int, first: First | None
 ) -> tuple[_Passes, Kept]:
     mask, temperature = rollout.response_mask, config.sampling.temperature
-    passes, kept = _Passes(*(torch.zeros(mask.shape, device=mask.device) for _ in range(4))), Kept(None, None)
+    passes, kept = _Passes(*(torch.zeros(mask.shape, device=mask.device) for _ in _Passes._fields)), Kept(None, None)
     for rows in _groups(len(rollout), at_once, first):
         ids, row_mask, response_mask = rollout.batch(rows)
         width = response_mask.shape[1]
@@ -159,7 +163,8 @@ def _run_passes(
         if keep is first:
             kept = Kept(actor.log_probs if first.keep_actor else None, values if first.keep_critic else None)
         log_probs = actor.log_probs.detach()
-        found = _Passes(log_probs, actor.entropy, kl_k1(log_probs, reference.log_probs), values.detach())
+        kl = kl_k1(log_probs, reference.log_probs)
+        found = _Passes(log_probs, reference.log_probs, actor.entropy, kl, values.detach())
         for whole, part in zip(passes, found, strict=True):
             whole[rows, :width] = part
     if not torch.isfinite(torch.where(mask, passes.log_probs + passes.token_kl + passes.values, 0.0)).all():
@@ -178,10 +183,11 @@ def _groups(count: int, size: int, first: First | None) -> list[Tensor]:
 
 
 def _learn(rollout: Rollout, passes: _Passes, scores: Tensor, config: RunConfig, kl_coef: float) -> Experience:
-    log_probs, entropy, token_kl, values = passes
+    log_probs, reference_log_probs, entropy, token_kl, values = passes
     sequence_level, mask = config.ppo.level == "sequence", rollout.response_mask
     if sequence_level:
-        returns, advantages = sequence_advantages(scores, token_kl, values, mask, kl_coef=kl_coef)
+        rewards, advantages = sequence_advantages(scores, token_kl, values, mask, kl_coef=kl_coef)
+        returns = rewards
         action_log_probs, values = summed(log_probs, mask), last_token_values(values, mask)
         action_mask = mask.any(dim=1)
     else:
@@ -198,9 +204,11 @@ def _learn(rollout: Rollout, passes: _Passes, scores: Tensor, config: RunConfig,
         rollout,
         mask,
         log_probs,
+        reference_log_probs,
         token_kl,
         entropy,
         action_log_probs,
+        rewards,
         values,
         advantages,
         returns,

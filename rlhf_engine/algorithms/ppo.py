@@ -14,7 +14,6 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from statistics import fmean
 from typing import Any
 
@@ -26,7 +25,7 @@ from rlhf_engine.algorithms.experience import Experience, First, Kept, evaluate
 from rlhf_engine.algorithms.memory import MicroBatchLimit
 from rlhf_engine.algorithms.micro_batch import choose_micro_batch_size
 from rlhf_engine.algorithms.optimizer import AdapterOptimizer, learning_rate_factor
-from rlhf_engine.algorithms.report import rollout_metrics, samples_of
+from rlhf_engine.algorithms.report import rollout_metrics, shown_samples
 from rlhf_engine.algorithms.score_normalizer import ScoreNormalizer
 from rlhf_engine.config import RunConfig
 from rlhf_engine.decoding.traced import TracedDecoder
@@ -111,8 +110,7 @@ class PPO:
         }
         self._adapt_kl_coef(metrics["objective/kl"], len(prompts))
         operations = self._operations(step, rollout, minibatches[:taken], kept)
-        told = samples_of(rollout, scored.scores, experience.response_kl.tolist(), step)
-        samples = tuple(islice(told, self.config.train.samples_per_step))
+        samples = shown_samples(experience, scored, self.policy.decode, self.config, metrics["kl_coef"], step)
         return StepResult(metrics, samples, operations, nonfinite)
 
     # --- the parts of a step ---

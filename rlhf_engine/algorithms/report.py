@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from statistics import fmean, pstdev
 
 import torch
 
 from rlhf_engine.algorithms.experience import Experience
+from rlhf_engine.algorithms.trace import Decode, traces_of
+from rlhf_engine.config import RunConfig
 from rlhf_engine.estimators import explained_variance, masked_mean
 from rlhf_engine.events import Sample
 from rlhf_engine.rewards.base import Score
@@ -44,6 +47,17 @@ def rollout_metrics(experience: Experience, scored: ScoredBatch, kl_coef: float)
     for name, values in scored.by_reward.items():
         metrics[f"rewards/{name}/mean"], metrics[f"rewards/{name}/std"] = fmean(values), pstdev(values)
     return metrics
+
+
+def shown_samples(
+    experience: Experience, scored: ScoredBatch, decode: Decode, config: RunConfig, kl_coef: float, step: int
+) -> tuple[Sample, ...]:
+    """The first `train.samples_per_step` responses with all that the update knows of them; decode: ids -> text."""
+    traces = traces_of(
+        experience, config.train.samples_per_step, decode, kl_coef=kl_coef, whitened=config.ppo.whiten_advantages
+    )
+    samples = samples_of(experience.rollout, scored.scores, experience.response_kl.tolist(), step)
+    return tuple(replace(sample, trace=trace) for sample, trace in zip(samples, traces, strict=False))
 
 
 def samples_of(rollout: Rollout, scores: Sequence[Score], kl: Sequence[float], step: int) -> Iterator[Sample]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rlhf_engine import presets
-from rlhf_engine.commands.shared import AsJson, Overrides, Preset, Run, RunsDir, run_if_any, the_run
+from rlhf_engine.commands.shared import AsJson, Overrides, Preset, Run, RunsDir, TrustRemoteCode, run_if_any, the_run
 from rlhf_engine.console import print_json, print_table, printable, say
 from rlhf_engine.errors import ConfigError, ModelError
 from rlhf_engine.rewards.build import build_rewards
@@ -27,6 +27,7 @@ def compare(
     responses: Annotated[int, typer.Option(min=2, help="Responses of each of the two.")] = 200,
     seed: Seed = 0,
     runs_dir: RunsDir = DEFAULT_RUNS_ROOT,
+    trust: TrustRemoteCode = None,
     as_json: AsJson = False,
 ) -> int:
     """Compare reference and tuned on paired samples.
@@ -64,6 +65,7 @@ def generate(
     count: Annotated[int, typer.Option(min=1, help="Responses to each prompt.")] = 1,
     reference: Annotated[bool, typer.Option("--reference", help="Answer by the untrained model.")] = False,
     runs_dir: RunsDir = DEFAULT_RUNS_ROOT,
+    trust: TrustRemoteCode = None,
     as_json: AsJson = False,
 ) -> int:
     """Continue prompts with a run or a model.

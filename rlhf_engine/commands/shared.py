@@ -10,6 +10,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from rlhf_engine import remote_code
 from rlhf_engine.console import say
 from rlhf_engine.errors import ConfigError, RlhfError, RunError
 from rlhf_engine.run_dir import RunDir
@@ -23,6 +24,22 @@ Overrides = Annotated[list[str] | None,
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs rather than text for people.")]
 Preset = Annotated[str, typer.Argument(metavar="PRESET", help="A preset's name, or a path ending in .toml.")]
 Run = Annotated[str, typer.Argument(metavar="RUN", help="A run's name under --runs-dir, or its path.")]
+
+
+def _trust(argument: str | None) -> None:
+    if argument is None:
+        return
+    try:
+        say(remote_code.trust(argument))
+    except ConfigError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+# the callback does it all, so that no command has to pass it on, and none can be told by a preset
+TrustRemoteCode = Annotated[str | None, typer.Option(
+    remote_code.FLAG, metavar="OWNER/NAME@COMMIT|FOLDER", callback=_trust, expose_value=False,
+    help="Run the Python code that comes with this model, for this start. Read it first.",
+)]
 
 
 def command_of(function: F) -> F:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,12 +12,24 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rlhf_engine import fields, presets
-from rlhf_engine.commands.shared import AsJson, Overrides, Preset, Run, RunsDir, run_at_step, the_run, wrong_usage
+from rlhf_engine.commands.shared import (
+    AsJson,
+    Overrides,
+    Preset,
+    Run,
+    RunsDir,
+    TrustRemoteCode,
+    run_at_step,
+    the_run,
+    wrong_usage,
+)
 from rlhf_engine.config import RunConfig
 from rlhf_engine.console import Reporter, stopped_by_signals
 from rlhf_engine.control import TrainerControl
-from rlhf_engine.errors import ConfigError
+from rlhf_engine.errors import CodeChangedError, ConfigError
 from rlhf_engine.events import RunState
+from rlhf_engine.hand_over import hand_over
+from rlhf_engine.rewards.function import pinned
 from rlhf_engine.run_dir import DEFAULT_RUNS_ROOT, RunDir
 
 if TYPE_CHECKING:
@@ -28,6 +42,7 @@ def train(
     runs_dir: RunsDir = DEFAULT_RUNS_ROOT,
     name: Annotated[str | None, typer.Option(help="Name of the new run; made up if left out.")] = None,
     profile: Annotated[bool, typer.Option("--profile", help="Say where the time of the second step went.")] = False,
+    trust: TrustRemoteCode = None,
     as_json: AsJson = False,
 ) -> int:
     """Train a preset. Ctrl-C stops after the step, with a checkpoint; `resume` goes on from there.
@@ -52,6 +67,7 @@ def train_config(
     profile: bool = False,
 ) -> int:
     """Trains in a new run directory, with progress on stdout. Returns the exit code."""
+    config = pinned(config)
     with wrong_usage():
         run_dir = RunDir.create(runs_dir, config, name=name, preset=preset)
 
@@ -60,11 +76,17 @@ def train_config(
 
         return Trainer(config, run_dir=run_dir, control=control, emit=reporter.emit, profile=profile)
 
-    return _drive(trainer, as_json)
+    return _drive(trainer, run_dir, as_json)
 
 
 def resume(
-    run: Run, overrides: Overrides = None, runs_dir: RunsDir = DEFAULT_RUNS_ROOT, as_json: AsJson = False
+    run: Run,
+    overrides: Overrides = None,
+    runs_dir: RunsDir = DEFAULT_RUNS_ROOT,
+    trust: TrustRemoteCode = None,
+    accept_code: Annotated[bool, typer.Option(
+        "--accept-changed-code", help="Go on though the file of a reward function has changed.")] = False,
+    as_json: AsJson = False,
 ) -> int:
     """Go on with a run from its newest checkpoint. --json as for train.
 
@@ -76,7 +98,12 @@ def resume(
     def trainer(control: TrainerControl, reporter: Reporter) -> Trainer:
         from rlhf_engine.trainer import Trainer
 
-        trainer = Trainer.resume(run_dir, control=control, emit=reporter.emit)
+        try:
+            trainer = Trainer.resume(run_dir, control=control, emit=reporter.emit, accept_code=accept_code)
+        except CodeChangedError as error:
+            if not _accepted(error):
+                raise ConfigError(f"{error} --accept-changed-code goes on with it as it is now.") from None
+            trainer = Trainer.resume(run_dir, control=control, emit=reporter.emit, accept_code=True)
         changes = presets.parse_overrides(trainer.config, overrides or [])
         fixed = [path for path in changes if not fields.setting_at(trainer.config, path).live]
         if fixed:
@@ -85,7 +112,7 @@ def resume(
             control.edit(path, value)
         return trainer
 
-    return _drive(trainer, as_json)
+    return _drive(trainer, run_dir, as_json)
 
 
 def fork(
@@ -94,6 +121,7 @@ def fork(
     overrides: Overrides = None,
     runs_dir: RunsDir = DEFAULT_RUNS_ROOT,
     name: Annotated[str | None, typer.Option(help="Name of the new run; made up if left out.")] = None,
+    trust: TrustRemoteCode = None,
     as_json: AsJson = False,
 ) -> int:
     """Start a new run from a checkpoint of another one. --json as for train.
@@ -112,14 +140,22 @@ def fork(
 
         return Trainer.resume(child, control=control, emit=reporter.emit)
 
-    return _drive(trainer, as_json)
+    return _drive(trainer, child, as_json)
 
 
-def _drive(make: Callable[[TrainerControl, Reporter], Trainer], as_json: bool) -> int:
+def _accepted(error: CodeChangedError) -> bool:
+    """The answer of the person at the terminal; no where nobody can be asked."""
+    return sys.stdin.isatty() and sys.stderr.isatty() and typer.confirm(
+        f"{error} Go on with it as it is now?", default=False, err=True)
+
+
+def _drive(make: Callable[[TrainerControl, Reporter], Trainer], run_dir: RunDir, as_json: bool) -> int:
     control = TrainerControl()
     reporter = Reporter(control, as_json)
     with stopped_by_signals(control) as signals:
         state = make(control, reporter).run()
+    if signals.received is signal.SIGHUP and state is RunState.STOPPED:
+        hand_over(run_dir)  # the terminal is gone: there is nobody to tell
     if state is RunState.FINISHED:
         return 0
     return signals.exit_code or 1

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rlhf_engine.config import LengthRewardConfig, RewardConfig, WordListRewardConfig
+from rlhf_engine.config import FunctionRewardConfig, LengthRewardConfig, RewardConfig, WordListRewardConfig
 from rlhf_engine.rewards.base import Reward
 from rlhf_engine.rewards.composite import RewardSum
+from rlhf_engine.rewards.function import FunctionReward, load_function
 from rlhf_engine.rewards.length import LengthReward
 from rlhf_engine.rewards.word_list import WordListReward
 
@@ -25,6 +26,8 @@ def _reward(config: RewardConfig) -> Reward:
                 config.name, min_words=config.min_words, max_words=config.max_words,
                 penalty_per_word=config.penalty_per_word, max_penalty=config.max_penalty,
             )
+        case FunctionRewardConfig():
+            return FunctionReward(config.name, load_function(config))
 
 
 def _word_list(config: WordListRewardConfig) -> WordListReward:

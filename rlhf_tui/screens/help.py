@@ -21,7 +21,8 @@ from rlhf_tui.key_guide import Deed, deeds
 ON_THE_SCREEN = """\
 The numbers open the panes: hyperparameters, charts, reward words, samples. Enter opens a setting or a list, and checks
 it as you type; Enter, Tab or the arrows use it, Esc puts back what was there. Esc leaves a field, then a zoomed pane,
-then a screen. • marks what was changed, ✗ what is not allowed, ⊘ what cannot change while a run goes on."""
+then a screen. • marks what was changed since the run began, ≠ what is not the preset's, ✗ what is not allowed, ⊘ what
+cannot change while a run goes on. u takes a change back, in a run that goes on too."""
 
 HOW_PPO_WORKS = """\
 A step samples one response to each of a batch of prompts (a rollout). Rewards score every response. The KL penalty

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, cast
 
-from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
@@ -27,8 +26,10 @@ from rlhf_engine.events import (
     StepFinished,
 )
 from rlhf_tui.bridge import EngineBridge
+from rlhf_tui.editing import Editing
 from rlhf_tui.lab_memory import LabMemory
 from rlhf_tui.messages import EngineEvents
+from rlhf_tui.scoring import code_of
 from rlhf_tui.screens.new_reward import NewRewardScreen
 from rlhf_tui.screens.panes import PanedScreen
 from rlhf_tui.widgets.ask_reference import AskReference
@@ -71,6 +72,8 @@ class RewardLabScreen(PanedScreen):
         Binding("n", "number", "How many", tooltip="How many responses to ask the reference for", id="lab.number"),
         Binding("a", "add", "Add reward", tooltip="Another reward of any kind, between runs", id="lab.add"),
         Binding("z", "zoom", "Zoom", tooltip="Give the whole screen to this pane, or back", id="lab.zoom"),
+        Binding("u", "undo", "Undo", tooltip="Take the newest change of a setting back", id="settings.undo"),
+        Binding("U", "redo", "Redo", tooltip="Make again what was taken back", id="settings.redo"),
         Binding("f2", "app.save_preset", "Save preset", tooltip="Keep these settings", id="app.save_preset"),
         Binding("escape", "back", "Back", tooltip="Out of a field, give up, or back", id="lab.back"),
     ]
@@ -80,12 +83,16 @@ class RewardLabScreen(PanedScreen):
         self._bridge, self._memory = bridge, memory
         self._form = RewardForm(id="lab-rewards", classes="lab-pane")
         self._words = WordTable(id="lab-words", classes="lab-pane")
-        self._try = TryIt(id="lab-try", classes="lab-pane")
+        self._try = TryIt(memory.agreed, id="lab-try", classes="lab-pane")
         self._ask = AskReference(bridge, memory, id="lab-ask")
         self._alarm = AlarmLine(id="alarm")
         self._keys = KeyBar(id="keys")
         self._watch = WordWatch(lambda count: self.post_message(Counted(count)))
         self._count_timer: Timer | None = None
+
+    @property
+    def _editing(self) -> Editing:
+        return self._workbench.workbench.editing
 
     @property
     def _workbench(self) -> WorkbenchApp:
@@ -104,9 +111,7 @@ class RewardLabScreen(PanedScreen):
         yield self._keys
 
     def on_mount(self) -> None:
-        self._form.begin_as(self._workbench.workbench.hyperparameters)
         self._load()
-        self._show_keys()
         self._alarm.say("viewing: settings can be seen, not changed" if self._bridge.viewing else
                         "a adds a reward, x removes one · r asks the reference how often it says the words")
 
@@ -116,8 +121,9 @@ class RewardLabScreen(PanedScreen):
 
     # --- keys ---
 
-    def on_descendant_focus(self, event: events.DescendantFocus) -> None:
-        super().on_descendant_focus(event)
+    def lay_out(self) -> None:
+        """Fit the panes, and name the keys of the one in use."""
+        super().lay_out()
         self._show_keys()
 
     def _show_keys(self) -> None:
@@ -136,18 +142,14 @@ class RewardLabScreen(PanedScreen):
     # --- settings ---
 
     def _load(self) -> None:
-        """Show the settings, and which of them a run that goes on has locked."""
+        """Show the settings, and which of them a run that goes on has locked; what is being written stays."""
         config, training = self._workbench.config, self._bridge.busy or self._bridge.viewing
-        self._form.load(config, training=training)
-        self._words.load(config, training=training)
-        self._try.score_with(config.rewards)
-        self._count_soon()
-
-    def _follow(self) -> None:
-        """Show the settings; what is written here but not allowed stays."""
-        config = self._workbench.config
-        self._form.follow(config)
+        self._form.load(config, training=training, preset=self._editing.original, start=self._editing.start)
         self._words.follow(config)
+        self._words.load(config, training=training)
+        if self._bridge.busy and self._bridge.view.config is not None:
+            # what a run does here may be tried here
+            self._memory.agreed |= code_of(self._bridge.view.config.rewards)
         self._try.score_with(config.rewards)
         self._count_soon()
 
@@ -158,8 +160,25 @@ class RewardLabScreen(PanedScreen):
         self._edit(event.path, event.value)
 
     def _edit(self, path: str, value: object) -> None:
-        self._workbench.workbench.editing.edit(path, value)
-        self._follow()
+        self._editing.edit(path, value)
+        self._load()
+
+    def on_hyperparameters_pane_reset_asked(self, event: HyperparametersPane.ResetAsked) -> None:
+        self._editing.ask_reset(event.values, [row.path for row in event.fixed])
+
+    def on_screen_resume(self) -> None:
+        # a dialog may have changed the settings
+        self.call_after_refresh(self._load)
+
+    def action_undo(self) -> None:
+        """Take the newest change back."""
+        self._editing.undo()
+        self._load()
+
+    def action_redo(self) -> None:
+        """Make it again."""
+        self._editing.redo()
+        self._load()
 
     def on_reward_form_chosen(self, event: RewardForm.Chosen) -> None:
         self._words.choose_reward(event.index)
@@ -182,8 +201,8 @@ class RewardLabScreen(PanedScreen):
 
     def _added(self, config: RunConfig | None) -> None:
         if config is not None and self._between_runs():
-            self._workbench.config = config
-            self._follow()
+            self._editing.take(config)
+            self._load()
             index = len(config.rewards) - 1
             self._form.show_path(f"rewards.{index}.name")
             self._alarm.say(f"{config.rewards[index].name} counts from the next start on")
@@ -201,9 +220,9 @@ class RewardLabScreen(PanedScreen):
         else:
             data = self._workbench.config.model_dump()
             del data["rewards"][event.index]
-            self._workbench.config = fields.validate(data)
-            self._follow()
-            self._alarm.say(f"{name} is removed")
+            self._editing.take(fields.validate(data))
+            self._load()
+            self._alarm.say(f"{name} is removed · u brings it back")
 
     # --- the reference ---
 
@@ -251,7 +270,7 @@ class RewardLabScreen(PanedScreen):
             # the workbench hears of it at the same time and may change the settings
             self.call_after_refresh(self._load)
         elif kinds & {EditApplied, EditRefused}:
-            self.call_after_refresh(self._follow)
+            self.call_after_refresh(self._load)
         elif kinds & {StepFinished, RolledBack}:
             self._count_soon()
         self.query_one(StatusLine).refresh()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -14,6 +14,9 @@ from textual.widgets import Static
 from rlhf_engine.events import Sample
 from rlhf_tui.clipboard import copy
 from rlhf_tui.widgets.highlight import highlighted
+
+if TYPE_CHECKING:
+    from rlhf_tui.app import WorkbenchApp
 
 
 def score_parts(sample: Sample) -> Content:
@@ -38,6 +41,7 @@ class SampleScreen(ModalScreen[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,enter,q", "dismiss", "Close", id="sample.close"),
         Binding("y", "copy", "Copy", tooltip="Copy the response", id="sample.copy"),
+        Binding("i", "inspect", "Inspect", tooltip="Token by token: why the update pushes where", id="sample.inspect"),
     ]
 
     def __init__(self, sample: Sample) -> None:
@@ -49,7 +53,7 @@ class SampleScreen(ModalScreen[None]):
         end = "" if sample.finished else ("…", "$text-muted")
         with VerticalScroll() as box:
             box.border_title = Content(f"Sample of step {sample.step}")
-            box.border_subtitle = Content("y copy · Esc close")
+            box.border_subtitle = Content("i inspect · y copy · Esc close")
             text = Content.styled(sample.prompt, "$text-muted")
             if sample.prompt and not sample.prompt[-1].isspace() and not sample.response[:1].isspace():
                 text = text.append(" ")
@@ -57,6 +61,13 @@ class SampleScreen(ModalScreen[None]):
             yield Static(score_parts(sample))
             ending = "ended by itself" if sample.finished else "cut off at the longest length"
             yield Static(Content.styled(f"KL {sample.kl:.2f} nats · {sample.tokens} tokens · {ending}", "$text-muted"))
+
+    def action_inspect(self) -> None:
+        """The same sample token by token, in the place of this screen."""
+        from rlhf_tui.screens.inspect import InspectScreen
+
+        app = cast("WorkbenchApp", self.app)
+        app.switch_screen(InspectScreen(app.bridge, [self._sample]))
 
     def action_copy(self) -> None:
         """Copy the response."""

@@ -26,11 +26,13 @@ from rlhf_engine.events import (
     StateChanged,
     StepFinished,
 )
+from rlhf_engine.run_dir import RunDir
 from rlhf_tui.bridge import EngineBridge
 from rlhf_tui.editing import Editing
 from rlhf_tui.messages import EngineEvents
-from rlhf_tui.widgets.chart import Charts
+from rlhf_tui.widgets.charts import Charts
 from rlhf_tui.widgets.hyperparameters import HyperparametersPane
+from rlhf_tui.widgets.readout import edit_text
 from rlhf_tui.widgets.samples import SampleList, SamplesPane
 from rlhf_tui.widgets.status import AlarmLine, ClickLine, KeyBar, Meter, StatusLine
 from rlhf_tui.widgets.word_editor import WordEditor
@@ -74,9 +76,14 @@ class WorkbenchScreen(Screen[None]):
         Binding("shift+tab", "next_pane(-1)", "Previous pane", id="pane.previous", show=False),
         Binding("z", "zoom", "Zoom", tooltip="Give the whole screen to this pane, or back", id="pane.zoom"),
         Binding("slash", "filter", "Filter", tooltip="Show only samples with some words", id="samples.filter"),
+        Binding("i", "inspect", "Inspect", tooltip="The selected sample token by token: why the update pushes where",
+                id="samples.inspect"),
         Binding("escape", "leave_field", "Back", id="pane.back", show=False),
+        Binding("u", "undo", "Undo", tooltip="Take the newest change of a setting back", id="settings.undo"),
+        Binding("U", "redo", "Redo", tooltip="Make again what was taken back", id="settings.redo"),
         Binding("g", "app.generate", "Generate", tooltip="Write a prompt, see both models answer", id="app.generate"),
         Binding("c", "app.compare", "Compare", tooltip="Reference against tuned, with intervals", id="app.compare"),
+        Binding("r", "app.runs", "Runs", tooltip="All runs: open, resume, fork, compare, tidy up", id="app.runs"),
         Binding("w", "app.reward_lab", "Reward lab", tooltip="Rewards, how often their words are said, a text to try",
                 id="app.reward_lab"),
         Binding("p", "app.presets", "Presets", tooltip="Load a preset for the next run", id="app.presets"),
@@ -124,6 +131,16 @@ class WorkbenchScreen(Screen[None]):
         self.say("F5 starts a run with these settings · p loads a preset · ? shows all keys")
 
     # --- layout ---
+
+    @property
+    def place(self) -> tuple[str, bool]:
+        """The pane in use, and whether it has the whole screen."""
+        return self._pane, self._zoomed
+
+    def open_at(self, pane: str, *, zoomed: bool) -> None:
+        """Begin in `pane`; asked before the screen is shown."""
+        self._pane, self._zoomed = pane, zoomed
+        self.AUTO_FOCUS = "#samples SampleList" if pane == "samples" else f"#{pane}"  # type: ignore[misc]
 
     def on_resize(self, _: textual_events.Resize) -> None:
         self._lay_out()
@@ -195,13 +212,17 @@ class WorkbenchScreen(Screen[None]):
             paused = self._bridge.state is RunState.PAUSED or self._bridge.view.wanted == "pausing"
             common.append(("Space", "Resume" if paused else "Pause", "app.toggle_pause"))
         here = {
-            "charts": [("s", "Smooth", ""), ("Y", "Log", ""), ("+−", "Zoom", ""), ("0", "Reset", ""),
+            "hyperparameters": [("Enter", "Edit", ""), ("/", "Find", ""), ("u", "Undo", "screen.undo"),
+                                ("Del", "Reset", ""), ("R", "Reset all", "")],
+            "words": [("Enter", "Edit", ""), ("u", "Undo", "screen.undo")],
+            "charts": [("m", "Metric", ""), ("e", "Explain", ""), ("s", "Smooth", ""), ("[]", "Read off", ""),
+                       ("x", "Axis", ""), ("Y", "Log", ""), ("+−", "Zoom", ""), ("0", "Reset", ""),
                        ("←→", "Chart" if self.charts.one_at_a_time else "Pan", "")],
-            "samples": [("Enter", "Open", ""), ("/", "Filter", "screen.filter"), ("f", "Follow", ""),
-                        ("y", "Copy", "")],
+            "samples": [("Enter", "Open", ""), ("i", "Inspect", "screen.inspect"), ("/", "Filter", "screen.filter"),
+                        ("f", "Follow", ""), ("y", "Copy", "")],
         }.get(self._pane, [])
         own = [("g", "Generate", "app.generate"), ("c", "Compare", "app.compare"), ("p", "Presets", "app.presets")]
-        more = [("1-4", "Pane", ""), ("q", "Quit", "app.quit"), *(() if viewing else own),
+        more = [("1-4", "Pane", ""), ("q", "Quit", "app.quit"), *(() if viewing else own), ("r", "Runs", "app.runs"),
                 ("w", "Reward lab", "app.reward_lab"), ("z", "Zoom", "screen.zoom"),
                 ("^p", "Commands", "app.command_palette"), ("F2", "Save preset", "app.save_preset"),
                 *(() if viewing else [("F9", "Checkpoint", "app.checkpoint")]),
@@ -218,14 +239,17 @@ class WorkbenchScreen(Screen[None]):
     def _take(self, event: Event) -> None:
         match event:
             case RunStarted():
-                if not (event.first_step and event.name == self._shown_run):
+                goes_on = event.first_step > 0 and event.name == self._shown_run
+                if not goes_on:
                     self.charts.clear()
                     self.samples.samples.clear()
+                    if event.first_step and not self._bridge.viewing:
+                        self._show_history(event.first_step)
                 self._shown_run = event.name
                 self.say(f"run {event.name}: {event.path}")
-                self.editing.adopt()
+                self.editing.begun(event, goes_on=goes_on)
             case StepFinished():
-                self.charts.add(event.step, event.metrics)
+                self.charts.add(event.step, event.metrics, event.seconds)
                 self.samples.samples.add(event.samples)
             case StateChanged(state=state, message=text):
                 if text:
@@ -235,9 +259,10 @@ class WorkbenchScreen(Screen[None]):
                 if state.ended or state is RunState.LOADING:
                     self._load_panes()
             case EditApplied():
-                self.charts.mark(event.step)
+                self.charts.mark(event.step, edit_text(event.path, event.old, event.new))
                 self.say(f"from step {event.step}: {event.path} {fields.show(event.old)} → {fields.show(event.new)}")
-                self.editing.adopt()
+                if self._bridge.viewing:  # what is typed here is in the settings already, and may be ahead
+                    self.editing.adopt()
             case EditRefused():
                 self.editing.revert(event.path)
                 self.say(f"{event.path} was not changed: {event.reason}", "warning")
@@ -251,11 +276,19 @@ class WorkbenchScreen(Screen[None]):
                 self.charts.cut(event.step)
                 self.samples.samples.cut(event.step)
 
+    def _show_history(self, last: int) -> None:
+        """The curves up to step `last` of a run that goes on here: its files tell them, the engine does not."""
+        if self._bridge.run_path is not None:
+            for line in RunDir(self._bridge.run_path).metrics():
+                if line.step <= last:
+                    self.charts.add(line.step, line.metrics)
+
     def show_run(self) -> None:
         """Bring status and keys up to date."""
         view = self._bridge.view
-        target = view.config.kl.target if view.config else self._workbench.config.kl.target
-        self.charts.show_target(target)
+        config = view.config or self._workbench.config
+        self.charts.show_target(config.kl.target)
+        self.charts.responses_per_step = config.ppo.responses_per_step
         self._status.refresh()
         self._show_keys()
 
@@ -263,23 +296,38 @@ class WorkbenchScreen(Screen[None]):
         """One sentence on the alarm line."""
         self._alarm.say(text, level)
 
+    def show_unread(self, count: int) -> None:
+        """How many warnings nobody has read."""
+        self._alarm.show_unread(count)
+
     # --- settings ---
 
     def on_hyperparameters_pane_edited(self, event: HyperparametersPane.Edited) -> None:
         self.editing.edit(event.path, event.value)
 
+    def on_hyperparameters_pane_reset_asked(self, event: HyperparametersPane.ResetAsked) -> None:
+        self.editing.ask_reset(event.values, [row.path for row in event.fixed])
+
     def on_word_editor_edited(self, event: WordEditor.Edited) -> None:
         self.editing.edit(event.path, event.value)
 
+    def action_undo(self) -> None:
+        """Take the newest change back."""
+        self.editing.undo()
+
+    def action_redo(self) -> None:
+        """Make it again."""
+        self.editing.redo()
+
     def _load_panes(self) -> None:
         config, training = self._workbench.config, self._bridge.busy or self._bridge.viewing
-        self.hyperparameters.load(config, training=training)
+        self.hyperparameters.load(config, training=training, preset=self.editing.original, start=self.editing.start)
         self.words.load(config, training=training)
 
     def follow_lab(self, _: None) -> None:
         """Show what was edited in the reward lab; what is written here but not allowed stays."""
-        self.hyperparameters.follow(self._workbench.config)
         self.words.follow(self._workbench.config)
+        self._load_panes()
 
     def load_preset(self, name: str | None) -> None:
         """What the preset picker chose."""
@@ -292,6 +340,16 @@ class WorkbenchScreen(Screen[None]):
         from rlhf_tui.screens.sample import SampleScreen
 
         self.app.push_screen(SampleScreen(event.sample))
+
+    def action_inspect(self) -> None:
+        """The sample under the cursor, token by token."""
+        from rlhf_tui.screens.inspect import InspectScreen
+
+        samples = self.samples.samples
+        if samples.selected is None:
+            self.say("no sample to inspect yet: each step brings some")
+        else:
+            self.app.push_screen(InspectScreen(self._bridge, samples.shown, samples.cursor))
 
     def on_sample_list_copied(self, event: SampleList.Copied) -> None:
         from rlhf_tui.clipboard import copy

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from textual.binding import Binding, BindingType
 from textual.message import Message
@@ -16,13 +16,9 @@ class RewardForm(HyperparametersPane):
     """Posts `Edited`, `Chosen` when the cursor enters another reward, and `Removing` for a reward to be removed."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("x,delete", "remove", "Remove reward", tooltip="Take the reward under the cursor out of the run",
+        Binding("x", "remove", "Remove reward", tooltip="Take the reward under the cursor out of the run",
                 id="rewards.remove"),
     ]
-    rows_of = staticmethod(reward_rows)
-
-    _asked_at = ""
-    """The setting on which the cursor stood when a removal was asked for."""
 
     @dataclass
     class Chosen(Message):
@@ -37,31 +33,31 @@ class RewardForm(HyperparametersPane):
         index: int
         sure: bool
 
-    def begin_as(self, other: HyperparametersPane) -> None:
-        """Take over from another form what counts as changed."""
-        self.state.config, self.state.baseline = other.state.config, other.state.baseline
-        self.state.training = other.state.training
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.form.rows_of = reward_rows
+        self._index = 0
+        self._asked_at = ""
 
     @property
     def index(self) -> int:
         """The reward in which the cursor stands."""
-        return reward_index(self.state.cursor) if self.state.cursor else 0
-
-    def show_path(self, path: str) -> None:
-        before, self._asked_at = self.index, ""
-        super().show_path(path)
-        if self.index != before:
-            self.post_message(self.Chosen(self.index))
+        row = self.form.row or next((row for row in self.form.rows if row.group == self.form.group), None)
+        return reward_index(row.path) if row is not None else 0
 
     def action_remove(self) -> None:
         """Ask for the reward under the cursor to be removed."""
-        sure, self._asked_at = self._asked_at == self.state.cursor, self.state.cursor
+        sure, self._asked_at = self._asked_at == self.form.cursor, self.form.cursor
         self.post_message(self.Removing(self.index, sure))
-
-    def _set_rows(self) -> None:
-        self._asked_at = ""
-        super()._set_rows()
 
     def _open(self, row: Row) -> None:
         self._asked_at = ""
         super()._open(row)
+
+    def _redraw(self) -> None:
+        super()._redraw()
+        if self._asked_at != self.form.cursor:
+            self._asked_at = ""
+        if self._index != self.index:
+            self._index = self.index
+            self.post_message(self.Chosen(self.index))

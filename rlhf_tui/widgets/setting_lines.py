@@ -7,35 +7,16 @@ from dataclasses import dataclass, field
 from rich.cells import cell_len, set_cell_size
 from textual.content import Content
 
-from rlhf_engine.config import RunConfig
-from rlhf_engine.fields import changed_settings, show, value_at
 from rlhf_tui.clean_text import clean_line
+from rlhf_tui.widgets.setting_form import SettingForm, heading
 from rlhf_tui.widgets.setting_rows import LABEL_WIDTH, Row
 
-VALID, WRONG, LOCKED, CHANGED = "✓", "✗", "⊘", "•"
+VALID, WRONG, LOCKED = "✓", "✗", "⊘"
+CHANGED, OFF_PRESET = "•", "≠"
+OPEN, SHUT = "▾", "▸"
 VALUE_WIDTH = 16
-_WIDE, _WIDEST = 56, 96
-
-
-@dataclass
-class FormState:
-    """What the form knows. drafts: path -> (what is written, why it is not allowed)."""
-
-    config: RunConfig | None = None
-    baseline: RunConfig | None = None
-    training: bool = False
-    focused: bool = False
-    cursor: str = ""
-    drafts: dict[str, tuple[str, str]] = field(default_factory=dict)
-
-    def changed(self) -> set[str]:
-        """Paths whose value is not that of the baseline."""
-        if self.config is None or self.baseline is None:
-            return set()
-        try:
-            return set(changed_settings(self.baseline, self.config))
-        except (AttributeError, IndexError):
-            return set()  # other kinds of rewards: nothing to compare line by line
+_WIDE, _WITH_DEFAULT, _WIDEST = 56, 72, 96
+_DEFAULT_WIDTH = 18
 
 
 @dataclass
@@ -54,56 +35,69 @@ class Drawing:
         return self.label_width + 2
 
 
-def draw(rows: list[Row], state: FormState, width: int) -> Drawing:
+def draw(form: SettingForm, width: int) -> Drawing:
     """The whole form for a pane `width` columns wide: a heading per group, a line per setting, problems below it."""
     drawing = Drawing(label_width=min(LABEL_WIDTH, width // 2))
     drawing.value_width = VALUE_WIDTH if width >= _WIDE else max(1, width - drawing.value_at - 2)
-    changed = state.changed()
     lines: list[Content] = []
-    group = ""
-    for row in rows:
-        if row.group != group:
-            group = row.group
-            lines.append(_heading(group, width))
-        drawing.line_of[row.path] = len(lines)
-        lines.append(_line(row, state, row.path in changed, drawing, width))
-        below = _problem(state.drafts[row.path][1], width) if row.path in state.drafts else []
-        drawing.extra_of[row.path] = len(below)
-        lines.extend(below)
+    for group, rows in form.groups():
+        drawing.line_of[heading(group)] = len(lines)
+        lines.append(_heading(group, rows, form, width))
+        for row in () if form.shut(group) else rows:
+            drawing.line_of[row.path] = len(lines)
+            lines.append(_line(row, form, drawing, width))
+            below = _problem(form.drafts[row.path][1], width) if row.path in form.drafts else []
+            drawing.extra_of[row.path] = len(below)
+            lines.extend(below)
+    if not lines and form.rows:
+        lines = _problem(f"no setting holds “{clean_line(form.wanted.strip())}”", width)
     drawing.content = Content("\n").join(lines)
     return drawing
 
 
-def _heading(title: str, width: int) -> Content:
-    return Content.styled(set_cell_size(f"{clean_line(title)} ".ljust(width, "─"), width), "$text-primary")
+def _heading(group: str, rows: list[Row], form: SettingForm, width: int) -> Content:
+    """The title and, of what is folded away, how much there is and what became of it."""
+    shut = form.shut(group)
+    title = f"{SHUT if shut else OPEN} {clean_line(group)} "
+    told = []
+    if shut:
+        marks = ((CHANGED, sum(map(form.changed, rows))), (OFF_PRESET, sum(map(form.off_preset, rows))),
+                 (WRONG, sum(row.path in form.drafts for row in rows)))
+        told = [f"{len(rows)}", *(f"{mark}{count}" for mark, count in marks if count)]
+    end = f" {' '.join(told)}" if told else ""
+    line = Content.styled(set_cell_size(_cut(title.ljust(width - len(end), "─"), width - len(end)) + end, width),
+                          "$text-primary")
+    return _under_cursor(line, width) if form.focused and heading(group) == form.cursor else line
 
 
-def _line(row: Row, state: FormState, changed: bool, drawing: Drawing, width: int) -> Content:
-    assert state.config is not None
-    wrong, locked = row.path in state.drafts, state.training and not row.setting.live
-    text = state.drafts[row.path][0] if wrong else clean_line(show(value_at(state.config, row.path)))
+def _line(row: Row, form: SettingForm, drawing: Drawing, width: int) -> Content:
+    wrong, locked, changed = row.path in form.drafts, form.locked(row), form.changed(row)
+    text, default = form.shown(row), clean_line(form.default(row))
+    usual = text == default
     if row.setting.kind in ("choice", "bool") and not locked:
         text = f"‹{text}›"
     mark, mark_style = (LOCKED, "dim") if locked else (VALID, "$text-success dim")
     if wrong:
         mark, mark_style = WRONG, "$text-error bold"
-    value_style = "$text-error" if wrong else "dim" if locked else "bold" if changed else ""
-    label_style = "dim" if locked else ""
-    here = state.focused and row.path == state.cursor
+    value_style = "$text-error" if wrong else "dim" if locked else "" if usual else "bold"
     parts = [
-        Content.styled(CHANGED if changed else " ", "$text-accent bold"),
-        Content.styled(_cut(row.label, drawing.label_width) + " ", label_style),
+        Content.styled(CHANGED if changed else OFF_PRESET if form.off_preset(row) else " ", "$text-accent bold"),
+        Content.styled(_cut(row.label, drawing.label_width) + " ", "dim" if locked else ""),
         Content.styled(_cut(text, drawing.value_width), value_style),
         Content.styled(f" {mark}", mark_style),
     ]
     if width >= _WIDE:
-        unit = f"{row.setting.unit:18.18}  " if width >= _WIDEST else ""
-        about = f"  {unit}{row.setting.help}"
+        about = f"  {row.setting.unit:18.18}  {row.setting.help}" if width >= _WIDEST else f"  {row.setting.help}"
+        if width >= _WITH_DEFAULT:
+            about = _cut("" if usual or not default else f"  default {default}", _DEFAULT_WIDTH) + about
         parts.append(Content.styled(_cut(about, width - drawing.value_at - drawing.value_width - 2), "dim"))
     line = Content("").join(parts)
     line = Content.assemble(line[:width]) if line.cell_length > width else line
-    return line.pad_right(width - line.cell_length).stylize("$block-cursor-foreground on $block-cursor-background") \
-        if here else line
+    return _under_cursor(line, width) if form.focused and row.path == form.cursor else line
+
+
+def _under_cursor(line: Content, width: int) -> Content:
+    return line.pad_right(width - line.cell_length).stylize("$block-cursor-foreground on $block-cursor-background")
 
 
 def _problem(sentence: str, width: int) -> list[Content]:

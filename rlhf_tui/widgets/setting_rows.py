@@ -5,7 +5,7 @@ Word lists and prompts are left out, they have panes of their own.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from rlhf_engine.config import RunConfig
@@ -39,6 +39,11 @@ _LABELS = {
     "train.micro_batch_size": "micro-batch", "train.critic_warmup_steps": "critic warm-up",
     "train.checkpoint_every": "save every", "train.keep_checkpoints": "keep saved",
     "train.samples_per_step": "samples/step",
+    "train.max_nonfinite_steps": "max bad steps", "train.rollback_factor": "roll-back ×",
+    "train.max_rollbacks": "max roll-backs",
+    "sentinel.enabled": "alarms", "sentinel.window": "alarm window", "sentinel.kl_factor": "KL over ×",
+    "sentinel.ref_logprob_drop": "ref logp drop", "sentinel.critic_patience": "critic waits",
+    "sentinel.clip_share": "clipped share",
     "lora.rank": "LoRA rank", "lora.alpha": "LoRA α", "lora.dropout": "LoRA dropout", "lora.target_modules": "modules",
     "model.name": "model",
 }  # fmt: skip
@@ -53,11 +58,16 @@ _REWARD_LABELS = {
 
 @dataclass(frozen=True)
 class Row:
-    """One setting of the form."""
+    """One setting of the form. searched: what a search looks into, in small letters."""
 
     setting: Setting
     group: str
     label: str
+    searched: str = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        words = (self.label, self.path, self.group, self.setting.help, self.setting.unit, *self.setting.choices)
+        object.__setattr__(self, "searched", " ".join(words).lower())
 
     @property
     def path(self) -> str:

@@ -32,7 +32,7 @@ BADGES: dict[RunState | None, tuple[str, str]] = {
     RunState.DIVERGED: ("✗ DIVERGED", "$error bold reverse"),
 }
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
-_LEVELS = {"info": ("·", "$text-muted"), "warning": ("⚠", "$warning bold"), "error": ("✗", "$error bold")}
+LEVELS = {"info": ("·", "$text-muted"), "warning": ("⚠", "$warning bold"), "error": ("✗", "$error bold")}
 METER_SECONDS = 2.0
 
 
@@ -152,20 +152,35 @@ class AlarmLine(Widget):
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self.text, self.level = "", "info"
+        self._unread = 0
+
+    def show_unread(self, count: int) -> None:
+        """How many warnings of the log nobody has read; none is not shown."""
+        if count != self._unread:
+            self._unread = count
+            self.refresh()
 
     def say(self, text: str, level: str = "info") -> None:
         """Show `text` until something newer comes."""
-        self.text, self.level = clean_line(text), level if level in _LEVELS else "info"
+        self.text, self.level = clean_line(text), level if level in LEVELS else "info"
         self.set_class(self.level != "info", "-warning")
         self.refresh()
 
     def render(self) -> Content:
+        width = self.size.width
+        unread = Content.styled(f"  {self._unread} unread · a", "$warning bold") if self._unread else Content("")
+        # where there is hardly room, what was said counts for more
+        unread = unread if unread.cell_length * 2 <= width else Content("")
+        room = width - unread.cell_length
+        said = self._said().truncate(room, ellipsis=True)
+        return said.pad_right(room - said.cell_length) + unread if unread else said
+
+    def _said(self) -> Content:
         if not self.text:
             return Content("")
-        symbol, style = _LEVELS[self.level]
+        symbol, style = LEVELS[self.level]
         text = Content(self.text, strip_control_codes=False)
-        line = Content.assemble((f"{symbol} ", style), text.stylize(style if self.level != "info" else "$text-muted"))
-        return line.truncate(self.size.width, ellipsis=True)
+        return Content.assemble((f"{symbol} ", style), text.stylize(style if self.level != "info" else "$text-muted"))
 
 
 class ClickLine(Widget):

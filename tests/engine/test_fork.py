@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import queue
 import threading
 from pathlib import Path
@@ -13,7 +14,7 @@ from tiny_models import tiny_config
 from rlhf_engine import checkpoint
 from rlhf_engine.config import RunConfig
 from rlhf_engine.control import TrainerControl
-from rlhf_engine.errors import CheckpointError, ConfigError
+from rlhf_engine.errors import CheckpointError, ConfigError, RunError
 from rlhf_engine.events import Event, RunState, StateChanged, StepFinished
 from rlhf_engine.fork import fork
 from rlhf_engine.run_dir import Parent, RunDir
@@ -134,3 +135,25 @@ def test_runs_stand_below_the_run_they_came_from(neo_config: RunConfig, tmp_path
     parents: dict[str, RunSummary] = {run.name: run for _, run in tree}
     assert parents["b"].parent == Parent("a", 5)
     assert parents["a"].parent is None
+
+
+@pytest.mark.parametrize("failing", ["append_metrics", "write_new", "save"])
+def test_a_disk_that_fails_leaves_nothing_of_the_child(
+    parent: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "no space")
+
+    def refused(*_: object, **__: object) -> None:
+        raise RunError("it could not be written: the disk is full.")
+
+    RunDir.create(tmp_path, parent.config(), name="other")
+    before = files(parent)
+    if failing == "write_new":
+        monkeypatch.setattr("rlhf_engine.run_dir.write_new", full)
+    else:
+        monkeypatch.setattr(RunDir if failing == "append_metrics" else checkpoint, failing, refused)
+    with pytest.raises(RunError, match="the disk is full"):
+        fork(parent, step=2, changes={}, root=tmp_path, name="child")
+    assert [path.name for path in tmp_path.iterdir()] == ["other"]
+    assert files(parent) == before

@@ -82,7 +82,7 @@ def test_a_syntax_error_names_its_line(text: str, line: int):
 def test_what_is_missing_is_said():
     assert problems_of("") == ["p.toml: prompts: is missing", "p.toml: rewards: is missing"]
     (problem,) = problems_of('prompts = ["x"]\n[[rewards]]\nliked = ["fox"]\n')
-    assert problem == "p.toml:2: rewards.0: kind is missing; it is one of word_list, length"
+    assert problem == "p.toml:2: rewards.0: kind is missing; it is one of word_list, length, function"
 
 
 def test_limits_between_settings_are_named_at_their_section():

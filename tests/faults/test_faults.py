@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from faults.storm import LONGEST_SILENCE, storm
 
 TESTS = Path(__file__).parents[1]
 HERE = "faults/test_faults.py"
@@ -38,7 +39,8 @@ TABLE = {
     "SIGTERM, and a second one": {
         HERE: ["test_scenario"], "test_cli.py": ["test_an_interrupted_run_is_saved", "test_a_second_interrupt"]},
     "the terminal goes away": {
-        "tui/test_hand_over.py": ["test_when_the_terminal_goes_away", "test_a_hand_over_that_fails"],
+        "tui/test_hand_over.py": ["test_when_the_terminal_goes_away", "test_a_command_whose_terminal",
+                                  "test_a_hand_over_that_fails"],
         "tui/test_leaving.py": ["test_a_terminal_that_goes_away"]},
     "two processes on one run": {
         HERE: ["test_scenario"],
@@ -50,9 +52,17 @@ TABLE = {
         "engine/test_follow.py": ["test_any_cut", "test_what_cannot_be_read"],
         "engine/test_run_dir.py": ["test_a_torn_end", "test_no_bytes_in_a_file", "test_fields_of_a_newer"]},
     "a wrong key, type or range in a preset or --set": {"engine/test_presets.py": ["test_any_set_of_wrong_types"]},
+    "a terminal too small, resized at any moment, none at all, nonsense typed": {
+        HERE: ["test_a_storm"], "tui/test_workbench.py": ["test_a_tiny_terminal"],
+        "test_cli.py": ["test_without_a_terminal"]},
     "an unknown model, no network, no such folder": {
         "test_cli.py": ["test_a_model_that_cannot_be_had"],
         "engine/test_policy.py": ["test_a_model_that_is_not_there", "test_a_folder_that_holds_no_model"]},
+    "code of models and of rewards": {
+        "engine/test_model_code.py": ["test_a_model_s_own_code", "test_only_a_folder_or_a_whole_commit",
+                                      "test_no_setting_can_ask", "test_pickled_weights"],
+        "engine/test_function_reward.py": ["test_a_run_writes_down", "test_a_changed_file_is_refused",
+                                           "test_files_in_a_run_s_directory"]},
     "secrets, other users, links, listeners, pickle": {
         HERE: ["test_scenario", "test_no_link"], "test_hygiene.py": ["test_nothing_unsafe", "test_no_module_imports"],
         "engine/test_run_dir.py": ["test_a_link_in_the_place", "test_names_stay_under"]},
@@ -84,6 +94,14 @@ def test_killed_again_and_again_a_run_is_the_run_that_nobody_touched(tmp_path: P
     assert found["while_saving"] >= 5
     assert found["steps"] >= 4
     assert found["most_steps_lost"] <= 2
+
+
+@pytest.mark.slow
+def test_a_storm_against_the_screen_of_a_training_run_leaves_whole_runs(tmp_path: Path) -> None:
+    weather = storm(tmp_path, seconds=8, seed=0)
+    assert weather.steps >= 1
+    assert weather.actions.total() >= 40
+    assert max(weather.answers) < LONGEST_SILENCE
 
 
 @pytest.fixture(scope="module")

@@ -12,14 +12,17 @@ from rlhf_engine.config import RunConfig
 from rlhf_engine.fields import validate
 from rlhf_tui.app import WorkbenchApp
 from rlhf_tui.bridge import EngineBridge
+from rlhf_tui.settings import settings_path
 
 
 @pytest.fixture(autouse=True)
 def _same_for_everyone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Logs and copies of a test lie in its own folder; colours do not depend on who runs it."""
+    """Logs and copies of a test lie in its own folder; colours do not depend on who runs it; nobody is new here."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     for name in ("NO_COLOR", "TEXTUAL_THEME", "TEXTUAL_COLOR_SYSTEM"):
         monkeypatch.delenv(name, raising=False)
+    settings_path().parent.mkdir(parents=True)
+    settings_path().write_text("hint_seen = true\n")
 
 
 @pytest.fixture

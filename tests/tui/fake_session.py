@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from rlhf_engine.events import (
     Sample,
     StateChanged,
     StepFinished,
+    TokenTrace,
 )
 from rlhf_engine.rewards.base import Span
 
@@ -46,6 +48,23 @@ def story_sample(step: int, index: int) -> Sample:
     spans.sort(key=lambda span: span.start)
     return Sample(step=step, prompt="Once upon a time", response=response, score=sum(parts.values()), parts=parts,
                   kl=step * 0.1 + index * 0.3, tokens=len(response) // 4, finished=True, spans=tuple(spans))
+
+
+def story_trace(sample: Sample, *, sequence_level: bool = False) -> TokenTrace:
+    """Numbers for each word of a response and its end token, as the formulas of a token-level update make them."""
+    texts = (*re.findall(r"\s*\S+", sample.response), "")
+    log_probs = tuple(-0.4 - (at * 7 % 11) / 4 for at in range(len(texts)))
+    reference = tuple(value - ((at * 5 % 7) - 2) / 5 for at, value in enumerate(log_probs))
+    kl = tuple(a - b for a, b in zip(log_probs, reference, strict=True))
+    rewards = [-0.1 * nats for nats in kl]
+    rewards[-1] += sample.score
+    values = tuple(0.5 + at / 20 for at in range(len(texts)))
+    returns = tuple(sum(rewards[at:]) for at in range(len(texts)))
+    advantages = tuple((a - b) / 2 for a, b in zip(returns, values, strict=True))
+    if sequence_level:
+        return TokenTrace(texts, log_probs, reference, kl, (returns[0],), (0.5,), (returns[0],), (advantages[0],), 0.1,
+                          True, True)
+    return TokenTrace(texts, log_probs, reference, kl, tuple(rewards), values, returns, advantages, 0.1, True, False)
 
 
 def step_metrics(step: int) -> dict[str, float]:
@@ -90,8 +109,15 @@ class FakeSession:
         self.emit(ModelLoaded("storyteller", 1_000_000, 20_000, "cpu", "float32", 2, 2e11, 0.5))
         self.emit(StateChanged(RunState.TRAINING, 0, config.train.steps))
 
-    def resume(self, run_path: Path) -> None:
-        self.calls.append(("resume", run_path))
+    def resume(self, run_path: Path, *, accept_code: bool = False) -> None:
+        self.calls.append(("resume", run_path, accept_code))
+        self.busy = True
+
+    def fork(
+        self, run_path: Path, *, step: int | None = None, changes: Mapping[str, Any], runs_root: Path,
+        name: str | None = None,
+    ) -> None:
+        self.calls.append(("fork", run_path, step, dict(changes), name))
         self.busy = True
 
     def pause(self) -> None:

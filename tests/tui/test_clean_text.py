@@ -23,9 +23,10 @@ from rlhf_engine.events import (
     StateChanged,
     StepFinished,
     StepProgress,
+    TokenTrace,
 )
 from rlhf_engine.rewards.base import Span
-from rlhf_tui.clean_text import clean_event, clean_line, clean_text, clean_with_spans
+from rlhf_tui.clean_text import clean_event, clean_line, clean_pieces, clean_text, clean_with_spans
 
 FORBIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 any_text = st.text(alphabet=st.characters(codec=None))
@@ -70,6 +71,17 @@ def test_spans_never_leave_the_text(text: str, bounds: list[tuple[int, int]]) ->
     assert all(0 <= span.start < span.end <= len(cleaned) for span in spans)
 
 
+@given(st.lists(any_text, max_size=5))
+def test_cleaned_pieces_join_to_the_cleaned_whole(pieces: list[str]) -> None:
+    cleaned = clean_pieces(pieces)
+    assert "".join(cleaned) == clean_text("".join(pieces))
+    assert len(cleaned) == len(pieces)
+
+
+def test_a_tab_stands_in_its_own_piece() -> None:
+    assert clean_pieces(["a", "\t", "b"]) == ("a", "   ", "b")
+
+
 @pytest.mark.parametrize(("raw", "shown"), [
     ("\x1b[31mred", "␛[31mred"),
     ("a\tb", "a   b"),
@@ -93,7 +105,8 @@ HOSTILE = "\x1b]52;c;aGk=\x07\u202e\t[/x]"
 
 
 def _sample() -> Sample:
-    return Sample(1, HOSTILE, HOSTILE, 1.0, {HOSTILE: 1.0}, 0.5, 3, True, (Span(0, 4, "liked"),))
+    trace = TokenTrace((HOSTILE, "\t"), *((0.5, 0.5),) * 7, 0.1, True, False)
+    return Sample(1, HOSTILE, HOSTILE, 1.0, {HOSTILE: 1.0}, 0.5, 3, True, (Span(0, 4, "liked"),), trace)
 
 
 @pytest.mark.parametrize("event", [

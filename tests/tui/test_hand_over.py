@@ -127,6 +127,23 @@ def test_when_the_terminal_goes_away_the_run_goes_on_without_one(tmp_path: Path,
     assert log.stat().st_mode & 0o077 == 0
 
 
+def test_a_command_whose_terminal_goes_away_goes_on_too(tmp_path: Path, model: Path) -> None:
+    config = config_of(model, 24)
+    (tmp_path / "tiny.toml").write_text(preset_text.to_toml(config))
+    terminal = open_workbench(tmp_path, "train", "tiny.toml", "--name", "plain")
+    wait(lambda: (tmp_path / "runs" / "plain" / "status.json").exists(), terminal)
+    run = RunDir.open(tmp_path / "runs" / "plain")
+    wait(lambda: step_of(run) >= 2, terminal)
+    os.kill(terminal.pid, signal.SIGHUP)
+    os.close(terminal.descriptor)  # the kernel says it once more
+    _, code = os.waitpid(terminal.pid, 0)
+    assert os.waitstatus_to_exitcode(code) == 129
+    assert step_of(run) < 24
+    wait(lambda: status_of(run).state is RunState.FINISHED)
+    assert status_of(run).process.pid != terminal.pid
+    same_as_undisturbed(run, config)
+
+
 def test_a_run_left_running_is_watched_and_taken_over(tmp_path: Path, model: Path) -> None:
     config = config_of(model, 100_000)
     terminal, run = start(tmp_path, config)

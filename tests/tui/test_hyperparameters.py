@@ -74,7 +74,7 @@ async def test_a_valid_value_is_committed_by_enter_and_marked(config: RunConfig)
         assert app.edits == [("kl.coef", 0.25)]
         assert app.pane.config is not None
         assert app.pane.config.kl.coef == 0.25
-        assert "•KL coef" in app.line("KL coef")
+        assert "≠KL coef" in app.line("KL coef")
         assert app.focused is app.pane
 
 
@@ -164,13 +164,59 @@ async def test_f5_in_a_field_starts_with_what_was_typed(app: WorkbenchApp, sessi
         assert sessions.last.config.kl.coef == 0.7
 
 
-async def test_a_search_leaves_only_what_fits(config: RunConfig) -> None:
+async def test_a_search_narrows_as_one_types_and_esc_ends_it(config: RunConfig) -> None:
     app = Host(config)
     async with app.run_test(size=(40, 24)) as pilot:
-        await pilot.press("slash", *"clip", "enter")
+        await pilot.press("slash", *"clip")
         await pilot.pause()
         assert app.line("clip ε")
         assert not any("minibatch " in line for line in app.lines())
+        await pilot.press("minus", "R", "u", "backspace", "backspace", "backspace", "enter")
+        assert app.focused is app.pane
+        assert app.line("clip ε")
+        await pilot.press("slash", *"zebra")
+        await pilot.pause()
+        assert any("no setting holds “zebra”" in line for line in app.lines())
+        await pilot.press("escape")
+        await pilot.pause()
+        assert app.line("minibatch")
+        assert not app.edits
+
+
+async def test_a_folded_group_says_how_much_is_in_it_and_what_became_of_it(config: RunConfig) -> None:
+    app = Host(config)
+    async with app.run_test(size=(40, 24)) as pilot:
+        app.pane.load(replace(config, {"kl.target": 9.0}), training=True, preset=config, start=config)
+        await pilot.press("minus", "down", "down", "right")
+        await pilot.pause()
+        assert "▸ KL penalty" in app.line("KL penalty")
+        assert "3 •1 ≠1" in app.line("KL penalty")
+        await pilot.press("up", "enter")
+        await pilot.pause()
+        assert "▾ KL penalty" in app.line("KL penalty")
+        assert "•KL target" in app.line("KL target")
+
+
+async def test_the_foot_tells_default_preset_and_start_apart(config: RunConfig) -> None:
+    app = Host(config)
+    async with app.run_test(size=(90, 24)) as pilot:
+        preset, start = replace(config, {"kl.target": 7.0}), replace(config, {"kl.target": 8.0})
+        app.pane.load(replace(config, {"kl.target": 9.0}), training=True, preset=preset, start=start)
+        app.pane.show_path("kl.target")
+        await pilot.pause()
+        assert any("default 6 · preset 7 · at the start of the run 8" in line for line in app.lines())
+        assert "default 6" in app.line("KL target")
+
+
+async def test_a_click_opens_what_it_hits(config: RunConfig) -> None:
+    app = Host(config)
+    async with app.run_test(size=(40, 24)) as pilot:
+        await pilot.click(offset=(3, 2))
+        assert isinstance(app.focused, EditField)
+        await pilot.press("escape")
+        await pilot.click(offset=(3, 0))
+        await pilot.pause()
+        assert "▸ Main" in app.lines()[0]
 
 
 @pytest.mark.parametrize("size", [(20, 5), (30, 12), (80, 24), (300, 100)])

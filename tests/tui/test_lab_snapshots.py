@@ -50,7 +50,8 @@ class TestSnapshots:
     def test_rewards(
         self, snap_compare: SnapCompare, app: WorkbenchApp, sessions: Sessions, size: tuple[int, int]
     ) -> None:
-        assert snap_compare(app, terminal_size=size, run_before=lab(sessions, "1", "end", until="rewards.1.max_penalty"))
+        before = lab(sessions, "1", "end", until="rewards.1.max_penalty")
+        assert snap_compare(app, terminal_size=size, run_before=before)
 
     def test_words(
         self, snap_compare: SnapCompare, app: WorkbenchApp, sessions: Sessions, size: tuple[int, int]

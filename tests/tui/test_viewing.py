@@ -12,11 +12,13 @@ from pathlib import Path
 
 import pytest
 from textual.pilot import Pilot
+from textual.widgets import Static
 from tui.fake_session import Sessions, step_metrics, story_sample
 from tui.test_workbench import WIDE, alarm, keys, show, status
 
-from rlhf_engine.config import RunConfig
+from rlhf_engine.config import FunctionRewardConfig, RunConfig
 from rlhf_engine.events import EditApplied, RunState
+from rlhf_engine.rewards.function import pinned
 from rlhf_engine.run_dir import RunDir
 from rlhf_tui import viewer
 from rlhf_tui.app import WorkbenchApp
@@ -91,7 +93,7 @@ async def until(app: WorkbenchApp, pilot: Pilot[None], true: Callable[[], bool])
 
 
 def steps(app: WorkbenchApp) -> list[float]:
-    return [x for x, _ in app.workbench.charts.charts[0].history.points]
+    return [x for x, _ in app.workbench.charts.charts[0].points]
 
 
 async def test_a_run_is_shown_as_it_goes_on(watching: Callable[[], WorkbenchApp], run: RunDir) -> None:
@@ -108,7 +110,7 @@ async def test_a_run_is_shown_as_it_goes_on(watching: Callable[[], WorkbenchApp]
         await until(app, pilot, lambda: "step 4/100" in status(app))
         assert steps(app) == [1, 2, 3, 4]
         assert app.config.kl.target == 9.0
-        assert app.workbench.charts.charts[1].edits == [4]
+        assert app.workbench.charts.edits == [4]
         run.truncate_after(2, 0)
         await until(app, pilot, lambda: steps(app) == [1, 2])
 
@@ -146,7 +148,7 @@ async def test_taking_over_waits_for_the_holder_to_leave(
     async with app.run_test(size=WIDE) as pilot:
         await until(app, pilot, lambda: "step 3/100" in status(app))
         await pilot.press("t")
-        await until(app, pilot, lambda: ("resume", run.path) in sessions.last.calls)
+        await until(app, pilot, lambda: ("resume", run.path, False) in sessions.last.calls)
         assert process.wait(10) == 0
         assert steps(app) == [1, 2, 3, 4]  # the step that it finished on its way out
         assert not app.bridge.viewing
@@ -169,7 +171,29 @@ async def test_a_run_whose_process_is_gone_is_resumed_by_t(
         await pilot.press("f5")
         assert alarm(app) == "viewing a run that nobody drives: t resumes it"
         await pilot.press("t")
-        await until(app, pilot, lambda: ("resume", run.path) in sessions.last.calls)
+        await until(app, pilot, lambda: ("resume", run.path, False) in sessions.last.calls)
+
+
+async def test_a_run_whose_reward_is_other_code_now_goes_on_only_after_a_yes(
+    bridge: EngineBridge, config: RunConfig, tmp_path: Path, sessions: Sessions
+) -> None:
+    file = tmp_path / "own.py"
+    file.write_text("def own(prompts, responses): return [1.0] * len(responses)")
+    reward = FunctionRewardConfig(name="own", function=f"{file}:own")
+    kept = pinned(config.model_copy(update={"rewards": [reward]}))
+    run = RunDir.create(bridge.runs_root, kept, name="quiet-owl")
+    run.write_status(RunState.STOPPED, 3, 100, "stopped after step 3")
+    file.write_text("def own(prompts, responses): return [2.0] * len(responses)")
+    bridge.watch(run)
+    app = WorkbenchApp(bridge, kept, "")
+    async with app.run_test(size=WIDE) as pilot:
+        await pilot.press("t")
+        assert str(app.screen.query_one("#text", Static).content).startswith(
+            f"The run scores with code that has changed since: {file} (SHA-256 ")
+        await pilot.press("escape")
+        assert not app.bridge.taking_over
+        await pilot.press("t", "y")
+        await until(app, pilot, lambda: ("resume", run.path, True) in sessions.last.calls)
 
 
 async def test_a_run_that_cannot_be_read_says_so(watching: Callable[[], WorkbenchApp], run: RunDir) -> None:

@@ -1,0 +1,72 @@
+"""Which checkpoints a run has, and the settings in each, told from names and JSON alone. Nothing here imports torch.
+
+What is told is what the files say; only `checkpoint.load` verifies them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from rlhf_engine.config import RunConfig
+from rlhf_engine.disk import why
+from rlhf_engine.errors import CheckpointError
+from rlhf_engine.run_dir import RunDir
+
+STATE = "state.json"
+
+# A step that is saved again (after a change of course, say) gets a number behind it rather than the old one's place.
+_NAME = re.compile(r"step-(\d{6,})(?:\.(\d+))?")
+
+
+def candidates(run_dir: RunDir) -> list[Path]:
+    """The checkpoints of a run, newest first. Each is complete, though only `load` tells whether it is undamaged."""
+    return [path for _, _, path in reversed(found(run_dir.checkpoints))]
+
+
+def step_of(path: Path) -> int:
+    """The step that a candidate was saved after."""
+    match = _NAME.fullmatch(path.name)
+    return int(match[1]) if match else 0
+
+
+def steps(run_dir: RunDir) -> list[int]:
+    """The steps that there are checkpoints of, the newest first."""
+    return sorted({step_of(path) for path in candidates(run_dir)}, reverse=True)
+
+
+def config_at(run_dir: RunDir, step: int | None) -> RunConfig:
+    """The settings in force at the checkpoint of `step` (None: the newest). Raises CheckpointError."""
+    for path in candidates(run_dir):
+        if step in (None, step_of(path)):
+            return _config_in(path / STATE)
+    raise CheckpointError(missing(run_dir, step))
+
+
+def missing(run_dir: RunDir, step: int | None) -> str:
+    """The sentence for a checkpoint that a run does not have."""
+    if step is None:
+        return f"The run {run_dir.name} has no checkpoint yet to go on from."
+    there = ", ".join(str(at) for at in sorted(steps(run_dir))) or "none"
+    return f"The run {run_dir.name} has no checkpoint of step {step}; there are those of steps {there}."
+
+
+def found(folder: Path) -> list[tuple[int, int, Path]]:
+    """(step, attempt, path) of every checkpoint in `folder`, oldest first."""
+    paths = folder.iterdir() if folder.is_dir() else ()
+    named = [(match, path) for path in paths if (match := _NAME.fullmatch(path.name)) and path.is_dir()]
+    return sorted((int(match[1]), int(match[2] or 1), path) for match, path in named)
+
+
+def _config_in(path: Path) -> RunConfig:
+    try:
+        return RunConfig.model_validate(json.loads(path.read_bytes())["config"])
+    except OSError as error:
+        raise CheckpointError(f"{path} could not be read: {why(error)}.") from error
+    except ValidationError as error:
+        raise CheckpointError(f"{path} holds settings that this version does not know.") from error
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is damaged: it holds no settings.") from error

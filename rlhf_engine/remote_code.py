@@ -1,0 +1,116 @@
+"""Code that comes with a model. It runs only where a person named that very model, for this one start of the program.
+
+A preset or a run can never ask for it: what is trusted is kept by the process, not by a configuration.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rlhf_engine.config import ModelConfig
+from rlhf_engine.errors import ConfigError, ModelError
+
+FLAG = "--trust-remote-code"
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_NAMED = ("config.json", "tokenizer_config.json")  # files that name classes to be run
+
+
+@dataclass(frozen=True)
+class Trusted:
+    """A repository of the hub at one commit, or a folder (revision None)."""
+
+    name: str
+    revision: str | None
+
+    @property
+    def argument(self) -> str:
+        """What stands behind the flag."""
+        return f"{self.name}@{self.revision}" if self.revision else self.name
+
+
+_trusted: Trusted | None = None
+
+
+def trust(argument: str) -> str:
+    """From now on this process may run the code of that model. Returns the sentence that a person must see.
+
+    argument: `owner/name@commit`, the commit in full, or a folder. Raises ConfigError for anything else.
+    """
+    global _trusted
+    folder = Path(argument).expanduser()
+    if argument and folder.is_dir():
+        _trusted = Trusted(str(folder.resolve()), None)
+        return f"running the model code in {_trusted.name} (SHA-256 {_digest(folder)[:16]}…), as {FLAG} allows"
+    name, at, revision = argument.rpartition("@")
+    if not at or name.count("/") != 1 or not _COMMIT.fullmatch(revision):
+        raise ConfigError(f"{FLAG}: {argument!r} is neither a folder nor owner/name@commit, with the 40 hexadecimal "
+                          "digits of a commit")
+    _trusted = Trusted(name, revision)
+    return f"running the model code of {name} at commit {revision}, as {FLAG} allows"
+
+
+def distrust() -> None:
+    """Take it back."""
+    global _trusted
+    _trusted = None
+
+
+def arguments() -> list[str]:
+    """The flag as it was given, for a process that goes on with the same start."""
+    return [FLAG, _trusted.argument] if _trusted else []
+
+
+def is_trusted(config: ModelConfig) -> bool:
+    """True when the person at this process said that the code of exactly this model may run."""
+    folder = Path(config.name).expanduser()
+    if folder.is_dir():
+        return _trusted == Trusted(str(folder.resolve()), None)
+    return config.revision is not None and _trusted == Trusted(config.name, config.revision)
+
+
+def options(config: ModelConfig, source: str, where: dict[str, Any]) -> dict[str, Any]:
+    """What `from_pretrained` is told. Raises ModelError when trusted files name code of another repository.
+
+    where: the other options that find the model's files.
+    """
+    # False, not left out: transformers would ask on the terminal
+    if not is_trusted(config):
+        return {"trust_remote_code": False}
+    for file in _NAMED:
+        for target in _classes(source, file, where):
+            repository = target.partition("--")[0] if "--" in target else ""
+            if repository not in ("", config.name):
+                raise ModelError(f"model.name: {config.name!r} names code of another repository, {repository!r}, which "
+                                 f"{FLAG} does not cover")
+    return {"trust_remote_code": True} | ({"code_revision": config.revision} if config.revision else {})
+
+
+def how_to(config: ModelConfig) -> str:
+    """The sentence for a model that has code of its own and is not trusted."""
+    folder = Path(config.name).expanduser().is_dir()
+    what = f"{FLAG} {config.name}" if folder else (
+        f"{FLAG} {config.name}@COMMIT, and model.revision set to that commit")
+    return f"model.name: {config.name!r} needs code of its own, which is run only with {what}; read that code first"
+
+
+def _classes(source: str, file: str, where: dict[str, Any]) -> list[str]:
+    """The classes that a file of the model names under auto_map, as `[repository--]module.Class`."""
+    from transformers.utils import cached_file
+
+    path = cached_file(source, file, _raise_exceptions_for_missing_entries=False, **where)
+    found = json.loads(Path(path).read_text(encoding="utf-8")).get("auto_map", {}) if path else {}
+    values = found.values() if isinstance(found, dict) else found
+    return [str(item) for value in values for item in (value if isinstance(value, list) else [value]) if item]
+
+
+def _digest(folder: Path) -> str:
+    """SHA-256 over names and contents of the folder's Python files."""
+    total = hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        total.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes() + b"\0")
+    return total.hexdigest()

@@ -1,0 +1,87 @@
+"""The settings of runs, side by side, and those of a fork. Nothing here imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rlhf_engine import fields
+from rlhf_engine.config import RunConfig
+from rlhf_engine.errors import ConfigError
+from rlhf_engine.run_dir import RunDir
+
+# the adapters of a checkpoint fit one base model, and one shape
+_FIXED = ("model.name", "model.revision", "lora.rank", "lora.target_modules")
+_ABSENT = object()
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A setting that two runs do not share: its path, and what each has, as a person would type it (None: not there).
+
+    Of lists, only what the other one does not hold, if it is not merely their order that differs.
+    """
+
+    path: str
+    left: str | None
+    right: str | None
+
+
+def settings_now(run_dir: RunDir) -> RunConfig:
+    """The settings as started, with the live changes made since. Raises RunError or ConfigError if unreadable."""
+    config = run_dir.config()
+    for edit in run_dir.edits():
+        try:
+            config = fields.replace(config, {edit.path: edit.new})
+        except ConfigError:  # written by another version
+            continue
+    return config
+
+
+def differences(left: RunConfig, right: RunConfig) -> list[Difference]:
+    """What differs, in the order of the settings."""
+    values = [_values(left), _values(right)]
+    paths = list(dict.fromkeys([*values[0], *values[1]]))
+    pairs = ((path, *(side.get(path, _ABSENT) for side in values)) for path in paths)
+    return [Difference(path, *_shown(one, other)) for path, one, other in pairs if one != other]
+
+
+def fork_settings(before: RunConfig, step: int, changes: Mapping[str, Any]) -> RunConfig:
+    """The settings of a fork from the checkpoint of `step`, which holds `before`. Raises ConfigError saying why not."""
+    config = fields.replace(before, dict(changes))
+    differing = fields.changed_settings(before, config)
+    if fixed := [path for path in differing if path in _FIXED]:
+        raise ConfigError([f"{path}: a fork keeps the model and the shape of its adapters; start a new run with it"
+                           for path in fixed])
+    if step >= config.train.steps:
+        raise ConfigError(f"train.steps: the checkpoint is of step {step} already; a fork needs more than that")
+    return config
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _values(config: RunConfig) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for item in fields.settings(config):
+        if item.path.startswith("rewards.") and item.section not in values:
+            index = int(item.path.split(".")[1])
+            values[item.section] = config.rewards[index].kind  # which reward stands there
+        values[item.path] = fields.value_at(config, item.path)
+    return values
+
+
+def _shown(left: Any, right: Any) -> tuple[str | None, str | None]:
+    if isinstance(left, list) and isinstance(right, list):
+        return _only_here(left, right), _only_here(right, left)
+    shown = [None if value is _ABSENT else fields.show(value) for value in (left, right)]
+    return shown[0], shown[1]
+
+
+def _only_here(items: list[Any], others: list[Any]) -> str:
+    own = [item for item in items if item not in others]
+    shared = len(items) - len(own)
+    if not own and len(items) == len(others):
+        return fields.show(items)  # the same in another order
+    return "; ".join(filter(None, (fields.show(own), f"and {shared} in both" if shared else "")))

@@ -1,0 +1,105 @@
+"""What surrounds the runs: themes, remembered settings, the log of alarms, notifications, the hint of the first start.
+
+The app proper, with its runs and screens, stands on this (`app.WorkbenchApp`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from textual import events
+from textual.app import App
+from textual.binding import Binding, BindingType
+from textual.theme import Theme
+
+from rlhf_engine.events import Event, RunStarted
+from rlhf_tui.alarm_log import AlarmLog
+from rlhf_tui.notifications import RunWatch, tell
+from rlhf_tui.preferences import Preferences, preset_to_keep
+from rlhf_tui.theme import THEMES
+from rlhf_tui.widgets.hint import FirstHint
+
+if TYPE_CHECKING:
+    from rlhf_tui.bridge import EngineBridge
+    from rlhf_tui.screens.workbench import WorkbenchScreen
+
+
+class Desk(App[None]):
+    """An app that remembers. `workbench`, `bridge` and `preset` are the app's own, there once it is mounted."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("comma,f3", "settings", "Settings", tooltip="Theme, charts, notifications", id="app.settings",
+                key_display=","),
+        Binding("a", "alarms", "Alarms", tooltip="All warnings and notices so far", id="app.alarms"),
+    ]
+    workbench: WorkbenchScreen
+    bridge: EngineBridge
+    preset: str
+
+    def __init__(self, preferences: Preferences | None = None) -> None:
+        super().__init__()
+        self.preferences = preferences or Preferences()
+        self.greeting = ""
+        """What to say first."""
+        self.alarm_log = AlarmLog()
+        self._watch = RunWatch()
+        for theme in THEMES:
+            self.register_theme(theme)
+        self.theme = self.preferences.theme(self.available_themes)
+
+    def on_mount(self) -> None:
+        self.call_after_refresh(self._greet)
+
+    def _greet(self) -> None:
+        self.theme_changed_signal.subscribe(self.workbench, self._theme_changed)
+        if not self.preferences.now.hint_seen:
+            self.workbench.mount(FirstHint())
+        if self.greeting:
+            self.workbench.say(self.greeting)
+        if self.preferences.trouble:
+            self.workbench.say(self.preferences.trouble, "warning")
+            self.alarm_log.note(self.preferences.trouble, "warning")
+            self.preferences.trouble = ""
+
+    async def on_event(self, event: events.Event) -> None:
+        # here, and not in a key handler, since most keys are bindings, which no handler sees
+        if isinstance(event, events.Key | events.MouseDown) and not self.preferences.now.hint_seen:
+            await self.workbench.query(FirstHint).remove()
+            self.preferences.note(hint_seen=True)
+            self.preferences.keep()
+        await super().on_event(event)
+
+    def on_unmount(self) -> None:
+        pane, zoomed = self.workbench.place
+        self.preferences.note(pane=pane, zoomed=zoomed)
+        if self.preset and not self.bridge.viewing:
+            self.preferences.note(last_preset=preset_to_keep(self.preset))
+        self.preferences.keep()
+
+    def _theme_changed(self, theme: Theme) -> None:
+        # by the palette too
+        self.preferences.note(theme=theme.name)
+
+    def take(self, events: list[Event]) -> None:
+        """Keep what the engine says, and tell a person elsewhere when a run has ended."""
+        # a run that is opened to be viewed tells all its past at once
+        earlier = self.bridge.viewing and any(isinstance(event, RunStarted) for event in events)
+        self.alarm_log.take(events, earlier=earlier)
+        self.workbench.show_unread(self.alarm_log.unread)
+        if told := self._watch.take(events, self.bridge.view.name):
+            tell(self, self.preferences.now.notifications, told)
+
+    def action_alarms(self) -> None:
+        from rlhf_tui.screens.alarms import AlarmsScreen
+
+        self.workbench.show_unread(0)
+        self.push_screen(AlarmsScreen(self.alarm_log), lambda _: self.workbench.show_unread(self.alarm_log.unread))
+
+    def action_settings(self) -> None:
+        from rlhf_tui.screens.settings import SettingsScreen
+
+        self.push_screen(SettingsScreen(self.preferences), self._settings_closed)
+
+    def _settings_closed(self, said: str | None) -> None:
+        if said:
+            self.workbench.say(said)

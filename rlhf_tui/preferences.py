@@ -1,0 +1,76 @@
+"""Between the settings that are kept and the workbench that heeds them: what counts now, and when it is written."""
+
+from __future__ import annotations
+
+import locale
+import os
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from rlhf_tui.settings import Settings, SettingsFile
+
+# terminals whose font has no braille
+WITHOUT_BRAILLE = ("linux", "dumb", "vt100", "vt220")
+
+
+class Preferences:
+    """The user's settings while a workbench is open. `trouble` is the last sentence about them that nobody heard."""
+
+    def __init__(self, file: SettingsFile | None = None) -> None:
+        self._file = file or SettingsFile()
+        self.trouble = self._file.problem
+
+    @property
+    def now(self) -> Settings:
+        """What counts now."""
+        return self._file.settings
+
+    @property
+    def path(self) -> Path:
+        """Where it is kept."""
+        return self._file.path
+
+    def theme(self, available: Collection[str]) -> str:
+        """The theme to show; the default, and that is said, where the kept one does not exist."""
+        if self.now.theme in available:
+            return self.now.theme
+        default = Settings().theme
+        self.trouble = self.trouble or f"there is no theme {self.now.theme}: {default} is shown"
+        return default
+
+    def draws_ascii(self) -> bool:
+        """True where charts are drawn without braille dots."""
+        return draws_ascii(self.now.chart_marks, locale.getencoding(), os.environ.get("TERM", ""))
+
+    def note(self, **values: Any) -> None:
+        """These count from now on; written with the next `keep`. What cannot be kept (a name with a lone surrogate, a
+        theme of another form) is left as it was.
+        """
+        for name, value in values.items():
+            try:
+                self._file.change(**{name: value})
+            except ValidationError:
+                continue
+
+    def keep(self) -> None:
+        """Write what was noted, unless the file holds something wrong; what the disk says to that is in `trouble`."""
+        self.trouble = self._file.keep() or self.trouble
+
+    def save(self) -> str:
+        """Write what was noted, in the place of whatever is wrong; a sentence that says where, or why not."""
+        return self._file.save() or f"settings are kept in {self.path}"
+
+
+def draws_ascii(marks: str, encoding: str, terminal: str) -> bool:
+    """Whether `marks` (auto, braille, ascii) means ASCII, on a terminal of this encoding and TERM."""
+    if marks == "auto":
+        return not encoding.lower().replace("-", "").startswith("utf") or terminal in WITHOUT_BRAILLE
+    return marks == "ascii"
+
+
+def preset_to_keep(name: str) -> str:
+    """A preset as it can be found from any folder: its name, or the whole path of its file."""
+    return str(Path(name).absolute()) if name.endswith(".toml") else name

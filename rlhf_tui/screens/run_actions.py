@@ -1,0 +1,274 @@
+"""What can be done with the runs of the runs screen, one method a deed. Whatever is refused is said in one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
+
+from textual.message import Message
+from textual.screen import Screen
+
+from rlhf_engine.disk import NAME, NAME_RULE
+from rlhf_engine.errors import RlhfError, RunError
+from rlhf_engine.run_care import rename_run, throw_away
+from rlhf_engine.run_dir import RunDir
+from rlhf_engine.run_list import RunSummary, parents
+from rlhf_engine.run_settings import settings_now
+from rlhf_tui.bridge import EngineBridge
+from rlhf_tui.clean_text import clean_line
+from rlhf_tui.screens.run_dialogs import NameScreen, NoteScreen, SureScreen
+from rlhf_tui.widgets.run_reader import RunReader
+from rlhf_tui.widgets.run_rows import size
+from rlhf_tui.widgets.run_table import RunTable
+from rlhf_tui.widgets.status import AlarmLine
+
+if TYPE_CHECKING:
+    from rlhf_tui.app import WorkbenchApp
+
+Steps = Sequence[tuple[int, float, Mapping[str, float]]]
+
+_DRIVEN = ("loading", "training", "paused", "stopping")
+_BUSY = "a run is going on here: F5 stops it first"
+_NAMED = 6
+
+
+class RunActions(Screen[None]):
+    """Works on the run under the cursor, or on those that are marked."""
+
+    @dataclass
+    class Curves(Message):
+        """The metrics of a run, read for the charts: (step, seconds, metrics) for each step."""
+
+        label: str
+        steps: Steps
+
+    def __init__(self, bridge: EngineBridge) -> None:
+        super().__init__()
+        self._bridge = bridge
+        self._reader = RunReader(self, bridge.runs_root)
+        self._table = RunTable(id="table")
+        self._alarm = AlarmLine(id="alarm")
+
+    @property
+    def _workbench(self) -> WorkbenchApp:
+        return cast("WorkbenchApp", self.app)
+
+    @property
+    def _marked(self) -> list[RunSummary]:
+        """The marked runs, in the order in which they were marked."""
+        by_path = {run.path: run for run in self._reader.runs}
+        return [by_path[path] for path in self._table.marked if path in by_path]
+
+    def _chosen(self) -> list[RunSummary]:
+        """The marked runs, or else the one under the cursor."""
+        return self._marked or ([self._table.selected] if self._table.selected else [])
+
+    def _two(self) -> tuple[RunSummary, RunSummary] | None:
+        """Two runs: both marked, or one and that under the cursor, or a fork and where it came from; else it says how.
+        """
+        marked, here = self._marked, self._table.selected
+        if len(marked) == 1 and here is not None and here.path != marked[0].path:
+            return marked[0], here
+        if len(marked) == 2:
+            return marked[0], marked[1]
+        parent = parents(self._reader.runs).get(here.name) if here and not marked else None
+        if here and parent:
+            return parent, here
+        self._alarm.say("m marks runs: this takes two of them" if len(marked) < 3 else
+                        f"{len(marked)} runs are marked: this takes two of them")
+        return None
+
+    def _done(self, text: str, level: str = "info") -> None:
+        self._alarm.say(text, level)
+        self._reader.read()
+
+    # --- onto the workbench ---
+
+    def on_run_table_opened(self, event: RunTable.Opened) -> None:
+        """Show a run there without driving it."""
+        run = event.run
+        if run.path == self._table.shown_run:
+            self.dismiss()
+        elif self._bridge.busy:
+            self._alarm.say(f"{_BUSY}, then others can be opened")
+        elif self._watch(run):
+            self.dismiss()
+
+    def action_open(self) -> None:
+        """What Enter does."""
+        self._table.action_open()
+
+    def action_resume(self) -> None:
+        """Go on with the run under the cursor."""
+        run = self._table.selected
+        if run is None:
+            return
+        if self._bridge.busy:
+            self._alarm.say(_BUSY)
+        elif run.state in _DRIVEN:
+            self._alarm.say(f"{run.name} is driven by another process: Enter shows it, then t takes it over")
+        elif run.total_steps and run.step >= run.total_steps:
+            self._alarm.say(f"{run.name} has taken all its {run.total_steps} steps: f forks it, with more of them")
+        elif self._watch(run):
+            self._workbench.take_over(lambda: self._resumed(run))
+
+    def _resumed(self, run: RunSummary) -> None:
+        self._workbench.say(f"resuming {run.name} from its newest checkpoint")
+        self.dismiss()
+
+    def action_leave_view(self) -> None:
+        """Stop viewing."""
+        if self._bridge.viewing:
+            self._bridge.unwatch()
+            self._workbench.workbench.show_run()
+            self._done("nothing is viewed any more: F5 starts a run with the settings on the workbench")
+        else:
+            self._alarm.say("no run is viewed")
+
+    def _watch(self, run: RunSummary) -> bool:
+        try:
+            self._bridge.watch(RunDir.open(run.path))
+        except RlhfError as error:
+            self._done(str(error), "warning")
+            return False
+        self._workbench.workbench.show_run()
+        return True
+
+    def action_fork(self) -> None:
+        """Choose a checkpoint and what is to change."""
+        from rlhf_tui.screens.fork import ForkScreen
+
+        run = self._table.selected
+        if run is None:
+            return
+        if self._bridge.busy:
+            self._alarm.say(_BUSY)
+            return
+        try:
+            self.app.push_screen(ForkScreen(run, partial(self._fork, run)), self._forked)
+        except RlhfError as error:
+            self._alarm.say(str(error), "warning")
+
+    def _fork(self, run: RunSummary, step: int, changes: Mapping[str, Any], name: str | None) -> None:
+        if name is not None and (self._bridge.runs_root / name).exists():
+            raise RunError(f"There is already a run named {name}; choose another name.")
+        self._bridge.fork(run.path, step=step, changes=changes, name=name)
+        self._workbench.say(f"forking {run.name} at step {step}: the libraries and the model load first")
+
+    def _forked(self, done: bool | None) -> None:
+        if done:
+            self._workbench.workbench.show_run()
+            self.dismiss()
+
+    # --- two or more ---
+
+    def action_settings(self) -> None:
+        """What differs between the settings of two runs."""
+        from rlhf_tui.screens.differences import DifferencesScreen
+
+        if two := self._two():
+            try:
+                configs = [settings_now(RunDir.open(run.path)) for run in two]
+            except RlhfError as error:
+                self._done(str(error), "warning")
+                return
+            self.app.push_screen(DifferencesScreen((two[0].name, two[1].name), (configs[0], configs[1])))
+
+    def action_overlay(self) -> None:
+        """Read the curves of the chosen runs for the charts."""
+        for run in self._chosen():
+            self.run_worker(partial(self._read_curves, run), thread=True, group=f"curves {run.path}")
+
+    def _read_curves(self, run: RunSummary) -> None:
+        try:
+            steps = [(line.step, line.seconds, line.metrics) for line in RunDir(run.path).metrics()]
+        except RlhfError as error:
+            self.post_message(RunReader.Failed(clean_line(str(error))))
+            return
+        self.post_message(self.Curves(run.name, steps))
+
+    def on_run_actions_curves(self, event: Curves) -> None:
+        """Draw them."""
+        if not event.steps:
+            self._alarm.say(f"{event.label} has no curves yet")
+        elif self._overlay(event.label, event.steps):
+            self._alarm.say(f"the charts show {event.label} too · O takes it out")
+
+    def action_clear_overlays(self) -> None:
+        """Only the workbench's own curves again."""
+        clear = getattr(self._workbench.workbench.charts, "clear_overlays", None)
+        if clear is not None:
+            clear()
+            self._alarm.say("the charts show the workbench's run alone")
+
+    def _overlay(self, label: str, steps: Steps) -> bool:
+        """Hand curves to the charts; False where these cannot show any but their own."""
+        overlay = getattr(self._workbench.workbench.charts, "overlay", None)
+        if overlay is not None:
+            overlay(label, steps)
+        return overlay is not None
+
+    # --- names, notes, trash ---
+
+    def action_rename(self) -> None:
+        """Ask for another name."""
+        run = self._table.selected
+        if run is None or self._shown(run):
+            return
+        taken = {other.path.name for other in self._reader.runs}
+
+        def check(name: str) -> str:
+            if not NAME.fullmatch(name):
+                return NAME_RULE
+            return f"there is a run named {name}" if name in taken and name != run.path.name else ""
+
+        self._ask(NameScreen(run.name, check, lambda name: rename_run(RunDir.open(run.path), name)), "renamed")
+
+    def action_note(self) -> None:
+        """Write about the run."""
+        run = self._table.selected
+        if run is not None:
+            self._ask(NoteScreen(run.name, run.note, lambda text: RunDir.open(run.path).write_note(text)), "note kept")
+
+    def action_delete(self) -> None:
+        """Ask, then throw away."""
+        runs = self._chosen()
+        if not runs or any(self._shown(run) for run in runs):
+            return
+        names = ", ".join(run.name for run in runs[:_NAMED]) + (" …" if len(runs) > _NAMED else "")
+        found = [self._reader.figures[run.path].bytes for run in runs if run.path in self._reader.figures]
+        what = f"the run {names}" if len(runs) == 1 else f"{len(runs)} runs ({names})"
+        text = f"Throw away {what}, {size(sum(found))}?\n\nInto the trash: T brings back from there, or empties it."
+        self._ask(SureScreen("Delete", text, partial(self._throw_away, runs)), "in the trash · T brings it back")
+
+    @staticmethod
+    def _throw_away(runs: Sequence[RunSummary]) -> None:
+        problems = []
+        for run in runs:
+            try:
+                throw_away(RunDir.open(run.path))
+            except RlhfError as error:
+                problems.append(str(error))
+        if problems:
+            raise RunError(" ".join(problems))
+
+    def action_trash(self) -> None:
+        """What was thrown away."""
+        from rlhf_tui.screens.trash import TrashScreen
+
+        self.app.push_screen(TrashScreen(self._bridge.runs_root), lambda _: self._reader.read())
+
+    def _shown(self, run: RunSummary) -> bool:
+        """True, and said, for the run that the workbench shows: its files may not go from under it."""
+        if run.path == self._table.shown_run:
+            how = "v leaves the view first" if self._bridge.viewing else "F5 stops it first"
+            self._alarm.say(f"{run.name} is open on the workbench: {how}")
+        return run.path == self._table.shown_run
+
+    def _ask(self, dialog: Screen[bool], said: str) -> None:
+        def after(done: bool | None) -> None:
+            self._done(said) if done else self._reader.read()
+
+        self.app.push_screen(dialog, after)

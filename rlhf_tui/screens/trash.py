@@ -1,0 +1,123 @@
+"""Runs that were thrown away: brought back one by one, or removed for good."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.content import Content
+from textual.message import Message
+from textual.screen import ModalScreen
+from textual.widgets import OptionList, Static
+from textual.widgets.option_list import Option
+
+from rlhf_engine.errors import RlhfError
+from rlhf_engine.run_care import Thrown, empty_trash, restore, thrown_away
+from rlhf_tui.clean_text import clean_line, clean_text
+from rlhf_tui.screens.run_dialogs import SureScreen
+from rlhf_tui.widgets.run_rows import size
+
+
+class TrashScreen(ModalScreen[None]):
+    """The last thrown away first. Emptying asks, and removes what was listed when it asked."""
+
+    CSS_PATH = "runs.tcss"
+    VERTICAL_BREAKPOINTS = [(0, "-tight"), (14, "-tall")]  # noqa: RUF012 (so the base class declares it)
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "restore", "Restore", tooltip="Bring the run back", id="trash.restore", priority=True),
+        Binding("E", "empty", "Empty trash", tooltip="Remove all these runs for good; asks first", id="trash.empty"),
+        Binding("escape", "back", "Back", id="trash.back"),
+    ]
+
+    @dataclass
+    class Listed(Message):
+        """What there is."""
+
+        runs: list[Thrown]
+        problem: str = ""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__()
+        self._root = root
+        self._thrown: list[Thrown] = []
+        self._list = OptionList(id="thrown", markup=False, compact=True)
+        self._said = Static("reading…", id="said", markup=False)
+
+    def compose(self) -> ComposeResult:
+        with Vertical(id="box") as box:
+            box.border_title = Content("Trash")
+            box.border_subtitle = Content("Enter restore · E empty · Esc back")
+            yield self._list
+            yield self._said
+
+    def on_mount(self) -> None:
+        self._read()
+
+    def _read(self) -> None:
+        self.run_worker(self._look, thread=True, exclusive=True, group="trash")
+
+    def _look(self) -> None:
+        try:
+            self.post_message(self.Listed(thrown_away(self._root)))
+        except RlhfError as error:
+            self.post_message(self.Listed([], str(error)))
+
+    def on_trash_screen_listed(self, event: Listed) -> None:
+        """Show it."""
+        at = self._list.highlighted or 0
+        self._thrown = event.runs
+        self._list.clear_options()
+        self._list.add_options([Option(_line(thrown)) for thrown in self._thrown])
+        if self._thrown:
+            self._list.highlighted = min(at, len(self._thrown) - 1)
+        if event.problem:
+            self._say(event.problem, "$text-error")
+        else:
+            self._say(f"{len(self._thrown)} in the trash, {size(self._bytes)}" if self._thrown else
+                      "the trash is empty")
+
+    @property
+    def _bytes(self) -> int:
+        return sum(thrown.bytes for thrown in self._thrown)
+
+    def on_option_list_option_selected(self, _: OptionList.OptionSelected) -> None:
+        """A click brings it back."""
+        self.action_restore()
+
+    def action_restore(self) -> None:
+        """Bring the run under the cursor back."""
+        if self._list.highlighted is None or not self._thrown:
+            return
+        thrown = self._thrown[self._list.highlighted]
+        try:
+            restore(self._root, thrown.entry)
+        except RlhfError as error:
+            self._say(str(error), "$text-error")
+        else:
+            self._read()
+
+    def action_empty(self) -> None:
+        """Ask, with how many and how much."""
+        if self._thrown:
+            count = len(self._thrown)
+            what = "the run" if count == 1 else f"the {count} runs"
+            text = f"Remove {what} in the trash for good, {size(self._bytes)}?\n\nThis cannot be undone."
+            entries = [thrown.entry for thrown in self._thrown]
+            self.app.push_screen(SureScreen("Empty the trash", text, partial(empty_trash, self._root, entries)),
+                                 lambda _: self._read())
+
+    def action_back(self) -> None:
+        """Leave."""
+        self.dismiss(None)
+
+    def _say(self, text: str, style: str = "$text-muted") -> None:
+        self._said.update(Content.styled(clean_text(text), style))
+
+
+def _line(thrown: Thrown) -> Content:
+    return Content.assemble((clean_line(thrown.entry), "bold"), (f"  {size(thrown.bytes)}", "$text-muted"))

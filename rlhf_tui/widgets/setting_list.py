@@ -1,0 +1,60 @@
+"""The scrolled lines of the hyperparameter form, and the one field that lies over the line being edited."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from textual.app import ComposeResult
+from textual.containers import VerticalScroll
+from textual.geometry import Region
+from textual.widgets import Static
+
+from rlhf_tui.widgets.inputs import EditField
+from rlhf_tui.widgets.setting_form import SettingForm
+from rlhf_tui.widgets.setting_lines import Drawing, draw
+
+
+class SettingList(VerticalScroll):
+    """Draws a form; its owner moves the cursor and opens the field."""
+
+    DEFAULT_CSS = """
+    SettingList { height: 1fr; scrollbar-size-vertical: 1; overflow-x: hidden; }
+    SettingList Static { height: auto; width: 100%; }
+    SettingList EditField { position: absolute; display: none; }
+    SettingList EditField.-wrong { color: $text-error; }
+    """
+
+    def __init__(self, form: SettingForm, **options: Any) -> None:
+        super().__init__(can_focus=False, **options)
+        self.field = EditField()
+        self._form = form
+        self._lines = Static(markup=False)
+        self._drawing = Drawing()
+
+    def compose(self) -> ComposeResult:
+        yield self._lines
+        yield self.field
+
+    def draw(self, width: int, editing: str | None) -> None:
+        """Draw the form in `width` columns, the field over the line of the setting at `editing`."""
+        self._drawing = drawing = draw(self._form, width)
+        self._lines.update(drawing.content)
+        self.field.display = editing is not None
+        if editing is not None:
+            self.field.styles.offset = (drawing.value_at, drawing.line_of.get(editing, 0))
+            self.field.styles.width = max(1, drawing.value_width)
+            self.field.set_class(editing in self._form.drafts, "-wrong")
+
+    def scroll_to_cursor(self) -> None:
+        """Bring the cursor's line into view, with what is said below it."""
+        first = self._drawing.line_of.get(self._form.cursor, 0)
+        height = 1 + self._drawing.extra_of.get(self._form.cursor, 0)
+        if first == 1:
+            first, height = 0, height + 1  # its heading, too
+        self.call_after_refresh(self.scroll_to_region, Region(0, first, 1, height), animate=False, force=True)
+
+    def key_at(self, line: int) -> str | None:
+        """The key of what stands `line` lines below the top of the visible part."""
+        line += round(self.scroll_y)
+        return next((key for key, first in self._drawing.line_of.items()
+                     if first <= line <= first + self._drawing.extra_of.get(key, 0)), None)

@@ -1,0 +1,191 @@
+"""Rewards that are somebody's own function: code, of which a run knows the digest and asks when it changed."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tiny_models import tiny_config
+
+from rlhf_engine import fields, presets
+from rlhf_engine.config import FunctionRewardConfig, RunConfig
+from rlhf_engine.control import TrainerControl
+from rlhf_engine.errors import CodeChangedError, ConfigError, RewardError
+from rlhf_engine.events import EditApplied, Event, RunState
+from rlhf_engine.fork import fork
+from rlhf_engine.rewards.base import Score
+from rlhf_engine.rewards.build import build_rewards
+from rlhf_engine.rewards.function import code_changes, pinned
+from rlhf_engine.run_dir import RunDir
+from rlhf_engine.trainer import Trainer
+
+VOWELS = "def vowels(prompts, responses):\n    return [sum(c in 'aeiou' for c in text) for text in responses]\n"
+
+
+def reward(file: Path, function: str = "vowels", **given: object) -> FunctionRewardConfig:
+    return FunctionRewardConfig.model_validate({"name": "own", "function": f"{file}:{function}"} | given)
+
+
+def scored(file: Path, function: str = "vowels", texts: tuple[str, ...] = ("bee", "sky")) -> list[Score]:
+    return build_rewards([reward(file, function)]).score([""] * len(texts), texts).scores
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "code" / "own.py"
+    path.parent.mkdir()
+    path.write_text(VOWELS)
+    return path
+
+
+@pytest.fixture
+def config(model_folders: dict[str, Path], file: Path) -> RunConfig:
+    plain = tiny_config(model_folders["gpt_neo"], train={"steps": 2, "checkpoint_every": 1})
+    return plain.model_copy(update={"rewards": [reward(file)]})
+
+
+def train(config: RunConfig, root: Path) -> RunDir:
+    config = pinned(config)
+    run_dir = RunDir.create(root, config, name="r")
+    assert Trainer(config, run_dir=run_dir, control=TrainerControl(), emit=lambda _: None).run() is RunState.FINISHED
+    return run_dir
+
+
+def test_numbers_arrays_and_scores_are_taken(file: Path) -> None:
+    file.write_text(VOWELS + """
+import torch
+from dataclasses import dataclass
+from rlhf_engine.rewards.base import Score, Span
+
+@dataclass
+class Table:
+    factor: "float"
+
+def tensor(prompts, responses):
+    return torch.tensor([len(text) * Table(0.5).factor for text in responses])
+
+def whole(prompts, responses):
+    return [Score(2.0, {"a": 1.5, "b": 0.5}, (Span(0, 1, "liked"),)) for _ in responses]
+""")
+    assert [score.total for score in scored(file)] == [2.0, 0.0]
+    assert [score.total for score in scored(file, "tensor")] == [1.5, 1.5]
+    (one, _) = scored(file, "whole")
+    assert (one.total, one.parts["own/a"], one.spans[0].kind) == (2.0, 1.5, "liked")
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        ("def vowels(p, r): return 1.0", "returned a float; it must return a list"),
+        ("def vowels(p, r): return [1.0]", "returned 1 scores for 2 responses"),
+        ("def vowels(p, r): return [float('nan')] * 2", "gave the total nan for the response 'bee'"),
+        ("def vowels(p, r): return ['x', 'y']", "a str in place of a Score"),
+        ("def vowels(p, r): return [1 / (len(text) - 3) for text in r]", "raised ZeroDivisionError.*'bee'"),
+    ],
+)
+def test_what_a_function_does_wrong_is_told_with_the_response(file: Path, code: str, says: str) -> None:
+    file.write_text(code)
+    with pytest.raises(RewardError, match=says):
+        scored(file)
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        ("x = = 1", "could not be run: SyntaxError"),
+        ("import nothing_of_that_name", "could not be run: ModuleNotFoundError"),
+        ("raise SystemExit(3)", "could not be run: SystemExit: 3"),
+        ("def consonants(p, r): ...", "has no function vowels; it has consonants"),
+        ("vowels = 3", "has no function vowels; it has none"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_one_sentence(file: Path, code: str, says: str) -> None:
+    file.write_text(code)
+    with pytest.raises(ConfigError, match=says):
+        scored(file)
+
+
+def test_a_file_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no\.py could not be read: No such file"):
+        scored(tmp_path / "no.py")
+
+
+def test_only_a_path_and_a_name_are_a_function(file: Path) -> None:
+    data = presets.load("animals").model_dump()
+    for wrong in ("os.system", "own.py", "own.py:1st", "own.py:a.b", ":vowels"):
+        data["rewards"] = [{"kind": "function", "function": wrong}]
+        with pytest.raises(ConfigError, match=r"is not a path and a name such as rewards\.py:score"):
+            fields.validate(data)
+
+
+def test_a_run_writes_down_the_whole_path_and_the_digest(config: RunConfig, file: Path, tmp_path: Path,
+                                                         monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(file.parent)
+    run_dir = train(fields.replace(config, {"rewards.0.function": "own.py:vowels"}), tmp_path / "runs")
+    (kept,) = run_dir.config().rewards
+    assert isinstance(kept, FunctionRewardConfig)
+    assert kept.function == f"{file}:vowels"
+    assert kept.sha256 == hashlib.sha256(VOWELS.encode()).hexdigest()
+    assert "rewards/own/mean" in run_dir.metrics()[0].metrics
+
+
+def test_a_changed_file_is_refused_and_taken_only_when_accepted(config: RunConfig, file: Path, tmp_path: Path) -> None:
+    run_dir = train(config, tmp_path / "runs")
+    before = run_dir.status()
+    file.write_text(VOWELS + "# another\n")
+    with pytest.raises(CodeChangedError, match=rf"code that has changed since: {file} \(SHA-256 "):
+        Trainer.resume(run_dir, control=TrainerControl(), emit=lambda _: None)
+    assert run_dir.status() == before
+
+    events: list[Event] = []
+    trainer = Trainer.resume(run_dir, control=TrainerControl(), emit=events.append, accept_code=True)
+    assert trainer.run() is RunState.FINISHED
+    new = hashlib.sha256(file.read_bytes()).hexdigest()
+    recorded = [(e.path, e.old, e.new) for e in events if isinstance(e, EditApplied)]
+    assert recorded == [("rewards.0.sha256", hashlib.sha256(VOWELS.encode()).hexdigest(), new)]
+    assert [(e.path, e.new) for e in run_dir.edits()] == [("rewards.0.sha256", new)]
+    # what was accepted is what the run knows from now on
+    assert Trainer.resume(run_dir, control=TrainerControl(), emit=lambda _: None).run() is RunState.FINISHED
+
+
+def test_a_fork_of_changed_code_says_how_to_take_it(config: RunConfig, file: Path, tmp_path: Path) -> None:
+    run_dir = train(config, tmp_path / "runs")
+    file.write_text(VOWELS + "# another\n")
+    with pytest.raises(ConfigError, match=r"no longer the file whose SHA-256 begins with .*; sha256 = none takes it"):
+        fork(run_dir, changes={"train.steps": 3}, root=tmp_path / "runs", name="child")
+    assert not (tmp_path / "runs" / "child").exists()
+    child = fork(run_dir, changes={"train.steps": 3, "rewards.0.sha256": None}, root=tmp_path / "runs", name="child")
+    assert not code_changes(child.config())
+
+
+def test_a_running_run_keeps_the_code_that_it_began_with(config: RunConfig, file: Path) -> None:
+    kept = pinned(config)
+    file.write_text("raise RuntimeError('was run')")
+    assert build_rewards(kept.rewards).score([""], ["bee"]).scores[0].total == 2.0
+
+
+def test_files_in_a_run_s_directory_are_never_run(config: RunConfig, tmp_path: Path) -> None:
+    run_dir = RunDir.create(tmp_path / "runs", config, name="r")
+    inside = run_dir.path / "export" / "own.py"
+    inside.parent.mkdir()
+    inside.write_text(VOWELS)
+    link = tmp_path / "link.py"
+    link.symlink_to(inside)
+    for path in (inside, link):
+        with pytest.raises(ConfigError, match="lies in a run's directory, and nothing there is run as code"):
+            scored(path)
+
+
+def test_resuming_without_a_terminal_names_the_flag(config: RunConfig, file: Path, tmp_path: Path) -> None:
+    run_dir = train(config, tmp_path / "runs")
+    file.write_text(VOWELS + "# another\n")
+    command = [sys.executable, "-m", "rlhf_engine", "resume", str(run_dir.path)]
+    refused = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1), refused.stderr
+    assert "changed since" in refused.stderr
+    assert "--accept-changed-code" in refused.stderr
+    taken = subprocess.run([*command, "--accept-changed-code"], capture_output=True, text=True)
+    assert taken.returncode == 0, taken.stderr

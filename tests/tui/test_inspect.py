@@ -1,0 +1,220 @@
+"""Inspecting a sample: the text and the table mark the same token, and the sentences say why it is pushed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
+from tui.fake_session import Sessions, story_sample, story_trace
+from tui.test_hostile_screens import texts
+from tui.test_hostile_text import hostile, is_harmless, shown_lines
+
+from rlhf_engine.events import Sample, StepFinished, TokenTrace
+from rlhf_tui.app import WorkbenchApp
+from rlhf_tui.clean_text import clean_event, clean_text
+from rlhf_tui.screens.inspect import InspectScreen
+from rlhf_tui.screens.workbench import WorkbenchScreen
+from rlhf_tui.widgets.heat_text import HeatText, wrap
+from rlhf_tui.widgets.token_facts import about_token, bar, heat, number, percent, quantities
+from rlhf_tui.widgets.token_table import TokenTable, lay_out
+
+TOKENS = TokenTrace(
+    texts=("a", " fox", ""), log_probs=(-1.0, math.log(0.25), -0.1), reference_log_probs=(-1.5, math.log(0.05), -0.1),
+    kl=(0.5, 1.609, 0.0), rewards=(-0.05, -0.161, 2.0), values=(1.0, 2.5, 1.5), returns=(1.8, 1.8, 2.0),
+    advantages=(0.4, -0.35, 0.0), kl_coef=0.1, whitened=True, sequence_level=False,
+)
+FOX = Sample(3, "Once", "a fox", 2.0, {}, 2.1, 3, True, trace=TOKENS)
+
+
+def shown(app: WorkbenchApp) -> str:
+    return "\n".join(shown_lines(app))
+
+
+async def inspecting(pilot: Any, *samples: Sample, at: int = 0) -> InspectScreen:
+    screen = InspectScreen(pilot.app.bridge, samples, at)
+    pilot.app.push_screen(screen)
+    await pilot.pause()
+    return screen
+
+
+# --- numbers, bars, sentences ---
+
+
+@pytest.mark.parametrize(("value", "text"), [
+    (1.234, "+1.23"), (-0.5, "−0.50"), (0.0, "0.00"), (-0.001, "0.00"), (99.999, "+100"), (-12345.6, "−12346"),
+    (3e9, "+3e+09"), (math.nan, "?"), (math.inf, "∞"), (-math.inf, "−∞"),
+])
+def test_a_number_is_signed_and_fits_its_column(value: float, text: str) -> None:
+    assert number(value) == text
+    assert len(text) <= 6
+
+
+@pytest.mark.parametrize(("value", "drawn"), [
+    (1.0, "   │███"), (-1.0, "███│   "), (0.0, "   │   "), (0.5, "   │█▌ "), (-0.5, " ▐█│   "), (5.0, "   │███"),
+    (math.nan, "   ?   "), (math.inf, "   │███"),
+])
+def test_a_bar_grows_from_its_middle(value: float, drawn: str) -> None:
+    assert bar(value, 1.0, 7) == drawn
+
+
+@given(st.floats(), st.floats(min_value=1e-3, max_value=1e6), st.integers(3, 40))
+def test_a_bar_has_its_width(value: float, most: float, width: int) -> None:
+    assert cell_len(bar(value, most, width)) == width
+
+
+def test_heat_tells_the_sign_without_colour_and_grows_with_the_value() -> None:
+    assert heat(0.0, 1.0) == heat(math.nan, 1.0) == ""
+    assert heat(0.1, 1.0) == "on $success 10%"
+    assert heat(1.0, 1.0) == "on $success 50%"
+    assert heat(-1.0, 1.0) == "italic on $error 50%"
+    assert heat(math.inf, 1.0) == "on $success 50%"
+    assert heat(0.2, 1.0, ansi=True) == ""
+    assert heat(-0.2, 1.0, ansi=True) == "italic"
+
+
+def test_the_sentences_say_what_the_update_does_to_a_token_and_why() -> None:
+    assert about_token(FOX, TOKENS, 1) == (
+        "▼ ·fox is made less likely: return +1.80, the critic expected +2.50: advantage −0.70, whitened −0.35. "
+        "The actor gave it 25 %, the reference 5.0 %: KL +1.61 nats, worth −0.16 (β 0.1).")
+    assert about_token(FOX, TOKENS, 0).startswith("▲ a is made likelier")
+    assert about_token(FOX, TOKENS, 2) == (
+        "○ ⟨end⟩ stays as likely: return +2.00, the critic expected +1.50: advantage +0.50, whitened 0.00. "
+        "The actor gave it 90 %, the reference 90 %: KL 0.00 nats, worth 0.00 (β 0.1); with the score of +2.00 a "
+        "reward of +2.00.")
+
+
+def test_at_sequence_level_one_sentence_is_about_the_whole_response() -> None:
+    trace = story_trace(story_sample(3, 0), sequence_level=True)
+    assert [item.field for item in quantities(trace)] == ["kl", "log_probs", "reference_log_probs"]
+    assert "whole response, one action, is made likelier: reward (score − β · KL)" in about_token(FOX, trace, 0)
+
+
+@pytest.mark.parametrize(("log_prob", "text"), [
+    (0.0, "100 %"), (math.log(0.05), "5.0 %"), (-20.0, "< 0.1 %"), (math.nan, "?"), (-math.inf, "< 0.1 %"),
+])
+def test_log_probabilities_read_as_per_cent(log_prob: float, text: str) -> None:
+    assert percent(log_prob) == text
+
+
+@given(st.integers(0, 200), st.sampled_from(quantities(TOKENS)))
+def test_a_narrow_table_keeps_the_quantity_that_is_shown(width: int, shown: Any) -> None:
+    layout = lay_out(quantities(TOKENS), shown, width)
+    assert shown in layout.columns
+    used = 5 + layout.token + 7 * len(layout.columns) + 1 + layout.bar
+    assert used <= max(width, 28)
+    assert layout.bar % 2 == 1
+
+
+# --- wrapping ---
+
+pieces = st.lists(st.tuples(st.integers(0, 9), hostile.map(clean_text)), max_size=8)
+
+
+@given(pieces, st.integers(2, 30))
+def test_wrapping_keeps_the_text_and_the_width(given_pieces: list[tuple[int, str]], width: int) -> None:
+    lines = wrap(given_pieces, width)
+    assert all(sum(cell_len(text) for _, text in line) <= width for line in lines)
+    flat = [(index, part) for line in lines for index, text in line for part in text]
+    expected = [(index, part) for index, text in given_pieces for part in text.replace("\n", "↵")]
+    assert [piece for piece in flat if piece[1] != " "] == [piece for piece in expected if piece[1] != " "]
+
+
+def test_lines_break_between_words_even_inside_of_tokens() -> None:
+    assert wrap([(-1, "Once "), (0, "a l"), (1, "ittle fo"), (2, "x")], 8) == [
+        [(-1, "Once "), (0, "a ")], [(0, "l"), (1, "ittle ")], [(1, "fo"), (2, "x")]]
+    assert wrap([(0, "a\nb")], 8) == [[(0, "a↵")], [(0, "b")]]
+
+
+# --- the screen ---
+
+
+async def test_i_inspects_the_selected_sample(app: WorkbenchApp, sessions: Sessions) -> None:
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("i")
+        assert isinstance(app.screen, WorkbenchScreen)
+        assert "no sample to inspect yet" in shown(app)
+        await pilot.press("f5", "4")
+        old = replace(FOX, step=2, response="an owl", trace=None)
+        sessions.last.emit(StepFinished(3, 100, {}, (old, FOX), 1.0))
+        app.show_events(app.bridge.drain())
+        await pilot.pause()
+        await pilot.press("i")
+        assert isinstance(app.screen, InspectScreen)
+        assert app.screen.sample.response == "a fox"
+        for text in ("Once a fox⟨end⟩", "score +2.00", "Advantage, whitened", "a is made likelier"):
+            assert text in shown(app)
+        await pilot.press("n")
+        assert "an owl" in shown(app)
+        assert "kept without its tokens" in shown(app)
+        await pilot.press("p", "escape")
+        assert isinstance(app.screen, WorkbenchScreen)
+
+
+async def test_text_and_table_mark_the_same_token(app: WorkbenchApp) -> None:
+    async with app.run_test(size=(120, 40)) as pilot:
+        screen = await inspecting(pilot, FOX)
+        text, table = screen.query_one(HeatText), screen.query_one(TokenTable)
+        await pilot.press("down")
+        assert (text.cursor, table.cursor) == (1, 1)
+        await pilot.press("end")
+        assert (text.cursor, table.cursor) == (2, 2)
+        await pilot.press("tab", "left")
+        assert (text.cursor, table.cursor) == (1, 1)
+        await pilot.press("left", "left", "left")
+        assert (text.cursor, table.cursor) == (0, 0)
+        await pilot.click(HeatText, offset=(9, 1))
+        assert (text.cursor, table.cursor) == (1, 1)
+        await pilot.click(HeatText, offset=(3, 1))  # the prompt is no token
+        assert text.cursor == 1
+        await pilot.click(TokenTable, offset=(9, 2))
+        assert (text.cursor, table.cursor) == (0, 0)
+
+
+async def test_left_and_right_choose_what_the_colours_show(app: WorkbenchApp) -> None:
+    async with app.run_test(size=(120, 40)) as pilot:
+        screen = await inspecting(pilot, FOX)
+        assert "colours: advantage" in shown(app)
+        await pilot.press("right")
+        assert "colours: reward" in shown(app)
+        await pilot.press("left", "left")
+        assert "colours: reference log-probability" in shown(app)
+        assert screen.query_one(HeatText)._styles[0] == "italic on $error 30%"  # −1.5 of at most 3 nats
+
+
+async def test_a_sample_is_inspected_from_its_own_screen_too(app: WorkbenchApp, sessions: Sessions) -> None:
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("f5", "4")
+        sessions.last.emit(StepFinished(3, 100, {}, (FOX,), 1.0))
+        app.show_events(app.bridge.drain())
+        await pilot.pause()
+        await pilot.press("enter", "i")
+        assert isinstance(app.screen, InspectScreen)
+        await pilot.press("y")
+        assert "written to" in shown(app)
+
+
+async def test_any_text_is_only_text_and_any_size_does(app: WorkbenchApp) -> None:
+    async with app.run_test(size=(120, 40)) as pilot:
+        for number_, text in enumerate(texts(12)):
+            trace = TokenTrace((text, "", text[:2]), *((math.nan, 1e30, -math.inf),) * 7, 0.1, True, False)
+            told = clean_event(StepFinished(1, 9, {}, (replace(FOX, prompt=text, response=text, trace=trace),), 0.1))
+            await inspecting(pilot, told.samples[0])  # type: ignore[attr-defined]
+            await pilot.resize_terminal(*((120, 40), (80, 24), (60, 16), (20, 5))[number_ % 4])
+            for key in ("down", "down", "right", "tab", "right"):
+                await pilot.press(key)
+                assert all(map(is_harmless, shown_lines(app)))
+            app.pop_screen()
+        assert app.is_running
+
+
+async def test_a_response_without_tokens_does_no_harm(app: WorkbenchApp) -> None:
+    async with app.run_test(size=(80, 24)) as pilot:
+        empty = TokenTrace((), *((),) * 7, 0.1, True, False)
+        await inspecting(pilot, replace(FOX, response="", tokens=0, trace=empty))
+        await pilot.press("down", "end", "right", "tab", "right", "down")
+        assert "The response has no token" in shown(app)

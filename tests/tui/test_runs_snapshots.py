@@ -1,0 +1,41 @@
+"""Pictures of the runs screen and its dialogs. After a change that is meant: pytest --snapshot-update here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from textual.pilot import Pilot
+from tui.test_runs_screen import press, three
+
+from rlhf_engine.run_dir import RunDir
+from rlhf_tui.app import WorkbenchApp
+
+__all__ = ["three"]  # the fixture
+SnapCompare = Callable[..., bool]
+
+KEYS = {
+    "runs": ["down", "m"],
+    "search": ["slash", "l", "m"],
+    "differences": ["down", "i"],
+    "fork": ["f", *"kl.coef=0.5"],
+    "fork_wrong": ["f", *"klcoef=0.5"],
+    "note": ["n"],
+    "rename": ["e", "2"],
+    "delete": ["m", "m", "x"],
+    "trash": ["m", "m", "x", "y", "T"],
+}
+
+
+@pytest.mark.parametrize("size", [(120, 40), (80, 24)], ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize("name", KEYS)
+def test_picture(
+    snap_compare: SnapCompare, app: WorkbenchApp, three: list[RunDir], size: tuple[int, int], name: str
+) -> None:
+    three[0].write_note("learnt fast; the words were few")
+
+    async def before(pilot: Pilot[Any]) -> None:
+        await press(pilot, "r", *KEYS[name])
+
+    assert snap_compare(app, terminal_size=size, run_before=before)

@@ -1,0 +1,45 @@
+"""Pictures of the screens about samples. After a change that is meant: pytest --snapshot-update here."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from textual.pilot import Pilot
+from tui.fake_session import story_sample, story_trace
+
+from rlhf_engine.events import Sample
+from rlhf_tui.app import WorkbenchApp
+from rlhf_tui.screens.inspect import InspectScreen
+
+SIZES = [(120, 40), (80, 24)]
+SnapCompare = Callable[..., bool]
+Before = Callable[[Pilot[Any]], Awaitable[None]]
+
+
+def traced(index: int, *, sequence_level: bool = False) -> Sample:
+    sample = story_sample(41, index)
+    return replace(sample, trace=story_trace(sample, sequence_level=sequence_level))
+
+
+def inspecting(sample: Sample, *keys: str) -> Before:
+    async def run(pilot: Pilot[Any]) -> None:
+        pilot.app.push_screen(InspectScreen(pilot.app.bridge, [sample]))
+        await pilot.pause()
+        await pilot.press(*keys)
+        await pilot.pause()
+
+    return run
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+class TestSnapshots:
+    def test_inspect(self, snap_compare: SnapCompare, app: WorkbenchApp, size: tuple[int, int]) -> None:
+        before = inspecting(traced(2), "right", "right", "right", "right", "down", "down")
+        assert snap_compare(app, terminal_size=size, run_before=before)
+
+    def test_inspect_a_sequence(self, snap_compare: SnapCompare, app: WorkbenchApp, size: tuple[int, int]) -> None:
+        before = inspecting(traced(1, sequence_level=True), "end")
+        assert snap_compare(app, terminal_size=size, run_before=before)
