@@ -16,6 +16,7 @@ from rlhf_engine.commands.health import doctor, verify
 from rlhf_engine.commands.listing import list_presets, runs
 from rlhf_engine.commands.sampling import compare, generate, score
 from rlhf_engine.commands.shared import command_of
+from rlhf_engine.commands.tidying import delete, note, rename, trash
 from rlhf_engine.commands.training import fork, resume, train
 
 
@@ -24,7 +25,8 @@ def make_app(*, help: str = "RLHF without a screen.", attach: Callable[..., int]
     """
     app = typer.Typer(help=help, no_args_is_help=True, add_completion=False, rich_markup_mode=None,
                       pretty_exceptions_enable=False)
-    for command in (train, resume, fork, attach, compare, generate, score, list_presets, runs, verify, doctor):
+    for command in (train, resume, fork, attach, compare, generate, score, list_presets, runs, rename, note,
+                    delete, trash, verify, doctor):
         app.command(name="presets" if command is list_presets else None)(command_of(command))
     return app
 

@@ -1,11 +1,16 @@
-"""Reference against tuned: paired samples from the same seeds, and what differs, with 95 % intervals."""
+"""Reference against tuned, or any two: paired samples from the same seeds, and what differs, with 95 % intervals.
+
+The first of the two is called `reference` here and the second `tuned`, whatever they are; `labels` tells what they are.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from rlhf_engine.control import REFERENCE, TUNED, Side
+from rlhf_engine.errors import RunError
 from rlhf_engine.events import Sample
 from rlhf_engine.rewards.words import count_words
 from rlhf_engine.statistics import (
@@ -21,7 +26,11 @@ from rlhf_engine.statistics import (
 if TYPE_CHECKING:  # the screen reads comparisons without loading torch
     from rlhf_engine.config import RunConfig
     from rlhf_engine.policy import Policy
+    from rlhf_engine.rewards.composite import RewardSum
     from rlhf_engine.run_dir import RunDir
+    from rlhf_engine.sides import Ready
+
+Progress = Callable[[int, int], None]
 
 _BATCH = 32
 
@@ -51,51 +60,87 @@ class Comparison:
 
     rows: tuple[Row, ...]
     pairs: tuple[Pair, ...]
+    labels: tuple[str, str] = ("reference", "tuned")
+    settings_of: str = ""
+    """Whose prompts, sampling and rewards they are, if two runs are compared; empty if that is plain."""
 
 
 def compare(
-    policy: Policy,
-    config: RunConfig,
+    policy: Policy | None,
+    config: RunConfig | None,
     *,
     responses: int,
     seed: int,
     step: int = 0,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    sides: tuple[Side, Side] = (REFERENCE, TUNED),
+    may_load: bool = True,
+    progress: Progress = lambda done, total: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Comparison | None:
-    """Answer the run's prompts `responses` times with both models from the same noise; None once cancelled."""
-    from rlhf_engine.generate import answer
-    from rlhf_engine.rewards.build import build_rewards
+    """Let both sides answer the prompts of `config` `responses` times from the same noise; None once cancelled.
 
-    rewards = build_rewards(config.rewards)
-    prompts = [config.prompts[i % len(config.prompts)] for i in range(responses)]
-    pairs: list[Pair] = []
-    for start in range(0, responses, _BATCH):
-        if cancelled():
+    Two checkpoints are compared under the settings of the first; they need neither policy nor config. `policy` is as
+    it was afterwards, bit for bit. may_load: a checkpoint that does not fit it is loaded, else refused.
+    Raises RlhfError for a checkpoint that cannot be used, before anybody answers.
+    """
+    from rlhf_engine.rewards.build import build_rewards
+    from rlhf_engine.sides import Bench
+
+    bench = Bench(policy, config, step, may_load)
+    both = [bench.read(side) for side in sides]
+    of_checkpoints = all(side.kind == "checkpoint" for side in sides)
+    settings = both[0].config if of_checkpoints else config
+    if settings is None:
+        raise RunError("there is no configuration to take prompts and rewards from")
+    rewards = build_rewards(settings.rewards)
+    answers: list[list[Sample]] = []
+    for number, side in enumerate(both):
+        def told(done: int, before: int = number * responses) -> None:
+            progress((before + done) // 2, responses)
+
+        with bench.playing(side) as playing:
+            found = _answers(playing, settings, side, rewards, responses, seed, told, cancelled)
+        del playing  # or it would be held while the next one is loaded
+        if found is None:
             return None
-        chunk = prompts[start : start + _BATCH]
-        both = [
-            answer(policy, chunk, config.sampling, tuned=tuned, seed=seed + start, rewards=rewards, step=step)
-            for tuned in (False, True)
-        ]
-        pairs += [Pair(reference, tuned) for reference, tuned in zip(*both, strict=True)]
-        progress(len(pairs), responses)
-    return summarize(pairs)
+        answers.append(found)
+    pairs = [Pair(first, second) for first, second in zip(*answers, strict=True)]
+    named = "" if sides == (REFERENCE, TUNED) else both[0].label if of_checkpoints else "the run on the workbench"
+    return replace(summarize(pairs), labels=(both[0].label, both[1].label), settings_of=named)
 
 
 def compare_run(
     run_dir: RunDir,
+    step: int | None = None,
     *,
     responses: int,
     seed: int,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = lambda done, total: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Comparison | None:
-    """`compare` with a run's newest checkpoint. Raises CheckpointError when there is none that loads."""
+    """`compare` with a run's checkpoint of `step`, or its newest. Raises CheckpointError when there is none that loads.
+    """
     from rlhf_engine.generate import load_tuned
 
-    policy, config, step = load_tuned(run_dir)
-    return compare(policy, config, responses=responses, seed=seed, step=step, progress=progress, cancelled=cancelled)
+    policy, config, at = load_tuned(run_dir, step)
+    return compare(policy, config, responses=responses, seed=seed, step=at, progress=progress, cancelled=cancelled)
+
+
+def _answers(
+    policy: Policy, settings: RunConfig, side: Ready, rewards: RewardSum, responses: int, seed: int,
+    progress: Callable[[int], None], cancelled: Callable[[], bool],
+) -> list[Sample] | None:
+    from rlhf_engine.generate import answer
+
+    prompts = [settings.prompts[i % len(settings.prompts)] for i in range(responses)]
+    found: list[Sample] = []
+    for start in range(0, responses, _BATCH):
+        if cancelled():
+            return None
+        found += answer(policy, prompts[start : start + _BATCH], settings.sampling, tuned=side.tuned,
+                        seed=seed + start, rewards=rewards, step=side.step)
+        progress(len(found))
+    return found
 
 
 def summarize(pairs: Sequence[Pair]) -> Comparison:

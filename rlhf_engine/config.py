@@ -224,6 +224,13 @@ class SentinelConfig(Section):
     equal_scores: bool = setting(True, "alarm when all responses of a step score alike, step after step", live=True)
 
 
+class ProbeConfig(Section):
+    """One prompt that is answered again and again from the same random numbers, to see how the model changes."""
+
+    prompt: str | None = setting(None, "what is answered; none: the first of the run's prompts")
+    every: int = setting(5, "steps between two answers; 0 is off", unit="steps", live=True, ge=0)
+
+
 class RewardSection(Section):
     """What every reward has: a name for metrics, and a weight in the sum."""
 
@@ -322,6 +329,7 @@ class RunConfig(Section):
     optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig)
     train: TrainConfig = Field(default_factory=TrainConfig)
     sentinel: SentinelConfig = Field(default_factory=SentinelConfig)
+    probe: ProbeConfig = Field(default_factory=ProbeConfig)
     rewards: list[RewardConfig] = Field(min_length=1)
 
     @model_validator(mode="after")

@@ -134,6 +134,14 @@ class StepFinished(Event):
 
 
 @dataclass(frozen=True)
+class Probed(Event):
+    """The answer to the run's probe after `step`; step 0 is the reference's. All are drawn from the same noise."""
+
+    step: int
+    sample: Sample
+
+
+@dataclass(frozen=True)
 class TimeSpent:
     """Seconds spent in something, and how often it was done."""
 

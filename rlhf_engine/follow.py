@@ -1,9 +1,9 @@
 """A run that another process drives, told in the events that its trainer emits there: its files, read as they grow.
 
-The order is the trainer's: live changes before a step, the step, then its alarms. Files are looked at in the order
-status, metrics, samples, edits, alarms: what was written before a line that is seen is then seen too, and what was
-written after it waits for the next look. A resume or a roll-back puts new files in the place of old ones: all are read
-anew, and a RolledBack takes back what no longer counts.
+The order is the trainer's: live changes before a step, the step, its alarms, then its probe. Files are looked at in
+the order status, metrics, samples, edits, probes, alarms: what was written before a line that is seen is then seen too,
+and what was written after it waits for the next look. A resume or a roll-back puts new files in the place of old ones:
+all are read anew, and a RolledBack takes back what no longer counts.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from rlhf_engine import fields
 from rlhf_engine.config import RunConfig
 from rlhf_engine.disk import why
 from rlhf_engine.errors import ConfigError, RunError
-from rlhf_engine.events import Event, RolledBack, RunStarted, RunState, Sample, StateChanged, StepFinished
+from rlhf_engine.events import Event, Probed, RolledBack, RunStarted, RunState, Sample, StateChanged, StepFinished
 from rlhf_engine.processes import ProcessId
-from rlhf_engine.run_dir import ALARMS, EDITS, METRICS, SAMPLES, RunDir, Status
+from rlhf_engine.run_dir import ALARMS, EDITS, METRICS, PROBES, SAMPLES, RunDir, Status
 from rlhf_engine.run_lines import MetricsLine, alarm, as_object, edit, metrics_line, readable, sample
 
 POLL_SECONDS = 0.5
 
-_FILES = (METRICS, SAMPLES, EDITS, ALARMS)  # in the order in which they are looked at
-_EDIT, _STEP, _ALARM = range(3)  # in the order in which those of one step are told
+_FILES = (METRICS, SAMPLES, EDITS, PROBES, ALARMS)  # in the order in which they are looked at
+_EDIT, _STEP, _ALARM, _PROBE = range(4)  # in the order in which those of one step are told
 
 
 class Follower:
@@ -43,7 +43,7 @@ class Follower:
         """True while no process drives the run, as far as the last look told: it ended, or its process is gone."""
         self._as_started = run_dir.config()
         self._tails: dict[str, _Tail] = {}
-        self._series = (_Series(), _Series(_moment), _Series())  # by _EDIT, _STEP, _ALARM
+        self._series = (_Series(), _Series(_moment), _Series(), _Series(repr))  # by _EDIT, _STEP, _ALARM, _PROBE
         self._samples: dict[int, list[Sample]] = {}
         self._last = 0  # the last step that was told
         self._process: ProcessId | None = None
@@ -89,6 +89,7 @@ class Follower:
         self._series[_STEP].waiting += readable(rows[METRICS], metrics_line)
         self._series[_EDIT].waiting += readable(rows[EDITS], edit)
         self._series[_ALARM].waiting += readable(rows[ALARMS], alarm)
+        self._series[_PROBE].waiting += (Probed(found.step, found) for found in readable(rows[PROBES], sample))
         for response in readable(rows[SAMPLES], sample):
             self._samples.setdefault(response.step, []).append(response)
 
@@ -128,6 +129,7 @@ class Follower:
                 _EDIT: step <= newest + 1,
                 _STEP: step < newest or (status is not None and status.step == step),
                 _ALARM: step <= newest,
+                _PROBE: step <= newest,
             }[kind]
             if not (complete or self.ended):
                 break

@@ -1,7 +1,8 @@
 """A new run that goes on from a checkpoint of another one, under other settings.
 
 The child is a run like any other: its configuration is the parent's at that checkpoint with the changes made, its first
-checkpoint is the parent's, and its metrics up to there are copied, so that its curves begin where the parent's do. The
+checkpoint is the parent's, and its metrics up to there are copied, so that its curves begin where the parent's do; its
+probes too, where both answer the same prompt from the same random numbers. The
 parent is only read. Training it is resuming it.
 """
 
@@ -18,6 +19,7 @@ from rlhf_engine.checkpoint import TrainingState
 from rlhf_engine.checkpoint_list import missing
 from rlhf_engine.config import RunConfig
 from rlhf_engine.errors import CheckpointError, RunError
+from rlhf_engine.probing import comparable
 from rlhf_engine.rewards.function import pinned
 from rlhf_engine.run_dir import Parent, RunDir
 from rlhf_engine.run_settings import fork_settings
@@ -41,6 +43,9 @@ def fork(
             for line in parent.metrics():
                 if line.step <= state.step:
                     child.append_metrics(line.step, line.seconds, line.metrics)
+            for probe in parent.probes() if comparable(state.config, config) else ():
+                if probe.step <= state.step:
+                    child.append_probe(probe)
             checkpoint.save(child, _as_first(state, config), keep=1)
     except BaseException as error:
         shutil.rmtree(child.path, ignore_errors=True)  # made here a moment ago: a run that could not be gone on with

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import torch
 
-from rlhf_engine import checkpoint
 from rlhf_engine.algorithms.experience import summed
 from rlhf_engine.algorithms.ppo import load_adapters
 from rlhf_engine.algorithms.report import samples_of
 from rlhf_engine.config import LoraConfig, ModelConfig, RunConfig, SamplingConfig
+from rlhf_engine.decoding.plain import Decoder
 from rlhf_engine.estimators import kl_k1
 from rlhf_engine.events import Sample
+from rlhf_engine.fork import state_at
 from rlhf_engine.loading import load_model
 from rlhf_engine.policy import Policy
 from rlhf_engine.rewards.base import Score
@@ -29,23 +30,28 @@ def answer(
     seed: int,
     rewards: RewardSum | None = None,
     step: int = 0,
+    decoder: Decoder | None = None,
     on_token: OnToken | None = None,
 ) -> list[Sample]:
     """One sample for each prompt, by the actor (`tuned`) or the reference, from the same noise for the same seed.
 
-    `kl` is 0 for the reference's own answers. Without rewards all scores are 0.
+    `kl` is 0 for the reference's own answers. Without rewards all scores are 0. decoder: see `sample`; one that holds
+    the actor's weights cannot answer as the reference.
     """
     generator = torch.Generator(policy.device).manual_seed(seed)
     with policy.playing("actor" if tuned else "reference"):
-        rollout = sample(policy, prompts, sampling, generator, on_token=on_token)
+        rollout = sample(policy, prompts, sampling, generator, decoder=decoder, on_token=on_token)
     kl = _response_kl(policy, rollout, sampling.temperature) if tuned else [0.0] * len(prompts)
     scores = rewards.score(prompts, rollout.responses).scores if rewards else [Score(0.0, {})] * len(prompts)
     return list(samples_of(rollout, scores, kl, step))
 
 
-def load_tuned(run_dir: RunDir) -> tuple[Policy, RunConfig, int]:
-    """The policy of a run's newest checkpoint, the config as edited by then, and its step. Raises CheckpointError."""
-    state, _ = checkpoint.load_newest(run_dir)
+def load_tuned(run_dir: RunDir, step: int | None = None) -> tuple[Policy, RunConfig, int]:
+    """The policy of a run's checkpoint of `step` (None: the newest), the config as edited by then, and its step.
+
+    Raises CheckpointError.
+    """
+    state = state_at(run_dir, step)
     policy = Policy.from_config(state.config)
     load_adapters(policy, state.tensors)
     return policy, state.config, state.step

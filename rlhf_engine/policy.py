@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, Literal
@@ -86,6 +86,28 @@ class Policy:
             yield
         finally:
             self._play(before)
+
+    @contextmanager
+    def wearing(self, adapter: Mapping[str, Tensor], scaling: float) -> Iterator[None]:
+        """The actor has another adapter of the same shapes inside, by the names of `actor_parameters`; its own is back
+        bit for bit afterwards, after an exception too. Weights merged from it before must be merged anew inside.
+        """
+        kept = {name: parameter.detach().clone() for name, parameter in self.actor_parameters.items()}
+        scalings = [layer.scaling["actor"] for layer in self._layers]
+        try:
+            for layer in self._layers:
+                layer.scaling["actor"] = scaling
+            self._put_on(adapter)
+            yield
+        finally:
+            self._put_on(kept)
+            for layer, before in zip(self._layers, scalings, strict=True):
+                layer.scaling["actor"] = before
+
+    def _put_on(self, adapter: Mapping[str, Tensor]) -> None:
+        with torch.no_grad():
+            for name, parameter in self.actor_parameters.items():
+                parameter.copy_(adapter[name])
 
     @contextmanager
     def updating(self) -> Iterator[None]:

@@ -9,7 +9,7 @@ environment variable. Nothing here imports torch.
     metrics.jsonl   one line a step                     run.lock       flock: who holds it drives the run
     samples.jsonl   some responses of each step         checkpoints/   see checkpoint.py
     alarms.jsonl    what went wrong, and at which step
-    note.txt        what a person wrote about it
+    probes.jsonl    answers to one prompt through time  note.txt       what a person wrote about it
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ DEFAULT_RUNS_ROOT = Path("runs")
 
 CONFIG, ABOUT, STATUS, LOCK, NOTE = "config.toml", "run.json", "status.json", "run.lock", "note.txt"
 METRICS, SAMPLES, EDITS, ALARMS = "metrics.jsonl", "samples.jsonl", "edits.jsonl", "alarms.jsonl"
+PROBES = "probes.jsonl"
 
 NOTE_LENGTH = 4000  # characters of a note
 _TAIL_BYTES = 64 * 1024
@@ -207,6 +208,10 @@ class RunDir:
         for number, response in enumerate(samples):
             self._append(SAMPLES, sample_row(response, traced=number < traced))
 
+    def append_probe(self, response: Sample) -> None:
+        """Adds an answer to the probe. Raises RunError when the disk refuses."""
+        self._append(PROBES, sample_row(response, traced=False))
+
     def append_edit(self, change: EditApplied) -> None:
         """Adds a live change. Raises RunError when the disk refuses."""
         self._append(EDITS, asdict(change))
@@ -229,7 +234,7 @@ class RunDir:
         edits: how many live changes the checkpoint holds; a change made between two steps may be in it or not.
         """
         notices = []
-        for name in (METRICS, SAMPLES, ALARMS, EDITS):
+        for name in (METRICS, SAMPLES, ALARMS, PROBES, EDITS):
             rows, damaged = read_lines(self.path / name)
             past = [row for row in rows if isinstance(row.get("step"), int) and row["step"] <= step]
             kept = rows[:edits] if name == EDITS else past
@@ -264,6 +269,10 @@ class RunDir:
     def samples(self) -> list[Sample]:
         """The responses kept of all steps so far; lines that cannot be read are left out."""
         return readable(read_lines(self.path / SAMPLES)[0], sample)
+
+    def probes(self) -> list[Sample]:
+        """The answers to the probe so far; lines that cannot be read are left out."""
+        return readable(read_lines(self.path / PROBES)[0], sample)
 
     def edits(self) -> list[EditApplied]:
         """The live changes so far; lines that cannot be read are left out."""

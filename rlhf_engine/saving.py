@@ -9,12 +9,13 @@ from dataclasses import asdict, dataclass
 from statistics import fmean
 
 from rlhf_engine import checkpoint
-from rlhf_engine.algorithms.ppo import PPO
+from rlhf_engine.algorithms.ppo import PPO, load_adapters
 from rlhf_engine.checkpoint import Quality, TrainingState
 from rlhf_engine.config import RunConfig
-from rlhf_engine.errors import NonFiniteError
+from rlhf_engine.errors import CheckpointError, NonFiniteError
 from rlhf_engine.events import CheckpointSaved, Event
 from rlhf_engine.metrics import describe
+from rlhf_engine.policy import Policy
 from rlhf_engine.run_dir import RunDir
 
 _SMOOTHED = 5  # steps: one lucky rollout makes no checkpoint the best
@@ -35,6 +36,19 @@ class Counts:
     def of(cls, state: TrainingState) -> Counts:
         """The counts in a checkpoint."""
         return cls(**{name: state.numbers[name] for name in asdict(cls()) if name in state.numbers})
+
+
+def fall_back(run_dir: RunDir | None, policy: Policy | None) -> str:
+    """Give `policy` the weights of the newest checkpoint, and say so."""
+    if run_dir is None or policy is None:
+        return "nothing was saved to go back to"
+    try:
+        state, _ = checkpoint.load_newest(run_dir)
+    except CheckpointError as error:
+        return str(error)
+    load_adapters(policy, state.tensors)
+    return (f"the weights are back at the checkpoint of step {state.step}; resume with a smaller "
+            "optimizer.actor_lr and critic_lr, or let train.max_rollbacks do that")
 
 
 class Saver:

@@ -22,18 +22,23 @@ Emit = Callable[[Event], None]
 
 def serve_request(
     request: GenerateRequest | CompareRequest,
-    policy: Policy,
+    policy: Policy | None,
     config: RunConfig,
     step: int,
     control: TrainerControl,
     emit: Emit,
+    *,
+    may_load: bool = False,
 ) -> None:
-    """Do what is asked and emit the answer; what the user got wrong, or is too large, ends in the answer's `error`."""
+    """Do what is asked and emit the answer; what the user got wrong, or is too large, ends in the answer's `error`.
+
+    policy: None only for a comparison that needs none. may_load: nothing trains, so another model may be loaded.
+    """
     try:
-        if isinstance(request, GenerateRequest):
+        if isinstance(request, CompareRequest):
+            _compare(request, policy, config, step, control, emit, may_load)
+        elif policy is not None:
             _generate(request, policy, config, step, control, emit)
-        else:
-            _compare(request, policy, config, step, control, emit)
     except RlhfError as error:
         refuse(request, str(error), emit)
     except (RuntimeError, MemoryError) as error:
@@ -86,7 +91,8 @@ def _generate(
 
 
 def _compare(
-    request: CompareRequest, policy: Policy, config: RunConfig, step: int, control: TrainerControl, emit: Emit
+    request: CompareRequest, policy: Policy | None, config: RunConfig, step: int, control: TrainerControl, emit: Emit,
+    may_load: bool,
 ) -> None:
     result = compare(
         policy,
@@ -94,6 +100,8 @@ def _compare(
         responses=request.responses,
         seed=request.seed,
         step=step,
+        sides=(request.first, request.second),
+        may_load=may_load,
         progress=lambda done, total: emit(ComparisonProgress(request.request_id, done, total)),
         cancelled=lambda: control.cancelled(request.request_id),
     )

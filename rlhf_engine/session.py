@@ -187,11 +187,22 @@ class Session:
         from rlhf_engine.serving import refuse, serve_request
 
         try:
-            policy, config, step = self._policy_for_requests()
+            policy, config, step = self._at_hand(request)
         except RlhfError as error:
             refuse(request, str(error), self._emit)
             return
-        serve_request(request, policy, config, step, self._control, self._emit)
+        serve_request(request, policy, config, step, self._control, self._emit, may_load=True)
+
+    def _at_hand(self, request: GenerateRequest | CompareRequest) -> tuple[Policy | None, RunConfig, int]:
+        """What the request is answered with; two checkpoints take what is loaded, if they fit it, and else nothing."""
+        if not (isinstance(request, CompareRequest) and request.of_checkpoints):
+            return self._policy_for_requests()
+        if self._trainer and self._trainer.policy:
+            return self._trainer.policy, self._trainer.config, self._trainer.step
+        if self._preview:
+            return self._preview[1], self._preview[0], 0
+        assert self._config is not None  # `ask` has set it
+        return None, self._config, 0
 
     def _policy_for_requests(self) -> tuple[Policy, RunConfig, int]:
         """The last run's policy while the workbench still shows its model, else the shown config's, untrained."""

@@ -15,11 +15,11 @@ import torch
 
 from rlhf_engine import checkpoint
 from rlhf_engine.algorithms.memory import out_of_memory
-from rlhf_engine.algorithms.ppo import PPO, StepResult, load_adapters
+from rlhf_engine.algorithms.ppo import PPO, StepResult
 from rlhf_engine.checkpoint import TrainingState
 from rlhf_engine.config import RunConfig
 from rlhf_engine.control import Edit, TrainerControl
-from rlhf_engine.errors import CheckpointError, ConfigError, ModelError, NonFiniteError, RlhfError, RunError
+from rlhf_engine.errors import ConfigError, ModelError, NonFiniteError, RlhfError, RunError
 from rlhf_engine.events import (
     Alarm,
     EditApplied,
@@ -37,11 +37,12 @@ from rlhf_engine.events import (
 from rlhf_engine.fields import changed_settings, replace, setting_at, value_at
 from rlhf_engine.flops import matmul_peak
 from rlhf_engine.policy import Policy
+from rlhf_engine.probing import Prober
 from rlhf_engine.profiling import StepProfiler
 from rlhf_engine.prompt_order import prompts_for_step
 from rlhf_engine.rewards.function import code_changes, require_same_code
 from rlhf_engine.run_dir import RunDir
-from rlhf_engine.saving import Counts, Saver
+from rlhf_engine.saving import Counts, Saver, fall_back
 from rlhf_engine.sentinel import Sentinel
 from rlhf_engine.serving import serve_request
 from rlhf_engine.threads import use_threads
@@ -78,6 +79,7 @@ class Trainer:
         self._counts = Counts()
         self._started = time.perf_counter()
         self._saver = Saver(run_dir, lambda event: self._emit_event(event))
+        self._prober = Prober(run_dir, lambda event: self._emit_event(event))
         self._sentinel = Sentinel(config.sentinel.window)
         self._state = RunState.LOADING
         self._holds_lock = False
@@ -113,7 +115,8 @@ class Trainer:
                 self._enter(RunState.FAILED, str(error))
                 raise
             except NonFiniteError as error:
-                self._enter(RunState.DIVERGED, f"diverged at step {self.step}: {error}; {self._fall_back()}")
+                fallen = fall_back(self._run_dir, self.policy)
+                self._enter(RunState.DIVERGED, f"diverged at step {self.step}: {error}; {fallen}")
                 return RunState.DIVERGED
             except Exception as error:
                 self._enter(RunState.FAILED, f"a bug in rlhf-tui: {type(error).__name__}: {error}")
@@ -129,6 +132,7 @@ class Trainer:
                 self._change(replace(self.config, {change.path: change.new}), change.path)
         ppo = self._load(resumed)
         del resumed  # as large as the adapters and both optimisers
+        self._prober.look(self.step, ppo, self.config)
         if not self._resuming:
             self._save()
         self._enter(RunState.TRAINING)
@@ -156,6 +160,7 @@ class Trainer:
             self._emit_event(Notice(text, "warning"))
         history = self._run_dir.metrics()
         self._saver.recall(self.step, self._counts, (line.metrics for line in history))
+        self._prober = Prober(self._run_dir, lambda event: self._emit_event(event))  # of what is left of the run
         self._sentinel = Sentinel(self.config.sentinel.window)
         for line in history:
             self._sentinel.watch(line.step, line.metrics, self.config)
@@ -220,7 +225,8 @@ class Trainer:
             self._profiler = None
         if result.nonfinite:
             self._check_course(result, ppo)
-        elif self.step % self.config.train.checkpoint_every == 0:
+        self._prober.look(self.step, ppo, self.config)  # before the checkpoint: a resume from it will not look back
+        if not result.nonfinite and self.step % self.config.train.checkpoint_every == 0:
             self._save()
 
     def _record(self, result: StepResult) -> None:
@@ -318,18 +324,6 @@ class Trainer:
             if self._run_dir:
                 self._run_dir.append_edit(event)
             self._emit_event(event)
-
-    def _fall_back(self) -> str:
-        """Take the weights of the newest checkpoint, and say so."""
-        if self._run_dir is None or self.policy is None:
-            return "nothing was saved to go back to"
-        try:
-            state, _ = checkpoint.load_newest(self._run_dir)
-        except CheckpointError as error:
-            return str(error)
-        load_adapters(self.policy, state.tensors)
-        return (f"the weights are back at the checkpoint of step {state.step}; resume with a smaller "
-                "optimizer.actor_lr and critic_lr, or let train.max_rollbacks do that")
 
     def _save(self, *, asked: bool = False) -> None:
         self._saver.save(self.step, replaced(self._counts, seconds=self._seconds), self.ppo, self.config, asked=asked)

@@ -64,9 +64,9 @@ class WorkbenchApp(Desk):
     ) -> None:
         super().__init__(preferences)
         self.bridge, self.config, self.preset, self._meter = bridge, config, preset, meter
-        self.lab_memory = LabMemory()
         self.original = original or config
         """The settings of the preset, without what was changed on the command line."""
+        self.lab_memory = LabMemory()
         self.leave_code: int | None = None
         self.left_at_once = False
         self.hands_over = False
@@ -78,6 +78,7 @@ class WorkbenchApp(Desk):
     def on_mount(self) -> None:
         self.workbench = WorkbenchScreen(self.bridge, self._meter)
         self.workbench.open_at(self.preferences.now.pane, zoomed=self.preferences.now.zoomed)
+        self.heed_preferences()
         self.push_screen(self.workbench)
         if not self.is_headless:
             heed_signals(self)

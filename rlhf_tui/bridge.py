@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import platformdirs
 
 from rlhf_engine.config import RunConfig
-from rlhf_engine.control import CompareRequest, GenerateRequest
+from rlhf_engine.control import REFERENCE, TUNED, CompareRequest, GenerateRequest, Side
 from rlhf_engine.errors import CodeChangedError, RlhfError
 from rlhf_engine.events import (
     ComparisonFinished,
@@ -236,10 +236,12 @@ class EngineBridge:
         self._engine().ask(GenerateRequest(request_id, prompt, tuned, temperature, max_new_tokens, seed), config)
         return request_id
 
-    def compare(self, responses: int, seed: int, config: RunConfig) -> int:
-        """Compare reference and tuned; answered by ComparisonProgress and ComparisonFinished."""
+    def compare(
+        self, responses: int, seed: int, config: RunConfig, sides: tuple[Side, Side] = (REFERENCE, TUNED)
+    ) -> int:
+        """Compare reference and tuned, or any two; answered by ComparisonProgress and ComparisonFinished."""
         request_id = next(self._ids)
-        self._engine().ask(CompareRequest(request_id, responses, seed), config)
+        self._engine().ask(CompareRequest(request_id, responses, seed, *sides), config)
         return request_id
 
     def cancel(self, request_id: int) -> None:

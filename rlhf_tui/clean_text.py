@@ -124,7 +124,8 @@ def _comparison_finished(event: engine.ComparisonFinished) -> engine.ComparisonF
     result = event.result
     if isinstance(result, Comparison):
         pairs = tuple(Pair(_sample(pair.reference), _sample(pair.tuned)) for pair in result.pairs)
-        result = replace(result, pairs=pairs)
+        first, second = map(clean_line, result.labels)
+        result = replace(result, pairs=pairs, labels=(first, second), settings_of=clean_line(result.settings_of))
     return replace(event, result=result, error=clean_text(event.error))
 
 
@@ -134,6 +135,7 @@ _CLEANERS: dict[type, Any] = {
     engine.StateChanged: lambda event: replace(event, message=clean_text(event.message)),
     engine.ModelLoaded: lambda event: replace(event, name=clean_line(event.name), device=clean_line(event.device)),
     engine.StepFinished: _step_finished,
+    engine.Probed: lambda event: replace(event, sample=_sample(event.sample)),
     engine.EditRefused: lambda event: replace(event, reason=clean_text(event.reason)),
     engine.CheckpointSaved: lambda event: replace(event, path=clean_line(event.path)),
     engine.Alarm: lambda event: replace(event, text=clean_text(event.text)),

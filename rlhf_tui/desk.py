@@ -5,18 +5,22 @@ The app proper, with its runs and screens, stands on this (`app.WorkbenchApp`).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import events
 from textual.app import App
 from textual.binding import Binding, BindingType
+from textual.filter import LineFilter, Monochrome
 from textual.theme import Theme
 
 from rlhf_engine.events import Event, RunStarted
 from rlhf_tui.alarm_log import AlarmLog
+from rlhf_tui.no_color import Plain
 from rlhf_tui.notifications import RunWatch, tell
 from rlhf_tui.preferences import Preferences, preset_to_keep
 from rlhf_tui.theme import THEMES
+from rlhf_tui.widgets.charts import Charts
 from rlhf_tui.widgets.hint import FirstHint
 
 if TYPE_CHECKING:
@@ -27,6 +31,8 @@ if TYPE_CHECKING:
 class Desk(App[None]):
     """An app that remembers. `workbench`, `bridge` and `preset` are the app's own, there once it is mounted."""
 
+    # else Textual takes the terminal's own background, on which our text may not be readable
+    CSS = "Screen:ansi { background: $background; color: $foreground; }"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("comma,f3", "settings", "Settings", tooltip="Theme, charts, notifications", id="app.settings",
                 key_display=","),
@@ -43,11 +49,13 @@ class Desk(App[None]):
         """What to say first."""
         self.alarm_log = AlarmLog()
         self._watch = RunWatch()
+        self._opened = False
         for theme in THEMES:
             self.register_theme(theme)
-        self.theme = self.preferences.theme(self.available_themes)
+        self.theme = self.preferences.theme(self.available_themes, self.console.color_system)
 
     def on_mount(self) -> None:
+        self._opened = True
         self.call_after_refresh(self._greet)
 
     def _greet(self) -> None:
@@ -61,6 +69,22 @@ class Desk(App[None]):
             self.alarm_log.note(self.preferences.trouble, "warning")
             self.preferences.trouble = ""
 
+    def heed_preferences(self) -> None:
+        """Let the charts be as the settings say."""
+        charts, now = self.workbench.charts, self.preferences.now
+        charts.shown, charts.smoothing = now.charts, now.smoothing
+        charts.ascii, charts.redraw_seconds = self.preferences.draws_ascii(), 1 / now.redraws_per_second
+
+    def on_charts_shown_changed(self, event: Charts.ShownChanged) -> None:
+        """Other metrics were chosen on the workbench: they are kept when it is left."""
+        self.preferences.note(charts=event.names)
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        filters = super().get_line_filters()
+        if not (self.no_color and self.native_ansi_color):
+            return filters
+        return [Plain() if isinstance(filter, Monochrome) else filter for filter in filters]
+
     async def on_event(self, event: events.Event) -> None:
         # here, and not in a key handler, since most keys are bindings, which no handler sees
         if isinstance(event, events.Key | events.MouseDown) and not self.preferences.now.hint_seen:
@@ -70,6 +94,8 @@ class Desk(App[None]):
         await super().on_event(event)
 
     def on_unmount(self) -> None:
+        if not self._opened:  # the start failed
+            return
         pane, zoomed = self.workbench.place
         self.preferences.note(pane=pane, zoomed=zoomed)
         if self.preset and not self.bridge.viewing:
@@ -77,8 +103,9 @@ class Desk(App[None]):
         self.preferences.keep()
 
     def _theme_changed(self, theme: Theme) -> None:
-        # by the palette too
-        self.preferences.note(theme=theme.name)
+        # by the palette too; what stands for "auto" stays that
+        if theme.name != self.preferences.theme(self.available_themes, self.console.color_system):
+            self.preferences.note(theme=theme.name)
 
     def take(self, events: list[Event]) -> None:
         """Keep what the engine says, and tell a person elsewhere when a run has ended."""
@@ -101,5 +128,6 @@ class Desk(App[None]):
         self.push_screen(SettingsScreen(self.preferences), self._settings_closed)
 
     def _settings_closed(self, said: str | None) -> None:
+        self.heed_preferences()
         if said:
             self.workbench.say(said)

@@ -64,10 +64,9 @@ class Editing:
         self.history.note(step_between(before, app.config))
 
     def take(self, config: RunConfig) -> None:
-        """Use other settings whole; one undo takes them back. Only between runs."""
+        """Take settings of another shape (a reward more, or fewer) for the next run; one undo takes that back."""
         self.history.note(step_between(self._app.config, config))
         self._app.config = config
-        self._show()
 
     def ask_reset(self, values: Mapping[str, Any], fixed: Sequence[str]) -> None:
         """Say what going back to the preset would change (path -> value; `fixed` cannot now), and do it if wanted."""
@@ -122,7 +121,7 @@ class Editing:
         if not self._bridge.busy:
             return ""
         if step.name or step.whole:
-            return "the preset"
+            return "the preset" if step.name else "the list of rewards"
         live = {item.path: item.live for item in fields.settings(self._app.config)}
         return next((path for path in step.changes if not live.get(path)), "")
 

@@ -36,6 +36,25 @@ def deeds(screen: Screen[Any]) -> list[Deed]:
     return list(found.values())
 
 
+def nearest_first(all_deeds: list[Deed], focused: DOMNode | None) -> list[Deed]:
+    """First what counts where the focus is, then what counts on the screen, everywhere, and in the other panes."""
+    around = set(focused.ancestors_with_self) if focused is not None else set()
+    ranks: dict[str, tuple[int, int]] = {}
+    for index, deed in enumerate(all_deeds):
+        rank = _rank(deed.node, around)
+        known, first = ranks.get(deed.place, (rank, index))
+        ranks[deed.place] = (min(known, rank), first)
+    return sorted(all_deeds, key=lambda deed: ranks[deed.place])
+
+
+def _rank(node: DOMNode, around: set[DOMNode]) -> int:
+    if isinstance(node, App):
+        return 2
+    if isinstance(node, Screen):
+        return 1
+    return 0 if node in around else 3
+
+
 def _place(node: DOMNode) -> str:
     """Where a key counts: everywhere, on this screen, or in a pane (by the title of the pane)."""
     if isinstance(node, App):

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from rlhf_tui.settings import Settings, SettingsFile
+from rlhf_tui.theme import AUTO, theme_for
 
 # terminals whose font has no braille
 WITHOUT_BRAILLE = ("linux", "dumb", "vt100", "vt220")
@@ -33,13 +34,15 @@ class Preferences:
         """Where it is kept."""
         return self._file.path
 
-    def theme(self, available: Collection[str]) -> str:
-        """The theme to show; the default, and that is said, where the kept one does not exist."""
-        if self.now.theme in available:
-            return self.now.theme
-        default = Settings().theme
-        self.trouble = self.trouble or f"there is no theme {self.now.theme}: {default} is shown"
-        return default
+    def theme(self, available: Collection[str], color_system: str | None) -> str:
+        """The theme to show; what suits the terminal, and that is said, where the kept one does not exist."""
+        suits = theme_for(color_system).name
+        if self.now.theme == AUTO:
+            return suits
+        if self.now.theme not in available:
+            self.trouble = self.trouble or f"there is no theme {self.now.theme}: {suits} is shown"
+            return suits
+        return self.now.theme
 
     def draws_ascii(self) -> bool:
         """True where charts are drawn without braille dots."""

@@ -46,8 +46,8 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 
-    theme: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")] = "workbench-dark"
-    """A theme of ours, or of Textual; one that there is no more gives way to the default."""
+    theme: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")] = "auto"
+    """A theme of ours, or of Textual; "auto" is what suits the terminal, and stands in for one that does not exist."""
     redraws_per_second: Annotated[float, Field(ge=0.1, le=2, allow_inf_nan=False)] = 2.0
     """How often charts are drawn anew while a run goes on; over a slow line, less is kinder."""
     charts: tuple[MetricName, MetricName, MetricName, MetricName] = CHARTS

@@ -212,6 +212,53 @@ def test_compare_prints_every_estimate(trained: tuple[Path, Result]):
     assert re.search(r"score +-?\d", table.stdout)
 
 
+def test_compare_takes_any_two_checkpoints(trained: tuple[Path, Result]):
+    root, _ = trained
+    where = ["--runs-dir", str(root), "--responses", "4", "--json"]
+    found = json.loads(invoke("compare", "first@0", "first", *where).stdout)
+    assert (found["sides"], found["settings_of"]) == (["first@0", "first@3"], "first@0")
+    assert {"first", "second", "difference"} < set(found)
+    assert found["first"]["kl_nats_per_response"]["value"] == 0  # nothing was learnt before the first step
+    untrained = json.loads(invoke("compare", "first@0", *where).stdout)
+    assert (untrained["step"], untrained["difference"]["mean_score"]["value"]) == (0, 0)
+    table = invoke("compare", "first", "first@0", *where[:-1])
+    assert "first@3" in table.stdout.splitlines()[0]
+    assert "prompts, sampling and rewards of first@3" in table.stderr
+    assert invoke("compare", "first@9", *where).exit_code == 1
+
+
+# --- keeping order ---
+
+
+def test_runs_are_renamed_noted_thrown_away_and_brought_back(runs_root: Path):
+    where = ["--runs-dir", str(runs_root)]
+    RunDir.create(runs_root, SMALL, name="one")
+    assert invoke("note", "one", "learnt\nfast \x1b[2J", *where).exit_code == 0
+    assert invoke("note", "one", *where).stdout == "learnt\nfast \N{REPLACEMENT CHARACTER}[2J\n"
+    assert "renamed:" in invoke("rename", "one", "two", *where).stdout
+    assert invoke("rename", "two", "../x", *where).exit_code == 1
+    assert "rlhf-tui trash --restore two --runs-dir" in invoke("delete", "two", *where).stdout
+    (thrown,) = json.loads(invoke("trash", *where, "--json").stdout)["runs"]
+    assert (thrown["entry"], thrown["bytes"] > 0) == ("two", True)
+    assert invoke("trash", "--restore", "two", *where).exit_code == 0
+    assert RunDir.open(runs_root / "two").note.startswith("learnt")
+    invoke("delete", "two", *where)
+    assert invoke("trash", "--empty", *where).exit_code == 1  # nobody to ask
+    assert "nothing was removed" in invoke("trash", "--empty", *where).stderr
+    assert json.loads(invoke("trash", "--empty", "--yes", *where, "--json").stdout)["removed"] == 1
+    assert "is empty" in invoke("trash", *where).stdout
+    assert invoke("trash", "--restore", "two", *where).exit_code == 1
+
+
+def test_a_run_that_is_driven_is_neither_renamed_nor_deleted(runs_root: Path):
+    run = RunDir.create(runs_root, SMALL, name="one")
+    with run.lock():
+        for command in (["delete", "one"], ["rename", "one", "two"]):
+            result = invoke(*command, "--runs-dir", str(runs_root))
+            assert result.exit_code == 1
+            assert "driven by another process" in result.stderr
+
+
 def test_generate_answers_by_a_run_its_reference_and_a_model(trained: tuple[Path, Result], tiny: Path):
     root, _ = trained
     common = ["--prompt", "Once", "--prompt", "One day", "--count", "2", "--max-new-tokens", "5", "--json"]
@@ -257,7 +304,7 @@ def test_runs_are_listed(trained: tuple[Path, Result], tmp_path: Path):
     root, _ = trained
     (run,) = json.loads(invoke("runs", "--runs-dir", str(root), "--json").stdout)["runs"]
     assert set(run) == {"name", "path", "preset", "state", "step", "total_steps", "message", "changed",
-                        "parent"}
+                        "parent", "id", "note"}
     assert (run["name"], run["state"], run["step"]) == ("first", "finished", 3)
     assert re.search(r"first +animals +finished +3/3", invoke("runs", "--runs-dir", str(root)).stdout)
     assert "no runs" in invoke("runs", "--runs-dir", str(tmp_path / "none")).stdout
@@ -387,7 +434,7 @@ def test_both_command_lines_have_the_same_commands():
     listed = [set(re.findall(r"^  ([a-z]+)  ", invoke("--help", workbench=which).stdout.split("Commands:")[1], re.M))
               for which in (False, True)]
     assert listed[0] == listed[1] == {"train", "resume", "fork", "attach", "compare", "generate", "score", "presets",
-                                       "runs", "verify", "doctor"}
+                                       "runs", "rename", "note", "delete", "trash", "verify", "doctor"}
 
 
 def test_options_of_the_workbench_before_a_command_are_no_silent_nothing():

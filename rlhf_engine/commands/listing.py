@@ -38,17 +38,20 @@ def runs(runs_dir: RunsDir = DEFAULT_RUNS_ROOT, as_json: AsJson = False) -> int:
     """List the runs, the last changed first, forks below the run they came from.
 
     With --json: runs, each with name, path, preset, state, step, total_steps, message, changed (seconds since 1970) and
-    parent (null, or run and step).
+    parent (null, or run and step), id (what stays when it is renamed) and note.
     """
     found = list_runs(runs_dir)
     if as_json:
-        print_json({"runs": [asdict(run) | {"path": str(run.path)} for run in found]})
+        rows = [asdict(run) | {"path": str(run.path),
+                               "parent": run.parent and {"run": run.parent.run, "step": run.parent.step}}
+                for run in found]
+        print_json({"runs": rows})
     elif not found:
         print(f"no runs under {runs_dir} yet")
     else:
-        rows = [[_in_tree(depth, run), run.preset, run.state, f"{run.step}/{run.total_steps}", run.message]
-                for depth, run in as_tree(found)]
-        print_table(["run", "preset", "state", "step", ""], rows)
+        table = [[_in_tree(depth, run), run.preset, run.state, f"{run.step}/{run.total_steps}", run.message]
+                 for depth, run in as_tree(found)]
+        print_table(["run", "preset", "state", "step", ""], table)
     return 0
 
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rlhf_engine import presets
-from rlhf_engine.commands.shared import AsJson, Overrides, Preset, Run, RunsDir, TrustRemoteCode, run_if_any, the_run
+from rlhf_engine.commands.shared import AsJson, Overrides, Preset, RunsDir, TrustRemoteCode, run_at_step, run_if_any
 from rlhf_engine.console import print_json, print_table, printable, say
+from rlhf_engine.control import Side
 from rlhf_engine.errors import ConfigError, ModelError
 from rlhf_engine.rewards.build import build_rewards
 from rlhf_engine.run_dir import DEFAULT_RUNS_ROOT
@@ -23,35 +24,53 @@ if TYPE_CHECKING:
 
 
 def compare(
-    run: Run,
+    source: Annotated[str, typer.Argument(metavar="RUN[@STEP]", help="A run, and which checkpoint: the newest if left "
+                                                                     "out.")],
+    other: Annotated[str | None, typer.Argument(metavar="[RUN2[@STEP]]", help="What to compare it with; the reference "
+                                                                              "if left out.")] = None,
     responses: Annotated[int, typer.Option(min=2, help="Responses of each of the two.")] = 200,
     seed: Seed = 0,
     runs_dir: RunsDir = DEFAULT_RUNS_ROOT,
     trust: TrustRemoteCode = None,
     as_json: AsJson = False,
 ) -> int:
-    """Compare reference and tuned on paired samples.
+    """Compare reference and tuned on paired samples, or any two checkpoints.
 
-    Differences come with their 95 % intervals.
+    Differences come with their 95 % intervals. Two checkpoints answer the prompts of the first one's run and are scored
+    by its rewards.
 
-    With --json: run, responses and seed, and reference, tuned and difference, each with liked_share, disliked_share,
-    mean_score, kl_nats_per_response, distinct_1, distinct_2 and mean_length, each with value, low and high.
+    With --json: run, step (null: the newest), responses and seed, and reference, tuned and difference, each with
+    liked_share, disliked_share, mean_score, kl_nats_per_response, distinct_1, distinct_2 and mean_length, each with
+    value, low and high. With two checkpoints: first and second (in place of reference and tuned), sides (what they are)
+    and settings_of.
     """
-    run_dir = the_run(run, runs_dir)
+    run_dir, step = run_at_step(source, runs_dir)
+    second = run_at_step(other, runs_dir) if other else None
+    from rlhf_engine.compare import compare as compare_sides
     from rlhf_engine.compare import compare_run
 
     def progress(done: int, total: int) -> None:
         if not as_json:
             say(f"{done}/{total} pairs")
 
-    result = compare_run(run_dir, responses=responses, seed=seed, progress=progress, cancelled=lambda: False)
+    if second is None:
+        result = compare_run(run_dir, step, responses=responses, seed=seed, progress=progress)
+    else:
+        sides = (Side("checkpoint", run_dir.path, step), Side("checkpoint", second[0].path, second[1]))
+        result = compare_sides(None, None, responses=responses, seed=seed, sides=sides, progress=progress)
     if result is None:  # only a cancelled comparison has no result, and nothing cancels this one
         return 130
     if as_json:
-        print_json({"run": run_dir.name, "responses": responses, "seed": seed, **_comparison_json(result)})
+        about: dict[str, Any] = {"run": run_dir.name, "step": step, "responses": responses, "seed": seed}
+        if second is not None:
+            about |= {"sides": list(result.labels), "settings_of": result.settings_of}
+        print_json({**about, **_comparison_json(result, ("reference", "tuned") if second is None
+                                                else ("first", "second"))})
     else:
+        if result.settings_of:
+            say(f"prompts, sampling and rewards of {result.settings_of}")
         rows = [_comparison_row(row) for row in result.rows]
-        print_table(["", "reference", "tuned", "difference (95 % interval)"], rows)
+        print_table(["", *map(printable, result.labels), "difference (95 % interval)"], rows)
     return 0
 
 
@@ -123,9 +142,9 @@ def score(
     return 0
 
 
-def _comparison_json(result: Comparison) -> dict[str, dict[str, Any]]:
-    return {side: {row.key: asdict(getattr(row, side)) for row in result.rows}
-            for side in ("reference", "tuned", "difference")}
+def _comparison_json(result: Comparison, names: tuple[str, str]) -> dict[str, dict[str, Any]]:
+    fields = {names[0]: "reference", names[1]: "tuned", "difference": "difference"}
+    return {name: {row.key: asdict(getattr(row, side)) for row in result.rows} for name, side in fields.items()}
 
 
 def _comparison_row(row: Row) -> list[str]:

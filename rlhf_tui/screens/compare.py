@@ -1,4 +1,4 @@
-"""Reference against tuned on the same prompts and seeds: what differs, how surely, and how it reads."""
+"""Reference against tuned, or any two, on the same prompts and seeds: what differs, how surely, how it reads."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ from textual.widgets import Input, Static
 
 from rlhf_engine.compare import Comparison
 from rlhf_engine.config import RunConfig
+from rlhf_engine.control import REFERENCE, TUNED, Side
 from rlhf_engine.events import ComparisonFinished, ComparisonProgress, Event, RunState
 from rlhf_tui.bridge import EngineBridge
 from rlhf_tui.messages import EngineEvents
+from rlhf_tui.screens.side import SideScreen, side_label
 from rlhf_tui.widgets.comparison_table import comparison_table
 from rlhf_tui.widgets.inputs import NumberField
 from rlhf_tui.widgets.pairs import Pairs
@@ -37,14 +39,18 @@ class CompareScreen(Screen[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("r", "again", "Run again", tooltip="Compare once more", id="compare.again"),
         Binding("n", "numbers", "Numbers", tooltip="How many responses, from which seed", id="compare.numbers"),
+        Binding("a", "side(0)", "First", tooltip="Who is compared: the first of the two", id="compare.first"),
+        Binding("b", "side(1)", "Second", tooltip="Who is compared: the second of the two", id="compare.second"),
         *(Binding(str(number), f"pane('{pane}')", title, tooltip=f"Go to {title.lower()}", id=f"compare.{pane}")
           for number, (pane, title) in enumerate(PANES.items(), 1)),
         Binding("escape", "back", "Back", tooltip="Out of a field, give up, or back", id="compare.back"),
     ]
 
-    def __init__(self, bridge: EngineBridge, config: RunConfig) -> None:
+    def __init__(
+        self, bridge: EngineBridge, config: RunConfig, sides: tuple[Side, Side] = (REFERENCE, TUNED)
+    ) -> None:
         super().__init__()
-        self._bridge, self._config = bridge, config
+        self._bridge, self._config, self._sides = bridge, config, sides
         self._request: int | None = None
         self._result: Comparison | None = None
         self._begun = False
@@ -68,8 +74,7 @@ class CompareScreen(Screen[None]):
             yield self._bar
         yield self._tabs
         with Widget(id="panes"):
-            with VerticalScroll(id="table", classes="pane") as table:
-                table.border_title = Content("1 Reference against tuned, 95 % intervals")
+            with VerticalScroll(id="table", classes="pane"):
                 yield self._table
             with Horizontal(id="below"):
                 yield self._pairs
@@ -124,13 +129,27 @@ class CompareScreen(Screen[None]):
                 return
         self._give_up()
         responses, seed = int(self._responses.number or 0), int(self._seed.number or 0)
-        self._request, self._begun = self._bridge.compare(responses, seed, self._config), False
+        self._request, self._begun = self._bridge.compare(responses, seed, self._config, self._sides), False
+        self._show_names(*map(side_label, self._sides))
         self._draw_bar(0, responses)
         self._say_where_it_is()
 
     def action_numbers(self) -> None:
         """To the fields."""
         self._responses.focus()
+
+    def action_side(self, number: int) -> None:
+        """Choose one of the two, then compare."""
+        here = self._bridge.watched or self._bridge.run_path
+
+        def chosen(side: Side | None) -> None:
+            if side is not None:
+                self._sides = (side, self._sides[1]) if number == 0 else (self._sides[0], side)
+                self.action_again()
+
+        which = ("first", "second")[number]
+        self.app.push_screen(
+            SideScreen(which, self._bridge.runs_root, here, with_live=not self._bridge.viewing), chosen)
 
     def action_back(self) -> None:
         """Out of a field; give up what runs; else leave."""
@@ -195,7 +214,7 @@ class CompareScreen(Screen[None]):
         if self._bridge.busy and view.state not in (RunState.PAUSED, RunState.LOADING):
             step = min(view.step + 1, view.total_steps)
             self._alarm.say(f"waiting for step {step} to end: comparisons are made between steps · Esc gives up")
-        elif view.state is None:
+        elif view.state is None and self._sides == (REFERENCE, TUNED):
             self._alarm.say("no run yet: tuned and reference are the same model · Esc gives up")
         else:
             self._alarm.say("waiting for the first responses · Esc gives up")
@@ -208,18 +227,27 @@ class CompareScreen(Screen[None]):
         self._bar.update(Content.assemble(("▕", "$text-muted"), (progress_bar(share, 20), "$primary on $surface"),
                                           ("▏", "$text-muted"), f" {done}/{total}"))
 
+    def _show_names(self, first: str, second: str) -> None:
+        first = "Reference" if first == "reference" else "Tuned" if first == "tuned" else first
+        self.query_one("#table").border_title = Content(f"1 {first} against {second}, 95 % intervals")
+
     def _show_result(self, result: Comparison) -> None:
+        self._show_names(*result.labels)
         self._show_table()
-        self._pairs.load(result.pairs)
-        self._scores.load([pair.reference.score for pair in result.pairs], [pair.tuned.score for pair in result.pairs])
-        self._alarm.say(f"{len(result.pairs)} pairs · ▲ ▼ the interval leaves no doubt · ≈ it holds zero")
+        self._pairs.load(result.pairs, result.labels)
+        self._scores.load([pair.reference.score for pair in result.pairs], [pair.tuned.score for pair in result.pairs],
+                          result.labels)
+        whose = f"prompts and rewards of {result.settings_of} · " if result.settings_of else ""
+        self._alarm.say(f"{len(result.pairs)} pairs · {whose}▲ ▼ the interval leaves no doubt · ≈ it holds zero")
 
     def _show_table(self) -> None:
         if self._result is not None:
-            self._table.update(comparison_table(self._result.rows, self._table.size.width or self.app.size.width - 4))
+            width = self._table.size.width or self.app.size.width - 4
+            self._table.update(comparison_table(self._result.rows, width, self._result.labels))
 
     def _show_keys(self) -> None:
         back = "Back" if self._request is None else "Give up"
         self._keys.show([("Esc", back, "screen.back"), ("r", "Run again", "screen.again"),
+                         ("a", "First", "screen.side(0)"), ("b", "Second", "screen.side(1)"),
                          ("1-3", "Pane", ""), ("←→", "Pair", ""), ("o", "Order", ""),
                          ("n", "Numbers", "screen.numbers"), ("↑↓", "Scroll", "")])

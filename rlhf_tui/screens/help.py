@@ -1,22 +1,25 @@
-"""All keys of the screen it was asked on, what each chart says, and how PPO works here."""
+"""Help: the keys of where one was, then all others; every curve and every word explained. `/` searches all of it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
 from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import VerticalScroll
+from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
 from textual.screen import ModalScreen
-from textual.widgets import Static
+from textual.widgets import Input, Static
 
 from rlhf_engine.metrics import REGISTRY, Metric
 from rlhf_tui.clean_text import clean_line
-from rlhf_tui.key_guide import Deed, deeds
+from rlhf_tui.glossary import GLOSSARY
+from rlhf_tui.key_guide import Deed, deeds, nearest_first
+from rlhf_tui.widgets.inputs import TextField
 
 ON_THE_SCREEN = """\
 The numbers open the panes: hyperparameters, charts, reward words, samples. Enter opens a setting or a list, and checks
@@ -32,63 +35,148 @@ advantage of each token (GAE). Then some passes over the rollout make tokens wit
 others less likely, by no more than the clip range allows in one step.
 Actor and critic are small adapters (LoRA) on one frozen base model, so the reference costs no second copy."""
 
-GOOD_AND_BAD = """\
-Good: reward climbs and flattens; KL rises with it, to its target or a few nats beyond, and stays; policy loss hovers
-around 0; value loss falls, then follows the reward's spread; the share of clipped tokens stays below 0.3.
-Bad, and what helps:
-  KL runs away while reward climbs    the text breaks: raise KL coef, lower actor lr
-  reward climbs, distinct-2 falls     a word list is being gamed: see Samples, add a repeat penalty or fewer bonuses
-  reward does not move                raise actor lr or liked bonus; is any liked word ever said? see Samples
-  value loss climbs and stays up      lower critic lr, or give the critic warm-up steps
-  a badge says diverged               a number was not finite: start again with a smaller step size"""
+WHAT_HELPS = {
+    "KL runs away while reward climbs": "the text breaks: raise KL coef, lower actor lr",
+    "reward climbs, distinct-2 falls": "a word list is being gamed: see Samples, add a repeat penalty or fewer bonuses",
+    "reward does not move": "raise actor lr or liked bonus; is any liked word ever said? see Samples",
+    "value loss climbs and stays up": "lower critic lr, or give the critic warm-up steps",
+    "a badge says diverged": "a number was not finite: start again with a smaller step size",
+}
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """A title, and what stands under it, each of which can be found on its own."""
+
+    title: str
+    entries: tuple[Content, ...]
 
 
 class HelpScreen(ModalScreen[None]):
-    """Reads; ↑ ↓ PgUp PgDn scroll, Esc closes."""
+    """Reads; ↑ ↓ PgUp PgDn scroll, / searches, Esc empties the search, then closes."""
 
     CSS_PATH = "help.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q,question_mark,enter", "dismiss", "Close", id="help.close"),
+        Binding("q,question_mark,enter", "dismiss", "Close", id="help.close"),
+        Binding("escape", "back", "Back", id="help.back"),
+        Binding("slash", "search", "Search", tooltip="Show only what has some words", id="help.search"),
+        Binding("down", "scroll(1)", "Down", show=False),
+        Binding("up", "scroll(-1)", "Up", show=False),
     ]
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._chapters: list[Chapter] = []
+        self._field = TextField(placeholder="words to look for", id="search")
+        self._text = Static("", id="text", markup=False)
+
     def compose(self) -> ComposeResult:
-        with VerticalScroll(id="page") as page:
-            page.border_title = Content("Help")
-            page.border_subtitle = Content("↑↓ PgUp PgDn scroll · Esc close")
-            yield Static(self._page(), id="text", markup=False)
+        with Vertical(id="box") as box:
+            box.border_title = Content("Help")
+            box.border_subtitle = Content("/ search · ↑↓ PgUp PgDn scroll · Esc close")
+            yield self._field
+            with VerticalScroll(id="page"):
+                yield self._text
 
     def on_mount(self) -> None:
+        self._field.display = False
+        asked_on = self.app.screen_stack[-2] if len(self.app.screen_stack) > 1 else self.app.screen
+        self._chapters = [
+            *keys(nearest_first(deeds(asked_on), asked_on.focused)),
+            Chapter("On the screen", (Content(_flowing(ON_THE_SCREEN)),)),
+            Chapter("The charts and what they say", tuple(map(_metric, REGISTRY.values()))),
+            Chapter("What helps", tuple(_definition(what, how) for what, how in WHAT_HELPS.items())),
+            Chapter("How PPO works here", (Content(_flowing(HOW_PPO_WORKS)),)),
+            Chapter("Words", tuple(_definition(word, meaning) for word, meaning in GLOSSARY.items())),
+        ]
+        self._show()
         self.query_one("#page").focus()
 
-    def _page(self) -> Content:
-        asked_on = self.app.screen_stack[-2] if len(self.app.screen_stack) > 1 else self.app.screen
-        return Content("\n\n").join([
-            _chapter("On the screen", [Content(_flowing(ON_THE_SCREEN))]),
-            *keys(deeds(asked_on)),
-            _chapter("The charts and what they say", map(_metric, REGISTRY.values())),
-            _chapter("How PPO works here", [Content(_flowing(HOW_PPO_WORKS))]),
-            _chapter("Good curves and bad ones", [Content(GOOD_AND_BAD)]),
-        ])
+    def _show(self) -> None:
+        found = search(self._chapters, self._field.value)
+        nothing = Content.styled("nothing here has these words", "$text-muted")
+        self._text.update(Content("\n\n").join(map(_page, found)) if found else nothing)
+        self.query_one("#page").scroll_home(animate=False)
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """Search as one types."""
+        event.stop()
+        self._show()
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Read what was found."""
+        event.stop()
+        self.query_one("#page").focus()
+
+    def action_search(self) -> None:
+        """Open the field."""
+        self._field.display = True
+        self._field.focus()
+
+    def action_scroll(self, lines: int) -> None:
+        """The page, from the field too."""
+        self.query_one("#page").scroll_relative(y=lines, animate=False)
+
+    def action_back(self) -> None:
+        """Out of the search first."""
+        if not self._field.display:
+            self.dismiss()
+            return
+        self._field.value = ""
+        self._field.display = False
+        self.query_one("#page").focus()
 
 
-def keys(all_deeds: list[Deed]) -> Iterable[Content]:
+def search(chapters: Iterable[Chapter], wanted: str) -> list[Chapter]:
+    """The entries that have all words of `wanted`, in any case, these words marked; chapters without one are left out.
+    """
+    words = wanted.lower().split()
+    found = []
+    for chapter in chapters:
+        entries = tuple(_marked(entry, words) for entry in chapter.entries
+                        if all(word in entry.plain.lower() for word in words))
+        if entries:
+            found.append(Chapter(chapter.title, entries))
+    return found
+
+
+def keys(all_deeds: list[Deed]) -> Iterator[Chapter]:
     """A chapter for each place where keys count: key, name, what it is for."""
     width = max((len(deed.key) for deed in all_deeds), default=0)
     name_width = max((len(deed.name) for deed in all_deeds), default=0)
     for place, group in groupby(all_deeds, attrgetter("place")):
-        yield _chapter(f"Keys · {clean_line(place)}", [
+        yield Chapter(f"Keys · {clean_line(place)}", tuple(
             Content.assemble((deed.key.rjust(width), "$primary bold"), f"  {deed.name:<{name_width}}  ",
-                             (deed.purpose, "$text-muted")) for deed in group])
+                             (deed.purpose, "$text-muted")) for deed in group))
 
 
 def _metric(metric: Metric) -> Content:
     unit = f" ({metric.unit})" if metric.unit else ""
     good = {"up": "  ▲ is good", "down": "  ▼ is good", "neither": ""}[metric.better]
-    return Content.assemble((metric.title, "bold"), (f"{unit}{good}", "$text-muted"), f"\n  {metric.help}")
+    lines = [Content.assemble((metric.title, "bold"), (f"{unit}{good}", "$text-muted")), Content(f"  {metric.help}")]
+    lines += [Content.assemble((f"  {symbol} ", style), text) for symbol, style, text in
+              (("✓", "$text-success", metric.good), ("✗", "$text-error", metric.bad)) if text]
+    return Content("\n").join(lines)
 
 
-def _chapter(title: str, lines: Iterable[Content]) -> Content:
-    return Content("\n").join([Content.styled(title, "$primary bold underline"), *lines])
+def _definition(word: str, meaning: str) -> Content:
+    return Content.assemble((word, "bold"), f"  {meaning}")
+
+
+def _page(chapter: Chapter) -> Content:
+    return Content("\n").join([Content.styled(chapter.title, "$primary bold underline"), *chapter.entries])
+
+
+def _marked(content: Content, words: Iterable[str]) -> Content:
+    text = content.plain.lower()
+    if len(text) != len(content.plain):  # a letter whose lower case is longer would shift all after it
+        return content
+    for word in words:
+        at = text.find(word)
+        while at >= 0:
+            content = content.stylize("reverse", at, at + len(word))
+            at = text.find(word, at + len(word))
+    return content
 
 
 def _flowing(text: str) -> str:

@@ -71,9 +71,9 @@ class RewardLabScreen(PanedScreen):
                 id="lab.reference"),
         Binding("n", "number", "How many", tooltip="How many responses to ask the reference for", id="lab.number"),
         Binding("a", "add", "Add reward", tooltip="Another reward of any kind, between runs", id="lab.add"),
-        Binding("z", "zoom", "Zoom", tooltip="Give the whole screen to this pane, or back", id="lab.zoom"),
         Binding("u", "undo", "Undo", tooltip="Take the newest change of a setting back", id="settings.undo"),
         Binding("U", "redo", "Redo", tooltip="Make again what was taken back", id="settings.redo"),
+        Binding("z", "zoom", "Zoom", tooltip="Give the whole screen to this pane, or back", id="lab.zoom"),
         Binding("f2", "app.save_preset", "Save preset", tooltip="Keep these settings", id="app.save_preset"),
         Binding("escape", "back", "Back", tooltip="Out of a field, give up, or back", id="lab.back"),
     ]
@@ -112,6 +112,7 @@ class RewardLabScreen(PanedScreen):
 
     def on_mount(self) -> None:
         self._load()
+        self._show_keys()
         self._alarm.say("viewing: settings can be seen, not changed" if self._bridge.viewing else
                         "a adds a reward, x removes one · r asks the reference how often it says the words")
 
@@ -142,10 +143,9 @@ class RewardLabScreen(PanedScreen):
     # --- settings ---
 
     def _load(self) -> None:
-        """Show the settings, and which of them a run that goes on has locked; what is being written stays."""
+        """Show the settings, and which of them a run that goes on has locked."""
         config, training = self._workbench.config, self._bridge.busy or self._bridge.viewing
         self._form.load(config, training=training, preset=self._editing.original, start=self._editing.start)
-        self._words.follow(config)
         self._words.load(config, training=training)
         if self._bridge.busy and self._bridge.view.config is not None:
             # what a run does here may be tried here
@@ -153,32 +153,41 @@ class RewardLabScreen(PanedScreen):
         self._try.score_with(config.rewards)
         self._count_soon()
 
+    def _follow(self) -> None:
+        """Show the settings; what is written here but not allowed stays."""
+        config = self._workbench.config
+        self._form.follow(config)
+        self._words.follow(config)
+        self._try.score_with(config.rewards)
+        self._count_soon()
+
     def on_hyperparameters_pane_edited(self, event: HyperparametersPane.Edited) -> None:
         self._edit(event.path, event.value)
+
+    def on_hyperparameters_pane_reset_asked(self, event: HyperparametersPane.ResetAsked) -> None:
+        self._editing.ask_reset(event.values, [row.path for row in event.fixed])
+
+    def on_screen_resume(self) -> None:
+        """Back from a question that may have changed the settings."""
+        if self._form.config is not None:
+            self._follow()
+
+    def action_undo(self) -> None:
+        """Take the newest change back."""
+        self._editing.undo()
+        self._follow()
+
+    def action_redo(self) -> None:
+        """Make it again."""
+        self._editing.redo()
+        self._follow()
 
     def on_word_editor_edited(self, event: WordEditor.Edited) -> None:
         self._edit(event.path, event.value)
 
     def _edit(self, path: str, value: object) -> None:
         self._editing.edit(path, value)
-        self._load()
-
-    def on_hyperparameters_pane_reset_asked(self, event: HyperparametersPane.ResetAsked) -> None:
-        self._editing.ask_reset(event.values, [row.path for row in event.fixed])
-
-    def on_screen_resume(self) -> None:
-        # a dialog may have changed the settings
-        self.call_after_refresh(self._load)
-
-    def action_undo(self) -> None:
-        """Take the newest change back."""
-        self._editing.undo()
-        self._load()
-
-    def action_redo(self) -> None:
-        """Make it again."""
-        self._editing.redo()
-        self._load()
+        self._follow()
 
     def on_reward_form_chosen(self, event: RewardForm.Chosen) -> None:
         self._words.choose_reward(event.index)
@@ -202,7 +211,7 @@ class RewardLabScreen(PanedScreen):
     def _added(self, config: RunConfig | None) -> None:
         if config is not None and self._between_runs():
             self._editing.take(config)
-            self._load()
+            self._follow()
             index = len(config.rewards) - 1
             self._form.show_path(f"rewards.{index}.name")
             self._alarm.say(f"{config.rewards[index].name} counts from the next start on")
@@ -221,7 +230,7 @@ class RewardLabScreen(PanedScreen):
             data = self._workbench.config.model_dump()
             del data["rewards"][event.index]
             self._editing.take(fields.validate(data))
-            self._load()
+            self._follow()
             self._alarm.say(f"{name} is removed · u brings it back")
 
     # --- the reference ---
@@ -270,7 +279,7 @@ class RewardLabScreen(PanedScreen):
             # the workbench hears of it at the same time and may change the settings
             self.call_after_refresh(self._load)
         elif kinds & {EditApplied, EditRefused}:
-            self.call_after_refresh(self._load)
+            self.call_after_refresh(self._follow)
         elif kinds & {StepFinished, RolledBack}:
             self._count_soon()
         self.query_one(StatusLine).refresh()

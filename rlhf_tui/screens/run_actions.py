@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from textual.message import Message
 from textual.screen import Screen
 
+from rlhf_engine.control import Side
 from rlhf_engine.disk import NAME, NAME_RULE
 from rlhf_engine.errors import RlhfError, RunError
 from rlhf_engine.run_care import rename_run, throw_away
@@ -43,6 +44,7 @@ class RunActions(Screen[None]):
 
         label: str
         steps: Steps
+        responses_per_step: int
 
     def __init__(self, bridge: EngineBridge) -> None:
         super().__init__()
@@ -176,6 +178,19 @@ class RunActions(Screen[None]):
                 return
             self.app.push_screen(DifferencesScreen((two[0].name, two[1].name), (configs[0], configs[1])))
 
+    def action_compare(self) -> None:
+        """What the newest checkpoints of two runs answer."""
+        from rlhf_tui.screens.compare import CompareScreen
+
+        if two := self._two():
+            try:
+                config = settings_now(RunDir.open(two[0].path))
+            except RlhfError as error:
+                self._done(str(error), "warning")
+                return
+            sides = (Side("checkpoint", two[0].path), Side("checkpoint", two[1].path))
+            self.app.push_screen(CompareScreen(self._bridge, config, sides))
+
     def action_overlay(self) -> None:
         """Read the curves of the chosen runs for the charts."""
         for run in self._chosen():
@@ -183,32 +198,27 @@ class RunActions(Screen[None]):
 
     def _read_curves(self, run: RunSummary) -> None:
         try:
-            steps = [(line.step, line.seconds, line.metrics) for line in RunDir(run.path).metrics()]
+            run_dir = RunDir(run.path)
+            steps = [(line.step, line.seconds, line.metrics) for line in run_dir.metrics()]
+            responses = run_dir.config().ppo.responses_per_step
         except RlhfError as error:
             self.post_message(RunReader.Failed(clean_line(str(error))))
             return
-        self.post_message(self.Curves(run.name, steps))
+        self.post_message(self.Curves(run.name, steps, responses))
 
     def on_run_actions_curves(self, event: Curves) -> None:
         """Draw them."""
         if not event.steps:
             self._alarm.say(f"{event.label} has no curves yet")
-        elif self._overlay(event.label, event.steps):
+        else:
+            self._workbench.workbench.charts.overlay(
+                event.label, event.steps, responses_per_step=event.responses_per_step)
             self._alarm.say(f"the charts show {event.label} too · O takes it out")
 
     def action_clear_overlays(self) -> None:
         """Only the workbench's own curves again."""
-        clear = getattr(self._workbench.workbench.charts, "clear_overlays", None)
-        if clear is not None:
-            clear()
-            self._alarm.say("the charts show the workbench's run alone")
-
-    def _overlay(self, label: str, steps: Steps) -> bool:
-        """Hand curves to the charts; False where these cannot show any but their own."""
-        overlay = getattr(self._workbench.workbench.charts, "overlay", None)
-        if overlay is not None:
-            overlay(label, steps)
-        return overlay is not None
+        self._workbench.workbench.charts.clear_overlays()
+        self._alarm.say("the charts show the workbench's run alone")
 
     # --- names, notes, trash ---
 

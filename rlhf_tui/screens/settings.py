@@ -19,7 +19,7 @@ from rlhf_engine.rewards.base import Span
 from rlhf_tui.clean_text import clean_line
 from rlhf_tui.preferences import Preferences
 from rlhf_tui.settings import REDRAWS, SMOOTHINGS, Settings
-from rlhf_tui.theme import THEMES
+from rlhf_tui.theme import AUTO, THEMES
 from rlhf_tui.widgets.highlight import highlighted
 from rlhf_tui.widgets.inputs import Choice
 from rlhf_tui.widgets.status import BADGES
@@ -39,7 +39,7 @@ class _Row:
 
 def rows(settings: Settings, themes: Sequence[str]) -> list[_Row]:
     """All that can be chosen. What is set now is offered too, if it is none of the usual."""
-    first = [theme.name for theme in THEMES]
+    first = [AUTO, *(theme.name for theme in THEMES)]
     ordered = first + sorted(name for name in {*themes, settings.theme} if name not in first)
     redraws = {f"{value:g} a second": value for value in sorted({*REDRAWS, settings.redraws_per_second})}
     smoothing = {f"{value:g}" if value else "none": value for value in sorted({*SMOOTHINGS, settings.smoothing})}
@@ -49,7 +49,7 @@ def rows(settings: Settings, themes: Sequence[str]) -> list[_Row]:
     notices = {"off": "off", "terminal bell": "bell", "by the terminal (OSC 9, 777)": "osc"}
     return [
         _Row("theme", "Theme", {name: name for name in ordered},
-             "the first two are safe for colour-blind eyes; ansi-… uses the terminal's own 16 colours"),
+             "auto: what suits the terminal. workbench-… are safe for colour-blind eyes, -16 is for 16 colours"),
         _Row("redraws_per_second", "Draw charts", redraws, "over a slow line, less often is kinder"),
         *(_Row(f"charts.{index}", f"Chart {index + 1}", metrics, "a metric; ? explains each") for index in range(4)),
         _Row("smoothing", "Smoothing", smoothing, "weight of the past in the smoothed curve; s changes it for now"),
@@ -124,7 +124,7 @@ class SettingsScreen(ModalScreen[str | None]):
         value = self._rows[name].choices[event.value]
         self._preferences.note(**with_choice(self._preferences.now, name, value))
         if name == "theme":
-            self.app.theme = value
+            self._show_theme()
 
     def action_keep(self) -> None:
         """Write them."""
@@ -133,9 +133,11 @@ class SettingsScreen(ModalScreen[str | None]):
     def action_put_back(self) -> None:
         """As it was."""
         self._preferences.note(**dict(self._before))
-        if self.app.theme != self._before.theme and self._before.theme in self.app.available_themes:
-            self.app.theme = self._before.theme
+        self._show_theme()
         self.dismiss(None)
+
+    def _show_theme(self) -> None:
+        self.app.theme = self._preferences.theme(self.app.available_themes, self.app.console.color_system)
 
 
 def preview() -> Iterator[Content]:

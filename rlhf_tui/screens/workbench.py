@@ -20,6 +20,7 @@ from rlhf_engine.events import (
     EditRefused,
     Event,
     Notice,
+    Probed,
     RolledBack,
     RunStarted,
     RunState,
@@ -78,6 +79,8 @@ class WorkbenchScreen(Screen[None]):
         Binding("slash", "filter", "Filter", tooltip="Show only samples with some words", id="samples.filter"),
         Binding("i", "inspect", "Inspect", tooltip="The selected sample token by token: why the update pushes where",
                 id="samples.inspect"),
+        Binding("h", "history", "History", tooltip="The same prompt through time: what changed from step to step",
+                id="samples.history"),
         Binding("escape", "leave_field", "Back", id="pane.back", show=False),
         Binding("u", "undo", "Undo", tooltip="Take the newest change of a setting back", id="settings.undo"),
         Binding("U", "redo", "Redo", tooltip="Make again what was taken back", id="settings.redo"),
@@ -218,8 +221,9 @@ class WorkbenchScreen(Screen[None]):
             "charts": [("m", "Metric", ""), ("e", "Explain", ""), ("s", "Smooth", ""), ("[]", "Read off", ""),
                        ("x", "Axis", ""), ("Y", "Log", ""), ("+−", "Zoom", ""), ("0", "Reset", ""),
                        ("←→", "Chart" if self.charts.one_at_a_time else "Pan", "")],
-            "samples": [("Enter", "Open", ""), ("i", "Inspect", "screen.inspect"), ("/", "Filter", "screen.filter"),
-                        ("f", "Follow", ""), ("y", "Copy", "")],
+            "samples": [("Enter", "Open", ""), ("i", "Inspect", "screen.inspect"), ("h", "History", "screen.history"),
+                        ("/", "Filter", "screen.filter"), ("o", "Order", ""), ("f", "Follow", ""),
+                        ("*", "Favourite", ""), ("v", "Favourites", ""), ("y", "Copy", "")],
         }.get(self._pane, [])
         own = [("g", "Generate", "app.generate"), ("c", "Compare", "app.compare"), ("p", "Presets", "app.presets")]
         more = [("1-4", "Pane", ""), ("q", "Quit", "app.quit"), *(() if viewing else own), ("r", "Runs", "app.runs"),
@@ -242,7 +246,7 @@ class WorkbenchScreen(Screen[None]):
                 goes_on = event.first_step > 0 and event.name == self._shown_run
                 if not goes_on:
                     self.charts.clear()
-                    self.samples.samples.clear()
+                    self.samples.clear(event.name)
                     if event.first_step and not self._bridge.viewing:
                         self._show_history(event.first_step)
                 self._shown_run = event.name
@@ -251,6 +255,8 @@ class WorkbenchScreen(Screen[None]):
             case StepFinished():
                 self.charts.add(event.step, event.metrics, event.seconds)
                 self.samples.samples.add(event.samples)
+            case Probed():
+                self.samples.probes.add(event.sample)
             case StateChanged(state=state, message=text):
                 if text:
                     watched = self._bridge.viewing and not self._bridge.taking_over
@@ -274,14 +280,14 @@ class WorkbenchScreen(Screen[None]):
                 self.say(f"step {event.step}: {event.text}", "warning")
             case RolledBack():
                 self.charts.cut(event.step)
-                self.samples.samples.cut(event.step)
+                self.samples.cut(event.step)
 
     def _show_history(self, last: int) -> None:
         """The curves up to step `last` of a run that goes on here: its files tell them, the engine does not."""
         if self._bridge.run_path is not None:
             for line in RunDir(self._bridge.run_path).metrics():
                 if line.step <= last:
-                    self.charts.add(line.step, line.metrics)
+                    self.charts.add(line.step, line.metrics, line.seconds)
 
     def show_run(self) -> None:
         """Bring status and keys up to date."""
@@ -326,8 +332,8 @@ class WorkbenchScreen(Screen[None]):
 
     def follow_lab(self, _: None) -> None:
         """Show what was edited in the reward lab; what is written here but not allowed stays."""
+        self.hyperparameters.follow(self._workbench.config)
         self.words.follow(self._workbench.config)
-        self._load_panes()
 
     def load_preset(self, name: str | None) -> None:
         """What the preset picker chose."""
@@ -350,6 +356,12 @@ class WorkbenchScreen(Screen[None]):
             self.say("no sample to inspect yet: each step brings some")
         else:
             self.app.push_screen(InspectScreen(self._bridge, samples.shown, samples.cursor))
+
+    def action_history(self) -> None:
+        """The answers to the probe."""
+        from rlhf_tui.screens.history import HistoryScreen
+
+        self.app.push_screen(HistoryScreen(self._bridge, self.samples.probes))
 
     def on_sample_list_copied(self, event: SampleList.Copied) -> None:
         from rlhf_tui.clipboard import copy

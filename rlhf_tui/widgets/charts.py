@@ -50,14 +50,14 @@ class Charts(Widget, can_focus=True):
         Binding("s", "smooth", "Smoothing", tooltip="Next smoothing of the curves", id="charts.smooth"),
         Binding("x", "axis", "X axis", tooltip="By step, by responses, or by wall time", id="charts.axis"),
         Binding("Y", "log", "Log axis", tooltip="Logarithmic axis, or linear", id="charts.log"),
-        Binding("full_stop", "read(1)", "Cursor on", tooltip="Read values off: the cursor to the right",
-                key_display=".", id="charts.read_on"),
-        Binding("comma", "read(-1)", "Cursor back", tooltip="Read values off: the cursor to the left",
-                key_display=",", id="charts.read_back"),
-        Binding("greater_than_sign", f"read({FAR})", "Cursor far on", tooltip="The cursor far to the right",
-                key_display=">", id="charts.read_far_on"),
-        Binding("less_than_sign", f"read(-{FAR})", "Cursor far back", tooltip="The cursor far to the left",
-                key_display="<", id="charts.read_far_back"),
+        Binding("right_square_bracket", "read(1)", "Cursor on", tooltip="Read values off: the cursor to the right",
+                key_display="]", id="charts.read_on"),
+        Binding("left_square_bracket", "read(-1)", "Cursor back", tooltip="Read values off: the cursor to the left",
+                key_display="[", id="charts.read_back"),
+        Binding("right_curly_bracket", f"read({FAR})", "Cursor far on", tooltip="The cursor far to the right",
+                key_display="}", id="charts.read_far_on"),
+        Binding("left_curly_bracket", f"read(-{FAR})", "Cursor far back", tooltip="The cursor far to the left",
+                key_display="{", id="charts.read_far_back"),
         Binding("escape", "drop_cursor", "No cursor", tooltip="Take the cursor away", id="charts.drop_cursor"),
         Binding("plus,equals_sign", "zoom(0.5)", "Zoom in", tooltip="See fewer steps", key_display="+",
                 id="charts.zoom_in"),
@@ -118,6 +118,18 @@ class Charts(Widget, can_focus=True):
         if ascii_only != self.scene.ascii:
             self.scene.ascii = ascii_only
             self._look(self.scene.lens)
+
+    @property
+    def smoothing(self) -> float:
+        """The weight of the past in the smoothed lines, 0 (none) to below 1."""
+        return self.scene.lens.decay
+
+    @smoothing.setter
+    def smoothing(self, decay: float) -> None:
+        if not 0 <= decay < 1:
+            raise ValueError(f"a smoothing of {decay}: a number from 0 to below 1 is needed")
+        if decay != self.scene.lens.decay:
+            self._look(replace(self.scene.lens, decay=decay))
 
     @property
     def redraw_seconds(self) -> float:

@@ -13,15 +13,18 @@ from rlhf_engine.statistics import Estimate
 from rlhf_tui.clean_text import clean_line
 
 SHARES = ("liked_share", "disliked_share", "distinct_1", "distinct_2")
+_LABEL, _SHORT = 24, 12  # cells of a side's name, with and without intervals below it
 MORE, LESS, UNCLEAR = "▲", "▼", "≈"
 
 Cells = tuple[Content, Content, Content, Content, Content]
 
 
-def comparison_table(rows: tuple[Row, ...], width: int) -> Content:
+def comparison_table(
+    rows: tuple[Row, ...], width: int, labels: tuple[str, str] = ("reference", "tuned")
+) -> Content:
     """The table in at most `width` columns: with all intervals, else with that of the difference, else without."""
     for intervals in ((True, True), (False, True), (False, False)):
-        table = _table(rows, *intervals)
+        table = _table(rows, labels, *intervals)
         if table.cell_length == 0 or max(line.cell_length for line in table.split("\n")) <= width:
             return table
     return Content("\n").join(line.truncate(max(1, width), ellipsis=True) for line in table.split("\n"))
@@ -67,9 +70,12 @@ def signed(value: float) -> str:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _table(rows: tuple[Row, ...], intervals: bool, interval_of_difference: bool) -> Content:
+def _table(
+    rows: tuple[Row, ...], labels: tuple[str, str], intervals: bool, interval_of_difference: bool
+) -> Content:
+    named = [Content(label).truncate(_LABEL if intervals else _SHORT, ellipsis=True).plain for label in labels]
     change = "difference" if interval_of_difference else "diff."
-    heads = [Content.styled(text, "bold") for text in ("", "reference", "tuned", change, "")]
+    heads = [Content.styled(text, "bold") for text in ("", *named, change, "")]
     lines = [tuple(heads), *(_cells(row, intervals, interval_of_difference) for row in rows)]
     widths = [max(line[column].cell_length for line in lines) for column in range(5)]
     return Content("\n").join(Content("  ").join(_aligned(line, widths)) for line in lines)

@@ -23,7 +23,7 @@ from rlhf_tui.widgets.inputs import EditField, TextField
 from rlhf_tui.widgets.setting_form import Edits, SettingForm
 from rlhf_tui.widgets.setting_help import heading_help, setting_help
 from rlhf_tui.widgets.setting_list import SettingList
-from rlhf_tui.widgets.setting_rows import LOCKED_REASON, Row
+from rlhf_tui.widgets.setting_rows import LOCKED_REASON, Row, form_rows
 
 
 class HyperparametersPane(Widget, can_focus=True):
@@ -61,6 +61,9 @@ class HyperparametersPane(Widget, can_focus=True):
     HyperparametersPane.-short #help { display: none; }
     """
 
+    rows_of = staticmethod(form_rows)
+    """Which settings of a config are shown, in order."""
+
     @dataclass
     class Edited(Message):
         """A person changed the setting at `path` to `value`, which is allowed."""
@@ -77,7 +80,7 @@ class HyperparametersPane(Widget, can_focus=True):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self.form = SettingForm()
+        self.form = SettingForm(rows_of=self.rows_of)
         self._list = SettingList(self.form, id="rows")
         self._find = TextField(id="find", placeholder="find a setting")
         self._help = Static(id="help", markup=False)
@@ -102,6 +105,11 @@ class HyperparametersPane(Widget, can_focus=True):
         start: what the run on the screen began with. What is being typed stays.
         """
         self.form.load(config, training=training, preset=preset, start=start, typing=self._editing)
+        self._redraw()
+
+    def follow(self, config: RunConfig) -> None:
+        """Take in what another pane changed in the same settings; what is marked and written here stays."""
+        self.form.follow(config)
         self._redraw()
 
     def show_path(self, path: str) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 from textual.message import Message
 
+from rlhf_engine.config import RunConfig
 from rlhf_tui.widgets.hyperparameters import HyperparametersPane
 from rlhf_tui.widgets.setting_rows import Row, reward_index, reward_rows
 
@@ -19,6 +20,13 @@ class RewardForm(HyperparametersPane):
         Binding("x", "remove", "Remove reward", tooltip="Take the reward under the cursor out of the run",
                 id="rewards.remove"),
     ]
+    rows_of = staticmethod(reward_rows)
+
+    _asked_at = ""
+    """The setting on which the cursor stood when a removal was asked for."""
+
+    _chosen = 0
+    """The reward that was told last."""
 
     @dataclass
     class Chosen(Message):
@@ -33,31 +41,29 @@ class RewardForm(HyperparametersPane):
         index: int
         sure: bool
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self.form.rows_of = reward_rows
-        self._index = 0
-        self._asked_at = ""
-
     @property
     def index(self) -> int:
         """The reward in which the cursor stands."""
         row = self.form.row or next((row for row in self.form.rows if row.group == self.form.group), None)
-        return reward_index(row.path) if row is not None else 0
+        return reward_index(row.path) if row else 0
 
     def action_remove(self) -> None:
         """Ask for the reward under the cursor to be removed."""
         sure, self._asked_at = self._asked_at == self.form.cursor, self.form.cursor
         self.post_message(self.Removing(self.index, sure))
 
+    def _redraw(self) -> None:
+        if self._asked_at != self.form.cursor:
+            self._asked_at = ""
+        super()._redraw()
+        if self.index != self._chosen:
+            self._chosen = self.index
+            self.post_message(self.Chosen(self.index))
+
     def _open(self, row: Row) -> None:
         self._asked_at = ""
         super()._open(row)
 
-    def _redraw(self) -> None:
-        super()._redraw()
-        if self._asked_at != self.form.cursor:
-            self._asked_at = ""
-        if self._index != self.index:
-            self._index = self.index
-            self.post_message(self.Chosen(self.index))
+    def follow(self, config: RunConfig) -> None:
+        self._asked_at = ""
+        super().follow(config)

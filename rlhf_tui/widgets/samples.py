@@ -20,6 +20,7 @@ from textual.visual import Visual
 from textual.widgets import Input
 
 from rlhf_engine.events import Sample
+from rlhf_tui.widgets.answer_history import ProbeLog
 from rlhf_tui.widgets.highlight import highlighted
 
 KEPT_SAMPLES = 2000
@@ -229,6 +230,8 @@ class SamplesPane(Vertical):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
+        self.run = ""
+        self.probes = ProbeLog()
         self.samples = SampleList(id="sample-list")
         self.field = Input(placeholder="words to look for", id="sample-filter", compact=True)
         self.field.cursor_blink = False
@@ -238,6 +241,17 @@ class SamplesPane(Vertical):
         yield heading
         yield self.samples
         yield self.field
+
+    def clear(self, run: str) -> None:
+        """Begin with the samples of another run."""
+        self.run = run
+        self.samples.clear()
+        self.probes.clear()
+
+    def cut(self, step: int) -> None:
+        """Forget what came after `step`."""
+        self.samples.cut(step)
+        self.probes.cut(step)
 
     def open_filter(self) -> None:
         """Let the user type words."""

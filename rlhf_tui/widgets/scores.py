@@ -34,6 +34,7 @@ class ScoreHistogram(Widget, can_focus=True):
         super().__init__(**options)
         self._reference: Sequence[float] = ()
         self._tuned: Sequence[float] = ()
+        self._labels = ("reference", "tuned")
         self._legend = Static("", id="legend", markup=False)
         self._canvas = Static("", id="canvas", markup=False)
 
@@ -50,16 +51,19 @@ class ScoreHistogram(Widget, can_focus=True):
     def on_resize(self, _: events.Resize) -> None:
         self.call_after_refresh(self._draw)
 
-    def load(self, reference: Sequence[float], tuned: Sequence[float]) -> None:
-        """Show other scores."""
-        self._reference, self._tuned = reference, tuned
+    def load(
+        self, reference: Sequence[float], tuned: Sequence[float], labels: tuple[str, str] = ("reference", "tuned")
+    ) -> None:
+        """Show other scores, under the names of the two."""
+        self._reference, self._tuned, self._labels = reference, tuned, labels
         self._draw()
 
     def _draw(self) -> None:
         if not self._reference and not self._tuned:
             return
+        first, second = self._labels
         self._legend.update(Content.assemble(
-            (REFERENCE_MARKER * 2, "$secondary"), " reference   ", (TUNED_MARKER * 2, "$primary"), " tuned"))
+            (REFERENCE_MARKER * 2, "$secondary"), f" {first}   ", (TUNED_MARKER * 2, "$primary"), f" {second}"))
         size = self._canvas.size
         try:
             picture = draw_histogram(self._reference, self._tuned, size.width, size.height, self._colours())

@@ -41,11 +41,11 @@ class SettingForm:
     focused: bool = False
     cursor: str = ""
     wanted: str = ""
+    rows_of: Callable[[RunConfig], list[Row]] = form_rows
+    """Which settings of a config are shown, in order."""
     rows: list[Row] = field(default_factory=list)
     drafts: dict[str, tuple[str, str]] = field(default_factory=dict)
     folded: set[str] = field(default_factory=set)
-    rows_of: Callable[[RunConfig], list[Row]] = form_rows
-    """Which settings of a config are shown, in order."""
 
     def load(self, config: RunConfig, *, training: bool, preset: RunConfig | None, start: RunConfig | None,
              typing: str | None = None) -> None:
@@ -54,12 +54,18 @@ class SettingForm:
             preset = self.preset or config
         if preset != self.preset:
             self.drafts = {path: draft for path, draft in self.drafts.items() if path == typing}
-        if self.config is not None and not same_rewards(self.config, config):
-            # the places of rewards mean other rewards now
-            self.drafts = {path: draft for path, draft in self.drafts.items() if not path.startswith("rewards.")}
         self.config, self.training, self.preset, self.start = config, training, preset, start
         self.rows = self.rows_of(config)
         self._keep_cursor()
+
+    def follow(self, config: RunConfig) -> None:
+        """Take in what was changed elsewhere in the same settings; drafts stay, but for those of other rewards."""
+        if self.config is not None and config != self.config:
+            if not same_rewards(self.config, config):
+                # the places of rewards mean other rewards now
+                self.drafts = {path: draft for path, draft in self.drafts.items() if not path.startswith("rewards.")}
+            self.config, self.rows = config, self.rows_of(config)
+            self._keep_cursor()
 
     # --- lines and the cursor ---
 

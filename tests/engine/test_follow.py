@@ -19,6 +19,7 @@ from rlhf_engine.events import (
     Alarm,
     EditApplied,
     Event,
+    Probed,
     RolledBack,
     RunStarted,
     RunState,
@@ -32,7 +33,7 @@ from rlhf_engine.run_dir import METRICS, STATUS, RunDir
 from rlhf_engine.trainer import Trainer
 
 GONE = ProcessId(2**22 + 5, "1", "no such boot")
-COURSE = (StepFinished, EditApplied, Alarm)
+COURSE = (StepFinished, EditApplied, Alarm, Probed)
 
 
 def response(step: int, number: int) -> Sample:
@@ -165,6 +166,26 @@ def test_a_roll_back_of_the_same_process_is_no_new_start(run: RunDir) -> None:
     assert course(follower.poll()) == [finished(2, 4.5)]
 
 
+def test_probes_are_told_in_their_place_and_taken_back_with_their_steps(run: RunDir) -> None:
+    probes = {number: response(number, 9) for number in (0, 2, 4)}
+    run.append_probe(probes[0])
+    for number in (1, 2, 3, 4):
+        step(run, number)
+        if number in probes:
+            run.append_probe(probes[number])
+    follower = Follower(run)
+    told = [Probed(0, probes[0]), finished(1), finished(2), Probed(2, probes[2]), finished(3), finished(4),
+            Probed(4, probes[4])]
+    assert course(follower.poll()) == told
+    run.truncate_after(3, 0)
+    assert course(follower.poll()) == []
+    step(run, 4, 4.5)
+    again = replace(probes[4], response="another answer")
+    run.append_probe(again)
+    assert course(follower.poll()) == [finished(4, 4.5), Probed(4, again)]
+    assert run.probes() == [probes[0], probes[2], again]
+
+
 def test_a_process_that_is_gone_leaves_nothing_untold(run: RunDir) -> None:
     step(run, 1)
     run.append_metrics(2, 2.0, {"objective/kl": 2 / 3})
@@ -218,6 +239,9 @@ def writes(folder: Path, actions: list[str]) -> tuple[RunDir, list[Write]]:
         if action == "edit":
             run.append_edit(EditApplied(number + 1, "kl.coef", 0.1, 0.2 + len(done) / 1000))
             note("edits.jsonl")
+        elif action == "probe":
+            run.append_probe(response(number, len(done)))
+            note("probes.jsonl")
         elif action == "alarm":
             run.append_alarm(Alarm(number, "kl", f"KL is far over its target ({len(done)})"))
             note("alarms.jsonl")
@@ -243,7 +267,10 @@ def status_row(number: int) -> dict[str, object]:
 @settings(max_examples=60, deadline=None)
 def test_any_cut_of_what_is_written_gives_the_same_events(data: st.DataObject) -> None:
     counts = data.draw(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=4))
-    actions = [action for edits, alarms in counts for action in ["edit"] * edits + ["step"] + ["alarm"] * alarms]
+    probes = data.draw(st.sets(st.integers(0, len(counts))))
+    actions = ["probe"] * (0 in probes) + [
+        action for number, (edits, alarms) in enumerate(counts, 1)
+        for action in ["edit"] * edits + ["step"] + ["alarm"] * alarms + ["probe"] * (number in probes)]
     with tempfile.TemporaryDirectory() as folder:
         whole, done = writes(Path(folder), actions)
         growing = RunDir.create(Path(folder), SMALL, name="growing")

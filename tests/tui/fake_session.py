@@ -50,6 +50,16 @@ def story_sample(step: int, index: int) -> Sample:
                   kl=step * 0.1 + index * 0.3, tokens=len(response) // 4, finished=True, spans=tuple(spans))
 
 
+def story_probe(step: int) -> Sample:
+    """The answer to the probe after `step`: two words change every fifth step, the rest stays."""
+    animal, place = ("girl", "fox", "owl", "bear")[step // 5 % 4], ("mill", "river", "hill")[step // 10 % 3]
+    response = f"there was a little {animal} who lived beside the old {place}. It shared every supper."
+    at, liked = response.index(animal), animal in LIKED
+    return Sample(step=step, prompt="Once upon a time", response=response, score=1.2 if liked else -0.8, parts={},
+                  kl=step / 10, tokens=20, finished=True,
+                  spans=(Span(at, at + len(animal), "liked" if liked else "disliked"),))
+
+
 def story_trace(sample: Sample, *, sequence_level: bool = False) -> TokenTrace:
     """Numbers for each word of a response and its end token, as the formulas of a token-level update make them."""
     texts = (*re.findall(r"\s*\S+", sample.response), "")

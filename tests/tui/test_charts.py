@@ -204,14 +204,14 @@ async def test_the_cursor_reads_off_step_values_and_edits_until_esc(app: Workben
         charts.mark(29, "kl.coef 0.1→0.3")
         await pilot.press("2", "z")
         await settle(pilot, charts)
-        await pilot.press("full_stop")
+        await pilot.press("right_square_bracket")
         assert charts.scene.cursor == 30
         assert charts.charts[1].heading_text.startswith(f"KL step 30 {step_metrics(30)['objective/kl']:.2f} ⠒ ")
-        await pilot.press("comma")
+        await pilot.press("left_square_bracket")
         assert "┊ kl.coef 0.1→0.3" in charts.charts[1].heading_text
         assert str(charts.border_subtitle) == "step 29 · 1,856 responses · 00:14 · kl.coef 0.1→0.3 · Esc"
         assert all("◆" in chart.picture_text for chart in charts.charts)
-        await pilot.press("less_than_sign")
+        await pilot.press("left_curly_bracket")
         assert charts.scene.cursor is not None
         assert charts.scene.cursor < 28
         assert "kl.coef" not in charts.charts[1].heading_text
@@ -232,7 +232,7 @@ async def test_the_cursor_walks_every_step_where_columns_are_wide_and_stays_in_s
         await settle(pilot, charts)
         walked = []
         for _ in range(13):
-            await pilot.press("comma")
+            await pilot.press("left_square_bracket")
             walked.append(charts.scene.cursor)
         assert walked == [12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 1]
 
@@ -267,7 +267,7 @@ async def test_moving_the_cursor_does_not_draw_the_curves_anew(
         await pilot.press("2")
         await settle(pilot, charts)
         monkeypatch.setattr(Chart, "draw", lambda chart: pytest.fail("drawn"))
-        await pilot.press("comma", "comma")
+        await pilot.press("left_square_bracket", "left_square_bracket")
         assert charts.scene.cursor in (48, 49)
 
 
@@ -286,7 +286,7 @@ async def test_other_runs_are_drawn_named_and_read_off(app: WorkbenchApp) -> Non
         assert kl.legend_text == "⠒ this run  o quiet-owl 43.00  x red-fox no value"
         assert "o" in kl.picture_text
         assert "40" in kl.picture_text.split("\n")[-1]  # the longer run is seen whole
-        await pilot.press("full_stop")
+        await pilot.press("right_square_bracket")
         assert "o quiet-owl 33.00" in kl.legend_text
         await pilot.press("x", "x")  # by wall time: 30 steps of this run took as long as 7.5 of the other
         assert "o quiet-owl 11.00" in kl.legend_text
@@ -299,7 +299,7 @@ async def test_other_runs_can_be_seen_before_this_one_has_a_step(app: WorkbenchA
     async with app.run_test(size=WIDE) as pilot:
         charts = app.workbench.charts
         charts.overlay("quiet-owl", [(step, step * 2.0, step_metrics(step)) for step in range(1, 41)])
-        await pilot.press("2", "full_stop")
+        await pilot.press("2", "right_square_bracket")
         await settle(pilot, charts)
         assert "o" in charts.charts[0].picture_text
         assert charts.scene.cursor == 40
@@ -349,7 +349,7 @@ async def test_in_ascii_the_charts_are_ascii(app: WorkbenchApp) -> None:
         charts.mark(20, "kl.coef 0.1→0.3")
         charts.overlay("ruhige-Eule", [(step, 1.0, step_metrics(step + 9)) for step in range(1, 50)])
         charts.ascii = True
-        await pilot.press("2", "comma")
+        await pilot.press("2", "left_square_bracket")
         await settle(pilot, charts)
         for chart in charts.charts:
             assert (chart.picture_text + chart.heading_text + chart.legend_text).isascii()
@@ -396,7 +396,7 @@ async def test_labels_and_edits_that_try_to_command_are_only_shown(app: Workbenc
     async with app.run_test(size=WIDE) as pilot:
         charts = app.workbench.charts
         train(charts, 20)
-        await pilot.press("2", "full_stop")
+        await pilot.press("2", "right_square_bracket")
         for text in texts(12):
             charts.clear_overlays()
             told = {f"rewards/{text}/mean": 1.0, "objective/kl": 2.0}
@@ -420,7 +420,7 @@ async def test_any_size_shows_charts_with_all_that_can_be_on_them(app: Workbench
         train(charts, 40)
         charts.mark(7, "kl.coef 0.1→0.3")
         charts.overlay("quiet-owl", [(step, 1.0, step_metrics(step)) for step in range(1, 30)])
-        await pilot.press("2", "comma", "comma")
+        await pilot.press("2", "left_square_bracket", "left_square_bracket")
         await settle(pilot, charts)
         for key in ("m", "e"):
             await pilot.press(key, "escape")

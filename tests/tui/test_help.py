@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
 from textual.command import CommandPalette
+from textual.content import Content
 from textual.widgets import Static
-from tui.test_hostile_text import shown_lines
+from tui.test_hostile_text import hostile, shown_lines
 
 from rlhf_engine.metrics import REGISTRY
 from rlhf_tui.app import WorkbenchApp
 from rlhf_tui.commands import WorkbenchCommands
+from rlhf_tui.glossary import GLOSSARY
 from rlhf_tui.key_guide import deeds
+from rlhf_tui.screens.help import Chapter, HelpScreen, search
 from rlhf_tui.screens.workbench import WorkbenchScreen
 
 
@@ -25,7 +29,9 @@ async def test_help_names_keys_of_all_panes_and_every_metric(app: WorkbenchApp) 
         text = page(app)
         for expected in ("f5  Start/Stop", "Edit setting", "Edit words", "Log axis", "Copy", "clip range", "diverged"):
             assert expected in text
-        assert all(metric.help in text for metric in REGISTRY.values())
+        for metric in REGISTRY.values():
+            assert {metric.help, metric.good, metric.bad} <= {line.strip(" ✓✗") for line in text.split("\n")} | {""}
+        assert all(f"{word}  {meaning}" in text for word, meaning in GLOSSARY.items())
         await pilot.press("escape")
         await pilot.pause()
         assert isinstance(app.screen, WorkbenchScreen)
@@ -37,6 +43,62 @@ async def test_help_is_about_the_screen_it_was_asked_on(app: WorkbenchApp) -> No
         await pilot.pause()
         assert "Run again" in page(app)
         assert "Edit words" not in page(app)
+
+
+@pytest.mark.parametrize(("key", "pane"), [("2", "Charts"), ("4", "Samples"), ("1", "Hyperparameters")])
+async def test_the_keys_of_the_pane_in_use_come_first(app: WorkbenchApp, key: str, pane: str) -> None:
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press(key, "question_mark")
+        await pilot.pause()
+        chapters = [line.removeprefix("Keys · ") for line in page(app).split("\n") if line.startswith("Keys · ")]
+        assert chapters[:3] == [f"In {pane}", "On this screen", "Everywhere"]
+        assert len(set(chapters)) == len(chapters) > 3
+
+
+async def test_a_search_shows_only_what_has_all_its_words(app: WorkbenchApp) -> None:
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("question_mark", "slash", *"Hold run")
+        await pilot.pause()
+        assert page(app).split("\n") == ["Keys · Everywhere", page(app).split("\n")[1]]
+        assert "Hold the run after this step" in page(app)
+        await pilot.press(*"xyz")
+        assert page(app) == "nothing here has these words"
+        await pilot.press("escape")
+        assert "How PPO works" in page(app)
+        assert isinstance(app.screen, HelpScreen)
+        await pilot.press("escape")
+        assert isinstance(app.screen, WorkbenchScreen)
+
+
+async def test_a_search_that_was_submitted_is_read_with_the_keys_of_the_page(app: WorkbenchApp) -> None:
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("question_mark", "slash", *"the", "enter", "pagedown", "down")
+        await pilot.pause()
+        assert app.screen.query_one("#page").scroll_offset.y > 1
+        await pilot.press("q")
+        assert isinstance(app.screen, WorkbenchScreen)
+
+
+@given(hostile)
+def test_any_search_marks_what_it_finds(words: str) -> None:
+    chapters = [Chapter("one", (Content("The fox 日本 İstanbul [/x]"), Content("an owl"))), Chapter("two", ())]
+    for chapter in search(chapters, words):
+        for entry in chapter.entries:
+            assert all(word in entry.plain.lower() for word in words.lower().split())
+
+
+def test_what_was_looked_for_is_marked() -> None:
+    (chapter,) = search([Chapter("one", (Content("The fox and the owl"), Content("a fox")))], "THE")
+    (entry,) = chapter.entries
+    assert [(span.start, span.end) for span in entry.spans] == [(0, 3), (12, 15)]
+
+
+async def test_a_modal_screen_has_help_of_its_own(app: WorkbenchApp) -> None:
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("comma", "question_mark")
+        await pilot.pause()
+        assert page(app).startswith("Keys · On this screen")
+        assert "Put back" in page(app)
 
 
 async def test_every_action_with_a_key_is_a_command(app: WorkbenchApp) -> None:

@@ -211,7 +211,7 @@ async def test_samples_can_be_tried_and_changed(app: WorkbenchApp, sessions: Ses
         await tell(pilot, sessions)
         await pilot.press("w", "3")
         await until_shown(pilot, "sample of step 2 · 1 of 4")
-        assert "an owl counted stars" in shown(app)
+        await until_shown(pilot, "an owl counted stars")
         await pilot.press("right", "right")
         await until_shown(pilot, "sample of step 1 · 3 of 4")
         sessions.last.steps(1)

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -216,10 +215,10 @@ async def test_opening_a_run_shows_its_curves_and_settings_and_drives_nothing(
         assert app.bridge.viewing
         assert app.config.kl.coef == 0.5
         assert "bold" in shown(app)
-        assert app.workbench.charts.charts[0].history.points[-1][0] == 3
+        assert app.workbench.charts.charts[0].points[-1][0] == 3
         await press(pilot, "r", "home", "enter")  # another one in its place
         await watched(pilot, app)
-        assert app.workbench.charts.charts[0].history.points[-1][0] == 5
+        assert app.workbench.charts.charts[0].points[-1][0] == 5
         assert not any(call[0] in ("start", "resume") for session in sessions for call in session.calls)
         await press(pilot, "r", "v")
         assert not app.bridge.viewing
@@ -247,7 +246,7 @@ async def test_a_run_goes_on_here_with_its_own_settings_and_its_curves(
         assert ("resume", three[1].path, False) in sessions.last.calls
         await pilot.pause()
         assert app.config.kl.coef == 0.5
-        assert app.workbench.charts.charts[0].history.points[-1][0] == 3
+        assert app.workbench.charts.charts[0].points[-1][0] == 3
         await press(pilot, "r", "t")
         assert "F5 stops it first" in said(app)
         await press(pilot, "enter")
@@ -293,7 +292,7 @@ async def test_a_fork_is_checked_in_the_engines_words_and_begun(
         child = make_run(app.bridge.runs_root, replace(config, {"kl.coef": 7.0}), "amber2", steps=4)
         await tell(pilot, sessions, RunStarted("amber2", str(child.path), child.config(), 2))
         assert app.config.kl.coef == 7.0
-        assert [point[0] for point in app.workbench.charts.charts[0].history.points] == [1, 2]
+        assert [point[0] for point in app.workbench.charts.charts[0].points] == [1, 2]
 
 
 async def test_a_run_without_a_checkpoint_has_no_fork(app: WorkbenchApp, config: RunConfig) -> None:
@@ -318,21 +317,14 @@ async def test_settings_of_two_runs_stand_side_by_side(app: WorkbenchApp, three:
         assert "both have the same settings" in shown(app)
 
 
-async def test_curves_of_marked_runs_go_to_the_charts(
-    app: WorkbenchApp, three: list[RunDir], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    drawn: dict[str, list[int]] = {}
-
-    def overlay(label: str, steps: Sequence[tuple[int, float, Mapping[str, float]]]) -> None:
-        drawn[label] = [step for step, _, metrics in steps if "objective/scores" in metrics]
-
+async def test_curves_of_marked_runs_go_to_the_charts(app: WorkbenchApp, three: list[RunDir]) -> None:
     async with app.run_test(size=WIDE) as pilot:
-        monkeypatch.setattr(app.workbench.charts, "overlay", overlay, raising=False)
-        monkeypatch.setattr(app.workbench.charts, "clear_overlays", drawn.clear, raising=False)
         await press(pilot, "r", "m", "m", "o")
-        assert drawn == {"amber": [1, 2, 3, 4, 5], "bold": [1, 2, 3]}
+        others = app.workbench.charts.scene.others
+        assert {label: [x for x, _ in other.history.points("objective/scores")] for label, other in others.items()} == {
+            "amber": [1, 2, 3, 4, 5], "bold": [1, 2, 3]}
         await press(pilot, "O")
-        assert drawn == {}
+        assert not others
 
 
 # --- names, notes, trash ---

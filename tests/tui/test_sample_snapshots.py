@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 from textual.pilot import Pilot
-from tui.fake_session import story_sample, story_trace
+from tui.fake_session import Sessions, story_probe, story_sample, story_trace
 
-from rlhf_engine.events import Sample
+from rlhf_engine.events import Probed, Sample
 from rlhf_tui.app import WorkbenchApp
 from rlhf_tui.screens.inspect import InspectScreen
 
@@ -34,6 +34,21 @@ def inspecting(sample: Sample, *keys: str) -> Before:
     return run
 
 
+def probed(sessions: Sessions, *keys: str) -> Before:
+    async def run(pilot: Pilot[Any]) -> None:
+        app = pilot.app
+        assert isinstance(app, WorkbenchApp)
+        await pilot.press("f5")
+        for step in range(0, 45, 5):
+            sessions.last.emit(Probed(step, story_probe(step)))
+        app.show_events(app.bridge.drain())
+        await pilot.pause()
+        await pilot.press(*keys)
+        await pilot.pause()
+
+    return run
+
+
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 class TestSnapshots:
     def test_inspect(self, snap_compare: SnapCompare, app: WorkbenchApp, size: tuple[int, int]) -> None:
@@ -43,3 +58,8 @@ class TestSnapshots:
     def test_inspect_a_sequence(self, snap_compare: SnapCompare, app: WorkbenchApp, size: tuple[int, int]) -> None:
         before = inspecting(traced(1, sequence_level=True), "end")
         assert snap_compare(app, terminal_size=size, run_before=before)
+
+    def test_history(
+        self, snap_compare: SnapCompare, app: WorkbenchApp, sessions: Sessions, size: tuple[int, int]
+    ) -> None:
+        assert snap_compare(app, terminal_size=size, run_before=probed(sessions, "h", "up"))

@@ -40,7 +40,7 @@ def row(app: WorkbenchApp, name: str) -> str:
 async def test_a_theme_is_seen_at_once_and_kept_with_enter(start: Callable[[], WorkbenchApp]) -> None:
     app = start()
     async with app.run_test(size=(80, 24)) as pilot:
-        await pilot.press("comma", "right")
+        await pilot.press("comma", "right", "right")
         assert app.theme == LIGHT.name
         await pilot.press("enter")
         assert kept()["theme"] == LIGHT.name
@@ -136,7 +136,7 @@ async def test_a_folder_that_cannot_be_written_is_a_sentence(app: WorkbenchApp) 
         settings_path().unlink()
         settings_path().parent.rmdir()
         settings_path().parent.write_text("no folder")
-        await pilot.press("comma", "right", "enter")
+        await pilot.press("comma", "right", "right", "enter")
         assert "settings were not kept" in app.workbench._alarm.text
         assert app.theme == LIGHT.name
     assert "settings were not kept" in app.preferences.trouble

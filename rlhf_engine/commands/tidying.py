@@ -1,0 +1,90 @@
+"""Keep order among runs: names, notes, and the trash."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from rlhf_engine.commands.shared import AsJson, Run, RunsDir, the_run
+from rlhf_engine.console import print_json, print_table, printable, say
+from rlhf_engine.errors import ConfigError
+from rlhf_engine.run_care import empty_trash, rename_run, restore, throw_away, thrown_away
+from rlhf_engine.run_dir import DEFAULT_RUNS_ROOT
+
+
+def delete(run: Run, runs_dir: RunsDir = DEFAULT_RUNS_ROOT) -> int:
+    """Throw a run into the trash beside it, from where it can be restored. A run that is driven is left alone."""
+    run_dir = the_run(run, runs_dir)
+    thrown = throw_away(run_dir)
+    at = f" --runs-dir {thrown.path.parent.parent}" if thrown.path.parent.parent != DEFAULT_RUNS_ROOT else ""
+    print(printable(f"{thrown.name} lies in the trash: rlhf-tui trash --restore {thrown.entry}{at}"))
+    return 0
+
+
+def trash(
+    bring_back: Annotated[str | None, typer.Option("--restore", metavar="NAME", help="Bring this run back.")] = None,
+    empty: Annotated[bool, typer.Option("--empty", help="Remove all runs in the trash for good; asks first.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    runs_dir: RunsDir = DEFAULT_RUNS_ROOT,
+    as_json: AsJson = False,
+) -> int:
+    """List the runs that were thrown away, bring one back, or remove all of them for good.
+
+    With --json: runs, each with entry (its name in the trash), name and bytes; after --restore: restored, its path;
+    after --empty: removed and bytes.
+    """
+    if bring_back is not None and empty:
+        raise ConfigError("--restore and --empty: one or the other")
+    if bring_back is not None:
+        path = str(restore(runs_dir, bring_back).path)
+        print_json({"restored": path}) if as_json else print(printable(f"restored: {path}"))
+        return 0
+    found = thrown_away(runs_dir)
+    if empty:
+        count, size = len(found), sum(thrown.bytes for thrown in found)
+        runs = "1 run" if count == 1 else f"{count} runs"
+        if count and not yes and not _sure(f"remove {runs} for good, {size:,} bytes?"):
+            say("nothing was removed")
+            return 1
+        count, size = empty_trash(runs_dir, [thrown.entry for thrown in found])
+        print_json({"removed": count, "bytes": size}) if as_json else print(f"removed: {runs}, {size:,} bytes")
+    elif as_json:
+        print_json({"runs": [{"entry": run.entry, "name": run.name, "bytes": run.bytes} for run in found]})
+    elif not found:
+        print(f"the trash of {runs_dir} is empty")
+    else:
+        print_table(["run", "bytes"], [[run.entry, f"{run.bytes:,}"] for run in found])
+    return 0
+
+
+def rename(
+    run: Run, name: Annotated[str, typer.Argument(help="What it is to be called.")],
+    runs_dir: RunsDir = DEFAULT_RUNS_ROOT,
+) -> int:
+    """Give a run another name; its forks still know it. A run that is driven is left alone."""
+    print(printable(f"renamed: {rename_run(the_run(run, runs_dir), name).path}"))
+    return 0
+
+
+def note(
+    run: Run,
+    text: Annotated[str | None, typer.Argument(help="What to keep with the run; without it, the note is printed.")]
+    = None,
+    runs_dir: RunsDir = DEFAULT_RUNS_ROOT,
+) -> int:
+    """Write about a run, or print what was written. An empty text takes the note away."""
+    run_dir = the_run(run, runs_dir)
+    if text is None:
+        print("\n".join(printable(line) for line in run_dir.note.split("\n")))
+    else:
+        run_dir.write_note(text)
+    return 0
+
+
+def _sure(question: str) -> bool:
+    """Asks; no, where nobody can answer."""
+    try:
+        return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:
+        return False

@@ -1,0 +1,93 @@
+"""The same prompt through time: what the model answers, every few steps, from the same random numbers."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.content import Content
+from textual.screen import Screen
+from textual.widgets import Static
+
+from rlhf_engine.events import Probed, RolledBack, RunStarted
+from rlhf_tui.bridge import EngineBridge
+from rlhf_tui.clipboard import copy
+from rlhf_tui.messages import EngineEvents
+from rlhf_tui.widgets.answer_history import AnswerHistory, ProbeLog
+from rlhf_tui.widgets.status import AlarmLine, KeyBar, StatusLine
+
+ABOUT = "bold: new words · same random numbers each time: what changes is the model"
+
+
+class HistoryScreen(Screen[None]):
+    """Follows the run while it is open; `log` is the workbench's."""
+
+    AUTO_FOCUS = "#answers"
+    DEFAULT_CSS = """
+    HistoryScreen #prompt { height: auto; max-height: 3; padding: 0 1; color: $text-muted; }
+    HistoryScreen #answers { height: 1fr; border: round $border-blurred; border-subtitle-color: $text-muted; }
+    HistoryScreen #answers:focus { border: heavy $border; border-title-color: $primary; border-title-style: bold; }
+    HistoryScreen.-tiny #answers { border: none; }
+    HistoryScreen.-tiny #keys, HistoryScreen.-tiny #status { display: none; }
+    """
+    HORIZONTAL_BREAKPOINTS = [(0, "-tiny"), (60, "-roomy")]  # noqa: RUF012 (so the base class declares it)
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,q,h", "dismiss", "Back", tooltip="Back to the workbench", id="history.back"),
+        Binding("v", "against", "Against", tooltip="Mark what is new since the answer before, or since the reference",
+                id="history.against"),
+        Binding("y", "copy", "Copy", tooltip="Copy the answer to the clipboard", id="history.copy"),
+    ]
+
+    def __init__(self, bridge: EngineBridge, log: ProbeLog) -> None:
+        super().__init__()
+        self._bridge, self._log = bridge, log
+        self._prompt = Static("", id="prompt", markup=False)
+        self._history = AnswerHistory(id="answers")
+        self._alarm = AlarmLine(id="alarm")
+        self._keys = KeyBar(id="keys")
+
+    def compose(self) -> ComposeResult:
+        yield StatusLine(self._bridge.view, id="status")
+        yield self._prompt
+        yield self._history
+        yield self._alarm
+        yield self._keys
+
+    def on_mount(self) -> None:
+        self._keys.show([("Esc", "Back", "screen.dismiss"), ("↑↓", "Answer", ""), ("v", "Against", "screen.against"),
+                         ("y", "Copy", "screen.copy"), ("?", "Help", "app.help")])
+        self._history.border_title = Content("The same prompt through time")
+        self._alarm.say(ABOUT)
+        self._show()
+
+    def on_engine_events(self, message: EngineEvents) -> None:
+        self.query_one(StatusLine).refresh()
+        changed = False
+        for event in message.events:
+            # the workbench, which keeps the log, hears of it too, before or after: twice does no harm
+            if isinstance(event, Probed):
+                self._log.add(event.sample)
+            elif isinstance(event, RolledBack):
+                self._log.cut(event.step)
+            changed = changed or isinstance(event, Probed | RolledBack | RunStarted)
+        if changed:
+            self.call_after_refresh(self._show)
+
+    def _show(self) -> None:
+        answers = self._log.answers
+        self._prompt.update(Content(answers[-1].prompt if answers else "", strip_control_codes=False))
+        self._history.load(answers)
+        since = "the reference" if self._history.against_reference else "the answer before"
+        count = f"{len(answers)} answer{'' if len(answers) == 1 else 's'} · " if answers else ""
+        self._history.border_subtitle = Content(f"{count}new since {since} · v")
+
+    def action_against(self) -> None:
+        """The other comparison."""
+        self._history.measure_against(not self._history.against_reference)
+        self._show()
+
+    def action_copy(self) -> None:
+        """Copy the answer under the cursor."""
+        if self._history.selected is not None:
+            self._alarm.say(copy(self.app, self._history.selected.response))

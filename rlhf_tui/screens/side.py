@@ -1,0 +1,139 @@
+"""Choose who answers in a comparison: the reference, the model as it stands, or a checkpoint of any run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.content import Content
+from textual.message import Message
+from textual.screen import ModalScreen
+from textual.widgets import Input, OptionList, Static
+from textual.widgets.option_list import Option
+
+from rlhf_engine.checkpoint_list import steps
+from rlhf_engine.control import REFERENCE, TUNED, Side
+from rlhf_engine.errors import RlhfError
+from rlhf_engine.run_dir import RunDir
+from rlhf_engine.run_list import list_runs
+from rlhf_tui.clean_text import clean_line
+from rlhf_tui.widgets.inputs import TextField
+
+_MOST = 200  # lines at once: more are found by typing
+
+
+def side_label(side: Side) -> str:
+    """A side in a word or two, fit to be shown."""
+    if side.run is None:
+        return side.kind
+    return clean_line(f"{side.run.name}@{'newest' if side.step is None else side.step}")
+
+
+class SideScreen(ModalScreen[Side | None]):
+    """Type to filter, ↑ ↓ to look, Enter to take. Checkpoints of `here` come first. Dismisses with a side, or None."""
+
+    CSS_PATH = "runs.tcss"
+    VERTICAL_BREAKPOINTS = [(0, "-tight"), (14, "-tall")]  # noqa: RUF012 (so the base class declares it)
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "take", "Take", tooltip="Let this one answer", id="side.take", priority=True),
+        Binding("escape", "back", "Back", id="side.back"),
+        Binding("up", "look(-1)", "Up", show=False),
+        Binding("down", "look(1)", "Down", show=False),
+    ]
+
+    @dataclass
+    class Found(Message):
+        """Checkpoints on the disk, or why they could not be listed."""
+
+        sides: list[Side]
+        problem: str = ""
+
+    def __init__(self, which: str, root: Path, here: Path | None, *, with_live: bool) -> None:
+        """with_live: the reference and the model as it stands can be chosen, for they are here."""
+        super().__init__()
+        self._which, self._root, self._here = which, root, here
+        self._sides = [REFERENCE, TUNED] if with_live else []
+        self._shown: list[Side] = []
+        self._filter = TextField(placeholder="type to filter", id="filter")
+        self._list = OptionList(id="sides", markup=False, compact=True)
+        self._list.can_focus = False
+        self._said = Static("reading…", id="said", markup=False)
+
+    def compose(self) -> ComposeResult:
+        with Vertical(id="box") as box:
+            box.border_title = Content(f"The {self._which} of the two")
+            box.border_subtitle = Content("Enter take · ↑↓ look · Esc back")
+            yield self._filter
+            yield self._list
+            yield self._said
+
+    def on_mount(self) -> None:
+        self._fill()
+        self._filter.focus()
+        self.run_worker(self._look_up, thread=True)
+
+    def _look_up(self) -> None:
+        try:
+            runs = sorted(list_runs(self._root), key=lambda run: run.path != self._here)
+            self.post_message(self.Found([Side("checkpoint", run.path, step) for run in runs
+                                          for step in _steps(run.path)]))
+        except RlhfError as error:
+            self.post_message(self.Found([], clean_line(str(error))))
+
+    def on_side_screen_found(self, event: Found) -> None:
+        """Show them below those that are always there."""
+        self._sides = [side for side in self._sides if side.run is None] + event.sides
+        self._fill(event.problem)
+
+    def _fill(self, problem: str = "") -> None:
+        wanted = self._filter.value.lower().split()
+        found = [side for side in self._sides if all(word in _line(side).lower() for word in wanted)]
+        self._shown, more = found[:_MOST], max(0, len(found) - _MOST)
+        self._list.clear_options()
+        self._list.add_options([Option(_line(side)) for side in self._shown])
+        if self._shown:
+            self._list.highlighted = 0
+        said = problem or (f"… and {more} more: type to find them" if more else "" if found else "nothing matches")
+        self._said.update(Content(said))
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """Filter as one types."""
+        event.stop()
+        self._fill()
+
+    def on_option_list_option_selected(self, _: OptionList.OptionSelected) -> None:
+        """A click takes it."""
+        self.action_take()
+
+    def action_look(self, step: int) -> None:
+        """Another one."""
+        if self._shown:
+            self._list.highlighted = max(0, min(len(self._shown) - 1, (self._list.highlighted or 0) + step))
+
+    def action_take(self) -> None:
+        """Dismiss with it."""
+        if self._shown and self._list.highlighted is not None:
+            self.dismiss(self._shown[self._list.highlighted])
+
+    def action_back(self) -> None:
+        """Empty the filter first."""
+        if self._filter.value:
+            self._filter.value = ""
+        else:
+            self.dismiss(None)
+
+
+def _steps(path: Path) -> list[int]:
+    try:
+        return steps(RunDir(path))
+    except OSError:
+        return []
+
+
+def _line(side: Side) -> str:
+    about = {"reference": "  the untrained model", "tuned": "  the model as it stands now"}.get(side.kind, "")
+    return side_label(side) + about
