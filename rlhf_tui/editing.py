@@ -59,7 +59,7 @@ class Editing:
             changes = {path: (fields.value_at(before, path), value) for path, value in values.items()}
             self._make(Step({path: pair for path, pair in changes.items() if pair[0] != pair[1]}))
         except RlhfError as error:
-            self._screen.say(clean_line(str(error)), "warning")
+            self._app.say(clean_line(str(error)), "warning")
             return
         self.history.note(step_between(before, app.config))
 
@@ -72,11 +72,11 @@ class Editing:
         """Say what going back to the preset would change (path -> value; `fixed` cannot now), and do it if wanted."""
         from rlhf_tui.screens.reset import ResetScreen
 
-        app, screen = self._app, self._screen
+        app = self._app
         if app.read_only():
             return
         if not values:
-            screen.say("these settings are the preset's" if not fixed else
+            app.say("these settings are the preset's" if not fixed else
                        f"only {clean_line(', '.join(fixed))} differ from the preset, and a run that goes on fixes that")
             return
         changes = {path: (fields.value_at(app.config, path), value) for path, value in values.items()}
@@ -96,25 +96,25 @@ class Editing:
         self._walk(self.history.redo, "made again", self.history.redid, self.history.drop_redo)
 
     def _walk(self, step: Step | None, word: str, done: Callable[[], None], drop: Callable[[], None]) -> None:
-        app, screen = self._app, self._screen
+        app = self._app
         if app.read_only():
             return
         if step is None:
-            screen.say(f"there is no change that could be {word}")
+            app.say(f"there is no change that could be {word}")
         elif fixed := self._fixed(step):
-            screen.say(f"not {word}: {clean_line(fixed)} was changed before the run began and is fixed until it ends")
+            app.say(f"not {word}: {clean_line(fixed)} was changed before the run began and is fixed until it ends")
         else:
             try:
                 self._make(step)
             except RlhfError as error:
                 drop()
-                screen.say(f"not {word}: {clean_line(str(error))}", "warning")
+                app.say(f"not {word}: {clean_line(str(error))}", "warning")
                 return
             done()
             if step.name:
                 app.preset = step.name[1]
             self._show()
-            screen.say(f"{word}: {clean_line(step.told())}")
+            app.say(f"{word}: {clean_line(step.told())}")
 
     def _fixed(self, step: Step) -> str:
         """The setting of `step` that may not change now; empty when all may."""
@@ -135,7 +135,7 @@ class Editing:
             if fields.setting_at(app.config, path).live:
                 self._bridge.edit(path, value)
             else:
-                self._screen.say(f"{path} takes effect with the next start: it cannot change while training")
+                self._app.say(f"{path} takes effect with the next start: it cannot change while training")
 
     # --- what a run says ---
 
@@ -174,12 +174,12 @@ class Editing:
         try:
             config = presets.load(name)
         except RlhfError as error:
-            self._screen.say(str(error), "warning")
+            self._app.say(str(error), "warning")
             return
         self.history.note(step_between(app.config, config, (app.preset, name)))
         app.config, app.preset, self._original = config, name, (name, config)
         self._show()
-        self._screen.say(f"preset {name} loaded: F5 starts it")
+        self._app.say(f"preset {name} loaded: F5 starts it")
 
 
 def _preset_or_none(name: str) -> RunConfig | None:

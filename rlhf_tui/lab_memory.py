@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rlhf_engine.compare import Pair
 from rlhf_engine.config import RunConfig
@@ -10,12 +10,14 @@ from rlhf_engine.config import RunConfig
 
 @dataclass
 class LabMemory:
-    """The last pairs of responses that were asked for, and the last text that was typed."""
+    """The last pairs of responses that were asked for, the last text that was typed."""
 
     responses: int = 64
     pairs: tuple[Pair, ...] = ()
     typed: tuple[str, str] | None = None
     """Prompt and response, clean."""
+    agreed: set[str] = field(default_factory=set)
+    """Files of reward functions that a person lets run here."""
     _asked_with: RunConfig | None = None
 
     def keep(self, pairs: tuple[Pair, ...], config: RunConfig) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rlhf_engine.config import RewardConfig
+from rlhf_engine.config import FunctionRewardConfig, RewardConfig
 from rlhf_engine.rewards.base import Score, Span
 from rlhf_tui.clean_text import clean_line
 
@@ -33,8 +34,15 @@ class Verdict:
     error: str = ""
 
 
+def code_of(rewards: Sequence[RewardConfig]) -> set[str]:
+    """The files of code that scoring would run."""
+    files = (reward.function.rpartition(":")[0] for reward in rewards if isinstance(reward, FunctionRewardConfig))
+    return {str(Path(file).expanduser().resolve()) for file in files}
+
+
 class Scorer:
-    """Scores one text at a time; rewards are built anew only when their settings have changed."""
+    """Scores one text at a time; rewards are built anew when their settings change, those of code each time: a file
+    may be another by then."""
 
     def __init__(self) -> None:
         self._built_of: list[RewardConfig] = []
@@ -58,7 +66,7 @@ class Scorer:
         # some kinds of rewards may load a model: not before one is tried
         from rlhf_engine.rewards.build import build_rewards
 
-        if self._rewards is None or configs != self._built_of:
+        if self._rewards is None or configs != self._built_of or code_of(configs):
             self._rewards, self._built_of = build_rewards(configs), configs
         return self._rewards
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, cast
 
-from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
@@ -27,8 +26,10 @@ from rlhf_engine.events import (
     StepFinished,
 )
 from rlhf_tui.bridge import EngineBridge
+from rlhf_tui.editing import Editing
 from rlhf_tui.lab_memory import LabMemory
 from rlhf_tui.messages import EngineEvents
+from rlhf_tui.scoring import code_of
 from rlhf_tui.screens.new_reward import NewRewardScreen
 from rlhf_tui.screens.panes import PanedScreen
 from rlhf_tui.widgets.ask_reference import AskReference
@@ -82,12 +83,16 @@ class RewardLabScreen(PanedScreen):
         self._bridge, self._memory = bridge, memory
         self._form = RewardForm(id="lab-rewards", classes="lab-pane")
         self._words = WordTable(id="lab-words", classes="lab-pane")
-        self._try = TryIt(id="lab-try", classes="lab-pane")
+        self._try = TryIt(memory.agreed, id="lab-try", classes="lab-pane")
         self._ask = AskReference(bridge, memory, id="lab-ask")
         self._alarm = AlarmLine(id="alarm")
         self._keys = KeyBar(id="keys")
         self._watch = WordWatch(lambda count: self.post_message(Counted(count)))
         self._count_timer: Timer | None = None
+
+    @property
+    def _editing(self) -> Editing:
+        return self._workbench.workbench.editing
 
     @property
     def _workbench(self) -> WorkbenchApp:
@@ -117,8 +122,9 @@ class RewardLabScreen(PanedScreen):
 
     # --- keys ---
 
-    def on_descendant_focus(self, event: events.DescendantFocus) -> None:
-        super().on_descendant_focus(event)
+    def lay_out(self) -> None:
+        """Fit the panes, and name the keys of the one in use."""
+        super().lay_out()
         self._show_keys()
 
     def _show_keys(self) -> None:
@@ -139,9 +145,11 @@ class RewardLabScreen(PanedScreen):
     def _load(self) -> None:
         """Show the settings, and which of them a run that goes on has locked."""
         config, training = self._workbench.config, self._bridge.busy or self._bridge.viewing
-        editing = self._workbench.workbench.editing
-        self._form.load(config, training=training, preset=editing.original, start=editing.start)
+        self._form.load(config, training=training, preset=self._editing.original, start=self._editing.start)
         self._words.load(config, training=training)
+        if self._bridge.busy and self._bridge.view.config is not None:
+            # what a run does here may be tried here
+            self._memory.agreed |= code_of(self._bridge.view.config.rewards)
         self._try.score_with(config.rewards)
         self._count_soon()
 
@@ -157,7 +165,7 @@ class RewardLabScreen(PanedScreen):
         self._edit(event.path, event.value)
 
     def on_hyperparameters_pane_reset_asked(self, event: HyperparametersPane.ResetAsked) -> None:
-        self._workbench.workbench.editing.ask_reset(event.values, [row.path for row in event.fixed])
+        self._editing.ask_reset(event.values, [row.path for row in event.fixed])
 
     def on_screen_resume(self) -> None:
         """Back from a question that may have changed the settings."""
@@ -166,19 +174,19 @@ class RewardLabScreen(PanedScreen):
 
     def action_undo(self) -> None:
         """Take the newest change back."""
-        self._workbench.workbench.editing.undo()
+        self._editing.undo()
         self._follow()
 
     def action_redo(self) -> None:
         """Make it again."""
-        self._workbench.workbench.editing.redo()
+        self._editing.redo()
         self._follow()
 
     def on_word_editor_edited(self, event: WordEditor.Edited) -> None:
         self._edit(event.path, event.value)
 
     def _edit(self, path: str, value: object) -> None:
-        self._workbench.workbench.editing.edit(path, value)
+        self._editing.edit(path, value)
         self._follow()
 
     def on_reward_form_chosen(self, event: RewardForm.Chosen) -> None:
@@ -202,7 +210,7 @@ class RewardLabScreen(PanedScreen):
 
     def _added(self, config: RunConfig | None) -> None:
         if config is not None and self._between_runs():
-            self._workbench.workbench.editing.take(config)
+            self._editing.take(config)
             self._follow()
             index = len(config.rewards) - 1
             self._form.show_path(f"rewards.{index}.name")
@@ -221,9 +229,9 @@ class RewardLabScreen(PanedScreen):
         else:
             data = self._workbench.config.model_dump()
             del data["rewards"][event.index]
-            self._workbench.workbench.editing.take(fields.validate(data))
+            self._editing.take(fields.validate(data))
             self._follow()
-            self._alarm.say(f"{name} is removed")
+            self._alarm.say(f"{name} is removed · u brings it back")
 
     # --- the reference ---
 

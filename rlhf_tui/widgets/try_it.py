@@ -22,7 +22,7 @@ from rlhf_engine.config import RewardConfig
 from rlhf_engine.events import Sample
 from rlhf_tui.clean_text import clean_line, clean_text
 from rlhf_tui.latest import Latest
-from rlhf_tui.scoring import Scorer, Share, Verdict
+from rlhf_tui.scoring import Scorer, Share, Verdict, code_of
 from rlhf_tui.widgets.answer import continued, signed
 from rlhf_tui.widgets.text_pad import TextPad
 
@@ -61,6 +61,8 @@ class TryIt(Widget, can_focus=True):
                 id="try.next"),
         Binding("enter", "edit", "Edit text", tooltip="Type a text, or change the one shown, and see its score",
                 id="try.edit"),
+        Binding("y", "agree", "Run code", tooltip="Let the Python file of a reward run here, to score texts",
+                id="try.agree"),
         Binding("up", "scroll(-1)", "Up", show=False),
         Binding("down", "scroll(1)", "Down", show=False),
         Binding("pageup", "scroll(-8)", "Page up", show=False),
@@ -88,8 +90,10 @@ class TryIt(Widget, can_focus=True):
         trial: Trial
         verdict: Verdict
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, agreed: set[str], **options: Any) -> None:
+        """agreed: files of code that may run; grows by what a person agrees to."""
         super().__init__(**options)
+        self._agreed = agreed
         self.trials: Sequence[Trial] = ()
         self._trial: Trial | None = None
         self._rewards: Sequence[RewardConfig] = ()
@@ -195,10 +199,29 @@ class TryIt(Widget, can_focus=True):
         self._timer = self.set_timer(DEBOUNCE_SECONDS, self._score)
 
     def _score(self) -> None:
-        if self._trial is not None and self._rewards:
+        foreign = self._foreign()
+        if foreign and self._trial is not None:
+            # the settings may have come with a preset or a run of somebody else
+            sentence = clean_line(f"scoring would run the code in {', '.join(sorted(foreign))}: y lets it")
+            text = continued(self._trial.prompt, self._trial.response)
+            self._shown.update(Content("\n\n").join([Content.styled(f"⚠ {sentence}", "$text-warning"), text]))
+        elif self._trial is not None and self._rewards:
             self._waiting = True
             self.set_timer(PATIENCE_SECONDS, self._draw_origin)
             self._jobs.ask(partial(_judge, self._scorer, tuple(self._rewards), self._trial))
+
+    def _foreign(self) -> set[str]:
+        """Files of code that nobody has agreed to."""
+        return code_of(self._rewards) - self._agreed
+
+    def action_agree(self) -> None:
+        """Let that code run."""
+        self._agreed |= self._foreign()
+        self._score_soon()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """There is nothing to agree to where there is no code."""
+        return action != "agree" or bool(self._foreign())
 
     def on_try_it_judged(self, event: Judged) -> None:
         event.stop()

@@ -29,6 +29,7 @@ from rlhf_tui.screens.new_reward import NewRewardScreen
 from rlhf_tui.screens.reward_lab import RewardLabScreen
 from rlhf_tui.screens.workbench import WorkbenchScreen
 from rlhf_tui.widgets.inputs import WordsArea
+from rlhf_tui.widgets.reward_form import RewardForm
 from rlhf_tui.widgets.text_pad import TextPad
 from rlhf_tui.widgets.word_table import WordTable
 
@@ -104,7 +105,7 @@ async def test_live_settings_reach_the_run_and_others_are_locked(app: WorkbenchA
         await tell(pilot, sessions)
         await pilot.pause()
         assert "not [/x] now" in shown(app)
-        assert app.screen.query_one("#lab-rewards").config.rewards[0].weight == 1  # type: ignore[attr-defined]
+        assert app.screen.query_one(RewardForm).config.rewards[0].weight == 1
 
 
 async def test_a_reward_is_added_and_removed(app: WorkbenchApp) -> None:
@@ -129,6 +130,12 @@ async def test_a_reward_is_added_and_removed(app: WorkbenchApp) -> None:
         assert len(app.config.rewards) == 3
         assert "x once more removes words" in shown(app)
         await pilot.press("x")
+        await pilot.pause()
+        assert [reward.name for reward in app.config.rewards] == ["length", "words2"]
+        await pilot.press("u")
+        await pilot.pause()
+        assert [reward.name for reward in app.config.rewards] == ["words", "length", "words2"]
+        await pilot.press("U")
         await pilot.pause()
         assert [reward.name for reward in app.config.rewards] == ["length", "words2"]
 
@@ -226,6 +233,22 @@ async def test_a_reward_that_breaks_is_one_sentence(app: WorkbenchApp, monkeypat
         await until_shown(pilot, "✗ ValueError: no [/x]␛[2J")
 
 
+async def test_code_runs_only_when_a_person_lets_it(app: WorkbenchApp, tmp_path: Path) -> None:
+    file, trace = tmp_path / "score.py", tmp_path / "ran"
+    file.write_text(f"def score(prompts, responses):\n    open({str(trace)!r}, 'w').close()\n"
+                    "    return [len(text) for text in responses]\n")
+    app.config = validate({"prompts": ["a"], "rewards": [{"kind": "function", "function": f"{file}:score"}]})
+    async with app.run_test(size=WIDE) as pilot:
+        await pilot.press("w", "3", "enter", *"foxes", "escape")
+        await until_shown(pilot, "scoring would run the code in")
+        assert not trace.exists()
+        await pilot.press("y")
+        await until_shown(pilot, "score +5.00")
+        file.write_text("def score(prompts, responses):\n    return [1 / 0]\n")
+        await pilot.press("enter", "x")
+        await until_shown(pilot, "raised ZeroDivisionError: division by zero")
+
+
 async def test_words_are_sorted_ordered_and_pasted(app: WorkbenchApp, sessions: Sessions) -> None:
     async with app.run_test(size=WIDE) as pilot:
         await pilot.press("w", "2", "s")
@@ -286,9 +309,16 @@ async def test_no_size_is_too_small_or_too_large(
             await pilot.press(*keys)
             await pilot.pause()
             assert all(len(line) <= size[0] for line in shown_lines(app))
-        for other in ((20, 5), (120, 40), (60, 16)):
-            await pilot.resize_terminal(*other)
+
+
+async def test_a_terminal_that_changes_its_size_is_followed(app: WorkbenchApp) -> None:
+    async with app.run_test(size=WIDE) as pilot:
+        await pilot.press("w", "2")
+        for size in ((20, 5), (60, 16), WIDE):
+            await pilot.resize_terminal(*size)
             await pilot.pause()
+            assert app.screen.has_class("-single") == (size != WIDE)
+            assert "+ liked" in shown(app)
 
 
 async def test_hostile_words_samples_and_pastes_are_only_shown(

@@ -132,4 +132,5 @@ def test_what_ends_after_closing_is_not_told() -> None:
 def test_a_new_reward_needs_a_name_and_what_has_no_default() -> None:
     assert [item.name for item in needed_settings("word_list")] == ["name", "liked", "disliked"]
     assert [item.name for item in needed_settings("length")] == ["name"]
+    assert [item.name for item in needed_settings("function")] == ["name", "function"]
     assert all(needed_settings(kind) for kind in reward_kinds())
