@@ -18,6 +18,7 @@ from rlhf_tui.bridge import EngineBridge
 def _same_for_everyone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Logs and copies of a test lie in its own folder; colours do not depend on who runs it."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     for name in ("NO_COLOR", "TEXTUAL_THEME", "TEXTUAL_COLOR_SYSTEM"):
         monkeypatch.delenv(name, raising=False)
 
