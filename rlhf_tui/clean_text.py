@@ -104,7 +104,7 @@ def _parts(parts: Mapping[str, float]) -> dict[str, float]:
     return {clean_line(name): value for name, value in parts.items()}
 
 
-def _sample(sample: engine.Sample) -> engine.Sample:
+def clean_sample(sample: engine.Sample) -> engine.Sample:
     response, spans = clean_with_spans(sample.response, sample.spans)
     trace = sample.trace and replace(sample.trace, texts=clean_pieces(sample.trace.texts))
     return replace(sample, prompt=clean_text(sample.prompt), response=response, spans=spans,
@@ -112,7 +112,7 @@ def _sample(sample: engine.Sample) -> engine.Sample:
 
 
 def _step_finished(event: engine.StepFinished) -> engine.StepFinished:
-    return replace(event, samples=tuple(map(_sample, event.samples)))
+    return replace(event, samples=tuple(map(clean_sample, event.samples)))
 
 
 def _generation_finished(event: engine.GenerationFinished) -> engine.GenerationFinished:
@@ -123,7 +123,7 @@ def _generation_finished(event: engine.GenerationFinished) -> engine.GenerationF
 def _comparison_finished(event: engine.ComparisonFinished) -> engine.ComparisonFinished:
     result = event.result
     if isinstance(result, Comparison):
-        pairs = tuple(Pair(_sample(pair.reference), _sample(pair.tuned)) for pair in result.pairs)
+        pairs = tuple(Pair(clean_sample(pair.reference), clean_sample(pair.tuned)) for pair in result.pairs)
         first, second = map(clean_line, result.labels)
         result = replace(result, pairs=pairs, labels=(first, second), settings_of=clean_line(result.settings_of))
     return replace(event, result=result, error=clean_text(event.error))
@@ -135,7 +135,7 @@ _CLEANERS: dict[type, Any] = {
     engine.StateChanged: lambda event: replace(event, message=clean_text(event.message)),
     engine.ModelLoaded: lambda event: replace(event, name=clean_line(event.name), device=clean_line(event.device)),
     engine.StepFinished: _step_finished,
-    engine.Probed: lambda event: replace(event, sample=_sample(event.sample)),
+    engine.Probed: lambda event: replace(event, sample=clean_sample(event.sample)),
     engine.EditRefused: lambda event: replace(event, reason=clean_text(event.reason)),
     engine.CheckpointSaved: lambda event: replace(event, path=clean_line(event.path)),
     engine.Alarm: lambda event: replace(event, text=clean_text(event.text)),

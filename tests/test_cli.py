@@ -22,8 +22,9 @@ from rlhf_engine import console
 from rlhf_engine.cli import make_app
 from rlhf_engine.events import RunState, StepFinished
 from rlhf_engine.run_dir import RunDir
-from rlhf_tui.cli import _preset_of_last_time, make_workbench_app
+from rlhf_tui.cli import make_workbench_app
 from rlhf_tui.settings import SettingsFile
+from rlhf_tui.start import preset_of_last_time
 
 ROOT = Path(__file__).parents[1]
 QUICK = ["sampling.max_new_tokens=6", "ppo.responses_per_step=4", "ppo.minibatch_size=2", "train.threads=1"]
@@ -538,6 +539,6 @@ def test_the_workbench_opens_with_the_preset_of_last_time(last: str, expected: s
     file = SettingsFile()
     file.change(last_preset=last)
     assert file.keep() == ""
-    preset, sentence = _preset_of_last_time()
+    preset, sentence = preset_of_last_time()
     assert preset == expected
     assert said in sentence

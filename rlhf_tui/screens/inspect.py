@@ -23,7 +23,7 @@ from rlhf_tui.widgets.token_facts import END, Quantity, about_token, heat, large
 from rlhf_tui.widgets.token_table import TokenTable
 
 NO_TRACE = ("This response was kept without its tokens. Those of the newest samples are in memory; on disk each step "
-            "keeps them for its first train.traced_samples responses.")
+            "keeps them for its first train.traced_samples responses, which are its lowest in the list: n goes there.")
 
 
 class InspectScreen(Screen[None]):

@@ -34,7 +34,8 @@ from rlhf_tui.messages import EngineEvents
 from rlhf_tui.widgets.charts import Charts
 from rlhf_tui.widgets.hyperparameters import HyperparametersPane
 from rlhf_tui.widgets.readout import edit_text
-from rlhf_tui.widgets.samples import SampleList, SamplesPane
+from rlhf_tui.widgets.samples import SampleList
+from rlhf_tui.widgets.samples_pane import SamplesPane
 from rlhf_tui.widgets.status import AlarmLine, ClickLine, KeyBar, Meter, StatusLine
 from rlhf_tui.widgets.word_editor import WordEditor
 from rlhf_tui.widgets.word_lists import WordListsPane
@@ -359,6 +360,9 @@ class WorkbenchScreen(Screen[None]):
         from rlhf_tui.screens.history import HistoryScreen
 
         self.app.push_screen(HistoryScreen(self._bridge, self.samples.probes))
+
+    def on_sample_list_said(self, event: SampleList.Said) -> None:
+        self.say(event.text, event.level)
 
     def on_sample_list_copied(self, event: SampleList.Copied) -> None:
         from rlhf_tui.clipboard import copy

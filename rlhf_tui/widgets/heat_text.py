@@ -149,7 +149,8 @@ class HeatText(ScrollView, can_focus=True):
 
     def _choose(self, token: int) -> None:
         if self._styles:
-            self.post_message(self.Chosen(max(0, min(token, len(self._styles) - 1))))
+            self.cursor = max(0, min(token, len(self._styles) - 1))  # at once: the next key may be here already
+            self.post_message(self.Chosen(self.cursor))
 
     # --- drawing ---
 

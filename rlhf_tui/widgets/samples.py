@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from textual import events
-from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Vertical
 from textual.content import Content
 from textual.geometry import Region, Size
 from textual.message import Message
@@ -17,23 +15,26 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 from textual.style import Style
 from textual.visual import Visual
-from textual.widgets import Input
 
+from rlhf_engine.errors import RunError
 from rlhf_engine.events import Sample
-from rlhf_tui.widgets.answer_history import ProbeLog
+from rlhf_tui.favourites import Favourites
 from rlhf_tui.widgets.highlight import highlighted
+from rlhf_tui.widgets.sample_store import ORDERS, SampleStore, listed
 
-KEPT_SAMPLES = 2000
 HEADING = " step   score     KL  response"
 _PREFIX = len(" step   score     KL  ")
 
 
-def sample_line(sample: Sample, width: int) -> Content:
-    """A sample as one line of `width` cells. A newline shows as ↵, which keeps the spans' offsets."""
+def sample_line(sample: Sample, width: int, *, favourite: bool = False, run: str = "") -> Content:
+    """A sample as one line of `width` cells, with * behind the step of a favourite, and its run where that is to be
+    told. A newline shows as ↵, which keeps the spans' offsets."""
     score_style = "$text-success" if sample.score > 0 else "$text-error" if sample.score < 0 else ""
     response = highlighted(sample.response.replace("\n", "↵"), sample.spans)
     line = Content.assemble(
-        (f"{sample.step:5} ", "$text-muted"), (f" {sample.score:+6.2f} ", score_style), f" {sample.kl:5.1f}  ", response
+        (f"{sample.step:5}", "$text-muted"), ("*" if favourite else " ", "$accent bold"),
+        (f" {sample.score:+6.2f} ", score_style), f" {sample.kl:5.1f}  ", (f"{run}: " if run else "", "$text-muted"),
+        response,
     )
     return line.truncate(width, ellipsis=True, pad=True)
 
@@ -58,6 +59,12 @@ class SampleList(ScrollView, can_focus=True):
         Binding("f", "freeze", "Follow", tooltip="Hold the list still, or follow the newest", id="samples.follow"),
         Binding("enter", "open", "Open", tooltip="The whole text and its score", id="samples.open"),
         Binding("y", "copy", "Copy", tooltip="Copy the response to the clipboard", id="samples.copy"),
+        Binding("o", "order", "Order", tooltip="Newest, highest or lowest score, or highest KL first",
+                id="samples.order"),
+        Binding("asterisk", "favourite", "Favourite", tooltip="Keep this sample, or keep it no longer",
+                id="samples.favourite"),
+        Binding("v", "favourites", "Favourites", tooltip="List the favourites of all runs, or this run again",
+                id="samples.favourites"),
     ]
 
     @dataclass
@@ -72,6 +79,13 @@ class SampleList(ScrollView, can_focus=True):
 
         sample: Sample
 
+    @dataclass
+    class Said(Message):
+        """What a key just did, for the alarm line."""
+
+        text: str
+        level: str = "info"
+
     class Changed(Message):
         """The number shown, waiting or filtered has changed."""
 
@@ -80,19 +94,22 @@ class SampleList(ScrollView, can_focus=True):
         self.cursor = 0
         self.held = False
         self.words = ""
-        self._all: list[Sample] = []
-        self._waiting: list[Sample] = []
+        self.run = ""
+        self.order = next(iter(ORDERS))
+        self.only_favourites = False
+        self._favourites = Favourites()
+        self._store = SampleStore()
         self._shown: list[Sample] = []
 
     @property
     def shown(self) -> list[Sample]:
-        """The samples listed, newest first."""
+        """The samples listed, in their order."""
         return self._shown
 
     @property
     def waiting(self) -> int:
         """Samples that came while the list holds still."""
-        return len(self._waiting)
+        return len(self._store.waiting)
 
     @property
     def selected(self) -> Sample | None:
@@ -105,21 +122,21 @@ class SampleList(ScrollView, can_focus=True):
 
     def add(self, samples: Iterable[Sample]) -> None:
         """Take in samples, oldest first; their texts are clean."""
-        self._waiting = [*reversed(list(samples)), *self._waiting][:KEPT_SAMPLES]
+        self._store.add(samples)
         if not self.held and self.cursor == 0:
             self._take_waiting()
         self.post_message(self.Changed())
 
     def cut(self, step: int) -> None:
         """Forget the samples of steps after `step`."""
-        self._all, self._waiting = ([sample for sample in kept if sample.step <= step]
-                                    for kept in (self._all, self._waiting))
+        self._store.cut(step)
         self.cursor = 0
         self._filter()
 
     def clear(self) -> None:
         """Forget all samples."""
-        self._all, self._waiting, self.held, self.cursor = [], [], False, 0
+        self._store.clear()
+        self.held, self.cursor = False, 0
         self._filter()
 
     def filter(self, words: str) -> None:
@@ -129,13 +146,12 @@ class SampleList(ScrollView, can_focus=True):
         self._filter()
 
     def _take_waiting(self) -> None:
-        self._all = [*self._waiting, *self._all][:KEPT_SAMPLES]
-        self._waiting = []
+        self._store.take_waiting()
         self._filter()
 
     def _filter(self) -> None:
-        words = self.words.lower().split()
-        self._shown = [s for s in self._all if all(word in f"{s.prompt} {s.response}".lower() for word in words)]
+        there = [known.sample for known in self._favourites.all] if self.only_favourites else self._store.taken
+        self._shown = listed(there, self.words, self.order)
         self.cursor = max(0, min(self.cursor, len(self._shown) - 1))
         self._resize_content()
         self.post_message(self.Changed())
@@ -179,6 +195,39 @@ class SampleList(ScrollView, can_focus=True):
         if self.selected is not None:
             self.post_message(self.Copied(self.selected))
 
+    def action_order(self) -> None:
+        """The next order, from its top."""
+        names = list(ORDERS)
+        self.order = names[(names.index(self.order) + 1) % len(names)]
+        self._filter()
+        self._go(0)
+
+    def action_favourite(self) -> None:
+        """Mark the sample under the cursor, or take its mark off."""
+        if self.selected is None:
+            return
+        try:
+            said = self._favourites.toggle(self._run_of(self.selected), self.selected)
+        except RunError as error:
+            self.post_message(self.Said(str(error), "warning"))
+            return
+        self.post_message(self.Said(said))
+        if self.only_favourites:
+            self._filter()
+        self.refresh()
+
+    def action_favourites(self) -> None:
+        """The favourites, or all again."""
+        self.only_favourites = not self.only_favourites
+        self.cursor = 0
+        self._filter()
+        self._go(0)
+
+    def _run_of(self, sample: Sample) -> str:
+        if self.only_favourites:
+            return next(known.run for known in self._favourites.all if known.sample is sample)
+        return self.run
+
     def on_click(self, event: events.Click) -> None:
         """Move the cursor to a line; on the cursor's own line, open it."""
         line = event.y + self.scroll_offset.y
@@ -189,7 +238,7 @@ class SampleList(ScrollView, can_focus=True):
 
     def _go(self, line: int) -> None:
         self.cursor = max(0, min(line, len(self._shown) - 1))
-        if self.cursor == 0 and not self.held and self._waiting:
+        if self.cursor == 0 and not self.held and self.waiting:
             self._take_waiting()
         self.scroll_to_region(Region(0, self.cursor, self.size.width, 1), animate=False, force=True)
         self.refresh()
@@ -206,92 +255,18 @@ class SampleList(ScrollView, can_focus=True):
             return self._strip(Content(text).truncate(width, ellipsis=True, pad=True), style)
         if line == self.cursor:
             style += self.get_visual_style("samples--cursor")
-        return self._strip(sample_line(self._shown[line], width), style)
+        sample = self._shown[line]
+        run = self._run_of(sample) if self.only_favourites else ""
+        marked = bool(run) or self._favourites.holds(self.run, sample)
+        return self._strip(sample_line(sample, width, favourite=marked, run=run), style)
 
     def _empty_text(self) -> str:
-        if self.words and self._all:
+        if self.only_favourites and not self._favourites.all:
+            return " no favourites yet: * marks a sample; v lists all samples again"
+        if self.words and (self.only_favourites or self._store.taken):
             return " no sample holds these words; Esc clears the filter"
         return " samples of each step appear here"
 
     def _strip(self, content: Content, style: Style) -> Strip:
         strips = Visual.to_strips(self, content, content.cell_length, 1, style)
         return strips[0].adjust_cell_length(self.size.width, style.rich_style)
-
-
-class SamplesPane(Vertical):
-    """The list, its heading and its filter field."""
-
-    DEFAULT_CSS = """
-    SamplesPane .heading { height: 1; color: $text-muted; }
-    SamplesPane Input { display: none; height: 1; border: none; padding: 0 1; background: $surface; }
-    SamplesPane Input.-open { display: block; }
-    SamplesPane.-short .heading { display: none; }
-    """
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self.run = ""
-        self.probes = ProbeLog()
-        self.samples = SampleList(id="sample-list")
-        self.field = Input(placeholder="words to look for", id="sample-filter", compact=True)
-        self.field.cursor_blink = False
-
-    def compose(self) -> ComposeResult:
-        heading = Heading(classes="heading")
-        yield heading
-        yield self.samples
-        yield self.field
-
-    def clear(self, run: str) -> None:
-        """Begin with the samples of another run."""
-        self.run = run
-        self.samples.clear()
-        self.probes.clear()
-
-    def cut(self, step: int) -> None:
-        """Forget what came after `step`."""
-        self.samples.cut(step)
-        self.probes.cut(step)
-
-    def open_filter(self) -> None:
-        """Let the user type words."""
-        self.field.add_class("-open")
-        # at once: `focus()` waits for the next message, and a letter typed until then would be a key of the list
-        self.screen.set_focus(self.field)
-
-    def close_filter(self) -> None:
-        """Esc: show all again."""
-        self.field.value = ""
-        self.field.remove_class("-open")
-        self.samples.focus()
-
-    def on_input_changed(self, event: Input.Changed) -> None:
-        event.stop()
-        self.samples.filter(event.value)
-
-    def on_input_submitted(self, event: Input.Submitted) -> None:
-        event.stop()
-        if not event.value.strip():
-            self.close_filter()
-        self.samples.focus()
-
-    def on_key(self, event: events.Key) -> None:
-        if event.key == "escape" and (self.field.has_focus or self.samples.words):
-            event.stop()
-            self.close_filter()
-
-    def on_sample_list_changed(self) -> None:
-        shown = self.samples
-        facts = [f"{len(shown.shown)} samples" if shown.shown else "", f"“{shown.words}”" if shown.words else ""]
-        if shown.held or shown.cursor > 0:
-            facts.append(f"held · {shown.waiting} newer · f follows" if shown.waiting else "held · f follows")
-        self.border_subtitle = Content(" · ".join(filter(None, facts)))
-
-
-class Heading(Vertical):
-    """Names of the columns."""
-
-    DEFAULT_CSS = "Heading { height: 1; }"
-
-    def render(self) -> Content:
-        return Content(HEADING).truncate(self.size.width)

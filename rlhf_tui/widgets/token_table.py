@@ -135,7 +135,8 @@ class TokenTable(ScrollView, can_focus=True):
         """To the quantity before or after; the ends meet."""
         if self._trace is not None and self.quantity is not None:
             found = quantities(self._trace)
-            self.post_message(self.Measured(found[(found.index(self.quantity) + by) % len(found)]))
+            self.quantity = found[(found.index(self.quantity) + by) % len(found)]
+            self.post_message(self.Measured(self.quantity))
 
     def on_click(self, event: events.Click) -> None:
         """Take the token under the mouse."""
@@ -145,7 +146,8 @@ class TokenTable(ScrollView, can_focus=True):
 
     def _choose(self, token: int) -> None:
         if self._count:
-            self.post_message(self.Chosen(max(0, min(token, self._count - 1))))
+            self.cursor = max(0, min(token, self._count - 1))  # at once: the next key may be here already
+            self.post_message(self.Chosen(self.cursor))
 
     # --- drawing ---
 

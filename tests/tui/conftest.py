@@ -19,6 +19,7 @@ from rlhf_tui.settings import settings_path
 def _same_for_everyone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Logs and copies of a test lie in its own folder; colours do not depend on who runs it; nobody is new here."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     for name in ("NO_COLOR", "TEXTUAL_THEME", "TEXTUAL_COLOR_SYSTEM"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("COLORTERM", "truecolor")

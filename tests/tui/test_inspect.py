@@ -175,6 +175,18 @@ async def test_text_and_table_mark_the_same_token(app: WorkbenchApp) -> None:
         assert (text.cursor, table.cursor) == (0, 0)
 
 
+async def test_no_key_of_a_fast_burst_is_lost(app: WorkbenchApp) -> None:
+    async with app.run_test(size=(120, 40)) as pilot:
+        screen = await inspecting(pilot, FOX)
+        table = screen.query_one(TokenTable)
+        for _ in range(2):  # as a held key sends them, with no time between
+            table.action_move(1)
+            table.action_measure(1)
+        await pilot.pause()
+        assert (table.cursor, screen.query_one(HeatText).cursor) == (2, 2)
+        assert "colours: value" in shown(app)
+
+
 async def test_left_and_right_choose_what_the_colours_show(app: WorkbenchApp) -> None:
     async with app.run_test(size=(120, 40)) as pilot:
         screen = await inspecting(pilot, FOX)
