@@ -54,7 +54,7 @@ METRICS, SAMPLES, EDITS, ALARMS = "metrics.jsonl", "samples.jsonl", "edits.jsonl
 PROBES = "probes.jsonl"
 
 NOTE_LENGTH = 4000  # characters of a note
-_TAIL_BYTES = 64 * 1024
+_TAIL_BYTES = 16 * 1024  # holds some lines of metrics
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,15 @@ class Parent:
     run: str
     step: int
     id: str = field(default="", compare=False)
+
+
+def parent_in(about: Mapping[str, Any]) -> Parent | None:
+    """The parent that a run.json names, if it names one."""
+    try:
+        parent = about["parent"]
+        return Parent(str(parent["run"]), int(parent["step"]), str(parent.get("id", "")))
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return None
 
 
 @dataclass(frozen=True)
@@ -142,11 +151,7 @@ class RunDir:
     @property
     def parent(self) -> Parent | None:
         """Where a fork came from; None if this run is none, or nobody knows."""
-        try:
-            parent = read_object(self.path / ABOUT)["parent"]
-            return Parent(str(parent["run"]), int(parent["step"]), str(parent.get("id", "")))
-        except (AttributeError, KeyError, TypeError, ValueError):
-            return None
+        return parent_in(read_object(self.path / ABOUT))
 
     @property
     def note(self) -> str:
@@ -263,8 +268,8 @@ class RunDir:
                 lines = file.read().splitlines()
         except OSError:
             return None
-        rows = [row for line in reversed(lines) if (row := as_object(line)) is not None]
-        return next(iter(readable(rows[:1], metrics_line)), None)
+        rows = (row for line in reversed(lines) if (row := as_object(line)) is not None)
+        return next((found for row in rows for found in readable([row], metrics_line)), None)
 
     def samples(self) -> list[Sample]:
         """The responses kept of all steps so far; lines that cannot be read are left out."""

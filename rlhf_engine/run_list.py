@@ -11,7 +11,8 @@ from rlhf_engine import checkpoint_list
 from rlhf_engine.disk import why
 from rlhf_engine.errors import RunError
 from rlhf_engine.run_care import bytes_under
-from rlhf_engine.run_dir import CONFIG, STATUS, Parent, RunDir
+from rlhf_engine.run_dir import ABOUT, CONFIG, STATUS, Parent, RunDir, parent_in
+from rlhf_engine.run_lines import read_object
 
 
 @dataclass(frozen=True)
@@ -121,5 +122,6 @@ def _summary(run: RunDir) -> RunSummary | None:
         changed = (run.path / (STATUS if status else CONFIG)).stat().st_mtime
     except OSError:
         return None
-    return RunSummary(run.path.name, run.path, run.preset, state, step, total, message, changed, run.parent, run.id,
-                      run.note)
+    about = read_object(run.path / ABOUT)  # once: of hundreds of runs each file counts
+    return RunSummary(run.path.name, run.path, str(about.get("preset", "")), state, step, total, message, changed,
+                      parent_in(about), str(about.get("id", "")), run.note)

@@ -88,7 +88,7 @@ class RunsScreen(RunActions):
         self._keys.show(_KEYS)
         self._lay_out()
         self._reader.read()
-        self.set_interval(READ_SECONDS, self._read_again)
+        self.set_interval(READ_SECONDS, self._read_when_due)
 
     def on_resize(self, _: events.Resize) -> None:
         self._lay_out()
@@ -104,6 +104,10 @@ class RunsScreen(RunActions):
     def _read_again(self) -> None:
         if self.is_current:
             self._reader.read()
+
+    def _read_when_due(self) -> None:
+        if self._reader.due:
+            self._read_again()
 
     def on_screen_resume(self) -> None:
         """What other screens did shows at once."""

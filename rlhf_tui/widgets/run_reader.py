@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from rlhf_tui.clean_text import clean_line
 from rlhf_tui.widgets.run_rows import clean_run
 
 _BATCH = 32
+_SHARE = 50  # a look at all runs takes at most this part of the time
 
 
 class RunReader:
@@ -41,6 +43,12 @@ class RunReader:
         self.has_read = False
         self._as_of: dict[Path, float] = {}
         self._turn = 0
+        self._began = self._took = 0.0
+
+    @property
+    def due(self) -> bool:
+        """True when it is time for another look: the longer one takes, the seldomer."""
+        return time.monotonic() - self._began > _SHARE * self._took
 
     def read(self) -> None:
         """Look again. A look that is still under way is given up: what it finds no longer counts."""
@@ -51,11 +59,13 @@ class RunReader:
 
     def _read(self, turn: int) -> None:
         worker = get_current_worker()
+        self._began = time.monotonic()
         try:
             runs = [clean_run(run) for run in list_runs(self._root)]
         except RlhfError as error:
             self._screen.post_message(self.Failed(clean_line(str(error))))
             return
+        self._took = time.monotonic() - self._began
         if turn != self._turn:
             return
         changed = runs != self.runs or not self.has_read
