@@ -30,8 +30,9 @@ from rlhf_engine.events import (
 from rlhf_tui.bridge import EngineBridge
 from rlhf_tui.clean_text import clean_line
 from rlhf_tui.messages import EngineEvents
-from rlhf_tui.widgets.chart import Charts
+from rlhf_tui.widgets.charts import Charts
 from rlhf_tui.widgets.hyperparameters import HyperparametersPane
+from rlhf_tui.widgets.readout import edit_text
 from rlhf_tui.widgets.samples import SampleList, SamplesPane
 from rlhf_tui.widgets.status import AlarmLine, ClickLine, KeyBar, Meter, StatusLine
 from rlhf_tui.widgets.word_lists import WordListsPane
@@ -202,7 +203,8 @@ class WorkbenchScreen(Screen[None]):
             paused = self._bridge.state is RunState.PAUSED or self._bridge.view.wanted == "pausing"
             common.append(("Space", "Resume" if paused else "Pause", "app.toggle_pause"))
         here = {
-            "charts": [("s", "Smooth", ""), ("Y", "Log", ""), ("+−", "Zoom", ""), ("0", "Reset", ""),
+            "charts": [("m", "Metric", ""), ("e", "Explain", ""), ("s", "Smooth", ""), (",.", "Read off", ""),
+                       ("x", "Axis", ""), ("Y", "Log", ""), ("+−", "Zoom", ""), ("0", "Reset", ""),
                        ("←→", "Chart" if self.charts.one_at_a_time else "Pan", "")],
             "samples": [("Enter", "Open", ""), ("/", "Filter", "screen.filter"), ("f", "Follow", ""),
                         ("y", "Copy", "")],
@@ -231,7 +233,7 @@ class WorkbenchScreen(Screen[None]):
                 self.say(f"run {event.name}: {event.path}")
                 self._adopt()
             case StepFinished():
-                self.charts.add(event.step, event.metrics)
+                self.charts.add(event.step, event.metrics, event.seconds)
                 self.samples.samples.add(event.samples)
             case StateChanged(state=state, message=text):
                 if text:
@@ -241,7 +243,7 @@ class WorkbenchScreen(Screen[None]):
                 if state.ended or state is RunState.LOADING:
                     self._load_panes()
             case EditApplied():
-                self.charts.mark(event.step)
+                self.charts.mark(event.step, edit_text(event.path, event.old, event.new))
                 self.say(f"from step {event.step}: {event.path} {fields.show(event.old)} → {fields.show(event.new)}")
                 self._adopt()
             case EditRefused():
@@ -260,8 +262,9 @@ class WorkbenchScreen(Screen[None]):
     def show_run(self) -> None:
         """Bring status and keys up to date."""
         view = self._bridge.view
-        target = view.config.kl.target if view.config else self._workbench.config.kl.target
-        self.charts.show_target(target)
+        config = view.config or self._workbench.config
+        self.charts.show_target(config.kl.target)
+        self.charts.responses_per_step = config.ppo.responses_per_step
         self._status.refresh()
         self._show_keys()
 

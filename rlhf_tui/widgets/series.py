@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 Points = list[tuple[float, float]]
+Line = Sequence[tuple[float, float]]
 
 
 # beyond this, differences and squares overflow: for a chart such a value has diverged as much as infinity
@@ -18,17 +19,18 @@ def drawable(value: float) -> bool:
     return math.isfinite(value) and abs(value) <= LARGEST
 
 
-def smooth(points: Sequence[tuple[float, float]], decay: float) -> Points:
+def smooth(points: Sequence[tuple[float, float]], decay: float, sizes: Sequence[int] | None = None) -> Points:
     """Exponential moving average of the values, corrected for its start at zero (as Adam does, Kingma & Ba 2015).
 
-    decay 0 hands the points back as they are. Points must be finite.
+    decay 0 hands the points back as they are. Points must be finite. sizes: how many steps each point is the mean of.
     """
     if decay <= 0:
         return list(points)
     mean, weight, out = 0.0, 0.0, []
-    for x, y in points:
-        mean = decay * mean + (1 - decay) * y
-        weight = decay * weight + (1 - decay)
+    kept = [decay**size for size in sizes] if sizes else [decay] * len(points)
+    for (x, y), keep in zip(points, kept, strict=True):
+        mean = keep * mean + (1 - keep) * y
+        weight = keep * weight + (1 - keep)
         out.append((x, mean / weight))
     return out
 
@@ -57,6 +59,15 @@ def bucket(points: Sequence[tuple[float, float]], columns: int) -> Points:
 def window(points: Sequence[tuple[float, float]], first: float, last: float) -> Points:
     """The points with first <= x <= last."""
     return [(x, y) for x, y in points if first <= x <= last]
+
+
+def time_ticks(low: float, high: float, most: int) -> list[float]:
+    """Round times between `low` and `high` seconds, at most `most` of them: whole seconds, minutes, hours or days."""
+    for unit in (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400):
+        begin, end = math.ceil(low / unit), math.floor(high / unit)
+        if end - begin + 1 <= most:
+            return [index * unit for index in range(begin, end + 1)]
+    return [tick * 86400 for tick in nice_ticks(low / 86400, high / 86400, most)]
 
 
 def nice_ticks(low: float, high: float, most: int) -> list[float]:

@@ -91,7 +91,7 @@ async def until(app: WorkbenchApp, pilot: Pilot[None], true: Callable[[], bool])
 
 
 def steps(app: WorkbenchApp) -> list[float]:
-    return [x for x, _ in app.workbench.charts.charts[0].history.points]
+    return [x for x, _ in app.workbench.charts.charts[0].points]
 
 
 async def test_a_run_is_shown_as_it_goes_on(watching: Callable[[], WorkbenchApp], run: RunDir) -> None:
@@ -108,7 +108,7 @@ async def test_a_run_is_shown_as_it_goes_on(watching: Callable[[], WorkbenchApp]
         await until(app, pilot, lambda: "step 4/100" in status(app))
         assert steps(app) == [1, 2, 3, 4]
         assert app.config.kl.target == 9.0
-        assert app.workbench.charts.charts[1].edits == [4]
+        assert app.workbench.charts.edits == [4]
         run.truncate_after(2, 0)
         await until(app, pilot, lambda: steps(app) == [1, 2])
 

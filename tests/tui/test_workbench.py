@@ -110,12 +110,12 @@ async def test_after_the_end_all_stays_visible_and_f5_starts_anew(app: Workbench
         await show(app, pilot)
         assert "✓ FINISHED" in status(app)
         assert len(app.workbench.samples.samples.shown) == 10
-        assert len(app.workbench.charts.charts[0].history.points) == 5
+        assert len(app.workbench.charts.charts[0].points) == 5
         await pilot.press("f5")
         await show(app, pilot)
         assert "step 0/100" in status(app)
         assert app.workbench.samples.samples.shown == []
-        assert app.workbench.charts.charts[0].history.points == []
+        assert app.workbench.charts.charts[0].points == []
 
 
 async def test_a_resumed_run_goes_on_in_the_same_curves(app: WorkbenchApp, sessions: Sessions) -> None:
@@ -129,7 +129,7 @@ async def test_a_resumed_run_goes_on_in_the_same_curves(app: WorkbenchApp, sessi
         session.step = 3
         session.steps(4)
         await show(app, pilot)
-        assert [x for x, _ in app.workbench.charts.charts[0].history.points] == [1, 2, 3, 4, 5, 6, 7]
+        assert [x for x, _ in app.workbench.charts.charts[0].points] == [1, 2, 3, 4, 5, 6, 7]
 
 
 async def test_a_failure_is_told_on_the_alarm_line(app: WorkbenchApp, sessions: Sessions) -> None:
@@ -193,7 +193,7 @@ async def test_a_live_edit_goes_to_the_engine_and_is_marked(app: WorkbenchApp, s
         await show(app, pilot)
         assert sessions.last.calls[-1] == ("edit", "kl.target", 9.0)
         assert alarm(app) == "from step 5: kl.target 6 → 9"
-        assert app.workbench.charts.charts[1].edits == [5]
+        assert app.workbench.charts.edits == [5]
         assert app.workbench.charts.charts[1].target == 9.0
 
 
@@ -514,13 +514,13 @@ async def test_a_run_that_rolls_back_loses_what_came_after(app: WorkbenchApp, se
         await show(app, pilot)
         sessions.last.emit(RolledBack(2, "diverged at step 4"))
         await show(app, pilot)
-        points = app.workbench.charts.charts[0].history.points
+        points = app.workbench.charts.charts[0].points
         assert [x for x, _ in points] == [1.0, 2.0]
         assert {sample.step for sample in app.workbench.samples.samples.shown} == {1, 2}
         sessions.last.step = 2
         sessions.last.steps(1)
         await show(app, pilot)
-        assert [x for x, _ in app.workbench.charts.charts[0].history.points] == [1.0, 2.0, 3.0]
+        assert [x for x, _ in app.workbench.charts.charts[0].points] == [1.0, 2.0, 3.0]
 
 
 async def test_a_step_that_could_not_be_learnt_from_has_few_metrics_and_breaks_nothing(

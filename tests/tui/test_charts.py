@@ -1,0 +1,502 @@
+"""Charts show what was measured, survive what was not a number, and are read off to the step."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import pytest
+from textual.pilot import Pilot
+from tui.fake_session import step_metrics
+from tui.test_hostile_screens import check, texts
+
+from rlhf_engine.metrics import REGISTRY
+from rlhf_tui.app import WorkbenchApp
+from rlhf_tui.theme import LIGHT
+from rlhf_tui.widgets.chart import Chart
+from rlhf_tui.widgets.charts import SHOWN, Charts
+from rlhf_tui.widgets.lens import LEAST_STEPS, Lens
+from rlhf_tui.widgets.readout import edit_text, show_value
+
+WIDE, NARROW = (120, 40), (80, 24)
+
+
+def train(charts: Charts, steps: int, *, seconds: float = 0.5) -> None:
+    for step in range(1, steps + 1):
+        charts.add(step, step_metrics(step), step * seconds)
+
+
+async def settle(pilot: Pilot[None], charts: Charts) -> None:
+    await pilot.pause()
+    charts.draw_changed()
+    await pilot.pause()
+
+
+# --- pure ---
+
+
+def test_a_lens_without_span_sees_all_and_leaves_room_at_the_start() -> None:
+    assert Lens().steps(1, 3) == (1, 1 + LEAST_STEPS)
+    assert Lens().steps(1, 300) == (1, 300)
+
+
+def test_a_lens_with_a_span_follows_the_newest_or_looks_back() -> None:
+    assert Lens(span=20).steps(1, 100) == (80, 100)
+    assert Lens(span=20, back=30).steps(1, 100) == (50, 70)
+    assert Lens(span=20, back=3000).steps(1, 100) == (1, 21)
+
+
+@pytest.mark.parametrize(("value", "shown"), [(3.414, "+3.41"), (0.0, "0"), (-0.02, "-0.0200"), (1e9, "+1.0e9"),
+                                              (2e-5, "+2.0e-5")])
+def test_values_take_few_cells(value: float, shown: str) -> None:
+    assert show_value(value, signed=True) == shown
+
+
+@pytest.mark.parametrize(("edit", "said"), [
+    (("kl.coef", 0.1, 0.3), "kl.coef 0.1→0.3"),
+    (("ppo.target_kl", None, 0.05), "ppo.target_kl none→0.05"),
+    (("rewards.0.liked", ["fox", "owl"], ["owl", "hen"]), "liked +hen −fox"),
+    (("rewards.0.liked", [], ["a", "b", "c", "d", "e"]), "liked +a +b +c and 2 more"),
+    (("rewards.0.liked", ["a", "b"], ["b", "a"]), "liked in another order"),
+])
+def test_an_edit_in_a_few_words(edit: tuple[str, object, object], said: str) -> None:
+    assert edit_text(*edit) == said
+
+
+# --- the run ---
+
+
+async def test_charts_show_the_run_and_its_newest_values(app: WorkbenchApp) -> None:
+    async with app.run_test(size=WIDE) as pilot:
+        charts = app.workbench.charts
+        train(charts, 29)
+        charts.mark(12, "kl.coef 0.1→0.3")
+        charts.show_target(6.0)
+        await settle(pilot, charts)
+        headings = [chart.heading_text for chart in charts.charts]
+        assert headings[0].startswith("reward +")
+        assert "nats/response (target 6)" in headings[1]
+        assert headings[2].startswith("policy loss -0.0")
+        assert "score²" in headings[3]
+        assert all("┊" in chart.picture_text for chart in charts.charts)
+        assert charts.edits == [12]
+
+
+async def test_nan_in_a_metric_shows_a_badge_and_kills_nothing(app: WorkbenchApp) -> None:
+    async with app.run_test(size=WIDE) as pilot:
+        charts = app.workbench.charts
+        charts.add(1, {"objective/scores": 1.0, "objective/kl": math.nan})
+        charts.add(2, {"objective/scores": math.inf, "objective/kl": math.nan})
+        await settle(pilot, charts)
+        assert "✗ diverged" in charts.charts[0].heading_text
+        assert charts.charts[1].picture_text == "no finite value"
+
+
+async def test_what_the_library_cannot_draw_is_said(app: WorkbenchApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise KeyError("plotext")
+
+    async with app.run_test(size=WIDE) as pilot:
+        monkeypatch.setattr("rlhf_tui.widgets.chart.draw", fails)
+        app.workbench.charts.add(1, step_metrics(1))
+        await settle(pilot, app.workbench.charts)
+        assert "cannot draw this: KeyError" in app.workbench.charts.charts[0].picture_text
+
+
+async def test_only_changed_charts_that_are_seen_are_drawn(app: WorkbenchApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[str] = []
+    draw = Chart.draw
+
+    def draw_and_note(chart: Chart) -> None:
+        drawn.append(chart.metric.title)
+        draw(chart)
+
+    monkeypatch.setattr(Chart, "draw", draw_and_note)
+    async with app.run_test(size=NARROW) as pilot:
+        await pilot.pause()
+        charts = app.workbench.charts
+        drawn.clear()
+        charts.add(1, step_metrics(1))
+        charts.draw_changed()
+        assert drawn == []  # another pane is open
+        await pilot.press("2")
+        await pilot.pause()
+        drawn.clear()
+        charts.add(2, step_metrics(2))
+        charts.draw_changed()
+        assert drawn == ["reward"]
+        charts.draw_changed()
+        assert drawn == ["reward"]
+        charts.add(3, {"lr": 1e-4})
+        charts.draw_changed()
+        assert drawn == ["reward"]  # nothing that is shown has changed
+
+
+@pytest.mark.parametrize("theme", ["workbench-dark", LIGHT.name, "textual-ansi"])
+async def test_colours_come_from_the_theme(app: WorkbenchApp, theme: str) -> None:
+    async with app.run_test(size=WIDE) as pilot:
+        app.theme = theme if theme in app.available_themes else "ansi-dark"
+        train(app.workbench.charts, 2)
+        await settle(pilot, app.workbench.charts)
+        styles = app.workbench.charts.charts[0]._styles()
+        for kind in ("axes", "line"):
+            colour = styles[kind].color
+            assert colour is not None
+            assert colour.triplet != (0, 0, 0)
+
+
+# --- keys ---
+
+
+async def test_keys_of_the_charts(app: WorkbenchApp) -> None:
+    async with app.run_test(size=WIDE) as pilot:
+        charts = app.workbench.charts
+        train(charts, 100)
+        await pilot.press("2", "plus")
+        assert charts.scene.lens.span == 50
+        await pilot.press("left")
+        assert charts.scene.lens.back == 25
+        await pilot.press("Y", "s")
+        assert charts.scene.lens.log
+        assert charts.scene.lens.decay == 0.97
+        await pilot.press("0")
+        assert charts.scene.lens == Lens()
+        await pilot.press("minus")
+        assert charts.scene.lens.span is None
+
+
+async def test_the_x_axis_is_by_step_by_responses_or_by_wall_time(app: WorkbenchApp) -> None:
+    async with app.run_test(size=WIDE) as pilot:
+        charts = app.workbench.charts
+        train(charts, 100, seconds=60)
+        charts.responses_per_step = 64
+        await pilot.press("2")
+        seen = []
+        for _ in range(3):
+            await settle(pilot, charts)
+            seen.append(charts.charts[0].picture_text.split("\n")[-1].split())
+            await pilot.press("x")
+        assert seen == [["50", "100"], ["2500", "5000"], ["1:00:00"]]
+        assert charts.scene.lens.axis == "step"
+
+
+async def test_up_and_down_choose_the_chart_that_keys_mean(app: WorkbenchApp) -> None:
+    async with app.run_test(size=WIDE) as pilot:
+        charts = app.workbench.charts
+        train(charts, 3)
+        await pilot.press("2", "down")
+        await settle(pilot, charts)
+        assert [chart.heading_text.startswith("▸") for chart in charts.charts] == [False, True, False, False]
+        await pilot.press("up", "up", "1")
+        await settle(pilot, charts)
+        assert charts.open_chart is charts.charts[3]
+        assert not charts.charts[3].heading_text.startswith("▸")  # another pane has the keys
+
+
+# --- reading off ---
+
+
+async def test_the_cursor_reads_off_step_values_and_edits_until_esc(app: WorkbenchApp) -> None:
+    async with app.run_test(size=(160, 48)) as pilot:
+        charts = app.workbench.charts
+        train(charts, 30)
+        charts.responses_per_step = 64
+        charts.mark(29, "kl.coef 0.1→0.3")
+        await pilot.press("2", "z")
+        await settle(pilot, charts)
+        await pilot.press("full_stop")
+        assert charts.scene.cursor == 30
+        assert charts.charts[1].heading_text.startswith(f"KL step 30 {step_metrics(30)['objective/kl']:.2f} ⠒ ")
+        await pilot.press("comma")
+        assert "┊ kl.coef 0.1→0.3" in charts.charts[1].heading_text
+        assert str(charts.border_subtitle) == "step 29 · 1,856 responses · 00:14 · kl.coef 0.1→0.3 · Esc"
+        assert all("◆" in chart.picture_text for chart in charts.charts)
+        await pilot.press("less_than_sign")
+        assert charts.scene.cursor is not None
+        assert charts.scene.cursor < 28
+        assert "kl.coef" not in charts.charts[1].heading_text
+        await pilot.press("escape")
+        assert charts.scene.cursor is None
+        assert charts.size.width > 150  # the first Esc took the cursor, not the zoom
+        assert not any("◆" in chart.picture_text for chart in charts.charts)
+        await pilot.press("escape")
+        await pilot.pause()
+        assert charts.size.width < 150
+
+
+async def test_the_cursor_walks_every_step_where_columns_are_wide_and_stays_in_sight(app: WorkbenchApp) -> None:
+    async with app.run_test(size=WIDE) as pilot:
+        charts = app.workbench.charts
+        train(charts, 12)
+        await pilot.press("2")
+        await settle(pilot, charts)
+        walked = []
+        for _ in range(13):
+            await pilot.press("comma")
+            walked.append(charts.scene.cursor)
+        assert walked == [12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 1]
+
+
+async def test_the_mouse_reads_off_what_it_points_at_and_a_click_keeps_it(app: WorkbenchApp) -> None:
+    async with app.run_test(size=WIDE) as pilot:
+        charts = app.workbench.charts
+        train(charts, 100)
+        await pilot.press("2")
+        await settle(pilot, charts)
+        canvas = charts.charts[1].query_one(".canvas")
+        await pilot.hover(canvas, offset=(20, 3))
+        await pilot.pause()
+        pointed = charts.scene.pointed
+        assert pointed is not None
+        assert f"step {pointed}" in charts.charts[0].heading_text
+        await pilot.hover("#samples")
+        await pilot.pause()
+        assert charts.scene.pointed is None
+        await pilot.click(canvas, offset=(20, 3))
+        await pilot.pause()
+        assert charts.scene.cursor == pointed
+        assert charts.open_chart is charts.charts[1]
+
+
+async def test_moving_the_cursor_does_not_draw_the_curves_anew(
+    app: WorkbenchApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with app.run_test(size=WIDE) as pilot:
+        charts = app.workbench.charts
+        train(charts, 50)
+        await pilot.press("2")
+        await settle(pilot, charts)
+        monkeypatch.setattr(Chart, "draw", lambda chart: pytest.fail("drawn"))
+        await pilot.press("comma", "comma")
+        assert charts.scene.cursor in (48, 49)
+
+
+# --- other runs ---
+
+
+async def test_other_runs_are_drawn_named_and_read_off(app: WorkbenchApp) -> None:
+    async with app.run_test(size=(160, 48)) as pilot:
+        charts = app.workbench.charts
+        train(charts, 30)
+        charts.overlay("quiet-owl", [(step, step * 2.0, {"objective/kl": 3.0 + step}) for step in range(1, 41)])
+        charts.overlay("red-fox", [(1, 1.0, {"objective/kl": math.nan}), (2, 2.0, {"lr": 1.0})])
+        await pilot.press("2", "z")
+        await settle(pilot, charts)
+        kl = charts.charts[1]
+        assert kl.legend_text == "⠒ this run  o quiet-owl 43.00  x red-fox no value"
+        assert "o" in kl.picture_text
+        assert "40" in kl.picture_text.split("\n")[-1]  # the longer run is seen whole
+        await pilot.press("full_stop")
+        assert "o quiet-owl 33.00" in kl.legend_text
+        await pilot.press("x", "x")  # by wall time: 30 steps of this run took as long as 7.5 of the other
+        assert "o quiet-owl 11.00" in kl.legend_text
+        charts.clear_overlays()
+        await settle(pilot, charts)
+        assert not charts.charts[1].query_one(".legend").region
+
+
+async def test_other_runs_can_be_seen_before_this_one_has_a_step(app: WorkbenchApp) -> None:
+    async with app.run_test(size=WIDE) as pilot:
+        charts = app.workbench.charts
+        charts.overlay("quiet-owl", [(step, step * 2.0, step_metrics(step)) for step in range(1, 41)])
+        await pilot.press("2", "full_stop")
+        await settle(pilot, charts)
+        assert "o" in charts.charts[0].picture_text
+        assert charts.scene.cursor == 40
+
+
+async def test_each_of_six_runs_has_a_marker_of_its_own_and_a_seventh_replaces_the_first(app: WorkbenchApp) -> None:
+    async with app.run_test(size=WIDE):
+        charts = app.workbench.charts
+        for name in ("a", "b", "c", "d", "e", "f", "b", "g"):
+            charts.overlay(name, [(1, 1.0, {"lr": 1.0})])
+        assert set(charts.scene.others) == {"b", "c", "d", "e", "f", "g"}
+        assert len({other.marker for other in charts.scene.others.values()}) == 6
+
+
+async def test_no_marker_stays_without_a_label_in_a_small_chart(app: WorkbenchApp) -> None:
+    async with app.run_test(size=WIDE) as pilot:
+        charts = app.workbench.charts
+        for number in range(6):
+            charts.overlay(f"a-rather-long-name-{number}", [(step, 1.0, step_metrics(step)) for step in range(1, 9)])
+        await settle(pilot, charts)
+        legend = charts.charts[0].legend_text
+        assert len(legend) <= charts.charts[0].size.width
+        assert all(f"{marker} a" in legend for marker in "ox+*#%")
+
+
+# --- settings ---
+
+
+async def test_which_metrics_are_shown_can_be_set(app: WorkbenchApp) -> None:
+    async with app.run_test(size=WIDE) as pilot:
+        charts = app.workbench.charts
+        train(charts, 5)
+        assert charts.shown == SHOWN
+        charts.shown = ("kl_coef", "rewards/words/mean", "policy/entropy_avg", "objective/scores")
+        await settle(pilot, charts)
+        assert charts.charts[0].heading_text.startswith("β 0.10")
+        assert charts.charts[1].picture_text == "no values yet"
+        assert len(charts.charts[2].points) == 5  # what was not shown was kept
+        with pytest.raises(ValueError, match="4 charts"):
+            charts.shown = ("lr",)
+
+
+async def test_in_ascii_the_charts_are_ascii(app: WorkbenchApp) -> None:
+    async with app.run_test(size=WIDE) as pilot:
+        charts = app.workbench.charts
+        train(charts, 50)
+        charts.mark(20, "kl.coef 0.1→0.3")
+        charts.overlay("ruhige-Eule", [(step, 1.0, step_metrics(step + 9)) for step in range(1, 50)])
+        charts.ascii = True
+        await pilot.press("2", "comma")
+        await settle(pilot, charts)
+        for chart in charts.charts:
+            assert (chart.picture_text + chart.heading_text + chart.legend_text).isascii()
+
+
+async def test_new_data_is_drawn_as_often_as_was_set(app: WorkbenchApp) -> None:
+    async with app.run_test(size=WIDE) as pilot:
+        charts = app.workbench.charts
+        await settle(pilot, charts)
+        charts.redraw_seconds = 0.05
+        train(charts, 3)
+        await pilot.pause(0.3)
+        assert "no values yet" not in charts.charts[0].picture_text
+        charts.redraw_seconds = 600
+        train(charts, 9)
+        before = charts.charts[0].heading_text
+        await pilot.pause(0.7)
+        assert charts.charts[0].heading_text == before
+        with pytest.raises(ValueError, match="above 0"):
+            charts.redraw_seconds = 0
+
+
+# --- cost, and what others write ---
+
+
+async def test_a_long_run_costs_little_more_to_draw_than_a_short_one(app: WorkbenchApp) -> None:
+    async with app.run_test(size=WIDE) as pilot:
+        charts = app.workbench.charts
+        await pilot.press("2")
+
+        def seconds() -> float:
+            began = time.process_time()
+            charts.charts[0].draw()
+            return time.process_time() - began
+
+        train(charts, 300)
+        short = min(seconds() for _ in range(5))
+        for step in range(301, 30_001):
+            charts.add(step, {"objective/scores": math.sin(step)}, step)
+        assert min(seconds() for _ in range(5)) < 6 * short
+
+
+async def test_labels_and_edits_that_try_to_command_are_only_shown(app: WorkbenchApp) -> None:
+    async with app.run_test(size=WIDE) as pilot:
+        charts = app.workbench.charts
+        train(charts, 20)
+        await pilot.press("2", "full_stop")
+        for text in texts(8):
+            charts.clear_overlays()
+            told = {f"rewards/{text}/mean": 1.0, "objective/kl": 2.0}
+            charts.overlay(text, [(step, 1.0, told) for step in (1, 2, 3)])
+            charts.mark(20, text)
+            charts.add(21, {f"rewards/{text}/mean": 1.0, text: 2.0})
+            charts.shown = (f"rewards/{text}/mean", text, "objective/kl", "lr")
+            await settle(pilot, charts)
+            check(app)
+        for keys in (("m", *"rewards/"), ("down",) * 3, ("escape", "escape", "e")):
+            await pilot.press(*keys)
+            check(app)
+
+
+@pytest.mark.parametrize("size", [(20, 5), (60, 16), (80, 24), (300, 100)])
+async def test_any_size_shows_charts_with_all_that_can_be_on_them(app: WorkbenchApp, size: tuple[int, int]) -> None:
+    async with app.run_test(size=size) as pilot:
+        charts = app.workbench.charts
+        train(charts, 40)
+        charts.mark(7, "kl.coef 0.1→0.3")
+        charts.overlay("quiet-owl", [(step, 1.0, step_metrics(step)) for step in range(1, 30)])
+        await pilot.press("2", "comma", "comma")
+        await settle(pilot, charts)
+        for key in ("m", "e"):
+            await pilot.press(key, "escape")
+        canvas = charts.open_chart.query_one(".canvas")
+        assert len(charts.open_chart.picture_text.split("\n")) <= max(1, canvas.size.height)
+        if size[0] >= 60:
+            assert "◆" in charts.open_chart.picture_text
+
+
+# --- choosing a metric ---
+
+
+async def test_the_picker_finds_a_metric_and_shows_it_here(app: WorkbenchApp) -> None:
+    told: list[tuple[str, ...]] = []
+    async with app.run_test(size=WIDE, message_hook=lambda message: told.append(message.names)
+                            if isinstance(message, Charts.ShownChanged) else None) as pilot:
+        charts = app.workbench.charts
+        train(charts, 9)
+        await pilot.press("2", "down", "m", *"entropy", "enter")
+        await settle(pilot, charts)
+        assert charts.shown == (SHOWN[0], "policy/entropy_avg", *SHOWN[2:])
+        assert set(told) == {charts.shown}
+        assert charts.charts[1].heading_text.startswith("▸ entropy 2.4")
+        assert len(charts.charts[1].points) == 9
+
+
+async def test_a_metric_that_another_chart_shows_changes_places_with_this_one(app: WorkbenchApp) -> None:
+    async with app.run_test(size=WIDE) as pilot:
+        charts = app.workbench.charts
+        await pilot.press("2", "m", *"value loss", "enter")
+        await pilot.pause()
+        assert charts.shown == (SHOWN[3], SHOWN[1], SHOWN[2], SHOWN[0])
+
+
+async def test_esc_empties_the_filter_then_leaves_all_as_it_was(app: WorkbenchApp) -> None:
+    async with app.run_test(size=WIDE) as pilot:
+        await pilot.press("2", "m", *"nothing has this name", "enter", "escape", "escape")
+        await pilot.pause()
+        assert app.screen is app.workbench
+        assert app.workbench.charts.shown == SHOWN
+
+
+async def test_the_picker_offers_what_the_run_really_has(app: WorkbenchApp) -> None:
+    from rlhf_tui.screens.metric import choices, matching
+
+    async with app.run_test(size=WIDE):
+        charts = app.workbench.charts
+        charts.add(1, {"rewards/words/mean": 1.5, "my/own": 2.0})
+        names = [metric.name for metric in choices(charts.scene.run)]
+        assert set(names) == {*REGISTRY, "rewards/words/mean", "my/own"}
+        assert names.index("rewards/words/mean") < names.index("policy/approxkl_avg")
+        found = [metric.name for metric in matching(choices(charts.scene.run), "kl")]
+        assert found[:2] == ["objective/kl", "objective/rlhf_reward"]  # by title
+        assert "kl_coef" in found  # by name
+        assert "policy/updates" in found  # by what its help says
+
+
+async def test_a_click_on_a_heading_opens_the_picker(app: WorkbenchApp) -> None:
+    from rlhf_tui.screens.metric import MetricScreen
+
+    async with app.run_test(size=WIDE) as pilot:
+        await pilot.pause()
+        await pilot.click(app.workbench.charts.charts[2].query_one(".title"), offset=(3, 0))
+        await pilot.pause()
+        assert isinstance(app.screen, MetricScreen)
+        assert app.screen.query_one("#box").border_title == "Metric of chart 3"
+
+
+async def test_a_chart_explains_itself(app: WorkbenchApp) -> None:
+    from textual.widgets import Static
+
+    async with app.run_test(size=NARROW) as pilot:
+        train(app.workbench.charts, 3)
+        await pilot.press("2", "right", "e")
+        text = str(app.screen.query_one(Static).content)
+        metric = REGISTRY["objective/kl"]
+        assert all(part in text for part in (metric.title, metric.name, metric.unit, metric.help, metric.good,
+                                             metric.bad, "newest value"))
+        await pilot.press("e")
+        assert app.screen is app.workbench
+
