@@ -58,6 +58,7 @@ def run_steps(model: str, threads: int, steps: int) -> None:
     from rlhf_engine import presets
     from rlhf_engine.control import TrainerControl
     from rlhf_engine.events import Event, StepFinished
+    from rlhf_engine.processes import resident_bytes
     from rlhf_engine.trainer import Trainer
 
     settings = [f"model.name={model}", f"train.threads={threads}", f"train.steps={steps}", "sampling.max_new_tokens=8",
@@ -68,7 +69,7 @@ def run_steps(model: str, threads: int, steps: int) -> None:
     def keep(event: Event) -> None:
         if isinstance(event, StepFinished):
             taken.append(sum(event.metrics[f"time/{phase}"] for phase in ("rollout", "score", "update")))
-            memory.append(int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20)
+            memory.append(resident_bytes() / 2**20)
 
     config = presets.load_with_overrides("notebook", settings)
     Trainer(config, run_dir=None, control=TrainerControl(), emit=keep).run()

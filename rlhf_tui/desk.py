@@ -6,6 +6,7 @@ The app proper, with its runs and screens, stands on this (`app.WorkbenchApp`).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import events
@@ -37,6 +38,8 @@ class Desk(App[None]):
         Binding("comma,f3", "settings", "Settings", tooltip="Theme, charts, notifications", id="app.settings",
                 key_display=","),
         Binding("a", "alarms", "Alarms", tooltip="All warnings and notices so far", id="app.alarms"),
+        Binding("f4", "system", "System", tooltip="Processor, memory, disk, GPUs, and the engine's speed",
+                id="app.system"),
     ]
     workbench: WorkbenchScreen
     bridge: EngineBridge
@@ -121,6 +124,12 @@ class Desk(App[None]):
 
         self.workbench.show_unread(0)
         self.push_screen(AlarmsScreen(self.alarm_log), lambda _: self.workbench.show_unread(self.alarm_log.unread))
+
+    def action_system(self) -> None:
+        from rlhf_tui.screens.system import SystemScreen
+        from rlhf_tui.system import Probe
+
+        self.push_screen(SystemScreen(self.bridge.view, partial(Probe, self.bridge.runs_root)))
 
     def action_settings(self) -> None:
         from rlhf_tui.screens.settings import SettingsScreen

@@ -5,8 +5,6 @@ Each draws only what fits its width, dropping the least important first; nothing
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ from textual.reactive import reactive
 from textual.widget import Widget
 
 from rlhf_engine.events import RunState
+from rlhf_engine.processes import resident_bytes
 from rlhf_tui.clean_text import clean_line
 from rlhf_tui.run_view import RunView
 
@@ -84,17 +83,6 @@ class Meter:
             memory = resident_bytes()
             self._shown = f"{share} {memory / 2**30:.1f}G" if memory else share
         return self._shown
-
-
-def resident_bytes() -> int:
-    """Memory of this process now, from /proc; 0 where there is none."""
-    if sys.platform != "linux":
-        return 0
-    try:
-        with open("/proc/self/statm", encoding="ascii") as statm:
-            return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError, IndexError):
-        return 0
 
 
 class StatusLine(Widget):
