@@ -116,9 +116,9 @@ class SampleList(ScrollView, can_focus=True):
         """The sample under the cursor."""
         return self._shown[self.cursor] if self.cursor < len(self._shown) else None
 
-    def newest(self, count: int = KEPT_SAMPLES) -> list[Sample]:
-        """Samples as they came, newest first, whether or not they are listed."""
-        return [*self._waiting, *self._all][:count]
+    def newest(self) -> list[Sample]:
+        """All samples of the run that are kept, newest first, whether or not they are listed."""
+        return [*self._store.waiting, *self._store.taken]
 
     def add(self, samples: Iterable[Sample]) -> None:
         """Take in samples, oldest first; their texts are clean."""
