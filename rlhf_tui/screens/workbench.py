@@ -31,12 +31,13 @@ from rlhf_engine.run_dir import RunDir
 from rlhf_tui.bridge import EngineBridge
 from rlhf_tui.editing import Editing
 from rlhf_tui.messages import EngineEvents
+from rlhf_tui.screens.workbench_keys import PANES, TITLES, TabLine, keys
 from rlhf_tui.widgets.charts import Charts
 from rlhf_tui.widgets.hyperparameters import HyperparametersPane
 from rlhf_tui.widgets.readout import edit_text
 from rlhf_tui.widgets.samples import SampleList
 from rlhf_tui.widgets.samples_pane import SamplesPane
-from rlhf_tui.widgets.status import AlarmLine, ClickLine, KeyBar, Meter, StatusLine
+from rlhf_tui.widgets.status import AlarmLine, KeyBar, Meter, StatusLine
 from rlhf_tui.widgets.word_editor import WordEditor
 from rlhf_tui.widgets.word_lists import WordListsPane
 
@@ -45,25 +46,6 @@ if TYPE_CHECKING:
 
 WIDE, TALL = 100, 30
 ROOMY_WIDTH, ROOMY_HEIGHT = 60, 16
-PANES = ("hyperparameters", "charts", "words", "samples")
-TITLES = {"hyperparameters": "Hyperparameters", "charts": "Charts", "words": "Reward words", "samples": "Samples"}
-
-
-class TabLine(ClickLine):
-    """The names of the panes, the open one marked, where only one fits; where names do not fit, their numbers."""
-
-    DEFAULT_CSS = "TabLine { height: 1; padding: 0 1; display: none; }"
-    current = ""
-
-    def render(self) -> Content:
-        tabs = [self._tab(number, pane, named=True) for number, pane in enumerate(PANES, 1)]
-        if sum(tab.cell_length + 1 for tab, _ in tabs) > self.size.width:
-            tabs = [self._tab(number, pane, named=pane == self.current) for number, pane in enumerate(PANES, 1)]
-        return self.words(tabs, " ")
-
-    def _tab(self, number: int, pane: str, *, named: bool) -> tuple[Content, str]:
-        style = "$primary bold reverse" if pane == self.current else "$text-muted"
-        return Content.styled(f" {number} {TITLES[pane]} " if named else f" {number} ", style), f"screen.pane('{pane}')"
 
 
 class WorkbenchScreen(Screen[None]):
@@ -205,31 +187,7 @@ class WorkbenchScreen(Screen[None]):
             self.action_pane(self._pane)
 
     def _show_keys(self) -> None:
-        busy, viewing = self._bridge.busy, self._bridge.viewing
-        common = [("?", "Help", "app.help")]
-        common += [("t", "Take over", "app.take_over") if viewing
-                   else ("F5", "Stop" if busy else "Start", "app.toggle_run")]
-        if busy:
-            paused = self._bridge.state is RunState.PAUSED or self._bridge.view.wanted == "pausing"
-            common.append(("Space", "Resume" if paused else "Pause", "app.toggle_pause"))
-        here = {
-            "hyperparameters": [("Enter", "Edit", ""), ("/", "Find", ""), ("u", "Undo", "screen.undo"),
-                                ("Del", "Reset", ""), ("R", "Reset all", "")],
-            "words": [("Enter", "Edit", ""), ("u", "Undo", "screen.undo")],
-            "charts": [("m", "Metric", ""), ("e", "Explain", ""), ("s", "Smooth", ""), ("[]", "Read off", ""),
-                       ("x", "Axis", ""), ("Y", "Log", ""), ("+−", "Zoom", ""), ("0", "Reset", ""),
-                       ("←→", "Chart" if self.charts.one_at_a_time else "Pan", "")],
-            "samples": [("Enter", "Open", ""), ("i", "Inspect", "screen.inspect"), ("h", "History", "screen.history"),
-                        ("/", "Filter", "screen.filter"), ("o", "Order", ""), ("f", "Follow", ""),
-                        ("*", "Favourite", ""), ("v", "Favourites", ""), ("y", "Copy", "")],
-        }.get(self._pane, [])
-        own = [("g", "Generate", "app.generate"), ("c", "Compare", "app.compare"), ("p", "Presets", "app.presets")]
-        more = [("1-4", "Pane", ""), ("q", "Quit", "app.quit"), *(() if viewing else own), ("r", "Runs", "app.runs"),
-                ("w", "Reward lab", "app.reward_lab"), ("z", "Zoom", "screen.zoom"),
-                ("^p", "Commands", "app.command_palette"), ("F2", "Save preset", "app.save_preset"),
-                *(() if viewing else [("F9", "Checkpoint", "app.checkpoint")]),
-                *([("d", "Detach", "app.detach")] if busy else [])]
-        self._keys.show([*common, *here, *more])
+        self._keys.show(keys(self._pane, self._bridge, one_chart=self.charts.one_at_a_time))
 
     # --- the run ---
 
