@@ -14,7 +14,8 @@ from rlhf_engine.metrics import REGISTRY
 from rlhf_tui.app import WorkbenchApp
 from rlhf_tui.theme import LIGHT
 from rlhf_tui.widgets.chart import Chart
-from rlhf_tui.widgets.charts import SHOWN, Charts
+from rlhf_tui.widgets.charts import Charts
+from rlhf_tui.widgets.charts_data import SHOWN
 from rlhf_tui.widgets.lens import LEAST_STEPS, Lens
 from rlhf_tui.widgets.readout import edit_text, show_value
 
