@@ -323,7 +323,7 @@ async def test_no_marker_stays_without_a_label_in_a_small_chart(app: WorkbenchAp
         await settle(pilot, charts)
         legend = charts.charts[0].legend_text
         assert len(legend) <= charts.charts[0].size.width
-        assert all(f"{marker} a" in legend for marker in "ox+*#%")
+        assert all(f"{marker} a" in legend for marker in "ox+%#&")
 
 
 # --- settings ---
