@@ -18,8 +18,8 @@ _OF_PANE: dict[str, Keys] = {
     "hyperparameters": [("Enter", "Edit", ""), ("/", "Find", ""), ("u", "Undo", "screen.undo"), ("Del", "Reset", ""),
                         ("R", "Reset all", "")],
     "words": [("Enter", "Edit", ""), ("u", "Undo", "screen.undo"), ("w", "Reward lab", "app.reward_lab")],
-    "charts": [("m", "Metric", ""), ("e", "Explain", ""), ("s", "Smooth", ""), ("[]", "Read off", ""), ("x", "Axis", ""),
-               ("Y", "Log", ""), ("+−", "Zoom", ""), ("0", "Reset", "")],
+    "charts": [("m", "Metric", ""), ("e", "Explain", ""), ("s", "Smooth", ""), ("[]", "Read off", ""),
+               ("x", "Axis", ""), ("Y", "Log", ""), ("+−", "Zoom", ""), ("0", "Reset", "")],
     "samples": [("Enter", "Open", ""), ("i", "Inspect", "screen.inspect"), ("h", "History", "screen.history"),
                 ("/", "Filter", "screen.filter"), ("o", "Order", ""), ("f", "Follow", ""), ("*", "Favourite", ""),
                 ("v", "Favourites", ""), ("y", "Copy", "")],
@@ -39,8 +39,8 @@ def keys(pane: str, bridge: EngineBridge, *, one_chart: bool) -> Keys:
     sideways: Keys = [("←→", "Chart" if one_chart else "Pan", "")] if pane == "charts" else []
     lab: Keys = [] if pane == "words" else [("w", "Reward lab", "app.reward_lab")]
     return [
-        ("?", "Help", "app.help"), *run, *_OF_PANE[pane], *sideways, ("1-4", "Pane", ""), ("q", "Quit", "app.quit"), *own,
-        ("r", "Runs", "app.runs"), *lab, ("z", "Zoom", "screen.zoom"), ("^p", "Commands", "app.command_palette"),
+        ("?", "Help", "app.help"), *run, *_OF_PANE[pane], *sideways, ("1-4", "Pane", ""), ("q", "Quit", "app.quit"),
+        *own, ("r", "Runs", "app.runs"), *lab, ("z", "Zoom", "screen.zoom"), ("^p", "Commands", "app.command_palette"),
         ("F2", "Save preset", "app.save_preset"), *([] if viewing else [("F9", "Checkpoint", "app.checkpoint")]),
         *([("d", "Detach", "app.detach")] if busy else []),
     ]

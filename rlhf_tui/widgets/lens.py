@@ -32,8 +32,7 @@ class Lens:
 
     def smoothed_next(self) -> Lens:
         """With the next smoothing."""
-        at = SMOOTHINGS.index(self.decay) if self.decay in SMOOTHINGS else -1  # -1: one from the settings
-        return replace(self, decay=SMOOTHINGS[(at + 1) % len(SMOOTHINGS)])
+        return replace(self, decay=SMOOTHINGS[(SMOOTHINGS.index(self.decay) + 1) % len(SMOOTHINGS)])
 
     def along_next(self) -> Lens:
         """Along the next axis."""

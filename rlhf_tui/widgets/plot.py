@@ -20,7 +20,7 @@ from rlhf_tui.widgets.sheet import Sheet
 from rlhf_tui.widgets.status import clock
 
 RAW, TARGET, EDIT = "·", "╌", "┊"
-OVERLAY_MARKERS = "ox+*#%"
+OVERLAY_MARKERS = "ox+%#&"  # no star: in ASCII that is the line of the run itself
 LABEL_WIDTH = 7
 LEAST_WIDTH, LEAST_HEIGHT = 16, 4
 _LABEL_ROWS = 3

@@ -76,7 +76,7 @@ def legend(scene: Scene, metric: Metric, width: int) -> Content:
                  for marker, label, value in entries]
         if sum(part.cell_length + 2 for part in parts) - 2 <= width:
             break
-    own = _said("* this run" if scene.ascii else "⠒ this run", "$primary", scene)
+    own = _said("⠒ this run", "$primary", scene)
     if own.cell_length + sum(part.cell_length + 2 for part in parts) <= width:
         parts.insert(0, own)
     return Content("  ").join(parts).truncate(width, ellipsis=not scene.ascii)
@@ -124,8 +124,7 @@ def _read(scene: Scene, metric: Metric, line: Line) -> list[Part]:
             between = f"{show_value(bucket.low, signed=signed)} to {show_value(bucket.high, signed=signed)}"
             parts.append(Part(_said(between, "$text-muted", scene), 4))
         if reading.smoothed is not None:
-            mark = "~" if scene.ascii else "⠒"
-            parts.append(Part(_said(f"{mark} {show_value(reading.smoothed, signed=signed)}", "$primary", scene), 3))
+            parts.append(Part(_said(f"⠒ {show_value(reading.smoothed, signed=signed)}", "$primary", scene), 3))
     parts += [Part(_said(f"{EDIT} {text}", "$secondary", scene), 6) for text in scene.edits_read()]
     return parts
 

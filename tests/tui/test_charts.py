@@ -14,7 +14,8 @@ from rlhf_engine.metrics import REGISTRY
 from rlhf_tui.app import WorkbenchApp
 from rlhf_tui.theme import LIGHT
 from rlhf_tui.widgets.chart import Chart
-from rlhf_tui.widgets.charts import SHOWN, Charts
+from rlhf_tui.widgets.charts import Charts
+from rlhf_tui.widgets.charts_data import SHOWN
 from rlhf_tui.widgets.lens import LEAST_STEPS, Lens
 from rlhf_tui.widgets.readout import edit_text, show_value
 
@@ -322,7 +323,7 @@ async def test_no_marker_stays_without_a_label_in_a_small_chart(app: WorkbenchAp
         await settle(pilot, charts)
         legend = charts.charts[0].legend_text
         assert len(legend) <= charts.charts[0].size.width
-        assert all(f"{marker} a" in legend for marker in "ox+*#%")
+        assert all(f"{marker} a" in legend for marker in "ox+%#&")
 
 
 # --- settings ---

@@ -1,0 +1,201 @@
+"""What the charts pane is told: a run's metrics, live edits, other runs, how a person likes it; and when it draws."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+
+from textual.theme import Theme
+from textual.timer import Timer
+from textual.widget import Widget
+
+from rlhf_engine.metrics import describe
+from rlhf_tui.clean_text import clean_line
+from rlhf_tui.widgets.chart import Canvas, Chart
+from rlhf_tui.widgets.history import History
+from rlhf_tui.widgets.lens import SMOOTHINGS, Lens
+from rlhf_tui.widgets.scene import Edit, Scene
+
+SHOWN = ("objective/scores", "objective/kl", "loss/policy_avg", "loss/value_avg")
+REDRAW_SECONDS = 0.5
+
+
+class ChartsData(Widget):
+    """Four charts of one scene. All metrics of the run are kept, shown or not; see `history` for how much of them."""
+
+    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
+        super().__init__(id=id, classes=classes)
+        self.scene = Scene()
+        self.charts = [Chart(name, self.scene) for name in SHOWN]
+        self._redraw_seconds = REDRAW_SECONDS
+        self._timer: Timer | None = None
+
+    def on_mount(self) -> None:
+        # Textual calls that of each class: the pane's own comes before this one
+        self.app.theme_changed_signal.subscribe(self, self._theme_changed)
+        self._timer = self.set_interval(self._redraw_seconds, self.draw_changed)
+
+    # --- settings ---
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """The names of the four metrics, in order. May be set; anything but four raises ValueError."""
+        return tuple(chart.metric.name for chart in self.charts)
+
+    @shown.setter
+    def shown(self, names: Sequence[str]) -> None:
+        if len(names) != len(self.charts):
+            raise ValueError(f"{len(names)} metrics for {len(self.charts)} charts: one each, please")
+        for chart, name in zip(self.charts, names, strict=True):
+            chart.metric = describe(clean_line(name))
+        self._changed()
+
+    @property
+    def ascii(self) -> bool:
+        """True to draw with plain ASCII characters, for fonts without braille."""
+        return self.scene.ascii
+
+    @ascii.setter
+    def ascii(self, ascii_only: bool) -> None:
+        if ascii_only != self.scene.ascii:
+            self.scene.ascii = ascii_only
+            self._look(self.scene.lens)
+
+    @property
+    def smoothing(self) -> float:
+        """The weight of the past in the smoothed lines: one of SMOOTHINGS, else ValueError."""
+        return self.scene.lens.decay
+
+    @smoothing.setter
+    def smoothing(self, decay: float) -> None:
+        if decay not in SMOOTHINGS:
+            raise ValueError(f"a smoothing of {decay}: it is one of {', '.join(map(str, SMOOTHINGS))}")
+        if decay != self.scene.lens.decay:
+            self._look(replace(self.scene.lens, decay=decay))
+
+    @property
+    def redraw_seconds(self) -> float:
+        """Seconds between two drawings of new data, at the least; what a key does is seen at once."""
+        return self._redraw_seconds
+
+    @redraw_seconds.setter
+    def redraw_seconds(self, seconds: float) -> None:
+        if not 0 < seconds < float("inf"):
+            raise ValueError(f"{seconds} seconds between drawings: a number above 0 is needed")
+        self._redraw_seconds = seconds
+        if self._timer is not None:
+            self._timer.stop()
+            self._timer = self.set_interval(seconds, self.draw_changed)
+
+    @property
+    def responses_per_step(self) -> int:
+        """How many responses a step of the shown run samples: the scale of the x axis by responses."""
+        return self.scene.responses_per_step
+
+    @responses_per_step.setter
+    def responses_per_step(self, responses: int) -> None:
+        if responses != self.scene.responses_per_step:
+            self.scene.responses_per_step = responses
+            self._look(self.scene.lens)
+
+    # --- data ---
+
+    @property
+    def edits(self) -> list[int]:
+        """The steps from which live edits count."""
+        return [edit.step for edit in self.scene.edits]
+
+    def add(self, step: int, metrics: Mapping[str, float], seconds: float | None = None) -> None:
+        """Take in the metrics of a step, which ended `seconds` after the run's start."""
+        self.scene.run.add(step, clean_names(metrics), seconds)
+        for chart in self.charts:
+            chart.dirty = chart.dirty or chart.metric.name in metrics
+
+    def mark(self, step: int, text: str) -> None:
+        """Mark the step from which a live edit counts, with what it was in a few words (see `readout.edit_text`)."""
+        self.scene.edits.append(Edit(step, clean_line(text)))
+        self._changed()
+
+    def cut(self, step: int) -> None:
+        """The run went back to `step`."""
+        self.scene.run.cut(step)
+        self.scene.edits = [edit for edit in self.scene.edits if edit.step <= step]
+        self._changed()
+
+    def clear(self) -> None:
+        """A new run begins. Runs that are laid over stay."""
+        self.scene.run, self.scene.edits, self.scene.cursor, self.scene.pointed = History(), [], None, None
+        self._look(replace(self.scene.lens, span=None, back=0))
+
+    def show_target(self, target: float | None) -> None:
+        """The KL that the adaptive controller aims at, or that a person has in mind."""
+        for chart in self.charts:
+            if chart.target != target:
+                chart.target, chart.dirty = target, True
+
+    def overlay(self, label: str, steps: Sequence[tuple[int, float, Mapping[str, float]]], *,
+                responses_per_step: int | None = None) -> None:
+        """Lay another run over the charts: its smoothed line, drawn with a marker that the legend names.
+
+        label: what to call it, such as its name; the same label again replaces it. steps: (step, seconds since that
+        run's start, metrics), ascending. responses_per_step: of that run, for the x axis by responses; the shown
+        run's when None. Six runs at most: a seventh takes the place of the first.
+        """
+        history = History()
+        for step, seconds, metrics in steps:
+            history.add(step, clean_names(metrics), seconds)
+        self.scene.lay_over(clean_line(label), history, responses_per_step)
+        self._laid_over()
+
+    def clear_overlays(self) -> None:
+        """Take all other runs away."""
+        self.scene.others.clear()
+        self._laid_over()
+
+    def _laid_over(self) -> None:
+        for chart in self.charts:
+            chart.set_class(bool(self.scene.others), "-laid-over")
+        self._changed()
+
+    # --- drawing ---
+
+    def draw_changed(self) -> None:
+        """Draw the charts that have changed and are seen."""
+        if not self.is_attached or not self.screen.is_current or not self.display:
+            return
+        for chart in self.charts:
+            if chart.stale and chart.is_attached and chart.region:
+                chart.draw()
+
+    def on_canvas_resized(self, event: Canvas.Resized) -> None:
+        event.stop()
+        self.call_after_refresh(self.draw_changed)
+
+    def _theme_changed(self, _: Theme) -> None:
+        self._changed()
+
+    def _changed(self) -> None:
+        for chart in self.charts:
+            chart.dirty = True
+        if self.is_attached:
+            self.call_after_refresh(self.draw_changed)
+
+    def _look(self, lens: Lens) -> None:
+        self.scene.lens = lens
+        self._say_how()
+        self._changed()
+
+    def _say_how(self) -> None:
+        """How the charts are looked at, into the frame."""
+        raise NotImplementedError
+
+
+def clean_names(metrics: Mapping[str, float]) -> dict[str, float]:
+    """The metrics by names that may be shown."""
+    return {_clean_name(name): float(value) for name, value in metrics.items()}
+
+
+@lru_cache(maxsize=1024)
+def _clean_name(name: str) -> str:
+    return clean_line(name)
