@@ -18,7 +18,7 @@ from textual.widgets import Input, TextArea
 from rlhf_engine.config import RunConfig
 from rlhf_engine.console import say
 from rlhf_engine.errors import RlhfError
-from rlhf_engine.events import RunState
+from rlhf_engine.events import ModelLoaded, RunState
 from rlhf_engine.hand_over import command_for, hand_over
 from rlhf_engine.run_dir import RunDir
 from rlhf_tui.bridge import TICK_SECONDS, EngineBridge, SessionFactory, engine_session
@@ -112,6 +112,8 @@ class WorkbenchApp(Desk):
 
     def show_events(self, events: list[Any]) -> None:
         """Hand a batch of events to every open screen."""
+        if any(isinstance(event, ModelLoaded) for event in events):
+            gc.freeze()  # the libraries came with some 300,000 objects that stay
         if events:
             self.take(events)
             for screen in self.screen_stack:

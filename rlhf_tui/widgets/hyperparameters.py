@@ -57,7 +57,7 @@ class HyperparametersPane(Widget, can_focus=True):
     DEFAULT_CSS = """
     HyperparametersPane { layout: vertical; }
     HyperparametersPane #find { display: none; }
-    HyperparametersPane #help { height: auto; max-height: 6; color: $text-muted; border-top: solid $panel; }
+    HyperparametersPane #help { height: 6; color: $text-muted; border-top: solid $panel; }
     HyperparametersPane.-short #help { display: none; }
     """
 
@@ -147,7 +147,7 @@ class HyperparametersPane(Widget, can_focus=True):
         self._list.draw(max(1, self.size.width - 1), self._editing)
         row = self.form.row
         about = setting_help(row, self.form, self._editing is not None) if row else heading_help(self.form)
-        self._help.update(about)
+        self._help.update(about, layout=False)
         found = f"{len(self.form.found)} of {len(self.form.rows)}"
         self.border_subtitle = Content(found if self.form.wanted.strip() else "")
 

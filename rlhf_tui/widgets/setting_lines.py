@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from rich.cells import cell_len, set_cell_size
 from textual.content import Content
@@ -23,7 +24,7 @@ _DEFAULT_WIDTH = 18
 class Drawing:
     """The lines, and where in them each setting stands."""
 
-    content: Content = field(default_factory=Content)
+    lines: list[Content] = field(default_factory=list)
     line_of: dict[str, int] = field(default_factory=dict)
     extra_of: dict[str, int] = field(default_factory=dict)
     label_width: int = LABEL_WIDTH
@@ -51,49 +52,80 @@ def draw(form: SettingForm, width: int) -> Drawing:
             lines.extend(below)
     if not lines and form.rows:
         lines = _problem(f"no setting holds “{clean_line(form.wanted.strip())}”", width)
-    drawing.content = Content("\n").join(lines)
+    drawing.lines = lines
     return drawing
 
 
 def _heading(group: str, rows: list[Row], form: SettingForm, width: int) -> Content:
     """The title and, of what is folded away, how much there is and what became of it."""
-    shut = form.shut(group)
-    title = f"{SHUT if shut else OPEN} {clean_line(group)} "
-    told = []
+    shut, told = form.shut(group), ""
     if shut:
         marks = ((CHANGED, sum(map(form.changed, rows))), (OFF_PRESET, sum(map(form.off_preset, rows))),
                  (WRONG, sum(row.path in form.drafts for row in rows)))
-        told = [f"{len(rows)}", *(f"{mark}{count}" for mark, count in marks if count)]
-    end = f" {' '.join(told)}" if told else ""
-    line = Content.styled(set_cell_size(_cut(title.ljust(width - len(end), "─"), width - len(end)) + end, width),
-                          "$text-primary")
-    return _under_cursor(line, width) if form.focused and heading(group) == form.cursor else line
+        told = " ".join([f" {len(rows)}", *(f"{mark}{count}" for mark, count in marks if count)])
+    here = form.focused and heading(group) == form.cursor
+    return _drawn_heading(f"{SHUT if shut else OPEN} {clean_line(group)} ", told, here, width)
+
+
+@lru_cache(maxsize=1024)
+def _drawn_heading(title: str, told: str, here: bool, width: int) -> Content:
+    room = width - len(told)
+    line = Content.styled(set_cell_size(_cut(title.ljust(room, "─"), room) + told, width), "$text-primary")
+    return _under_cursor(line, width) if here else line
+
+
+@dataclass(frozen=True)
+class _Look:
+    """All that the line of a setting depends on."""
+
+    label: str
+    choice: bool
+    unit: str
+    help: str
+    text: str
+    default: str
+    wrong: bool
+    locked: bool
+    mark: str
+    here: bool
+    label_width: int
+    value_width: int
+    width: int
 
 
 def _line(row: Row, form: SettingForm, drawing: Drawing, width: int) -> Content:
-    wrong, locked, changed = row.path in form.drafts, form.locked(row), form.changed(row)
-    text, default = form.shown(row), clean_line(form.default(row))
-    usual = text == default
-    if row.setting.kind in ("choice", "bool") and not locked:
-        text = f"‹{text}›"
-    mark, mark_style = (LOCKED, "dim") if locked else (VALID, "$text-success dim")
-    if wrong:
+    setting = row.setting
+    return _drawn(_Look(
+        row.label, setting.kind in ("choice", "bool"), setting.unit, setting.help, form.shown(row),
+        clean_line(form.default(row)), row.path in form.drafts, form.locked(row),
+        CHANGED if form.changed(row) else OFF_PRESET if form.off_preset(row) else " ",
+        form.focused and row.path == form.cursor, drawing.label_width, drawing.value_width, width,
+    ))  # fmt: skip
+
+
+@lru_cache(maxsize=1024)
+def _drawn(look: _Look) -> Content:
+    """A line; the same object for the same look, by which what has not changed is known."""
+    width, usual = look.width, look.text == look.default
+    text = f"‹{look.text}›" if look.choice and not look.locked else look.text
+    mark, mark_style = (LOCKED, "dim") if look.locked else (VALID, "$text-success dim")
+    if look.wrong:
         mark, mark_style = WRONG, "$text-error bold"
-    value_style = "$text-error" if wrong else "dim" if locked else "" if usual else "bold"
+    value_style = "$text-error" if look.wrong else "dim" if look.locked else "" if usual else "bold"
     parts = [
-        Content.styled(CHANGED if changed else OFF_PRESET if form.off_preset(row) else " ", "$text-accent bold"),
-        Content.styled(_cut(row.label, drawing.label_width) + " ", "dim" if locked else ""),
-        Content.styled(_cut(text, drawing.value_width), value_style),
+        Content.styled(look.mark, "$text-accent bold"),
+        Content.styled(_cut(look.label, look.label_width) + " ", "dim" if look.locked else ""),
+        Content.styled(_cut(text, look.value_width), value_style),
         Content.styled(f" {mark}", mark_style),
     ]
     if width >= _WIDE:
-        about = f"  {row.setting.unit:18.18}  {row.setting.help}" if width >= _WIDEST else f"  {row.setting.help}"
+        about = f"  {look.unit:18.18}  {look.help}" if width >= _WIDEST else f"  {look.help}"
         if width >= _WITH_DEFAULT:
-            about = _cut("" if usual or not default else f"  default {default}", _DEFAULT_WIDTH) + about
-        parts.append(Content.styled(_cut(about, width - drawing.value_at - drawing.value_width - 2), "dim"))
+            about = _cut("" if usual or not look.default else f"  default {look.default}", _DEFAULT_WIDTH) + about
+        parts.append(Content.styled(_cut(about, width - look.label_width - look.value_width - 4), "dim"))
     line = Content("").join(parts)
     line = Content.assemble(line[:width]) if line.cell_length > width else line
-    return _under_cursor(line, width) if form.focused and row.path == form.cursor else line
+    return _under_cursor(line, width) if look.here else line
 
 
 def _under_cursor(line: Content, width: int) -> Content:

@@ -6,12 +6,40 @@ from typing import Any
 
 from textual.app import ComposeResult
 from textual.containers import VerticalScroll
+from textual.content import Content
 from textual.geometry import Region
-from textual.widgets import Static
+from textual.strip import Strip
+from textual.visual import Visual
+from textual.widget import Widget
 
 from rlhf_tui.widgets.inputs import EditField
 from rlhf_tui.widgets.setting_form import SettingForm
 from rlhf_tui.widgets.setting_lines import Drawing, draw
+
+
+class Lines(Widget):
+    """Lines of text, of which only those in view are rendered, and only those that changed are drawn again."""
+
+    DEFAULT_CSS = "Lines { width: 100%; height: 1; }"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lines: list[Content] = []
+
+    def show(self, lines: list[Content]) -> None:
+        """Put `lines` in the place of those so far. One that is the very same object is taken to be unchanged."""
+        before, self._lines = self._lines, lines
+        if len(before) != len(lines):
+            self.styles.height = max(1, len(lines))
+            self.refresh()
+        elif changed := [Region(0, y, self.size.width, 1) for y, line in enumerate(lines) if line is not before[y]]:
+            self.refresh(*changed)
+
+    def render_line(self, y: int) -> Strip:
+        """The line at `y`, as wide as the widget."""
+        if y >= len(self._lines):
+            return Strip.blank(self.size.width, self.rich_style)
+        return Visual.to_strips(self, self._lines[y], self.size.width, 1, self.visual_style)[0]
 
 
 class SettingList(VerticalScroll):
@@ -19,7 +47,6 @@ class SettingList(VerticalScroll):
 
     DEFAULT_CSS = """
     SettingList { height: 1fr; scrollbar-size-vertical: 1; overflow-x: hidden; }
-    SettingList Static { height: auto; width: 100%; }
     SettingList EditField { position: absolute; display: none; }
     SettingList EditField.-wrong { color: $text-error; }
     """
@@ -28,7 +55,7 @@ class SettingList(VerticalScroll):
         super().__init__(can_focus=False, **options)
         self.field = EditField()
         self._form = form
-        self._lines = Static(markup=False)
+        self._lines = Lines()
         self._drawing = Drawing()
 
     def compose(self) -> ComposeResult:
@@ -38,7 +65,7 @@ class SettingList(VerticalScroll):
     def draw(self, width: int, editing: str | None) -> None:
         """Draw the form in `width` columns, the field over the line of the setting at `editing`."""
         self._drawing = drawing = draw(self._form, width)
-        self._lines.update(drawing.content)
+        self._lines.show(drawing.lines)
         self.field.display = editing is not None
         if editing is not None:
             self.field.styles.offset = (drawing.value_at, drawing.line_of.get(editing, 0))

@@ -176,3 +176,11 @@ def test_spans_never_overlap_and_agree_with_the_parts(pieces: list[str]) -> None
     liked = sum(s.kind == "liked" for s in result.spans)
     assert result.parts["liked"] == pytest.approx(1.2 * liked)
     assert result.parts["disliked"] == pytest.approx(-0.8 * (len(result.spans) - liked))
+
+
+@given(st.text(st.characters(codec="ascii"), max_size=60))
+def test_ascii_is_cut_into_the_same_words_without_the_pattern_for_all_scripts(text: str):
+    from rlhf_engine.rewards import words
+
+    cut = [(found.group(), found.start()) for found in words._pattern().finditer(text)]
+    assert [(text[word.start:word.end], word.start) for word in words.count_words(text)] == cut
