@@ -51,17 +51,18 @@ class Desk(App[None]):
         """What to say first."""
         self.alarm_log = AlarmLog()
         self._watch = RunWatch()
-        self._opened = False
+        self._greeted = False
         for theme in THEMES:
             self.register_theme(theme)
         self.theme = self.preferences.theme(self.available_themes, self.console.color_system)
 
     def on_mount(self) -> None:
-        self._opened = True
         self.call_after_refresh(self._greet)
 
     def _greet(self) -> None:
+        self._greeted = True
         self.theme_changed_signal.subscribe(self.workbench, self._theme_changed)
+        self.preferences.show_charts(self.workbench.charts)
         if not self.preferences.now.hint_seen:
             self.workbench.mount(FirstHint())
         if self.greeting:
@@ -86,10 +87,11 @@ class Desk(App[None]):
         await super().on_event(event)
 
     def on_unmount(self) -> None:
-        if not self._opened:  # the start failed
+        if not self._greeted:  # the start failed
             return
         pane, zoomed = self.workbench.place
         self.preferences.note(pane=pane, zoomed=zoomed)
+        self.preferences.note_charts(self.workbench.charts)
         if self.preset and not self.bridge.viewing:
             self.preferences.note(last_preset=preset_to_keep(self.preset))
         self.preferences.keep()
@@ -123,8 +125,10 @@ class Desk(App[None]):
     def action_settings(self) -> None:
         from rlhf_tui.screens.settings import SettingsScreen
 
+        self.preferences.note_charts(self.workbench.charts)
         self.push_screen(SettingsScreen(self.preferences), self._settings_closed)
 
     def _settings_closed(self, said: str | None) -> None:
+        self.preferences.show_charts(self.workbench.charts)
         if said:
             self.workbench.say(said)

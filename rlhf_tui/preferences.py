@@ -5,13 +5,17 @@ from __future__ import annotations
 import locale
 import os
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from rlhf_tui.settings import Settings, SettingsFile
 from rlhf_tui.theme import AUTO, theme_for
+
+if TYPE_CHECKING:
+    from rlhf_tui.widgets.charts import Charts
 
 # terminals whose font has no braille
 WITHOUT_BRAILLE = ("linux", "dumb", "vt100", "vt220")
@@ -47,6 +51,20 @@ class Preferences:
     def draws_ascii(self) -> bool:
         """True where charts are drawn without braille dots."""
         return draws_ascii(self.now.chart_marks, locale.getencoding(), os.environ.get("TERM", ""))
+
+    def show_charts(self, charts: Charts) -> None:
+        """Let the charts look as the settings say."""
+        if charts.shown != self.now.charts:
+            charts.shown = self.now.charts
+        charts.ascii = self.draws_ascii()
+        if charts.redraw_seconds != 1 / self.now.redraws_per_second:
+            charts.redraw_seconds = 1 / self.now.redraws_per_second
+        if charts.scene.lens.decay != self.now.smoothing:
+            charts._look(replace(charts.scene.lens, decay=self.now.smoothing))
+
+    def note_charts(self, charts: Charts) -> None:
+        """What was chosen on the charts themselves is kept as well."""
+        self.note(charts=charts.shown, smoothing=charts.scene.lens.decay)
 
     def note(self, **values: Any) -> None:
         """These count from now on; written with the next `keep`. What cannot be kept (a name with a lone surrogate, a
