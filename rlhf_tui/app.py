@@ -82,7 +82,7 @@ class WorkbenchApp(Desk):
         """The workbench itself: an empty screen below it would be laid out and drawn for nothing."""
         self.workbench = WorkbenchScreen(self.bridge, self._meter)
         self.workbench.open_at(self.preferences.now.pane, zoomed=self.preferences.now.zoomed)
-        self.heed_preferences()
+        self.preferences.show_charts(self.workbench.charts)  # before it is drawn first
         return self.workbench
 
     def on_mount(self) -> None:

@@ -21,7 +21,6 @@ from rlhf_tui.no_color import Plain
 from rlhf_tui.notifications import RunWatch, tell
 from rlhf_tui.preferences import Preferences, preset_to_keep
 from rlhf_tui.theme import THEMES
-from rlhf_tui.widgets.charts import Charts
 from rlhf_tui.widgets.hint import FirstHint
 
 if TYPE_CHECKING:
@@ -52,16 +51,16 @@ class Desk(App[None]):
         """What to say first."""
         self.alarm_log = AlarmLog()
         self._watch = RunWatch()
-        self._opened = False
+        self._greeted = False
         for theme in THEMES:
             self.register_theme(theme)
         self.theme = self.preferences.theme(self.available_themes, self.console.color_system)
 
     def on_mount(self) -> None:
-        self._opened = True
         self.call_after_refresh(self._greet)
 
     def _greet(self) -> None:
+        self._greeted = True
         self.theme_changed_signal.subscribe(self.workbench, self._theme_changed)
         if not self.preferences.now.hint_seen:
             self.workbench.mount(FirstHint())
@@ -71,16 +70,6 @@ class Desk(App[None]):
             self.workbench.say(self.preferences.trouble, "warning")
             self.alarm_log.note(self.preferences.trouble, "warning")
             self.preferences.trouble = ""
-
-    def heed_preferences(self) -> None:
-        """Let the charts be as the settings say."""
-        charts, now = self.workbench.charts, self.preferences.now
-        charts.shown, charts.smoothing = now.charts, now.smoothing
-        charts.ascii, charts.redraw_seconds = self.preferences.draws_ascii(), 1 / now.redraws_per_second
-
-    def on_charts_shown_changed(self, event: Charts.ShownChanged) -> None:
-        """Other metrics were chosen on the workbench: they are kept when it is left."""
-        self.preferences.note(charts=event.names)
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         filters = super().get_line_filters()
@@ -97,10 +86,11 @@ class Desk(App[None]):
         await super().on_event(event)
 
     def on_unmount(self) -> None:
-        if not self._opened:  # the start failed
+        if not self._greeted:  # the start failed
             return
         pane, zoomed = self.workbench.place
         self.preferences.note(pane=pane, zoomed=zoomed)
+        self.preferences.note_charts(self.workbench.charts)
         if self.preset and not self.bridge.viewing:
             self.preferences.note(last_preset=preset_to_keep(self.preset))
         self.preferences.keep()
@@ -134,9 +124,10 @@ class Desk(App[None]):
     def action_settings(self) -> None:
         from rlhf_tui.screens.settings import SettingsScreen
 
+        self.preferences.note_charts(self.workbench.charts)
         self.push_screen(SettingsScreen(self.preferences), self._settings_closed)
 
     def _settings_closed(self, said: str | None) -> None:
-        self.heed_preferences()
+        self.preferences.show_charts(self.workbench.charts)
         if said:
             self.workbench.say(said)

@@ -6,12 +6,15 @@ import locale
 import os
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from rlhf_tui.settings import Settings, SettingsFile
 from rlhf_tui.theme import AUTO, theme_for
+
+if TYPE_CHECKING:
+    from rlhf_tui.widgets.charts import Charts
 
 # terminals whose font has no braille
 WITHOUT_BRAILLE = ("linux", "dumb", "vt100", "vt220")
@@ -47,6 +50,15 @@ class Preferences:
     def draws_ascii(self) -> bool:
         """True where charts are drawn without braille dots."""
         return draws_ascii(self.now.chart_marks, locale.getencoding(), os.environ.get("TERM", ""))
+
+    def show_charts(self, charts: Charts) -> None:
+        """Let the charts look as the settings say."""
+        charts.shown, charts.smoothing = self.now.charts, self.now.smoothing
+        charts.ascii, charts.redraw_seconds = self.draws_ascii(), 1 / self.now.redraws_per_second
+
+    def note_charts(self, charts: Charts) -> None:
+        """What was chosen on the charts themselves is kept as well."""
+        self.note(charts=charts.shown, smoothing=charts.smoothing)
 
     def note(self, **values: Any) -> None:
         """These count from now on; written with the next `keep`. What cannot be kept (a name with a lone surrogate, a

@@ -38,6 +38,12 @@ def _metric(name: str) -> str:
     raise ValueError("not a metric")
 
 
+def _smoothing(decay: float) -> float:
+    if decay in SMOOTHINGS:
+        return decay
+    raise ValueError("none of the smoothings")
+
+
 MetricName = Annotated[str, StringConstraints(max_length=200), AfterValidator(_metric)]
 
 
@@ -51,7 +57,7 @@ class Settings(BaseModel):
     redraws_per_second: Annotated[float, Field(ge=0.1, le=2, allow_inf_nan=False)] = 2.0
     """How often charts are drawn anew while a run goes on; over a slow line, less is kinder."""
     charts: tuple[MetricName, MetricName, MetricName, MetricName] = CHARTS
-    smoothing: Annotated[float, Field(ge=0, le=0.999, allow_inf_nan=False)] = 0.9
+    smoothing: Annotated[float, AfterValidator(_smoothing)] = 0.9
     chart_marks: Literal["auto", "braille", "ascii"] = "auto"
     """`auto`: braille dots where the terminal's encoding has them."""
     notifications: Literal["off", "bell", "osc"] = "off"
@@ -66,7 +72,7 @@ class Settings(BaseModel):
 
 ALLOWED = {
     "theme": "the name of a theme", "redraws_per_second": "a number from 0.1 to 2",
-    "smoothing": "a number from 0 to 0.999",
+    "smoothing": "0, 0.6, 0.9 or 0.97",
     "charts": "a list of four names of metrics", "chart_marks": '"auto", "braille" or "ascii"',
     "notifications": '"off", "bell" or "osc"',
     "pane": '"hyperparameters", "charts", "words" or "samples"', "zoomed": "true or false",

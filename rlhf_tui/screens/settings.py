@@ -42,7 +42,7 @@ def rows(settings: Settings, themes: Sequence[str]) -> list[_Row]:
     first = [AUTO, *(theme.name for theme in THEMES)]
     ordered = first + sorted(name for name in {*themes, settings.theme} if name not in first)
     redraws = {f"{value:g} a second": value for value in sorted({*REDRAWS, settings.redraws_per_second})}
-    smoothing = {f"{value:g}" if value else "none": value for value in sorted({*SMOOTHINGS, settings.smoothing})}
+    smoothing = {f"{value:g}" if value else "none": value for value in SMOOTHINGS}
     known = [*REGISTRY, *(name for name in settings.charts if name not in REGISTRY)]
     metrics = {clean_line(describe(name).title): name for name in known}
     marks = {"auto": "auto", "braille dots": "braille", "ASCII": "ascii"}

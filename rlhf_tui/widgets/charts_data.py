@@ -47,9 +47,10 @@ class ChartsData(Widget):
     def shown(self, names: Sequence[str]) -> None:
         if len(names) != len(self.charts):
             raise ValueError(f"{len(names)} metrics for {len(self.charts)} charts: one each, please")
-        for chart, name in zip(self.charts, names, strict=True):
-            chart.metric = describe(clean_line(name))
-        self._changed()
+        if tuple(names) != self.shown:
+            for chart, name in zip(self.charts, names, strict=True):
+                chart.metric = describe(clean_line(name))
+            self._changed()
 
     @property
     def ascii(self) -> bool:
@@ -83,8 +84,8 @@ class ChartsData(Widget):
     def redraw_seconds(self, seconds: float) -> None:
         if not 0 < seconds < float("inf"):
             raise ValueError(f"{seconds} seconds between drawings: a number above 0 is needed")
-        self._redraw_seconds = seconds
-        if self._timer is not None:
+        changed, self._redraw_seconds = seconds != self._redraw_seconds, seconds
+        if changed and self._timer is not None:
             self._timer.stop()
             self._timer = self.set_interval(seconds, self.draw_changed)
 

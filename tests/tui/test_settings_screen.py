@@ -16,9 +16,10 @@ from rlhf_tui.app import WorkbenchApp
 from rlhf_tui.bridge import EngineBridge
 from rlhf_tui.preferences import draws_ascii
 from rlhf_tui.screens.settings import rows
-from rlhf_tui.settings import Settings, load, settings_path
+from rlhf_tui.settings import SMOOTHINGS, Settings, load, settings_path
 from rlhf_tui.theme import DARK, LIGHT
 from rlhf_tui.widgets.hint import FirstHint
+from rlhf_tui.widgets.lens import SMOOTHINGS as LENS_SMOOTHINGS
 
 SIZES = [(120, 40), (80, 24)]
 
@@ -69,7 +70,7 @@ async def test_every_row_changes_its_setting(app: WorkbenchApp) -> None:
 
 
 def test_no_two_choices_of_a_setting_look_the_same() -> None:
-    offered = rows(Settings(redraws_per_second=0.7, smoothing=0.85), ["nord", "ansi-dark"])
+    offered = rows(Settings(redraws_per_second=0.7), ["nord", "ansi-dark"])
     assert all(len(set(item.choices.values())) == len(item.choices) for item in offered)
     charts = next(item for item in offered if item.name == "charts.0")
     assert set(charts.choices.values()) == set(REGISTRY)
@@ -81,7 +82,7 @@ async def test_a_wrong_value_is_said_and_replaced_when_the_user_saves(start: Cal
     app = start()
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.pause()
-        assert "smoothing: must be a number from 0 to 0.999; sparkles: no such setting" in app.workbench._alarm.text
+        assert "smoothing: must be 0, 0.6, 0.9 or 0.97; sparkles: no such setting" in app.workbench._alarm.text
         assert app.theme == DARK.name
         await pilot.press("2")
     assert kept()["smoothing"] == "much"  # leaving is not saving
@@ -161,6 +162,30 @@ async def test_hostile_names_of_metrics_are_only_shown(start: Callable[[], Workb
         await pilot.pause()
         assert "[/x]" in row(app, "charts.3")
         assert all(map(is_harmless, shown_lines(app)))
+
+
+async def test_the_charts_look_as_the_settings_say(start: Callable[[], WorkbenchApp]) -> None:
+    settings_path().write_text('hint_seen = true\nchart_marks = "ascii"\nredraws_per_second = 0.5\nsmoothing = 0.6\n'
+                               'charts = ["lr", "kl_coef", "val/ratio", "objective/kl"]\n')
+    app = start()
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.pause()
+        charts = app.workbench.charts
+        assert charts.shown == ("lr", "kl_coef", "val/ratio", "objective/kl")
+        assert (charts.ascii, charts.redraw_seconds, charts.scene.lens.decay) == (True, 2.0, 0.6)
+        await pilot.press("comma", "down", "left", *["down"] * 6, "left", "enter")
+        assert (charts.ascii, charts.redraw_seconds) == (False, 5.0)
+        await pilot.press("2", "s")
+        charts.shown = ("lr", "lr", "lr", "lr")
+    again = start()
+    async with again.run_test(size=(120, 40)) as pilot:
+        await pilot.pause()
+        assert again.workbench.charts.shown == ("lr", "lr", "lr", "lr")
+        assert again.workbench.charts.scene.lens.decay == charts.scene.lens.decay != 0.6
+
+
+def test_every_smoothing_that_is_kept_is_one_of_the_charts() -> None:
+    assert set(SMOOTHINGS) == set(LENS_SMOOTHINGS)
 
 
 @pytest.mark.parametrize(("marks", "encoding", "terminal", "expected"), [
