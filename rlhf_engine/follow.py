@@ -28,6 +28,8 @@ from rlhf_engine.run_dir import ALARMS, EDITS, METRICS, PROBES, SAMPLES, RunDir,
 from rlhf_engine.run_lines import MetricsLine, alarm, as_object, edit, metrics_line, readable, sample
 
 POLL_SECONDS = 0.5
+TRACED_ROWS = 400
+"""Of the rows read at one look, the newest that keep their traces: those of a long run would fill the memory."""
 
 _FILES = (METRICS, SAMPLES, EDITS, PROBES, ALARMS)  # in the order in which they are looked at
 _EDIT, _STEP, _ALARM, _PROBE = range(4)  # in the order in which those of one step are told
@@ -206,7 +208,14 @@ class _Tail:
             except FileNotFoundError:
                 return []
         *lines, self._torn = (self._torn + self._file.readall()).split(b"\n")
-        return [row for line in lines if (row := as_object(line)) is not None]
+        rows = []
+        for left, line in zip(range(len(lines), 0, -1), lines, strict=True):
+            row = as_object(line)
+            if row is not None:
+                if left > TRACED_ROWS:
+                    row.pop("trace", None)
+                rows.append(row)
+        return rows
 
     def close(self) -> None:
         if self._file is not None:

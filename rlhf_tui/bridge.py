@@ -11,6 +11,8 @@ import threading
 import traceback
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -30,6 +32,7 @@ from rlhf_engine.events import (
     RunStarted,
     RunState,
     StateChanged,
+    StepFinished,
     StepProgress,
 )
 from rlhf_engine.run_dir import RunDir
@@ -39,6 +42,7 @@ from rlhf_tui.run_view import RunView
 from rlhf_tui.viewer import Viewer
 
 RING_SIZE = 4096
+TRACED_EVENTS = 512  # waiting events among which steps keep their traces: about half a megabyte for each step
 TICK_SECONDS = 0.1
 TICKS_BETWEEN_DRAINS = 3
 
@@ -303,10 +307,19 @@ class EngineBridge:
 
     def _engine(self) -> EngineSession:
         if self._session is None or not self.alive:
-            self._session = self._factory(self._ring.append)
+            self._session = self._factory(self._hear)
             self._thread = threading.Thread(target=self._serve, args=(self._session,), name="engine", daemon=True)
             self._thread.start()
         return self._session
+
+    def _hear(self, event: Event) -> None:
+        """Called by the engine thread; while the screen stalls, only the newest steps keep their traces."""
+        self._ring.append(event)
+        with suppress(IndexError):  # fewer wait, or the screen has just taken them
+            old = self._ring[-TRACED_EVENTS]
+            if isinstance(old, StepFinished):
+                samples = tuple(replace(sample, trace=None) for sample in old.samples)
+                self._ring[-TRACED_EVENTS] = replace(old, samples=samples)
 
     def _serve(self, session: EngineSession) -> None:
         try:

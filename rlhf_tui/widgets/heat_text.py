@@ -31,14 +31,13 @@ def wrap(pieces: Iterable[Piece], width: int) -> list[list[Piece]]:
     for index, text in pieces:
         for character in text:
             shown = "↵" if character == "\n" else character
-            cells = cell_len(shown)
-            if used + cells > width:
-                kept, rest = (line[:breakable], line[breakable:]) if breakable > 0 else (line, [])
+            cells, broken = _cells(shown), False
+            while line and used + cells > width:  # twice where a wide character does not fit behind the rest either
+                kept, line = (line[:breakable], line[breakable:]) if breakable > 0 else (line, [])
                 lines.append(kept)
-                line, breakable = rest, 0
-                used = sum(cell_len(part) for _, part in line)
-                if character == " " and not line:
-                    continue  # the end of the line stands for it
+                breakable, used, broken = 0, sum(_cells(part) for _, part in line), True
+            if character == " " and broken and not line:
+                continue  # the end of the line stands for it
             line.append((index, shown))
             used += cells
             if character == " ":
@@ -49,6 +48,11 @@ def wrap(pieces: Iterable[Piece], width: int) -> list[list[Piece]]:
     lines.append(line)
     return [[(index, "".join(part for _, part in group)) for index, group in groupby(line, key=lambda piece: piece[0])]
             for line in lines]
+
+
+def _cells(character: str) -> int:
+    """Cells that a character takes at most: the emoji selector widens the one before it."""
+    return 1 if character == "\ufe0f" else cell_len(character)
 
 
 class HeatText(ScrollView, can_focus=True):

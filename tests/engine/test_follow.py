@@ -26,6 +26,7 @@ from rlhf_engine.events import (
     Sample,
     StateChanged,
     StepFinished,
+    TokenTrace,
 )
 from rlhf_engine.follow import Follower
 from rlhf_engine.processes import ProcessId, this_process
@@ -184,6 +185,18 @@ def test_probes_are_told_in_their_place_and_taken_back_with_their_steps(run: Run
     run.append_probe(again)
     assert course(follower.poll()) == [finished(4, 4.5), Probed(4, again)]
     assert run.probes() == [probes[0], probes[2], again]
+
+
+def test_of_a_long_run_only_the_newest_rows_keep_their_traces(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rlhf_engine.follow.TRACED_ROWS", 3)
+    trace = TokenTrace(("a",), *((0.5,),) * 7, 0.1, True, False)
+    for number in (1, 2, 3, 4):
+        run.append_metrics(number, float(number), {})
+        run.append_samples([replace(response(number, 0), trace=trace)], traced=1)
+    say(run, RunState.TRAINING, 4)
+    told = [event for event in Follower(run).poll() if isinstance(event, StepFinished)]
+    assert [event.samples[0].trace for event in told] == [None, trace, trace, trace]
+    assert [event.samples[0].response for event in told] == [response(number, 0).response for number in (1, 2, 3, 4)]
 
 
 def test_a_process_that_is_gone_leaves_nothing_untold(run: RunDir) -> None:

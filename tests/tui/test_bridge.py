@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import platformdirs
 import pytest
-from tui.fake_session import Sessions
+from tui.fake_session import Sessions, story_sample, story_trace
 
 from rlhf_engine.config import RunConfig
 from rlhf_engine.errors import RunError
-from rlhf_engine.events import GenerationFinished, GenerationToken, Notice, RunState, StateChanged, StepProgress
+from rlhf_engine.events import (
+    GenerationFinished,
+    GenerationToken,
+    Notice,
+    RunState,
+    StateChanged,
+    StepFinished,
+    StepProgress,
+)
 from rlhf_tui.bridge import RING_SIZE, EngineBridge
 
 
@@ -60,6 +69,19 @@ def test_the_ring_is_bounded_and_the_newest_state_survives(bridge: EngineBridge,
     sessions.last.emit(StateChanged(RunState.FINISHED, 5, 5))
     assert len(bridge.drain()) == RING_SIZE
     assert bridge.state is RunState.FINISHED
+
+
+def test_while_the_screen_stalls_only_the_newest_steps_keep_their_traces(
+    bridge: EngineBridge, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rlhf_tui.bridge.TRACED_EVENTS", 3)
+    bridge.open()
+    sample = story_sample(1, 0)
+    traced = replace(sample, trace=story_trace(sample))
+    for step in range(1, 6):
+        sessions.last.emit(StepFinished(step, 100, {}, (traced,), 1.0))
+    told = [event.samples for event in bridge.drain() if isinstance(event, StepFinished)]
+    assert told == [(sample,), (sample,), (sample,), (traced,), (traced,)]
 
 
 def test_draining_is_fast_only_while_text_streams(bridge: EngineBridge, sessions: Sessions, config: RunConfig) -> None:

@@ -124,6 +124,12 @@ def test_wrapping_keeps_the_text_and_the_width(given_pieces: list[tuple[int, str
     assert [piece for piece in flat if piece[1] != " "] == [piece for piece in expected if piece[1] != " "]
 
 
+def test_a_wide_character_never_hangs_over_the_edge() -> None:
+    assert wrap([(0, "a bcd日")], 4) == [[(0, "a ")], [(0, "bcd")], [(0, "日")]]
+    lines = wrap([(0, "ab❤\ufe0f")], 3)
+    assert all(cell_len(text) <= 3 for line in lines for _, text in line)
+
+
 def test_lines_break_between_words_even_inside_of_tokens() -> None:
     assert wrap([(-1, "Once "), (0, "a l"), (1, "ittle fo"), (2, "x")], 8) == [
         [(-1, "Once "), (0, "a ")], [(0, "l"), (1, "ittle ")], [(1, "fo"), (2, "x")]]
