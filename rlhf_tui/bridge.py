@@ -42,7 +42,7 @@ from rlhf_tui.run_view import RunView
 from rlhf_tui.viewer import Viewer
 
 RING_SIZE = 4096
-TRACED_EVENTS = 512  # waiting events among which steps keep their traces: about half a megabyte for each step
+TRACED_EVENTS = 512  # waiting events whose steps keep their traces; a step of eight stories has 100 KB of them
 TICK_SECONDS = 0.1
 TICKS_BETWEEN_DRAINS = 3
 
