@@ -11,12 +11,12 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from rlhf_tui.alarm_log import AlarmLog, Entry
 from rlhf_tui.clipboard import copy
 from rlhf_tui.messages import EngineEvents
+from rlhf_tui.screens.base import BaseDialog
 from rlhf_tui.widgets.status import LEVELS
 
 _HINT = "w warnings only · y copy · Esc close"
@@ -45,7 +45,7 @@ def as_text(entries: Iterable[Entry]) -> str:
     return "\n".join(f"{moment(entry.at)}\tstep {entry.step}\t{entry.level}\t{entry.text}" for entry in entries)
 
 
-class AlarmsScreen(ModalScreen[None]):
+class AlarmsScreen(BaseDialog[None]):
     """Reads; what comes in while it is open is read as well."""
 
     DEFAULT_CSS = """

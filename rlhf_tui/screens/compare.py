@@ -9,7 +9,6 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, HorizontalGroup, VerticalScroll
 from textual.content import Content
-from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Input, Static
 
@@ -19,6 +18,7 @@ from rlhf_engine.control import REFERENCE, TUNED, Side
 from rlhf_engine.events import ComparisonFinished, ComparisonProgress, Event, RunState
 from rlhf_tui.bridge import EngineBridge
 from rlhf_tui.messages import EngineEvents
+from rlhf_tui.screens.base import BaseScreen
 from rlhf_tui.screens.side import SideScreen, side_label
 from rlhf_tui.widgets.comparison_table import comparison_table
 from rlhf_tui.widgets.inputs import NumberField
@@ -31,7 +31,7 @@ RESPONSES = 100
 WIDE, TALL = 100, 30
 
 
-class CompareScreen(Screen[None]):
+class CompareScreen(BaseScreen[None]):
     """Starts at once with the usual numbers; Enter in a field, or `r`, runs again."""
 
     CSS_PATH = "compare.tcss"

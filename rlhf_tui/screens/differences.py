@@ -9,15 +9,15 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from rlhf_engine.config import RunConfig
 from rlhf_engine.run_settings import Difference, differences
 from rlhf_tui.clean_text import clean_line
+from rlhf_tui.screens.base import BaseDialog
 
 
-class DifferencesScreen(ModalScreen[None]):
+class DifferencesScreen(BaseDialog[None]):
     """A table of path, left and right; ↑ ↓ scroll it."""
 
     CSS_PATH = "runs.tcss"

@@ -9,7 +9,6 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, HorizontalGroup, Vertical
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static, TextArea
 from textual.widgets.option_list import Option
 
@@ -22,6 +21,7 @@ from rlhf_engine.run_dir import RunDir
 from rlhf_engine.run_list import RunSummary
 from rlhf_engine.run_settings import fork_settings
 from rlhf_tui.clean_text import clean_line, clean_text
+from rlhf_tui.screens.base import BaseDialog
 from rlhf_tui.screens.run_dialogs import TextBox
 from rlhf_tui.widgets.inputs import TextField
 
@@ -34,7 +34,7 @@ class Begin(Protocol):
     def __call__(self, step: int, changes: Mapping[str, Any], name: str | None) -> None: ...
 
 
-class ForkScreen(ModalScreen[bool]):
+class ForkScreen(BaseDialog[bool]):
     """Dismisses with True once the fork has begun."""
 
     CSS_PATH = "runs.tcss"

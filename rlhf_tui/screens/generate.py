@@ -6,16 +6,16 @@ from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.screen import Screen
 
 from rlhf_engine.config import RunConfig
 from rlhf_tui.bridge import EngineBridge
 from rlhf_tui.messages import EngineEvents
+from rlhf_tui.screens.base import BaseScreen
 from rlhf_tui.widgets.generator import Generator
 from rlhf_tui.widgets.status import AlarmLine, KeyBar, StatusLine
 
 
-class GenerateScreen(Screen[None]):
+class GenerateScreen(BaseScreen[None]):
     """Asks and shows; leaving gives up what is still being written."""
 
     CSS_PATH = "generate.tcss"

@@ -12,13 +12,13 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
 from rlhf_engine.metrics import REGISTRY, Metric
 from rlhf_tui.clean_text import clean_line
 from rlhf_tui.glossary import GLOSSARY
 from rlhf_tui.key_guide import Deed, deeds, nearest_first
+from rlhf_tui.screens.base import BaseDialog
 from rlhf_tui.widgets.inputs import TextField
 
 ON_THE_SCREEN = """\
@@ -52,7 +52,7 @@ class Chapter:
     entries: tuple[Content, ...]
 
 
-class HelpScreen(ModalScreen[None]):
+class HelpScreen(BaseDialog[None]):
     """Reads; ↑ ↓ PgUp PgDn scroll, / searches, Esc empties the search, then closes."""
 
     CSS_PATH = "help.tcss"

@@ -7,20 +7,20 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
-from textual.screen import Screen
 from textual.widgets import Static
 
 from rlhf_engine.events import Probed, RolledBack, RunStarted
 from rlhf_tui.bridge import EngineBridge
 from rlhf_tui.clipboard import copy
 from rlhf_tui.messages import EngineEvents
+from rlhf_tui.screens.base import BaseScreen
 from rlhf_tui.widgets.answer_history import AnswerHistory, ProbeLog
 from rlhf_tui.widgets.status import AlarmLine, KeyBar, StatusLine
 
 ABOUT = "bold: new words · same random numbers each time: what changes is the model"
 
 
-class HistoryScreen(Screen[None]):
+class HistoryScreen(BaseScreen[None]):
     """Follows the run while it is open; `log` is the workbench's."""
 
     AUTO_FOCUS = "#answers"

@@ -10,13 +10,13 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
-from textual.screen import Screen
 from textual.widgets import Static
 
 from rlhf_engine.events import Sample
 from rlhf_tui.bridge import EngineBridge
 from rlhf_tui.clipboard import copy
 from rlhf_tui.messages import EngineEvents
+from rlhf_tui.screens.base import BaseScreen
 from rlhf_tui.widgets.heat_text import HeatText
 from rlhf_tui.widgets.status import KeyBar, StatusLine
 from rlhf_tui.widgets.token_facts import END, Quantity, about_token, heat, largest, quantities, visible
@@ -26,7 +26,7 @@ NO_TRACE = ("This response was kept without its tokens. Those of the newest samp
             "keeps them for its first train.traced_samples responses, which are its lowest in the list: n goes there.")
 
 
-class InspectScreen(Screen[None]):
+class InspectScreen(BaseScreen[None]):
     """Shows `samples[at]`; n and p go to the one after or before. Table and text mark the same token."""
 
     CSS_PATH = "inspect.tcss"

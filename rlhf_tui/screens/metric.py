@@ -9,12 +9,12 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from rlhf_engine.metrics import REGISTRY, Metric, describe
 from rlhf_tui.clean_text import clean_line
+from rlhf_tui.screens.base import BaseDialog
 from rlhf_tui.widgets.history import History
 from rlhf_tui.widgets.inputs import TextField
 from rlhf_tui.widgets.readout import show_value
@@ -56,7 +56,7 @@ def explanation(metric: Metric, run: History) -> Content:
     return Content("\n\n").join(parts)
 
 
-class MetricScreen(ModalScreen[str | None]):
+class MetricScreen(BaseDialog[str | None]):
     """Type to filter, ↑ ↓ to look, Enter to take. Dismisses with the name of a metric, or None.
 
     shown: the metrics of the charts, in order; the one at `slot` is to be replaced.
@@ -158,7 +158,7 @@ class MetricScreen(ModalScreen[str | None]):
             self.dismiss(None)
 
 
-class ExplainScreen(ModalScreen[None]):
+class ExplainScreen(BaseDialog[None]):
     """What one chart says; reads."""
 
     CSS_PATH = "metric.tcss"

@@ -8,19 +8,19 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
 from rlhf_engine.config import RunConfig
 from rlhf_engine.errors import ConfigError
 from rlhf_engine.fields import Setting, needed_settings, parse, reward_kinds, validate
 from rlhf_tui.clean_text import clean_line
+from rlhf_tui.screens.base import BaseDialog
 from rlhf_tui.widgets.inputs import Choice, TextField
 from rlhf_tui.widgets.setting_rows import without_place
 from rlhf_tui.widgets.word_text import parse_words
 
 
-class NewRewardScreen(ModalScreen[RunConfig | None]):
+class NewRewardScreen(BaseDialog[RunConfig | None]):
     """Dismisses with the config that holds the new reward as its last, or None."""
 
     CSS_PATH = "reward_lab.tcss"

@@ -7,14 +7,15 @@ from typing import Any, ClassVar
 
 from textual import events
 from textual.content import Content
-from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Static
+
+from rlhf_tui.screens.base import BaseScreen
 
 WIDE, TALL = 100, 30
 
 
-class PanedScreen(Screen[None]):
+class PanedScreen(BaseScreen[None]):
     """Sets the classes `-single` and `-tiny` on itself, and `-current` on the pane in use and what holds it."""
 
     PANES: ClassVar[Mapping[str, str]] = {}

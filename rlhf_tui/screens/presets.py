@@ -9,7 +9,6 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
@@ -19,11 +18,12 @@ from rlhf_engine.disk import NAME, NAME_RULE
 from rlhf_engine.errors import RlhfError
 from rlhf_engine.presets import PresetInfo
 from rlhf_tui.clean_text import clean_line, clean_text
+from rlhf_tui.screens.base import BaseDialog
 from rlhf_tui.widgets.inputs import TextField
 from rlhf_tui.widgets.preset_details import preset_details
 
 
-class PresetScreen(ModalScreen[str | None]):
+class PresetScreen(BaseDialog[str | None]):
     """Type to filter, ↑ ↓ to look, Enter to take. Dismisses with a name, or None."""
 
     CSS_PATH = "presets.tcss"
@@ -113,7 +113,7 @@ class PresetScreen(ModalScreen[str | None]):
             self.dismiss(None)
 
 
-class SavePresetScreen(ModalScreen[str | None]):
+class SavePresetScreen(BaseDialog[str | None]):
     """Asks for a name; asks again before it overwrites. Dismisses with the name it saved under, or None."""
 
     CSS_PATH = "presets.tcss"

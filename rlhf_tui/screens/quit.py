@@ -8,17 +8,17 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from rlhf_tui.bridge import EngineBridge
 from rlhf_tui.messages import EngineEvents
+from rlhf_tui.screens.base import BaseDialog
 
 if TYPE_CHECKING:
     from rlhf_tui.app import WorkbenchApp
 
 
-class QuitScreen(ModalScreen[None]):
+class QuitScreen(BaseDialog[None]):
     """Asks; then waits for the step and its checkpoint; `q` once more leaves at once."""
 
     DEFAULT_CSS = """

@@ -9,16 +9,16 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from rlhf_engine.fields import show
 from rlhf_tui.clean_text import clean_line
+from rlhf_tui.screens.base import BaseDialog
 
 Changes = Mapping[str, tuple[Any, Any]]
 
 
-class ResetScreen(ModalScreen[bool]):
+class ResetScreen(BaseDialog[bool]):
     """Lists changes (path -> (now, then)) and those that cannot be made now; dismisses with True to make them."""
 
     DEFAULT_CSS = """

@@ -19,6 +19,7 @@ from rlhf_engine.run_list import RunSummary, parents
 from rlhf_engine.run_settings import settings_now
 from rlhf_tui.bridge import EngineBridge
 from rlhf_tui.clean_text import clean_line
+from rlhf_tui.screens.base import BaseScreen
 from rlhf_tui.screens.run_dialogs import NameScreen, NoteScreen, SureScreen
 from rlhf_tui.widgets.run_reader import RunReader
 from rlhf_tui.widgets.run_rows import size
@@ -35,7 +36,7 @@ _BUSY = "a run is going on here: F5 stops it first"
 _NAMED = 6
 
 
-class RunActions(Screen[None]):
+class RunActions(BaseScreen[None]):
     """Works on the run under the cursor, or on those that are marked."""
 
     @dataclass

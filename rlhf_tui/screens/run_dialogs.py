@@ -10,11 +10,11 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Input, Static, TextArea
 
 from rlhf_engine.errors import RlhfError
 from rlhf_tui.clean_text import clean_text
+from rlhf_tui.screens.base import BaseDialog
 from rlhf_tui.widgets.inputs import TextField
 
 
@@ -32,7 +32,7 @@ class TextBox(TextArea):
         self.move_cursor(self.replace(clean_text(event.text), start, end).end_location)
 
 
-class _Dialog(ModalScreen[bool]):
+class _Dialog(BaseDialog[bool]):
     """Does `act` with what was asked; where that is refused, says why and stays, so that nothing typed is lost."""
 
     CSS_PATH = "runs.tcss"

@@ -8,11 +8,11 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from rlhf_engine.events import Sample
 from rlhf_tui.clipboard import copy
+from rlhf_tui.screens.base import BaseDialog
 from rlhf_tui.widgets.highlight import highlighted
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def score_parts(sample: Sample) -> Content:
     return Content("\n").join(lines)
 
 
-class SampleScreen(ModalScreen[None]):
+class SampleScreen(BaseDialog[None]):
     """Reads; nothing can be changed here."""
 
     DEFAULT_CSS = """

@@ -10,7 +10,6 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from rlhf_engine.events import RunState
@@ -18,6 +17,7 @@ from rlhf_engine.metrics import REGISTRY, describe
 from rlhf_engine.rewards.base import Span
 from rlhf_tui.clean_text import clean_line
 from rlhf_tui.preferences import Preferences
+from rlhf_tui.screens.base import BaseDialog
 from rlhf_tui.settings import REDRAWS, SMOOTHINGS, Settings
 from rlhf_tui.theme import AUTO, THEMES
 from rlhf_tui.widgets.highlight import highlighted
@@ -75,7 +75,7 @@ def chosen(settings: Settings, name: str) -> Any:
     return value[int(index)] if index else value
 
 
-class SettingsScreen(ModalScreen[str | None]):
+class SettingsScreen(BaseDialog[str | None]):
     """↑ ↓ go to a setting, ← → change it. Dismisses with the sentence to say, None when all was put back."""
 
     CSS_PATH = "settings.tcss"

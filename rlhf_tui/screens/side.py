@@ -11,7 +11,6 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
 from textual.message import Message
-from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
@@ -21,6 +20,7 @@ from rlhf_engine.errors import RlhfError
 from rlhf_engine.run_dir import RunDir
 from rlhf_engine.run_list import list_runs
 from rlhf_tui.clean_text import clean_line
+from rlhf_tui.screens.base import BaseDialog
 from rlhf_tui.widgets.inputs import TextField
 
 _MOST = 200  # lines at once: more are found by typing
@@ -33,7 +33,7 @@ def side_label(side: Side) -> str:
     return clean_line(f"{side.run.name}@{'newest' if side.step is None else side.step}")
 
 
-class SideScreen(ModalScreen[Side | None]):
+class SideScreen(BaseDialog[Side | None]):
     """Type to filter, ↑ ↓ to look, Enter to take. Checkpoints of `here` come first. Dismisses with a side, or None."""
 
     CSS_PATH = "runs.tcss"

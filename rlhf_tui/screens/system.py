@@ -9,11 +9,11 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from rlhf_engine.events import ModelLoaded
 from rlhf_tui.run_view import RunView
+from rlhf_tui.screens.base import BaseDialog
 from rlhf_tui.system import SECONDS, Gpu, Probe, Reading, Watch
 from rlhf_tui.widgets.status import progress_bar
 
@@ -89,7 +89,7 @@ def _gpu(gpu: Gpu) -> Iterator[str]:
         yield f"{gpu.celsius:.0f} °C"
 
 
-class SystemScreen(ModalScreen[None]):
+class SystemScreen(BaseDialog[None]):
     """Reads; closing it ends the readings."""
 
     DEFAULT_CSS = """

@@ -12,18 +12,18 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
 from textual.message import Message
-from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
 from rlhf_engine.errors import RlhfError
 from rlhf_engine.run_care import Thrown, empty_trash, restore, thrown_away
 from rlhf_tui.clean_text import clean_line, clean_text
+from rlhf_tui.screens.base import BaseDialog
 from rlhf_tui.screens.run_dialogs import SureScreen
 from rlhf_tui.widgets.run_rows import size
 
 
-class TrashScreen(ModalScreen[None]):
+class TrashScreen(BaseDialog[None]):
     """The last thrown away first. Emptying asks, and removes what was listed when it asked."""
 
     CSS_PATH = "runs.tcss"

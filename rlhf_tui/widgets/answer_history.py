@@ -155,6 +155,8 @@ class AnswerHistory(ScrollView, can_focus=True):
 
     def _draw_blocks(self) -> None:
         """Wrap what has not been wrapped yet at this width."""
+        if not self.is_attached:  # asked for later, and the screen was left in between
+            return
         width = self.content_region.width - 3  # the cursor's margin, and a scroll bar even while there is none
         known: dict[tuple[int, int], _Block] = {}
         if width == self._width:  # the old blocks hold their samples, so an id still means the same one

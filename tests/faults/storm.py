@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import os
 import random
+import re
 import struct
 import termios
 import time
@@ -136,8 +137,9 @@ def _set_size(terminal: Terminal, columns: int, rows: int) -> None:
 
 def _drain(terminal: Terminal, seconds: float) -> None:
     terminal.read(seconds)
-    assert b"Traceback (most recent call last)" not in terminal.written, terminal.written[-4000:].decode()
-    terminal.written = terminal.written[-200:]  # an error may be torn between two reads
+    assert b"Traceback (most recent call last)" not in terminal.written, _last_words(terminal)
+    assert not os.waitid(os.P_PID, terminal.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT), _last_words(terminal)
+    terminal.written = terminal.written[-20_000:]  # its last words, should it die
 
 
 def _answer(terminal: Terminal) -> float:
@@ -151,7 +153,7 @@ def _answer(terminal: Terminal) -> float:
     terminal.type("3")
     terminal.type("4")
     while not terminal.read(0.01):
-        assert _alive(terminal), f"the workbench has left: {terminal.written.decode(errors='replace')}"
+        _drain(terminal, 0.0)
         assert time.monotonic() < began + LONGEST_SILENCE, "the screen hangs"
     return time.monotonic() - began
 
@@ -170,8 +172,9 @@ def _keep_training(terminal: Terminal, runs_root: Path) -> None:
         _drain(terminal, 0.5)
 
 
-def _alive(terminal: Terminal) -> bool:
-    return os.waitpid(terminal.pid, os.WNOHANG) == (0, 0)
+def _last_words(terminal: Terminal) -> str:
+    terminal.read(1.0)
+    return "the workbench has left: " + re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.written.decode(errors="replace"))
 
 
 def _resident(pid: int) -> int:
@@ -189,7 +192,7 @@ def _leave(terminal: Terminal) -> None:
     """Ask to leave, and answer the question; a run is saved first."""
     _answer(terminal)
     terminal.type("q")
-    _drain(terminal, 1.0)
+    terminal.read(1.0)
     with suppress(OSError):  # without a run it does not ask
         terminal.type(ENTER)
     assert terminal.exit_code(120.0) == 0
