@@ -21,8 +21,9 @@ from rlhf_engine.errors import RlhfError
 from rlhf_engine.events import ModelLoaded, RunState
 from rlhf_engine.hand_over import command_for, hand_over
 from rlhf_engine.run_dir import RunDir
-from rlhf_tui.bridge import TICK_SECONDS, EngineBridge, SessionFactory, engine_session
+from rlhf_tui.bridge import TICK_SECONDS, EngineBridge
 from rlhf_tui.desk import Desk
+from rlhf_tui.engine_session import SessionFactory, engine_session
 from rlhf_tui.lab_memory import LabMemory
 from rlhf_tui.messages import EngineEvents
 from rlhf_tui.preferences import Preferences

@@ -8,16 +8,12 @@ from __future__ import annotations
 
 import itertools
 import threading
-import traceback
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
-
-import platformdirs
+from typing import Any
 
 from rlhf_engine.config import RunConfig
 from rlhf_engine.control import REFERENCE, TUNED, CompareRequest, GenerateRequest, Side
@@ -38,6 +34,7 @@ from rlhf_engine.events import (
 from rlhf_engine.run_dir import RunDir
 from rlhf_engine.run_settings import settings_now
 from rlhf_tui.clean_text import clean_event
+from rlhf_tui.engine_session import EngineSession, SessionFactory, engine_session, write_crash_log
 from rlhf_tui.run_view import RunView
 from rlhf_tui.viewer import Viewer
 
@@ -48,38 +45,6 @@ TICKS_BETWEEN_DRAINS = 3
 
 # of these only the newest counts: each carries the whole of what the ones before it said
 _SUPERSEDED = (StepProgress, GenerationToken, ComparisonProgress)
-
-
-class EngineSession(Protocol):
-    """What the bridge needs of `rlhf_engine.session.Session`."""
-
-    @property
-    def busy(self) -> bool: ...
-    def start(self, config: RunConfig, *, runs_root: Path, name: str | None = None, preset: str = "") -> None: ...
-    def resume(self, run_path: Path, *, accept_code: bool = False) -> None: ...
-    def fork(
-        self, run_path: Path, *, step: int | None = None, changes: Mapping[str, Any], runs_root: Path,
-        name: str | None = None,
-    ) -> None: ...
-    def pause(self) -> None: ...
-    def unpause(self) -> None: ...
-    def stop(self) -> None: ...
-    def checkpoint(self) -> None: ...
-    def edit(self, path: str, value: object) -> None: ...
-    def ask(self, request: GenerateRequest | CompareRequest, config: RunConfig) -> None: ...
-    def cancel(self, request_id: int) -> None: ...
-    def close(self) -> None: ...
-    def serve(self) -> None: ...
-
-
-SessionFactory = Callable[[Callable[[Event], None]], EngineSession]
-
-
-def engine_session(emit: Callable[[Event], None]) -> EngineSession:
-    """The real engine. Imported on first use, so that the first frame does not wait for it."""
-    from rlhf_engine.session import Session
-
-    return Session(emit)
 
 
 class EngineBridge:
@@ -332,18 +297,6 @@ class EngineBridge:
             self._ring.append(StateChanged(RunState.FAILED, self.view.step, self.view.total_steps, sentence))
             for request_id in list(self._streaming):
                 self._ring.append(GenerationFinished(request_id, "", error=sentence))
-
-
-def write_crash_log(error: BaseException) -> Path | str:
-    """The whole traceback into a new file of the user's log folder; its path, or why there is none."""
-    moment = datetime.now(UTC)
-    try:
-        folder = Path(platformdirs.user_log_dir("rlhf-tui", appauthor=False, ensure_exists=True))
-        path = folder / f"crash-{moment:%Y%m%dT%H%M%S.%fZ}.log"
-        path.write_text("".join(traceback.format_exception(error)), encoding="utf-8", errors="backslashreplace")
-    except OSError as failure:
-        return f"no file ({failure.strerror})"
-    return path
 
 
 def _without_superseded(events: list[Event]) -> list[Event]:
