@@ -5,15 +5,14 @@ Paths read as in TOML: `ppo.clip_range`, and rewards by position: `rewards.0.lik
 
 from __future__ import annotations
 
+import tomllib
 import types
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Union, get_args, get_origin
 
-import tomlkit
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
-from tomlkit.exceptions import TOMLKitError
 
 from rlhf_engine.config import RewardConfig, RunConfig
 from rlhf_engine.errors import ConfigError
@@ -100,7 +99,7 @@ def parse(setting: Setting, text: str) -> Any:
         return None
     try:
         return _READERS[setting.kind](text)
-    except (ValueError, TOMLKitError):
+    except ValueError:
         raise ConfigError(f"{setting.path}: {text!r} is not {setting.allowed}") from None
 
 
@@ -217,7 +216,7 @@ def _read_bool(text: str) -> bool:
 
 def _read_list(text: str) -> list[str]:
     if text.startswith("["):
-        return [str(item) for item in tomlkit.parse(f"x = {text}")["x"]]
+        return [str(item) for item in tomllib.loads(f"x = {text}")["x"]]
     return [word for word in (part.strip() for part in text.replace("\n", ",").split(",")) if word]
 
 

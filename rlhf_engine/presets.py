@@ -105,7 +105,9 @@ def save(name: str, config: RunConfig, overwrite: bool = False) -> Path:
     if path.exists() and not overwrite:
         raise ConfigError(f"There is already a preset named {name}; choose another name, or overwrite it.")
     earlier, _ = _files().get(name, (None, None))
-    text = preset_text.to_toml(config, _read(earlier) if earlier else None)
+    from rlhf_engine.preset_writer import to_toml  # tomlkit: only a save waits for it
+
+    text = to_toml(config, _read(earlier) if earlier else None)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_text(path, text)

@@ -102,6 +102,8 @@ class RunDir:
         cls, root: Path, config: RunConfig, *, name: str | None = None, preset: str = "", parent: Parent | None = None
     ) -> RunDir:
         """A new run under `root`, for this user's eyes only. Raises RunError for a name not allowed, or taken."""
+        from rlhf_engine.preset_writer import to_toml  # tomlkit: only a start waits for it
+
         if name is not None and not NAME.fullmatch(name):
             raise RunError(f"The run name {name!r} is not allowed: {NAME_RULE}.")
         with writing(root):
@@ -113,7 +115,7 @@ class RunDir:
                 about = {"id": secrets.token_hex(8), "preset": preset, "started": started, "version": __version__,
                          "parent": asdict(parent) if parent else None}
                 write_new(path / ABOUT, json.dumps(about) + "\n")
-                write_new(path / CONFIG, preset_text.to_toml(config))
+                write_new(path / CONFIG, to_toml(config))
                 fsync_directory(path)
                 fsync_directory(root)
         except BaseException:

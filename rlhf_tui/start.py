@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 
 PRESET = "animals"
@@ -13,6 +14,8 @@ def main() -> None:
     """The console script `rlhf-tui`; leaves by SystemExit."""
     # nearly all that is made while starting stays: looking for garbage in it takes a tenth of the time
     gc.disable()
+    # pydantic would look for plugins in the metadata of every installed package
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     if len(sys.argv) == 1 and _on_a_terminal():
         code = _open_workbench()
         if code is not None:

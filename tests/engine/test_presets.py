@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from rlhf_engine import fields, preset_text, presets
 from rlhf_engine.config import KLConfig, RunConfig, WordListRewardConfig
 from rlhf_engine.errors import ConfigError
+from rlhf_engine.preset_writer import to_toml
 from rlhf_engine.rewards.build import build_rewards
 
 COMMENTED = '''# my preset
@@ -86,7 +87,7 @@ def test_what_is_missing_is_said():
 
 
 def test_limits_between_settings_are_named_at_their_section():
-    text = preset_text.to_toml(SMALL).replace("minibatch_size = 32", "minibatch_size = 65")
+    text = to_toml(SMALL).replace("minibatch_size = 32", "minibatch_size = 65")
     (problem,) = problems_of(text)
     assert re.fullmatch(r"p.toml:\d+: ppo: minibatch_size 65 is more than responses_per_step 64", problem)
     assert text.splitlines()[int(problem.split(":")[1]) - 1] == "[ppo]"
@@ -114,7 +115,7 @@ WRONG: dict[str, st.SearchStrategy[Any]] = {
 @settings(max_examples=40, deadline=None)
 def test_any_set_of_wrong_types_gives_one_line_each(data: st.DataObject):
     paths = data.draw(st.lists(st.sampled_from(sorted(LEAVES)), min_size=1, max_size=6, unique=True))
-    document = tomllib.loads(preset_text.to_toml(SMALL))
+    document = tomllib.loads(to_toml(SMALL))
     for path in paths:
         node: Any = document
         *parents, leaf = path.split(".")
@@ -137,7 +138,7 @@ def test_any_unknown_key_is_named_with_its_line(section: str, name: str):
     known = {path.removeprefix(section) for path in LEAVES} | set(RunConfig.model_fields)
     if name in known:
         return
-    document = tomllib.loads(preset_text.to_toml(SMALL))
+    document = tomllib.loads(to_toml(SMALL))
     node: Any = document
     for part in section.split(".")[:-1]:
         node = node[int(part)] if isinstance(node, list) else node[part]
@@ -173,44 +174,44 @@ def _plain_toml(document: dict[str, Any]) -> str:
 @given(configs())
 @settings(max_examples=40, deadline=None)
 def test_any_config_comes_back_from_its_toml(config: RunConfig):
-    assert preset_text.parse(preset_text.to_toml(config), "") == config
+    assert preset_text.parse(to_toml(config), "") == config
 
 
 @given(configs(), configs())
 @settings(max_examples=20, deadline=None)
 def test_any_config_can_be_written_over_any_other(before: RunConfig, after: RunConfig):
-    assert preset_text.parse(preset_text.to_toml(after, preset_text.to_toml(before)), "") == after
+    assert preset_text.parse(to_toml(after, to_toml(before)), "") == after
 
 
 def test_comments_and_layout_survive_a_change():
     config = preset_text.parse(COMMENTED, "")
-    assert preset_text.to_toml(config, COMMENTED) == COMMENTED
+    assert to_toml(config, COMMENTED) == COMMENTED
     changed = fields.replace(config, {"kl.coef": 0.3, "rewards.0.liked": ["fox", "owl"], "ppo.epochs": 4})
-    text = preset_text.to_toml(changed, COMMENTED)
+    text = to_toml(changed, COMMENTED)
     assert preset_text.parse(text, "") == changed
     assert "coef = 0.3     # β" in text
     assert 'liked = ["fox", "owl"]   # foxes only' in text
     assert re.findall("#.*", text) == re.findall("#.*", COMMENTED)
     fewer = fields.replace(config, {"prompts": ["One day"]})
-    assert "# an opener" in preset_text.to_toml(fewer, COMMENTED)
+    assert "# an opener" in to_toml(fewer, COMMENTED)
 
 
 def test_rewards_can_be_added_and_taken_away():
-    text = preset_text.to_toml(SMALL, COMMENTED)
+    text = to_toml(SMALL, COMMENTED)
     assert preset_text.parse(text, "") == SMALL
     one = RunConfig(prompts=SMALL.prompts, rewards=SMALL.rewards[1:])
-    assert preset_text.parse(preset_text.to_toml(one, text), "") == one
+    assert preset_text.parse(to_toml(one, text), "") == one
 
 
 def test_a_base_that_is_no_preset_is_no_obstacle():
     for base in ("this is no TOML", "kl = 3", "rewards = 3", '[model.name]\nx = 1\n', "[[ppo]]\n"):
-        assert preset_text.parse(preset_text.to_toml(SMALL, base), "") == SMALL
+        assert preset_text.parse(to_toml(SMALL, base), "") == SMALL
 
 
 def test_off_is_written_as_none_and_read_back():
     config = fields.replace(SMALL, {"ppo.value_clip_range": None})
-    assert 'value_clip_range = "none"' in preset_text.to_toml(config)
-    assert preset_text.parse(preset_text.to_toml(config), "").ppo.value_clip_range is None
+    assert 'value_clip_range = "none"' in to_toml(config)
+    assert preset_text.parse(to_toml(config), "").ppo.value_clip_range is None
 
 
 # --- finding and saving ---
@@ -222,7 +223,7 @@ def test_every_shipped_preset_loads_and_its_rewards_score():
     for info in found.values():
         config = presets.load(info.name)
         assert info.description == config.description != ""
-        assert preset_text.to_toml(config, info.path.read_text()) == info.path.read_text()
+        assert to_toml(config, info.path.read_text()) == info.path.read_text()
         scored = build_rewards(config.rewards)
         for reward in config.rewards:
             if isinstance(reward, WordListRewardConfig):

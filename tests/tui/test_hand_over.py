@@ -15,12 +15,12 @@ import pytest
 from tiny_models import save_tiny_model, tiny_config
 from tui.terminal import Terminal
 
-from rlhf_engine import preset_text
 from rlhf_engine.config import RunConfig
 from rlhf_engine.control import TrainerControl
 from rlhf_engine.errors import RunError
 from rlhf_engine.events import RunState
 from rlhf_engine.hand_over import command_for, hand_over
+from rlhf_engine.preset_writer import to_toml
 from rlhf_engine.run_dir import RunDir, Status
 from rlhf_engine.trainer import Trainer
 
@@ -65,7 +65,7 @@ def open_workbench(tmp_path: Path, *arguments: str) -> Terminal:
 
 def start(tmp_path: Path, config: RunConfig) -> tuple[Terminal, RunDir]:
     """A workbench that trains, and its run, which has some steps behind it."""
-    (tmp_path / "tiny.toml").write_text(preset_text.to_toml(config))
+    (tmp_path / "tiny.toml").write_text(to_toml(config))
     terminal = open_workbench(tmp_path, "--preset", "tiny.toml", "--start")
     runs = tmp_path / "runs"
     wait(lambda: runs.is_dir() and len(list(runs.glob("*/config.toml"))) == 1, terminal)
@@ -129,7 +129,7 @@ def test_when_the_terminal_goes_away_the_run_goes_on_without_one(tmp_path: Path,
 
 def test_a_command_whose_terminal_goes_away_goes_on_too(tmp_path: Path, model: Path) -> None:
     config = config_of(model, 24)
-    (tmp_path / "tiny.toml").write_text(preset_text.to_toml(config))
+    (tmp_path / "tiny.toml").write_text(to_toml(config))
     terminal = open_workbench(tmp_path, "train", "tiny.toml", "--name", "plain")
     wait(lambda: (tmp_path / "runs" / "plain" / "status.json").exists(), terminal)
     run = RunDir.open(tmp_path / "runs" / "plain")
