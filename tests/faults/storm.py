@@ -138,7 +138,7 @@ def _set_size(terminal: Terminal, columns: int, rows: int) -> None:
 def _drain(terminal: Terminal, seconds: float) -> None:
     terminal.read(seconds)
     assert b"Traceback (most recent call last)" not in terminal.written, _last_words(terminal)
-    assert not os.waitid(os.P_PID, terminal.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT), _last_words(terminal)
+    assert _lives(terminal), _last_words(terminal)
     terminal.written = terminal.written[-20_000:]  # its last words, should it die
 
 
@@ -172,6 +172,10 @@ def _keep_training(terminal: Terminal, runs_root: Path) -> None:
         _drain(terminal, 0.5)
 
 
+def _lives(terminal: Terminal) -> bool:
+    return os.waitid(os.P_PID, terminal.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+
+
 def _last_words(terminal: Terminal) -> str:
     terminal.read(1.0)
     return "the workbench has left: " + re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.written.decode(errors="replace"))
@@ -191,8 +195,11 @@ def _wait(true: Callable[[], bool], terminal: Terminal, seconds: float = 120.0) 
 def _leave(terminal: Terminal) -> None:
     """Ask to leave, and answer the question; a run is saved first."""
     _answer(terminal)
+    terminal.written = b""
     terminal.type("q")
-    terminal.read(1.0)
+    deadline = time.monotonic() + LONGEST_SILENCE
+    while _lives(terminal) and b"A run is going on" not in terminal.written and time.monotonic() < deadline:
+        terminal.read(0.1)
     with suppress(OSError):  # without a run it does not ask
         terminal.type(ENTER)
     assert terminal.exit_code(120.0) == 0
