@@ -23,11 +23,11 @@ from textual.pilot import Pilot
 from rlhf_engine import presets
 from rlhf_engine.events import Sample, StepFinished
 from rlhf_engine.metrics import REGISTRY
+from rlhf_engine.processes import resident_bytes
 from rlhf_tui.app import WorkbenchApp
 from rlhf_tui.bridge import EngineBridge
 from rlhf_tui.messages import EngineEvents
 from rlhf_tui.widgets.charts import Charts
-from rlhf_tui.widgets.status import resident_bytes
 
 SIZE = (120, 40)
 REPEATS = 15
@@ -117,10 +117,10 @@ async def memory(app: WorkbenchApp, pilot: Pilot[None], steps: int) -> list[dict
 
 
 async def measure(steps: int, lengths: list[int]) -> dict[str, list[dict[str, float]]]:
-    """Both, each in a workbench of its own."""
+    """Both, each in a workbench of its own; memory first, or it would grow into what the other has left."""
     config, found = presets.load("animals"), {}
-    for name, work in (("costs", lambda app, pilot: costs(app, pilot, lengths)),
-                       ("memory", lambda app, pilot: memory(app, pilot, steps))):
+    for name, work in (("memory", lambda app, pilot: memory(app, pilot, steps)),
+                       ("costs", lambda app, pilot: costs(app, pilot, lengths))):
         with tempfile.TemporaryDirectory() as root:
             app = WorkbenchApp(EngineBridge(Path(root), NoEngine), config, "animals")
             async with app.run_test(size=SIZE) as pilot:
