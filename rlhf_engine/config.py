@@ -7,48 +7,13 @@ Unknown keys are refused. What reads each field is pinned by a test: there is no
 from __future__ import annotations
 
 import difflib
-from typing import Annotated, Any, Literal, get_args
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from rlhf_engine.config_section import Section, setting
 from rlhf_engine.metrics import REGISTRY, describe
-from rlhf_engine.rewards.words import count_words
-
-REWARD_NAME = r"^[A-Za-z][A-Za-z0-9_-]{0,31}$"
-
-
-def setting(default: Any, help: str, *, unit: str = "", live: bool = False, allowed: str = "", **bounds: Any) -> Any:
-    """A pydantic field with the extra facts that the form, the CLI and the docs show.
-
-    allowed: what may stand there, in words, where the bounds alone do not say it.
-    """
-    extra: dict[str, Any] = {"unit": unit, "live": live, "allowed": allowed}
-    if default is ...:
-        return Field(description=help, json_schema_extra=extra, **bounds)
-    if isinstance(default, list):
-        return Field(default_factory=lambda: list(default), description=help, json_schema_extra=extra, **bounds)
-    return Field(default=default, description=help, json_schema_extra=extra, **bounds)
-
-
-def reward_name(default: Any) -> Any:
-    """The field of a reward's name."""
-    return setting(default, "short name, used in metrics as rewards/<name>/mean", pattern=REWARD_NAME,
-                   allowed="a name of at most 32 letters, digits, - and _ that begins with a letter")
-
-
-class Section(BaseModel):
-    """A frozen group of settings; unknown keys, other types, NaN and infinity are refused."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _none_in_words(cls, data: Any) -> Any:
-        """TOML has no null, so optional settings are written, and read here, as the word none."""
-        if not isinstance(data, dict):
-            return data
-        optional = {name for name, info in cls.model_fields.items() if type(None) in get_args(info.annotation)}
-        return {key: None if key in optional and value == "none" else value for key, value in data.items()}
+from rlhf_engine.reward_config import RewardConfig
 
 
 class ModelConfig(Section):
@@ -229,89 +194,6 @@ class ProbeConfig(Section):
 
     prompt: str | None = setting(None, "what is answered; none: the first of the run's prompts")
     every: int = setting(5, "steps between two answers; 0 is off", unit="steps", live=True, ge=0)
-
-
-class RewardSection(Section):
-    """What every reward has: a name for metrics, and a weight in the sum."""
-
-    name: str = reward_name(...)
-    weight: float = setting(1.0, "factor in the sum of rewards", live=True, ge=-1000, le=1000)
-
-
-class WordListRewardConfig(RewardSection):
-    """Points for liked words, less for disliked ones, with brakes on repeating oneself."""
-
-    kind: Literal["word_list"] = "word_list"
-    name: str = reward_name("words")
-    liked: list[str] = setting([], "words or phrases that earn liked_bonus each time", live=True)
-    disliked: list[str] = setting([], "words or phrases that cost disliked_penalty each time", live=True)
-    liked_bonus: float = setting(1.2, "per liked word", unit="score", live=True, ge=0, le=1000)
-    disliked_penalty: float = setting(0.8, "per disliked word", unit="score", live=True, ge=0, le=1000)
-    distinct_bonus: float = setting(0.5, "per different liked word", unit="score", live=True, ge=0, le=1000)
-    short_penalty: float = setting(1.0, "once, for a response of short_words words or fewer", unit="score", live=True,
-                                   ge=0, le=1000)
-    short_words: int = setting(4, "responses up to this long count as short", unit="words", live=True, ge=0)
-    excess_penalty: float = setting(0.5, "per liked word above max(excess_min, excess_share · words)", unit="score",
-                                    live=True, ge=0, le=1000)
-    excess_min: int = setting(5, "liked words that are always welcome", unit="words", live=True, ge=0)
-    excess_share: float = setting(0.15, "share of liked words that is always welcome", live=True, ge=0, le=1)
-    repeat_penalty: float = setting(0.0, "per use of one liked word beyond repeat_limit", unit="score", live=True, ge=0,
-                                    le=1000)
-    repeat_limit: int = setting(4, "uses of one liked word that are always welcome", unit="words", live=True, ge=1)
-    adjacent_penalty: float = setting(0.0, "per pair of liked words side by side (bare lists)", unit="score", live=True,
-                                      ge=0, le=1000)
-
-    @model_validator(mode="after")
-    def _lists_are_apart(self) -> WordListRewardConfig:
-        entries = [*self.liked, *self.disliked]
-        if not any(text.strip() for text in entries):
-            raise ValueError("liked and disliked are both empty: nothing would be rewarded")
-        if wordless := [text for text in entries if text.strip() and not count_words(text)]:
-            raise ValueError(f"{wordless[0]!r} has no letter or digit, so no word can ever match it")
-        liked, disliked = ({" ".join(w.word for w in count_words(text)) for text in words if text.strip()}
-                           for words in (self.liked, self.disliked))
-        both = liked & disliked
-        if both:
-            raise ValueError(f"in both liked and disliked: {', '.join(sorted(both))}")
-        return self
-
-
-class LengthRewardConfig(RewardSection):
-    """Takes points off for responses outside a range of words."""
-
-    kind: Literal["length"] = "length"
-    name: str = reward_name("length")
-    min_words: int = setting(
-        0, "shorter responses lose penalty_per_word for each missing word", unit="words", live=True, ge=0
-    )
-    max_words: int | None = setting(None, "longer responses lose it for each word too many; none is off", unit="words",
-                                    live=True, ge=0)
-    penalty_per_word: float = setting(0.1, "per word outside the range", unit="score", live=True, ge=0, le=1000)
-    max_penalty: float = setting(5.0, "most that can be lost", unit="score", live=True, ge=0, le=1000)
-
-    @model_validator(mode="after")
-    def _range_is_a_range(self) -> LengthRewardConfig:
-        if self.max_words is not None and self.max_words < self.min_words:
-            raise ValueError(f"max_words {self.max_words} is below min_words {self.min_words}")
-        return self
-
-
-class FunctionRewardConfig(RewardSection):
-    """Points by a Python function of your own: prompts and responses in, one number for each response out."""
-
-    kind: Literal["function"] = "function"
-    name: str = reward_name("function")
-    function: str = setting(
-        ..., "file.py:function, called with the list of prompts and the list of responses",
-        pattern=r"^.+\.py:[A-Za-z_][A-Za-z0-9_]*$", allowed="a path and a name such as rewards.py:score",
-    )
-    sha256: str | None = setting(
-        None, "digest of the file, written down when a run starts; a run asks before it goes on with another file",
-        pattern="^[0-9a-f]{64}$", allowed="64 hexadecimal digits",
-    )
-
-
-RewardConfig = Annotated[WordListRewardConfig | LengthRewardConfig | FunctionRewardConfig, Field(discriminator="kind")]
 
 
 class RunConfig(Section):

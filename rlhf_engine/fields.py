@@ -14,8 +14,9 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from rlhf_engine.config import RewardConfig, RunConfig
+from rlhf_engine.config import RunConfig
 from rlhf_engine.errors import ConfigError
+from rlhf_engine.reward_config import RewardConfig
 
 Kind = Literal["bool", "int", "float", "choice", "text", "list"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rlhf_engine.config import FunctionRewardConfig, RewardConfig
+from rlhf_engine.reward_config import FunctionRewardConfig, RewardConfig
 from rlhf_engine.rewards.base import Score, Span
 from rlhf_tui.clean_text import clean_line
 

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from rlhf_engine import fields, preset_text
-from rlhf_engine.config import LengthRewardConfig, RunConfig, WordListRewardConfig
+from rlhf_engine.config import RunConfig
 from rlhf_engine.errors import ConfigError
+from rlhf_engine.reward_config import LengthRewardConfig, WordListRewardConfig
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted([*ROOT.glob("rlhf_engine/**/*.py"), *ROOT.glob("rlhf_tui/**/*.py")])

@@ -9,8 +9,9 @@ import typer
 
 from rlhf_engine import fields, presets
 from rlhf_engine.commands.shared import AsJson, RunsDir
-from rlhf_engine.config import LengthRewardConfig, RunConfig, WordListRewardConfig
+from rlhf_engine.config import RunConfig
 from rlhf_engine.console import print_json, print_table
+from rlhf_engine.reward_config import LengthRewardConfig, WordListRewardConfig
 from rlhf_engine.run_dir import DEFAULT_RUNS_ROOT
 from rlhf_engine.run_list import RunSummary, as_tree, list_runs
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rlhf_engine.config import FunctionRewardConfig, LengthRewardConfig, RewardConfig, WordListRewardConfig
+from rlhf_engine.reward_config import FunctionRewardConfig, LengthRewardConfig, RewardConfig, WordListRewardConfig
 from rlhf_engine.rewards.base import Reward
 from rlhf_engine.rewards.composite import RewardSum
 from rlhf_engine.rewards.function import FunctionReward, load_function

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from rlhf_engine import fields
-from rlhf_engine.config import FunctionRewardConfig, RunConfig
+from rlhf_engine.config import RunConfig
 from rlhf_engine.errors import CodeChangedError, ConfigError, RewardError
+from rlhf_engine.reward_config import FunctionRewardConfig
 from rlhf_engine.rewards.base import Score
 
 Function = Callable[[list[str], list[str]], Any]

@@ -18,8 +18,8 @@ from textual.widget import Widget
 from textual.widgets import Static, TextArea
 
 from rlhf_engine.compare import Pair
-from rlhf_engine.config import RewardConfig
 from rlhf_engine.events import Sample
+from rlhf_engine.reward_config import RewardConfig
 from rlhf_tui.clean_text import clean_line, clean_text
 from rlhf_tui.latest import Latest
 from rlhf_tui.scoring import Scorer, Share, Verdict, code_of

@@ -17,9 +17,10 @@ from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Static, TextArea
 
-from rlhf_engine.config import RunConfig, WordListRewardConfig
+from rlhf_engine.config import RunConfig
 from rlhf_engine.errors import ConfigError
 from rlhf_engine.fields import replace
+from rlhf_engine.reward_config import WordListRewardConfig
 from rlhf_tui.clean_text import clean_line
 from rlhf_tui.widgets.inputs import WordsArea
 from rlhf_tui.widgets.setting_rows import same_rewards, without_place

@@ -11,11 +11,12 @@ import pytest
 from tiny_models import tiny_config
 
 from rlhf_engine import fields, presets
-from rlhf_engine.config import FunctionRewardConfig, RunConfig
+from rlhf_engine.config import RunConfig
 from rlhf_engine.control import TrainerControl
 from rlhf_engine.errors import CodeChangedError, ConfigError, RewardError
 from rlhf_engine.events import EditApplied, Event, RunState
 from rlhf_engine.fork import fork
+from rlhf_engine.reward_config import FunctionRewardConfig
 from rlhf_engine.rewards.base import Score
 from rlhf_engine.rewards.build import build_rewards
 from rlhf_engine.rewards.function import code_changes, pinned

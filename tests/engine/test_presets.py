@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlhf_engine import fields, preset_text, presets
-from rlhf_engine.config import KLConfig, RunConfig, WordListRewardConfig
+from rlhf_engine.config import KLConfig, RunConfig
 from rlhf_engine.errors import ConfigError
 from rlhf_engine.preset_writer import to_toml
+from rlhf_engine.reward_config import WordListRewardConfig
 from rlhf_engine.rewards.build import build_rewards
 
 COMMENTED = '''# my preset

@@ -5,8 +5,9 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlhf_engine.config import LengthRewardConfig, RunConfig
+from rlhf_engine.config import RunConfig
 from rlhf_engine.fields import replace
+from rlhf_engine.reward_config import LengthRewardConfig
 from rlhf_tui.edit_history import EditHistory, Step, step_between
 
 CONFIG = RunConfig(prompts=["One day"], rewards=[LengthRewardConfig(min_words=3)])

@@ -11,9 +11,10 @@ from tui.test_hostile_screens import check, hostile_config, texts
 from tui.test_screen_snapshots import SIZES, SnapCompare
 
 from rlhf_engine import presets
-from rlhf_engine.config import LengthRewardConfig, RunConfig
+from rlhf_engine.config import RunConfig
 from rlhf_engine.events import EditRefused, RunState
 from rlhf_engine.fields import replace
+from rlhf_engine.reward_config import LengthRewardConfig
 from rlhf_tui.app import WorkbenchApp
 from rlhf_tui.bridge import EngineBridge
 from rlhf_tui.screens.reset import ResetScreen

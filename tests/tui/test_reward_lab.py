@@ -17,10 +17,11 @@ from tui.test_hostile_text import is_harmless, shown_lines
 
 from rlhf_engine import presets
 from rlhf_engine.compare import Comparison, Pair
-from rlhf_engine.config import LengthRewardConfig, RunConfig
+from rlhf_engine.config import RunConfig
 from rlhf_engine.control import CompareRequest
 from rlhf_engine.events import ComparisonFinished, ComparisonProgress, EditRefused, Sample, StepFinished
 from rlhf_engine.fields import validate
+from rlhf_engine.reward_config import LengthRewardConfig
 from rlhf_engine.rewards import build
 from rlhf_engine.rewards.base import Score, Span
 from rlhf_tui.app import WorkbenchApp

@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
-from rlhf_engine.config import LengthRewardConfig, RunConfig
+from rlhf_engine.config import RunConfig
 from rlhf_engine.fields import needed_settings, reward_kinds
+from rlhf_engine.reward_config import LengthRewardConfig
 from rlhf_engine.rewards import build
 from rlhf_engine.rewards.base import Score, Span
 from rlhf_engine.rewards.composite import RewardSum

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from rlhf_engine.config import LengthRewardConfig, RunConfig
+from rlhf_engine.config import RunConfig
 from rlhf_engine.fields import replace, value_at
+from rlhf_engine.reward_config import LengthRewardConfig
 from rlhf_tui.widgets.setting_form import SettingForm, heading
 
 

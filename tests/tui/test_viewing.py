@@ -16,8 +16,9 @@ from textual.widgets import Static
 from tui.fake_session import Sessions, step_metrics, story_sample
 from tui.test_workbench import WIDE, alarm, keys, show, status
 
-from rlhf_engine.config import FunctionRewardConfig, RunConfig
+from rlhf_engine.config import RunConfig
 from rlhf_engine.events import EditApplied, RunState
+from rlhf_engine.reward_config import FunctionRewardConfig
 from rlhf_engine.rewards.function import pinned
 from rlhf_engine.run_dir import RunDir
 from rlhf_tui import viewer

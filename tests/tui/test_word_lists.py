@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from textual import events
 from textual.app import App, ComposeResult
 
-from rlhf_engine.config import RunConfig, WordListRewardConfig
+from rlhf_engine.config import RunConfig
+from rlhf_engine.reward_config import WordListRewardConfig
 from rlhf_tui.widgets.inputs import WordsArea
 from rlhf_tui.widgets.word_editor import WordEditor
 from rlhf_tui.widgets.word_lists import WordListsPane
