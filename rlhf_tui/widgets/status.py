@@ -184,8 +184,13 @@ class ClickLine(Widget):
         for end, action in self._actions:
             if x < end:
                 if action:
-                    self.call_later(self.run_action, action)
+                    self.call_later(self._act, action)
                 return
+
+    async def _act(self, action: str) -> None:
+        # by now another screen may be in front, which "screen." would mean, or ours be gone
+        if self.is_attached and self.screen.is_active:
+            await self.run_action(action)
 
     def words(self, words: Sequence[tuple[Content, str]], gap: str) -> Content:
         """`words` (what, action) in a row, as many as fit."""
