@@ -160,7 +160,8 @@ def _answer(terminal: Terminal) -> float:
 
 def _keep_training(terminal: Terminal, runs_root: Path) -> None:
     """A run that the rain stopped is followed by another, with the settings of a preset; one that it held goes on."""
-    state = list_runs(runs_root)[0].state
+    runs = list_runs(runs_root)  # none when the rain has thrown them away
+    state = runs[0].state if runs else ""
     if state == "paused":
         terminal.type("2 ")
     elif state not in ("loading", "training", "stopping"):
