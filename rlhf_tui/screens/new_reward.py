@@ -100,6 +100,8 @@ class NewRewardScreen(BaseDialog[RunConfig | None]):
         return ""
 
     def _say(self) -> None:
+        if len(self.query(TextField)) < len(self._needed):  # left, or another kind chosen, while fields were mounted
+            return
         problem = self._problem()
         untouched = not any(field.value for field in self.query(TextField) if field.id != "new-name")
         style = "$text-muted" if problem and untouched else "$text-error" if problem else "$text-success"
@@ -113,7 +115,7 @@ class NewRewardScreen(BaseDialog[RunConfig | None]):
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Add what is right; stay with what is not."""
         event.stop()
-        if not self._problem():
+        if self.is_active and not self._problem():
             self.dismiss(self._made())
 
     def action_back(self) -> None:
