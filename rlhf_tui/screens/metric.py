@@ -7,16 +7,16 @@ from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.containers import VerticalScroll
 from textual.content import Content
-from textual.widgets import Input, OptionList, Static
+from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
 from rlhf_engine.metrics import REGISTRY, Metric, describe
 from rlhf_tui.clean_text import clean_line
 from rlhf_tui.screens.base import BaseDialog
+from rlhf_tui.screens.picker import DetailsPicker
 from rlhf_tui.widgets.history import History
-from rlhf_tui.widgets.inputs import TextField
 from rlhf_tui.widgets.readout import show_value
 
 _BETTER = {"up": "▲ is good", "down": "▼ is good", "neither": ""}
@@ -56,8 +56,8 @@ def explanation(metric: Metric, run: History) -> Content:
     return Content("\n\n").join(parts)
 
 
-class MetricScreen(BaseDialog[str | None]):
-    """Type to filter, ↑ ↓ to look, Enter to take. Dismisses with the name of a metric, or None.
+class MetricScreen(DetailsPicker):
+    """Dismisses with the name of a metric, or None.
 
     shown: the metrics of the charts, in order; the one at `slot` is to be replaced.
     """
@@ -67,44 +67,23 @@ class MetricScreen(BaseDialog[str | None]):
     VERTICAL_BREAKPOINTS = [(0, "-flat"), (16, "-tall")]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "take", "Take", tooltip="Show this metric in the chart", id="metric.take", priority=True),
-        Binding("escape", "back", "Back", tooltip="Empty the filter, or back", id="metric.back"),
-        Binding("up", "look(-1)", "Up", show=False),
-        Binding("down", "look(1)", "Down", show=False),
-        Binding("pageup", "scroll(-1)", "Details up", show=False),
-        Binding("pagedown", "scroll(1)", "Details down", show=False),
     ]
 
     def __init__(self, run: History, shown: Sequence[str], slot: int) -> None:
         super().__init__()
         self._run, self._shown, self._slot = run, shown, slot
         self._metrics = choices(run)
-        self._filter = TextField(placeholder="type to filter", id="filter")
-        self._list = OptionList(id="names", markup=False, compact=True)
-        self._list.can_focus = False
-        self._details = Static("", id="details", markup=False)
+        self.title_text = f"Metric of chart {slot + 1}"
 
-    def compose(self) -> ComposeResult:
-        with Vertical(id="box") as box:
-            box.border_title = Content(f"Metric of chart {self._slot + 1}")
-            box.border_subtitle = Content("Enter take · ↑↓ look · PgUp PgDn more · Esc back")
-            yield self._filter
-            with Horizontal():
-                yield self._list
-                with VerticalScroll(can_focus=False):
-                    yield self._details
-
-    def on_mount(self) -> None:
-        self._fill(self._shown[self._slot])
-        self._filter.focus()
-
-    def _fill(self, name: str | None = None) -> None:
-        """List what matches the filter; `name`, else the first, under the cursor."""
+    def _fill(self) -> None:
+        """The cursor begins on what the chart shows, and while one types, on the best match."""
         found = matching(self._metrics, self._filter.value)
         self._list.clear_options()
         self._list.add_options([Option(self._line(metric), id=metric.name) for metric in found])
+        names = [metric.name for metric in found]
         if found:
-            names = [metric.name for metric in found]
-            self._list.highlighted = names.index(name) if name in names else 0
+            now = self._shown[self._slot]
+            self._list.highlighted = names.index(now) if not self._filter.value and now in names else 0
         else:
             self._details.update(Content("no metric matches"))
 
@@ -121,41 +100,6 @@ class MetricScreen(BaseDialog[str | None]):
         """Explain it."""
         if event.option.id is not None:
             self._details.update(explanation(describe(event.option.id), self._run))
-
-    def on_option_list_option_selected(self, _: OptionList.OptionSelected) -> None:
-        """A click takes it."""
-        self.action_take()
-
-    def on_input_changed(self, event: Input.Changed) -> None:
-        """Filter as one types."""
-        event.stop()
-        if self._filter.value:
-            self._fill()
-        else:
-            self._fill(self._shown[self._slot])
-
-    def action_look(self, step: int) -> None:
-        """Another metric."""
-        if self._list.option_count:
-            at = self._list.highlighted or 0
-            self._list.highlighted = max(0, min(self._list.option_count - 1, at + step))
-
-    def action_scroll(self, pages: int) -> None:
-        """Scroll the details."""
-        details = self.query_one(VerticalScroll)
-        details.scroll_relative(y=pages * max(1, details.size.height - 1), animate=False)
-
-    def action_take(self) -> None:
-        """Dismiss with the highlighted name."""
-        if self._list.highlighted is not None and self._list.option_count:
-            self.dismiss(self._list.get_option_at_index(self._list.highlighted).id)
-
-    def action_back(self) -> None:
-        """Empty the filter first."""
-        if self._filter.value:
-            self._filter.value = ""
-        else:
-            self.dismiss(None)
 
 
 class ExplainScreen(BaseDialog[None]):

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.containers import Vertical
 from textual.content import Content
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
@@ -19,47 +19,26 @@ from rlhf_engine.errors import RlhfError
 from rlhf_engine.presets import PresetInfo
 from rlhf_tui.clean_text import clean_line, clean_text
 from rlhf_tui.screens.base import BaseDialog
+from rlhf_tui.screens.picker import DetailsPicker
 from rlhf_tui.widgets.inputs import TextField
 from rlhf_tui.widgets.preset_details import preset_details
 
 
-class PresetScreen(BaseDialog[str | None]):
-    """Type to filter, ↑ ↓ to look, Enter to take. Dismisses with a name, or None."""
+class PresetScreen(DetailsPicker):
+    """Dismisses with the name of a preset, or None."""
 
     CSS_PATH = "presets.tcss"
     HORIZONTAL_BREAKPOINTS = [(0, "-slim"), (76, "-roomy")]  # noqa: RUF012 (so the base class declares it)
     VERTICAL_BREAKPOINTS = [(0, "-flat"), (12, "-tall")]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "take", "Take", tooltip="Use this preset for the next run", id="presets.take", priority=True),
-        Binding("escape", "back", "Back", tooltip="Empty the filter, or back", id="presets.back"),
-        Binding("up", "look(-1)", "Up", show=False),
-        Binding("down", "look(1)", "Down", show=False),
-        Binding("pageup", "scroll(-1)", "Details up", show=False),
-        Binding("pagedown", "scroll(1)", "Details down", show=False),
     ]
+    title_text = "Presets"
 
     def __init__(self) -> None:
         super().__init__()
         self._presets: list[PresetInfo] = presets.available()
-        self._filter = TextField(placeholder="type to filter", id="filter")
-        self._list = OptionList(id="names", markup=False, compact=True)
-        self._list.can_focus = False
-        self._details = Static("", id="details", markup=False)
         self._configs = cache(_load)
-
-    def compose(self) -> ComposeResult:
-        with Vertical(id="box") as box:
-            box.border_title = Content("Presets")
-            box.border_subtitle = Content("Enter take · ↑↓ look · PgUp PgDn details · Esc back")
-            yield self._filter
-            with Horizontal():
-                yield self._list
-                with VerticalScroll(can_focus=False):
-                    yield self._details
-
-    def on_mount(self) -> None:
-        self._fill()
-        self._filter.focus()
 
     def _fill(self) -> None:
         wanted = self._filter.value.lower().split()
@@ -79,38 +58,6 @@ class PresetScreen(BaseDialog[str | None]):
             self._details.update(Content.styled(config, "$text-error"))
         else:
             self._details.update(preset_details(config))
-
-    def on_option_list_option_selected(self, _: OptionList.OptionSelected) -> None:
-        """A click takes the preset."""
-        self.action_take()
-
-    def on_input_changed(self, event: Input.Changed) -> None:
-        """Filter as one types."""
-        event.stop()
-        self._fill()
-
-    def action_look(self, step: int) -> None:
-        """Another preset."""
-        if self._list.option_count:
-            at = self._list.highlighted or 0
-            self._list.highlighted = max(0, min(self._list.option_count - 1, at + step))
-
-    def action_scroll(self, pages: int) -> None:
-        """Scroll the details."""
-        details = self.query_one(VerticalScroll)
-        details.scroll_relative(y=pages * max(1, details.size.height - 1), animate=False)
-
-    def action_take(self) -> None:
-        """Dismiss with the highlighted name."""
-        if self._list.highlighted is not None and self._list.option_count:
-            self.dismiss(self._list.get_option_at_index(self._list.highlighted).id)
-
-    def action_back(self) -> None:
-        """Empty the filter first."""
-        if self._filter.value:
-            self._filter.value = ""
-        else:
-            self.dismiss(None)
 
 
 class SavePresetScreen(BaseDialog[str | None]):

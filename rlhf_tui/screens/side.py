@@ -11,7 +11,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
 from textual.message import Message
-from textual.widgets import Input, OptionList, Static
+from textual.widgets import Static
 from textual.widgets.option_list import Option
 
 from rlhf_engine.checkpoint_list import steps
@@ -20,8 +20,7 @@ from rlhf_engine.errors import RlhfError
 from rlhf_engine.run_dir import RunDir
 from rlhf_engine.run_list import list_runs
 from rlhf_tui.clean_text import clean_line
-from rlhf_tui.screens.base import BaseDialog
-from rlhf_tui.widgets.inputs import TextField
+from rlhf_tui.screens.picker import Picker
 
 _MOST = 200  # lines at once: more are found by typing
 
@@ -33,16 +32,13 @@ def side_label(side: Side) -> str:
     return clean_line(f"{side.run.name}@{'newest' if side.step is None else side.step}")
 
 
-class SideScreen(BaseDialog[Side | None]):
-    """Type to filter, ↑ ↓ to look, Enter to take. Checkpoints of `here` come first. Dismisses with a side, or None."""
+class SideScreen(Picker[Side]):
+    """Checkpoints of `here` come first. Dismisses with a side, or None."""
 
     CSS_PATH = "runs.tcss"
     VERTICAL_BREAKPOINTS = [(0, "-tight"), (14, "-tall")]  # noqa: RUF012 (so the base class declares it)
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "take", "Take", tooltip="Let this one answer", id="side.take", priority=True),
-        Binding("escape", "back", "Back", id="side.back"),
-        Binding("up", "look(-1)", "Up", show=False),
-        Binding("down", "look(1)", "Down", show=False),
     ]
 
     @dataclass
@@ -58,9 +54,7 @@ class SideScreen(BaseDialog[Side | None]):
         self._which, self._root, self._here = which, root, here
         self._sides = [REFERENCE, TUNED] if with_live else []
         self._shown: list[Side] = []
-        self._filter = TextField(placeholder="type to filter", id="filter")
-        self._list = OptionList(id="sides", markup=False, compact=True)
-        self._list.can_focus = False
+        self._problem = ""
         self._said = Static("reading…", id="said", markup=False)
 
     def compose(self) -> ComposeResult:
@@ -72,8 +66,6 @@ class SideScreen(BaseDialog[Side | None]):
             yield self._said
 
     def on_mount(self) -> None:
-        self._fill()
-        self._filter.focus()
         self.run_worker(self._look_up, thread=True)
 
     def _look_up(self) -> None:
@@ -87,9 +79,10 @@ class SideScreen(BaseDialog[Side | None]):
     def on_side_screen_found(self, event: Found) -> None:
         """Show them below those that are always there."""
         self._sides = [side for side in self._sides if side.run is None] + event.sides
-        self._fill(event.problem)
+        self._problem = event.problem
+        self._fill()
 
-    def _fill(self, problem: str = "") -> None:
+    def _fill(self) -> None:
         wanted = self._filter.value.lower().split()
         found = [side for side in self._sides if all(word in _line(side).lower() for word in wanted)]
         self._shown, more = found[:_MOST], max(0, len(found) - _MOST)
@@ -97,34 +90,12 @@ class SideScreen(BaseDialog[Side | None]):
         self._list.add_options([Option(_line(side)) for side in self._shown])
         if self._shown:
             self._list.highlighted = 0
-        said = problem or (f"… and {more} more: type to find them" if more else "" if found else "nothing matches")
+        counted = f"… and {more} more: type to find them" if more else "" if found else "nothing matches"
+        said = self._problem or counted
         self._said.update(Content(said))
 
-    def on_input_changed(self, event: Input.Changed) -> None:
-        """Filter as one types."""
-        event.stop()
-        self._fill()
-
-    def on_option_list_option_selected(self, _: OptionList.OptionSelected) -> None:
-        """A click takes it."""
-        self.action_take()
-
-    def action_look(self, step: int) -> None:
-        """Another one."""
-        if self._shown:
-            self._list.highlighted = max(0, min(len(self._shown) - 1, (self._list.highlighted or 0) + step))
-
-    def action_take(self) -> None:
-        """Dismiss with it."""
-        if self._shown and self._list.highlighted is not None:
-            self.dismiss(self._shown[self._list.highlighted])
-
-    def action_back(self) -> None:
-        """Empty the filter first."""
-        if self._filter.value:
-            self._filter.value = ""
-        else:
-            self.dismiss(None)
+    def _meant(self, index: int) -> Side | None:
+        return self._shown[index]
 
 
 def _steps(path: Path) -> list[int]:
