@@ -138,7 +138,7 @@ def _set_size(terminal: Terminal, columns: int, rows: int) -> None:
 def _drain(terminal: Terminal, seconds: float) -> None:
     terminal.read(seconds)
     assert b"Traceback (most recent call last)" not in terminal.written, _last_words(terminal)
-    assert _lives(terminal), _last_words(terminal)
+    assert _lives(terminal), f"the workbench has left: {_last_words(terminal)}"
     terminal.written = terminal.written[-20_000:]  # its last words, should it die
 
 
@@ -179,7 +179,7 @@ def _lives(terminal: Terminal) -> bool:
 
 def _last_words(terminal: Terminal) -> str:
     terminal.read(1.0)
-    return "the workbench has left: " + re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.written.decode(errors="replace"))
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.written.decode(errors="replace"))
 
 
 def _resident(pid: int) -> int:
@@ -203,7 +203,11 @@ def _leave(terminal: Terminal) -> None:
         terminal.read(0.1)
     with suppress(OSError):  # without a run it does not ask
         terminal.type(ENTER)
-    assert terminal.exit_code(120.0) == 0
+    gone = time.monotonic() + 120.0
+    while _lives(terminal):
+        assert time.monotonic() < gone, f"it did not leave: {_last_words(terminal)}"
+        terminal.read(0.1)
+    assert terminal.exit_code() == 0
 
 
 def _look_at(runs_root: Path, weather: Weather) -> None:

@@ -24,7 +24,7 @@ def charted(sessions: Sessions, *keys: str, ascii_only: bool = False) -> Callabl
         await pilot.press("f5")
         sessions.last.steps(20)
         app.show_events(app.bridge.drain())
-        app.workbench._edit("kl.coef", 0.3)
+        app.workbench.editing.edit("kl.coef", 0.3)
         sessions.last.steps(21)
         app.show_events(app.bridge.drain())
         charts = app.workbench.charts
@@ -46,7 +46,7 @@ class TestSnapshots:
     def test_other_runs_an_edit_and_the_cursor(
         self, snap_compare: SnapCompare, app: WorkbenchApp, sessions: Sessions, size: tuple[int, int]
     ) -> None:
-        keys = ("z", "full_stop", *["comma"] * 4)
+        keys = ("z", "right_square_bracket", *["left_square_bracket"] * 4)
         assert snap_compare(app, terminal_size=size, run_before=charted(sessions, *keys))
 
     def test_in_ascii_by_wall_time(

@@ -488,6 +488,7 @@ async def test_a_request_to_terminate_saves_first_and_the_second_does_not(
 ) -> None:
     async with app.run_test(size=WIDE) as pilot:
         await pilot.press("f5")
+        await show(app, pilot)  # the run's own words first
         sessions.last.slow_to_stop = True
         terminated(app)
         await pilot.pause()
