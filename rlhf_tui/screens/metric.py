@@ -17,7 +17,7 @@ from rlhf_tui.clean_text import clean_line
 from rlhf_tui.screens.base import BaseDialog
 from rlhf_tui.screens.picker import DetailsPicker
 from rlhf_tui.widgets.history import History
-from rlhf_tui.widgets.readout import show_value
+from rlhf_tui.widgets.readout import show_metric
 
 _BETTER = {"up": "▲ is good", "down": "▼ is good", "neither": ""}
 
@@ -123,5 +123,5 @@ class ExplainScreen(BaseDialog[None]):
 
 def _newest(metric: Metric, run: History) -> str:
     newest = run.newest(metric.name)
-    return show_value(newest[-1], signed=metric.better == "up") if newest else ""
+    return show_metric(metric, newest[-1]) if newest else ""
 

@@ -32,6 +32,13 @@ def show_value(value: float, *, signed: bool = False) -> str:
     return f"{value:{sign}.2f}" if abs(value) >= 0.1 else f"{value:{sign}.4f}"
 
 
+def show_metric(metric: Metric, value: float) -> str:
+    """A value of a metric in few cells: scores with their sign, counts without decimals."""
+    if metric.unit in ("tokens", "optimiser steps") and value.is_integer():
+        return f"{value:.0f}"
+    return show_value(value, signed=metric.better == "up" and metric.unit.startswith("score"))
+
+
 def edit_text(path: str, old: Any, new: Any) -> str:
     """A live change in a few words: `kl.coef 0.1→0.3`; of a list, what was added and what was taken out."""
     if isinstance(old, list) and isinstance(new, list):
@@ -96,7 +103,7 @@ def _newest(scene: Scene, metric: Metric) -> Sequence[Part]:
     newest = scene.run.newest(metric.name)
     if not newest:
         return []
-    value = show_value(newest[-1], signed=metric.better == "up")
+    value = show_metric(metric, newest[-1])
     return [Part(_said(f"{value} {_direction(scene, metric.name)}".rstrip(), "$primary bold", scene), 1)]
 
 
@@ -113,18 +120,17 @@ def _direction(scene: Scene, name: str) -> str:
 def _read(scene: Scene, metric: Metric, line: Line) -> list[Part]:
     reading = scene.read(metric.name, line)
     parts = [Part(_said(f"step {scene.looked_at}" if reading is None else _steps(reading.bucket), "", scene), 2)]
-    signed = metric.better == "up"
     if reading is None:
         parts.append(Part(_said("no value", "$text-muted", scene), 1))
     else:
         bucket = reading.bucket
-        value = show_value(bucket.mean, signed=signed)
+        value = show_metric(metric, bucket.mean)
         parts.append(Part(_said(value, "$primary bold", scene), 1))
         if bucket.size > 1:
-            between = f"{show_value(bucket.low, signed=signed)} to {show_value(bucket.high, signed=signed)}"
+            between = f"{show_metric(metric, bucket.low)} to {show_metric(metric, bucket.high)}"
             parts.append(Part(_said(between, "$text-muted", scene), 4))
         if reading.smoothed is not None:
-            parts.append(Part(_said(f"⠒ {show_value(reading.smoothed, signed=signed)}", "$primary", scene), 3))
+            parts.append(Part(_said(f"⠒ {show_metric(metric, reading.smoothed)}", "$primary", scene), 3))
     parts += [Part(_said(f"{EDIT} {text}", "$secondary", scene), 6) for text in scene.edits_read()]
     return parts
 
