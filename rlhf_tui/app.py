@@ -60,6 +60,10 @@ class WorkbenchApp(Desk):
         Binding("t", "take_over", "Take over", tooltip="Drive the run that is viewed from here", id="run.take_over"),
         Binding("question_mark", "help", "Help", tooltip="All keys, and what the charts say", id="app.help"),
         Binding("q", "quit", "Quit", tooltip="Leave; asks while training", id="app.quit"),
+        # Textual's own, which leave from a field too; help tells of q
+        Binding("ctrl+q", "quit", "Quit", show=False, priority=True),
+        Binding("ctrl+p", "command_palette", "Commands", tooltip="Every action by name", priority=True,
+                id="app.commands"),
     ]
 
     def __init__(

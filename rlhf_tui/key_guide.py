@@ -9,6 +9,8 @@ from textual.app import App
 from textual.dom import DOMNode
 from textual.screen import Screen
 
+_NAMES = {"⏎": "Enter", "pgup": "PgUp", "pgdn": "PgDn"}
+
 
 @dataclass(frozen=True)
 class Deed:
@@ -30,10 +32,16 @@ def deeds(screen: Screen[Any]) -> list[Deed]:
             for binding in keys:
                 # what has no tooltip is what everyone expects of a list or a field: arrows, Tab, Backspace
                 if binding.tooltip and (binding.description, binding.action) not in found:
-                    shown = screen.app.get_key_display(binding)
+                    shown = _named(screen.app.get_key_display(binding))
                     found[binding.description, binding.action] = Deed(
                         shown, binding.description, binding.tooltip, binding.action, node, _place(node))
     return list(found.values())
+
+
+def reachable(all_deeds: list[Deed], screen: Screen[Any]) -> list[Deed]:
+    """Without those of the app whose key does something else on `screen`."""
+    taken = {deed.key for deed in all_deeds if deed.node is screen}
+    return [deed for deed in all_deeds if not (isinstance(deed.node, App) and deed.key in taken)]
 
 
 def nearest_first(all_deeds: list[Deed], focused: DOMNode | None) -> list[Deed]:
@@ -45,6 +53,11 @@ def nearest_first(all_deeds: list[Deed], focused: DOMNode | None) -> list[Deed]:
         known, first = ranks.get(deed.place, (rank, index))
         ranks[deed.place] = (min(known, rank), first)
     return sorted(all_deeds, key=lambda deed: ranks[deed.place])
+
+
+def _named(key: str) -> str:
+    """A key as the key bar writes it: Enter, Esc, F2."""
+    return _NAMES.get(key) or (key.capitalize() if len(key) > 1 else key)
 
 
 def _rank(node: DOMNode, around: set[DOMNode]) -> int:
@@ -64,5 +77,6 @@ def _place(node: DOMNode) -> str:
     for parent in node.ancestors_with_self:
         title = str(getattr(parent, "border_title", None) or "")
         if title:
-            return f"In {title.lstrip('1234567890 ')}"
+            # what stands behind a colon tells more than the name of the place
+            return f"In {title.lstrip('1234567890 ').partition(':')[0]}"
     return "Here"

@@ -17,7 +17,7 @@ from textual.widgets import Input, Static
 from rlhf_engine.metrics import REGISTRY, Metric
 from rlhf_tui.clean_text import clean_line
 from rlhf_tui.glossary import GLOSSARY
-from rlhf_tui.key_guide import Deed, deeds, nearest_first
+from rlhf_tui.key_guide import Deed, deeds, nearest_first, reachable
 from rlhf_tui.screens.base import BaseDialog
 from rlhf_tui.widgets.inputs import TextField
 
@@ -82,7 +82,7 @@ class HelpScreen(BaseDialog[None]):
         self._field.display = False
         asked_on = self.app.screen_stack[-2] if len(self.app.screen_stack) > 1 else self.app.screen
         self._chapters = [
-            *keys(nearest_first(deeds(asked_on), asked_on.focused)),
+            *keys(nearest_first(reachable(deeds(asked_on), asked_on), asked_on.focused)),
             Chapter("On the screen", (Content(_flowing(ON_THE_SCREEN)),)),
             Chapter("The charts and what they say", tuple(map(_metric, REGISTRY.values()))),
             Chapter("What helps", tuple(_definition(what, how) for what, how in WHAT_HELPS.items())),

@@ -26,6 +26,9 @@ class NewRewardScreen(BaseDialog[RunConfig | None]):
     CSS_PATH = "reward_lab.tcss"
     AUTO_FOCUS = "Choice"
     BINDINGS: ClassVar[list[BindingType]] = [
+        # from the kind too, where Enter would choose another one
+        Binding("enter", "add", "Add", tooltip="Add the reward, if nothing is missing", id="new_reward.add",
+                priority=True),
         Binding("escape", "back", "Back", tooltip="Add nothing", id="new_reward.back"),
         Binding("down", "app.focus_next", "Next field", show=False),
         Binding("up", "app.focus_previous", "Previous field", show=False),
@@ -112,9 +115,8 @@ class NewRewardScreen(BaseDialog[RunConfig | None]):
         event.stop()
         self._say()
 
-    def on_input_submitted(self, event: Input.Submitted) -> None:
+    def action_add(self) -> None:
         """Add what is right; stay with what is not."""
-        event.stop()
         if self.is_active and not self._problem():
             self.dismiss(self._made())
 

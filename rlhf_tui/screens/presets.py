@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -22,6 +22,9 @@ from rlhf_tui.screens.base import BaseDialog
 from rlhf_tui.screens.picker import DetailsPicker
 from rlhf_tui.widgets.inputs import TextField
 from rlhf_tui.widgets.preset_details import preset_details
+
+if TYPE_CHECKING:
+    from rlhf_tui.app import WorkbenchApp
 
 
 class PresetScreen(DetailsPicker):
@@ -119,8 +122,8 @@ class SavePresetScreen(BaseDialog[str | None]):
         except RlhfError as error:
             self._say(f"✗ {error}", "$text-error")
             return
-        self.app.notify(clean_line(f"preset {name} saved: {path}"), markup=False)
         self.dismiss(name)
+        cast("WorkbenchApp", self.app).say(f"preset {name} saved: {path}")
 
     def action_back(self) -> None:
         """Save nothing."""

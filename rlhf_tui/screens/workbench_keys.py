@@ -24,6 +24,7 @@ _OF_PANE: dict[str, Keys] = {
                 ("/", "Filter", "screen.filter"), ("o", "Order", ""), ("f", "Follow", ""), ("*", "Favourite", ""),
                 ("v", "Favourites", ""), ("y", "Copy", "")],
 }
+_CHANGES = {"hyperparameters": ("Enter", "u", "Del", "R"), "words": ("Enter", "u")}
 
 
 def keys(pane: str, bridge: EngineBridge, *, one_chart: bool) -> Keys:
@@ -34,12 +35,15 @@ def keys(pane: str, bridge: EngineBridge, *, one_chart: bool) -> Keys:
     if busy:
         paused = bridge.state is RunState.PAUSED or bridge.view.wanted == "pausing"
         run.append(("Space", "Resume" if paused else "Pause", "app.toggle_pause"))
-    own: Keys = [] if viewing else [("g", "Generate", "app.generate"), ("c", "Compare", "app.compare"),
-                                    ("p", "Presets", "app.presets")]
+    own: Keys = [] if viewing else [("g", "Generate", "app.generate"), ("c", "Compare", "app.compare")]
+    if not (viewing or busy):  # one is loaded between runs
+        own.append(("p", "Presets", "app.presets"))
+    # what is only looked at is not changed
+    of_pane = [key for key in _OF_PANE[pane] if not (viewing and key[0] in _CHANGES.get(pane, ()))]
     sideways: Keys = [("←→", "Chart" if one_chart else "Pan", "")] if pane == "charts" else []
     lab: Keys = [] if pane == "words" else [("w", "Reward lab", "app.reward_lab")]
     return [
-        ("?", "Help", "app.help"), *run, *_OF_PANE[pane], *sideways, ("1-4", "Pane", ""), ("q", "Quit", "app.quit"),
+        ("?", "Help", "app.help"), *run, *of_pane, *sideways, ("1-4", "Pane", ""), ("q", "Quit", "app.quit"),
         *own, ("r", "Runs", "app.runs"), *lab, ("z", "Zoom", "screen.zoom"), ("^p", "Commands", "app.command_palette"),
         ("F2", "Save preset", "app.save_preset"), *([] if viewing else [("F9", "Checkpoint", "app.checkpoint")]),
         *([("d", "Detach", "app.detach")] if busy else []),

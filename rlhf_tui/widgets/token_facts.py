@@ -129,7 +129,8 @@ def about_response(trace: TokenTrace) -> str:
 
 
 def _push(what: str, came: float, kind: str, expected: float, advantage: float, whitened: bool) -> str:
-    sign = "○" if math.isnan(advantage) or advantage == 0 else "▲" if advantage > 0 else "▼"
+    # a push that the two decimals do not show is none to speak of
+    sign = "○" if math.isnan(advantage) or number(advantage) == "0.00" else "▲" if advantage > 0 else "▼"
     verb = {"○": "stays as likely", "▲": "is made likelier", "▼": "is made less likely"}[sign]
     scaled = f", whitened {number(advantage)}" if whitened else ""
     return (f"{sign} {what} {verb}: {kind} {number(came)}, the critic expected {number(expected)}: advantage "

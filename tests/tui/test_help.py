@@ -27,7 +27,7 @@ async def test_help_names_keys_of_all_panes_and_every_metric(app: WorkbenchApp) 
         await pilot.press("question_mark")
         await pilot.pause()
         text = page(app)
-        for expected in ("f5  Start/Stop", "Edit setting", "Edit words", "Log axis", "Copy", "clip range", "diverged"):
+        for expected in ("F5  Start/Stop", "Edit setting", "Edit words", "Log axis", "Copy", "clip range", "diverged"):
             assert expected in text
         for metric in REGISTRY.values():
             assert {metric.help, metric.good, metric.bad} <= {line.strip(" ✓✗") for line in text.split("\n")} | {""}
@@ -43,6 +43,18 @@ async def test_help_is_about_the_screen_it_was_asked_on(app: WorkbenchApp) -> No
         await pilot.pause()
         assert "Run again" in page(app)
         assert "Edit words" not in page(app)
+        # a names the first of the two here, so it does not open the alarms
+        assert "First" in page(app)
+        assert "Alarms" not in page(app).partition("On the screen")[0]
+
+
+async def test_help_names_keys_as_the_key_bar_does(app: WorkbenchApp) -> None:
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("question_mark")
+        await pilot.pause()
+        keys = {tuple(line.split()[:2]) for line in page(app).partition("On the screen")[0].split("\n") if line}
+        assert {("q", "Quit"), ("Enter", "Edit"), ("Del", "Reset"), ("Space", "Pause"), ("^p", "Commands")} <= keys
+        assert not any(key in {"⏎", "esc", "del", "f5", "^q"} for key, *_ in keys)
 
 
 @pytest.mark.parametrize(("key", "pane"), [("2", "Charts"), ("4", "Samples"), ("1", "Hyperparameters")])

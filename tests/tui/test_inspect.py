@@ -82,6 +82,8 @@ def test_the_sentences_say_what_the_update_does_to_a_token_and_why() -> None:
         "▼ ·fox is made less likely: return +1.80, the critic expected +2.50: advantage −0.70, whitened −0.35. "
         "The actor gave it 25 %, the reference 5.0 %: KL +1.61 nats, worth −0.16 (β 0.1).")
     assert about_token(FOX, TOKENS, 0).startswith("▲ a is made likelier")
+    tiny = replace(TOKENS, advantages=(0.004, *TOKENS.advantages[1:]))
+    assert about_token(FOX, tiny, 0).startswith("○ a stays as likely")
     assert about_token(FOX, TOKENS, 2) == (
         "○ ⟨end⟩ stays as likely: return +2.00, the critic expected +1.50: advantage +0.50, whitened 0.00. "
         "The actor gave it 90 %, the reference 90 %: KL 0.00 nats, worth 0.00 (β 0.1); with the score of +2.00 a "

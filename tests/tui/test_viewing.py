@@ -126,6 +126,7 @@ async def test_nothing_that_would_change_the_run_is_done(
         assert "t Take over" in keys(app)
         assert not any(word in keys(app) for word in ("Generate", "Compare", "Presets", "Checkpoint"))
         assert "F5" not in keys(app)
+        assert not any(word in keys(app) for word in ("Edit", "Undo", "Del", "Reset all"))
         for key in ("f5", "space", "f9", "g", "c", "p"):
             app.say("")
             await pilot.press(key)

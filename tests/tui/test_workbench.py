@@ -61,6 +61,7 @@ async def test_f5_starts_space_pauses_f5_stops(app: WorkbenchApp, sessions: Sess
         assert "92 resp/s" in status(app)
         assert "ETA 00:48" in status(app)
         assert "F5 Stop" in keys(app)
+        assert "Presets" not in keys(app)  # refused while a run goes on
         await pilot.press("space")
         await show(app, pilot)
         assert "‖ PAUSED" in status(app)
