@@ -42,7 +42,9 @@ def answer(
     with policy.playing("actor" if tuned else "reference"):
         rollout = sample(policy, prompts, sampling, generator, decoder=decoder, on_token=on_token)
     kl = _response_kl(policy, rollout, sampling.temperature) if tuned else [0.0] * len(prompts)
-    scores = rewards.score(prompts, rollout.responses).scores if rewards else [Score(0.0, {})] * len(prompts)
+    # a reward may draw random numbers: not those of a run that goes on after this
+    with torch.random.fork_rng(devices=[policy.device] if policy.device.type == "cuda" else []):
+        scores = rewards.score(prompts, rollout.responses).scores if rewards else [Score(0.0, {})] * len(prompts)
     return list(samples_of(rollout, scores, kl, step))
 
 

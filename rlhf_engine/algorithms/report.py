@@ -32,7 +32,7 @@ def rollout_metrics(experience: Experience, scored: ScoredBatch, kl_coef: float)
         "objective/non_score_reward": -kl_coef * kl,
         "objective/rlhf_reward": fmean(totals) - kl_coef * kl,
         "objective/entropy": surprise,
-        "objective/ref_logprob": masked_mean(experience.log_probs - experience.token_kl, mask).item(),
+        "objective/ref_logprob": masked_mean(experience.reference_log_probs, mask).item(),
         "policy/entropy_avg": masked_mean(experience.entropy, mask).item(),
         "val/explained_variance": explained_variance(
             experience.old_values, experience.returns, experience.action_mask

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -10,13 +11,15 @@ from safetensors.torch import load_file
 from tiny_models import tiny_config
 
 from rlhf_engine.algorithms.ppo import PPO
-from rlhf_engine.config import RunConfig
+from rlhf_engine.config import RunConfig, SamplingConfig
 from rlhf_engine.control import TrainerControl
 from rlhf_engine.errors import ModelError
 from rlhf_engine.events import Event, Notice, Probed, RunState, Sample, StepFinished
 from rlhf_engine.fork import fork
 from rlhf_engine.generate import answer
 from rlhf_engine.policy import Policy
+from rlhf_engine.rewards.base import Score
+from rlhf_engine.rewards.composite import RewardSum
 from rlhf_engine.run_dir import RunDir
 from rlhf_engine.trainer import Trainer
 
@@ -176,3 +179,19 @@ def test_without_a_prompt_of_its_own_the_runs_first_is_answered(model_folders: d
     events: list[Event] = []
     Trainer(config, run_dir=None, control=TrainerControl(), emit=events.append).run()
     assert [(sample.step, sample.prompt) for sample in told(events)] == [(0, config.prompts[0])]
+
+
+class Drawing:
+    """A reward that draws from torch's own random numbers."""
+
+    name = "drawing"
+
+    def score(self, prompts: Sequence[str], responses: Sequence[str]) -> list[Score]:
+        return [Score(float(torch.rand(())), {}) for _ in responses]
+
+
+def test_a_reward_that_draws_numbers_takes_none_of_the_run_s(shared_policy: Policy) -> None:
+    before = torch.get_rng_state()
+    rewards = RewardSum([(Drawing(), 1.0)])
+    answer(shared_policy, ["Once"], SamplingConfig(max_new_tokens=3), tuned=True, seed=0, rewards=rewards)
+    assert torch.equal(torch.get_rng_state(), before)
