@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +43,7 @@ def trust(argument: str) -> str:
     argument: `owner/name@commit`, the commit in full, or a folder. Raises ConfigError for anything else.
     """
     global _trusted
-    folder = Path(argument).expanduser()
+    folder = Path(os.path.expanduser(argument))
     if argument and folder.is_dir():
         _trusted = Trusted(str(folder.resolve()), None)
         return f"running the model code in {_trusted.name} (SHA-256 {_digest(folder)[:16]}…), as {FLAG} allows"
@@ -67,7 +68,7 @@ def arguments() -> list[str]:
 
 def is_trusted(config: ModelConfig) -> bool:
     """True when the person at this process said that the code of exactly this model may run."""
-    folder = Path(config.name).expanduser()
+    folder = Path(os.path.expanduser(config.name))
     if folder.is_dir():
         return _trusted == Trusted(str(folder.resolve()), None)
     return config.revision is not None and _trusted == Trusted(config.name, config.revision)
@@ -92,7 +93,7 @@ def options(config: ModelConfig, source: str, where: dict[str, Any]) -> dict[str
 
 def how_to(config: ModelConfig) -> str:
     """The sentence for a model that has code of its own and is not trusted."""
-    folder = Path(config.name).expanduser().is_dir()
+    folder = Path(os.path.expanduser(config.name)).is_dir()
     what = f"{FLAG} {config.name}" if folder else (
         f"{FLAG} {config.name}@COMMIT, and model.revision set to that commit")
     return f"model.name: {config.name!r} needs code of its own, which is run only with {what}; read that code first"
@@ -111,6 +112,6 @@ def _classes(source: str, file: str, where: dict[str, Any]) -> list[str]:
 def _digest(folder: Path) -> str:
     """SHA-256 over names and contents of the folder's Python files."""
     total = hashlib.sha256()
-    for path in sorted(folder.rglob("*.py")):
+    for path in sorted(path for path in folder.rglob("*.py") if path.is_file()):
         total.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes() + b"\0")
     return total.hexdigest()

@@ -104,7 +104,8 @@ def find_run(name_or_path: str, root: Path) -> RunDir:
     for path in (root / name_or_path, Path(name_or_path)):
         with suppress(OSError):  # too long to be a path, or in a folder that may not be read: not a run, then
             if (path / CONFIG).is_file():
-                return RunDir(path)
+                # "." has no name, by which a run is renamed or thrown away
+                return RunDir(path if path.name not in ("", "..") else path.resolve())
     names = [summary.name for summary in list_runs(root)]
     there = f"there are {', '.join(names[:8])}{' …' if len(names) > 8 else ''}" if names else "there is none yet"
     raise RunError(f"There is no run {name_or_path!r}, neither under {root} nor as a path; {there}.")

@@ -267,12 +267,15 @@ class Trainer:
             raise error
         state = self._take_up()
         self._counts.rollbacks, self._counts.seconds, self._started = rollbacks + 1, seconds, time.perf_counter()
-        ppo.reconfigure(self.config)
-        ppo.load_state(state.tensors, state.numbers)
         text = (f"diverged at step {diverged_at}: {error}; back at the checkpoint of step {self.step} with step sizes "
                 f"times {train.rollback_factor:g} (roll-back {rollbacks + 1} of {train.max_rollbacks})")
         self._emit_event(RolledBack(self.step, text))
         self._raise_alarm(Alarm(self.step, "rolled-back", text))
+        for path, (_, new) in changed_settings(self.config, wanted).items():
+            if path.endswith(".sha256"):  # of code that was accepted since; the file of before is no more
+                self._change(replace(self.config, {path: new}), path)
+        ppo.reconfigure(self.config)
+        ppo.load_state(state.tensors, state.numbers)
         rates = {f"optimizer.{who}_lr": value_at(wanted, f"optimizer.{who}_lr") * train.rollback_factor
                  for who in ("actor", "critic")}
         # live changes since that checkpoint are the user's will: they hold, from this step on

@@ -7,6 +7,7 @@ person says so. The file alone is watched, not what it imports. Files within a r
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -100,7 +101,7 @@ def require_same_code(config: RunConfig) -> None:
 
 def _split(config: FunctionRewardConfig) -> tuple[Path, str]:
     file, _, name = config.function.rpartition(":")
-    return Path(file).expanduser().resolve(), name
+    return Path(os.path.expanduser(file)).resolve(), name
 
 
 def _digest(config: FunctionRewardConfig) -> str:
@@ -120,7 +121,8 @@ def _as_meant(config: FunctionRewardConfig) -> tuple[bytes, str]:
 def _source(config: FunctionRewardConfig) -> bytes:
     path, _ = _split(config)
     for folder in path.parents:
-        if (folder / "run.json").is_file() and (folder / "config.toml").is_file():
+        # run.json is made with a run, but one without it can be opened, too
+        if (folder / "config.toml").is_file() and any((folder / name).exists() for name in ("run.json", "checkpoints")):
             raise ConfigError(f"the reward {config.name!r}: {path} lies in a run's directory, and nothing there is run "
                               "as code; keep the file elsewhere")
     try:

@@ -14,7 +14,7 @@ from rlhf_engine import fields, presets
 from rlhf_engine.config import RunConfig
 from rlhf_engine.control import TrainerControl
 from rlhf_engine.errors import CodeChangedError, ConfigError, RewardError
-from rlhf_engine.events import EditApplied, Event, RunState
+from rlhf_engine.events import EditApplied, EditRefused, Event, RolledBack, RunState, StepFinished
 from rlhf_engine.fork import fork
 from rlhf_engine.reward_config import FunctionRewardConfig
 from rlhf_engine.rewards.base import Score
@@ -152,6 +152,26 @@ def test_a_changed_file_is_refused_and_taken_only_when_accepted(config: RunConfi
     assert Trainer.resume(run_dir, control=TrainerControl(), emit=lambda _: None).run() is RunState.FINISHED
 
 
+def test_a_roll_back_behind_accepted_code_keeps_that_code(config: RunConfig, file: Path, tmp_path: Path) -> None:
+    run_dir = train(fields.replace(config, {"train.max_rollbacks": 1}), tmp_path / "runs")
+    file.write_text(VOWELS + "# another, with no checkpoint yet\n")
+    events: list[Event] = []
+
+    def break_once(event: Event) -> None:
+        events.append(event)
+        first = not any(isinstance(e, RolledBack) for e in events)
+        if isinstance(event, StepFinished) and event.step == 3 and first:
+            next(iter(trainer.ppo.policy.actor_parameters.values())).data.fill_(float("nan"))  # type: ignore[union-attr]
+
+    control = TrainerControl()
+    trainer = Trainer.resume(run_dir, control=control, emit=break_once, accept_code=True)
+    control.edit("train.steps", 3)
+    assert trainer.run() is RunState.FINISHED
+    assert [event.step for event in events if isinstance(event, RolledBack)] == [2]
+    assert not code_changes(trainer.config)
+    assert not any(isinstance(event, EditRefused) for event in events)
+
+
 def test_a_fork_of_changed_code_says_how_to_take_it(config: RunConfig, file: Path, tmp_path: Path) -> None:
     run_dir = train(config, tmp_path / "runs")
     file.write_text(VOWELS + "# another\n")
@@ -175,9 +195,18 @@ def test_files_in_a_run_s_directory_are_never_run(config: RunConfig, tmp_path: P
     inside.write_text(VOWELS)
     link = tmp_path / "link.py"
     link.symlink_to(inside)
-    for path in (inside, link):
-        with pytest.raises(ConfigError, match="lies in a run's directory, and nothing there is run as code"):
-            scored(path)
+    run_dir.checkpoints.mkdir()
+    for about in (True, False):
+        if not about:  # a run that somebody sent may lack it, and can still be opened
+            (run_dir.path / "run.json").unlink()
+        for path in (inside, link):
+            with pytest.raises(ConfigError, match="lies in a run's directory, and nothing there is run as code"):
+                scored(path)
+
+
+def test_the_home_of_nobody_is_no_file() -> None:
+    with pytest.raises(ConfigError, match="could not be read"):
+        scored(Path("~nobody-of-that-name/own.py"))
 
 
 def test_resuming_without_a_terminal_names_the_flag(config: RunConfig, file: Path, tmp_path: Path) -> None:

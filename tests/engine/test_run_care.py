@@ -18,7 +18,7 @@ from rlhf_engine.events import EditApplied
 from rlhf_engine.fields import replace
 from rlhf_engine.run_care import empty_trash, rename_run, restore, throw_away, thrown_away
 from rlhf_engine.run_dir import ABOUT, NOTE_LENGTH, Parent, RunDir
-from rlhf_engine.run_list import as_tree, figures, list_runs
+from rlhf_engine.run_list import as_tree, figures, find_run, list_runs
 from rlhf_engine.run_settings import Difference, differences, fork_settings, settings_now
 
 
@@ -38,6 +38,11 @@ def test_a_renamed_run_keeps_its_forks_and_its_note(tmp_path: Path) -> None:
     assert (renamed.name, renamed.note) == ("zebra", "the one that learnt")
     make(tmp_path, "first")  # another run that bears the old name now is not the parent
     assert tree(tmp_path) == [(0, "first"), (0, "zebra"), (1, "second")]
+
+
+def test_the_folder_one_stands_in_can_be_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(make(tmp_path, "here").path)
+    assert rename_run(find_run(".", tmp_path / "elsewhere"), "there").path == tmp_path / "there"
 
 
 def test_runs_without_an_id_are_known_by_name(tmp_path: Path) -> None:
