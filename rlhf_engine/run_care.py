@@ -81,8 +81,9 @@ def restore(root: Path, entry: str) -> RunDir:
         listed = ", ".join(list(there)[:8]) + (" …" if len(there) > 8 else "")
         raise RunError(f"There is no run {entry!r} in the trash of {root}; there is {listed or 'none'}.")
     thrown = there[entry]
-    _move(thrown.path, root / thrown.name,
-          f"There is a run named {thrown.name} in {root} again; rename that one first, then restore this one.")
+    with RunDir(thrown.path).lock():
+        _move(thrown.path, root / thrown.name,
+              f"There is a run named {thrown.name} in {root} again; rename that one first, then restore this one.")
     return RunDir(root / thrown.name)
 
 
@@ -97,7 +98,10 @@ def empty_trash(root: Path, entries: list[str] | None = None) -> tuple[int, int]
         if entries is not None and thrown.entry not in entries:
             continue
         try:
-            shutil.rmtree(thrown.path)
+            with RunDir(thrown.path).lock():
+                shutil.rmtree(thrown.path)
+        except RunError as error:
+            problems.append(str(error).rstrip("."))
         except OSError as error:
             problems.append(f"{thrown.path} could not be removed: {why(error)}")
         else:

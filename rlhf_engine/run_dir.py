@@ -187,6 +187,9 @@ class RunDir:
             except BlockingIOError:
                 holder = os.pread(handle, 32, 0).decode(errors="replace").strip() or "unknown"
                 raise RunError(f"The run {self.name} is driven by another process (pid {holder}).") from None
+            # renamed or thrown away since it was opened: what has the name now is not what is held
+            if not (self.path / LOCK).exists() or not os.path.samestat(os.fstat(handle), (self.path / LOCK).stat()):
+                raise RunError(f"The run {self.name} was moved just now.")
             with writing(self.path / LOCK):
                 os.ftruncate(handle, 0)
                 os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)

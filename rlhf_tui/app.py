@@ -13,6 +13,7 @@ from textual import events
 from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.command import Provider
+from textual.notifications import SeverityLevel
 from textual.widgets import Input, TextArea
 
 from rlhf_engine.config import RunConfig
@@ -22,6 +23,7 @@ from rlhf_engine.events import ModelLoaded, RunState
 from rlhf_engine.hand_over import command_for, hand_over
 from rlhf_engine.run_dir import RunDir
 from rlhf_tui.bridge import TICK_SECONDS, EngineBridge
+from rlhf_tui.clean_text import clean_line
 from rlhf_tui.desk import Desk
 from rlhf_tui.engine_session import SessionFactory, engine_session
 from rlhf_tui.lab_memory import LabMemory
@@ -129,6 +131,13 @@ class WorkbenchApp(Desk):
         self.workbench.say(text, level)
         for line in self.screen.query(AlarmLine):
             line.say(text, level)
+
+    def notify(
+        self, message: str, *, title: str = "", severity: SeverityLevel = "information", timeout: float | None = None,
+        markup: bool = True,
+    ) -> None:
+        """What Textual would show over the screen: on the alarm line. (A mouse button on a toast ends Textual 8.2.)"""
+        self.say(clean_line(message), "info" if severity == "information" else "warning")
 
     # --- the run; what each action does stands in the tooltip of its binding ---
 
@@ -242,7 +251,7 @@ class WorkbenchApp(Desk):
     # --- leaving ---
 
     def action_help_quit(self) -> None:
-        self.notify("q quits; a run that goes on is saved first", markup=False)
+        self.say("q quits; a run that goes on is saved first")
 
     async def action_quit(self) -> None:
         if self.bridge.busy or self.leave_code is not None:

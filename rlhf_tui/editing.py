@@ -61,7 +61,10 @@ class Editing:
         except RlhfError as error:
             self._app.say(clean_line(str(error)), "warning")
             return
-        self.history.note(step_between(before, app.config))
+        made = step_between(before, app.config)
+        self.history.note(made)
+        if not made.empty and not self._bridge.busy:
+            app.say(f"for the next run: {clean_line(made.told())}")
 
     def take(self, config: RunConfig) -> None:
         """Take settings of another shape (a reward more, or fewer) for the next run; one undo takes that back."""

@@ -251,6 +251,8 @@ class WorkbenchScreen(Screen[None]):
         config = view.config or self._workbench.config
         self.charts.show_target(config.kl.target)
         self.charts.responses_per_step = config.ppo.responses_per_step
+        preset = self._workbench.preset
+        self._status.next_preset = preset if preset != view.preset else ""
         self._status.refresh()
         self._show_keys()
 
@@ -285,6 +287,8 @@ class WorkbenchScreen(Screen[None]):
         config, training = self._workbench.config, self._bridge.busy or self._bridge.viewing
         self.hyperparameters.load(config, training=training, preset=self.editing.original, start=self.editing.start)
         self.words.load(config, training=training)
+        if self.is_mounted:
+            self.show_run()
 
     def follow_lab(self, _: None) -> None:
         """Show what was edited in the reward lab; what is written here but not allowed stays."""

@@ -89,6 +89,8 @@ class StatusLine(Widget):
     """Which run, in which state, how far, how fast; with reward and KL where the charts may be hidden."""
 
     DEFAULT_CSS = "StatusLine { height: 1; background: $panel; padding: 0 1; }"
+    next_preset = ""
+    """The preset of the next start, where that is not the preset of the run on the screen."""
     with_metrics: reactive[bool] = reactive(False)
 
     def __init__(self, view: RunView, meter: Meter | None = None, *, id: str | None = None) -> None:
@@ -109,6 +111,8 @@ class StatusLine(Widget):
             Part(Content(names), 30),
             Part(Content.styled(label, style), 0),
         ]
+        if self.next_preset and (view.state is None or view.state.ended):
+            parts.append(Part(Content.styled(f"next: {clean_line(self.next_preset)}", "$text-muted"), 35))
         if not view.total_steps:
             return parts
         metrics = view.metrics

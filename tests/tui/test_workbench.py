@@ -546,3 +546,12 @@ async def test_the_status_line_tells_speed_and_share_of_the_matmul_peak(app: Wor
         await show(app, pilot)
         assert "27 resp/s" in status(app)
         assert "23% of peak" in status(app)
+
+
+async def test_what_would_be_a_toast_is_on_the_alarm_line(app: WorkbenchApp, sessions: Sessions) -> None:
+    async with app.run_test(size=WIDE) as pilot:
+        app.notify("saved [/b] it\x1b[2J", title="Screenshot", severity="error")
+        await pilot.pause()
+        assert alarm(app) == "saved [/b] it�[2J"
+        assert app.workbench._alarm.level == "warning"
+        assert not app.screen.query("Toast")
