@@ -552,6 +552,6 @@ async def test_what_would_be_a_toast_is_on_the_alarm_line(app: WorkbenchApp, ses
     async with app.run_test(size=WIDE) as pilot:
         app.notify("saved [/b] it\x1b[2J", title="Screenshot", severity="error")
         await pilot.pause()
-        assert alarm(app) == "saved [/b] it�[2J"
+        assert alarm(app) == "saved [/b] it␛[2J"
         assert app.workbench._alarm.level == "warning"
         assert not app.screen.query("Toast")
