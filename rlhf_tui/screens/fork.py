@@ -58,7 +58,9 @@ class ForkScreen(BaseDialog[bool]):
         self._called = TextField(placeholder="made up if left empty", id="name", max_length=64)
         self._list = OptionList(*(Option(f"step {step}") for step in self._steps), id="steps", markup=False,
                                 compact=True)
-        self._changes = TextBox(id="changes")
+        # a run that took all its steps has none left for a fork
+        over = run.total_steps and self._steps[0] >= run.total_steps
+        self._changes = TextBox(f"train.steps = {2 * run.total_steps}\n" if over else "", id="changes")
         self._said = Static("", id="said", markup=False)
 
     def compose(self) -> ComposeResult:
@@ -76,6 +78,7 @@ class ForkScreen(BaseDialog[bool]):
 
     def on_mount(self) -> None:
         self._list.highlighted = 0
+        self._changes.move_cursor(self._changes.document.end)
         self._check()
 
     @property
