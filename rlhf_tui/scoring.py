@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rlhf_engine.reward_config import FunctionRewardConfig, RewardConfig
@@ -36,8 +35,9 @@ class Verdict:
 
 def code_of(rewards: Sequence[RewardConfig]) -> set[str]:
     """The files of code that scoring would run."""
-    files = (reward.function.rpartition(":")[0] for reward in rewards if isinstance(reward, FunctionRewardConfig))
-    return {str(Path(file).expanduser().resolve()) for file in files}
+    from rlhf_engine.rewards.function import file_of
+
+    return {str(file_of(reward)[0]) for reward in rewards if isinstance(reward, FunctionRewardConfig)}
 
 
 class Scorer:

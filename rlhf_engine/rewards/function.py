@@ -55,9 +55,15 @@ class CodeChange:
     new: str
 
 
+def file_of(config: FunctionRewardConfig) -> tuple[Path, str]:
+    """The whole path of a reward's file, which need not exist, and the name of the function in it."""
+    file, _, name = config.function.rpartition(":")
+    return Path(os.path.expanduser(file)).resolve(), name
+
+
 def load_function(config: FunctionRewardConfig) -> Function:
     """The function that a reward names. Raises ConfigError when it cannot be had, or the file is not the one meant."""
-    path, name = _split(config)
+    path, name = file_of(config)
     if config.sha256 and (known := _loaded.get((path, name, config.sha256))):
         return known
     source, digest = _as_meant(config)
@@ -73,7 +79,7 @@ def pinned(config: RunConfig) -> RunConfig:
     changes: dict[str, Any] = {}
     for index, reward in enumerate(config.rewards):
         if isinstance(reward, FunctionRewardConfig):
-            path, name = _split(reward)
+            path, name = file_of(reward)
             changes[f"rewards.{index}.function"] = f"{path}:{name}"
             changes[f"rewards.{index}.sha256"] = _as_meant(reward)[1]
             load_function(reward)
@@ -83,7 +89,7 @@ def pinned(config: RunConfig) -> RunConfig:
 def code_changes(config: RunConfig) -> list[CodeChange]:
     """The files that are not what `config` wrote down. Raises ConfigError for one that cannot be read."""
     return [
-        CodeChange(f"rewards.{index}.sha256", _split(reward)[0], reward.sha256, _digest(reward))
+        CodeChange(f"rewards.{index}.sha256", file_of(reward)[0], reward.sha256, _digest(reward))
         for index, reward in enumerate(config.rewards)
         if isinstance(reward, FunctionRewardConfig) and reward.sha256 and _digest(reward) != reward.sha256
     ]
@@ -99,11 +105,6 @@ def require_same_code(config: RunConfig) -> None:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _split(config: FunctionRewardConfig) -> tuple[Path, str]:
-    file, _, name = config.function.rpartition(":")
-    return Path(os.path.expanduser(file)).resolve(), name
-
-
 def _digest(config: FunctionRewardConfig) -> str:
     return hashlib.sha256(_source(config)).hexdigest()
 
@@ -113,13 +114,13 @@ def _as_meant(config: FunctionRewardConfig) -> tuple[bytes, str]:
     source = _source(config)
     digest = hashlib.sha256(source).hexdigest()
     if config.sha256 not in (None, digest):
-        raise ConfigError(f"the reward {config.name!r}: {_split(config)[0]} is no longer the file whose SHA-256 begins "
+        raise ConfigError(f"the reward {config.name!r}: {file_of(config)[0]} is no longer the file whose SHA-256 begins "
                           f"with {str(config.sha256)[:12]}; sha256 = none takes it as it is now")
     return source, digest
 
 
 def _source(config: FunctionRewardConfig) -> bytes:
-    path, _ = _split(config)
+    path, _ = file_of(config)
     for folder in path.parents:
         # run.json is made with a run, but one without it can be opened, too
         if (folder / "config.toml").is_file() and any((folder / name).exists() for name in ("run.json", "checkpoints")):
