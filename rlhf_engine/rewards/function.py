@@ -114,8 +114,8 @@ def _as_meant(config: FunctionRewardConfig) -> tuple[bytes, str]:
     source = _source(config)
     digest = hashlib.sha256(source).hexdigest()
     if config.sha256 not in (None, digest):
-        raise ConfigError(f"the reward {config.name!r}: {file_of(config)[0]} is no longer the file whose SHA-256 begins "
-                          f"with {str(config.sha256)[:12]}; sha256 = none takes it as it is now")
+        raise ConfigError(f"the reward {config.name!r}: {file_of(config)[0]} is no longer the file whose SHA-256 "
+                          f"begins with {str(config.sha256)[:12]}; sha256 = none takes it as it is now")
     return source, digest
 
 
