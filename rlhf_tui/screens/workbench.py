@@ -114,6 +114,7 @@ class WorkbenchScreen(Screen[None]):
         yield self._keys
 
     def on_mount(self) -> None:
+        self.show_run()
         self.say("F5 starts a run with these settings · p loads a preset · ? shows all keys")
 
     # --- layout ---
