@@ -9,7 +9,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, HorizontalGroup, Vertical
 from textual.content import Content
-from textual.widgets import Input, OptionList, Static, TextArea
+from textual.widgets import Input, Static, TextArea
 from textual.widgets.option_list import Option
 
 from rlhf_engine import presets
@@ -23,6 +23,7 @@ from rlhf_engine.run_settings import fork_settings
 from rlhf_tui.clean_text import clean_line, clean_text
 from rlhf_tui.screens.base import BaseDialog
 from rlhf_tui.screens.run_dialogs import TextBox
+from rlhf_tui.widgets.choice_list import ChoiceList
 from rlhf_tui.widgets.inputs import TextField
 
 _HINT = "one change a line, such as  kl.coef = 0.2   train.steps = 200 · Tab next · F5 starts the fork"
@@ -56,7 +57,7 @@ class ForkScreen(BaseDialog[bool]):
             raise CheckpointError(missing(self._dir, None))
         self._sure = False
         self._called = TextField(placeholder="made up if left empty", id="name", max_length=64)
-        self._list = OptionList(*(Option(f"step {step}") for step in self._steps), id="steps", markup=False,
+        self._list = ChoiceList(*(Option(f"step {step}") for step in self._steps), id="steps", markup=False,
                                 compact=True)
         # a run that took all its steps has none left for a fork
         over = run.total_steps and self._steps[0] >= run.total_steps

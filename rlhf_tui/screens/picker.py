@@ -12,6 +12,7 @@ from textual.screen import ScreenResultType
 from textual.widgets import Input, OptionList, Static
 
 from rlhf_tui.screens.base import BaseDialog
+from rlhf_tui.widgets.choice_list import ChoiceList
 from rlhf_tui.widgets.inputs import TextField
 
 
@@ -31,7 +32,7 @@ class Picker(BaseDialog[ScreenResultType | None]):
     def __init__(self) -> None:
         super().__init__()
         self._filter = TextField(placeholder="type to filter", id="filter")
-        self._list = OptionList(id="names", markup=False, compact=True)
+        self._list = ChoiceList(id="names", markup=False, compact=True)
         self._list.can_focus = False
 
     def on_mount(self) -> None:

@@ -20,6 +20,7 @@ from rlhf_engine.run_care import Thrown, empty_trash, restore, thrown_away
 from rlhf_tui.clean_text import clean_line, clean_text
 from rlhf_tui.screens.base import BaseDialog
 from rlhf_tui.screens.run_dialogs import SureScreen
+from rlhf_tui.widgets.choice_list import ChoiceList
 from rlhf_tui.widgets.run_rows import size
 
 
@@ -45,7 +46,7 @@ class TrashScreen(BaseDialog[None]):
         super().__init__()
         self._root = root
         self._thrown: list[Thrown] = []
-        self._list = OptionList(id="thrown", markup=False, compact=True)
+        self._list = ChoiceList(id="thrown", markup=False, compact=True)
         self._said = Static("reading…", id="said", markup=False)
 
     def compose(self) -> ComposeResult:

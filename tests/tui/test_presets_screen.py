@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from rich.style import Style
+from textual import events
+from textual.widgets import OptionList
 from tui.fake_session import Sessions
 from tui.test_generate import shown
 from tui.test_hostile_text import shown_lines
@@ -105,3 +108,12 @@ async def test_no_size_is_too_small_or_too_large(
         await pilot.press(key, "x", "down")
         await pilot.pause()
         assert all(len(line) <= size[0] for line in shown_lines(app))
+
+
+async def test_a_click_on_a_line_whose_option_is_gone_does_nothing(app: WorkbenchApp) -> None:
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("p")
+        names = app.screen.query_one("#names", OptionList)
+        names.post_message(events.Click(names, 1, 1, 0, 0, 1, False, False, False, style=Style(meta={"option": 7})))
+        await pilot.pause()
+        assert isinstance(app.screen, PresetScreen)
