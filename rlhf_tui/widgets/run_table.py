@@ -15,10 +15,9 @@ from textual.geometry import Region, Size
 from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
-from textual.style import Style
-from textual.visual import Visual
 
 from rlhf_engine.run_list import RunSummary
+from rlhf_tui.widgets.line import line_strip
 from rlhf_tui.widgets.run_rows import Figures, heading, run_line
 
 Row = tuple[int, RunSummary]
@@ -134,19 +133,15 @@ class RunTable(ScrollView, can_focus=True):
         """The heading stays on top, whatever is scrolled."""
         width, style = self.scrollable_content_region.width, self.visual_style
         if y == 0:
-            return self._strip(heading(width), style)
+            return line_strip(self, heading(width), style)
         line = y - 1 + self.scroll_offset.y
         if line >= len(self.rows):
             text = self.empty_text if y == 1 and not self.rows else ""
             style += self.get_visual_style("runs--empty")
-            return self._strip(Content(text).truncate(max(1, width), ellipsis=True, pad=True), style)
+            return line_strip(self, Content(text).truncate(max(1, width), ellipsis=True, pad=True), style)
         depth, run = self.rows[line]
         if run.path == self._at:
             style += self.get_visual_style("runs--cursor")
-        return self._strip(
+        return line_strip(self, 
             run_line(depth, run, self._figures.get(run.path), width, now=time.time(),
                      marked=run.path in self.marked, open=run.path == self.shown_run), style)
-
-    def _strip(self, content: Content, style: Style) -> Strip:
-        strips = Visual.to_strips(self, content, max(1, content.cell_length), 1, style)
-        return strips[0].adjust_cell_length(self.size.width, style.rich_style)

@@ -13,13 +13,12 @@ from textual.geometry import Region, Size
 from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
-from textual.style import Style
-from textual.visual import Visual
 
 from rlhf_engine.errors import RunError
 from rlhf_engine.events import Sample
 from rlhf_tui.favourites import Favourites
 from rlhf_tui.widgets.highlight import highlighted
+from rlhf_tui.widgets.line import line_strip
 from rlhf_tui.widgets.sample_store import ORDERS, SampleStore, listed
 
 HEADING = " step   score     KL  response"
@@ -252,13 +251,13 @@ class SampleList(ScrollView, can_focus=True):
         if line >= len(self._shown):
             text = self._empty_text() if y == 0 and not self._shown else ""
             style += self.get_visual_style("samples--empty")
-            return self._strip(Content(text).truncate(width, ellipsis=True, pad=True), style)
+            return line_strip(self, Content(text).truncate(width, ellipsis=True, pad=True), style)
         if line == self.cursor:
             style += self.get_visual_style("samples--cursor")
         sample = self._shown[line]
         run = self._run_of(sample) if self.only_favourites else ""
         marked = bool(run) or self._favourites.holds(self.run, sample)
-        return self._strip(sample_line(sample, width, favourite=marked, run=run), style)
+        return line_strip(self, sample_line(sample, width, favourite=marked, run=run), style)
 
     def _empty_text(self) -> str:
         if self.only_favourites and not self._favourites.all:
@@ -266,7 +265,3 @@ class SampleList(ScrollView, can_focus=True):
         if self.words and (self.only_favourites or self._store.taken):
             return " no sample holds these words; Esc clears the filter"
         return " samples of each step appear here"
-
-    def _strip(self, content: Content, style: Style) -> Strip:
-        strips = Visual.to_strips(self, content, content.cell_length, 1, style)
-        return strips[0].adjust_cell_length(self.size.width, style.rich_style)

@@ -13,9 +13,9 @@ from textual.geometry import Region, Size
 from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
-from textual.visual import Visual
 from textual.widgets import Static
 
+from rlhf_tui.widgets.line import line_strip
 from rlhf_tui.widgets.word_editor import NO_LISTS, SIDES, WordEditor
 from rlhf_tui.widgets.word_rates import Rates
 from rlhf_tui.widgets.word_rows import ORDERS, WordRow, columns, rows_of, word_line
@@ -45,9 +45,7 @@ class WordLines(ScrollView):
         width, at = self.scrollable_content_region.width, y + self.scroll_offset.y
         content = self._line(at, width) if at < self._count else Content("")
         content = content.truncate(max(1, width), ellipsis=True, pad=True)
-        style = self.visual_style
-        (strip,) = Visual.to_strips(self, content, content.cell_length, 1, style)[:1]
-        return strip.adjust_cell_length(self.size.width, style.rich_style)
+        return line_strip(self, content, self.visual_style)
 
 
 class WordTable(WordEditor):
