@@ -18,14 +18,13 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from rlhf_engine import fields
-from rlhf_engine.config import RunConfig
 from rlhf_engine.disk import why
-from rlhf_engine.errors import ConfigError, RunError
+from rlhf_engine.errors import RunError
 from rlhf_engine.events import Event, Probed, RolledBack, RunStarted, RunState, Sample, StateChanged, StepFinished
 from rlhf_engine.processes import ProcessId
 from rlhf_engine.run_dir import ALARMS, EDITS, METRICS, PROBES, SAMPLES, RunDir, Status
 from rlhf_engine.run_lines import MetricsLine, alarm, as_object, edit, metrics_line, readable, sample
+from rlhf_engine.run_settings import edited
 
 POLL_SECONDS = 0.5
 TRACED_ROWS = 400
@@ -115,9 +114,7 @@ class Follower:
         if self._announced and before in (None, self._process):
             return []
         self._announced = True
-        config = self._as_started
-        for change in self._series[_EDIT].told:
-            config = _changed(config, change.path, change.new)
+        config = edited(self._as_started, self._series[_EDIT].told)
         return [RunStarted(self.run_dir.name, str(self.run_dir.path), config, self._last)]
 
     def _due(self, status: Status | None) -> list[Event]:
@@ -225,10 +222,3 @@ class _Tail:
 def _moment(line: MetricsLine) -> tuple[int, float]:
     """Tells a step that was taken again, after a roll-back or a resume, from the first time."""
     return line.step, line.seconds
-
-
-def _changed(config: RunConfig, path: str, value: Any) -> RunConfig:
-    try:
-        return fields.replace(config, {path: value})
-    except ConfigError:  # written by another version
-        return config

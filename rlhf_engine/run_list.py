@@ -59,10 +59,10 @@ def figures(run: RunDir) -> RunFigures:
     """What its files tell; what cannot be read is left out."""
     line = run.last_metrics()
     metrics = line.metrics if line else {}
+    saved: tuple[int, ...] = ()
     with suppress(OSError):
-        return RunFigures(metrics.get("objective/scores"), metrics.get("objective/kl"), bytes_under(run.path),
-                          tuple(checkpoint_list.steps(run)))
-    return RunFigures(metrics.get("objective/scores"), metrics.get("objective/kl"), bytes_under(run.path), ())
+        saved = tuple(checkpoint_list.steps(run))
+    return RunFigures(metrics.get("objective/scores"), metrics.get("objective/kl"), bytes_under(run.path), saved)
 
 
 def parents(runs: Sequence[RunSummary]) -> dict[str, RunSummary]:

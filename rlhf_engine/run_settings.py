@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from rlhf_engine import fields
 from rlhf_engine.config import RunConfig
 from rlhf_engine.errors import ConfigError
+from rlhf_engine.events import EditApplied
 from rlhf_engine.run_dir import RunDir
 
 # the adapters of a checkpoint fit one base model, and one shape
@@ -30,8 +31,12 @@ class Difference:
 
 def settings_now(run_dir: RunDir) -> RunConfig:
     """The settings as started, with the live changes made since. Raises RunError or ConfigError if unreadable."""
-    config = run_dir.config()
-    for edit in run_dir.edits():
+    return edited(run_dir.config(), run_dir.edits())
+
+
+def edited(config: RunConfig, edits: Iterable[EditApplied]) -> RunConfig:
+    """`config` with live changes made, in their order, but for those that this version does not know."""
+    for edit in edits:
         try:
             config = fields.replace(config, {edit.path: edit.new})
         except ConfigError:  # written by another version
