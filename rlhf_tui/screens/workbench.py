@@ -86,7 +86,7 @@ class WorkbenchScreen(Screen[None]):
         self.words = WordListsPane(id="words", classes="pane")
         self.charts = Charts(id="charts", classes="pane")
         self.samples = SamplesPane(id="samples", classes="pane")
-        self.editing = Editing(self, bridge, self._load_panes)
+        self.editing = Editing(self, bridge, self._show_settings)
         self._panes: dict[str, Widget] = {
             "hyperparameters": self.hyperparameters, "charts": self.charts, "words": self.words,
             "samples": self.samples,
@@ -288,8 +288,10 @@ class WorkbenchScreen(Screen[None]):
         config, training = self._workbench.config, self._bridge.busy or self._bridge.viewing
         self.hyperparameters.load(config, training=training, preset=self.editing.original, start=self.editing.start)
         self.words.load(config, training=training)
-        if self.is_mounted:
-            self.show_run()
+
+    def _show_settings(self) -> None:
+        self._load_panes()
+        self.show_run()
 
     def follow_lab(self, _: None) -> None:
         """Show what was edited in the reward lab; what is written here but not allowed stays."""
