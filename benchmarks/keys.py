@@ -11,10 +11,9 @@ import itertools
 import json
 import random
 import statistics
-import tempfile
 import time
 
-from benchmarks.workbench import Workbench
+from benchmarks.workbench import Measured, Workbench, idle_and_training
 
 AIM_MS = 50
 _MOVES = ((b"\x1b[B", b"optimizer.critic_lr"), (b"\x1b[A", b"optimizer.actor_lr"))
@@ -43,19 +42,13 @@ def main() -> None:
     parser.add_argument("--preset", default="animals")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    table = {}
-    with tempfile.TemporaryDirectory() as folder:
-        options = ("--preset", args.preset, "--runs-dir", folder, "--set", "train.steps=100000")
-        with Workbench(folder, *options) as workbench:
-            workbench.read_until(b"actor lr", 60)
-            workbench.read(2)
-            table["idle"] = summary(press(workbench, args.keys))
-        with Workbench(folder, *options, "--start") as workbench:
-            workbench.read_until(b"TRAINING", 120)
-            workbench.read_until(b"resp/s", 120)  # the first step is done, the charts draw
-            began, cpu = time.monotonic(), workbench.cpu_seconds
-            table["training"] = summary(press(workbench, args.keys))
-            table["training"]["cores"] = (workbench.cpu_seconds - cpu) / (time.monotonic() - began)
+
+    def training(workbench: Workbench) -> Measured:
+        began, cpu = time.monotonic(), workbench.cpu_seconds
+        found = summary(press(workbench, args.keys))
+        return found | {"cores": (workbench.cpu_seconds - cpu) / (time.monotonic() - began)}
+
+    table = idle_and_training(args.preset, lambda workbench: summary(press(workbench, args.keys)), training)
     if args.json:
         print(json.dumps(table))
         return

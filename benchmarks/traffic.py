@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import tempfile
 
-from benchmarks.workbench import Workbench
+from benchmarks.workbench import Workbench, idle_and_training
 
 
 def rates(workbench: Workbench, seconds: int) -> dict[str, float]:
@@ -28,17 +27,8 @@ def main() -> None:
     parser.add_argument("--preset", default="animals")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    table = {}
-    with tempfile.TemporaryDirectory() as folder:
-        options = ("--preset", args.preset, "--runs-dir", folder, "--set", "train.steps=100000")
-        with Workbench(folder, *options) as workbench:
-            workbench.read_until(b"actor lr", 60)
-            workbench.read(2)
-            table["idle"] = rates(workbench, max(5, args.seconds // 4))
-        with Workbench(folder, *options, "--start") as workbench:
-            workbench.read_until(b"TRAINING", 120)
-            workbench.read_until(b"resp/s", 120)
-            table["training"] = rates(workbench, args.seconds)
+    table = idle_and_training(args.preset, lambda workbench: rates(workbench, max(5, args.seconds // 4)),
+                              lambda workbench: rates(workbench, args.seconds))
     if args.json:
         print(json.dumps(table))
         return

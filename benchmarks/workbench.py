@@ -9,11 +9,15 @@ import select
 import signal
 import struct
 import sys
+import tempfile
 import termios
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+Measured = dict[str, float]
 
 ROOT = Path(__file__).parent.parent
 
@@ -80,3 +84,20 @@ class Workbench:
         chunk = os.read(self._terminal, 65536)
         self.written += chunk
         return chunk
+
+
+def idle_and_training(
+    preset: str, idle: Callable[[Workbench], Measured], training: Callable[[Workbench], Measured]
+) -> dict[str, Measured]:
+    """What each finds in a workbench of its own: one that does nothing, and one that trains `preset`, charts drawn."""
+    with tempfile.TemporaryDirectory() as folder:
+        options = ("--preset", preset, "--runs-dir", folder, "--set", "train.steps=100000")
+        with Workbench(folder, *options) as workbench:
+            workbench.read_until(b"actor lr", 60)
+            workbench.read(2)
+            found = {"idle": idle(workbench)}
+        with Workbench(folder, *options, "--start") as workbench:
+            workbench.read_until(b"TRAINING", 120)
+            workbench.read_until(b"resp/s", 120)  # the first step is done, the charts draw
+            found["training"] = training(workbench)
+    return found
