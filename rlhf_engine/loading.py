@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import huggingface_hub
@@ -102,7 +100,7 @@ def _source(config: ModelConfig) -> tuple[str, dict[str, Any]]:
     """What to hand to from_pretrained: a folder, or a hub name that is known to be reachable or cached."""
     if config.name == STORYTELLER:
         return str(MODEL_DIR), {"local_files_only": True}
-    path = Path(os.path.expanduser(config.name))
+    path = remote_code.folder_of(config.name)
     if path.is_dir():
         return str(path), {"local_files_only": True}
     if config.name.startswith(("/", ".", "~")) or config.name.count("/") > 1:
@@ -143,7 +141,7 @@ def _why_not(config: ModelConfig, error: Exception) -> str:
     """One sentence on a model that was found but does not load."""
     if "trust_remote_code" in str(error):
         return remote_code.how_to(config)
-    folder = Path(os.path.expanduser(config.name))
+    folder = remote_code.folder_of(config.name)
     if any(folder.glob("*.bin")) and not any(folder.glob("*.safetensors")):
         return (f"model.name: the weights in {config.name!r} are a pickle ({next(folder.glob('*.bin')).name}), which "
                 "could run code when it is read; only safetensors are, so save that model anew with save_pretrained")

@@ -43,7 +43,7 @@ def trust(argument: str) -> str:
     argument: `owner/name@commit`, the commit in full, or a folder. Raises ConfigError for anything else.
     """
     global _trusted
-    folder = Path(os.path.expanduser(argument))
+    folder = folder_of(argument)
     if argument and folder.is_dir():
         _trusted = Trusted(str(folder.resolve()), None)
         return f"running the model code in {_trusted.name} (SHA-256 {_digest(folder)[:16]}…), as {FLAG} allows"
@@ -66,9 +66,14 @@ def arguments() -> list[str]:
     return [FLAG, _trusted.argument] if _trusted else []
 
 
+def folder_of(name: str) -> Path:
+    """What `name` means if it is that of a folder, whether or not there is one."""
+    return Path(os.path.expanduser(name))
+
+
 def is_trusted(config: ModelConfig) -> bool:
     """True when the person at this process said that the code of exactly this model may run."""
-    folder = Path(os.path.expanduser(config.name))
+    folder = folder_of(config.name)
     if folder.is_dir():
         return _trusted == Trusted(str(folder.resolve()), None)
     return config.revision is not None and _trusted == Trusted(config.name, config.revision)
@@ -93,7 +98,7 @@ def options(config: ModelConfig, source: str, where: dict[str, Any]) -> dict[str
 
 def how_to(config: ModelConfig) -> str:
     """The sentence for a model that has code of its own and is not trusted."""
-    folder = Path(os.path.expanduser(config.name)).is_dir()
+    folder = folder_of(config.name).is_dir()
     what = f"{FLAG} {config.name}" if folder else (
         f"{FLAG} {config.name}@COMMIT, and model.revision set to that commit")
     return f"model.name: {config.name!r} needs code of its own, which is run only with {what}; read that code first"
