@@ -29,7 +29,7 @@ def with_screen(root: str, steps: int) -> float:
     with Workbench(root, "--runs-dir", root, "--start", "--set", f"train.steps={steps}") as workbench:
         workbench.read_until(b"FINISHED", 600)
         workbench.read(1)
-    (run,) = (path for path in set(Path(root).iterdir()) - before if path.name != "compiled")
+    (run,) = (path for path in set(Path(root).iterdir()) - before if path.name not in ("compiled", "config"))
     return speed(run)
 
 
