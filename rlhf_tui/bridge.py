@@ -34,7 +34,8 @@ from rlhf_engine.events import (
 from rlhf_engine.run_dir import RunDir
 from rlhf_engine.run_settings import settings_now
 from rlhf_tui.clean_text import clean_event
-from rlhf_tui.engine_session import EngineSession, SessionFactory, engine_session, write_crash_log
+from rlhf_tui.crash_log import write_crash_log
+from rlhf_tui.engine_session import EngineSession, SessionFactory, engine_session
 from rlhf_tui.run_view import RunView
 from rlhf_tui.viewer import Viewer
 

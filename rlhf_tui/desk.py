@@ -5,10 +5,13 @@ The app proper, with its runs and screens, stands on this (`app.WorkbenchApp`).
 
 from __future__ import annotations
 
+import sys
+import traceback
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
+from rich.text import Text
 from textual import events
 from textual.app import App
 from textual.binding import Binding, BindingType
@@ -17,6 +20,8 @@ from textual.theme import Theme
 
 from rlhf_engine.events import Event, RunStarted
 from rlhf_tui.alarm_log import AlarmLog
+from rlhf_tui.clean_text import clean_text
+from rlhf_tui.crash_log import write_crash_log
 from rlhf_tui.no_color import Plain
 from rlhf_tui.notifications import RunWatch, tell
 from rlhf_tui.preferences import Preferences, preset_to_keep
@@ -76,6 +81,18 @@ class Desk(App[None]):
         if not (self.no_color and self.native_ansi_color):
             return filters
         return [Plain() if isinstance(filter, Monochrome) else filter for filter in filters]
+
+    def _fatal_error(self) -> None:
+        """End with the traceback, and keep it in a log.
+
+        Textual's own also draws what every local held: pages of it, prompts included, and it dies of an object that
+        cannot be drawn yet, so that nobody learns what had gone wrong first.
+        """
+        error = sys.exception()
+        assert error is not None, "called while an exception is handled"
+        self.bell()
+        told = "".join(traceback.format_exception(error)) + f"The screen crashed; details in {write_crash_log(error)}"
+        self.panic(Text(clean_text(told)))
 
     async def on_event(self, event: events.Event) -> None:
         # here, and not in a key handler, since most keys are bindings, which no handler sees

@@ -78,7 +78,7 @@ def test_only_the_run_directory_and_the_checkpoint_write_files_of_a_run():
         "rlhf_tui/clipboard.py",   # a file beside what was copied
         "rlhf_tui/settings.py",    # what the workbench remembers of its user
         "rlhf_tui/favourites.py",  # samples that the user marked, in the user's data folder
-        "rlhf_tui/engine_session.py",  # the log of a crash, in the user's log folder
+        "rlhf_tui/crash_log.py",  # the log of a crash, in the user's log folder
     }
     writers = {"write_text", "write_bytes", "replace_text", "write_new", "append_line", "save_file"}
     for path, tree in TREES.items():

@@ -101,6 +101,32 @@ def test_leaving_at_once_does_not_wait_for_the_engine(tmp_path: Path) -> None:
     assert terminal.exit_code(10) == 0
 
 
+UNDRAWABLE = """
+    from rich.style import Style
+    from rlhf_tui.app import WorkbenchApp
+
+    def broken(app):
+        half_made = object.__new__(Style)  # a report that draws the locals dies of this one
+        raise ZeroDivisionError("the first cause")
+
+    WorkbenchApp.action_help = broken
+    code = run_workbench"""
+
+
+def test_a_crash_of_the_screen_tells_its_cause_saves_the_run_and_keeps_a_log(tmp_path: Path) -> None:
+    program = TRAINING.replace("code = run_workbench", textwrap.dedent(UNDRAWABLE).strip())
+    terminal = Terminal(tmp_path, program, HOME=str(tmp_path), XDG_STATE_HOME=str(tmp_path / "state"))
+    terminal.read_until(b"TRAINING")
+    terminal.type("?")
+    assert terminal.exit_code() == 1
+    terminal.read(0.5)
+    assert b"ZeroDivisionError: the first cause" in terminal.written
+    assert b"half_made" not in terminal.written
+    assert (tmp_path / "saved").exists()
+    (log,) = tmp_path.glob("state/**/crash-*.log")
+    assert "the first cause" in log.read_text()
+
+
 @pytest.mark.parametrize("program", [IDLE, TRAINING])
 def test_nothing_is_sent_while_nothing_happens(tmp_path: Path, program: str) -> None:
     terminal = start(tmp_path, program)
