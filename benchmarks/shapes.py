@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import GPTNeoConfig, GPTNeoForCausalLM, PreTrainedTokenizerFast
+from transformers import GPTNeoConfig, GPTNeoForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 
 def save_gpt_neo(folder: Path, *, layers: int = 4, width: int = 768, heads: int = 16, vocabulary: int = 50_257) -> Path:
@@ -27,6 +27,29 @@ def save_gpt_neo(folder: Path, *, layers: int = 4, width: int = 768, heads: int 
         pad_token_id=0,
     )
     GPTNeoForCausalLM(config).save_pretrained(folder)
+    return _save_tokenizer(folder, vocabulary)
+
+
+def save_llama(folder: Path, *, layers: int = 22, width: int = 2048, vocabulary: int = 32_000) -> Path:
+    """Llama with random weights in bfloat16, by default in the shape of TinyLlama-1.1B (Zhang et al. 2024)."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=vocabulary,
+        hidden_size=width,
+        intermediate_size=width * 11 // 4,
+        num_hidden_layers=layers,
+        num_attention_heads=width // 64,
+        num_key_value_heads=width // 512,
+        max_position_embeddings=2048,
+        bos_token_id=None,
+        eos_token_id=None,
+        pad_token_id=0,
+    )
+    LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
+    return _save_tokenizer(folder, vocabulary)
+
+
+def _save_tokenizer(folder: Path, vocabulary: int) -> Path:
     words = {"<pad>": 0, "<unknown>": 1} | {f"word{index}": index for index in range(2, vocabulary)}
     tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unknown>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()

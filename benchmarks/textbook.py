@@ -19,6 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rlhf_engine.config import RunConfig
 from rlhf_engine.flops import ModelSize
+from rlhf_engine.loading import choose_device
 from rlhf_engine.rewards.build import build_rewards
 
 
@@ -38,7 +39,8 @@ class TextbookPPO:
         self.config = config
         self.rewards = build_rewards(config.rewards)
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
-        base = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        self.device = choose_device(config.model.device)
+        base = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).to(self.device)
         lora = LoraConfig(
             r=config.lora.rank,
             lora_alpha=config.lora.alpha,
@@ -49,7 +51,7 @@ class TextbookPPO:
         self.reference = copy.deepcopy(base).eval().requires_grad_(False)
         self.actor: Any = get_peft_model(copy.deepcopy(base), lora).eval()
         self.critic: Any = get_peft_model(base, lora).eval()
-        self.value_head = nn.Linear(base.config.hidden_size, 1)
+        self.value_head = nn.Linear(base.config.hidden_size, 1, device=self.device)
         optimizer = config.optimizer
         self.actor_optimizer = torch.optim.AdamW(
             [p for p in self.actor.parameters() if p.requires_grad], lr=optimizer.actor_lr, weight_decay=0.0
@@ -65,7 +67,7 @@ class TextbookPPO:
     def learn_from(self, prompt: str) -> tuple[int, int]:
         """Sample, score, update twice. Returns the tokens of (prompt, response)."""
         start = time.perf_counter()
-        prompt_ids = self.tokenizer(prompt, return_tensors="pt")["input_ids"]
+        prompt_ids = self.tokenizer(prompt, return_tensors="pt")["input_ids"].to(self.device)
         sampling = self.config.sampling
         ids = self.actor.generate(
             input_ids=prompt_ids,

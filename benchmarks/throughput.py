@@ -77,14 +77,18 @@ def run_engine(model: str, threads: int, responses: int, overrides: list[str]) -
     return _figures(seconds, len(counted) * a_step, tokens, operations, *phases)
 
 
-def run_peak(threads: int) -> dict[str, float]:
-    """What large matrix products reach."""
+def run_peak(threads: int, overrides: list[str]) -> dict[str, float]:
+    """What large matrix products reach, in the numbers and on the device that the engine takes."""
     import torch
 
+    from rlhf_engine import presets
     from rlhf_engine.flops import matmul_peak
+    from rlhf_engine.loading import choose_device, choose_dtype
 
     torch.set_num_threads(threads)
-    return {"peak": matmul_peak(torch.float32, torch.device("cpu"), seconds=2.0)}
+    wanted = presets.load_with_overrides("notebook", overrides).model
+    device = choose_device(wanted.device)
+    return {"peak": matmul_peak(choose_dtype(wanted.dtype, device), device, seconds=2.0)}
 
 
 def _figures(
@@ -132,7 +136,7 @@ def measure(model: str, rounds: int, responses: dict[str, int], overrides: list[
     for _ in range(rounds):
         for name in CONTESTANTS:
             found[name].append(child(name, model, threads[name], responses[name], overrides))
-        peaks.append(child("peak", model, len(os.sched_getaffinity(0)), 0, [])["peak"])
+        peaks.append(child("peak", model, len(os.sched_getaffinity(0)), 0, overrides)["peak"])
     rows = []
     for name, runs in found.items():
         row: dict[str, Any] = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
@@ -148,7 +152,7 @@ def measure(model: str, rounds: int, responses: dict[str, int], overrides: list[
 
 def print_rows(model: str, rows: list[dict[str, Any]]) -> None:
     """A table in Markdown."""
-    print(f"\n{model}: matmul peak {rows[0]['peak'] / 1e9:.0f} GFLOP/s (float32, all cores)\n")
+    print(f"\n{model}: matmul peak {rows[0]['peak'] / 1e9:.0f} GFLOP/s (all cores)\n")
     print("| contestant | threads | responses/s | ratio | tokens/s | peak RSS | of peak | rollout | score | update |")
     print("|---|---|---|---|---|---|---|---|---|---|")
     for row in rows:
@@ -166,7 +170,7 @@ def print_rows(model: str, rows: list[dict[str, Any]]) -> None:
 def main() -> None:
     """Print the tables, or inside a child one contestant's figures."""
     parser = argparse.ArgumentParser(description="The engine beside the textbook loop.")
-    parser.add_argument("--models", nargs="+", default=["storyteller", "33M"], help="storyteller, 33M, or a folder")
+    parser.add_argument("--models", nargs="+", default=["storyteller", "33M"], help="storyteller, 33M, 1B, or a folder")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="settings of the preset to change")
     parser.add_argument("--json", action="store_true")
@@ -178,17 +182,22 @@ def main() -> None:
         from rlhf_engine.storyteller import MODEL_DIR
 
         model = str(MODEL_DIR) if args.models[0] == "storyteller" else args.models[0]
-        run = {"textbook": run_textbook, "engine": run_engine}.get(args.contestant)
-        print(json.dumps(run(model, args.threads, args.responses, args.set) if run else run_peak(args.threads)))
+        if args.contestant == "peak":
+            found = run_peak(args.threads, args.set)
+        else:
+            run = {"textbook": run_textbook, "engine": run_engine}[args.contestant]
+            found = run(model, args.threads, args.responses, args.set)
+        print(json.dumps(found))
         return
     results = {}
     with tempfile.TemporaryDirectory() as root:
         for model in args.models:
             source, responses = model, {"textbook": 32, "engine": 160}
-            if model == "33M":
-                from benchmarks.shapes import save_gpt_neo
+            if model in ("33M", "1B"):
+                from benchmarks.shapes import save_gpt_neo, save_llama
 
-                source, responses = str(save_gpt_neo(Path(root) / "33M")), {"textbook": 6, "engine": 48}
+                save = save_gpt_neo if model == "33M" else save_llama
+                source, responses = str(save(Path(root) / model)), {"textbook": 6, "engine": 48}
             results[model] = measure(source, args.rounds, responses, args.set)
             if not args.json:
                 print_rows(model, results[model])

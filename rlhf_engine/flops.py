@@ -87,10 +87,23 @@ def ppo_step(
 
 
 def matmul_peak(dtype: torch.dtype, device: torch.device, seconds: float = 0.1) -> float:
-    """Operations per second of large square matrix products with the threads torch uses now: the best of a few."""
+    """Operations per second of large square matrix products with the threads torch uses now: the best of a few.
+
+    On a device whose memory others have filled the matrices are smaller, and so may be what is found.
+    """
     size = 1024 if device.type == "cpu" else 8192
+    while True:
+        try:
+            return _product_speed(size, dtype, device, seconds)
+        except torch.OutOfMemoryError:
+            size //= 2
+            if not size:
+                raise
+
+
+def _product_speed(size: int, dtype: torch.dtype, device: torch.device, seconds: float) -> float:
     own = torch.Generator(device).manual_seed(0)  # a run's own random numbers are not to be touched
-    left, right = (torch.rand(size, size, generator=own, device=device).to(dtype) for _ in range(2))
+    left, right = (torch.rand(size, size, generator=own, device=device, dtype=dtype) for _ in range(2))
     best, until = float("inf"), time.perf_counter() + seconds
     while time.perf_counter() < until or best == float("inf"):
         started = time.perf_counter()

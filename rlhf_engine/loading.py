@@ -47,7 +47,7 @@ def load_model(config: ModelConfig) -> LoadedModel:
     # attention weights far below 1e-38 are common, and a CPU takes a hundred times as long to multiply such numbers
     torch.set_flush_denormal(True)
     device = choose_device(config.device)
-    dtype = _choose_dtype(config.dtype, device)
+    dtype = choose_dtype(config.dtype, device)
     source, options = _source(config)
     transformers_logging.disable_progress_bar()
     try:
@@ -56,11 +56,14 @@ def load_model(config: ModelConfig) -> LoadedModel:
         # no pickle: of a hub model without safetensors, transformers takes the copy that the hub's own bot proposes
         model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, use_safetensors=True, **options)
         model.to(device)
+    except torch.OutOfMemoryError as error:
+        raise ModelError(_no_room(config, device, dtype)) from error
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError, StrictDataclassError) as error:
         raise ModelError(_why_not(config, error)) from error
-    if device.type == "cuda" and dtype != torch.float32:
-        # adapters are float32 and feed into half precision: the tensor cores' 19 bits lose nothing there
-        torch.set_float32_matmul_precision("high")
+    # adapters are float32; where they feed into half precision, the tensor cores' 19 bits lose nothing. The setting is
+    # the process's, so a model in float32 takes back what one before it had asked for
+    half = device.type == "cuda" and dtype != torch.float32
+    torch.set_float32_matmul_precision("high" if half else "highest")
     # the weights stay frozen for good: only adapters learn, so that actor, critic and reference share them
     model.requires_grad_(False)
     model.eval()
@@ -90,7 +93,8 @@ def choose_device(wanted: str) -> torch.device:
     return torch.device(wanted)
 
 
-def _choose_dtype(wanted: str, device: torch.device) -> torch.dtype:
+def choose_dtype(wanted: str, device: torch.device) -> torch.dtype:
+    """`auto` takes bfloat16 where a CUDA device computes in it, else float32."""
     if wanted == "auto":
         return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
     return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[wanted]
@@ -147,6 +151,12 @@ def _why_not(config: ModelConfig, error: Exception) -> str:
                 "could run code when it is read; only safetensors are, so save that model anew with save_pretrained")
     first_line = str(error).strip().split("\n")[0][:200]
     return f"model.name: {config.name!r} does not hold a causal language model that loads: {first_line}"
+
+
+def _no_room(config: ModelConfig, device: torch.device, dtype: torch.dtype) -> str:
+    free = f" ({torch.cuda.mem_get_info(device)[0] / 2**30:.1f} GiB free)" if device.type == "cuda" else ""
+    return (f"model.name: {config.name!r} in {str(dtype).removeprefix('torch.')} does not fit into the memory of "
+            f"{device}{free}: take a smaller model, model.dtype=bfloat16, or model.device=cpu")
 
 
 def _end_ids(model: Any, tokenizer: Any) -> tuple[int, ...]:

@@ -30,15 +30,18 @@ class StepProfiler:
             yield
             return
         activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * torch.cuda.is_available()
-        with profile(activities=activities) as watched:
+        with profile(activities=activities, acc_events=True) as watched:
             started = time.perf_counter()
             yield
             seconds = time.perf_counter() - started
         events = watched.key_averages()
+        # a part is listed twice where there is a GPU: as the processor saw it, and again as the GPU did
         parts = [TimeSpent(event.key, event.cpu_time_total / 1e6, event.count) for event in events
-                 if event.key.startswith(_PARTS)]
+                 if event.key.startswith(_PARTS) and event.cpu_time_total]
+        on_device = any(event.self_device_time_total for event in events)
         operators = [
-            TimeSpent(event.key, (event.self_device_time_total or event.self_cpu_time_total) / 1e6, event.count)
+            TimeSpent(event.key, (event.self_device_time_total if on_device else event.self_cpu_time_total) / 1e6,
+                      event.count)
             for event in events if event.key.startswith("aten::")
         ]
         operators.sort(key=lambda spent: -spent.seconds)

@@ -22,6 +22,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from transformers import StaticCache
 from transformers.cache_utils import StaticLayer
 
+from rlhf_engine.decoding.captured import CapturedStep
 from rlhf_engine.decoding.graph import shorten
 from rlhf_engine.decoding.plain import PlainDecoder
 from rlhf_engine.policy import Policy
@@ -41,6 +42,8 @@ class _Step:
     module: fx.GraphModule
     cache: StaticCache
     joined: list[tuple[Tensor, Tensor]]
+    captured: CapturedStep | None = None
+    """What is called instead, on a CUDA device."""
 
     def rewind(self, width: int) -> None:
         """The cache holds `width` columns again."""
@@ -78,6 +81,8 @@ class TracedDecoder:
                 self.why_plain = str(error)
                 return self._plain.start(ids, mask, new_tokens)
         self._step, self._columns = self._steps[key], ids.shape[1]
+        if self._step.captured:
+            self._step.captured.begin(self._mask)
         return self._read_prompts(self._step.cache, ids)
 
     def step(self, chosen: Tensor) -> Tensor:
@@ -85,7 +90,11 @@ class TracedDecoder:
         if self._step is None:
             return self._plain.step(chosen)
         self._columns += 1
-        hidden: Tensor = self._step.module.forward(chosen.unsqueeze(1), self._positions, self._mask, self._columns)
+        ids = chosen.unsqueeze(1)
+        if self._step.captured:
+            hidden = self._step.captured(ids, self._positions)
+        else:
+            hidden = self._step.module.forward(ids, self._positions, self._mask, self._columns)
         self._positions += 1
         return hidden
 
@@ -143,7 +152,10 @@ class TracedDecoder:
             changing += [*policy.actor_parameters.values(), *policy.critic_parameters.values()]
             step.joined = shorten(module, inputs, changing, length)
             step.rewind(width)
-            answer = module(*inputs, width + 1)
+            if ids.device.type == "cuda":
+                step.captured = CapturedStep(module, inputs, lambda: step.rewind(width))
+                step.rewind(width)
+            answer = step.captured(*inputs[:2]) if step.captured else module(*inputs, width + 1)
             step.rewind(width)
         except Exception as error:  # whatever a model does that cannot be recorded: torch and models raise many kinds
             raise _CannotTrace(f"{type(error).__name__}: {error}".splitlines()[0]) from error

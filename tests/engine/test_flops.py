@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 from tiny_models import tiny_config
 from torch.utils.flop_counter import FlopCounterMode
@@ -50,6 +51,20 @@ def test_a_matmul_peak_is_what_a_machine_can_have() -> None:
     state = torch.get_rng_state()
     assert 1e8 < matmul_peak(torch.float32, torch.device("cpu"), seconds=0.01) < 1e15
     assert torch.equal(state, torch.get_rng_state())
+
+
+def test_a_device_that_is_nearly_full_is_measured_with_what_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes, rand = [], torch.rand
+
+    def short_of_memory(rows: int, columns: int, **options: object) -> torch.Tensor:
+        sizes.append(rows)
+        if rows > 256:
+            raise torch.OutOfMemoryError
+        return rand(rows, columns, **options)
+
+    monkeypatch.setattr(torch, "rand", short_of_memory)
+    assert matmul_peak(torch.float32, torch.device("cpu"), seconds=0.01) > 1e8
+    assert sizes == [1024, 512, 256, 256]
 
 
 def test_kept_bytes_are_those_of_the_graph_and_decide_the_micro_batch(neo_config) -> None:

@@ -12,6 +12,7 @@ from tiny_models import stir, tiny_config
 
 from rlhf_engine.config import SamplingConfig
 from rlhf_engine.errors import ModelError
+from rlhf_engine.loading import load_model
 from rlhf_engine.policy import Policy
 from rlhf_engine.rollout import Rollout, sample
 
@@ -194,6 +195,17 @@ def test_a_model_s_own_code_is_neither_run_nor_asked_about(tmp_path: Path, monke
     monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("the user was asked"))
     with pytest.raises(ModelError):
         Policy.from_config(tiny_config(tmp_path))
+
+
+def test_a_model_too_large_for_its_device_is_one_sentence(
+    model_folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(torch.nn.Module, "to", full)
+    with pytest.raises(ModelError, match="in float32 does not fit into the memory of cpu: take a smaller model"):
+        load_model(tiny_config(model_folders["llama"]).model)
 
 
 def test_damaged_weights_are_one_sentence(model_folders: dict[str, Path], tmp_path: Path) -> None:

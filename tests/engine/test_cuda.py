@@ -1,0 +1,217 @@
+"""What a GPU must not change. Run on a machine with CUDA; elsewhere there is nothing to test."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_models import save_tiny_model, stir, tiny_config
+
+from rlhf_engine import checkpoint
+from rlhf_engine.config import RunConfig, SamplingConfig
+from rlhf_engine.control import TrainerControl
+from rlhf_engine.decoding.traced import TracedDecoder
+from rlhf_engine.policy import Policy
+from rlhf_engine.rollout import draw_by_inverse, sample
+from rlhf_engine.run_dir import RunDir
+from rlhf_engine.trainer import Trainer
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+HOT = SamplingConfig(max_new_tokens=20, temperature=6.0)
+PROMPTS = ["Once", "There was a", "x", "Long ago"] * 2
+HALF = ("bfloat16", "float16")
+
+
+@pytest.fixture(autouse=True)
+def _as_it_was() -> Iterator[None]:
+    yield
+    torch.set_float32_matmul_precision("highest")
+
+
+@pytest.fixture(scope="module", params=["gpt_neo", "llama", "gpt2"])
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_model(tmp_path_factory.mktemp("cuda") / request.param, request.param)
+
+
+def config_on(device: str, folder: Path, dtype: str = "float32", **sections: object) -> RunConfig:
+    return tiny_config(folder, model={"device": device, "dtype": dtype}, **sections)
+
+
+def policy_on(device: str, folder: Path, dtype: str = "float32") -> Policy:
+    policy = Policy.from_config(config_on(device, folder, dtype))
+    stir(policy)
+    return policy
+
+
+def answers(policy: Policy) -> list[torch.Tensor]:
+    """Log-probs and entropy of actor and reference, values, and the gradients of a loss of all of them."""
+    ids, mask = policy.encode(["Once upon a time", "There was"])
+    actor = policy.log_probs("actor", ids, mask, 4, 1.3, with_entropy=True)
+    with torch.no_grad():
+        reference = policy.log_probs("reference", ids, mask, 4, 1.3)
+    values = policy.values(ids, mask, 4)
+    (actor.log_probs.square().sum() + values.square().sum()).backward()
+    assert actor.entropy is not None
+    found = [actor.log_probs, actor.entropy, reference.log_probs, values]
+    found += [p.grad for p in (*policy.actor_parameters.values(), *policy.critic_parameters.values())
+              if p.grad is not None]
+    return [tensor.detach().float().cpu() for tensor in found]
+
+
+def test_in_float32_passes_and_gradients_are_those_of_the_cpu(folder: Path) -> None:
+    for ours, cpus in zip(answers(policy_on("cuda", folder)), answers(policy_on("cpu", folder)), strict=True):
+        torch.testing.assert_close(ours, cpus, atol=1e-5 * max(1.0, float(cpus.abs().max())), rtol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", HALF)
+def test_half_precision_differs_by_its_rounding_only(folder: Path, dtype: str) -> None:
+    ours, cpus = answers(policy_on("cuda", folder, dtype))[:4], answers(policy_on("cpu", folder))[:4]
+    for a, b in zip(ours, cpus, strict=True):
+        assert float((a - b).abs().max()) < 2**-5 * max(1.0, float(b.abs().max()))
+
+
+def test_a_float32_model_is_exact_after_one_in_half_precision_too(folder: Path) -> None:
+    before = answers(policy_on("cuda", folder))
+    policy_on("cuda", folder, "bfloat16")
+    for old, new in zip(before, answers(policy_on("cuda", folder)), strict=True):
+        assert torch.equal(old, new)
+
+
+@pytest.mark.parametrize("dtype", ["float32", *HALF])
+def test_a_captured_rollout_samples_what_a_plain_one_does(folder: Path, dtype: str) -> None:
+    policy = policy_on("cuda", folder, dtype)
+    if "gpt_neo" in str(folder):  # its window of 8 is decoded plainly, as on a CPU
+        for block in policy.base.base_model.h:
+            attention = block.attn.attention
+            attention.attention_type = "global"
+            attention.bias = attention.bias.new_ones(attention.bias.shape).tril()
+    decoder = TracedDecoder(policy)
+    for seed, prompts in enumerate([PROMPTS, PROMPTS[::-1], PROMPTS[:3], PROMPTS]):
+        stir(policy, seed)  # what is replayed must follow the adapters
+        ours = sample(policy, prompts, HOT, generator(seed), decoder=decoder, choose=draw_by_inverse)
+        plain = sample(policy, prompts, HOT, generator(seed), choose=draw_by_inverse)
+        assert decoder.why_plain == ""
+        if dtype == "float32":
+            assert torch.equal(ours.response_ids, plain.response_ids)
+        else:  # rounding may turn a choice, and all that follow it
+            assert (ours.response_ids[:, 0] == plain.response_ids[:, 0]).float().mean() > 0.7
+    assert all(step.captured for step in decoder._steps.values())
+
+
+def generator(seed: int) -> torch.Generator:
+    return torch.Generator("cuda").manual_seed(seed)
+
+
+def test_a_rollout_asks_the_gpu_for_nothing_between_its_tokens(folder: Path) -> None:
+    policy = policy_on("cuda", folder)
+    decoder = TracedDecoder(policy)
+    waits = []
+    for new_tokens in (20, 30):
+        sampling = SamplingConfig(max_new_tokens=new_tokens, temperature=6.0)
+        sample(policy, PROMPTS, sampling, generator(0), decoder=decoder)
+        torch.cuda.set_sync_debug_mode("warn")
+        with warnings.catch_warnings(record=True) as heard:
+            warnings.simplefilter("always")
+            sample(policy, PROMPTS, sampling, generator(0), decoder=decoder)
+        torch.cuda.set_sync_debug_mode("default")
+        waits.append(sum("synchronizing" in str(warning.message) for warning in heard))
+    if decoder.why_plain == "":
+        assert waits[1] - waits[0] <= 1
+
+
+def told(run_dir: RunDir) -> list[dict[str, float]]:
+    """What each step measured, without what a clock measures."""
+    return [{name: value for name, value in line.metrics.items() if not name.startswith(("time/", "throughput/"))}
+            for line in run_dir.metrics()]
+
+
+@pytest.mark.parametrize("level", ["token", "sequence"])
+def test_a_resumed_run_is_the_run_bit_for_bit(folder: Path, tmp_path: Path, level: str) -> None:
+    config = config_on("cuda", folder, ppo={"level": level}, lora={"dropout": 0.1}, train={"steps": 4})
+    whole = RunDir.create(tmp_path, config, name="whole")
+    Trainer(config, run_dir=whole, control=TrainerControl(), emit=lambda event: None).run()
+    shutil.copytree(whole.path, tmp_path / "cut")
+    cut = RunDir.open(tmp_path / "cut")
+    for path in checkpoint.candidates(cut):
+        if checkpoint.step_of(path) > 1:
+            shutil.rmtree(path)
+    Trainer.resume(cut, control=TrainerControl(), emit=lambda event: None).run()
+    assert told(cut) == told(whole)
+    assert [sample.response for sample in cut.samples()] == [sample.response for sample in whole.samples()]
+
+
+def alone(program: str, *arguments: str) -> str:
+    """What a program prints that has the GPU's memory to itself: what other tests left in torch's cache counts too."""
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program), *arguments], capture_output=True, text=True,
+                          env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+def test_a_full_gpu_halves_the_micro_batch_and_the_run_goes_on(tmp_path: Path) -> None:
+    told = alone("""
+        import sys
+        import torch
+        from tiny_models import tiny_config
+        from rlhf_engine.control import TrainerControl
+        from rlhf_engine.events import Notice, StepFinished
+        from rlhf_engine.trainer import Trainer
+        config = tiny_config(
+            sys.argv[1], model={"device": "cuda"}, train={"steps": 2}, sampling={"max_new_tokens": 48},
+            ppo={"responses_per_step": 2048, "minibatch_size": 2048, "epochs": 1},
+        )
+        def emit(event):
+            if isinstance(event, Notice | StepFinished):
+                print(event)
+        torch.cuda.set_per_process_memory_fraction(800 * 2**20 / torch.cuda.mem_get_info()[1])
+        Trainer(config, run_dir=None, control=TrainerControl(), emit=emit).run()
+    """, str(save_tiny_model(tmp_path / "model", "llama")))
+    assert "out of memory with 2048 responses at once" in told
+    assert told.count("StepFinished") == 2
+
+
+def test_a_model_that_does_not_fit_is_told_in_a_sentence(tmp_path: Path) -> None:
+    told = alone("""
+        import sys
+        import torch
+        from tiny_models import tiny_config
+                from rlhf_engine.loading import load_model
+        torch.cuda.set_per_process_memory_fraction(0.0)
+        try:
+            load_model(tiny_config(sys.argv[1], model={"device": "cuda"}).model)
+        except ModelError as error:
+            print(error)
+    """, str(save_tiny_model(tmp_path / "model", "llama")))
+    assert "does not fit into the memory of cuda" in told
+
+
+def test_the_storyteller_learns_on_the_gpu(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "rlhf_tui", "train", "animals", "--set", "train.steps=10", "--json",
+               "--runs-dir", str(tmp_path / "runs")]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=os.environ, timeout=150)
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    scores = [row["metrics"]["objective/scores"] for row in rows if "metrics" in row]
+    assert len(scores) == 10
+    assert scores[-1] > scores[0] + 1.0
+
+
+def test_the_system_screen_reads_the_gpu(tmp_path: Path) -> None:
+    from rlhf_tui.system import Probe
+
+    probe = Probe(tmp_path)
+    (gpu, *_) = probe.read().gpus
+    probe.close()
+    assert gpu.name == torch.cuda.get_device_name(0)
+    assert gpu.total is not None
+    assert gpu.used is not None
+    assert 0 <= gpu.used <= gpu.total
