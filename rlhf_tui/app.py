@@ -17,10 +17,8 @@ from textual.notifications import SeverityLevel
 from textual.widgets import Input, TextArea
 
 from rlhf_engine.config import RunConfig
-from rlhf_engine.console import say
 from rlhf_engine.errors import RlhfError
 from rlhf_engine.events import ModelLoaded, RunState
-from rlhf_engine.hand_over import command_for, hand_over
 from rlhf_engine.run_dir import RunDir
 from rlhf_tui.bridge import TICK_SECONDS, EngineBridge
 from rlhf_tui.clean_text import clean_line
@@ -29,7 +27,6 @@ from rlhf_tui.engine_session import SessionFactory, engine_session
 from rlhf_tui.lab_memory import LabMemory
 from rlhf_tui.messages import EngineEvents
 from rlhf_tui.preferences import Preferences
-from rlhf_tui.screens.quit import QuitScreen
 from rlhf_tui.screens.workbench import WorkbenchScreen
 from rlhf_tui.signals import heed_signals
 from rlhf_tui.widgets.hyperparameters import HyperparametersPane
@@ -37,8 +34,6 @@ from rlhf_tui.widgets.status import AlarmLine, Meter
 
 # seconds that the engine may hold the interpreter while a key waits; the default of 5 ms is felt at each of them
 SWITCH_SECONDS = 0.001
-# until a process that goes on with a run has imported torch and holds it; a cold disk takes its time
-READY_SECONDS = 120.0
 
 
 def _commands() -> type[Provider]:
@@ -253,10 +248,15 @@ class WorkbenchApp(Desk):
     def action_help_quit(self) -> None:
         self.say("q quits; a run that goes on is saved first")
 
+    def _ask_to_leave(self) -> None:
+        from rlhf_tui.screens.quit import QuitScreen
+
+        if not isinstance(self.screen, QuitScreen):
+            self.push_screen(QuitScreen(self.bridge))
+
     async def action_quit(self) -> None:
         if self.bridge.busy or self.leave_code is not None:
-            if not isinstance(self.screen, QuitScreen):
-                self.push_screen(QuitScreen(self.bridge))
+            self._ask_to_leave()
         else:
             self.exit(return_code=0)
 
@@ -268,8 +268,7 @@ class WorkbenchApp(Desk):
         elif self.bridge.going_on:
             self.hands_over = True
             self.leave()
-            if not isinstance(self.screen, QuitScreen):
-                self.push_screen(QuitScreen(self.bridge))
+            self._ask_to_leave()
         elif self.bridge.busy:
             self.say("a run that is held cannot be left running: Space lets it go on, q saves and quits")
         else:
@@ -311,6 +310,10 @@ def run_workbench(
         if not app.left_at_once:
             # a run is waited for, however long its step takes; anything else is not worth waiting for
             bridge.join(None if bridge.busy else 1.0)
+    # what leaving needs, the first frame need not wait for
+    from rlhf_engine.console import say
+    from rlhf_tui.passing_on import pass_on
+
     if app.preferences.trouble:
         say(app.preferences.trouble)
     code = app.return_code if app.leave_code is None else app.leave_code
@@ -324,25 +327,3 @@ def run_workbench(
         passed = pass_on(bridge, wait=not code)
         code = code or passed
     return code or 0
-
-
-def pass_on(bridge: EngineBridge, *, wait: bool) -> int:
-    """Let the run that was just stopped go on in a process of its own, and say how to come back to it.
-
-    wait: until that process drives the run. Returns 0, or 1 when it could not be done, which is said.
-    """
-    bridge.drain()  # the engine's last words: where the run lies, and how it ended
-    if bridge.run_path is None or bridge.state is not RunState.STOPPED:
-        say(bridge.view.message or "there is no run that could go on")
-        return 0 if bridge.state is RunState.FINISHED else 1
-    try:
-        run_dir = RunDir.open(bridge.run_path)
-        handed = hand_over(run_dir)
-        if wait:
-            say("saved; waiting for the process that goes on…")
-            handed.wait(READY_SECONDS)
-    except RlhfError as error:
-        say(str(error))
-        return 1
-    print(f"run {run_dir.name} goes on in the background: {command_for(run_dir, 'attach')}", flush=True)
-    return 0

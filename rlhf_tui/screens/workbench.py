@@ -9,7 +9,6 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
-from textual.screen import Screen
 from textual.widget import Widget
 
 from rlhf_engine import fields
@@ -31,6 +30,7 @@ from rlhf_engine.run_dir import RunDir
 from rlhf_tui.bridge import EngineBridge
 from rlhf_tui.editing import Editing
 from rlhf_tui.messages import EngineEvents
+from rlhf_tui.screens.base import BaseScreen
 from rlhf_tui.screens.workbench_keys import PANES, TITLES, TabLine, keys
 from rlhf_tui.widgets.charts import Charts
 from rlhf_tui.widgets.hyperparameters import HyperparametersPane
@@ -48,7 +48,7 @@ WIDE, TALL = 100, 30
 ROOMY_WIDTH, ROOMY_HEIGHT = 60, 16
 
 
-class WorkbenchScreen(Screen[None]):
+class WorkbenchScreen(BaseScreen[None]):
     """Shows the run and edits its settings. Layouts: `-wide` (four panes), `-tabs` (one), `-tiny` (one, no frills)."""
 
     AUTO_FOCUS = "#hyperparameters"

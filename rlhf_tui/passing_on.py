@@ -1,0 +1,35 @@
+"""Leaving a run that goes on: to a process of its own, with a word on how to come back to it."""
+
+from __future__ import annotations
+
+from rlhf_engine.console import say
+from rlhf_engine.errors import RlhfError
+from rlhf_engine.events import RunState
+from rlhf_engine.hand_over import command_for, hand_over
+from rlhf_engine.run_dir import RunDir
+from rlhf_tui.bridge import EngineBridge
+
+# until a process that goes on with a run has imported torch and holds it; a cold disk takes its time
+READY_SECONDS = 120.0
+
+
+def pass_on(bridge: EngineBridge, *, wait: bool) -> int:
+    """Let the run that was just stopped go on in a process of its own, and say how to come back to it.
+
+    wait: until that process drives the run. Returns 0, or 1 when it could not be done, which is said.
+    """
+    bridge.drain()  # the engine's last words: where the run lies, and how it ended
+    if bridge.run_path is None or bridge.state is not RunState.STOPPED:
+        say(bridge.view.message or "there is no run that could go on")
+        return 0 if bridge.state is RunState.FINISHED else 1
+    try:
+        run_dir = RunDir.open(bridge.run_path)
+        handed = hand_over(run_dir)
+        if wait:
+            say("saved; waiting for the process that goes on…")
+            handed.wait(READY_SECONDS)
+    except RlhfError as error:
+        say(str(error))
+        return 1
+    print(f"run {run_dir.name} goes on in the background: {command_for(run_dir, 'attach')}", flush=True)
+    return 0
