@@ -19,6 +19,7 @@ from rlhf_tui.widgets.scene import Edit, Scene
 
 SHOWN = ("objective/scores", "objective/kl", "loss/policy_avg", "loss/value_avg")
 REDRAW_SECONDS = 0.5
+TURN_SECONDS = 0.02  # from one chart to the next: long enough for a key to take its way through the app
 
 
 class ChartsData(Widget):
@@ -34,7 +35,7 @@ class ChartsData(Widget):
     def on_mount(self) -> None:
         # Textual calls that of each class: the pane's own comes before this one
         self.app.theme_changed_signal.subscribe(self, self._theme_changed)
-        self._timer = self.set_interval(self._redraw_seconds, self.draw_changed)
+        self._timer = self.set_interval(self._redraw_seconds, self.draw_in_turn)
 
     # --- settings ---
 
@@ -87,7 +88,7 @@ class ChartsData(Widget):
         changed, self._redraw_seconds = seconds != self._redraw_seconds, seconds
         if changed and self._timer is not None:
             self._timer.stop()
-            self._timer = self.set_interval(seconds, self.draw_changed)
+            self._timer = self.set_interval(seconds, self.draw_in_turn)
 
     @property
     def responses_per_step(self) -> int:
@@ -163,11 +164,20 @@ class ChartsData(Widget):
 
     def draw_changed(self) -> None:
         """Draw the charts that have changed and are seen."""
+        for chart in self._due():
+            chart.draw()
+
+    def draw_in_turn(self) -> None:
+        """As `draw_changed`, but one by one: a key that is pressed meanwhile waits for one of them at most."""
+        if due := self._due():
+            due[0].draw()
+            if len(due) > 1:
+                self.set_timer(TURN_SECONDS, self.draw_in_turn)
+
+    def _due(self) -> list[Chart]:
         if not self.is_attached or not self.screen.is_current or not self.display:
-            return
-        for chart in self.charts:
-            if chart.stale and chart.is_attached and chart.region:
-                chart.draw()
+            return []
+        return [chart for chart in self.charts if chart.stale and chart.is_attached and chart.region]
 
     def on_canvas_resized(self, event: Canvas.Resized) -> None:
         event.stop()

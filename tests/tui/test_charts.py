@@ -13,6 +13,7 @@ from tui.test_hostile_screens import check, texts
 from rlhf_engine.metrics import REGISTRY
 from rlhf_tui.app import WorkbenchApp
 from rlhf_tui.theme import LIGHT
+from rlhf_tui.widgets import charts_data
 from rlhf_tui.widgets.chart import Chart
 from rlhf_tui.widgets.charts import Charts
 from rlhf_tui.widgets.charts_data import SHOWN
@@ -65,6 +66,28 @@ def test_an_edit_in_a_few_words(edit: tuple[str, object, object], said: str) -> 
 
 
 # --- the run ---
+
+
+async def test_while_a_run_goes_on_a_key_waits_for_one_chart_only(
+    app: WorkbenchApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done, draw = [], Chart.draw
+
+    def draw_and_note(chart: Chart) -> None:
+        done.append("chart")
+        draw(chart)
+
+    monkeypatch.setattr(charts_data, "TURN_SECONDS", 0.2)  # however busy the machine is
+    async with app.run_test(size=WIDE) as pilot:
+        await settle(pilot, app.workbench.charts)
+        monkeypatch.setattr(Chart, "draw", draw_and_note)
+        app.workbench.charts.add(1, step_metrics(1))
+        app.workbench.charts.draw_in_turn()
+        assert done == ["chart"]
+        app.call_later(done.append, "key")
+        while len(done) < 5:
+            await pilot.pause(0.01)
+        assert done == ["chart", "key", "chart", "chart", "chart"]
 
 
 async def test_charts_show_the_run_and_its_newest_values(app: WorkbenchApp) -> None:
