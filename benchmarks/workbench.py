@@ -38,7 +38,7 @@ class Workbench:
                 "TERM": "xterm-256color",
                 "COLORTERM": "truecolor",
                 "XDG_CONFIG_HOME": os.path.join(folder, "config"),
-                "PYTHONPATH": str(ROOT),
+                "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
                 # as installed: modules are compiled once
                 "PYTHONPYCACHEPREFIX": os.path.join(folder, "compiled"),
             }

@@ -185,7 +185,8 @@ def test_a_model_that_does_not_fit_is_told_in_a_sentence(tmp_path: Path) -> None
         import sys
         import torch
         from tiny_models import tiny_config
-                from rlhf_engine.loading import load_model
+        from rlhf_engine.errors import ModelError
+        from rlhf_engine.loading import load_model
         torch.cuda.set_per_process_memory_fraction(0.0)
         try:
             load_model(tiny_config(sys.argv[1], model={"device": "cuda"}).model)
