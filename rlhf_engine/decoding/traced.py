@@ -141,7 +141,14 @@ class TracedDecoder:
             )
             return output.last_hidden_state[:, -1]
 
+        self._plain.start(ids, mask, 1)
+        own = self._plain.step(probe)
         try:
+            self._read_prompts(cache, ids)
+            with self._merging():
+                # before a hundred times as long goes into a recording; where a window is shorter than the cache, say
+                if not _same(run(*inputs), own):
+                    raise _CannotTrace("with a cache of fixed length the model does not give its own answer")
             self._read_prompts(cache, ids)
             with self._merging():
                 module = make_fx(run)(*inputs)
@@ -157,10 +164,11 @@ class TracedDecoder:
                 step.rewind(width)
             answer = step.captured(*inputs[:2]) if step.captured else module(*inputs, width + 1)
             step.rewind(width)
+        except _CannotTrace:
+            raise
         except Exception as error:  # whatever a model does that cannot be recorded: torch and models raise many kinds
             raise _CannotTrace(f"{type(error).__name__}: {error}".splitlines()[0]) from error
-        self._plain.start(ids, mask, 1)
-        if not _same(answer, self._plain.step(probe)):
+        if not _same(answer, own):
             raise _CannotTrace("the recorded step does not give the model's own answer")
         return step
 

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
 from tiny_models import save_tiny_model, tiny_config
 
+from rlhf_engine import trainer
 from rlhf_engine.config import RunConfig
 from rlhf_engine.policy import Policy
 
 ARCHITECTURES = ("gpt_neo", "llama", "gpt2")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _the_machine_is_measured_once() -> Iterator[None]:
+    """A run begins by finding out how fast matrices are multiplied: a tenth of a second, more than a step here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer, "matmul_peak", cache(trainer.matmul_peak))
+        yield
 
 
 @pytest.fixture(scope="session")

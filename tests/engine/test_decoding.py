@@ -96,12 +96,15 @@ def test_half_precision_keeps_adapters_apart_and_answers_the_same_up_to_rounding
     assert (traced - plain).abs().max() <= 2**-6 * plain.abs().max()
 
 
-def test_a_model_whose_window_is_shorter_than_the_cache_is_decoded_plainly(model_folders: dict[str, Path]) -> None:
+def test_a_model_whose_window_is_shorter_than_the_cache_is_decoded_plainly_and_not_recorded_first(
+    model_folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rlhf_engine.decoding.traced.make_fx", lambda step: pytest.fail("recorded in vain"))
     policy = Policy.from_config(tiny_config(model_folders["gpt_neo"]))  # local attention over 8 positions
     stir(policy)
     decoder = TracedDecoder(policy)
     traced = hidden_states(decoder, policy)
-    assert decoder.why_plain
+    assert "a cache of fixed length" in decoder.why_plain
     torch.testing.assert_close(traced, hidden_states(PlainDecoder(policy), policy))
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from tiny_models import tiny_config
+from typer.testing import CliRunner
 
 from rlhf_engine import fields, presets
+from rlhf_engine.cli import make_app
 from rlhf_engine.config import RunConfig
 from rlhf_engine.control import TrainerControl
 from rlhf_engine.errors import CodeChangedError, ConfigError, RewardError
@@ -212,10 +212,10 @@ def test_the_home_of_nobody_is_no_file() -> None:
 def test_resuming_without_a_terminal_names_the_flag(config: RunConfig, file: Path, tmp_path: Path) -> None:
     run_dir = train(config, tmp_path / "runs")
     file.write_text(VOWELS + "# another\n")
-    command = [sys.executable, "-m", "rlhf_engine", "resume", str(run_dir.path)]
-    refused = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1), refused.stderr
+    command = ["resume", str(run_dir.path)]
+    refused = CliRunner().invoke(make_app(), command)
+    assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1), refused.stderr
     assert "changed since" in refused.stderr
     assert "--accept-changed-code" in refused.stderr
-    taken = subprocess.run([*command, "--accept-changed-code"], capture_output=True, text=True)
-    assert taken.returncode == 0, taken.stderr
+    taken = CliRunner().invoke(make_app(), [*command, "--accept-changed-code"])
+    assert taken.exit_code == 0, taken.stderr

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is first imported
@@ -22,7 +23,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import torch
 from tiny_models import save_tiny_model, tiny_config
 
-from rlhf_engine import checkpoint
+from rlhf_engine import checkpoint, trainer
 from rlhf_engine.cli import make_app
 from rlhf_engine.config import RunConfig
 from rlhf_engine.control import TrainerControl
@@ -31,19 +32,22 @@ from rlhf_engine.policy import Policy
 from rlhf_engine.run_dir import RunDir
 from rlhf_engine.trainer import Trainer
 
+matmul_peak = cache(trainer.matmul_peak)
 EVERY = 2  # steps between checkpoints
 SIZES = {"sampling": {"max_new_tokens": 4}, "ppo": {"responses_per_step": 2, "minibatch_size": 2, "epochs": 1}}
 
 
 def warm_config(root: Path, *, steps: int, **sections: object) -> RunConfig:
-    """A tiny run, with the model's files and every lazy import in memory."""
+    """A tiny run, with the model's files, every lazy import and the speed of the machine in memory."""
     torch.set_num_threads(1)
+    trainer.matmul_peak = matmul_peak
     folder = root / "model"
     if not folder.exists():
         save_tiny_model(folder, "gpt_neo")
     train = {"steps": steps, "checkpoint_every": EVERY, "keep_checkpoints": 3, "samples_per_step": 1}
     config = tiny_config(folder, **SIZES | {"train": train} | sections)
-    Policy.from_config(config)
+    policy = Policy.from_config(config)
+    matmul_peak(policy.dtype, policy.device)
     return config
 
 
