@@ -5,15 +5,16 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, ClassVar
 
 from textual import events
-from textual.app import App
+from textual.app import SystemCommand
 from textual.binding import Binding, BindingType
 from textual.command import Provider
 from textual.notifications import SeverityLevel
+from textual.screen import Screen
 from textual.widgets import Input, TextArea
 
 from rlhf_engine.config import RunConfig
@@ -53,7 +54,7 @@ class WorkbenchApp(Desk):
     TITLE = "rlhf-tui"
     # that of the default screen; only screens that are pushed bring their own
     CSS_PATH = "screens/workbench.tcss"
-    COMMANDS: ClassVar = App.COMMANDS | {_commands}
+    COMMANDS: ClassVar = {_commands}
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("f5", "toggle_run", "Start/Stop", tooltip="Start a run, or stop it after this step", id="run.toggle"),
         Binding("space", "toggle_pause", "Pause", tooltip="Hold the run after this step, or go on", id="run.pause"),
@@ -126,6 +127,10 @@ class WorkbenchApp(Desk):
             for screen in self.screen_stack:
                 screen.post_message(EngineEvents(events))
 
+    def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
+        """Of Textual's own commands those that are no second way to leave, to zoom or to ask for help."""
+        return [command for command in super().get_system_commands(screen) if command.title in ("Theme", "Screenshot")]
+
     def say(self, text: str, level: str = "info") -> None:
         """One sentence on the workbench's alarm line, and on that of the screen before it."""
         self.workbench.say(text, level)
@@ -144,8 +149,10 @@ class WorkbenchApp(Desk):
     def read_only(self) -> bool:
         """True, and said, while the run on the screen is not driven from here."""
         if self.bridge.viewing:
-            self.say("viewing: t takes over" if self.bridge.state is None or not self.bridge.state.ended
-                     else "viewing a run that nobody drives: t resumes it")
+            state = self.bridge.state
+            self.say("viewing a finished run: t loads it here" if state is RunState.FINISHED
+                     else "viewing a run that nobody drives: t resumes it" if state is not None and state.ended
+                     else "viewing: t takes over")
         return self.bridge.viewing
 
     def action_toggle_run(self) -> None:

@@ -217,7 +217,8 @@ class WorkbenchScreen(Screen[None]):
             case StateChanged(state=state, message=text):
                 if text:
                     watched = self._bridge.viewing and not self._bridge.taking_over
-                    hint = " · t resumes it" if watched and state.ended else ""
+                    way_on = "loads it here, to generate and compare" if state is RunState.FINISHED else "resumes it"
+                    hint = f" · t {way_on}" if watched and state.ended else ""
                     self.say(text + hint, "warning" if state in (RunState.FAILED, RunState.DIVERGED) else "info")
                 if state.ended or state is RunState.LOADING:
                     self._load_panes()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from hypothesis import given
-from textual.command import CommandPalette
+from textual.command import CommandList, CommandPalette
 from textual.content import Content
 from textual.widgets import Static
 from tui.test_hostile_text import hostile, shown_lines
@@ -67,6 +67,13 @@ async def test_the_keys_of_the_pane_in_use_come_first(app: WorkbenchApp, key: st
         assert len(set(chapters)) == len(chapters) > 3
 
 
+async def test_a_place_is_named_without_its_counts(app: WorkbenchApp) -> None:
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("r", "question_mark")
+        await pilot.pause()
+        assert page(app).startswith("Keys · In Runs\n")
+
+
 async def test_a_search_shows_only_what_has_all_its_words(app: WorkbenchApp) -> None:
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.press("question_mark", "slash", *"Hold run")
@@ -118,9 +125,22 @@ async def test_every_action_with_a_key_is_a_command(app: WorkbenchApp) -> None:
         await pilot.pause()
         provider = WorkbenchCommands(app.screen)
         names = {hit.text async for hit in provider.discover()}
-        assert {deed.name for deed in deeds(app.screen)} == names
+        assert {deed.name for deed in deeds(app.screen)} | {"Theme", "Screenshot"} == names
         assert {"Start/Stop", "Pause", "Zoom", "Generate", "Compare", "Save preset", "Checkpoint", "Smoothing",
                 "Log axis", "Filter", "Help", "Edit setting", "Edit words"} <= names
+
+
+async def test_the_palette_begins_with_the_screen_and_names_nothing_twice(app: WorkbenchApp) -> None:
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("ctrl+p")
+        await pilot.pause(0.3)
+        (commands,) = app.screen.query(CommandList)
+        names = [str(commands.get_option_at_index(index).prompt).split("\n")[0]
+                 for index in range(commands.option_count)]
+        assert names[0] == "Hyperparameters"
+        assert names[-2:] == ["Theme", "Screenshot"]
+        assert names.count("Quit") == 1
+        assert not {"Keys", "Maximize"} & set(names)
 
 
 async def test_a_command_does_what_its_key_does(app: WorkbenchApp) -> None:
