@@ -25,6 +25,7 @@ from rlhf_engine.hand_over import command_for, hand_over
 from rlhf_engine.run_dir import RunDir
 from rlhf_tui.bridge import TICK_SECONDS, EngineBridge
 from rlhf_tui.clean_text import clean_line
+from rlhf_tui.clipboard import save_picture
 from rlhf_tui.desk import Desk
 from rlhf_tui.engine_session import SessionFactory, engine_session
 from rlhf_tui.lab_memory import LabMemory
@@ -128,8 +129,11 @@ class WorkbenchApp(Desk):
                 screen.post_message(EngineEvents(events))
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
-        """Of Textual's own commands those that are no second way to leave, to zoom or to ask for help."""
-        return [command for command in super().get_system_commands(screen) if command.title in ("Theme", "Screenshot")]
+        """What has no key. Textual's others are second ways to leave, to zoom or to ask for help."""
+        yield SystemCommand("Theme", "Colours for now; , has more", self.action_change_theme)
+        # the palette has to be gone first
+        yield SystemCommand("Screenshot", "Save a picture (SVG) of the screen",
+                            lambda: self.set_timer(0.1, lambda: self.say(save_picture(self))))
 
     def say(self, text: str, level: str = "info") -> None:
         """One sentence on the workbench's alarm line, and on that of the screen before it."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from textual.command import CommandList, CommandPalette
@@ -11,11 +13,13 @@ from tui.test_hostile_text import hostile, shown_lines
 
 from rlhf_engine.metrics import REGISTRY
 from rlhf_tui.app import WorkbenchApp
+from rlhf_tui.clipboard import save_picture
 from rlhf_tui.commands import WorkbenchCommands
 from rlhf_tui.glossary import GLOSSARY
 from rlhf_tui.key_guide import deeds
 from rlhf_tui.screens.help import Chapter, HelpScreen, search
 from rlhf_tui.screens.workbench import WorkbenchScreen
+from rlhf_tui.widgets.status import AlarmLine
 
 
 def page(app: WorkbenchApp) -> str:
@@ -141,6 +145,20 @@ async def test_the_palette_begins_with_the_screen_and_names_nothing_twice(app: W
         assert names[-2:] == ["Theme", "Screenshot"]
         assert names.count("Quit") == 1
         assert not {"Keys", "Maximize"} & set(names)
+
+
+async def test_the_picture_of_a_screen_is_saved_where_it_says(app: WorkbenchApp) -> None:
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("ctrl+p", *"screenshot")
+        await pilot.pause(0.3)
+        await pilot.press("enter")
+        await pilot.pause(0.4)
+        said = app.workbench.query_one(AlarmLine).text
+        path = Path(said.partition("picture: ")[2])
+        assert "Hyperparameters" in path.read_text()
+        path.parent.rename(path.parent.with_name("gone"))
+        path.parent.write_text("a file where the folder was")
+        assert save_picture(app) == "the picture was not written: File exists"
 
 
 async def test_a_command_does_what_its_key_does(app: WorkbenchApp) -> None:

@@ -334,6 +334,8 @@ async def test_curves_of_marked_runs_go_to_the_charts(app: WorkbenchApp, three: 
         others = app.workbench.charts.scene.others
         assert {label: [x for x, _ in other.history.points("objective/scores")] for label, other in others.items()} == {
             "amber": [1, 2, 3, 4, 5], "bold": [1, 2, 3]}
+        assert said(app) in ("the charts show amber, bold too · O takes them out",
+                             "the charts show bold, amber too · O takes them out")
         await press(pilot, "O")
         assert not others
 

@@ -132,7 +132,8 @@ async def test_in_16_colours_the_cursor_of_a_field_and_a_choice_elsewhere_are_se
         name = "input--cursor" if field is Input else "text-area--cursor"
         for style in (box.get_component_rich_style(name),
                       options.get_component_rich_style("option-list--option-highlighted")):
-            assert style.color and style.bgcolor
+            assert style.color
+            assert style.bgcolor
             grounds = (style.bgcolor.name, style.color.name)
             assert (grounds[1] if style.reverse else grounds[0]) not in ("black", "default")
             assert grounds[0] != grounds[1]
