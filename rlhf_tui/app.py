@@ -334,7 +334,19 @@ def run_workbench(
     if app.hands_over:
         passed = pass_on(bridge, wait=not code)
         code = code or passed
+    elif app.leave_code is not None:
+        say_where_it_lies(bridge, asked=app.leave_code != 0)
     return code or 0
+
+
+def say_where_it_lies(bridge: EngineBridge, *, asked: bool) -> None:
+    """One sentence about the run that leaving has stopped. asked: by a signal, as one who takes the run over sends."""
+    bridge.drain()
+    if bridge.run_path is not None and bridge.state is RunState.STOPPED:
+        command = command_for(RunDir(bridge.run_path), "attach" if asked else "resume")
+        does = "asked to leave by another process; this shows how it goes on" if asked else "this goes on with it"
+        print(f"run {clean_line(bridge.view.name)} is saved at step {bridge.view.step} of {bridge.view.total_steps}; "
+              f"{does}: {command}", flush=True)
 
 
 def pass_on(bridge: EngineBridge, *, wait: bool) -> int:

@@ -115,7 +115,8 @@ class WorkbenchScreen(Screen[None]):
 
     def on_mount(self) -> None:
         self.show_run()
-        self.say("F5 starts a run with these settings · p loads a preset · ? shows all keys")
+        self.say("reading the run…" if self._bridge.viewing
+                 else "F5 starts a run with these settings · p loads a preset · ? shows all keys")
 
     # --- layout ---
 

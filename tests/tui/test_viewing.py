@@ -180,6 +180,7 @@ async def test_of_a_finished_run_it_says_that_t_loads_it(watching: Callable[[], 
     run.write_status(RunState.FINISHED, 100, 100, "finished after step 100")
     app = watching()
     async with app.run_test(size=WIDE) as pilot:
+        assert "F5" not in alarm(app)
         await until(app, pilot, lambda: "✓ FINISHED" in status(app))
         assert alarm(app).endswith("finished after step 100 · t loads it here, to generate and compare")
         await pilot.press("g")
