@@ -5,15 +5,16 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, ClassVar
 
 from textual import events
-from textual.app import App
+from textual.app import SystemCommand
 from textual.binding import Binding, BindingType
 from textual.command import Provider
 from textual.notifications import SeverityLevel
+from textual.screen import Screen
 from textual.widgets import Input, TextArea
 
 from rlhf_engine.config import RunConfig
@@ -22,6 +23,7 @@ from rlhf_engine.events import ModelLoaded, RunState
 from rlhf_engine.run_dir import RunDir
 from rlhf_tui.bridge import TICK_SECONDS, EngineBridge
 from rlhf_tui.clean_text import clean_line
+from rlhf_tui.clipboard import save_picture
 from rlhf_tui.desk import Desk
 from rlhf_tui.engine_session import SessionFactory, engine_session
 from rlhf_tui.lab_memory import LabMemory
@@ -48,7 +50,7 @@ class WorkbenchApp(Desk):
     TITLE = "rlhf-tui"
     # that of the default screen; only screens that are pushed bring their own
     CSS_PATH = "screens/workbench.tcss"
-    COMMANDS: ClassVar = App.COMMANDS | {_commands}
+    COMMANDS: ClassVar = {_commands}
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("f5", "toggle_run", "Start/Stop", tooltip="Start a run, or stop it after this step", id="run.toggle"),
         Binding("space", "toggle_pause", "Pause", tooltip="Hold the run after this step, or go on", id="run.pause"),
@@ -121,6 +123,13 @@ class WorkbenchApp(Desk):
             for screen in self.screen_stack:
                 screen.post_message(EngineEvents(events))
 
+    def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
+        """What has no key. Textual's others are second ways to leave, to zoom or to ask for help."""
+        yield SystemCommand("Theme", "Colours for now; , has more", self.action_change_theme)
+        # the palette has to be gone first
+        yield SystemCommand("Screenshot", "Save a picture (SVG) of the screen",
+                            lambda: self.set_timer(0.1, lambda: self.say(save_picture(self))))
+
     def say(self, text: str, level: str = "info") -> None:
         """One sentence on the workbench's alarm line, and on that of the screen before it."""
         self.workbench.say(text, level)
@@ -139,8 +148,10 @@ class WorkbenchApp(Desk):
     def read_only(self) -> bool:
         """True, and said, while the run on the screen is not driven from here."""
         if self.bridge.viewing:
-            self.say("viewing: t takes over" if self.bridge.state is None or not self.bridge.state.ended
-                     else "viewing a run that nobody drives: t resumes it")
+            state = self.bridge.state
+            self.say("viewing a finished run: t loads it here" if state is RunState.FINISHED
+                     else "viewing a run that nobody drives: t resumes it" if state is not None and state.ended
+                     else "viewing: t takes over")
         return self.bridge.viewing
 
     def action_toggle_run(self) -> None:
@@ -312,7 +323,7 @@ def run_workbench(
             bridge.join(None if bridge.busy else 1.0)
     # what leaving needs, the first frame need not wait for
     from rlhf_engine.console import say
-    from rlhf_tui.passing_on import pass_on
+    from rlhf_tui.passing_on import pass_on, say_where_it_lies
 
     if app.preferences.trouble:
         say(app.preferences.trouble)
@@ -326,4 +337,6 @@ def run_workbench(
     if app.hands_over:
         passed = pass_on(bridge, wait=not code)
         code = code or passed
+    elif app.leave_code is not None:
+        say_where_it_lies(bridge, asked=app.leave_code != 0)
     return code or 0

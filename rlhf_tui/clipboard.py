@@ -1,7 +1,8 @@
-"""Copying: to the terminal's clipboard (OSC 52), and to a file for terminals that do not listen."""
+"""Copying: to the terminal's clipboard (OSC 52), and to a file for terminals that do not listen; pictures to a file."""
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 
 import platformdirs
@@ -12,9 +13,24 @@ def copy(app: App[None], text: str) -> str:
     """Copy `text`; a sentence that says where it went."""
     app.copy_to_clipboard(text)
     try:
-        folder = Path(platformdirs.user_state_dir("rlhf-tui", appauthor=False, ensure_exists=True))
-        path = folder / "copied.txt"
+        path = _folder() / "copied.txt"
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         return f"sent to the terminal's clipboard; not written to a file: {error.strerror}"
     return f"sent to the terminal's clipboard (OSC 52), and written to {path}"
+
+
+def save_picture(app: App[None]) -> str:
+    """Write the screen as it stands into an SVG file; a sentence that says where it lies."""
+    name = f"screen-{datetime.now():%Y%m%d-%H%M%S}.svg"
+    try:
+        path = _folder() / name
+        path.write_text(app.export_screenshot(), encoding="utf-8")
+    except OSError as error:
+        return f"the picture was not written: {error.strerror}"
+    return f"the screen as a picture: {path}"
+
+
+def _folder() -> Path:
+    """Of this user's files; a file system may refuse (OSError)."""
+    return Path(platformdirs.user_state_dir("rlhf-tui", appauthor=False, ensure_exists=True))

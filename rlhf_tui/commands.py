@@ -22,13 +22,15 @@ class _Command(NamedTuple):
 
 
 class WorkbenchCommands(Provider):
-    """What the screen under the palette can do."""
+    """What the screen under the palette can do, then what has no key; in the same order each time."""
 
     def _commands(self) -> Iterator[_Command]:
         for deed in deeds(self.screen):
             run = partial(self.app.run_action, deed.action, default_namespace=deed.node)
             # the palette reads this line as markup
             yield _Command(deed.name, escape(clean_line(f"{deed.purpose}  ({deed.key})")), run)
+        for command in self.app.get_system_commands(self.screen):
+            yield _Command(command.title, command.help, command.callback)
 
     async def discover(self) -> Hits:
         """All commands, before anything is typed."""

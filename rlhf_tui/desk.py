@@ -36,8 +36,13 @@ if TYPE_CHECKING:
 class Desk(App[None]):
     """An app that remembers. `workbench`, `bridge` and `preset` are the app's own, there once it is mounted."""
 
-    # else Textual takes the terminal's own background, on which our text may not be readable
-    CSS = "Screen:ansi { background: $background; color: $foreground; }"
+    # else Textual takes the terminal's own background, on which our text may not be readable, and gives a field a
+    # cursor that is black on black
+    CSS = """
+    Screen:ansi { background: $background; color: $foreground; }
+    Input:ansi > .input--cursor { background: ansi_black; color: ansi_white; text-style: reverse; }
+    CommandPalette:ansi > .command-palette--help-text { text-style: not bold not dim; }
+    """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("comma,f3", "settings", "Settings", tooltip="Theme, charts, notifications", id="app.settings",
                 key_display=","),

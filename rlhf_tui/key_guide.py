@@ -77,6 +77,6 @@ def _place(node: DOMNode) -> str:
     for parent in node.ancestors_with_self:
         title = str(getattr(parent, "border_title", None) or "")
         if title:
-            # what stands behind a colon tells more than the name of the place
-            return f"In {title.lstrip('1234567890 ').partition(':')[0]}"
+            # what stands behind a colon or a dot tells more than the name of the place
+            return f"In {title.lstrip('1234567890 ').partition(':')[0].partition(' ·')[0]}"
     return "Here"

@@ -1,4 +1,4 @@
-"""Leaving a run that goes on: to a process of its own, with a word on how to come back to it."""
+"""Leaving a run: a word on where it lies, or a process of its own in which it goes on."""
 
 from __future__ import annotations
 
@@ -8,9 +8,20 @@ from rlhf_engine.events import RunState
 from rlhf_engine.hand_over import command_for, hand_over
 from rlhf_engine.run_dir import RunDir
 from rlhf_tui.bridge import EngineBridge
+from rlhf_tui.clean_text import clean_line
 
 # until a process that goes on with a run has imported torch and holds it; a cold disk takes its time
 READY_SECONDS = 120.0
+
+
+def say_where_it_lies(bridge: EngineBridge, *, asked: bool) -> None:
+    """One sentence about the run that leaving has stopped. asked: by a signal, as one who takes the run over sends."""
+    bridge.drain()
+    if bridge.run_path is not None and bridge.state is RunState.STOPPED:
+        command = command_for(RunDir(bridge.run_path), "attach" if asked else "resume")
+        does = "asked to leave by another process; this shows how it goes on" if asked else "this goes on with it"
+        print(f"run {clean_line(bridge.view.name)} is saved at step {bridge.view.step} of {bridge.view.total_steps}; "
+              f"{does}: {command}", flush=True)
 
 
 def pass_on(bridge: EngineBridge, *, wait: bool) -> int:

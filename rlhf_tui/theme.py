@@ -112,10 +112,12 @@ SIXTEEN = Theme(
         "block-cursor-foreground": "ansi_bright_white",
         "block-cursor-text-style": "bold",
         "block-cursor-blurred-background": "ansi_black",
-        "block-cursor-blurred-foreground": "ansi_bright_white",
+        "block-cursor-blurred-foreground": "ansi_white",
+        "block-cursor-blurred-text-style": "reverse",  # eight backgrounds have no second shade for what is chosen
         "footer-key-foreground": "ansi_bright_cyan",
-        "input-cursor-background": "ansi_white",
-        "input-cursor-foreground": "ansi_black",
+        # Textual reverses these in a text area, and in a field unless told (`Desk.CSS`): a white block in both
+        "input-cursor-background": "ansi_black",
+        "input-cursor-foreground": "ansi_white",
         "input-selection-background": "ansi_blue",
         "input-selection-foreground": "ansi_bright_white",
     },

@@ -26,7 +26,7 @@ from rlhf_tui.screens.run_dialogs import TextBox
 from rlhf_tui.widgets.choice_list import ChoiceList
 from rlhf_tui.widgets.inputs import TextField
 
-_HINT = "one change a line, such as  kl.coef = 0.2   train.steps = 200 · Tab next · F5 starts the fork"
+_HINT = "one change a line, such as  kl.coef = 0.2   train.steps = 200"
 
 
 class Begin(Protocol):
@@ -61,7 +61,8 @@ class ForkScreen(BaseDialog[bool]):
                                 compact=True)
         # a run that took all its steps has none left for a fork
         over = run.total_steps and self._steps[0] >= run.total_steps
-        self._changes = TextBox(f"train.steps = {2 * run.total_steps}\n" if over else "", id="changes")
+        self._proposed = f"train.steps = {2 * run.total_steps}\n" if over else ""
+        self._changes = TextBox(self._proposed, id="changes")
         self._said = Static("", id="said", markup=False)
 
     def compose(self) -> ComposeResult:
@@ -135,7 +136,8 @@ class ForkScreen(BaseDialog[bool]):
 
     def action_back(self) -> None:
         """Leave; what was typed is dropped only when told twice."""
-        if self._changes.text.strip() and not self._sure:
+        typed = self._changes.text.strip()
+        if typed not in ("", self._proposed.strip()) and not self._sure:
             self._sure = True
             self._say("⚠ Esc once more drops what was typed; F5 starts the fork", "$text-warning bold")
         else:

@@ -18,6 +18,7 @@ from rlhf_tui.clipboard import copy
 from rlhf_tui.messages import EngineEvents
 from rlhf_tui.screens.base import BaseScreen
 from rlhf_tui.widgets.heat_text import HeatText
+from rlhf_tui.widgets.highlight import by_span
 from rlhf_tui.widgets.status import KeyBar, StatusLine
 from rlhf_tui.widgets.token_facts import END, Quantity, about_token, heat, largest, quantities, visible
 from rlhf_tui.widgets.token_table import TokenTable
@@ -93,7 +94,9 @@ class InspectScreen(BaseScreen[None]):
         self._text.border_title = Content(f"Sample of step {sample.step} · {whole}".replace("-", "−"))
         self._table.display = trace is not None
         if trace is None:
-            self._text.load(sample.prompt, [sample.response])
+            texts, styles = by_span(sample.response, sample.spans)
+            self._text.load(sample.prompt, texts, choose=False)
+            self._text.paint(styles)
             self._text.border_subtitle = Content("")
             self._facts.update(NO_TRACE)
             self._text.focus()

@@ -83,7 +83,8 @@ class QuitScreen(BaseDialog[None]):
             text = Content.assemble(f"finishing step {step}, saving…{goes_on}\n\n", ("q", "$accent bold"),
                                     "  leave at once; the last checkpoint stays good")
         else:
-            text = Content.assemble(f"A run is going on: step {view.step} of {view.total_steps}.\n\n",
+            how_far = f"going on: step {view.step} of {view.total_steps}" if view.total_steps else "about to begin"
+            text = Content.assemble(f"A run is {how_far}.\n\n",
                                     ("q Enter", "$accent bold"), "  finish this step, save a checkpoint, quit\n",
                                     ("d      ", "$accent bold"), "  leave it running in the background\n",
                                     ("Esc    ", "$accent bold"), "  stay")

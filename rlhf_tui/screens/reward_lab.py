@@ -128,15 +128,17 @@ class RewardLabScreen(PanedScreen):
         self._show_keys()
 
     def _show_keys(self) -> None:
-        back = "Give up" if self._ask.asking else "Back"
+        back, viewing = "Give up" if self._ask.asking else "Back", self._bridge.viewing
+        change = [] if viewing else [("Enter", "Edit", ""), ("a", "Add", "screen.add"), ("x", "Remove", "")]
+        change_words = [] if viewing else [("Enter", "Edit list", ""), ("x", "Remove", "")]
+        run = ("F5", "Stop" if self._bridge.busy else "Start", "app.toggle_run")
         here = {
-            "lab-rewards": [("Enter", "Edit", ""), ("a", "Add", "screen.add"), ("x", "Remove", ""), ("/", "Find", "")],
-            "lab-words": [("Enter", "Edit list", ""), ("x", "Remove", ""), ("o", "Order", ""), ("s", "Sort", "")],
+            "lab-rewards": [*change, ("/", "Find", "")],
+            "lab-words": [*change_words, ("o", "Order", ""), ("s", "Sort", "")],
             "lab-try": [("Enter", "Edit text", ""), ("←→", "Another text", ""), ("↑↓", "Scroll", "")],
         }[self.pane]
         self._keys.show([("Esc", back, "screen.back"), *here, ("1-3", "Pane", ""),
-                         *(() if self._bridge.viewing else (("r", "Reference", "screen.reference"),)),
-                         ("F5", "Stop" if self._bridge.busy else "Start", "app.toggle_run"), ("n", "How many", ""),
+                         *(() if viewing else (("r", "Reference", "screen.reference"), run)), ("n", "How many", ""),
                          ("z", "Zoom", "screen.zoom"), ("F2", "Save preset", "app.save_preset"),
                          ("?", "Help", "app.help")])
 

@@ -212,9 +212,10 @@ class RunActions(BaseScreen[None]):
         if not event.steps:
             self._alarm.say(f"{event.label} has no curves yet")
         else:
-            self._workbench.workbench.charts.overlay(
-                event.label, event.steps, responses_per_step=event.responses_per_step)
-            self._alarm.say(f"the charts show {event.label} too · O takes it out")
+            charts = self._workbench.workbench.charts
+            charts.overlay(event.label, event.steps, responses_per_step=event.responses_per_step)
+            others = list(charts.scene.others)
+            self._alarm.say(f"the charts show {', '.join(others)} too · O takes {'them' if others[1:] else 'it'} out")
 
     def action_clear_overlays(self) -> None:
         """Only the workbench's own curves again."""

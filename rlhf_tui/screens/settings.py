@@ -49,7 +49,7 @@ def rows(settings: Settings, themes: Sequence[str]) -> list[_Row]:
     notices = {"off": "off", "terminal bell": "bell", "by the terminal (OSC 9, 777)": "osc"}
     return [
         _Row("theme", "Theme", {name: name for name in ordered},
-             "auto: what suits the terminal. workbench-… are safe for colour-blind eyes, -16 is for 16 colours"),
+             "auto: what suits the terminal · workbench-16: for 16 colours · all three are safe for colour-blind eyes"),
         _Row("redraws_per_second", "Draw charts", redraws, "over a slow line, less often is kinder"),
         *(_Row(f"charts.{index}", f"Chart {index + 1}", metrics, "a metric; ? explains each") for index in range(4)),
         _Row("smoothing", "Smoothing", smoothing, "weight of the past in the smoothed curve; s changes it for now"),

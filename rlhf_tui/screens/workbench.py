@@ -115,7 +115,8 @@ class WorkbenchScreen(BaseScreen[None]):
 
     def on_mount(self) -> None:
         self.show_run()
-        self.say("F5 starts a run with these settings · p loads a preset · ? shows all keys")
+        self.say("reading the run…" if self._bridge.viewing
+                 else "F5 starts a run with these settings · p loads a preset · ? shows all keys")
 
     # --- layout ---
 
@@ -217,7 +218,8 @@ class WorkbenchScreen(BaseScreen[None]):
             case StateChanged(state=state, message=text):
                 if text:
                     watched = self._bridge.viewing and not self._bridge.taking_over
-                    hint = " · t resumes it" if watched and state.ended else ""
+                    way_on = "loads it here, to generate and compare" if state is RunState.FINISHED else "resumes it"
+                    hint = f" · t {way_on}" if watched and state.ended else ""
                     self.say(text + hint, "warning" if state in (RunState.FAILED, RunState.DIVERGED) else "info")
                 if state.ended or state is RunState.LOADING:
                     self._load_panes()

@@ -23,6 +23,7 @@ from rlhf_tui.widgets.word_diff import Change, change
 KEPT_ANSWERS = 500
 _NONE_YET = " no answers yet: the first comes when the run begins (probe.every)"
 NEW = "bold on $primary 30%"
+NEW_ANSI = "bold on ansi_blue"  # the terminal's own colours cannot be mixed, and white on its cyan is hard to read
 
 
 class ProbeLog:
@@ -72,11 +73,11 @@ def heading(sample: Sample, found: Change | None) -> Content:
     return Content("").join(parts)
 
 
-def body(sample: Sample, found: Change | None) -> Content:
-    """The answer with its liked and disliked words, and its new words marked."""
+def body(sample: Sample, found: Change | None, new: str = NEW) -> Content:
+    """The answer with its liked and disliked words, and its new words marked in the style `new`."""
     text = highlighted(sample.response, sample.spans)
     for start, end in found.new if found else ():
-        text = text.stylize(NEW, start, end)
+        text = text.stylize(new, start, end)
     return text if sample.finished else text.append_text("…", "$text-muted")
 
 
@@ -175,7 +176,8 @@ class AnswerHistory(ScrollView, can_focus=True):
         found = change(against.response, sample.response) if against else None
         width = max(2, self._width)
         head = heading(sample, found).truncate(width, ellipsis=True, pad=True)
-        text = Visual.to_strips(self, body(sample, found), width, None, self.visual_style)
+        answer = body(sample, found, NEW_ANSI if self.app.current_theme.ansi else NEW)
+        text = Visual.to_strips(self, answer, width, None, self.visual_style)
         return _Block(sample, against, [*Visual.to_strips(self, head, width, 1, self.visual_style), *text])
 
     def notify_style_update(self) -> None:

@@ -82,12 +82,15 @@ class HeatText(ScrollView, can_focus=True):
         self._lines: list[list[Piece]] = []
         self._rows: list[int] = []
 
-    def load(self, prompt: str, texts: Sequence[str]) -> None:
-        """Show a prompt and the tokens of a response; their texts are clean, empty ones are not drawn."""
+    def load(self, prompt: str, texts: Sequence[str], *, choose: bool = True) -> None:
+        """Show a prompt and the tokens of a response; their texts are clean, empty ones are not drawn.
+
+        choose: one of them is marked; not so where the texts are no tokens.
+        """
         gap = " " if prompt and texts and not prompt[-1].isspace() and not "".join(texts)[:1].isspace() else ""
         self._pieces = [(-1, prompt + gap), *enumerate(texts)]
         self._styles = [""] * len(texts)
-        self.cursor = 0
+        self.cursor = 0 if choose else -1
         self._wrap()
         self.refresh(layout=True)
 
@@ -113,6 +116,8 @@ class HeatText(ScrollView, can_focus=True):
 
     def _wrap(self) -> None:
         width = self.content_region.width - 1  # a scroll bar that comes or goes must not break the lines anew
+        if width < 1:  # not laid out yet: lines of two letters would be drawn first
+            return
         self._lines = wrap(self._pieces, width)
         first: dict[int, int] = {}
         for row, line in enumerate(self._lines):
@@ -152,7 +157,7 @@ class HeatText(ScrollView, can_focus=True):
                 return
 
     def _choose(self, token: int) -> None:
-        if self._styles:
+        if self._styles and self.cursor >= 0:
             self.cursor = max(0, min(token, len(self._styles) - 1))  # at once: the next key may be here already
             self.post_message(self.Chosen(self.cursor))
 

@@ -6,6 +6,7 @@ Liked words are green and underlined, disliked ones red and struck through: the 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import pairwise
 
 from textual.content import Content
 
@@ -28,3 +29,15 @@ def highlighted(text: str, spans: Iterable[Span] = ()) -> Content:
         if style and start < end:
             content = content.stylize(style, start, end)
     return content
+
+
+def by_span(text: str, spans: Iterable[Span] = ()) -> tuple[list[str], list[str]]:
+    """The pieces of `text` in order, and the style of each: as `highlighted`, for what draws pieces."""
+    content = highlighted(text, spans)
+    marks = {edge for span in content.spans for edge in (span.start, span.end)}
+    edges = sorted(marks | {0, len(text)})
+    pieces, styles = [], []
+    for start, end in pairwise(edges):
+        pieces.append(text[start:end])
+        styles.append(" ".join(str(span.style) for span in content.spans if span.start <= start and end <= span.end))
+    return pieces, styles

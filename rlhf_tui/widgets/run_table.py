@@ -28,8 +28,12 @@ class RunTable(ScrollView, can_focus=True):
 
     DEFAULT_CSS = """
     RunTable { height: 1fr; scrollbar-size-vertical: 1; overflow-x: hidden; }
-    RunTable > .runs--cursor { background: $block-cursor-blurred-background; }
-    RunTable:focus > .runs--cursor { background: $block-cursor-background; color: $block-cursor-foreground; }
+    RunTable > .runs--cursor {
+        background: $block-cursor-blurred-background; text-style: $block-cursor-blurred-text-style;
+    }
+    RunTable:focus > .runs--cursor {
+        background: $block-cursor-background; color: $block-cursor-foreground; text-style: none;
+    }
     RunTable > .runs--empty { color: $text-muted; }
     """
     COMPONENT_CLASSES: ClassVar[set[str]] = {"runs--cursor", "runs--empty"}

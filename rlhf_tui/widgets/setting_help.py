@@ -20,7 +20,7 @@ def setting_help(row: Row, form: SettingForm, editing: bool) -> Content:
     about = Content.styled(f"{row.setting.allowed} · {_keys(row, form, editing)}", "dim")
     lines += [about, *_values(row, form)] if editing else [*_values(row, form), about]
     if form.training and not form.changed(row):
-        lines.append(Content.styled("a change takes effect at the next step", "dim"))
+        lines.append(Content.styled("counts from the next step on", "dim"))
     return Content("\n").join(lines)
 
 

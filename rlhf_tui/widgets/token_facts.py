@@ -56,13 +56,17 @@ def largest(values: Sequence[float]) -> float:
 
 
 def heat(value: float, most: float, *, ansi: bool = False) -> str:
-    """The style behind a token of this value. ansi: the terminal's own colours cannot be mixed, so weak ones get none.
+    """The style behind a token of this value.
+
+    ansi: the terminal's own colours cannot be mixed, so weak ones get none, and only some of them can be read upon.
     """
     if math.isnan(value) or value == 0:
         return ""
     level = min(len(STRENGTHS) - 1, math.ceil(min(1.0, abs(value) / most) * (len(STRENGTHS) - 1)))
     if ansi and level < 3:
         return "italic" if value < 0 else ""
+    if ansi:
+        return "italic ansi_bright_white on ansi_red" if value < 0 else "ansi_black on ansi_green"
     return f"italic on $error {STRENGTHS[level]}%" if value < 0 else f"on $success {STRENGTHS[level]}%"
 
 

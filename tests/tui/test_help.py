@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
-from textual.command import CommandPalette
+from textual.command import CommandList, CommandPalette
 from textual.content import Content
 from textual.widgets import Static
 from tui.test_hostile_text import hostile, shown_lines
 
 from rlhf_engine.metrics import REGISTRY
 from rlhf_tui.app import WorkbenchApp
+from rlhf_tui.clipboard import save_picture
 from rlhf_tui.commands import WorkbenchCommands
 from rlhf_tui.glossary import GLOSSARY
 from rlhf_tui.key_guide import deeds
 from rlhf_tui.screens.help import Chapter, HelpScreen, search
 from rlhf_tui.screens.workbench import WorkbenchScreen
+from rlhf_tui.widgets.status import AlarmLine
 
 
 def page(app: WorkbenchApp) -> str:
@@ -65,6 +69,13 @@ async def test_the_keys_of_the_pane_in_use_come_first(app: WorkbenchApp, key: st
         chapters = [line.removeprefix("Keys · ") for line in page(app).split("\n") if line.startswith("Keys · ")]
         assert chapters[:3] == [f"In {pane}", "On this screen", "Everywhere"]
         assert len(set(chapters)) == len(chapters) > 3
+
+
+async def test_a_place_is_named_without_its_counts(app: WorkbenchApp) -> None:
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("r", "question_mark")
+        await pilot.pause()
+        assert page(app).startswith("Keys · In Runs\n")
 
 
 async def test_a_search_shows_only_what_has_all_its_words(app: WorkbenchApp) -> None:
@@ -118,9 +129,36 @@ async def test_every_action_with_a_key_is_a_command(app: WorkbenchApp) -> None:
         await pilot.pause()
         provider = WorkbenchCommands(app.screen)
         names = {hit.text async for hit in provider.discover()}
-        assert {deed.name for deed in deeds(app.screen)} == names
+        assert {deed.name for deed in deeds(app.screen)} | {"Theme", "Screenshot"} == names
         assert {"Start/Stop", "Pause", "Zoom", "Generate", "Compare", "Save preset", "Checkpoint", "Smoothing",
                 "Log axis", "Filter", "Help", "Edit setting", "Edit words"} <= names
+
+
+async def test_the_palette_begins_with_the_screen_and_names_nothing_twice(app: WorkbenchApp) -> None:
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("ctrl+p")
+        await pilot.pause(0.3)
+        (commands,) = app.screen.query(CommandList)
+        names = [str(commands.get_option_at_index(index).prompt).split("\n")[0]
+                 for index in range(commands.option_count)]
+        assert names[0] == "Hyperparameters"
+        assert names[-2:] == ["Theme", "Screenshot"]
+        assert names.count("Quit") == 1
+        assert not {"Keys", "Maximize"} & set(names)
+
+
+async def test_the_picture_of_a_screen_is_saved_where_it_says(app: WorkbenchApp) -> None:
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("ctrl+p", *"screenshot")
+        await pilot.pause(0.3)
+        await pilot.press("enter")
+        await pilot.pause(0.4)
+        said = app.workbench.query_one(AlarmLine).text
+        path = Path(said.partition("picture: ")[2])
+        assert "Hyperparameters" in path.read_text()
+        path.parent.rename(path.parent.with_name("gone"))
+        path.parent.write_text("a file where the folder was")
+        assert save_picture(app) == "the picture was not written: File exists"
 
 
 async def test_a_command_does_what_its_key_does(app: WorkbenchApp) -> None:

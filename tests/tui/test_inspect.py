@@ -15,11 +15,13 @@ from tui.test_hostile_screens import texts
 from tui.test_hostile_text import hostile, is_harmless, shown_lines
 
 from rlhf_engine.events import Sample, StepFinished, TokenTrace
+from rlhf_engine.rewards.base import Span
 from rlhf_tui.app import WorkbenchApp
 from rlhf_tui.clean_text import clean_event, clean_text
 from rlhf_tui.screens.inspect import InspectScreen
 from rlhf_tui.screens.workbench import WorkbenchScreen
 from rlhf_tui.widgets.heat_text import HeatText, wrap
+from rlhf_tui.widgets.highlight import by_span
 from rlhf_tui.widgets.token_facts import about_token, bar, heat, number, percent, quantities
 from rlhf_tui.widgets.token_table import TokenTable, lay_out
 
@@ -75,6 +77,15 @@ def test_heat_tells_the_sign_without_colour_and_grows_with_the_value() -> None:
     assert heat(math.inf, 1.0) == "on $success 50%"
     assert heat(0.2, 1.0, ansi=True) == ""
     assert heat(-0.2, 1.0, ansi=True) == "italic"
+    assert heat(1.0, 1.0, ansi=True) == "ansi_black on ansi_green"
+
+
+def test_a_response_in_pieces_keeps_its_text_and_its_marks() -> None:
+    spans = (Span(2, 5, "liked"), Span(11, 14, "disliked"), Span(11, 11, "liked"), Span(20, 30, "liked"))
+    pieces, styles = by_span("a fox and a boy", spans)
+    assert pieces == ["a ", "fox", " and a", " bo", "y"]
+    assert styles == ["", "$text-success underline", "", "$text-error strike", ""]
+    assert by_span("") == ([], [])
 
 
 def test_the_sentences_say_what_the_update_does_to_a_token_and_why() -> None:
@@ -159,6 +170,9 @@ async def test_i_inspects_the_selected_sample(app: WorkbenchApp, sessions: Sessi
         await pilot.press("n")
         assert "an owl" in shown(app)
         assert "kept without its tokens" in shown(app)
+        text = app.screen.query_one(HeatText)
+        await pilot.press("right", "down")
+        assert text.cursor == -1  # there is no token to choose
         await pilot.press("p", "escape")
         assert isinstance(app.screen, WorkbenchScreen)
 

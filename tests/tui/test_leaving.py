@@ -47,7 +47,7 @@ TRAINING, IDLE = CHILD.replace("START", "True"), CHILD.replace("START", "False")
 
 def start(tmp_path: Path, program: str = TRAINING, **environment: str) -> Terminal:
     terminal = Terminal(tmp_path, program, **environment)
-    terminal.read_until(b"TRAINING" if program is TRAINING else b"IDLE")
+    terminal.read_until(b"IDLE" if program is IDLE else b"TRAINING")
     return terminal
 
 
@@ -88,6 +88,23 @@ def test_quitting_in_a_real_terminal(tmp_path: Path) -> None:
     terminal.read_until(b"saving")
     assert terminal.exit_code() == 0
     assert (tmp_path / "saved").exists()
+
+
+@pytest.mark.parametrize(("by_signal", "told"), [(False, b"resume brave-otter"), (True, b"attach brave-otter")])
+def test_whoever_leaves_a_run_is_told_where_it_stands(tmp_path: Path, by_signal: bool, told: bytes) -> None:
+    told_how_it_ended = TRAINING.replace("self.release()\n\n", 'self.end(RunState.STOPPED)\n        self.release()\n\n')
+    terminal = start(tmp_path, "from rlhf_engine.events import RunState\n" + told_how_it_ended)
+    if by_signal:
+        os.kill(terminal.pid, signal.SIGTERM)
+    else:
+        terminal.type("q")
+        terminal.read_until(b"A run is going on")
+        terminal.type("q")
+    assert terminal.exit_code() == (143 if by_signal else 0)
+    terminal.read(0.5)
+    after = terminal.written.rpartition(b"\x1b[?1049l")[2]
+    assert b"run brave-otter is saved at step 3 of 100" in after
+    assert told in after
 
 
 def test_leaving_at_once_does_not_wait_for_the_engine(tmp_path: Path) -> None:

@@ -295,6 +295,17 @@ async def test_a_fork_is_checked_in_the_engines_words_and_begun(
         assert [point[0] for point in app.workbench.charts.charts[0].points] == [1, 2]
 
 
+async def test_what_the_fork_proposed_itself_is_left_without_a_question(
+    app: WorkbenchApp, three: list[RunDir], config: RunConfig
+) -> None:
+    make_run(app.bridge.runs_root, replace(config, {"train.steps": 3}), "done", state=RunState.FINISHED)
+    async with app.run_test(size=WIDE) as pilot:
+        await press(pilot, "r", "slash", *"done", "enter", "f")
+        assert "train.steps = 6" in shown(app)
+        await press(pilot, "escape")
+        assert not isinstance(app.screen, ForkScreen)
+
+
 async def test_a_run_without_a_checkpoint_has_no_fork(app: WorkbenchApp, config: RunConfig) -> None:
     RunDir.create(app.bridge.runs_root, config, name="fresh")
     async with app.run_test(size=WIDE) as pilot:
@@ -323,6 +334,8 @@ async def test_curves_of_marked_runs_go_to_the_charts(app: WorkbenchApp, three: 
         others = app.workbench.charts.scene.others
         assert {label: [x for x, _ in other.history.points("objective/scores")] for label, other in others.items()} == {
             "amber": [1, 2, 3, 4, 5], "bold": [1, 2, 3]}
+        assert said(app) in ("the charts show amber, bold too · O takes them out",
+                             "the charts show bold, amber too · O takes them out")
         await press(pilot, "O")
         assert not others
 

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 from textual.color import Color
 from textual.theme import Theme
+from textual.widgets import Input, OptionList, TextArea
 from tui.colour_vision import SEEN_AS, Rgb, contrast, distance
 from tui.terminal import Terminal
 
+from rlhf_tui.app import WorkbenchApp
 from rlhf_tui.theme import DARK, LIGHT, SIXTEEN, theme_for
 
 BACKGROUNDS = ("background", "surface", "panel", "block-cursor-background", "block-cursor-blurred-background")
@@ -114,3 +116,24 @@ def test_no_color_elsewhere_sends_greys(tmp_path: Path) -> None:
     triplets = {tuple(code.split(";")[2:]) for code in colours}
     assert len(triplets) > 5
     assert all(red == green == blue for red, green, blue in triplets)
+
+
+@pytest.mark.parametrize("field", [Input, TextArea])
+async def test_in_16_colours_the_cursor_of_a_field_and_a_choice_elsewhere_are_seen(
+    app: WorkbenchApp, field: type[Input] | type[TextArea]
+) -> None:
+    app.theme = SIXTEEN.name
+    async with app.run_test(size=(80, 24)) as pilot:
+        box, options = field(), OptionList("one", "two")
+        await app.screen.mount(box, options)
+        box.focus()
+        options.highlighted = 1
+        await pilot.pause()
+        name = "input--cursor" if field is Input else "text-area--cursor"
+        for style in (box.get_component_rich_style(name),
+                      options.get_component_rich_style("option-list--option-highlighted")):
+            assert style.color
+            assert style.bgcolor
+            grounds = (style.bgcolor.name, style.color.name)
+            assert (grounds[1] if style.reverse else grounds[0]) not in ("black", "default")
+            assert grounds[0] != grounds[1]

@@ -176,6 +176,17 @@ async def test_a_run_whose_process_is_gone_is_resumed_by_t(
         await until(app, pilot, lambda: ("resume", run.path, False) in sessions.last.calls)
 
 
+async def test_of_a_finished_run_it_says_that_t_loads_it(watching: Callable[[], WorkbenchApp], run: RunDir) -> None:
+    run.write_status(RunState.FINISHED, 100, 100, "finished after step 100")
+    app = watching()
+    async with app.run_test(size=WIDE) as pilot:
+        assert "F5" not in alarm(app)
+        await until(app, pilot, lambda: "✓ FINISHED" in status(app))
+        assert alarm(app).endswith("finished after step 100 · t loads it here, to generate and compare")
+        await pilot.press("g")
+        assert alarm(app) == "viewing a finished run: t loads it here"
+
+
 async def test_a_run_whose_reward_is_other_code_now_goes_on_only_after_a_yes(
     bridge: EngineBridge, config: RunConfig, tmp_path: Path, sessions: Sessions
 ) -> None:

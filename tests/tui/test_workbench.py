@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from textual.pilot import Pilot
-from textual.widgets import Input
+from textual.widgets import Input, Static
 from tui.fake_session import Sessions, story_sample
 
 from rlhf_engine import fields
@@ -15,6 +15,7 @@ from rlhf_engine.events import Alarm, EditRefused, Notice, RolledBack, RunStarte
 from rlhf_engine.rewards.base import Span
 from rlhf_tui.app import WorkbenchApp
 from rlhf_tui.bridge import EngineBridge
+from rlhf_tui.messages import EngineEvents
 from rlhf_tui.screens.quit import QuitScreen
 from rlhf_tui.screens.sample import SampleScreen
 from rlhf_tui.screens.workbench import PANES
@@ -451,6 +452,10 @@ async def test_q_asks_while_training_and_esc_stays(app: WorkbenchApp, sessions: 
         await pilot.press("f5", "q")
         await pilot.pause()
         assert isinstance(app.screen, QuitScreen)
+        assert "A run is going on: step 0 of 100" in str(app.screen.query_one(Static).content)
+        app.bridge.view.total_steps = 0  # so it is until the engine tells how many
+        app.screen.on_engine_events(EngineEvents([]))
+        assert "A run is about to begin." in str(app.screen.query_one(Static).content)
         await pilot.press("escape")
         assert app.screen is app.workbench
         assert app.bridge.busy
