@@ -108,14 +108,23 @@ class RunActions(BaseScreen[None]):
         run = self._table.selected
         if run is None:
             return
-        if self._bridge.busy:
-            self._alarm.say(_BUSY)
-        elif run.state in _DRIVEN:
-            self._alarm.say(f"{run.name} is driven by another process: Enter shows it, then t takes it over")
-        elif run.total_steps and run.step >= run.total_steps:
-            self._alarm.say(f"{run.name} has taken all its {run.total_steps} steps: f forks it, with more of them")
+        if problem := self._no_resume(run):
+            self._alarm.say(problem)
         elif self._watch(run):
             self._workbench.take_over(lambda: self._resumed(run))
+
+    def _no_resume(self, run: RunSummary) -> str:
+        """Why the run cannot be gone on with here; empty if it can."""
+        if self._bridge.busy:
+            return _BUSY
+        if run.state in _DRIVEN:
+            return f"{run.name} is driven by another process: Enter shows it, then t takes it over"
+        if run.total_steps and run.step >= run.total_steps:
+            return f"{run.name} has taken all its {run.total_steps} steps: f forks it, with more of them"
+        known = self._reader.figures.get(run.path)
+        if known is not None and not known.checkpoints:
+            return f"{run.name} has no checkpoint to go on from"
+        return ""
 
     def _resumed(self, run: RunSummary) -> None:
         self._workbench.say(f"resuming {run.name} from its newest checkpoint")

@@ -85,7 +85,7 @@ class RunsScreen(RunActions):
 
     def on_mount(self) -> None:
         self._table.empty_text = " reading…"
-        self._keys.show(_KEYS)
+        self._show_keys()
         self._lay_out()
         self._reader.read()
         self.set_interval(READ_SECONDS, self._read_when_due)
@@ -148,10 +148,17 @@ class RunsScreen(RunActions):
         run, figures = self._table.selected, self._reader.figures
         minute = int(time.time() // 60)
         parent = parents(self._reader.runs).get(run.name) if run and run.parent else None
+        self._show_keys()
         about = (run, figures.get(run.path) if run else None, parent, minute)
         if about != self._detailed:
             self._detailed = about
             self._details.update(run_details(run, figures.get(run.path), parent, now=time.time()) if run else "")
+
+    def _show_keys(self) -> None:
+        """What can be done with the run under the cursor."""
+        run = self._table.selected
+        resumes = run is not None and not self._no_resume(run)
+        self._keys.show([key for key in _KEYS if resumes or key[2] != "screen.resume"])
 
     # --- looking through ---
 

@@ -260,10 +260,14 @@ async def test_a_run_that_is_done_or_driven_elsewhere_is_not_resumed(
     held = make_run(app.bridge.runs_root, config, "held", state=RunState.PAUSED)
     async with app.run_test(size=WIDE) as pilot:
         with held.lock():
-            await press(pilot, "r", "s", "end", "up", "t")
+            await press(pilot, "r", "s", "home")
+            assert "t Resume" in shown(app)
+            await press(pilot, "end", "up", "t")
+            assert "Resume" not in shown(app)
             assert "has taken all its 3 steps: f forks it" in said(app)
             await press(pilot, "end", "t")
             assert "held is driven by another process" in said(app)
+            assert "Resume" not in shown(app)
             await press(pilot, "x", "y")
             assert "driven by another process (pid" in shown(app)
             await press(pilot, "escape", "e", "2", "enter")
