@@ -16,6 +16,7 @@ from rlhf_engine.events import Sample
 from rlhf_tui.bridge import EngineBridge
 from rlhf_tui.clipboard import copy
 from rlhf_tui.messages import EngineEvents
+from rlhf_tui.minus import minus
 from rlhf_tui.screens.base import BaseScreen
 from rlhf_tui.widgets.heat_text import HeatText
 from rlhf_tui.widgets.status import KeyBar, StatusLine
@@ -90,7 +91,7 @@ class InspectScreen(BaseScreen[None]):
         sample, trace = self.sample, self.sample.trace
         ending = "ended by itself" if sample.finished else "cut off at the longest length"
         whole = f"score {sample.score:+.2f} · KL {sample.kl:.2f} nats · {sample.tokens} tokens · {ending}"
-        self._text.border_title = Content(f"Sample of step {sample.step} · {whole}".replace("-", "−"))
+        self._text.border_title = Content(f"Sample of step {sample.step} · {minus(whole)}")
         self._table.display = trace is not None
         if trace is None:
             self._text.load(sample.prompt, [sample.response])

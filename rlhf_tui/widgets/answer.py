@@ -13,6 +13,7 @@ from textual.widgets import Static
 
 from rlhf_engine.events import GenerationFinished, Sample
 from rlhf_engine.rewards.base import Span
+from rlhf_tui.minus import minus
 from rlhf_tui.widgets.highlight import highlighted
 
 
@@ -32,11 +33,11 @@ def score_line(score: float, parts: Mapping[str, float]) -> Content:
 
 def signed(value: float) -> str:
     """A number with its sign and two places; infinities and NaN by name."""
-    return f"{value:+.2f}".replace("-", "−") if math.isfinite(value) else str(value)
+    return minus(f"{value:+.2f}") if math.isfinite(value) else str(value)
 
 
 def _number(value: float) -> str:
-    return f"{value:.2f}".replace("-", "−")
+    return minus(f"{value:.2f}")
 
 
 class Answer(VerticalScroll):

@@ -17,6 +17,7 @@ from textual.strip import Strip
 from rlhf_engine.errors import RunError
 from rlhf_engine.events import Sample
 from rlhf_tui.favourites import Favourites
+from rlhf_tui.minus import minus
 from rlhf_tui.widgets.highlight import highlighted
 from rlhf_tui.widgets.line import line_strip
 from rlhf_tui.widgets.sample_store import ORDERS, SampleStore, listed
@@ -32,8 +33,8 @@ def sample_line(sample: Sample, width: int, *, favourite: bool = False, run: str
     response = highlighted(sample.response.replace("\n", "↵"), sample.spans)
     line = Content.assemble(
         (f"{sample.step:5}", "$text-muted"), ("*" if favourite else " ", "$accent bold"),
-        (f" {sample.score:+6.2f} ", score_style), f" {sample.kl:5.1f}  ", (f"{run}: " if run else "", "$text-muted"),
-        response,
+        (minus(f" {sample.score:+6.2f} "), score_style), minus(f" {sample.kl:5.1f}  "),
+        (f"{run}: " if run else "", "$text-muted"), response,
     )
     return line.truncate(width, ellipsis=True, pad=True)
 
