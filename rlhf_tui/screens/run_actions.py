@@ -253,18 +253,18 @@ class RunActions(BaseScreen[None]):
             self._ask(NoteScreen(run.name, run.note, lambda text: RunDir.open(run.path).write_note(text)), "note kept")
 
     def action_delete(self) -> None:
-        """Ask, then throw away."""
+        """Ask, then move into the trash."""
         runs = self._chosen()
         if not runs or any(self._shown(run) for run in runs):
             return
         names = ", ".join(run.name for run in runs[:_NAMED]) + (" …" if len(runs) > _NAMED else "")
         found = [self._reader.figures[run.path].bytes for run in runs if run.path in self._reader.figures]
         what = f"the run {names}" if len(runs) == 1 else f"{len(runs)} runs ({names})"
-        text = f"Throw away {what}, {size(sum(found))}?\n\nInto the trash: T brings back from there, or empties it."
-        self._ask(SureScreen("Delete", text, partial(self._throw_away, runs)), "in the trash · T brings it back")
+        text = f"Delete {what}, {size(sum(found))}?\n\nInto the trash: T restores from there, or empties it."
+        self._ask(SureScreen("Delete", text, partial(self._delete, runs)), "deleted, into the trash · T restores")
 
     @staticmethod
-    def _throw_away(runs: Sequence[RunSummary]) -> None:
+    def _delete(runs: Sequence[RunSummary]) -> None:
         problems = []
         for run in runs:
             try:
@@ -275,7 +275,7 @@ class RunActions(BaseScreen[None]):
             raise RunError(" ".join(problems))
 
     def action_trash(self) -> None:
-        """What was thrown away."""
+        """What was deleted."""
         from rlhf_tui.screens.trash import TrashScreen
 
         self.app.push_screen(TrashScreen(self._bridge.runs_root), lambda _: self._reader.read())

@@ -1,4 +1,4 @@
-"""All runs in a folder: looked through, opened, gone on with, forked, compared, named, noted and thrown away."""
+"""All runs in a folder: looked through, opened, gone on with, forked, compared, named, noted and deleted."""
 
 from __future__ import annotations
 
@@ -56,9 +56,9 @@ class RunsScreen(RunActions):
                 id="runs.clear_overlays"),
         Binding("n", "note", "Note", tooltip="Write about the run", id="runs.note"),
         Binding("e", "rename", "Rename", tooltip="Give the run another name", id="runs.rename"),
-        Binding("x", "delete", "Delete", tooltip="Throw the run, or the marked ones, into the trash",
+        Binding("x", "delete", "Delete", tooltip="Delete the run, or the marked ones: into the trash",
                 id="runs.delete"),
-        Binding("T", "trash", "Trash", tooltip="Bring runs back from the trash, or empty it", id="runs.trash"),
+        Binding("T", "trash", "Trash", tooltip="Restore deleted runs from the trash, or empty it", id="runs.trash"),
         Binding("v", "leave_view", "Leave view", tooltip="Stop viewing a run; its settings stay for the next one",
                 id="runs.leave_view"),
         Binding("escape", "back", "Back", tooltip="Out of the search, or back", id="runs.back"),

@@ -375,7 +375,7 @@ async def test_deleting_asks_and_the_trash_gives_back(app: WorkbenchApp, three: 
         await press(pilot, "enter")
         assert len(thrown_away(root)) == 1
         await press(pilot, "E")
-        assert "Remove the run in the trash for good" in shown(app)
+        assert "Empty the trash of 1 run for good" in shown(app)
         await press(pilot, "escape")
         assert len(thrown_away(root)) == 1
         await press(pilot, "E", "enter")
