@@ -200,11 +200,14 @@ class RunDir:
     # --- written by anyone, at any time ---
 
     def write_note(self, text: str) -> None:
-        """Keeps `text`, at most NOTE_LENGTH characters of it, as the run's note. Raises RunError when it cannot."""
+        """Keeps `text` as the run's note. Raises RunError when it cannot, or `text` is longer than NOTE_LENGTH."""
+        if len(text) > NOTE_LENGTH:
+            raise RunError(f"The note was not kept: it has {len(text)} characters, {len(text) - NOTE_LENGTH} more than "
+                           f"the {NOTE_LENGTH} that are allowed.")
         if self.path.is_symlink():
             raise RunError(f"{self.path} is a symbolic link, which is never followed for writing.")
         with writing(self.path / NOTE):
-            replace_text(self.path / NOTE, text[:NOTE_LENGTH].encode("utf-8", "replace").decode())
+            replace_text(self.path / NOTE, text.encode("utf-8", "replace").decode())
 
     # --- written by the holder of the lock ---
 

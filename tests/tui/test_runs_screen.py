@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from textual.pilot import Pilot
+from textual.widgets import TextArea
 from tui.fake_session import Sessions, step_metrics
 from tui.test_generate import shown, tell
 from tui.test_hostile_text import is_harmless, shown_lines
@@ -357,6 +358,11 @@ async def test_a_note_is_kept_with_the_run_and_not_lost_by_one_esc(app: Workbenc
         await press(pilot, "n", "x", "escape", "escape")
         assert isinstance(app.screen, RunsScreen)
         assert three[0].note == "good\nrun"
+        await press(pilot, "n")
+        app.screen.query_one(TextArea).text = long = "x" * 4001
+        await press(pilot, "f2")
+        assert "it has 4001 characters, 1 more" in shown(app)
+        assert app.screen.query_one(TextArea).text == long
 
 
 async def test_deleting_asks_and_the_trash_gives_back(app: WorkbenchApp, three: list[RunDir]) -> None:
