@@ -20,7 +20,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -210,6 +210,15 @@ class RunDir:
             replace_text(self.path / NOTE, text.encode("utf-8", "replace").decode())
 
     # --- written by the holder of the lock ---
+
+    def discard_if_bare(self) -> bool:
+        """Removes a run that holds nothing but how it was to start; True if that was so."""
+        with suppress(OSError):
+            if not self.path.is_symlink() and set(os.listdir(self.path)) <= {CONFIG, ABOUT, STATUS, LOCK}:
+                shutil.rmtree(self.path)
+                fsync_directory(self.path.parent)
+                return True
+        return False
 
     def append_metrics(self, step: int, seconds: float, metrics: Mapping[str, float]) -> None:
         """Adds one step's metrics. Raises RunError when the disk refuses."""

@@ -411,14 +411,16 @@ def test_wrong_usage_is_exit_2_with_a_sentence_on_stderr(arguments: list[str], s
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_model_that_cannot_be_had_is_exit_1_and_the_run_says_why(tmp_path: Path):
+def test_a_model_that_cannot_be_had_is_exit_1_and_leaves_no_run_behind(tmp_path: Path):
     model = f"model.name={tmp_path / 'nowhere'}"
     result = invoke("train", "animals", "--set", model, "--runs-dir", str(tmp_path), "--json")
     assert result.exit_code == 1
     end = json.loads(result.stdout.splitlines()[-1])
     assert (end["event"], end["state"]) == ("end", "failed")
     assert "nowhere" in end["message"]
+    assert "no run was kept" in end["message"]
     assert "nowhere" in result.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_taken_name_is_refused(runs_root: Path):

@@ -30,7 +30,8 @@ class TrashScreen(BaseDialog[None]):
     CSS_PATH = "runs.tcss"
     VERTICAL_BREAKPOINTS = [(0, "-tight"), (14, "-tall")]  # noqa: RUF012 (so the base class declares it)
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "restore", "Restore", tooltip="Restore the run under the name it had", id="trash.restore", priority=True),
+        Binding("enter", "restore", "Restore", tooltip="Restore the run under the name it had", id="trash.restore",
+                priority=True),
         Binding("E", "empty", "Empty trash", tooltip="Empty the trash for good; asks first", id="trash.empty"),
         Binding("escape", "back", "Back", id="trash.back"),
     ]
