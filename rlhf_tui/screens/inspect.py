@@ -24,7 +24,7 @@ from rlhf_tui.widgets.token_facts import END, Quantity, about_token, heat, large
 from rlhf_tui.widgets.token_table import TokenTable
 
 NO_TRACE = ("This response was kept without its tokens. Those of the newest samples are in memory; on disk each step "
-            "keeps them for its first train.traced_samples responses, which are its lowest in the list: n goes there.")
+            "keeps them for its first train.traced_samples responses, which have an i behind their step in the list.")
 
 
 class InspectScreen(BaseScreen[None]):
