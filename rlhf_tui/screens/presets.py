@@ -41,7 +41,7 @@ class PresetScreen(DetailsPicker):
                 id="presets.remove"),
     ]
     title_text = "Presets"
-    keys_text = "Enter take · F8 remove · PgUp PgDn more · Esc back"
+    keys_text = "Enter take · F8 remove · PgDn more · Esc back"
 
     def __init__(self) -> None:
         super().__init__()
