@@ -33,6 +33,8 @@ if TYPE_CHECKING:  # the screen reads comparisons without loading torch
 Progress = Callable[[int, int], None]
 
 _BATCH = 32
+OF_SCORES = ("liked_share", "disliked_share", "mean_score")
+"""The keys of the rows that rewards make."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,8 @@ class Comparison:
     labels: tuple[str, str] = ("reference", "tuned")
     settings_of: str = ""
     """Whose prompts, sampling and rewards they are, if two runs are compared; empty if that is plain."""
+    no_scores: str = ""
+    """Why nothing was scored, if the rewards could not be had; there are no rows of scores then."""
 
 
 def compare(
@@ -81,9 +85,10 @@ def compare(
 
     Two checkpoints are compared under the settings of the first; they need neither policy nor config. `policy` is as
     it was afterwards, bit for bit. may_load: a checkpoint that does not fit it is loaded, else refused.
-    Raises RlhfError for a checkpoint that cannot be used, before anybody answers.
+    Raises RlhfError for a checkpoint that cannot be used, before anybody answers. Where the rewards cannot be had, the
+    answers have no scores, and the comparison says why.
     """
-    from rlhf_engine.rewards.build import build_rewards
+    from rlhf_engine.rewards.build import rewards_if_any
     from rlhf_engine.sides import Bench
 
     bench = Bench(policy, config, step, may_load)
@@ -92,7 +97,7 @@ def compare(
     settings = both[0].config if of_checkpoints else config
     if settings is None:
         raise RunError("there is no configuration to take prompts and rewards from")
-    rewards = build_rewards(settings.rewards)
+    rewards, no_scores = rewards_if_any(settings.rewards)
     answers: list[list[Sample]] = []
     for number, side in enumerate(both):
         def told(done: int, before: int = number * responses) -> None:
@@ -106,7 +111,8 @@ def compare(
         answers.append(found)
     pairs = [Pair(first, second) for first, second in zip(*answers, strict=True)]
     named = "" if sides == (REFERENCE, TUNED) else both[0].label if of_checkpoints else "the run on the workbench"
-    return replace(summarize(pairs), labels=(both[0].label, both[1].label), settings_of=named)
+    result = replace(summarize(pairs), labels=(both[0].label, both[1].label), settings_of=named)
+    return result if rewards else _without_scores(result, no_scores)
 
 
 def compare_run(
@@ -127,7 +133,7 @@ def compare_run(
 
 
 def _answers(
-    policy: Policy, settings: RunConfig, side: Ready, rewards: RewardSum, responses: int, seed: int,
+    policy: Policy, settings: RunConfig, side: Ready, rewards: RewardSum | None, responses: int, seed: int,
     progress: Callable[[int], None], cancelled: Callable[[], bool],
 ) -> list[Sample] | None:
     from rlhf_engine.generate import answer
@@ -158,6 +164,11 @@ def summarize(pairs: Sequence[Pair]) -> Comparison:
         _mean_row("mean_length", "length (tokens)", [[float(sample.tokens) for sample in side] for side in sides]),
     ]
     return Comparison(tuple(rows), tuple(pairs))
+
+
+def _without_scores(result: Comparison, why: str) -> Comparison:
+    """A zero that nothing was scored with would read like a score."""
+    return replace(result, rows=tuple(row for row in result.rows if row.key not in OF_SCORES), no_scores=why)
 
 
 def _share_row(key: str, label: str, kind: str, sides: list[list[Sample]], counts: list[list[int]]) -> Row:

@@ -224,7 +224,10 @@ class GenerationToken(Event):
 
 @dataclass(frozen=True)
 class GenerationFinished(Event):
-    """A generation is done, or failed with `error`. `kl`: nats of this response between actor and reference."""
+    """A generation is done, or failed with `error`. `kl`: nats of this response between actor and reference.
+
+    no_scores: why it has no score, where the rewards could not be had.
+    """
 
     request_id: int
     text: str
@@ -234,6 +237,7 @@ class GenerationFinished(Event):
     kl: float = 0.0
     tokens: int = 0
     error: str = ""
+    no_scores: str = ""
 
 
 @dataclass(frozen=True)

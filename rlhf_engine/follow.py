@@ -22,6 +22,7 @@ from rlhf_engine.disk import why
 from rlhf_engine.errors import RunError
 from rlhf_engine.events import Event, Probed, RolledBack, RunStarted, RunState, Sample, StateChanged, StepFinished
 from rlhf_engine.processes import ProcessId
+from rlhf_engine.run_care import TRASH
 from rlhf_engine.run_dir import ALARMS, EDITS, METRICS, PROBES, SAMPLES, RunDir, Status
 from rlhf_engine.run_lines import MetricsLine, alarm, as_object, edit, metrics_line, readable, sample
 from rlhf_engine.run_settings import edited
@@ -43,6 +44,7 @@ class Follower:
         self.ended = False
         """True while no process drives the run, as far as the last look told: it ended, or its process is gone."""
         self._as_started = run_dir.config()
+        self._folder = _identity(run_dir.path)
         self._tails: dict[str, _Tail] = {}
         self._series = (_Series(), _Series(_moment), _Series(), _Series(repr))  # by _EDIT, _STEP, _ALARM, _PROBE
         self._samples: dict[int, list[Sample]] = {}
@@ -53,7 +55,12 @@ class Follower:
         self._begin_anew()
 
     def poll(self) -> list[Event]:
-        """What happened since the last call; all of it at the first. Raises RunError if a file cannot be read."""
+        """What happened since the last call; all of it at the first.
+
+        Raises RunError if a file cannot be read, or the run is no longer there, and says where it is.
+        """
+        if _identity(self.run_dir.path) != self._folder:
+            raise RunError(self._where_it_went())
         status = self._status()  # before the files: what it speaks of is in them
         try:
             replaced = any(tail.replaced for tail in self._tails.values())
@@ -70,6 +77,15 @@ class Follower:
         """Let go of the files."""
         for tail in self._tails.values():
             tail.close()
+
+    def _where_it_went(self) -> str:
+        path = self.run_dir.path
+        with suppress(OSError):
+            if renamed := next((other for other in path.parent.iterdir() if _identity(other) == self._folder), None):
+                return f"The run {path.name} was renamed elsewhere: it is {renamed.name} now."
+            if any(_identity(thrown) == self._folder for thrown in (path.parent / TRASH).iterdir()):
+                return f"The run {path.name} was deleted elsewhere: it is in the trash of {path.parent}."
+        return f"The run {path.name} is gone: it was moved or deleted elsewhere."
 
     # --- reading ---
 
@@ -217,6 +233,15 @@ class _Tail:
     def close(self) -> None:
         if self._file is not None:
             self._file.close()
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """What tells a folder from every other, whatever it is called; None where there is none."""
+    try:
+        there = folder.lstat()
+    except OSError:
+        return None
+    return there.st_dev, there.st_ino
 
 
 def _moment(line: MetricsLine) -> tuple[int, float]:

@@ -15,7 +15,7 @@ from rlhf_engine.events import Sample
 from rlhf_engine.loading import load_model
 from rlhf_engine.policy import Policy
 from rlhf_engine.rewards.base import Score
-from rlhf_engine.rewards.build import build_rewards
+from rlhf_engine.rewards.build import rewards_if_any
 from rlhf_engine.rewards.composite import RewardSum
 from rlhf_engine.rollout import OnToken, Rollout, sample
 from rlhf_engine.run_dir import RunDir
@@ -67,21 +67,21 @@ def generate_texts(
     temperature: float | None = None,
     max_new_tokens: int | None = None,
     seed: int,
-) -> list[Sample]:
+) -> tuple[list[Sample], str]:
     """Answers by a run's newest checkpoint (or its reference), or by a plain model named as in `model.name`.
 
-    What is None is as in the run by then, else the default.
+    What is None is as in the run by then, else the default. With them comes why they have no scores, if a run's rewards
+    cannot be had; a plain model has none.
     """
     given = {"temperature": temperature, "max_new_tokens": max_new_tokens}
     changes = {name: value for name, value in given.items() if value is not None}
     if isinstance(source, RunDir):
         policy, config, step = load_tuned(source)
         sampling = config.sampling.model_copy(update=changes)
-        return answer(
-            policy, prompts, sampling, tuned=tuned, seed=seed, rewards=build_rewards(config.rewards), step=step
-        )
+        rewards, no_scores = rewards_if_any(config.rewards)
+        return answer(policy, prompts, sampling, tuned=tuned, seed=seed, rewards=rewards, step=step), no_scores
     policy = Policy(load_model(ModelConfig(name=source)), LoraConfig(), seed=0)
-    return answer(policy, prompts, SamplingConfig().model_copy(update=changes), tuned=False, seed=seed)
+    return answer(policy, prompts, SamplingConfig().model_copy(update=changes), tuned=False, seed=seed), ""
 
 
 @torch.no_grad()

@@ -58,7 +58,8 @@ def load_model(config: ModelConfig) -> LoadedModel:
         model.to(device)
     except torch.OutOfMemoryError as error:
         raise ModelError(_no_room(config, device, dtype)) from error
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError, StrictDataclassError) as error:
+    except (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError, SafetensorError,
+            StrictDataclassError) as error:  # TypeError: a value in its files is of another kind, such as null
         raise ModelError(_why_not(config, error)) from error
     # adapters are float32; where they feed into half precision, the tensor cores' 19 bits lose nothing. The setting is
     # the process's, so a model in float32 takes back what one before it had asked for

@@ -114,6 +114,22 @@ def save(name: str, config: RunConfig, overwrite: bool = False) -> Path:
     return path
 
 
+def remove(name: str) -> None:
+    """Removes a preset of the user's own for good. Raises ConfigError for any other, RunError if the disk refuses."""
+    path, origin = _files().get(name, (None, None))
+    if path is None:
+        raise ConfigError(f"There is no preset {name!r}.")
+    if origin != "yours":
+        raise ConfigError(stays(name))
+    with writing(path):
+        path.unlink()
+
+
+def stays(name: str) -> str:
+    """Why a preset that ships with us cannot be removed."""
+    return f"{name} comes with rlhf-tui and stays; only presets of your own can be removed."
+
+
 def _files() -> dict[str, tuple[Path, Origin]]:
     """Every preset's file by its name, none of them opened."""
     folders: list[tuple[Origin, Path]] = [("shipped", shipped_folder()), ("yours", user_folder())]

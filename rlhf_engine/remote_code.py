@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,13 +106,31 @@ def how_to(config: ModelConfig) -> str:
 
 
 def _classes(source: str, file: str, where: dict[str, Any]) -> list[str]:
-    """The classes that a file of the model names under auto_map, as `[repository--]module.Class`."""
+    """The classes that a file of the model names under auto_map, as `[repository--]module.Class`.
+
+    Raises ModelError for a file that is no JSON object.
+    """
     from transformers.utils import cached_file
 
     path = cached_file(source, file, _raise_exceptions_for_missing_entries=False, **where)
-    found = json.loads(Path(path).read_text(encoding="utf-8")).get("auto_map", {}) if path else {}
-    values = found.values() if isinstance(found, dict) else found
-    return [str(item) for value in values for item in (value if isinstance(value, list) else [value]) if item]
+    if not path:
+        return []
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(f"model.name: {file} of {source} is not JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise ModelError(f"model.name: {file} of {source} holds no JSON object")
+    return list(_texts(found.get("auto_map")))
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """All texts in it, however deep: what is null or a number names no class."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _texts(item)
 
 
 def _digest(folder: Path) -> str:

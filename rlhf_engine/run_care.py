@@ -1,6 +1,6 @@
-"""Runs renamed, thrown away, brought back, and removed for good. Nothing here imports torch.
+"""Runs renamed, deleted, restored, and gone for good. Nothing here imports torch.
 
-A run that is thrown away moves to `.trash/` beside it: nothing of it is lost until the trash is emptied. A run that
+A run that is deleted moves to `.trash/` beside it: nothing of it is lost until the trash is emptied. A run that
 anybody drives, also one that is paused, is left alone, and so is everything behind a symbolic link.
 """
 
@@ -62,7 +62,7 @@ def throw_away(run_dir: RunDir) -> Thrown:
 
 
 def thrown_away(root: Path) -> list[Thrown]:
-    """The runs in the trash of `root`, the last thrown away first. Raises RunError when it cannot be listed."""
+    """The runs in the trash of `root`, the last deleted first. Raises RunError when it cannot be listed."""
     trash = _trash(root)
     try:
         paths = [(path.stat().st_ctime, path) for path in trash.iterdir() if path.is_dir() and not path.is_symlink()]

@@ -20,7 +20,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -200,13 +200,25 @@ class RunDir:
     # --- written by anyone, at any time ---
 
     def write_note(self, text: str) -> None:
-        """Keeps `text`, at most NOTE_LENGTH characters of it, as the run's note. Raises RunError when it cannot."""
+        """Keeps `text` as the run's note. Raises RunError when it cannot, or `text` is longer than NOTE_LENGTH."""
+        if len(text) > NOTE_LENGTH:
+            raise RunError(f"The note was not kept: it has {len(text)} characters, {len(text) - NOTE_LENGTH} more than "
+                           f"the {NOTE_LENGTH} that are allowed.")
         if self.path.is_symlink():
             raise RunError(f"{self.path} is a symbolic link, which is never followed for writing.")
         with writing(self.path / NOTE):
-            replace_text(self.path / NOTE, text[:NOTE_LENGTH].encode("utf-8", "replace").decode())
+            replace_text(self.path / NOTE, text.encode("utf-8", "replace").decode())
 
     # --- written by the holder of the lock ---
+
+    def discard_if_bare(self) -> bool:
+        """Removes a run that holds nothing but how it was to start; True if that was so."""
+        with suppress(OSError):
+            if not self.path.is_symlink() and set(os.listdir(self.path)) <= {CONFIG, ABOUT, STATUS, LOCK}:
+                shutil.rmtree(self.path)
+                fsync_directory(self.path.parent)
+                return True
+        return False
 
     def append_metrics(self, step: int, seconds: float, metrics: Mapping[str, float]) -> None:
         """Adds one step's metrics. Raises RunError when the disk refuses."""

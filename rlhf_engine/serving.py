@@ -15,7 +15,7 @@ from rlhf_engine.errors import RlhfError
 from rlhf_engine.events import ComparisonFinished, ComparisonProgress, Event, GenerationFinished, GenerationToken
 from rlhf_engine.generate import answer
 from rlhf_engine.policy import Policy
-from rlhf_engine.rewards.build import build_rewards
+from rlhf_engine.rewards.build import rewards_if_any
 
 Emit = Callable[[Event], None]
 
@@ -67,13 +67,14 @@ def _generate(
     sampling = config.sampling.model_copy(
         update={"temperature": request.temperature, "max_new_tokens": request.max_new_tokens}
     )
+    rewards, no_scores = rewards_if_any(config.rewards)
     (found,) = answer(
         policy,
         [request.prompt],
         sampling,
         tuned=request.tuned,
         seed=request.seed,
-        rewards=build_rewards(config.rewards),
+        rewards=rewards,
         step=step,
         on_token=on_token,
     )
@@ -86,6 +87,7 @@ def _generate(
             spans=found.spans,
             kl=found.kl,
             tokens=found.tokens,
+            no_scores=no_scores,
         )
     )
 

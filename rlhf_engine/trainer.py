@@ -112,7 +112,8 @@ class Trainer:
                     self._holds_lock = True
                 return self._run()
             except RlhfError as error:
-                self._enter(RunState.FAILED, str(error))
+                kept = "" if not self._discarded() else "; no run was kept, for it had not begun"
+                self._enter(RunState.FAILED, str(error).rstrip(".") + kept if kept else str(error))
                 raise
             except NonFiniteError as error:
                 fallen = fall_back(self._run_dir, self.policy)
@@ -121,6 +122,13 @@ class Trainer:
             except Exception as error:
                 self._enter(RunState.FAILED, f"a bug in rlhf-tui: {type(error).__name__}: {error}")
                 raise
+
+    def _discarded(self) -> bool:
+        """True, and the run is gone from the disk, if it is a new one whose model could not be loaded."""
+        if self._run_dir and self._holds_lock and not self._resuming and self.ppo is None:
+            self._holds_lock = not self._run_dir.discard_if_bare()  # there is no status to write into any more
+            return not self._holds_lock
+        return False
 
     # --- the loop ---
 

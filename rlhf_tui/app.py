@@ -147,7 +147,9 @@ class WorkbenchApp(Desk):
 
     def read_only(self) -> bool:
         """True, and said, while the run on the screen is not driven from here."""
-        if self.bridge.viewing:
+        if self.bridge.lost:
+            self.say(self.bridge.lost, "warning")
+        elif self.bridge.viewing:
             state = self.bridge.state
             self.say("viewing a finished run: t loads it here" if state is RunState.FINISHED
                      else "viewing a run that nobody drives: t resumes it" if state is not None and state.ended
@@ -194,6 +196,8 @@ class WorkbenchApp(Desk):
     def action_take_over(self) -> None:
         if not self.bridge.viewing:
             self.say("the run is driven from here: there is nothing to take over")
+        elif self.bridge.lost:
+            self.say(self.bridge.lost, "warning")
         elif self.bridge.taking_over:
             self.say("taking over: that process has not left yet")
         else:

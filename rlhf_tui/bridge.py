@@ -96,6 +96,11 @@ class EngineBridge:
         return self._viewer is not None and self._viewer.taking_over
 
     @property
+    def lost(self) -> str:
+        """Why the run that is viewed can be followed no more; empty while it is."""
+        return self._viewer.lost if self._viewer else ""
+
+    @property
     def going_on(self) -> bool:
         """True while a run trains, or is about to, and nobody asked it to pause or stop."""
         ends = (RunState.PAUSED, RunState.STOPPING)

@@ -117,7 +117,8 @@ def _step_finished(event: engine.StepFinished) -> engine.StepFinished:
 
 def _generation_finished(event: engine.GenerationFinished) -> engine.GenerationFinished:
     text, spans = clean_with_spans(event.text, event.spans)
-    return replace(event, text=text, spans=spans, parts=_parts(event.parts), error=clean_text(event.error))
+    return replace(event, text=text, spans=spans, parts=_parts(event.parts), error=clean_text(event.error),
+                   no_scores=clean_line(event.no_scores))
 
 
 def _comparison_finished(event: engine.ComparisonFinished) -> engine.ComparisonFinished:
@@ -125,7 +126,8 @@ def _comparison_finished(event: engine.ComparisonFinished) -> engine.ComparisonF
     if isinstance(result, Comparison):
         pairs = tuple(Pair(clean_sample(pair.reference), clean_sample(pair.tuned)) for pair in result.pairs)
         first, second = map(clean_line, result.labels)
-        result = replace(result, pairs=pairs, labels=(first, second), settings_of=clean_line(result.settings_of))
+        result = replace(result, pairs=pairs, labels=(first, second), settings_of=clean_line(result.settings_of),
+                         no_scores=clean_line(result.no_scores))
     return replace(event, result=result, error=clean_text(event.error))
 
 

@@ -27,6 +27,7 @@ from rlhf_tui.notifications import RunWatch, tell
 from rlhf_tui.preferences import Preferences, preset_to_keep
 from rlhf_tui.theme import THEMES
 from rlhf_tui.widgets.hint import FirstHint
+from rlhf_tui.widgets.status import AlarmLine
 
 if TYPE_CHECKING:
     from rlhf_tui.bridge import EngineBridge
@@ -130,6 +131,11 @@ class Desk(App[None]):
         self.workbench.show_unread(self.alarm_log.unread)
         if told := self._watch.take(events, self.bridge.view.name):
             tell(self, self.preferences.now.notifications, told)
+
+    def on_alarm_line_cut(self, event: AlarmLine.Cut) -> None:
+        """What has no room on the screen can be read in the log."""
+        self.alarm_log.note_if_new(event.text, event.level)
+        self.workbench.show_unread(self.alarm_log.unread)
 
     def action_alarms(self) -> None:
         from rlhf_tui.screens.alarms import AlarmsScreen

@@ -21,6 +21,8 @@ class Viewer:
         self.taking_over = False
         self.free = False
         """True once the run was to be taken over and nobody drives it any more; nothing is emitted after that."""
+        self.lost = ""
+        """Why the run can be followed no more; empty while it is."""
         self._emit = emit
         self._follower = Follower(run_dir)
         self._holder: ProcessId | None = None
@@ -52,7 +54,8 @@ class Viewer:
                 self._wake.wait(POLL_SECONDS)
                 self._wake.clear()
         except RlhfError as error:
-            self._emit(Notice(str(error), "warning"))
+            self.lost, self.taking_over = f"{error} r opens another run.", False
+            self._emit(Notice(self.lost, "warning"))
         finally:
             self._follower.close()
 

@@ -231,7 +231,7 @@ def test_compare_takes_any_two_checkpoints(trained: tuple[Path, Result]):
 # --- keeping order ---
 
 
-def test_runs_are_renamed_noted_thrown_away_and_brought_back(runs_root: Path):
+def test_runs_are_renamed_noted_deleted_and_restored(runs_root: Path):
     where = ["--runs-dir", str(runs_root)]
     RunDir.create(runs_root, SMALL, name="one")
     assert invoke("note", "one", "learnt\nfast \x1b[2J", *where).exit_code == 0
@@ -245,7 +245,7 @@ def test_runs_are_renamed_noted_thrown_away_and_brought_back(runs_root: Path):
     assert RunDir.open(runs_root / "two").note.startswith("learnt")
     invoke("delete", "two", *where)
     assert invoke("trash", "--empty", *where).exit_code == 1  # nobody to ask
-    assert "nothing was removed" in invoke("trash", "--empty", *where).stderr
+    assert "the trash was not emptied" in invoke("trash", "--empty", *where).stderr
     assert json.loads(invoke("trash", "--empty", "--yes", *where, "--json").stdout)["removed"] == 1
     assert "is empty" in invoke("trash", *where).stdout
     assert invoke("trash", "--restore", "two", *where).exit_code == 1
@@ -411,14 +411,16 @@ def test_wrong_usage_is_exit_2_with_a_sentence_on_stderr(arguments: list[str], s
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_model_that_cannot_be_had_is_exit_1_and_the_run_says_why(tmp_path: Path):
+def test_a_model_that_cannot_be_had_is_exit_1_and_leaves_no_run_behind(tmp_path: Path):
     model = f"model.name={tmp_path / 'nowhere'}"
     result = invoke("train", "animals", "--set", model, "--runs-dir", str(tmp_path), "--json")
     assert result.exit_code == 1
     end = json.loads(result.stdout.splitlines()[-1])
     assert (end["event"], end["state"]) == ("end", "failed")
     assert "nowhere" in end["message"]
+    assert "no run was kept" in end["message"]
     assert "nowhere" in result.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_taken_name_is_refused(runs_root: Path):

@@ -42,7 +42,7 @@ def compare(
     With --json: run, step (null: the newest), responses and seed, and reference, tuned and difference, each with
     liked_share, disliked_share, mean_score, kl_nats_per_response, distinct_1, distinct_2 and mean_length, each with
     value, low and high. With two checkpoints: first and second (in place of reference and tuned), sides (what they are)
-    and settings_of.
+    and settings_of. Where the rewards cannot be had: no_scores, which says why, and neither shares nor mean_score.
     """
     run_dir, step = run_at_step(source, runs_dir)
     second = run_at_step(other, runs_dir) if other else None
@@ -64,11 +64,16 @@ def compare(
         about: dict[str, Any] = {"run": run_dir.name, "step": step, "responses": responses, "seed": seed}
         if second is not None:
             about |= {"sides": list(result.labels), "settings_of": result.settings_of}
+        if result.no_scores:
+            about |= {"no_scores": result.no_scores}
         print_json({**about, **_comparison_json(result, ("reference", "tuned") if second is None
                                                 else ("first", "second"))})
     else:
         if result.settings_of:
-            say(f"prompts, sampling and rewards of {result.settings_of}")
+            what = "prompts and sampling" if result.no_scores else "prompts, sampling and rewards"
+            say(f"{what} of {result.settings_of}")
+        if result.no_scores:
+            say(result.no_scores)
         rows = [_comparison_row(row) for row in result.rows]
         print_table(["", *map(printable, result.labels), "difference (95 % interval)"], rows)
     return 0
@@ -92,6 +97,7 @@ def generate(
     A run answers by its newest checkpoint.
 
     With --json: source, tuned and samples, each with prompt, response, score, parts, kl_nats, tokens and finished.
+    Where the run's rewards cannot be had, its answers have a score of null, and no_scores says why.
     """
     if temperature is not None and not 0 < temperature <= 10:
         raise ConfigError(f"--temperature: {temperature} is not a number above 0 and up to 10")
@@ -103,7 +109,7 @@ def generate(
     from rlhf_engine.generate import generate_texts
 
     try:
-        samples = generate_texts(
+        samples, no_scores = generate_texts(
             run_dir or source, prompts=[text for text in prompts for _ in range(count)],
             tuned=run_dir is not None and not reference, seed=seed,
             temperature=temperature, max_new_tokens=max_new_tokens,
@@ -114,10 +120,13 @@ def generate(
         reason = str(error).rstrip(".")
         raise ModelError(f"{reason}; nor is there a run {source!r} under {runs_dir}.") from error
     if as_json:
-        rows = [{"prompt": s.prompt, "response": s.response, "score": s.score, "parts": dict(s.parts), "kl_nats": s.kl,
-                 "tokens": s.tokens, "finished": s.finished} for s in samples]
-        print_json({"source": source, "tuned": run_dir is not None and not reference, "samples": rows})
+        rows = [{"prompt": s.prompt, "response": s.response, "score": None if no_scores else s.score,
+                 "parts": dict(s.parts), "kl_nats": s.kl, "tokens": s.tokens, "finished": s.finished} for s in samples]
+        why = {"no_scores": no_scores} if no_scores else {}
+        print_json({"source": source, "tuned": run_dir is not None and not reference, **why, "samples": rows})
     else:
+        if no_scores:
+            say(no_scores)
         print("\n\n".join(printable(sample.prompt + sample.response) for sample in samples))
     return 0
 

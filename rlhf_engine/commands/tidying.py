@@ -14,22 +14,22 @@ from rlhf_engine.run_dir import DEFAULT_RUNS_ROOT
 
 
 def delete(run: Run, runs_dir: RunsDir = DEFAULT_RUNS_ROOT) -> int:
-    """Throw a run into the trash beside it, from where it can be restored. A run that is driven is left alone."""
+    """Delete a run: into the trash beside it, from where it can be restored. A run that is driven is left alone."""
     run_dir = the_run(run, runs_dir)
     thrown = throw_away(run_dir)
     at = f" --runs-dir {thrown.path.parent.parent}" if thrown.path.parent.parent != DEFAULT_RUNS_ROOT else ""
-    print(printable(f"{thrown.name} lies in the trash: rlhf-tui trash --restore {thrown.entry}{at}"))
+    print(printable(f"{thrown.name} is deleted, into the trash: rlhf-tui trash --restore {thrown.entry}{at}"))
     return 0
 
 
 def trash(
-    bring_back: Annotated[str | None, typer.Option("--restore", metavar="NAME", help="Bring this run back.")] = None,
-    empty: Annotated[bool, typer.Option("--empty", help="Remove all runs in the trash for good; asks first.")] = False,
+    bring_back: Annotated[str | None, typer.Option("--restore", metavar="NAME", help="Restore this run.")] = None,
+    empty: Annotated[bool, typer.Option("--empty", help="Empty the trash for good; asks first.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     runs_dir: RunsDir = DEFAULT_RUNS_ROOT,
     as_json: AsJson = False,
 ) -> int:
-    """List the runs that were thrown away, bring one back, or remove all of them for good.
+    """List the runs that were deleted, restore one, or empty the trash for good.
 
     With --json: runs, each with entry (its name in the trash), name and bytes; after --restore: restored, its path;
     after --empty: removed and bytes.
@@ -44,11 +44,11 @@ def trash(
     if empty:
         count, size = len(found), sum(thrown.bytes for thrown in found)
         runs = "1 run" if count == 1 else f"{count} runs"
-        if count and not yes and not _sure(f"remove {runs} for good, {size:,} bytes?"):
-            say("nothing was removed")
+        if count and not yes and not _sure(f"empty the trash of {runs} for good, {size:,} bytes?"):
+            say("the trash was not emptied")
             return 1
         count, size = empty_trash(runs_dir, [thrown.entry for thrown in found])
-        print_json({"removed": count, "bytes": size}) if as_json else print(f"removed: {runs}, {size:,} bytes")
+        print_json({"removed": count, "bytes": size}) if as_json else print(f"emptied: {runs}, {size:,} bytes")
     elif as_json:
         print_json({"runs": [{"entry": run.entry, "name": run.name, "bytes": run.bytes} for run in found]})
     elif not found:

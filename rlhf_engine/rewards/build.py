@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rlhf_engine.errors import ConfigError
 from rlhf_engine.reward_config import FunctionRewardConfig, LengthRewardConfig, RewardConfig, WordListRewardConfig
 from rlhf_engine.rewards.base import Reward
 from rlhf_engine.rewards.composite import RewardSum
@@ -15,6 +16,14 @@ from rlhf_engine.rewards.word_list import WordListReward
 def build_rewards(configs: Sequence[RewardConfig]) -> RewardSum:
     """The weighted sum of all rewards. Raises ConfigError for settings that no reward can be made of."""
     return RewardSum([(_reward(config), config.weight) for config in configs])
+
+
+def rewards_if_any(configs: Sequence[RewardConfig]) -> tuple[RewardSum | None, str]:
+    """For what needs no reward: the weighted sum, or None and one sentence that says why there are no scores."""
+    try:
+        return build_rewards(configs), ""
+    except ConfigError as error:
+        return None, f"no scores: {error}"
 
 
 def _reward(config: RewardConfig) -> Reward:

@@ -234,9 +234,13 @@ class CompareScreen(BaseScreen[None]):
     def _show_result(self, result: Comparison) -> None:
         self._show_names(*result.labels)
         self._show_table()
-        self._pairs.load(result.pairs, result.labels)
-        self._scores.load([pair.reference.score for pair in result.pairs], [pair.tuned.score for pair in result.pairs],
+        self._pairs.load(result.pairs, result.labels, result.no_scores)
+        scored = () if result.no_scores else result.pairs
+        self._scores.load([pair.reference.score for pair in scored], [pair.tuned.score for pair in scored],
                           result.labels)
+        if result.no_scores:
+            self._alarm.say(result.no_scores, "warning")
+            return
         whose = f"prompts and rewards of {result.settings_of} · " if result.settings_of else ""
         self._alarm.say(f"{len(result.pairs)} pairs · {whose}▲ ▼ the interval leaves no doubt · ≈ it holds zero")
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import attrgetter
 from typing import ClassVar
 
+from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
@@ -44,12 +45,17 @@ WHAT_HELPS = {
 }
 
 
+_LEAST = 16  # cells beside the names of keys
+
+
 @dataclass(frozen=True)
 class Chapter:
     """A title, and what stands under it, each of which can be found on its own."""
 
     title: str
     entries: tuple[Content, ...]
+    indent: int = 0
+    """Where the later lines of an entry that is wider than the page begin."""
 
 
 class HelpScreen(BaseDialog[None]):
@@ -95,8 +101,13 @@ class HelpScreen(BaseDialog[None]):
     def _show(self) -> None:
         found = search(self._chapters, self._field.value)
         nothing = Content.styled("nothing here has these words", "$text-muted")
-        self._text.update(Content("\n\n").join(map(_page, found)) if found else nothing)
+        width = self.query_one("#page").scrollable_content_region.width
+        pages = Content("\n\n").join(_page(chapter, width) for chapter in found)
+        self._text.update(pages if found else nothing)
         self.query_one("#page").scroll_home(animate=False)
+
+    def on_resize(self, _: events.Resize) -> None:
+        self.call_after_refresh(self._show)
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """Search as one types."""
@@ -136,7 +147,7 @@ def search(chapters: Iterable[Chapter], wanted: str) -> list[Chapter]:
         entries = tuple(_marked(entry, words) for entry in chapter.entries
                         if all(word in entry.plain.lower() for word in words))
         if entries:
-            found.append(Chapter(chapter.title, entries))
+            found.append(replace(chapter, entries=entries))
     return found
 
 
@@ -147,7 +158,7 @@ def keys(all_deeds: list[Deed]) -> Iterator[Chapter]:
     for place, group in groupby(all_deeds, attrgetter("place")):
         yield Chapter(f"Keys · {clean_line(place)}", tuple(
             Content.assemble((deed.key.rjust(width), "$primary bold"), f"  {deed.name:<{name_width}}  ",
-                             (deed.purpose, "$text-muted")) for deed in group))
+                             (deed.purpose, "$text-muted")) for deed in group), width + name_width + 4)
 
 
 def _metric(metric: Metric) -> Content:
@@ -163,8 +174,17 @@ def _definition(word: str, meaning: str) -> Content:
     return Content.assemble((word, "bold"), f"  {meaning}")
 
 
-def _page(chapter: Chapter) -> Content:
-    return Content("\n").join([Content.styled(chapter.title, "$primary bold underline"), *chapter.entries])
+def _page(chapter: Chapter, width: int) -> Content:
+    entries = [hanging(entry, chapter.indent, width) for entry in chapter.entries]
+    return Content("\n").join([Content.styled(chapter.title, "$primary bold underline"), *entries])
+
+
+def hanging(entry: Content, indent: int, width: int) -> Content:
+    """The entry with its later lines `indent` cells in, where there is room for that beside a few words."""
+    if not indent or width - indent < _LEAST or entry.cell_length <= width:
+        return entry
+    first, *rest = entry[indent:].wrap(width - indent)
+    return Content("\n").join([entry[:indent] + first, *(Content(" " * indent) + line for line in rest)])
 
 
 def _marked(content: Content, words: Iterable[str]) -> Content:

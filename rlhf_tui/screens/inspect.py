@@ -16,6 +16,7 @@ from rlhf_engine.events import Sample
 from rlhf_tui.bridge import EngineBridge
 from rlhf_tui.clipboard import copy
 from rlhf_tui.messages import EngineEvents
+from rlhf_tui.minus import minus
 from rlhf_tui.screens.base import BaseScreen
 from rlhf_tui.widgets.heat_text import HeatText
 from rlhf_tui.widgets.highlight import by_span
@@ -24,7 +25,7 @@ from rlhf_tui.widgets.token_facts import END, Quantity, about_token, heat, large
 from rlhf_tui.widgets.token_table import TokenTable
 
 NO_TRACE = ("This response was kept without its tokens. Those of the newest samples are in memory; on disk each step "
-            "keeps them for its first train.traced_samples responses, which are its lowest in the list: n goes there.")
+            "keeps them for its first train.traced_samples responses, which have an i behind their step in the list.")
 
 
 class InspectScreen(BaseScreen[None]):
@@ -91,7 +92,7 @@ class InspectScreen(BaseScreen[None]):
         sample, trace = self.sample, self.sample.trace
         ending = "ended by itself" if sample.finished else "cut off at the longest length"
         whole = f"score {sample.score:+.2f} · KL {sample.kl:.2f} nats · {sample.tokens} tokens · {ending}"
-        self._text.border_title = Content(f"Sample of step {sample.step} · {whole}".replace("-", "−"))
+        self._text.border_title = Content(f"Sample of step {sample.step} · {minus(whole)}")
         self._table.display = trace is not None
         if trace is None:
             texts, styles = by_span(sample.response, sample.spans)

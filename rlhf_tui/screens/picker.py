@@ -78,6 +78,7 @@ class Picker(BaseDialog[ScreenResultType | None]):
 class DetailsPicker(Picker[str]):
     """Beside the list stands what there is to say of the option under the cursor; options are taken by their id."""
 
+    keys_text = "Enter take · ↑↓ look · PgUp PgDn details · Esc back"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("pageup", "scroll(-1)", "Details up", show=False),
         Binding("pagedown", "scroll(1)", "Details down", show=False),
@@ -90,7 +91,7 @@ class DetailsPicker(Picker[str]):
     def compose(self) -> ComposeResult:
         with Vertical(id="box") as box:
             box.border_title = Content(self.title_text)
-            box.border_subtitle = Content("Enter take · ↑↓ look · PgUp PgDn details · Esc back")
+            box.border_subtitle = Content(self.keys_text)
             yield self._filter
             with Horizontal():
                 yield self._list

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual.app import ComposeResult
@@ -20,6 +20,7 @@ from rlhf_engine.presets import PresetInfo
 from rlhf_tui.clean_text import clean_line, clean_text
 from rlhf_tui.screens.base import BaseDialog
 from rlhf_tui.screens.picker import DetailsPicker
+from rlhf_tui.screens.run_dialogs import SureScreen
 from rlhf_tui.widgets.inputs import TextField
 from rlhf_tui.widgets.preset_details import preset_details
 
@@ -35,22 +36,27 @@ class PresetScreen(DetailsPicker):
     VERTICAL_BREAKPOINTS = [(0, "-flat"), (12, "-tall")]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "take", "Take", tooltip="Use this preset for the next run", id="presets.take", priority=True),
+        # no letter, which would be typed into the filter
+        Binding("f8", "remove", "Remove preset", tooltip="Remove a preset of your own for good; asks first",
+                id="presets.remove"),
     ]
     title_text = "Presets"
+    keys_text = "Enter take · F8 remove · PgDn more · Esc back"
 
     def __init__(self) -> None:
         super().__init__()
         self._presets: list[PresetInfo] = presets.available()
         self._configs = cache(_load)
 
-    def _fill(self) -> None:
+    def _fill(self, again: bool = False) -> None:
         wanted = self._filter.value.lower().split()
         found = [info for info in self._presets
                  if all(word in f"{info.name} {info.description}".lower() for word in wanted)]
+        at = self._list.highlighted or 0 if again else 0
         self._list.clear_options()
         self._list.add_options([Option(_line(info), id=info.name) for info in found])
         if found:
-            self._list.highlighted = 0
+            self._list.highlighted = min(at, len(found) - 1)
         else:
             self._details.update(Content("no preset matches" if self._presets else "there are no presets"))
 
@@ -61,6 +67,23 @@ class PresetScreen(DetailsPicker):
             self._details.update(Content.styled(config, "$text-error"))
         else:
             self._details.update(preset_details(config))
+
+    def action_remove(self) -> None:
+        """Ask, then remove the preset under the cursor; one that came with us says why it stays."""
+        if self._list.highlighted is None or not self._list.option_count:
+            return
+        name = str(self._meant(self._list.highlighted))
+        info = next(info for info in self._presets if info.name == name)
+        if info.origin != "yours":
+            self._details.update(Content.styled(presets.stays(name), "$text-warning"))
+            return
+        text = f"Remove your preset {name} for good?\n\n{info.path}"
+        self.app.push_screen(SureScreen("Remove preset", text, partial(presets.remove, name)), self._removed)
+
+    def _removed(self, done: bool | None) -> None:
+        if done:
+            self._presets, self._configs = presets.available(), cache(_load)
+            self._fill(again=True)
 
 
 class SavePresetScreen(BaseDialog[str | None]):

@@ -108,14 +108,23 @@ class RunActions(BaseScreen[None]):
         run = self._table.selected
         if run is None:
             return
-        if self._bridge.busy:
-            self._alarm.say(_BUSY)
-        elif run.state in _DRIVEN:
-            self._alarm.say(f"{run.name} is driven by another process: Enter shows it, then t takes it over")
-        elif run.total_steps and run.step >= run.total_steps:
-            self._alarm.say(f"{run.name} has taken all its {run.total_steps} steps: f forks it, with more of them")
+        if problem := self._no_resume(run):
+            self._alarm.say(problem)
         elif self._watch(run):
             self._workbench.take_over(lambda: self._resumed(run))
+
+    def _no_resume(self, run: RunSummary) -> str:
+        """Why the run cannot be gone on with here; empty if it can."""
+        if self._bridge.busy:
+            return _BUSY
+        if run.state in _DRIVEN:
+            return f"{run.name} is driven by another process: Enter shows it, then t takes it over"
+        if run.total_steps and run.step >= run.total_steps:
+            return f"{run.name} has taken all its {run.total_steps} steps: f forks it, with more of them"
+        known = self._reader.figures.get(run.path)
+        if known is not None and not known.checkpoints:
+            return f"{run.name} has no checkpoint to go on from"
+        return ""
 
     def _resumed(self, run: RunSummary) -> None:
         self._workbench.say(f"resuming {run.name} from its newest checkpoint")
@@ -245,18 +254,18 @@ class RunActions(BaseScreen[None]):
             self._ask(NoteScreen(run.name, run.note, lambda text: RunDir.open(run.path).write_note(text)), "note kept")
 
     def action_delete(self) -> None:
-        """Ask, then throw away."""
+        """Ask, then move into the trash."""
         runs = self._chosen()
         if not runs or any(self._shown(run) for run in runs):
             return
         names = ", ".join(run.name for run in runs[:_NAMED]) + (" …" if len(runs) > _NAMED else "")
         found = [self._reader.figures[run.path].bytes for run in runs if run.path in self._reader.figures]
         what = f"the run {names}" if len(runs) == 1 else f"{len(runs)} runs ({names})"
-        text = f"Throw away {what}, {size(sum(found))}?\n\nInto the trash: T brings back from there, or empties it."
-        self._ask(SureScreen("Delete", text, partial(self._throw_away, runs)), "in the trash · T brings it back")
+        text = f"Delete {what}, {size(sum(found))}?\n\nInto the trash: T restores from there, or empties it."
+        self._ask(SureScreen("Delete", text, partial(self._delete, runs)), "deleted, into the trash · T restores")
 
     @staticmethod
-    def _throw_away(runs: Sequence[RunSummary]) -> None:
+    def _delete(runs: Sequence[RunSummary]) -> None:
         problems = []
         for run in runs:
             try:
@@ -267,7 +276,7 @@ class RunActions(BaseScreen[None]):
             raise RunError(" ".join(problems))
 
     def action_trash(self) -> None:
-        """What was thrown away."""
+        """What was deleted."""
         from rlhf_tui.screens.trash import TrashScreen
 
         self.app.push_screen(TrashScreen(self._bridge.runs_root), lambda _: self._reader.read())

@@ -1,4 +1,4 @@
-"""All runs in a folder: looked through, opened, gone on with, forked, compared, named, noted and thrown away."""
+"""All runs in a folder: looked through, opened, gone on with, forked, compared, named, noted and deleted."""
 
 from __future__ import annotations
 
@@ -56,9 +56,9 @@ class RunsScreen(RunActions):
                 id="runs.clear_overlays"),
         Binding("n", "note", "Note", tooltip="Write about the run", id="runs.note"),
         Binding("e", "rename", "Rename", tooltip="Give the run another name", id="runs.rename"),
-        Binding("x", "delete", "Delete", tooltip="Throw the run, or the marked ones, into the trash",
+        Binding("x", "delete", "Delete", tooltip="Delete the run, or the marked ones: into the trash",
                 id="runs.delete"),
-        Binding("T", "trash", "Trash", tooltip="Bring runs back from the trash, or empty it", id="runs.trash"),
+        Binding("T", "trash", "Trash", tooltip="Restore deleted runs from the trash, or empty it", id="runs.trash"),
         Binding("v", "leave_view", "Leave view", tooltip="Stop viewing a run; its settings stay for the next one",
                 id="runs.leave_view"),
         Binding("escape", "back", "Back", tooltip="Out of the search, or back", id="runs.back"),
@@ -85,7 +85,7 @@ class RunsScreen(RunActions):
 
     def on_mount(self) -> None:
         self._table.empty_text = " reading…"
-        self._keys.show(_KEYS)
+        self._show_keys()
         self._lay_out()
         self._reader.read()
         self.set_interval(READ_SECONDS, self._read_when_due)
@@ -148,10 +148,17 @@ class RunsScreen(RunActions):
         run, figures = self._table.selected, self._reader.figures
         minute = int(time.time() // 60)
         parent = parents(self._reader.runs).get(run.name) if run and run.parent else None
+        self._show_keys()
         about = (run, figures.get(run.path) if run else None, parent, minute)
         if about != self._detailed:
             self._detailed = about
             self._details.update(run_details(run, figures.get(run.path), parent, now=time.time()) if run else "")
+
+    def _show_keys(self) -> None:
+        """What can be done with the run under the cursor."""
+        run = self._table.selected
+        resumes = run is not None and not self._no_resume(run)
+        self._keys.show([key for key in _KEYS if resumes or key[2] != "screen.resume"])
 
     # --- looking through ---
 

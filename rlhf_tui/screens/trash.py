@@ -1,4 +1,4 @@
-"""Runs that were thrown away: brought back one by one, or removed for good."""
+"""Runs that were deleted: restored one by one, or gone for good once the trash is emptied."""
 
 from __future__ import annotations
 
@@ -25,13 +25,14 @@ from rlhf_tui.widgets.run_rows import size
 
 
 class TrashScreen(BaseDialog[None]):
-    """The last thrown away first. Emptying asks, and removes what was listed when it asked."""
+    """The last deleted first. Emptying asks, and takes what was listed when it asked."""
 
     CSS_PATH = "runs.tcss"
     VERTICAL_BREAKPOINTS = [(0, "-tight"), (14, "-tall")]  # noqa: RUF012 (so the base class declares it)
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "restore", "Restore", tooltip="Bring the run back", id="trash.restore", priority=True),
-        Binding("E", "empty", "Empty trash", tooltip="Remove all these runs for good; asks first", id="trash.empty"),
+        Binding("enter", "restore", "Restore", tooltip="Restore the run under the name it had", id="trash.restore",
+                priority=True),
+        Binding("E", "empty", "Empty trash", tooltip="Empty the trash for good; asks first", id="trash.empty"),
         Binding("escape", "back", "Back", id="trash.back"),
     ]
 
@@ -87,11 +88,11 @@ class TrashScreen(BaseDialog[None]):
         return sum(thrown.bytes for thrown in self._thrown)
 
     def on_option_list_option_selected(self, _: OptionList.OptionSelected) -> None:
-        """A click brings it back."""
+        """A click restores."""
         self.action_restore()
 
     def action_restore(self) -> None:
-        """Bring the run under the cursor back."""
+        """Restore the run under the cursor."""
         if self._list.highlighted is None or not self._thrown:
             return
         thrown = self._thrown[self._list.highlighted]
@@ -106,8 +107,8 @@ class TrashScreen(BaseDialog[None]):
         """Ask, with how many and how much."""
         if self._thrown:
             count = len(self._thrown)
-            what = "the run" if count == 1 else f"the {count} runs"
-            text = f"Remove {what} in the trash for good, {size(self._bytes)}?\n\nThis cannot be undone."
+            what = "1 run" if count == 1 else f"{count} runs"
+            text = f"Empty the trash of {what} for good, {size(self._bytes)}?\n\nThis cannot be undone."
             entries = [thrown.entry for thrown in self._thrown]
             self.app.push_screen(SureScreen("Empty the trash", text, partial(empty_trash, self._root, entries)),
                                  lambda _: self._read())

@@ -13,6 +13,7 @@ from textual.widgets import Static
 
 from rlhf_engine.events import GenerationFinished, Sample
 from rlhf_engine.rewards.base import Span
+from rlhf_tui.minus import minus
 from rlhf_tui.widgets.highlight import highlighted
 
 
@@ -32,11 +33,11 @@ def score_line(score: float, parts: Mapping[str, float]) -> Content:
 
 def signed(value: float) -> str:
     """A number with its sign and two places; infinities and NaN by name."""
-    return f"{value:+.2f}".replace("-", "−") if math.isfinite(value) else str(value)
+    return minus(f"{value:+.2f}") if math.isfinite(value) else str(value)
 
 
 def _number(value: float) -> str:
-    return f"{value:.2f}".replace("-", "−")
+    return minus(f"{value:.2f}")
 
 
 class Answer(VerticalScroll):
@@ -85,17 +86,18 @@ class Answer(VerticalScroll):
         if event.error:
             self.fact(f"✗ {event.error}", "$text-error")
         else:
-            self._known(event.score, event.parts, event.kl, event.tokens)
+            self._known(event.score, event.parts, event.kl, event.tokens, event.no_scores)
 
-    def show_sample(self, sample: Sample) -> None:
-        """A sample that is already scored."""
+    def show_sample(self, sample: Sample, no_scores: str = "") -> None:
+        """A sample that is already scored, or why it is not."""
         self._text.update(continued(sample.prompt, sample.response, sample.spans))
-        self._known(sample.score, sample.parts, sample.kl, sample.tokens)
+        self._known(sample.score, sample.parts, sample.kl, sample.tokens, no_scores)
 
     def fact(self, text: str, style: str = "$text-muted") -> None:
         """A sentence at the foot."""
         self._facts.update(Content.styled(text, style))
 
-    def _known(self, score: float, parts: Mapping[str, float], kl: float, tokens: int) -> None:
+    def _known(self, score: float, parts: Mapping[str, float], kl: float, tokens: int, no_scores: str) -> None:
         about = Content.styled(f"KL {_number(kl)} nats · {tokens} tokens", "$text-muted")
-        self._facts.update(Content("\n").join([score_line(score, parts), about]))
+        scored = Content.styled(no_scores, "$text-warning") if no_scores else score_line(score, parts)
+        self._facts.update(Content("\n").join([scored, about]))

@@ -11,6 +11,7 @@ from textual.content import Content
 from rlhf_engine.compare import Row
 from rlhf_engine.statistics import Estimate
 from rlhf_tui.clean_text import clean_line
+from rlhf_tui.minus import minus
 
 SHARES = ("liked_share", "disliked_share", "distinct_1", "distinct_2")
 _LABEL, _SHORT = 24, 12  # cells of a side's name, with and without intervals below it
@@ -54,17 +55,17 @@ def share(value: float) -> str:
 
 def points(value: float) -> str:
     """A difference of shares in percentage points, with its sign."""
-    return _minus(f"{value * 100:+.1f}pp") if math.isfinite(value) else _unknown(value)
+    return minus(f"{value * 100:+.1f}pp") if math.isfinite(value) else _unknown(value)
 
 
 def plain(value: float) -> str:
     """A number with two places."""
-    return _minus(f"{value:.2f}") if math.isfinite(value) else _unknown(value)
+    return minus(f"{value:.2f}") if math.isfinite(value) else _unknown(value)
 
 
 def signed(value: float) -> str:
     """A difference with its sign."""
-    return _minus(f"{value:+.2f}") if math.isfinite(value) else _unknown(value)
+    return minus(f"{value:+.2f}") if math.isfinite(value) else _unknown(value)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -102,10 +103,6 @@ def _aligned(line: tuple[Content, ...], widths: list[int]) -> list[Content]:
         missing = width - cell_len(cell.plain)
         aligned.append(cell.pad_right(missing) if column == 0 else cell.pad_left(missing))
     return aligned
-
-
-def _minus(text: str) -> str:
-    return text.replace("-", "−")
 
 
 def _unknown(value: float) -> str:

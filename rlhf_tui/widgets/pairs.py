@@ -56,7 +56,7 @@ class Pairs(Widget, can_focus=True):
         self._pairs: list[Pair] = []
         self._at = 0
         self._order = next(iter(ORDERS))
-        self._labels = ("reference", "tuned")
+        self._labels, self._no_scores = ("reference", "tuned"), ""
         self._answers = (Answer("reference", id="reference"), Answer("tuned", id="tuned"))
         for answer in self._answers:
             answer.can_focus = False
@@ -71,9 +71,11 @@ class Pairs(Widget, can_focus=True):
     def on_resize(self, event: events.Resize) -> None:
         self.set_class(event.size.width < 60, "-narrow")
 
-    def load(self, pairs: tuple[Pair, ...], labels: tuple[str, str] = ("reference", "tuned")) -> None:
-        """Show other pairs, from the first, under the names of the two."""
-        self._drawn, self._at, self._labels = pairs, 0, labels
+    def load(
+        self, pairs: tuple[Pair, ...], labels: tuple[str, str] = ("reference", "tuned"), no_scores: str = ""
+    ) -> None:
+        """Show other pairs, from the first, under the names of the two; and why they have no scores, if so."""
+        self._drawn, self._at, self._labels, self._no_scores = pairs, 0, labels, no_scores
         self._sort()
 
     def action_turn(self, step: int) -> None:
@@ -106,8 +108,9 @@ class Pairs(Widget, can_focus=True):
         pair = self._pairs[self._at]
         samples = (pair.reference, pair.tuned)
         for answer, sample, label in zip(self._answers, samples, self._labels, strict=True):
-            answer.show_sample(sample)
+            answer.show_sample(sample, self._no_scores)
             answer.lead(label)
             answer.scroll_home(animate=False)
         where = f"{self._at + 1} of {len(self._pairs)} ← →"
-        self.border_subtitle = Content(f"{where} · gain {signed(gain(pair))} · o {self._order}")
+        self.border_subtitle = Content(where if self._no_scores else
+                                       f"{where} · gain {signed(gain(pair))} · o {self._order}")

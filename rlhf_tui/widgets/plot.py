@@ -14,6 +14,7 @@ from typing import Any
 
 from rich.text import Text
 
+from rlhf_tui.minus import minus
 from rlhf_tui.widgets.lens import Axis
 from rlhf_tui.widgets.series import Points, bucket, compact, nice_ticks, tick_labels, time_ticks, window
 from rlhf_tui.widgets.sheet import Sheet
@@ -150,7 +151,7 @@ def _limits(values: list[float], target: float | None) -> tuple[float, float]:
 
 def _labels(ticks: list[float], log: bool) -> list[str]:
     if log:
-        return [compact(10**tick) if abs(tick) < 300 else f"1e{tick:.0f}" for tick in ticks]
+        return [compact(10**tick) if abs(tick) < 300 else minus(f"1e{tick:.0f}") for tick in ticks]
     return tick_labels(ticks, LABEL_WIDTH)
 
 

@@ -8,6 +8,7 @@ from rlhf_engine.config import RunConfig
 from rlhf_engine.fields import show, value_at
 from rlhf_engine.reward_config import LengthRewardConfig, WordListRewardConfig
 from rlhf_tui.clean_text import clean_line
+from rlhf_tui.minus import minus
 from rlhf_tui.widgets.setting_rows import form_rows
 from rlhf_tui.widgets.word_text import count
 
@@ -47,7 +48,7 @@ def _reward(config: RunConfig, index: int) -> Content:
         text = Content(f"{reward.name}  {reward.min_words} to {show(reward.max_words)} words")
     else:
         text = Content(clean_line(f"{reward.name}  {reward.kind}"))
-    weight = f"× {reward.weight:g} " if reward.weight != 1 else ""
+    weight = f"× {minus(f'{reward.weight:g}')} " if reward.weight != 1 else ""
     return Content.assemble(("reward    ", "$text-muted"), weight, text)
 
 

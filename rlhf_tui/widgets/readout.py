@@ -10,6 +10,7 @@ from textual.content import Content
 from rlhf_engine import fields
 from rlhf_engine.metrics import Metric
 from rlhf_tui.clean_text import clean_line
+from rlhf_tui.minus import minus
 from rlhf_tui.widgets.history import Bucket
 from rlhf_tui.widgets.plot import EDIT
 from rlhf_tui.widgets.scene import Scene
@@ -29,13 +30,13 @@ def show_value(value: float, *, signed: bool = False) -> str:
         return "0"
     if abs(value) >= 1e5 or abs(value) < 1e-3:
         return (sign if value > 0 else "") + compact(value)
-    return f"{value:{sign}.2f}" if abs(value) >= 0.1 else f"{value:{sign}.4f}"
+    return minus(f"{value:{sign}.2f}" if abs(value) >= 0.1 else f"{value:{sign}.4f}")
 
 
 def show_metric(metric: Metric, value: float) -> str:
     """A value of a metric in few cells: scores with their sign, counts without decimals."""
     if metric.unit in ("tokens", "optimiser steps") and value.is_integer():
-        return f"{value:.0f}"
+        return minus(f"{value:.0f}")
     return show_value(value, signed=metric.better == "up" and metric.unit.startswith("score"))
 
 

@@ -12,6 +12,7 @@ from textual.content import Content
 from rlhf_engine.run_dir import Parent
 from rlhf_engine.run_list import RunFigures, RunSummary, as_tree
 from rlhf_tui.clean_text import clean_line, clean_text
+from rlhf_tui.minus import minus
 
 Figures = Mapping[Path, RunFigures]
 
@@ -109,7 +110,7 @@ def age(seconds: float) -> str:
 
 def number(value: float | None, form: str) -> str:
     """A figure, or a dash where there is none."""
-    return "–" if value is None else format(value, form) if math.isfinite(value) else "✗"
+    return "–" if value is None else minus(format(value, form)) if math.isfinite(value) else "✗"
 
 
 # ---------------------------------------------------------------------------------------------------------------------

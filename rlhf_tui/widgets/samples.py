@@ -17,6 +17,7 @@ from textual.strip import Strip
 from rlhf_engine.errors import RunError
 from rlhf_engine.events import Sample
 from rlhf_tui.favourites import Favourites
+from rlhf_tui.minus import minus
 from rlhf_tui.widgets.highlight import highlighted
 from rlhf_tui.widgets.line import line_strip
 from rlhf_tui.widgets.sample_store import ORDERS, SampleStore, listed
@@ -25,15 +26,18 @@ HEADING = " step   score     KL  response"
 _PREFIX = len(" step   score     KL  ")
 
 
-def sample_line(sample: Sample, width: int, *, favourite: bool = False, run: str = "") -> Content:
-    """A sample as one line of `width` cells, with * behind the step of a favourite, and its run where that is to be
-    told. A newline shows as ↵, which keeps the spans' offsets."""
+def sample_line(
+    sample: Sample, width: int, *, favourite: bool = False, run: str = "", inspects: bool = False
+) -> Content:
+    """A sample as one line of `width` cells, with * behind the step of a favourite, i behind one whose tokens can be
+    inspected, and its run where that is to be told. A newline shows as ↵, which keeps the spans' offsets."""
     score_style = "$text-success" if sample.score > 0 else "$text-error" if sample.score < 0 else ""
     response = highlighted(sample.response.replace("\n", "↵"), sample.spans)
     line = Content.assemble(
         (f"{sample.step:5}", "$text-muted"), ("*" if favourite else " ", "$accent bold"),
-        (f" {sample.score:+6.2f} ", score_style), f" {sample.kl:5.1f}  ", (f"{run}: " if run else "", "$text-muted"),
-        response,
+        ("i" if inspects else " ", "$accent"), (minus(f"{sample.score:+6.2f} "), score_style),
+        minus(f" {sample.kl:5.1f}  "),
+        (f"{run}: " if run else "", "$text-muted"), response,
     )
     return line.truncate(width, ellipsis=True, pad=True)
 
@@ -99,6 +103,8 @@ class SampleList(ScrollView, can_focus=True):
         self._favourites = Favourites()
         self._store = SampleStore()
         self._shown: list[Sample] = []
+        self._differ = False
+        """Some of the samples listed have their tokens, and others do not."""
 
     @property
     def shown(self) -> list[Sample]:
@@ -151,6 +157,7 @@ class SampleList(ScrollView, can_focus=True):
     def _filter(self) -> None:
         there = [known.sample for known in self._favourites.all] if self.only_favourites else self._store.taken
         self._shown = listed(there, self.words, self.order)
+        self._differ = len({sample.trace is None for sample in self._shown}) == 2
         self.cursor = max(0, min(self.cursor, len(self._shown) - 1))
         self._resize_content()
         self.post_message(self.Changed())
@@ -257,7 +264,8 @@ class SampleList(ScrollView, can_focus=True):
         sample = self._shown[line]
         run = self._run_of(sample) if self.only_favourites else ""
         marked = bool(run) or self._favourites.holds(self.run, sample)
-        return line_strip(self, sample_line(sample, width, favourite=marked, run=run), style)
+        inspects = self._differ and sample.trace is not None
+        return line_strip(self, sample_line(sample, width, favourite=marked, run=run, inspects=inspects), style)
 
     def _empty_text(self) -> str:
         if self.only_favourites and not self._favourites.all:

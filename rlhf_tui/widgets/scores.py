@@ -60,6 +60,8 @@ class ScoreHistogram(Widget, can_focus=True):
 
     def _draw(self) -> None:
         if not self._reference and not self._tuned:
+            self._legend.update("")
+            self._canvas.update("")
             return
         first, second = self._labels
         self._legend.update(Content.assemble(

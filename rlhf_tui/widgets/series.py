@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
+from rlhf_tui.minus import minus
+
 Points = list[tuple[float, float]]
 Line = Sequence[tuple[float, float]]
 
@@ -93,16 +95,16 @@ def tick_labels(values: Sequence[float], width: int = 7) -> list[str]:
     gap = min((b - a for a, b in pairwise(values)), default=max(map(abs, values))) or 1.0
     digits = f"{gap:.1e}"
     decimals = max(0, -int(digits.partition("e")[2]) + (digits[2] != "0"))
-    labels = [f"{value:.{decimals}f}" for value in values]
+    labels = [minus(f"{value:.{decimals}f}") for value in values]
     return labels if max(map(len, labels)) <= width else [compact(value) for value in values]
 
 
 def compact(value: float) -> str:
-    """Two or three places in at most seven cells: `0.25`, `-1.2e-5`."""
+    """Two or three places in at most seven cells: `0.25`, `−1.2e−5`."""
     if abs(value) < 1e-99:
         return "0"
     if 0.01 <= abs(value) < 1e5:
-        return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+        return minus(f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}")
     mantissa, _, exponent = f"{value:.1e}".partition("e")
     short = f"{mantissa}e{int(exponent)}"
-    return short if len(short) <= 7 else f"{float(mantissa):.0f}e{int(exponent)}"
+    return minus(short if len(short) <= 7 else f"{float(mantissa):.0f}e{int(exponent)}")

@@ -11,12 +11,14 @@ from dataclasses import dataclass
 
 from textual import events
 from textual.content import Content
+from textual.message import Message
 from textual.reactive import reactive
 from textual.widget import Widget
 
 from rlhf_engine.events import RunState
 from rlhf_engine.processes import resident_bytes
 from rlhf_tui.clean_text import clean_line
+from rlhf_tui.minus import minus
 from rlhf_tui.run_view import RunView
 
 BADGES: dict[RunState | None, tuple[str, str]] = {
@@ -118,7 +120,7 @@ class StatusLine(Widget):
         metrics = view.metrics
         parts.append(Part(Content(f"step {view.step}/{view.total_steps}"), 1))
         if self.with_metrics:
-            parts += [Part(Content(f"{title} {metrics[name]:{form}}"), rank) for title, name, form, rank in
+            parts += [Part(Content(minus(f"{title} {metrics[name]:{form}}")), rank) for title, name, form, rank in
                       (("reward", "objective/scores", "+.2f", 2), ("KL", "objective/kl", ".1f", 3)) if name in metrics]
         if view.state is RunState.TRAINING:
             speed = metrics.get("throughput/responses_per_s")
@@ -141,6 +143,13 @@ class AlarmLine(Widget):
 
     DEFAULT_CSS = "AlarmLine { height: 1; padding: 0 1; }"
 
+    @dataclass
+    class Cut(Message):
+        """There is no room for all of what was said."""
+
+        text: str
+        level: str
+
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self.text, self.level = "", "info"
@@ -151,21 +160,33 @@ class AlarmLine(Widget):
         if count != self._unread:
             self._unread = count
             self.refresh()
+            self._tell_if_cut()
 
     def say(self, text: str, level: str = "info") -> None:
         """Show `text` until something newer comes."""
         self.text, self.level = clean_line(text), level if level in LEVELS else "info"
         self.set_class(self.level != "info", "-warning")
         self.refresh()
+        self._tell_if_cut()
+
+    def on_resize(self, _: events.Resize) -> None:
+        self._tell_if_cut()
+
+    def _tell_if_cut(self) -> None:
+        room = self.size.width - self._unread_hint().cell_length
+        if self.is_attached and 0 < room < self._said().cell_length:
+            self.post_message(self.Cut(self.text, self.level))
 
     def render(self) -> Content:
-        width = self.size.width
-        unread = Content.styled(f"  {self._unread} unread · a", "$warning bold") if self._unread else Content("")
-        # where there is hardly room, what was said counts for more
-        unread = unread if unread.cell_length * 2 <= width else Content("")
-        room = width - unread.cell_length
+        unread = self._unread_hint()
+        room = self.size.width - unread.cell_length
         said = self._said().truncate(room, ellipsis=True)
         return said.pad_right(room - said.cell_length) + unread if unread else said
+
+    def _unread_hint(self) -> Content:
+        unread = Content.styled(f"  {self._unread} unread · a", "$warning bold") if self._unread else Content("")
+        # where there is hardly room, what was said counts for more
+        return unread if unread.cell_length * 2 <= self.size.width else Content("")
 
     def _said(self) -> Content:
         if not self.text:

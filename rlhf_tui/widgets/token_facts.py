@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rlhf_engine.events import Sample, TokenTrace
+from rlhf_tui.minus import minus
 
 STRENGTHS = (0, 10, 20, 30, 40, 50)
 """How much of the colour is laid behind a token, per cent: the more, the further its value is from 0."""
@@ -89,7 +90,7 @@ def number(value: float) -> str:
     if not math.isfinite(value):
         return "?" if math.isnan(value) else "∞" if value > 0 else "−∞"
     text = f"{value:+.2f}" if abs(value) < 99.995 else f"{value:+.0f}" if abs(value) < 99_999 else f"{value:+.0e}"
-    return ("0.00" if float(text) == 0 else text).replace("-", "−")
+    return minus("0.00" if float(text) == 0 else text)
 
 
 def visible(sample: Sample, trace: TokenTrace, index: int) -> str:

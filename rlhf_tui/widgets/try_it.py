@@ -22,6 +22,7 @@ from rlhf_engine.events import Sample
 from rlhf_engine.reward_config import RewardConfig
 from rlhf_tui.clean_text import clean_line, clean_text
 from rlhf_tui.latest import Latest
+from rlhf_tui.minus import minus
 from rlhf_tui.scoring import Scorer, Share, Verdict, code_of
 from rlhf_tui.widgets.answer import continued, signed
 from rlhf_tui.widgets.text_pad import TextPad
@@ -260,7 +261,7 @@ def share_line(share: Share) -> Content:
     """What a reward adds: weight times total, and the parts that are not nothing."""
     sum_of = f"{share.weight:g} × {signed(share.total)} = {signed(share.weight * share.total)}"
     parts = ", ".join(f"{name} {signed(value)}" for name, value in share.parts.items() if value)
-    return Content.assemble((f"{clean_line(share.name)}  ", "bold"), sum_of.replace("-", "−"),
+    return Content.assemble((f"{clean_line(share.name)}  ", "bold"), minus(sum_of),
                             (f"   {parts}" if parts else "", "$text-muted"))
 
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from rlhf_engine.config import RunConfig
 from rlhf_engine.control import TrainerControl
+from rlhf_engine.errors import RunError
 from rlhf_engine.events import (
     Alarm,
     EditApplied,
@@ -30,6 +31,7 @@ from rlhf_engine.events import (
 )
 from rlhf_engine.follow import Follower
 from rlhf_engine.processes import ProcessId, this_process
+from rlhf_engine.run_care import empty_trash, rename_run, throw_away
 from rlhf_engine.run_dir import METRICS, STATUS, RunDir
 from rlhf_engine.trainer import Trainer
 
@@ -211,6 +213,23 @@ def test_a_process_that_is_gone_leaves_nothing_untold(run: RunDir) -> None:
     assert last.state is RunState.STOPPED
     assert "interrupted after step 1" in last.message
     assert follower.ended
+
+
+def test_a_run_that_went_from_under_it_is_told_with_where_it_is(run: RunDir, tmp_path: Path) -> None:
+    step(run, 1)
+    follower = Follower(run)
+    assert len(course(follower.poll())) == 1
+    renamed = rename_run(run, "other")
+    RunDir.create(run.path.parent, SMALL, name="watched")  # another one of that name is not taken for it
+    with pytest.raises(RunError, match="The run watched was renamed elsewhere: it is other now"):
+        follower.poll()
+    throw_away(renamed)
+    with pytest.raises(RunError, match=f"was deleted elsewhere: it is in the trash of {run.path.parent}"):
+        follower.poll()
+    empty_trash(run.path.parent)
+    with pytest.raises(RunError, match="is gone: it was moved or deleted elsewhere"):
+        follower.poll()
+    follower.close()
 
 
 def test_a_follower_writes_nothing(run: RunDir) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -11,12 +13,15 @@ from typer.testing import CliRunner
 
 from rlhf_engine import fields, presets
 from rlhf_engine.cli import make_app
+from rlhf_engine.compare import compare_run
 from rlhf_engine.config import RunConfig
 from rlhf_engine.control import TrainerControl
 from rlhf_engine.errors import CodeChangedError, ConfigError, RewardError
 from rlhf_engine.events import EditApplied, EditRefused, Event, RolledBack, RunState, StepFinished
 from rlhf_engine.fork import fork
+from rlhf_engine.generate import generate_texts
 from rlhf_engine.reward_config import FunctionRewardConfig
+from rlhf_engine.rewards import function
 from rlhf_engine.rewards.base import Score
 from rlhf_engine.rewards.build import build_rewards
 from rlhf_engine.rewards.function import code_changes, pinned
@@ -180,6 +185,31 @@ def test_a_fork_of_changed_code_says_how_to_take_it(config: RunConfig, file: Pat
     assert not (tmp_path / "runs" / "child").exists()
     child = fork(run_dir, changes={"train.steps": 3, "rewards.0.sha256": None}, root=tmp_path / "runs", name="child")
     assert not code_changes(child.config())
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_a_run_answers_without_scores_when_its_code_cannot_be_had(
+    config: RunConfig, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gone: bool
+) -> None:
+    run_dir = train(config, tmp_path / "runs")
+    scored_before = compare_run(run_dir, responses=2, seed=0)
+    file.unlink() if gone else file.write_text(VOWELS + "# another\n")
+    monkeypatch.setattr(function, "_loaded", {})  # as in a process that did not train it
+    why = r"no scores: the reward 'own': .*(could not be read|no longer the file)"
+    samples, no_scores = generate_texts(run_dir, prompts=["x"], tuned=True, seed=0)
+    assert len(samples) == 1
+    assert re.match(why, no_scores)
+    found = compare_run(run_dir, responses=2, seed=0)
+    assert found is not None
+    assert scored_before is not None
+    assert re.match(why, found.no_scores)
+    assert not {"mean_score", "liked_share"} & {row.key for row in found.rows}
+    assert [pair.tuned.response for pair in found.pairs] == [pair.tuned.response for pair in scored_before.pairs]
+
+    told = CliRunner().invoke(make_app(), ["compare", str(run_dir.path), "--responses", "2"])
+    assert (told.exit_code, "no scores: the reward 'own'" in told.stderr, "score" in told.stdout) == (0, True, False)
+    as_json = json.loads(CliRunner().invoke(make_app(), ["generate", str(run_dir.path), "--json"]).stdout)
+    assert (as_json["samples"][0]["score"], as_json["no_scores"]) == (None, no_scores)
 
 
 def test_a_running_run_keeps_the_code_that_it_began_with(config: RunConfig, file: Path) -> None:

@@ -72,6 +72,33 @@ def test_code_of_another_repository_is_not_covered(own: Path) -> None:
         Policy.from_config(tiny_config(own))
 
 
+@pytest.mark.parametrize(("text", "names"), [
+    ('{"auto_map": null}', []), ('{}', []), ('{"auto_map": 7}', []), ('{"auto_map": "own.A"}', ["own.A"]),
+    ('{"auto_map": {"AutoTokenizer": ["own.Slow", null], "AutoModel": "own.M"}}', ["own.Slow", "own.M"]),
+])
+def test_whatever_stands_under_auto_map_is_read(tmp_path: Path, text: str, names: list[str]) -> None:
+    (tmp_path / "config.json").write_text(text)
+    assert remote_code._classes(str(tmp_path), "config.json", {}) == names
+
+
+@pytest.mark.parametrize(("text", "says"), [("[1]", "holds no JSON object"), ("{", "is not JSON")])
+def test_a_trusted_model_whose_files_are_broken_is_one_sentence(own: Path, text: str, says: str) -> None:
+    (own / "tokenizer_config.json").write_text(text)
+    remote_code.trust(str(own))
+    with pytest.raises(ModelError, match=rf"tokenizer_config\.json of .* {says}"):
+        Policy.from_config(tiny_config(own))
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_a_model_with_null_under_auto_map_is_one_sentence(own: Path, trusted: bool) -> None:
+    config = json.loads((own / "config.json").read_text()) | {"auto_map": None}
+    (own / "config.json").write_text(json.dumps(config))
+    if trusted:
+        remote_code.trust(str(own))
+    with pytest.raises(ModelError, match=rf"^model\.name: [^\n]*{own}[^\n]*$"):
+        Policy.from_config(tiny_config(own))
+
+
 @pytest.mark.parametrize("argument", ["owner/name", "owner/name@main", f"owner/name@{COMMIT[:12]}", f"name@{COMMIT}",
                                       f"@{COMMIT}", "", f"a/b/c@{COMMIT}", "/no/such/folder"])
 def test_only_a_folder_or_a_whole_commit_can_be_trusted(argument: str) -> None:

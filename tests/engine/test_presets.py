@@ -312,3 +312,12 @@ def test_an_adaptive_coefficient_must_be_able_to_move():
         with pytest.raises(ConfigError, match=r"kl\.controller = adaptive needs a kl\.coef above 0"):
             fields.replace(SMALL, {"kl.controller": "adaptive", **stuck})
         fields.replace(SMALL, stuck)
+
+
+def test_only_presets_of_ones_own_are_removed() -> None:
+    presets.save("mine", presets.load("animals"))
+    presets.remove("mine")
+    assert "mine" not in {info.name for info in presets.available()}
+    for name, says in (("mine", "There is no preset 'mine'"), ("animals", "comes with rlhf-tui and stays")):
+        with pytest.raises(ConfigError, match=says):
+            presets.remove(name)

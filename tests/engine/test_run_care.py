@@ -142,13 +142,16 @@ def test_emptying_follows_no_link_and_says_what_stays(tmp_path: Path, monkeypatc
     assert (tmp_path / "precious" / "file").exists()
 
 
-def test_a_note_is_kept_as_it_is_and_not_longer_than_allowed(tmp_path: Path) -> None:
+def test_a_note_is_kept_as_it_is_and_refused_when_too_long(tmp_path: Path) -> None:
     run = make(tmp_path, "a")
     for text in ("plain", "two\nlines [/x] \x1b[2J", ""):
         run.write_note(text)
         assert run.note == text
-    run.write_note("\ud83dx" + "y" * 2 * NOTE_LENGTH)
+    run.write_note("\ud83dx" + "y" * (NOTE_LENGTH - 2))
     assert run.note == "?x" + "y" * (NOTE_LENGTH - 2)
+    with pytest.raises(RunError, match=f"not kept: it has {NOTE_LENGTH + 5} characters, 5 more than the {NOTE_LENGTH}"):
+        run.write_note("z" * (NOTE_LENGTH + 5))
+    assert run.note.startswith("?x")
     (run.path / "note.txt").write_bytes(b"\xff\xfe ok")
     assert run.note.endswith(" ok")
 

@@ -127,6 +127,7 @@ def test_a_run_that_cannot_start_fails_in_one_sentence_and_frees_the_session(
     nowhere = neo_config.model_copy(update={"model": neo_config.model.model_copy(update={"name": "/no/such"})})
     served.session.start(nowhere, runs_root=tmp_path)
     assert "there is no folder" in served.wait_for(StateChanged, state=RunState.FAILED).message  # type: ignore[attr-defined]
+    assert list(tmp_path.iterdir()) == []
     served.session.ask(generate(1), neo_config)
     served.wait_for(GenerationFinished, request_id=1, error="")
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from tiny_models import tiny_config
 from rlhf_engine import checkpoint
 from rlhf_engine.config import RunConfig
 from rlhf_engine.control import TrainerControl
-from rlhf_engine.errors import RewardError, RunError
+from rlhf_engine.errors import ModelError, RewardError, RunError
 from rlhf_engine.events import (
     Alarm,
     CheckpointSaved,
@@ -243,6 +244,7 @@ def test_two_processes_never_drive_one_run(neo_config: RunConfig, tmp_path: Path
         Trainer(neo_config, run_dir=RunDir.open(run_dir.path), control=TrainerControl(), emit=events.append).run()
     assert events[-1].state == RunState.FAILED  # type: ignore[attr-defined]
     assert run_dir.status() is None
+    assert RunDir.open(run_dir.path).config() == neo_config
 
 
 def test_a_broken_reward_stops_the_run_with_its_name(neo_config: RunConfig, tmp_path: Path) -> None:
@@ -375,3 +377,27 @@ def test_a_checkpoint_asked_for_twice_is_confirmed_twice(neo_config: RunConfig, 
 
     Trainer(neo_config, run_dir=RunDir.create(tmp_path, neo_config), control=control, emit=emit).run()
     assert saved[:2] == [(0, True), (0, True)]
+
+
+@pytest.mark.parametrize("has", ["nothing", "a note", "a checkpoint"])
+def test_a_start_whose_model_cannot_be_loaded_leaves_only_what_somebody_would_miss(
+    model_folders: dict[str, Path], tmp_path: Path, has: str
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(model_folders["gpt_neo"], folder)
+    config = tiny_config(folder, train={"steps": 1})
+    run_dir = RunDir.create(tmp_path / "runs", config)
+    control, events = TrainerControl(), []
+    if has == "a checkpoint":
+        Trainer(config, run_dir=run_dir, control=control, emit=lambda _: None).run()
+    elif has == "a note":
+        run_dir.write_note("the first of many")
+    shutil.rmtree(folder)
+    make = Trainer.resume if has == "a checkpoint" else partial(Trainer, config)
+    with pytest.raises(ModelError):
+        make(run_dir=run_dir, control=control, emit=events.append).run()
+    assert run_dir.path.exists() == (has != "nothing")
+    assert events[-1].state is RunState.FAILED
+    assert ("no run was kept" in events[-1].message) == (has == "nothing")
+    if has != "nothing":
+        assert run_dir.status().state is RunState.FAILED

@@ -74,6 +74,13 @@ class TestLog:
         log.take([Notice("x", "purple")])
         assert log.entries[0].level == "info"
 
+    def test_what_an_event_brought_is_not_noted_once_more(self) -> None:
+        log = AlarmLog()
+        log.take([ALARM, Notice("two\nlines", "warning"), Notice("step", "warning")])
+        for said in (f"step 41: {ALARM.text}", "two lines", "step 41: something else", "step 41: something else"):
+            log.note_if_new(said, "warning")
+        assert [entry.text for entry in log.entries][3:] == ["step 41: something else"]
+
     @pytest.mark.parametrize("width", [20, 40, 80])
     def test_a_long_text_goes_on_under_its_beginning(self, width: int) -> None:
         shown = [str(line) for line in lines([Entry(NOON, 7, "warning", "two words or more " * 9 + "\nend")], width)]
@@ -144,6 +151,26 @@ async def test_warnings_are_counted_until_they_are_read(app: WorkbenchApp, sessi
         await pilot.pause()
         assert isinstance(app.screen, WorkbenchScreen)
         assert "unread" not in shown_lines(app)[-2]
+
+
+async def test_what_the_alarm_line_cuts_can_be_read_in_the_log(app: WorkbenchApp) -> None:
+    long = "this sentence about [/x] goes on for longer than a line of the terminal and ends with the word zebra"
+    async with app.run_test(size=(80, 24)) as pilot:
+        app.say("short", "warning")
+        for _ in range(2):
+            app.say(long, "warning")
+            await pilot.pause()
+        assert "zebra" not in shown_lines(app)[-2]
+        assert shown_lines(app)[-2].rstrip().endswith("1 unread · a")
+        await pilot.press("a")
+        await pilot.pause()
+        assert " ".join(str(app.screen.query_one(Static).content).split()).count("zebra") == 1
+        assert [entry.text for entry in app.alarm_log.entries] == [long]
+        await pilot.press("escape")
+        app.say("eighty columns are enough for this sentence, and sixty are not: giraffe")
+        await pilot.resize_terminal(60, 16)
+        await pilot.pause()
+        assert [entry.level for entry in app.alarm_log.entries] == ["warning", "info"]
 
 
 async def test_an_empty_log_says_so(app: WorkbenchApp) -> None:

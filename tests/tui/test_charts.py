@@ -48,8 +48,8 @@ def test_a_lens_with_a_span_follows_the_newest_or_looks_back() -> None:
     assert Lens(span=20, back=3000).steps(1, 100) == (1, 21)
 
 
-@pytest.mark.parametrize(("value", "shown"), [(3.414, "+3.41"), (0.0, "0"), (-0.02, "-0.0200"), (1e9, "+1.0e9"),
-                                              (2e-5, "+2.0e-5")])
+@pytest.mark.parametrize(("value", "shown"), [(3.414, "+3.41"), (0.0, "0"), (-0.02, "−0.0200"), (1e9, "+1.0e9"),
+                                              (2e-5, "+2.0e−5")])
 def test_values_take_few_cells(value: float, shown: str) -> None:
     assert show_value(value, signed=True) == shown
 
@@ -100,7 +100,7 @@ async def test_charts_show_the_run_and_its_newest_values(app: WorkbenchApp) -> N
         headings = [chart.heading_text for chart in charts.charts]
         assert headings[0].startswith("reward +")
         assert "nats/response (target 6)" in headings[1]
-        assert headings[2].startswith("policy loss -0.0")
+        assert headings[2].startswith("policy loss −0.0")
         assert "score²" in headings[3]
         assert all("┊" in chart.picture_text for chart in charts.charts)
         assert charts.edits == [12]

@@ -143,6 +143,20 @@ async def test_an_error_is_said(app: WorkbenchApp, sessions: Sessions) -> None:
         assert "no [/x] model" in shown(app)
 
 
+async def test_pairs_without_scores_are_shown_and_the_reason_is_said(app: WorkbenchApp, sessions: Sessions) -> None:
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("c")
+        await tell(pilot, sessions, ComparisonFinished(1, comparison()))
+        bare = replace(comparison(), rows=ROWS[2:], no_scores="no scores: own.py [/x] could not be read")
+        await pilot.press("r")
+        await tell(pilot, sessions, ComparisonFinished(2, bare))
+        text = shown(app)
+        assert text.count("no scores: own.py [/x]") == 3  # on the alarm line, and below each answer
+        assert "1 of 12" in text
+        for figure in ("score +", "· gain", "██", "liked words"):
+            assert figure not in text
+
+
 @pytest.mark.parametrize("size", [(20, 5), (60, 16), (80, 24), (300, 100)])
 async def test_no_size_is_too_small_or_too_large(
     app: WorkbenchApp, sessions: Sessions, size: tuple[int, int]

@@ -95,6 +95,15 @@ async def test_what_is_not_allowed_is_not_asked(app: WorkbenchApp, sessions: Ses
         assert "temperature is a number from 0.01 to 10" in shown(app)
 
 
+async def test_an_answer_without_a_score_says_why(app: WorkbenchApp, sessions: Sessions) -> None:
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("g", "enter")
+        await tell(pilot, sessions, GenerationFinished(1, "a fox.", kl=1.5, no_scores="no scores: own.py [/x] is gone"))
+        assert "no scores: own.py [/x] is gone" in shown(app)
+        assert "KL 1.50 nats" in shown(app)
+        assert "score +" not in shown(app)
+
+
 async def test_an_error_is_said_in_the_box(app: WorkbenchApp, sessions: Sessions) -> None:
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.press("g", "enter")

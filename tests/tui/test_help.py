@@ -17,7 +17,7 @@ from rlhf_tui.clipboard import save_picture
 from rlhf_tui.commands import WorkbenchCommands
 from rlhf_tui.glossary import GLOSSARY
 from rlhf_tui.key_guide import deeds
-from rlhf_tui.screens.help import Chapter, HelpScreen, search
+from rlhf_tui.screens.help import Chapter, HelpScreen, hanging, search
 from rlhf_tui.screens.workbench import WorkbenchScreen
 from rlhf_tui.widgets.status import AlarmLine
 
@@ -184,3 +184,14 @@ async def test_no_size_is_too_small_or_too_large(app: WorkbenchApp, size: tuple[
         await pilot.press("question_mark", "pagedown", "end")
         await pilot.pause()
         assert all(len(line) <= size[0] for line in shown_lines(app))
+
+
+def test_what_a_key_is_for_goes_on_under_its_beginning() -> None:
+    entry = Content("  F5  Start   begin a run with these settings, or stop it")
+    lines = hanging(entry, 14, 40).plain.split("\n")
+    assert lines[0].startswith("  F5  Start   begin a run")
+    assert lines[1:]
+    assert all(line.startswith(" " * 14) and line[14] != " " and len(line) <= 40 for line in lines[1:])
+    assert " ".join(" ".join(lines).split()) == " ".join(entry.plain.split())
+    assert hanging(entry, 14, 25) == entry  # no room for it
+    assert hanging(entry, 0, 40) == entry

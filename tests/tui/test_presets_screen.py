@@ -91,6 +91,31 @@ async def test_saving_and_overwriting_asks(app: WorkbenchApp) -> None:
         assert isinstance(app.screen, WorkbenchScreen)
 
 
+async def test_a_preset_of_ones_own_is_removed_when_asked_for_and_shipped_ones_stay(app: WorkbenchApp) -> None:
+    presets.save("mine", app.config)
+    presets.save("sea", app.config)  # stands in front of the one that ships
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("p", "f8")
+        await pilot.pause()
+        assert "animals comes with rlhf-tui and stays" in shown(app)
+        await pilot.press("down", "f8", "escape")
+        await pilot.pause()
+        assert presets.load("mine") == app.config
+        await pilot.press("f8")
+        await pilot.pause()
+        assert "Remove your preset mine for good?" in shown(app)
+        await pilot.press("enter")
+        await pilot.pause()
+        assert [info.name for info in presets.available()] == ["animals", "sea"]
+        assert "mine" not in shown(app)
+        await pilot.press("f8", "y")
+        await pilot.pause()
+        assert presets.load("sea").description == "stories at sea"  # the one behind it shows again
+        assert "yours" not in shown(app)
+        await pilot.press(*"zzz", "f8")
+        assert isinstance(app.screen, PresetScreen)
+
+
 async def test_what_was_edited_is_what_is_saved(app: WorkbenchApp) -> None:
     async with app.run_test(size=(120, 40)) as pilot:
         app.workbench.hyperparameters.show_path("kl.coef")

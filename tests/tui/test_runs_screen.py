@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from textual.pilot import Pilot
+from textual.widgets import TextArea
 from tui.fake_session import Sessions, step_metrics
 from tui.test_generate import shown, tell
 from tui.test_hostile_text import is_harmless, shown_lines
@@ -260,10 +261,14 @@ async def test_a_run_that_is_done_or_driven_elsewhere_is_not_resumed(
     held = make_run(app.bridge.runs_root, config, "held", state=RunState.PAUSED)
     async with app.run_test(size=WIDE) as pilot:
         with held.lock():
-            await press(pilot, "r", "s", "end", "up", "t")
+            await press(pilot, "r", "s", "home")
+            assert "t Resume" in shown(app)
+            await press(pilot, "end", "up", "t")
+            assert "Resume" not in shown(app)
             assert "has taken all its 3 steps: f forks it" in said(app)
             await press(pilot, "end", "t")
             assert "held is driven by another process" in said(app)
+            assert "Resume" not in shown(app)
             await press(pilot, "x", "y")
             assert "driven by another process (pid" in shown(app)
             await press(pilot, "escape", "e", "2", "enter")
@@ -366,6 +371,11 @@ async def test_a_note_is_kept_with_the_run_and_not_lost_by_one_esc(app: Workbenc
         await press(pilot, "n", "x", "escape", "escape")
         assert isinstance(app.screen, RunsScreen)
         assert three[0].note == "good\nrun"
+        await press(pilot, "n")
+        app.screen.query_one(TextArea).text = long = "x" * 4001
+        await press(pilot, "f2")
+        assert "it has 4001 characters, 1 more" in shown(app)
+        assert app.screen.query_one(TextArea).text == long
 
 
 async def test_deleting_asks_and_the_trash_gives_back(app: WorkbenchApp, three: list[RunDir]) -> None:
@@ -384,7 +394,7 @@ async def test_deleting_asks_and_the_trash_gives_back(app: WorkbenchApp, three: 
         await press(pilot, "enter")
         assert len(thrown_away(root)) == 1
         await press(pilot, "E")
-        assert "Remove the run in the trash for good" in shown(app)
+        assert "Empty the trash of 1 run for good" in shown(app)
         await press(pilot, "escape")
         assert len(thrown_away(root)) == 1
         await press(pilot, "E", "enter")

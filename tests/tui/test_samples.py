@@ -41,6 +41,26 @@ async def running(app: WorkbenchApp, pilot: Any, sessions: Sessions, steps: int)
     await pilot.pause()
 
 
+async def test_samples_that_can_be_inspected_are_marked_where_others_cannot(
+    app: WorkbenchApp, sessions: Sessions
+) -> None:
+    def marks() -> list[str]:
+        return [line.text[6] for line in (samples.render_line(y) for y in range(len(samples.shown)))]
+
+    bare = [sample(1), sample(2)]
+    traced = [replace(known, step=known.step + 2, trace=story_trace(known)) for known in bare]
+    async with app.run_test(size=(120, 40)) as pilot:
+        samples = app.workbench.samples.samples
+        for told, seen in ((bare, [" ", " "]), (traced, ["i", "i", " ", " "])):
+            samples.add(told)
+            await pilot.pause()
+            assert marks() == seen
+        samples.clear()
+        samples.add(traced)  # all of them can: nothing to tell apart
+        await pilot.pause()
+        assert marks() == [" ", " "]
+
+
 # --- orders and memory ---
 
 

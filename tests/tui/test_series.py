@@ -58,8 +58,8 @@ def test_ticks_are_round() -> None:
     assert nice_ticks(-0.3, 6.2, 4) == [0, 2, 4, 6]
     assert tick_labels([0, 2, 4, 6]) == ["0", "2", "4", "6"]
     assert tick_labels([0.0, 0.25, 0.5]) == ["0.00", "0.25", "0.50"]
-    assert tick_labels([-0.0025, -0.002]) == ["-0.0025", "-0.0020"]
-    assert tick_labels([-0.00025, -0.0002]) == ["-2.5e-4", "-2.0e-4"]
+    assert tick_labels([-0.0025, -0.002]) == ["−0.0025", "−0.0020"]
+    assert tick_labels([-0.00025, -0.0002]) == ["−2.5e−4", "−2.0e−4"]
     assert tick_labels([0, 2e6]) == ["0", "2000000"]
 
 

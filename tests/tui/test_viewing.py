@@ -20,6 +20,7 @@ from rlhf_engine.config import RunConfig
 from rlhf_engine.events import EditApplied, RunState
 from rlhf_engine.reward_config import FunctionRewardConfig
 from rlhf_engine.rewards.function import pinned
+from rlhf_engine.run_care import rename_run
 from rlhf_engine.run_dir import RunDir
 from rlhf_tui import viewer
 from rlhf_tui.app import WorkbenchApp
@@ -215,6 +216,24 @@ async def test_a_run_that_cannot_be_read_says_so(watching: Callable[[], Workbenc
     app = watching()
     async with app.run_test(size=WIDE) as pilot:
         await until(app, pilot, lambda: "could not be read" in alarm(app))
+
+
+async def test_a_viewer_is_told_of_a_run_that_was_renamed(
+    watching: Callable[[], WorkbenchApp], run: RunDir, sessions: Sessions
+) -> None:
+    run.write_status(RunState.STOPPED, 3, 100, "stopped after step 3")
+    app = watching()
+    async with app.run_test(size=WIDE) as pilot:
+        await until(app, pilot, lambda: "step 3/100" in status(app))
+        rename_run(run, "bold-fox")
+        lost = "The run quiet-owl was renamed elsewhere: it is bold-fox now. r opens another run."
+        await until(app, pilot, lambda: alarm(app) == lost)
+        assert steps(app) == [1, 2, 3]  # what was read stays
+        for key in ("f5", "t"):
+            app.say("")
+            await pilot.press(key)
+            assert alarm(app) == lost
+        assert [call for session in sessions for call in session.calls] == []
 
 
 # --- leaving a run running ---

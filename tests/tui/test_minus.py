@@ -1,0 +1,40 @@
+"""Numbers below zero carry one sign, wherever they are shown."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+from tui.fake_session import story_sample
+
+from rlhf_engine.events import RunState
+from rlhf_engine.run_list import RunFigures
+from rlhf_tui.run_view import RunView
+from rlhf_tui.screens.sample import score_parts
+from rlhf_tui.widgets.answer import score_line, signed
+from rlhf_tui.widgets.comparison_table import plain
+from rlhf_tui.widgets.readout import show_value
+from rlhf_tui.widgets.run_rows import number
+from rlhf_tui.widgets.samples import sample_line
+from rlhf_tui.widgets.series import compact, tick_labels
+from rlhf_tui.widgets.status import StatusLine
+from rlhf_tui.widgets.token_facts import number as token_number
+
+
+def test_a_number_below_zero_has_the_same_sign_everywhere() -> None:
+    sample = replace(story_sample(1, 0), response="one", spans=(), score=-1.25, kl=-0.5, parts={"words": -1.25})
+    view = RunView()
+    view.state, view.total_steps = RunState.PAUSED, 10
+    view.metrics = {"objective/scores": -1.25, "objective/kl": -0.5}
+    line = StatusLine(view)
+    line.with_metrics = True
+    status = " ".join(part.content.plain for part in line._parts())
+    shown = [sample_line(sample, 60).plain, score_parts(sample).plain, score_line(-1.25, sample.parts).plain, status,
+             signed(-1.25), plain(-1.25), show_value(-1.25), show_value(-2e-5), number(-1.25, "+.2f"), compact(-1.25),
+             *tick_labels([-2, -1]), token_number(-1.25)]
+    assert all("−" in text and not re.search(r"-\d", text) for text in shown), shown
+
+
+def test_what_a_run_has_no_figure_for_is_a_dash_and_no_sign() -> None:
+    figures = RunFigures(None, float("nan"), 0, ())
+    assert (number(figures.score, "+.2f"), number(figures.kl, ".1f")) == ("–", "✗")
