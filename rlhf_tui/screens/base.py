@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import cast
+
+from rich.console import RenderableType
 from textual.await_complete import AwaitComplete
+from textual.renderables.background_screen import BackgroundScreen
+from textual.renderables.blank import Blank
 from textual.screen import ModalScreen, Screen, ScreenResultType
 from textual.widget import Widget
 
@@ -13,6 +18,18 @@ class BaseScreen(Screen[ScreenResultType]):
     def dismiss(self, result: ScreenResultType | None = None) -> AwaitComplete:
         """Leave. Textual would take the next screen away when a key that leaves is pressed twice before it has left."""
         return super().dismiss(result) if self.is_active else AwaitComplete()
+
+    def render(self) -> RenderableType:
+        """The background: for a dialog, the screen right below it, darkened.
+
+        Textual takes whichever screen is left in a list that a drawing begins with. A screen below the top one that is
+        asked to draw out of turn, by the mouse, then finds one above it there, and the two draw each other for ever.
+        """
+        background, stack = self.styles.background, self.app.screen_stack
+        place = stack.index(self) if self in stack else 0
+        if place and background.a < 1:
+            return BackgroundScreen(stack[place - 1], background)
+        return cast(RenderableType, self.app.render() if background.is_transparent else Blank(background))
 
     async def _invoke_and_clear_callbacks(self) -> None:
         """What waits for the next drawing, but for what asked for it and has been taken away since: it would look for

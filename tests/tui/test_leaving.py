@@ -47,7 +47,7 @@ TRAINING, IDLE = CHILD.replace("START", "True"), CHILD.replace("START", "False")
 
 def start(tmp_path: Path, program: str = TRAINING, **environment: str) -> Terminal:
     terminal = Terminal(tmp_path, program, **environment)
-    terminal.read_until(b"IDLE" if program is IDLE else b"TRAINING")
+    terminal.read_until(b"TRAINING" if "start=True" in program else b"IDLE")
     return terminal
 
 

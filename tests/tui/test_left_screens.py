@@ -1,12 +1,15 @@
-"""A screen that is being left does nothing more, whatever waits for it."""
+"""A screen that is being left does nothing more, whatever waits for it; one that is covered shows nothing above it."""
 
 from __future__ import annotations
 
 import pytest
+from textual._context import visible_screen_stack
 from textual.app import App, ComposeResult
+from textual.geometry import Region
+from textual.renderables.background_screen import BackgroundScreen
 from textual.widgets import Static
 
-from rlhf_tui.screens.base import BaseScreen
+from rlhf_tui.screens.base import BaseDialog, BaseScreen
 
 
 class Asks(BaseScreen[None]):
@@ -42,3 +45,31 @@ async def test_a_callback_does_not_look_for_what_is_gone(left: bool) -> None:
         screen.ask(part)
         await screen._invoke_and_clear_callbacks()  # as at the idle moment that may follow
         assert called == (["app"] if left else ["here", "here", "app"])
+
+
+class Dialog(BaseDialog[None]):
+    """Lets the screen below it show through."""
+
+    CSS = "Dialog { background: black 60%; }"
+
+    def compose(self) -> ComposeResult:
+        yield Static("here")
+
+
+async def test_dialogs_over_dialogs_never_draw_each_other_for_ever() -> None:
+    app = App[None]()
+    async with app.run_test() as pilot:
+        lower, upper, top = Dialog(), Dialog(), Dialog()
+        for dialog in (lower, upper, top):
+            await app.push_screen(dialog)
+            await pilot.pause()
+        # as when the mouse asks a screen that has just been covered what is under it
+        lower.refresh(layout=True)
+        upper.refresh()
+        visible_screen_stack.set([lower, upper])
+        lower.render_lines(Region(0, 0, 10, 1))
+        top.refresh(layout=True)
+        await pilot.pause()
+        below = [dialog.render() for dialog in (lower, upper, top)]
+        assert [background.screen for background in below if isinstance(background, BackgroundScreen)] == [
+            app.screen_stack[0], lower, upper]

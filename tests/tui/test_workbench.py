@@ -452,6 +452,8 @@ async def test_q_asks_while_training_and_esc_stays(app: WorkbenchApp, sessions: 
         await pilot.press("f5", "q")
         await pilot.pause()
         assert isinstance(app.screen, QuitScreen)
+        app.bridge.view.total_steps = 100
+        app.screen.on_engine_events(EngineEvents([]))
         assert "A run is going on: step 0 of 100" in str(app.screen.query_one(Static).content)
         app.bridge.view.total_steps = 0  # so it is until the engine tells how many
         app.screen.on_engine_events(EngineEvents([]))
