@@ -10,7 +10,7 @@ run: $(READY)
 	$(BIN)/rlhf-tui --preset animals --start
 
 test: $(READY)
-	$(BIN)/python -m pytest -n 3 --dist worksteal
+	$(BIN)/python -m pytest -n 2
 
 lint: $(READY)
 	$(BIN)/ruff check .
