@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import cast
 
 from rich.console import RenderableType
+from textual._styles_cache import StylesCache
 from textual.await_complete import AwaitComplete
 from textual.renderables.background_screen import BackgroundScreen
 from textual.renderables.blank import Blank
@@ -37,6 +38,10 @@ class BaseScreen(Screen[ScreenResultType]):
         self._callbacks[:] = [(callback, asker) for callback, asker in self._callbacks
                               if not (isinstance(asker, Widget) and asker._pruning)]
         await super()._invoke_and_clear_callbacks()
+
+    def on_unmount(self) -> None:
+        """Let go of what was drawn: Textual's cache of border colours keeps a thousand widgets' lines by its keys."""
+        StylesCache.get_inner_outer.cache_clear()
 
 
 class BaseDialog(BaseScreen[ScreenResultType], ModalScreen[ScreenResultType]):

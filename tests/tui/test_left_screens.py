@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 from textual._context import visible_screen_stack
 from textual.app import App, ComposeResult
@@ -73,3 +76,16 @@ async def test_dialogs_over_dialogs_never_draw_each_other_for_ever() -> None:
         below = [dialog.render() for dialog in (lower, upper, top)]
         assert [background.screen for background in below if isinstance(background, BackgroundScreen)] == [
             app.screen_stack[0], lower, upper]
+
+
+async def test_what_a_screen_drew_is_let_go_of_when_it_is_left() -> None:
+    app = App[None]()
+    async with app.run_test() as pilot:
+        await app.push_screen(dialog := Dialog())
+        await pilot.pause()
+        drawn = weakref.ref(dialog.query_one(Static)._styles_cache)
+        await dialog.dismiss()
+        await pilot.pause()
+        del dialog
+        gc.collect()
+        assert drawn() is None
