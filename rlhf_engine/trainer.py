@@ -112,8 +112,10 @@ class Trainer:
                     self._holds_lock = True
                 return self._run()
             except RlhfError as error:
-                kept = "" if not self._discarded() else "; no run was kept, for it had not begun"
-                self._enter(RunState.FAILED, str(error).rstrip(".") + kept if kept else str(error))
+                why = str(error)
+                if self._discarded():
+                    why = why.rstrip(".") + "; no run was kept, for it had not begun"
+                self._enter(RunState.FAILED, why)
                 raise
             except NonFiniteError as error:
                 fallen = fall_back(self._run_dir, self.policy)

@@ -71,8 +71,8 @@ class AlarmLog:
 
     def note_if_new(self, text: str, level: str) -> None:
         """Keep a sentence unless an event brought it; a screen makes one line of that and may add a few words."""
-        kept = (" ".join(entry.text.split()) for entry in self.entries)
-        if not any(known in " ".join(text.split()) and len(known) * 2 > len(text) for known in kept):
+        said, kept = " ".join(text.split()), (" ".join(entry.text.split()) for entry in self.entries)
+        if not any(known in said and len(known) * 2 > len(text) for known in kept):
             self.note(text, level)
 
     def _add(self, level: str, text: str, earlier: bool, step: int | None = None) -> None:

@@ -45,6 +45,13 @@ class _Step:
     captured: CapturedStep | None = None
     """What is called instead, on a CUDA device."""
 
+    def __call__(self, ids: Tensor, positions: Tensor, mask: Tensor, columns: int) -> Tensor:
+        """Hidden states [batch, hidden] after one more token."""
+        if self.captured:
+            return self.captured(ids, positions)
+        hidden: Tensor = self.module.forward(ids, positions, mask, columns)
+        return hidden
+
     def rewind(self, width: int) -> None:
         """The cache holds `width` columns again."""
         for layer in self.cache.layers:
@@ -90,11 +97,7 @@ class TracedDecoder:
         if self._step is None:
             return self._plain.step(chosen)
         self._columns += 1
-        ids = chosen.unsqueeze(1)
-        if self._step.captured:
-            hidden = self._step.captured(ids, self._positions)
-        else:
-            hidden = self._step.module.forward(ids, self._positions, self._mask, self._columns)
+        hidden = self._step(chosen.unsqueeze(1), self._positions, self._mask, self._columns)
         self._positions += 1
         return hidden
 
@@ -162,7 +165,7 @@ class TracedDecoder:
             if ids.device.type == "cuda":
                 step.captured = CapturedStep(module, inputs, lambda: step.rewind(width))
                 step.rewind(width)
-            answer = step.captured(*inputs[:2]) if step.captured else module(*inputs, width + 1)
+            answer = step(*inputs, width + 1)
             step.rewind(width)
         except _CannotTrace:
             raise
