@@ -13,6 +13,7 @@ from textual import events
 from textual.app import SystemCommand
 from textual.binding import Binding, BindingType
 from textual.command import Provider
+from textual.driver import Driver
 from textual.notifications import SeverityLevel
 from textual.screen import Screen
 from textual.widgets import Input, TextArea
@@ -81,6 +82,12 @@ class WorkbenchApp(Desk):
         self._start = start
         # over a slow line each frame of an animation costs; a spinner is 100 KB a second
         self.animation_level = "none"
+
+    def get_driver_class(self) -> type[Driver]:
+        if sys.platform == "win32":
+            return super().get_driver_class()
+        from rlhf_tui.terminal_driver import TerminalDriver
+        return TerminalDriver
 
     def get_default_screen(self) -> WorkbenchScreen:
         """The workbench itself: an empty screen below it would be laid out and drawn for nothing."""

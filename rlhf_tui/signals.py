@@ -42,7 +42,7 @@ def _hung_up(app: WorkbenchApp) -> None:
     # the shell may send a second one while we save
     asyncio.get_running_loop().remove_signal_handler(signal.SIGHUP)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    # writing to a terminal that is gone would end the driver's thread, and then block this one
+    # what is said from here on has no terminal: writing would be an error
     nowhere = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(nowhere, descriptor)

@@ -80,6 +80,68 @@ def test_a_terminal_that_goes_away_does_not_take_the_run_with_it(tmp_path: Path)
     assert os.waitstatus_to_exitcode(status) == 129
 
 
+GONE_WHILE_DRAWING = """
+    import os
+    from rlhf_tui.app import WorkbenchApp
+
+    def draws(app):
+        Path("draws").touch()
+        while os.isatty(0):
+            time.sleep(0.01)
+        for _ in range(100):
+            app._driver.write("x")
+
+    WorkbenchApp.action_help = draws
+    code = run_workbench"""
+
+
+def test_a_terminal_that_goes_away_in_the_middle_of_a_frame_holds_nothing_up(tmp_path: Path) -> None:
+    terminal = start(tmp_path, TRAINING.replace("code = run_workbench", textwrap.dedent(GONE_WHILE_DRAWING).strip()))
+    terminal.type("?")
+    deadline = time.monotonic() + 20
+    while not (tmp_path / "draws").exists():
+        assert time.monotonic() < deadline, "the key was not heard"
+        terminal.read(0.02)
+    os.close(terminal.descriptor)
+    terminal.descriptor = os.open(os.devnull, os.O_RDONLY)
+    assert terminal.exit_code() == 129
+    assert (tmp_path / "saved").exists()
+
+
+THREADS = """
+    import threading
+    from rlhf_tui.app import WorkbenchApp
+
+    def told(app):
+        Path("threads").write_text(" ".join(sorted(thread.name for thread in threading.enumerate())))
+
+    WorkbenchApp.action_help = told
+    code = run_workbench"""
+
+
+@pytest.mark.parametrize("stop", [signal.SIGSTOP, signal.SIGTSTP, None], ids=["SIGSTOP", "SIGTSTP", "none"])
+def test_going_on_after_a_halt_takes_the_terminal_up_once(tmp_path: Path, stop: int | None) -> None:
+    terminal = start(tmp_path, TRAINING.replace("code = run_workbench", textwrap.dedent(THREADS).strip()))
+    terminal.read(0.5)
+    drawn = len(terminal.written)
+    if stop is not None:
+        os.kill(terminal.pid, stop)
+        os.waitpid(terminal.pid, os.WUNTRACED)
+    os.kill(terminal.pid, signal.SIGCONT)
+    deadline = time.monotonic() + 20
+    while b"TRAINING" not in terminal.written[drawn:].rpartition(b"\x1b[?1049h")[2]:
+        assert time.monotonic() < deadline, "the screen was not drawn again"
+        terminal.read(0.1)
+    terminal.type("?")
+    while not (tmp_path / "threads").exists():
+        assert time.monotonic() < deadline, "no key was heard"
+        terminal.read(0.02)
+    threads = (tmp_path / "threads").read_text().split()
+    assert threads.count("textual-input") == threads.count("textual-output") == 1
+    os.kill(terminal.pid, signal.SIGTERM)
+    assert terminal.exit_code() == 143
+
+
 def test_quitting_in_a_real_terminal(tmp_path: Path) -> None:
     terminal = start(tmp_path)
     terminal.type("q")
@@ -144,7 +206,7 @@ def test_a_crash_of_the_screen_tells_its_cause_saves_the_run_and_keeps_a_log(tmp
     assert "the first cause" in log.read_text()
 
 
-@pytest.mark.parametrize("program", [IDLE, TRAINING])
+@pytest.mark.parametrize("program", [IDLE, TRAINING], ids=["idle", "training"])
 def test_nothing_is_sent_while_nothing_happens(tmp_path: Path, program: str) -> None:
     terminal = start(tmp_path, program)
     terminal.read(1.5)

@@ -1,0 +1,70 @@
+"""The terminal as Textual drives it, made to bear what a line over SSH does: it goes away in the middle of a frame."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from typing import IO, Any
+
+from textual.app import App
+from textual.drivers.linux_driver import LinuxDriver
+
+
+class MayGoAway:
+    """A text stream to a terminal. What is written after the terminal has gone is lost, and nobody waits for it.
+
+    Textual's writer is a thread behind a short queue. An error would end the thread; then the queue fills, and the
+    app's loop waits for room in it for ever, before it has heard that it is to save and leave.
+    """
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        with suppress(OSError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+
+class TerminalDriver(LinuxDriver):
+    """Textual's driver, which outlives its terminal and takes a terminal up again only once.
+
+    The kernel sends SIGCONT with the SIGHUP of a terminal that goes away. LinuxDriver would begin anew with it, with
+    a second thread that reads keys; the first one is then not always told to end, and the process waits for it.
+    """
+
+    def __init__(self, app: App[Any], **options: Any) -> None:
+        super().__init__(app, **options)
+        assert self._file is not None, "run_workbench asks for a terminal"
+        self._file = MayGoAway(self._file)  # type: ignore[assignment]
+
+    def _sigtstp_application(self, *_: object) -> None:
+        _soon(super()._sigtstp_application)
+
+    def _sigcont_application(self, *_: object) -> None:
+        _soon(self._continued)
+
+    def _continued(self) -> None:
+        begun = self._writer_thread is not None and not self._app._exit
+        if not begun or not self._auto_restart or not os.isatty(self.fileno):
+            return
+        if not self._must_signal_resume:
+            # stopped by SIGSTOP, of which no program is told: nothing was put away, and the shell had the terminal
+            self.suspend_application_mode()
+            self._must_signal_resume = True
+        self.resume_application_mode()
+        self._app.refresh(layout=True)
+
+
+def _soon(act: Callable[[], object]) -> None:
+    """Not within the handler of a signal, which may come while a lock is held that the act needs."""
+    with suppress(RuntimeError):  # no loop: there is no screen yet, or none any more
+        asyncio.get_running_loop().call_soon_threadsafe(act)
