@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 from rich.color import Color
+from rich.segment import Segment
 from rich.style import Style
 from rich.text import Text
 from textual import events
 from textual.app import ComposeResult
 from textual.geometry import Size
 from textual.message import Message
+from textual.strip import Strip
 from textual.widget import Widget
 from textual.widgets import Static
 
@@ -29,10 +32,43 @@ _BOLD = {"edit", "overlay", "cursor"}
 
 
 class Canvas(Static):
-    """Where the curve is drawn: says when it has another size, which the pane around may not notice."""
+    """Where the curve is drawn, or a sentence stands that says why there is none.
+
+    Says when it has another size, which the pane around may not notice. A curve is lines of segments, as they go to
+    the terminal: a Text would be wrapped and styled anew with every drawing, which takes as long as plotext.
+    """
 
     class Resized(Message):
         """There is more or less room than before."""
+
+    def __init__(self) -> None:
+        super().__init__("", markup=False, classes="canvas")
+        self._lines: list[list[tuple[str, str]]] = []
+        self._styles: Mapping[str, Style] = {}
+
+    @property
+    def plain_text(self) -> str:
+        """What it shows."""
+        return "\n".join("".join(text for text, _ in line) for line in self._lines) or str(self.content)
+
+    def show_curve(self, lines: list[list[tuple[str, str]]], styles: Mapping[str, Style]) -> None:
+        """Lines of (text, kind), and the style of each kind; as wide as the canvas."""
+        self._lines, self._styles = lines, styles
+        self.refresh()
+
+    def show_sentence(self, sentence: str) -> None:
+        """Words instead of a curve."""
+        self._lines = []
+        self.update(Text(sentence), layout=False)
+
+    def render_line(self, y: int) -> Strip:
+        if not self._lines:
+            return super().render_line(y)
+        width, base = self.size.width, self.visual_style.rich_style
+        line = self._lines[y] if y < len(self._lines) else []
+        strip = Strip([Segment(text, base + style if (style := self._styles.get(kind)) else base)
+                       for text, kind in line])
+        return strip.adjust_cell_length(width, base)
 
     def on_resize(self, _: events.Resize) -> None:
         self.post_message(self.Resized())
@@ -88,7 +124,7 @@ class Chart(Widget):
         self._drawn_for = Size(0, 0)
         self._title = Static("", markup=False, classes="title")
         self._legend = Static("", markup=False, classes="legend")
-        self._canvas = Canvas("", markup=False, classes="canvas")
+        self._canvas = Canvas()
 
     def compose(self) -> ComposeResult:
         yield self._title
@@ -118,7 +154,7 @@ class Chart(Widget):
     @property
     def picture_text(self) -> str:
         """What the canvas shows, as plain text."""
-        return str(self._canvas.content)
+        return self._canvas.plain_text
 
     @property
     def heading_text(self) -> str:
@@ -160,9 +196,9 @@ class Chart(Widget):
         if self.scene.others:
             self._legend.update(legend(self.scene, self._metric, width), layout=False)
         if isinstance(self._sheet, str):
-            self._canvas.update(Text(self._sheet), layout=False)
+            self._canvas.show_sentence(self._sheet)
         else:
-            self._canvas.update(self._sheet.text(self._styles(), self._cursor(self._sheet)), layout=False)
+            self._canvas.show_curve(self._sheet.runs(self._cursor(self._sheet)), self._styles())
 
     @property
     def _aim(self) -> float | None:

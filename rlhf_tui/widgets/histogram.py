@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from rich.text import Text
 
-from rlhf_tui.widgets.plot import Paint, as_text, new_figure
+from rlhf_tui.widgets.plot import Paint, as_text, empty_figure
 from rlhf_tui.widgets.series import nice_ticks, tick_labels
 
 REFERENCE_MARKER, TUNED_MARKER = "░", "█"
@@ -57,7 +57,7 @@ def draw_histogram(
     count = max(1, columns // _COLUMNS_A_BIN)
     counts = [bins(side, low, high, count) for side in finite]
 
-    figure = new_figure(width, height, colours.axes)
+    figure = empty_figure(width, height, colours.axes)
     top = max(max(side) for side in counts)
     figure.xlim(0, columns - 1)
     figure.ylim(0, top)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from rich.text import Text
@@ -86,8 +87,17 @@ def draw(picture: Picture, width: int, height: int) -> Sheet | str:
     return sheet.in_ascii() if picture.ascii else sheet
 
 
-def new_figure(width: int, height: int, axes: Paint = "default") -> Any:
-    """An empty plotext figure of that many cells, with axes left and below, on the terminal's own background."""
+def empty_figure(width: int, height: int, axes: Paint = "default") -> Any:
+    """A plotext figure of that many cells, with axes left and below, on the terminal's own background. Limits, ticks
+    and all that is drawn are the caller's to set, each time: there is one figure of a size.
+    """
+    figure = _figure(width, height, axes)
+    figure.clear_data()
+    return figure
+
+
+@lru_cache(maxsize=16)
+def _figure(width: int, height: int, axes: Paint) -> Any:
     # not at the top: the first frame need not wait for it. The class behind the global figure has no public name.
     from plotext._figure import _figure_class as Figure
 
@@ -113,7 +123,7 @@ def _with_plotext(picture: Picture, line: Points, x_range: tuple[float, float], 
                   size: tuple[int, int]) -> Sheet:
     """Axes with their ticks, and the line."""
     (width, height), columns = size, size[0] - LABEL_WIDTH - 1
-    figure = new_figure(width, height)
+    figure = empty_figure(width, height)
     figure.xlim(*x_range)
     figure.ylim(*y_range)
     y_ticks = nice_ticks(*y_range, max(2, (height - 2) // 2))
@@ -124,7 +134,9 @@ def _with_plotext(picture: Picture, line: Points, x_range: tuple[float, float], 
         figure.plot([x for x, _ in line], [y for _, y in line], marker="*" if picture.ascii else "braille")
     else:  # without any point there would be no axes
         figure.scatter(x_range[:1], y_range[:1], marker=" ")
-    figure.build()
+    # `build`, without the text with escape codes that it ends with and we have no use for
+    figure._set_sizes()
+    figure._build_matrix()
     matrix = figure.monitor.matrix  # its lines count from the bottom
     return Sheet(matrix.marker[::-1], matrix.Cols_canvas.start, matrix.Rows_canvas.start, x_range, y_range)
 

@@ -13,6 +13,7 @@ from textual.geometry import Region, Size
 from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
+from textual.widget import Widget
 
 from rlhf_engine.errors import RunError
 from rlhf_engine.events import Sample
@@ -23,6 +24,7 @@ from rlhf_tui.widgets.line import line_strip
 from rlhf_tui.widgets.sample_store import ORDERS, SampleStore, listed
 
 HEADING = " step   score     KL  response"
+_DRAWN = 200  # lines that are kept drawn
 _PREFIX = len(" step   score     KL  ")
 
 
@@ -103,6 +105,8 @@ class SampleList(ScrollView, can_focus=True):
         self._favourites = Favourites()
         self._store = SampleStore()
         self._shown: list[Sample] = []
+        self._drawn: dict[tuple[object, ...], tuple[Sample, Strip]] = {}
+        """Lines as they were drawn: each step moves most of them by a few. The sample is kept for its `id` to count."""
         self._differ = False
         """Some of the samples listed have their tokens, and others do not."""
 
@@ -163,7 +167,11 @@ class SampleList(ScrollView, can_focus=True):
         self.post_message(self.Changed())
 
     def _resize_content(self) -> None:
-        self.virtual_size = Size(self.scrollable_content_region.width, max(1, len(self._shown)))
+        size = Size(self.scrollable_content_region.width, max(1, len(self._shown)))
+        # assigned, it would have the whole screen laid out and drawn anew with every step; only the scrollbar, when
+        # it comes or goes, needs that, and asks for it itself
+        self.set_reactive(Widget.virtual_size, size)
+        self._scroll_update(size)
         self.refresh()
 
     def on_resize(self, _: events.Resize) -> None:
@@ -265,7 +273,13 @@ class SampleList(ScrollView, can_focus=True):
         run = self._run_of(sample) if self.only_favourites else ""
         marked = bool(run) or self._favourites.holds(self.run, sample)
         inspects = self._differ and sample.trace is not None
-        return line_strip(self, sample_line(sample, width, favourite=marked, run=run, inspects=inspects), style)
+        look = (id(sample), width, marked, run, inspects, style, self.app.theme)
+        if look not in self._drawn:
+            if len(self._drawn) >= _DRAWN:
+                self._drawn.clear()
+            content = sample_line(sample, width, favourite=marked, run=run, inspects=inspects)
+            self._drawn[look] = (sample, line_strip(self, content, style))
+        return self._drawn[look][1]
 
     def _empty_text(self) -> str:
         if self.only_favourites and not self._favourites.all:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 from rich.cells import cell_len
-from rich.style import Style
-from rich.text import Text
 
 CURSOR, CROSS = "│", "◆"
 # kinds that something with words may be written over
@@ -108,20 +106,21 @@ class Sheet:
         self.cells = [[plain(cell)[:1] for cell in line] for line in self.cells]
         return self
 
-    def text(self, styles: Mapping[str, Style], cursor: tuple[int, int | None] | None = None) -> Text:
-        """Lines that are cropped, never wrapped; through column `cursor[0]` a line, and a cross in row `cursor[1]`."""
-        text = Text(no_wrap=True, overflow="crop", end="")
+    def runs(self, cursor: tuple[int, int | None] | None = None) -> list[list[tuple[str, str]]]:
+        """The lines, each as (text, kind) from left to right; through column `cursor[0]` goes a line, with a cross in
+        row `cursor[1]`.
+        """
+        lines = []
         for number, (cells, kinds) in enumerate(zip(self.cells, self.kinds, strict=True)):
             if cursor is not None and number < self.rows and 0 <= cursor[0] < self.columns:
                 cells, kinds = self._crossed(number, cells, kinds, cursor)
-            at = 0
+            line, at = [], 0
             for kind, group in groupby(kinds):
                 end = at + len(list(group))
-                text.append("".join(cells[at:end]), styles.get(kind))
+                line.append(("".join(cells[at:end]), kind))
                 at = end
-            if number < len(self.cells) - 1:
-                text.append("\n")
-        return text
+            lines.append(line)
+        return lines
 
     def _crossed(self, number: int, cells: list[str], kinds: list[str],
                  cursor: tuple[int, int | None]) -> tuple[list[str], list[str]]:

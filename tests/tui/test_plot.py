@@ -21,9 +21,13 @@ def banded(points: Points) -> list[tuple[float, float, float]]:
     return [(x, y, y) for x, y in points]
 
 
+def text_of(sheet: Sheet, cursor: tuple[int, int | None] | None = None) -> str:
+    return "\n".join("".join(text for text, _ in line) for line in sheet.runs(cursor))
+
+
 def drawn(picture: Picture, width: int = 60, height: int = 12) -> str:
     sheet = draw(picture, width, height)
-    return sheet if isinstance(sheet, str) else sheet.text({}).plain
+    return sheet if isinstance(sheet, str) else text_of(sheet)
 
 
 def ramp(last: int) -> Points:
@@ -112,7 +116,7 @@ def test_the_cursor_stands_on_the_value() -> None:
     line = [(float(x), 0.01 * x) for x in range(101)]
     sheet = draw(Picture([], line, 0, 100), 60, 12)
     assert isinstance(sheet, Sheet)
-    rows = sheet.text({}, (sheet.column(50), sheet.row_of(0.5, log=False))).plain.split("\n")
+    rows = text_of(sheet, (sheet.column(50), sheet.row_of(0.5, log=False))).split("\n")
     at = [row.index("◆") for row in rows if "◆" in row]
     assert at == [sheet.left + sheet.column(50)]
     assert sum(row[at[0]] == "│" for row in rows) >= 8
