@@ -17,7 +17,8 @@ from rlhf_engine.run_lines import read_object
 
 @dataclass(frozen=True)
 class RunSummary:
-    """A line of the list of runs. `state` is a RunState's value, "interrupted" if its process is gone, or "unknown"."""
+    """A line of the list of runs. `state` is a RunState's value, "interrupted" if its process is gone, "not begun"
+    before it has said so much as that its model loads, or "unknown"."""
 
     name: str
     path: Path
@@ -116,7 +117,8 @@ def _summary(run: RunDir) -> RunSummary | None:
     try:
         if not (run.path / CONFIG).is_file():
             return None
-        status, state, step, total, message = run.status(), "unknown", 0, 0, ""
+        status, step, total, message = run.status(), 0, 0, ""
+        state = "unknown" if (run.path / STATUS).exists() else "not begun"
         if status is not None:
             state = "interrupted" if status.interrupted else status.state.value
             step, total, message = status.step, status.total_steps, status.message

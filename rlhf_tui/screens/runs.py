@@ -27,7 +27,8 @@ from rlhf_tui.widgets.status import KeyBar, StatusLine
 
 WIDE, TALL = 100, 18
 READ_SECONDS = 5.0
-_KEYS = [("Enter", "Open", "screen.open"), ("Esc", "Back", "screen.back"), ("t", "Resume", "screen.resume"),
+_KEYS = [("Enter", "Open", "screen.open"), ("Esc", "Back", "screen.back"), ("?", "Help", "app.help"),
+         ("t", "Resume", "screen.resume"),
          ("f", "Fork", "screen.fork"), ("/", "Search", "screen.search"), ("s", "Sort", "screen.sort"),
          ("m", "Mark", "screen.mark"), ("i", "Settings", "screen.settings"), ("c", "Compare", "screen.compare"),
          ("o", "Overlay", "screen.overlay"), ("n", "Note", "screen.note"), ("e", "Rename", "screen.rename"),

@@ -19,10 +19,10 @@ Figures = Mapping[Path, RunFigures]
 SORTS = ("last changed", "name", "score", "step", "state")
 _AS_TREE = ("last changed", "name")  # the other orders rank: a fork stands where its figure puts it
 _STATES: dict[str, tuple[str, str]] = {
-    "loading": ("◌", "$accent"), "training": ("●", "$success bold"), "paused": ("‖", "$accent bold"),
-    "stopping": ("◐", "$accent bold"), "finished": ("✓", "$success"), "stopped": ("■", "$primary"),
-    "failed": ("✗", "$error bold"), "diverged": ("✗", "$error bold"), "interrupted": ("✗", "$warning bold"),
-    "unknown": ("?", "$text-muted"),
+    "not begun": ("○", "$text-muted"), "loading": ("◌", "$accent"), "training": ("●", "$success bold"),
+    "paused": ("‖", "$accent bold"), "stopping": ("◐", "$accent bold"), "finished": ("✓", "$success"),
+    "stopped": ("■", "$primary"), "failed": ("✗", "$error bold"), "diverged": ("✗", "$error bold"),
+    "interrupted": ("✗", "$warning bold"), "unknown": ("?", "$text-muted"),
 }
 _STATE_ORDER = list(_STATES)
 # name, width, rank: the higher the rank, the sooner a column goes when there is no room

@@ -13,7 +13,7 @@ from rlhf_engine.errors import ConfigError
 from rlhf_engine.fields import Setting, parse, replace, settings
 
 LABEL_WIDTH = 14
-LOCKED_REASON = "fixed once a run has begun; stop it (F5) to change this for the next one"
+LOCKED_REASON = "fixed once a run has begun; between two runs it can be changed"
 
 _MAIN = (
     "optimizer.actor_lr", "optimizer.critic_lr", "kl.coef", "ppo.clip_range", "train.steps", "ppo.responses_per_step",

@@ -249,6 +249,12 @@ def test_a_process_with_a_reused_pid_is_not_taken_for_the_holder(run: RunDir):
 # --- lists of runs ---
 
 
+def test_a_run_that_is_about_to_start_is_told_from_one_that_cannot_be_read(run: RunDir):
+    assert [summary.state for summary in list_runs(run.path.parent)] == ["not begun"]
+    (run.path / "status.json").write_text("{")
+    assert [summary.state for summary in list_runs(run.path.parent)] == ["unknown"]
+
+
 def test_runs_are_listed_last_changed_first_and_found_by_name_or_path(runs_root: Path):
     assert list_runs(runs_root) == []
     first, second = (RunDir.create(runs_root, SMALL, name=name) for name in ("first", "second"))
