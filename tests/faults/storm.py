@@ -9,6 +9,7 @@ import fcntl
 import os
 import random
 import re
+import signal
 import struct
 import termios
 import time
@@ -121,9 +122,16 @@ def _function_key(terminal: Terminal, dice: random.Random) -> None:
     terminal.type(dice.choice(["\x1b[20~"] * 8 + ["\x1bOQ"] * 3 + ["\x1b[15~"]))  # F9, F2; F5 stops, starts again
 
 
+def _halt(terminal: Terminal, dice: random.Random) -> None:
+    """Stopped, as by a shell's job control or by another process, and gone on with."""
+    os.kill(terminal.pid, dice.choice([signal.SIGSTOP, signal.SIGTSTP]))
+    _wait(lambda: Path(f"/proc/{terminal.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T", terminal)
+    os.kill(terminal.pid, signal.SIGCONT)
+
+
 _ACTIONS: dict[str, tuple[int, Callable[[Terminal, random.Random], None]]] = {
     "resize": (6, _resize), "keys": (10, _keys), "edit": (4, _edit), "pause": (2, _pause), "paste": (2, _paste),
-    "click": (3, _click), "function key": (1, _function_key),
+    "click": (3, _click), "function key": (1, _function_key), "halt": (1, _halt),
     "escape": (4, lambda terminal, _: terminal.type(ESCAPE)),
 }
 
