@@ -80,6 +80,7 @@ class WorkbenchApp(Desk):
         self.hands_over = False
         """True when the run shall go on in a process of its own after this one has left."""
         self._start = start
+        self._libraries_are_there = False
         # over a slow line each frame of an animation costs; a spinner is 100 KB a second
         self.animation_level = "none"
 
@@ -123,8 +124,11 @@ class WorkbenchApp(Desk):
 
     def show_events(self, events: list[Any]) -> None:
         """Hand a batch of events to every open screen."""
-        if any(isinstance(event, ModelLoaded) for event in events):
-            gc.freeze()  # the libraries came with some 300,000 objects that stay
+        if not self._libraries_are_there and any(isinstance(event, ModelLoaded) for event in events):
+            # they came with some 300,000 objects that stay. Once: whatever is frozen is never collected, and at the
+            # next model that would be all the screens that were left by then
+            self._libraries_are_there = True
+            gc.freeze()
         if events:
             self.take(events)
             for screen in self.screen_stack:

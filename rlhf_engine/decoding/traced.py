@@ -27,6 +27,9 @@ from rlhf_engine.decoding.graph import shorten
 from rlhf_engine.decoding.plain import PlainDecoder
 from rlhf_engine.policy import Policy
 
+_KEPT = 4  # recorded steps that are kept in any case: of rollouts, probes, answers one by one
+_KEPT_BYTES = 512 * 1024**2  # of the caches of recorded steps, up to which more are kept, for prompts of many lengths
+_MOST_KEPT = 16
 _LENGTH_STEP = 32  # caches are about a multiple of this long: longer prompts seldom need a recording of their own
 
 
@@ -59,7 +62,7 @@ class _Step:
 
 
 class TracedDecoder:
-    """A `Decoder` that records steps and keeps them for the next rollout. One a policy."""
+    """A `Decoder` that records steps and keeps some of them for the next rollouts. One a policy."""
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
@@ -80,14 +83,12 @@ class TracedDecoder:
         self._refresh_merged()
         self._mask = torch.cat([mask, mask.new_ones(len(ids), length - ids.shape[1])], dim=1).long()
         self._positions = mask.sum(dim=1, keepdim=True)
-        key = (len(ids), length)
-        if key not in self._steps:
-            try:
-                self._steps[key] = self._record(ids, mask, length)
-            except _CannotTrace as error:
-                self.why_plain = str(error)
-                return self._plain.start(ids, mask, new_tokens)
-        self._step, self._columns = self._steps[key], ids.shape[1]
+        try:
+            self._step = self._step_for(ids, mask, length)
+        except _CannotTrace as error:
+            self.why_plain = str(error)
+            return self._plain.start(ids, mask, new_tokens)
+        self._columns = ids.shape[1]
         if self._step.captured:
             self._step.captured.begin(self._mask)
         return self._read_prompts(self._step.cache, ids)
@@ -100,6 +101,20 @@ class TracedDecoder:
         hidden = self._step(chosen.unsqueeze(1), self._positions, self._mask, self._columns)
         self._positions += 1
         return hidden
+
+    def _step_for(self, ids: Tensor, mask: Tensor, length: int) -> _Step:
+        """The step recorded for this shape, now if there is none; of the others, those used last are kept."""
+        key = (len(ids), length)
+        step = self._steps.pop(key, None)
+        while step is None and len(self._steps) >= (_KEPT if self._kept_bytes > _KEPT_BYTES else _MOST_KEPT):
+            del self._steps[next(iter(self._steps))]
+        self._steps[key] = step or self._record(ids, mask, length)
+        return self._steps[key]
+
+    @property
+    def _kept_bytes(self) -> int:
+        return sum(layer.keys.nbytes + layer.values.nbytes
+                   for step in self._steps.values() for layer in step.cache.layers)
 
     # --- merged weights ---
 
@@ -161,6 +176,8 @@ class TracedDecoder:
             changing += [layer.cumulative_length for layer in cache.layers] + self._merged
             changing += [*policy.actor_parameters.values(), *policy.critic_parameters.values()]
             step.joined = shorten(module, inputs, changing, length)
+            for node in module.graph.nodes:
+                node.meta.clear()  # a stand-in of each tensor, with the stack it was made in: 20,000 objects a step
             step.rewind(width)
             if ids.device.type == "cuda":
                 step.captured = CapturedStep(module, inputs, lambda: step.rewind(width))

@@ -40,8 +40,11 @@ class BaseScreen(Screen[ScreenResultType]):
         await super()._invoke_and_clear_callbacks()
 
     def on_unmount(self) -> None:
-        """Let go of what was drawn: Textual's cache of border colours keeps a thousand widgets' lines by its keys."""
+        """Let go of what Textual keeps of a screen that was left: its cache of border colours holds a thousand widgets'
+        lines by its keys, and the app, until its theme changes, the fields that asked to be told of that."""
         StylesCache.get_inner_outer.cache_clear()
+        for asked in getattr(self.app, "__watchers", {}).values():
+            asked[:] = [(asker, callback) for asker, callback in asked if not asker._closing]
 
 
 class BaseDialog(BaseScreen[ScreenResultType], ModalScreen[ScreenResultType]):

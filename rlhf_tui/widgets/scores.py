@@ -45,6 +45,9 @@ class ScoreHistogram(Widget, can_focus=True):
     def on_mount(self) -> None:
         self.app.theme_changed_signal.subscribe(self, self._theme_changed)
 
+    def on_unmount(self) -> None:
+        self.app.theme_changed_signal.unsubscribe(self)  # it would keep what it calls
+
     def _theme_changed(self, _: Theme) -> None:
         self.call_after_refresh(self._draw)
 

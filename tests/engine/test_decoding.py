@@ -10,6 +10,7 @@ from tiny_models import stir, tiny_config
 from torch import Tensor
 
 from rlhf_engine.config import SamplingConfig
+from rlhf_engine.decoding import traced
 from rlhf_engine.decoding.plain import Decoder, PlainDecoder
 from rlhf_engine.decoding.traced import TracedDecoder
 from rlhf_engine.policy import Policy
@@ -40,9 +41,9 @@ def hidden_states(decoder: Decoder, policy: Policy, prompts: list[str] = PROMPTS
 
 
 def assert_same(policy: Policy, decoder: TracedDecoder, prompts: list[str] = PROMPTS) -> None:
-    traced, plain = hidden_states(decoder, policy, prompts), hidden_states(PlainDecoder(policy), policy, prompts)
+    replayed, plain = hidden_states(decoder, policy, prompts), hidden_states(PlainDecoder(policy), policy, prompts)
     assert decoder.why_plain == ""
-    torch.testing.assert_close(traced, plain, atol=1e-5 * float(plain.abs().max()), rtol=1e-5)
+    torch.testing.assert_close(replayed, plain, atol=1e-5 * float(plain.abs().max()), rtol=1e-5)
 
 
 def test_a_recorded_step_equals_a_forward_pass(policy: Policy) -> None:
@@ -52,6 +53,25 @@ def test_a_recorded_step_equals_a_forward_pass(policy: Policy) -> None:
     assert len(decoder._steps) == 1
     assert_same(policy, decoder, ["only", "two"])
     assert len(decoder._steps) == 2
+
+
+def test_only_some_recordings_are_kept_and_those_used_last(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(traced, "_MOST_KEPT", 3)
+    monkeypatch.setattr(traced, "_KEPT", 2)
+    decoder = TracedDecoder(policy)
+
+    def batches() -> list[int]:
+        return [batch for batch, _ in decoder._steps]
+
+    for prompts in (["a"], ["a", "b"], ["a", "b", "c"], ["d"]):
+        hidden_states(decoder, policy, prompts)
+    assert batches() == [2, 3, 1]
+    hidden_states(decoder, policy, PROMPTS)
+    assert batches() == [3, 1, 4]
+    monkeypatch.setattr(traced, "_KEPT_BYTES", 0)  # as where a cache is large
+    assert_same(policy, decoder, ["d", "e", "f", "g", "h"])
+    assert batches() == [4, 5]
+    assert not any(node.meta for step in decoder._steps.values() for node in step.module.graph.nodes)
 
 
 def test_every_rollout_decodes_with_the_adapters_as_they_are_by_then(policy: Policy) -> None:
@@ -90,7 +110,7 @@ def test_half_precision_keeps_adapters_apart_and_answers_the_same_up_to_rounding
     policy = Policy.from_config(tiny_config(model_folders["llama"], model={"dtype": "bfloat16"}))
     stir(policy)
     decoder = TracedDecoder(policy)
-    traced, plain = hidden_states(decoder, policy).float(), hidden_states(PlainDecoder(policy), policy).float()
+    replayed, plain = hidden_states(decoder, policy).float(), hidden_states(PlainDecoder(policy), policy).float()
     assert decoder.why_plain == ""
     assert not decoder._merged
     assert (traced - plain).abs().max() <= 2**-6 * plain.abs().max()

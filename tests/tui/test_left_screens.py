@@ -10,8 +10,11 @@ from textual._context import visible_screen_stack
 from textual.app import App, ComposeResult
 from textual.geometry import Region
 from textual.renderables.background_screen import BackgroundScreen
+from textual.widget import Widget
 from textual.widgets import Static
 
+from rlhf_tui.app import WorkbenchApp
+from rlhf_tui.screens import runs, system
 from rlhf_tui.screens.base import BaseDialog, BaseScreen
 
 
@@ -89,3 +92,29 @@ async def test_what_a_screen_drew_is_let_go_of_when_it_is_left() -> None:
         del dialog
         gc.collect()
         assert drawn() is None
+
+
+OPENS = ("runs", "generate", "compare", "reward_lab", "presets", "save_preset", "help", "settings", "alarms", "system")
+
+
+async def test_nothing_is_kept_of_any_screen_that_was_left(
+    app: WorkbenchApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # asyncio remembers who waited until the time that was waited for
+    monkeypatch.setattr(runs, "READ_SECONDS", 0.05)
+    monkeypatch.setattr(system, "SECONDS", 0.05)
+    opened: list[tuple[str, weakref.WeakSet[Widget]]] = []
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.pause()
+        for action in [*OPENS, "runs"]:  # the newest reading in a thread is kept until the next one
+            await app.run_action(action)
+            await pilot.pause()
+            assert app.screen is not app.workbench, action
+            opened.append((action, weakref.WeakSet([app.screen, *app.screen.query(Widget)])))
+            while app.screen is not app.workbench:
+                await pilot.press("escape")
+                await pilot.pause()
+        await pilot.pause(0.2)
+        gc.collect()
+        kept = {action: {type(part).__name__ for part in parts} for action, parts in opened[:-1] if parts}
+    assert kept == {}
