@@ -113,7 +113,7 @@ def test_half_precision_keeps_adapters_apart_and_answers_the_same_up_to_rounding
     replayed, plain = hidden_states(decoder, policy).float(), hidden_states(PlainDecoder(policy), policy).float()
     assert decoder.why_plain == ""
     assert not decoder._merged
-    assert (traced - plain).abs().max() <= 2**-6 * plain.abs().max()
+    assert (replayed - plain).abs().max() <= 2**-6 * plain.abs().max()
 
 
 def test_a_model_whose_window_is_shorter_than_the_cache_is_decoded_plainly_and_not_recorded_first(
