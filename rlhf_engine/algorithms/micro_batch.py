@@ -29,17 +29,17 @@ def choose_micro_batch_size(policy: Policy, config: RunConfig) -> int:
 
 def bytes_kept(policy: Policy, width: int) -> int:
     """Bytes that autograd keeps of the actor's pass over one response of `width` tokens, prompt included."""
-    storages: dict[int, int] = {}
+    storages: dict[int, torch.UntypedStorage] = {}  # kept, so that no two have the same address
     frozen = {p.untyped_storage().data_ptr() for p in policy.base.parameters()}
 
-    def keep(tensor: Tensor) -> Tensor:
+    def keep(tensor: Tensor) -> None:
+        # nothing of the tensor goes into the graph: one that a node saves of its own output would hold that node, and
+        # with it the model, for ever
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in frozen:
-            storages[storage.data_ptr()] = storage.nbytes()
-        return tensor
+            storages[storage.data_ptr()] = storage
 
     ids = torch.zeros((1, width), dtype=torch.long, device=policy.device)
-    with policy.playing("actor"), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        hidden = policy.forward(ids, torch.ones_like(ids, dtype=torch.bool))
-    del hidden  # until here all storages lived, and no two had the same address
-    return max(1, sum(storages.values()))
+    with policy.playing("actor"), torch.autograd.graph.saved_tensors_hooks(keep, lambda nothing: nothing):
+        policy.forward(ids, torch.ones_like(ids, dtype=torch.bool))
+    return max(1, sum(storage.nbytes() for storage in storages.values()))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import subprocess
 import sys
 import textwrap
 import threading
+import weakref
 from functools import partial
 from pathlib import Path
 
@@ -235,6 +237,18 @@ def test_pause_holds_between_steps_and_resume_goes_on(neo_config: RunConfig) -> 
     control.resume()
     thread.join(60)
     assert sum(isinstance(e, StepFinished) for e in events) == 3
+
+
+def test_nothing_is_left_of_a_model_whose_run_has_ended(neo_config: RunConfig, tmp_path: Path) -> None:
+    trainer = Trainer(neo_config, run_dir=RunDir.create(tmp_path / "runs", neo_config), control=TrainerControl(),
+                      emit=lambda event: None)
+    trainer.run()
+    assert trainer.policy is not None
+    weights = weakref.WeakSet(trainer.policy.base.parameters())
+    assert len(weights) > 10
+    del trainer
+    gc.collect()
+    assert not weights
 
 
 def test_two_processes_never_drive_one_run(neo_config: RunConfig, tmp_path: Path) -> None:
