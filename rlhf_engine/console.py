@@ -68,8 +68,8 @@ def step_line(event: StepFinished, seconds_left: float) -> str:
     width = len(str(event.total_steps))
     number = {name: event.metrics.get(name, math.nan) for name in (
         "objective/scores", "objective/kl", "loss/policy_avg", "loss/value_avg", "throughput/responses_per_s")}
-    return (f"step {event.step:{width}}/{event.total_steps}  reward {number['objective/scores']:+.2f}  "
-            f"KL {number['objective/kl']:.2f} nats/response  policy loss {number['loss/policy_avg']:+.4f}  "
+    return (f"step {event.step:{width}}/{event.total_steps}  reward {number['objective/scores']:+z.2f}  "
+            f"KL {number['objective/kl']:z.2f} nats/response  policy loss {number['loss/policy_avg']:+z.4f}  "
             f"value loss {number['loss/value_avg']:.3f}  {number['throughput/responses_per_s']:.1f} responses/s  "
             f"ETA {duration(seconds_left)}")
 
