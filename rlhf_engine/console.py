@@ -11,6 +11,7 @@ import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from rlhf_engine.control import TrainerControl
@@ -143,8 +144,11 @@ class Reporter:
                               "message": event.message}
                 if self._as_json:
                     print_json(self._end)
-                elif event.state is not RunState.FAILED:  # the error itself follows, and says the same
+                elif event.state is not RunState.FAILED:
                     self._line(event.message or event.state.value)
+                elif self._end["path"] and not Path(self._end["path"]).exists():
+                    # the error itself follows; what it does not say is that the run just named is gone
+                    self._line(f"run {self._end['run']} had not begun, and was not kept")
 
     def _step(self, event: StepFinished) -> None:
         if self._as_json:

@@ -429,6 +429,10 @@ def test_a_model_that_cannot_be_had_is_exit_1_and_leaves_no_run_behind(tmp_path:
     assert "no run was kept" in end["message"]
     assert "nowhere" in result.stderr
     assert list(tmp_path.iterdir()) == []
+    for_people = invoke("train", "animals", "--set", model, "--runs-dir", str(tmp_path), "--name", "bare").stdout
+    assert for_people.splitlines()[0].startswith("run bare in")
+    assert "run bare" in for_people.splitlines()[-1]
+    assert "not kept" in for_people.splitlines()[-1]
 
 
 def test_a_taken_name_is_refused(runs_root: Path):
