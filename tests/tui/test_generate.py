@@ -104,6 +104,14 @@ async def test_an_answer_without_a_score_says_why(app: WorkbenchApp, sessions: S
         assert "score +" not in shown(app)
 
 
+async def test_a_number_that_rounds_to_zero_has_no_minus(app: WorkbenchApp, sessions: Sessions) -> None:
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("g", "enter")
+        await tell(pilot, sessions, GenerationFinished(1, "a fox.", -0.001, {}, (), -0.004, 3))
+        assert "KL 0.00 nats" in shown(app)
+        assert "score +0.00" in shown(app)
+
+
 async def test_an_error_is_said_in_the_box(app: WorkbenchApp, sessions: Sessions) -> None:
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.press("g", "enter")
