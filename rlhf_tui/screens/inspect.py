@@ -94,6 +94,7 @@ class InspectScreen(BaseScreen[None]):
         whole = f"score {sample.score:+.2f} · KL {sample.kl:z.2f} nats · {sample.tokens} tokens · {ending}"
         self._text.border_title = Content(f"Sample of step {sample.step} · {minus(whole)}")
         self._table.display = trace is not None
+        self.set_class(trace is None, "-bare")
         if trace is None:
             texts, styles = by_span(sample.response, sample.spans)
             self._text.load(sample.prompt, texts, choose=False)
