@@ -11,6 +11,7 @@ import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from rlhf_engine.control import TrainerControl
@@ -68,8 +69,8 @@ def step_line(event: StepFinished, seconds_left: float) -> str:
     width = len(str(event.total_steps))
     number = {name: event.metrics.get(name, math.nan) for name in (
         "objective/scores", "objective/kl", "loss/policy_avg", "loss/value_avg", "throughput/responses_per_s")}
-    return (f"step {event.step:{width}}/{event.total_steps}  reward {number['objective/scores']:+.2f}  "
-            f"KL {number['objective/kl']:.2f} nats/response  policy loss {number['loss/policy_avg']:+.4f}  "
+    return (f"step {event.step:{width}}/{event.total_steps}  reward {number['objective/scores']:+z.2f}  "
+            f"KL {number['objective/kl']:z.2f} nats/response  policy loss {number['loss/policy_avg']:+z.4f}  "
             f"value loss {number['loss/value_avg']:.3f}  {number['throughput/responses_per_s']:.1f} responses/s  "
             f"ETA {duration(seconds_left)}")
 
@@ -143,8 +144,11 @@ class Reporter:
                               "message": event.message}
                 if self._as_json:
                     print_json(self._end)
-                elif event.state is not RunState.FAILED:  # the error itself follows, and says the same
+                elif event.state is not RunState.FAILED:
                     self._line(event.message or event.state.value)
+                elif self._end["path"] and not Path(self._end["path"]).exists():
+                    # the error itself follows; what it does not say is that the run just named is gone
+                    self._line(f"run {self._end['run']} had not begun, and was not kept")
 
     def _step(self, event: StepFinished) -> None:
         if self._as_json:

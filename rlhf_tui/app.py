@@ -352,6 +352,6 @@ def run_workbench(
     if app.hands_over:
         passed = pass_on(bridge, wait=not code)
         code = code or passed
-    elif app.leave_code is not None:
-        say_where_it_lies(bridge, asked=app.leave_code != 0)
+    elif app.leave_code is not None or not bridge.viewing:
+        say_where_it_lies(bridge, asked=bool(app.leave_code))
     return code or 0

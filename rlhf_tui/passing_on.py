@@ -15,7 +15,10 @@ READY_SECONDS = 120.0
 
 
 def say_where_it_lies(bridge: EngineBridge, *, asked: bool) -> None:
-    """One sentence about the run that leaving has stopped. asked: by a signal, as one who takes the run over sends."""
+    """One sentence about the run that leaving, or a person before, has stopped; nothing of one that has ended.
+
+    asked: by a signal, as one who takes the run over sends.
+    """
     bridge.drain()
     if bridge.run_path is not None and bridge.state is RunState.STOPPED:
         command = command_for(RunDir(bridge.run_path), "attach" if asked else "resume")

@@ -105,6 +105,14 @@ def test_progress_is_one_plain_line_a_step(tiny: Path, runs_root: Path):
     assert "\x1b" not in result.stdout
 
 
+@pytest.mark.parametrize(("loss", "shown"), [(-2.8e-10, "+0.0000"), (2.8e-10, "+0.0000"), (-0.0123, "-0.0123")])
+def test_a_number_that_rounds_to_zero_has_no_sign_of_its_own(loss: float, shown: str):
+    metrics = {"objective/scores": 1.0, "objective/kl": -0.001, "loss/policy_avg": loss}
+    line = console.step_line(StepFinished(1, 2, metrics, (), 0.0), 0.0)
+    assert f"policy loss {shown} " in line
+    assert "KL 0.00 nats" in line
+
+
 @pytest.fixture
 def signal_at_a_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[signal.Signals], None]:
     """Sends this process a signal as soon as a step has been reported."""
@@ -421,6 +429,10 @@ def test_a_model_that_cannot_be_had_is_exit_1_and_leaves_no_run_behind(tmp_path:
     assert "no run was kept" in end["message"]
     assert "nowhere" in result.stderr
     assert list(tmp_path.iterdir()) == []
+    for_people = invoke("train", "animals", "--set", model, "--runs-dir", str(tmp_path), "--name", "bare").stdout
+    assert for_people.splitlines()[0].startswith("run bare in")
+    assert "run bare" in for_people.splitlines()[-1]
+    assert "not kept" in for_people.splitlines()[-1]
 
 
 def test_a_taken_name_is_refused(runs_root: Path):

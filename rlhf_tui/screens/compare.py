@@ -130,7 +130,8 @@ class CompareScreen(BaseScreen[None]):
         self._give_up()
         responses, seed = int(self._responses.number or 0), int(self._seed.number or 0)
         self._request, self._begun = self._bridge.compare(responses, seed, self._config, self._sides), False
-        self._show_names(*map(side_label, self._sides))
+        if self._result is None:  # the numbers on the screen stay under the names that they belong to
+            self._show_names(*map(side_label, self._sides))
         self._draw_bar(0, responses)
         self._say_where_it_is()
 
@@ -198,7 +199,7 @@ class CompareScreen(BaseScreen[None]):
         if isinstance(event, ComparisonProgress):
             self._begun = True
             self._draw_bar(event.done, event.total)
-            self._alarm.say("comparing · Esc gives up")
+            self._alarm.say(f"comparing {' with '.join(map(side_label, self._sides))} · Esc gives up")
         elif isinstance(event, ComparisonFinished):
             self._request = None
             self._bar.update("")
@@ -242,7 +243,7 @@ class CompareScreen(BaseScreen[None]):
             self._alarm.say(result.no_scores, "warning")
             return
         whose = f"prompts and rewards of {result.settings_of} · " if result.settings_of else ""
-        self._alarm.say(f"{len(result.pairs)} pairs · {whose}▲ ▼ the interval leaves no doubt · ≈ it holds zero")
+        self._alarm.say(f"{len(result.pairs)} pairs · {whose}▲ ▼ zero lies outside the interval · ≈ inside")
 
     def _show_table(self) -> None:
         if self._result is not None:
@@ -254,4 +255,4 @@ class CompareScreen(BaseScreen[None]):
         self._keys.show([("Esc", back, "screen.back"), ("r", "Run again", "screen.again"),
                          ("a", "First", "screen.side(0)"), ("b", "Second", "screen.side(1)"),
                          ("1-3", "Pane", ""), ("←→", "Pair", ""), ("o", "Order", ""),
-                         ("n", "Numbers", "screen.numbers"), ("↑↓", "Scroll", "")])
+                         ("n", "Numbers", "screen.numbers"), ("↑↓", "Scroll", ""), ("?", "Help", "app.help")])

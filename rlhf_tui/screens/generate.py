@@ -66,4 +66,5 @@ class GenerateScreen(BaseScreen[None]):
     def _show_keys(self) -> None:
         back = "Give up" if self._generator.asking else "Back"
         self._keys.show([("Enter", "Generate", "screen.ask"), ("Esc", back, "screen.back"), ("Tab", "Next field", ""),
-                         ("↑↓", "Preset's prompts, or a number's steps", ""), ("←→", "Which model", "")])
+                         ("PgDn", "Scroll", ""), ("↑↓", "Preset's prompts, or a number's steps", ""),
+                         ("←→", "Which model", "")])

@@ -146,9 +146,11 @@ class RewardLabScreen(PanedScreen):
 
     def _load(self) -> None:
         """Show the settings, and which of them a run that goes on has locked."""
-        config, training = self._workbench.config, self._bridge.busy or self._bridge.viewing
-        self._form.load(config, training=training, preset=self._editing.original, start=self._editing.start)
-        self._words.load(config, training=training)
+        config, viewing = self._workbench.config, self._bridge.viewing
+        training = self._bridge.busy or viewing
+        self._form.load(config, training=training, viewing=viewing, preset=self._editing.original,
+                        start=self._editing.start)
+        self._words.load(config, training=training, viewing=viewing)
         if self._bridge.busy and self._bridge.view.config is not None:
             # what a run does here may be tried here
             self._memory.agreed |= code_of(self._bridge.view.config.rewards)

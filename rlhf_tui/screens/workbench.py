@@ -294,9 +294,11 @@ class WorkbenchScreen(BaseScreen[None]):
         self.editing.redo()
 
     def _load_panes(self) -> None:
-        config, training = self._workbench.config, self._bridge.busy or self._bridge.viewing
-        self.hyperparameters.load(config, training=training, preset=self.editing.original, start=self.editing.start)
-        self.words.load(config, training=training)
+        config, viewing = self._workbench.config, self._bridge.viewing
+        training = self._bridge.busy or viewing
+        self.hyperparameters.load(config, training=training, viewing=viewing, preset=self.editing.original,
+                                  start=self.editing.start)
+        self.words.load(config, training=training, viewing=viewing)
 
     def _show_settings(self) -> None:
         self._load_panes()

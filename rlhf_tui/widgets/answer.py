@@ -33,11 +33,11 @@ def score_line(score: float, parts: Mapping[str, float]) -> Content:
 
 def signed(value: float) -> str:
     """A number with its sign and two places; infinities and NaN by name."""
-    return minus(f"{value:+.2f}") if math.isfinite(value) else str(value)
+    return minus(f"{value:+z.2f}") if math.isfinite(value) else str(value)
 
 
 def _number(value: float) -> str:
-    return minus(f"{value:.2f}")
+    return minus(f"{value:z.2f}")
 
 
 class Answer(VerticalScroll):

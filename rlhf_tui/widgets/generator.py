@@ -56,6 +56,12 @@ class PromptField(TextField):
             self.cursor_position = len(self.value)
 
 
+class Who(Choice):
+    """Which models answer; Enter asks them, as it does in every field."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "screen.ask", "Generate", show=False)]
+
+
 class Generator(Widget):
     """The form and the answers. Enter asks, Esc gives up; `Said` carries one sentence for the screen's alarm line."""
 
@@ -76,10 +82,17 @@ class Generator(Widget):
     Generator #answers { height: 1fr; min-height: 6; }
     Generator.-slim #answers { layout: vertical; height: auto; min-height: 10; }
     Generator.-slim #answers > Answer { height: auto; }
-    Generator.-slim #numbers { layout: vertical; }
+    Generator.-slim #numbers { layout: grid; grid-size: 2; grid-rows: 1; height: 2; }
     Generator.-slim #place { display: none; }
+    Generator.-thin #numbers { layout: vertical; height: auto; }
+    Generator.-low #form, Generator.-low #form:focus-within { border: none; }
     Generator.-narrow #answers { layout: vertical; }
     """
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("pageup", "page(-1)", "Up", tooltip="Scroll the answers up", id="generate.up"),
+        Binding("pagedown", "page(1)", "Down", tooltip="Scroll the answers down", id="generate.down"),
+    ]
 
     class Said(Message):
         """One sentence about how the asking goes."""
@@ -100,7 +113,7 @@ class Generator(Widget):
         self._tokens = NumberField(sampling.max_new_tokens, whole=True, step=10, low=1, high=8192, id="tokens")
         self._seed = NumberField(config.train.seed, whole=True, step=1, low=0, high=2**63 - 1, id="seed")
         # before any run the tuned model is the reference
-        self._who = Choice(list(_WHO), "reference" if bridge.state is None else "both", id="who")
+        self._who = Who(list(_WHO), "reference" if bridge.state is None else "both", id="who")
         self._answers = {name: Answer(name) for name in MODELS}
 
     @property
@@ -131,6 +144,8 @@ class Generator(Widget):
 
     def on_resize(self, event: events.Resize) -> None:
         self.set_class(event.size.width < 76, "-slim")
+        self.set_class(event.size.width < 42, "-thin")
+        self.set_class(event.size.height < 16, "-low")
         self.set_class(event.size.width < 100, "-narrow")
 
     # --- asking ---
@@ -168,6 +183,8 @@ class Generator(Widget):
                 continue
             name, prompt = self._asked[event.request_id]
             if isinstance(event, GenerationToken):
+                if event.request_id not in self._started:  # where there is little room, it may be below the edge
+                    self.call_after_refresh(self._answers[name].scroll_visible, animate=False)
                 self._started.add(event.request_id)
                 self._answers[name].stream(prompt, event.text)
             else:
@@ -177,6 +194,12 @@ class Generator(Widget):
             self._say_where_it_is()
         elif any(isinstance(event, GenerationFinished) for event in batch):
             self.post_message(self.Said("done · Enter asks again · ↑ ↓ in seed gives another answer"))
+
+    def action_page(self, step: int) -> None:
+        """Scroll what has been written, from any field of the form."""
+        around = self.query_one(VerticalScroll)
+        for pane in (around,) if around.max_scroll_y else self._answers.values():
+            (pane.scroll_page_down if step > 0 else pane.scroll_page_up)(animate=False)
 
     def _say_where_it_is(self) -> None:
         request, (name, _) = next(iter(self._asked.items()))

@@ -23,7 +23,7 @@ from rlhf_tui.widgets.inputs import EditField, TextField
 from rlhf_tui.widgets.setting_form import Edits, SettingForm
 from rlhf_tui.widgets.setting_help import heading_help, setting_help
 from rlhf_tui.widgets.setting_list import SettingList
-from rlhf_tui.widgets.setting_rows import LOCKED_REASON, Row, form_rows
+from rlhf_tui.widgets.setting_rows import Row, form_rows
 
 
 class HyperparametersPane(Widget, can_focus=True):
@@ -98,13 +98,14 @@ class HyperparametersPane(Widget, can_focus=True):
         """One sentence about the first field that holds something not allowed; empty when all is well."""
         return self.form.problem
 
-    def load(self, config: RunConfig, *, training: bool, preset: RunConfig | None = None,
+    def load(self, config: RunConfig, *, training: bool, viewing: bool = False, preset: RunConfig | None = None,
              start: RunConfig | None = None) -> None:
         """Show `config`, with marks where it differs from `preset` (None: from what it was first) and from `start`.
 
-        start: what the run on the screen began with. What is being typed stays.
+        start: what the run on the screen began with; viewing: that is not driven from here. What is being typed stays.
         """
-        self.form.load(config, training=training, preset=preset, start=start, typing=self._editing)
+        self.form.load(
+            config, training=training, viewing=viewing, preset=preset, start=start, typing=self._editing)
         self._redraw()
 
     def follow(self, config: RunConfig) -> None:
@@ -181,9 +182,9 @@ class HyperparametersPane(Widget, can_focus=True):
         self._redraw()
 
     def _may_change(self, row: Row) -> bool:
-        if self.form.locked(row):
-            self.app.notify(f"{row.label}: {LOCKED_REASON}", markup=False)
-        return not self.form.locked(row)
+        if refusal := self.form.refusal(row):
+            self.app.notify(f"{row.label}: {refusal}", markup=False)
+        return not refusal
 
     def action_edit(self) -> None:
         """Open the field or the group under the cursor; a choice moves on to its next value."""

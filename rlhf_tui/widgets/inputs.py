@@ -158,6 +158,8 @@ class WordsArea(TextArea):
     async def _on_paste(self, event: events.Paste) -> None:
         event.stop()
         event.prevent_default()
+        if self.read_only:
+            return
         start, end = sorted(self.selection)
         words = parse_words(clean_text(event.text))
         before = self.get_text_range((0, 0), start).rstrip(" ")

@@ -15,7 +15,15 @@ from rlhf_engine.config import RunConfig
 from rlhf_engine.errors import ConfigError
 from rlhf_engine.fields import replace, show, value_at
 from rlhf_tui.clean_text import clean_line
-from rlhf_tui.widgets.setting_rows import Row, form_rows, read, same_rewards
+from rlhf_tui.widgets.setting_rows import (
+    LOCKED_REASON,
+    VIEWED_LOCKED_REASON,
+    VIEWED_REASON,
+    Row,
+    form_rows,
+    read,
+    same_rewards,
+)
 
 Edits = list[tuple[str, Any]]
 """(path, value) of changes that were made, in their order"""
@@ -31,13 +39,14 @@ class SettingForm:
     """The form over `config`.
 
     preset: the settings to compare with, and to go back to. start: what the run on the screen began with.
-    drafts: path -> (what is written, why it is not allowed).
+    drafts: path -> (what is written, why it is not allowed). viewing: the run is driven elsewhere, or by nobody.
     """
 
     config: RunConfig | None = None
     preset: RunConfig | None = None
     start: RunConfig | None = None
     training: bool = False
+    viewing: bool = False
     focused: bool = False
     cursor: str = ""
     wanted: str = ""
@@ -48,13 +57,14 @@ class SettingForm:
     folded: set[str] = field(default_factory=set)
 
     def load(self, config: RunConfig, *, training: bool, preset: RunConfig | None, start: RunConfig | None,
-             typing: str | None = None) -> None:
+             viewing: bool = False, typing: str | None = None) -> None:
         """Show other settings. Drafts outlive that, unless they belong to another preset; `typing` always does."""
         if preset is None:
             preset = self.preset or config
         if preset != self.preset:
             self.drafts = {path: draft for path, draft in self.drafts.items() if path == typing}
-        self.config, self.training, self.preset, self.start = config, training, preset, start
+        self.config, self.preset, self.start = config, preset, start
+        self.training, self.viewing = training, viewing
         self.rows = self.rows_of(config)
         self._keep_cursor()
 
@@ -145,6 +155,12 @@ class SettingForm:
     def locked(self, row: Row) -> bool:
         """True when a run that goes on forbids a change."""
         return self.training and not row.setting.live
+
+    def refusal(self, row: Row) -> str:
+        """Why a setting cannot be changed now; empty when it can."""
+        if self.viewing:
+            return VIEWED_LOCKED_REASON if self.locked(row) else VIEWED_REASON
+        return LOCKED_REASON if self.locked(row) else ""
 
     def changed(self, row: Row) -> bool:
         """True when the value is not the one that the run on the screen began with."""

@@ -8,15 +8,15 @@ from rlhf_engine.config import RunConfig
 from rlhf_engine.fields import show, value_at
 from rlhf_tui.clean_text import clean_line
 from rlhf_tui.widgets.setting_form import SettingForm
-from rlhf_tui.widgets.setting_rows import LOCKED_REASON, Row
+from rlhf_tui.widgets.setting_rows import Row
 
 
 def setting_help(row: Row, form: SettingForm, editing: bool) -> Content:
     """Help, the values it could go back to, and why it is locked or what is allowed; the foot may cut the end off."""
     unit = f" ({row.setting.unit})" if row.setting.unit else ""
     lines = [Content.assemble((row.path, "bold"), " ", clean_line(row.setting.help) + unit)]
-    if form.locked(row):
-        return Content("\n").join([*lines, Content.styled(LOCKED_REASON, "$text-warning"), *_values(row, form)])
+    if refusal := form.refusal(row):
+        return Content("\n").join([*lines, Content.styled(refusal, "$text-warning"), *_values(row, form)])
     about = Content.styled(f"{row.setting.allowed} · {_keys(row, form, editing)}", "dim")
     lines += [about, *_values(row, form)] if editing else [*_values(row, form), about]
     if form.training and not form.changed(row):

@@ -13,7 +13,10 @@ from rlhf_engine.errors import ConfigError
 from rlhf_engine.fields import Setting, parse, replace, settings
 
 LABEL_WIDTH = 14
-LOCKED_REASON = "fixed once a run has begun; between two runs it can be changed"
+LOCKED_REASON = "fixed once a run has begun; stop it (F5) to change this for the next one"
+# of a run that is driven elsewhere, or by nobody: F5 does nothing to it
+VIEWED_REASON = "the run is only looked at: t brings it here, then this can be changed"
+VIEWED_LOCKED_REASON = "fixed since this run began; another run can have it otherwise"
 
 _MAIN = (
     "optimizer.actor_lr", "optimizer.critic_lr", "kl.coef", "ppo.clip_range", "train.steps", "ppo.responses_per_step",

@@ -23,7 +23,7 @@ from rlhf_engine.fields import replace
 from rlhf_engine.reward_config import WordListRewardConfig
 from rlhf_tui.clean_text import clean_line
 from rlhf_tui.widgets.inputs import WordsArea
-from rlhf_tui.widgets.setting_rows import same_rewards, without_place
+from rlhf_tui.widgets.setting_rows import VIEWED_REASON, same_rewards, without_place
 from rlhf_tui.widgets.word_text import (
     Remark,
     lexicon_of,
@@ -75,7 +75,7 @@ class WordEditor(Widget, can_focus=True):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.config: RunConfig | None = None
-        self.training = False
+        self.training = self.viewing = False
         self.drafts: dict[str, str] = {}
         self.side = "liked"
         self.editing = False
@@ -84,11 +84,11 @@ class WordEditor(Widget, can_focus=True):
 
     # --- what a screen calls ---
 
-    def load(self, config: RunConfig, *, training: bool) -> None:
-        """Show the lists of `config`. What is being typed stays."""
+    def load(self, config: RunConfig, *, training: bool, viewing: bool = False) -> None:
+        """Show the lists of `config`. What is being typed stays. viewing: they can be read, and not be changed."""
         if config != self.config and not self.editing:
             self.drafts.clear()
-        self.config, self.training = config, training
+        self.config, self.training, self.viewing = config, training, viewing
         self._rewards = [i for i, reward in enumerate(config.rewards) if isinstance(reward, WordListRewardConfig)]
         self._chosen = min(self._chosen, max(0, len(self._rewards) - 1))
         self.redraw()
@@ -97,7 +97,7 @@ class WordEditor(Widget, can_focus=True):
         """Take in what another pane changed in the same settings; what is written here stays."""
         if config != self.config and self.config is not None:
             drafts = self.drafts.copy() if same_rewards(self.config, config) else {}
-            self.load(config, training=self.training)
+            self.load(config, training=self.training, viewing=self.viewing)
             self.drafts = drafts
             self.redraw()
 
@@ -159,7 +159,10 @@ class WordEditor(Widget, can_focus=True):
         # what must be put right first stands alone: there is little room
         found = [remark for remark in found if remark.wrong] or found
         lines = [remark_line(remark) for remark in found]
-        if self.editing:
+        if self.viewing and (self.editing or self.has_focus):
+            keys = "Esc closes" if self.editing else "Enter shows all words"
+            lines += [Content.styled(f"{keys} · {VIEWED_REASON}", "dim")]
+        elif self.editing:
             ready = "Enter applies" + (" from the next step on" if self.training else "") + " · Esc puts back"
             if self.typing_hint:
                 lines.append(Content.styled(self.typing_hint, "dim"))
@@ -241,6 +244,7 @@ class WordEditor(Widget, can_focus=True):
         self.editing = True
         area = self.query_one("#area", WordsArea)
         area.put(text)
+        area.read_only = self.viewing
         self.redraw()
         area.focus()
 
@@ -262,7 +266,7 @@ class WordEditor(Widget, can_focus=True):
     def on_words_area_left(self, event: WordsArea.Left) -> None:
         """Enter stays where something is wrong; every other key leaves."""
         event.stop()
-        if event.how == "enter" and any(remark.wrong for remark in self._remarks()):
+        if event.how == "enter" and not self.viewing and any(remark.wrong for remark in self._remarks()):
             return
         self._close(apply=event.how != "escape")
         self.focus()
@@ -277,7 +281,7 @@ class WordEditor(Widget, can_focus=True):
     def _close(self, *, apply: bool) -> None:
         text = self.query_one("#area", WordsArea).text
         self.editing = False
-        if apply:
+        if apply and not self.viewing:
             self.write(self.side, parse_words(text), text)
         else:
             self.drafts.pop(self.path(self.side), None)

@@ -119,7 +119,7 @@ def count(words: Sequence[str]) -> str:
     return f"{len(words)} word{'' if len(words) == 1 else 's'}"
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=65536)  # of a list that does not fit, each word would be taken apart many times a key
 def _key(word: str) -> tuple[str, ...]:
     return tuple(found.word for found in count_words(word))
 

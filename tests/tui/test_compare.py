@@ -14,7 +14,7 @@ from tui.test_generate import shown, tell
 from tui.test_hostile_text import shown_lines
 
 from rlhf_engine.compare import Comparison, Pair, Row
-from rlhf_engine.control import CompareRequest
+from rlhf_engine.control import REFERENCE, CompareRequest
 from rlhf_engine.events import ComparisonFinished, ComparisonProgress
 from rlhf_engine.statistics import Estimate
 from rlhf_tui.app import WorkbenchApp
@@ -178,3 +178,23 @@ async def test_a_terminal_that_changes_its_size_is_followed(app: WorkbenchApp, s
             await pilot.resize_terminal(*size)
             await pilot.pause()
 
+
+
+async def test_while_others_are_compared_the_numbers_keep_the_names_they_belong_to(
+    app: WorkbenchApp, sessions: Sessions
+) -> None:
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("c")
+        await tell(pilot, sessions, ComparisonFinished(1, comparison()))
+        await pilot.press("b")
+        await pilot.pause()
+        await pilot.press("enter")  # the first that is offered: reference, with reference
+        await pilot.pause()
+        assert asked(sessions)[-1].second == REFERENCE
+        await tell(pilot, sessions, ComparisonProgress(2, 32, 100))
+        assert "Reference against tuned" in shown(app)
+        assert "comparing reference with reference" in shown(app)
+        await pilot.press("escape")
+        await pilot.pause()
+        assert "Reference against tuned" in shown(app)
+        assert "+7.7pp [+5.9pp, +9.6pp]" in shown(app)

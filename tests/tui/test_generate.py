@@ -104,6 +104,14 @@ async def test_an_answer_without_a_score_says_why(app: WorkbenchApp, sessions: S
         assert "score +" not in shown(app)
 
 
+async def test_a_number_that_rounds_to_zero_has_no_minus(app: WorkbenchApp, sessions: Sessions) -> None:
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("g", "enter")
+        await tell(pilot, sessions, GenerationFinished(1, "a fox.", -0.001, {}, (), -0.004, 3))
+        assert "KL 0.00 nats" in shown(app)
+        assert "score +0.00" in shown(app)
+
+
 async def test_an_error_is_said_in_the_box(app: WorkbenchApp, sessions: Sessions) -> None:
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.press("g", "enter")
@@ -119,3 +127,28 @@ async def test_no_size_is_too_small_or_too_large(
         await pilot.press("g", "enter")
         await tell(pilot, sessions, ANSWER)
         assert all(len(line) <= size[0] for line in shown_lines(app))
+
+
+async def test_in_the_smallest_terminal_the_form_leaves_room_and_whoever_writes_is_in_sight(
+    app: WorkbenchApp, sessions: Sessions
+) -> None:
+    story = " ".join(["a fox met a hen and an owl."] * 8)
+    async with app.run_test(size=(60, 16)) as pilot:
+        await pilot.press("g", "tab", "tab", "tab", "tab", "right")
+        await pilot.pause()
+        before = shown(app)
+        for text in ("prompt Once", "temperature 1", "tokens 60", "seed 0", "from ‹", "Enter Generate"):
+            assert text in before
+        assert "╭─ reference" in "\n".join(before.split("\n")[:6])
+        await pilot.press("enter")
+        await tell(pilot, sessions, GenerationToken(1, story), GenerationFinished(1, story, 0.4, PARTS, (), 1.0, 60))
+        await tell(pilot, sessions, GenerationToken(2, "this is tuned"))
+        await pilot.pause()
+        assert "this is tuned▌" in shown(app)
+        await tell(pilot, sessions, GenerationFinished(2, story, 0.4, PARTS, (), 2.5, 60))
+        await pilot.press("pagedown", "pagedown", "pagedown")  # from the field in which the cursor is
+        await pilot.pause()
+        assert "KL 2.50 nats" in shown(app)
+        await pilot.press("pageup", "pageup", "pageup")
+        await pilot.pause()
+        assert "prompt Once" in shown(app)

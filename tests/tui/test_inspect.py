@@ -252,3 +252,12 @@ async def test_a_response_without_tokens_does_no_harm(app: WorkbenchApp) -> None
         await inspecting(pilot, replace(FOX, response="", tokens=0, trace=empty))
         await pilot.press("down", "end", "right", "tab", "right", "down")
         assert "The response has no token" in shown(app)
+
+
+async def test_a_response_without_tokens_is_read_whole_in_the_smallest_terminal(app: WorkbenchApp) -> None:
+    long = replace(story_sample(1, 0), trace=None, response=" ".join(["a fox met a hen."] * 18) + " The end.")
+    async with app.run_test(size=(60, 16)) as pilot:
+        app.push_screen(InspectScreen(app.bridge, [long]))
+        await pilot.pause()
+        await pilot.pause()
+        assert "The end." in "\n".join(shown_lines(app))

@@ -169,6 +169,19 @@ def test_whoever_leaves_a_run_is_told_where_it_stands(tmp_path: Path, by_signal:
     assert told in after
 
 
+def test_whoever_leaves_after_stopping_is_told_where_the_run_stands(tmp_path: Path) -> None:
+    stops = 'self.end(RunState.STOPPED)\n\n    def save(self)'
+    terminal = start(tmp_path, "from rlhf_engine.events import RunState\n" + TRAINING.replace(
+        "    def save(self)", "    def stop(self):\n        " + stops))
+    terminal.type("\x1b[15~")
+    terminal.read_until(b"STOPPED")
+    terminal.type("q")
+    assert terminal.exit_code() == 0
+    terminal.read(0.5)
+    after = terminal.written.rpartition(b"\x1b[?1049l")[2]
+    assert b"run brave-otter is saved at step 3 of 100; this goes on with it" in after
+
+
 def test_leaving_at_once_does_not_wait_for_the_engine(tmp_path: Path) -> None:
     (tmp_path / "seconds").write_text("60")
     terminal = start(tmp_path)

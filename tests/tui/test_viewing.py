@@ -26,6 +26,7 @@ from rlhf_tui import viewer
 from rlhf_tui.app import WorkbenchApp
 from rlhf_tui.bridge import EngineBridge
 from rlhf_tui.widgets.hyperparameters import HyperparametersPane
+from rlhf_tui.widgets.setting_rows import VIEWED_LOCKED_REASON, VIEWED_REASON
 
 # in the place of a trainer: holds the lock, says that it trains, and leaves when asked to
 HOLDER = """
@@ -140,6 +141,31 @@ async def test_nothing_that_would_change_the_run_is_done(
         assert [call for session in sessions for call in session.calls] == []
         await pilot.press("q")
     assert app.return_code == 0
+
+
+async def test_settings_and_words_of_a_viewed_run_can_be_read_but_not_typed_over(
+    watching: Callable[[], WorkbenchApp], run: RunDir
+) -> None:
+    run.write_status(RunState.TRAINING, 3, 100)
+    app = watching()
+    async with app.run_test(size=WIDE) as pilot:
+        await until(app, pilot, lambda: "step 3/100" in status(app))
+        form, words = app.workbench.hyperparameters, app.workbench.words
+        for path, why in (("kl.coef", VIEWED_REASON), ("ppo.responses_per_step", VIEWED_LOCKED_REASON),
+                          ("kl.controller", VIEWED_LOCKED_REASON)):
+            form.show_path(path)
+            for key in ("enter", "right", "delete"):
+                await pilot.press(key)
+            await pilot.pause()
+            assert app.screen.focused is form  # no field opened, in which something typed would be lost
+            assert why in str(form.query_one("#help", Static).visual)
+            assert "F5" not in str(form.query_one("#help", Static).visual)
+        before = app.config
+        await pilot.press("3", "enter", "x", "x", "enter")
+        await pilot.pause()
+        assert app.screen.focused is words
+        assert app.config == before
+        assert not words.drafts
 
 
 async def test_taking_over_waits_for_the_holder_to_leave(

@@ -12,6 +12,7 @@ from textual.app import App, ComposeResult
 
 from rlhf_engine.config import RunConfig
 from rlhf_engine.reward_config import WordListRewardConfig
+from rlhf_tui.widgets import word_text
 from rlhf_tui.widgets.inputs import WordsArea
 from rlhf_tui.widgets.word_editor import WordEditor
 from rlhf_tui.widgets.word_lists import WordListsPane
@@ -169,3 +170,11 @@ async def test_no_size_is_too_small_or_too_large(config: RunConfig, size: tuple[
         await pilot.press("enter", *"xyz", "tab", "down", "enter", "escape")
         await pilot.pause()
         assert all(len(line) <= size[0] for line in app.text().split("\n"))
+
+
+def test_a_long_list_that_is_pasted_is_taken_apart_once() -> None:
+    words = [f"word{number}x" for number in range(20_000)]
+    word_text._key.cache_clear()
+    for _ in range(3):
+        remarks(words, ["fox"], frozenset({"fox"}))
+    assert word_text._key.cache_info().misses == len(words) + 1
