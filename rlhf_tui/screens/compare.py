@@ -60,6 +60,7 @@ class CompareScreen(BaseScreen[None]):
         self._bar = Static("", id="bar", markup=False)
         self._tabs = Static("", id="tabs", markup=False)
         self._table = Static("", id="rows", markup=False)
+        self._below = Horizontal(id="below")
         self._pairs = Pairs(id="pairs", classes="pane")
         self._scores = ScoreHistogram(id="scores", classes="pane")
         self._alarm = AlarmLine(id="alarm")
@@ -76,7 +77,7 @@ class CompareScreen(BaseScreen[None]):
         with Widget(id="panes"):
             with VerticalScroll(id="table", classes="pane"):
                 yield self._table
-            with Horizontal(id="below"):
+            with self._below:
                 yield self._pairs
                 yield self._scores
         yield self._alarm
@@ -101,9 +102,10 @@ class CompareScreen(BaseScreen[None]):
         wide = width >= WIDE and height >= TALL
         self.set_class(not wide, "-single")
         self.set_class(width < 60 or height < 12, "-tiny")
-        for pane in PANES:
-            self.query_one(f"#{pane}").set_class(pane == self._pane, "-current")
-        self.query_one("#below").set_class(self._pane != "table", "-current")
+        # told its size, the screen may still be mounting what lies deeper
+        for pane in self.query(".pane"):
+            pane.set_class(pane.id == self._pane, "-current")
+        self._below.set_class(self._pane != "table", "-current")
         tabs = [Content.styled(f" {number} {title} ", "bold reverse" if pane == self._pane else "$text-muted")
                 for number, (pane, title) in enumerate(PANES.items(), 1)]
         self._tabs.update(Content(" ").join(tabs))

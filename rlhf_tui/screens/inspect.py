@@ -91,7 +91,7 @@ class InspectScreen(BaseScreen[None]):
     def _show_sample(self) -> None:
         sample, trace = self.sample, self.sample.trace
         ending = "ended by itself" if sample.finished else "cut off at the longest length"
-        whole = f"score {sample.score:+.2f} · KL {sample.kl:z.2f} nats · {sample.tokens} tokens · {ending}"
+        whole = f"score {sample.score:+z.2f} · KL {sample.kl:z.2f} nats · {sample.tokens} tokens · {ending}"
         self._text.border_title = Content(f"Sample of step {sample.step} · {minus(whole)}")
         self._table.display = trace is not None
         self.set_class(trace is None, "-bare")

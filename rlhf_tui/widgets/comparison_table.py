@@ -55,17 +55,17 @@ def share(value: float) -> str:
 
 def points(value: float) -> str:
     """A difference of shares in percentage points, with its sign."""
-    return minus(f"{value * 100:+.1f}pp") if math.isfinite(value) else _unknown(value)
+    return minus(f"{value * 100:+z.1f}pp") if math.isfinite(value) else _unknown(value)
 
 
 def plain(value: float) -> str:
     """A number with two places."""
-    return minus(f"{value:.2f}") if math.isfinite(value) else _unknown(value)
+    return minus(f"{value:z.2f}") if math.isfinite(value) else _unknown(value)
 
 
 def signed(value: float) -> str:
     """A difference with its sign."""
-    return minus(f"{value:+.2f}") if math.isfinite(value) else _unknown(value)
+    return minus(f"{value:+z.2f}") if math.isfinite(value) else _unknown(value)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -123,9 +123,9 @@ def _cell(title: str, run: RunSummary, figures: RunFigures | None, now: float) -
         case "step":
             return (f"{run.step}/{run.total_steps}" if run.total_steps else "–"), ""
         case "score":
-            return (number(figures.score, "+.2f") if figures else ""), ""
+            return (number(figures.score, "+z.2f") if figures else ""), ""
         case "KL":
-            return (number(figures.kl, ".1f") if figures else ""), ""
+            return (number(figures.kl, "z.1f") if figures else ""), ""
         case "size":
             return (size(figures.bytes) if figures else ""), "$text-muted"
         case "age":

@@ -37,8 +37,8 @@ def sample_line(
     response = highlighted(sample.response.replace("\n", "↵"), sample.spans)
     line = Content.assemble(
         (f"{sample.step:5}", "$text-muted"), ("*" if favourite else " ", "$accent bold"),
-        ("i" if inspects else " ", "$accent"), (minus(f"{sample.score:+6.2f} "), score_style),
-        minus(f" {sample.kl:5.1f}  "),
+        ("i" if inspects else " ", "$accent"), (minus(f"{sample.score:+z6.2f} "), score_style),
+        minus(f" {sample.kl:z5.1f}  "),
         (f"{run}: " if run else "", "$text-muted"), response,
     )
     return line.truncate(width, ellipsis=True, pad=True)

@@ -35,6 +35,12 @@ def test_a_number_below_zero_has_the_same_sign_everywhere() -> None:
     assert all("−" in text and not re.search(r"-\d", text) for text in shown), shown
 
 
+def test_what_rounds_to_zero_has_no_sign() -> None:
+    sample = replace(story_sample(1, 0), response="one", spans=(), score=-0.001, kl=-0.04, parts={})
+    assert sample_line(sample, 60).plain.split()[1:3] == ["+0.00", "0.0"]
+    assert (number(-0.001, "+z.2f"), plain(-0.001)) == ("+0.00", "0.00")
+
+
 def test_what_a_run_has_no_figure_for_is_a_dash_and_no_sign() -> None:
     figures = RunFigures(None, float("nan"), 0, ())
     assert (number(figures.score, "+.2f"), number(figures.kl, ".1f")) == ("–", "✗")
