@@ -120,8 +120,9 @@ class StatusLine(Widget):
         metrics = view.metrics
         parts.append(Part(Content(f"step {view.step}/{view.total_steps}"), 1))
         if self.with_metrics:
-            parts += [Part(Content(minus(f"{title} {metrics[name]:{form}}")), rank) for title, name, form, rank in
-                      (("reward", "objective/scores", "+z.2f", 2), ("KL", "objective/kl", "z.1f", 3)) if name in metrics]
+            figures = (("reward", "objective/scores", "+z.2f", 2), ("KL", "objective/kl", "z.1f", 3))
+            parts += [Part(Content(minus(f"{title} {metrics[name]:{form}}")), rank)
+                      for title, name, form, rank in figures if name in metrics]
         if view.state is RunState.TRAINING:
             speed = metrics.get("throughput/responses_per_s")
             parts.append(Part(Content(f"{speed:.{0 if speed >= 10 else 1}f} resp/s" if speed is not None else ""), 40))
