@@ -150,6 +150,10 @@ def _why_not(config: ModelConfig, error: Exception) -> str:
     if any(folder.glob("*.bin")) and not any(folder.glob("*.safetensors")):
         return (f"model.name: the weights in {config.name!r} are a pickle ({next(folder.glob('*.bin')).name}), which "
                 "could run code when it is read; only safetensors are, so save that model anew with save_pretrained")
+    missing = [needed for needed in ("config.json", "*.safetensors") if not any(folder.glob(needed))]
+    if folder.is_dir() and missing:
+        return (f"model.name: {config.name!r} does not hold a causal language model: it has no "
+                f"{' and no '.join(missing)}, as save_pretrained writes them")
     first_line = str(error).strip().split("\n")[0][:200]
     return f"model.name: {config.name!r} does not hold a causal language model that loads: {first_line}"
 

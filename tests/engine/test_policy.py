@@ -218,7 +218,7 @@ def test_damaged_weights_are_one_sentence(model_folders: dict[str, Path], tmp_pa
 
 
 def test_a_folder_that_holds_no_model_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="does not hold a causal language model") as caught:
+    with pytest.raises(ModelError, match="does not hold a causal language model: it has no config") as caught:
         Policy.from_config(tiny_config(tmp_path))
     assert "\n" not in str(caught.value)
 
