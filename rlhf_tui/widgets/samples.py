@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from textual import events
 from textual.binding import Binding, BindingType
+from textual.cache import LRUCache
 from textual.content import Content
 from textual.geometry import Region, Size
 from textual.message import Message
@@ -105,7 +106,7 @@ class SampleList(ScrollView, can_focus=True):
         self._favourites = Favourites()
         self._store = SampleStore()
         self._shown: list[Sample] = []
-        self._drawn: dict[tuple[object, ...], tuple[Sample, Strip]] = {}
+        self._drawn: LRUCache[tuple[object, ...], tuple[Sample, Strip]] = LRUCache(_DRAWN)
         """Lines as they were drawn: each step moves most of them by a few. The sample is kept for its `id` to count."""
         self._differ = False
         """Some of the samples listed have their tokens, and others do not."""
@@ -274,12 +275,11 @@ class SampleList(ScrollView, can_focus=True):
         marked = bool(run) or self._favourites.holds(self.run, sample)
         inspects = self._differ and sample.trace is not None
         look = (id(sample), width, marked, run, inspects, style, self.app.theme)
-        if look not in self._drawn:
-            if len(self._drawn) >= _DRAWN:
-                self._drawn.clear()
+        drawn = self._drawn.get(look)
+        if drawn is None:
             content = sample_line(sample, width, favourite=marked, run=run, inspects=inspects)
-            self._drawn[look] = (sample, line_strip(self, content, style))
-        return self._drawn[look][1]
+            drawn = self._drawn[look] = (sample, line_strip(self, content, style))
+        return drawn[1]
 
     def _empty_text(self) -> str:
         if self.only_favourites and not self._favourites.all:
