@@ -43,6 +43,7 @@ RING_SIZE = 4096
 TRACED_EVENTS = 512  # waiting events whose steps keep their traces; a step of eight stories has 100 KB of them
 TICK_SECONDS = 0.1
 TICKS_BETWEEN_DRAINS = 3
+TICKS_BETWEEN_PROGRESS = 9  # news of how far a step is, and nothing else, need not be drawn three times a second
 
 # of these only the newest counts: each carries the whole of what the ones before it said
 _SUPERSEDED = (StepProgress, GenerationToken, ComparisonProgress)
@@ -246,11 +247,19 @@ class EngineBridge:
         self._engine()
 
     def tick(self) -> list[Event]:
-        """Called ten times a second: what there is to show. Each time while text streams in, else every third."""
+        """Called ten times a second: what there is to show. Each time while text streams in, else every third; where
+        a step has but gone on, every ninth.
+        """
         self._ticks += 1
         if not self._streaming and self._ticks % TICKS_BETWEEN_DRAINS:
             return []
+        if self._ticks % TICKS_BETWEEN_PROGRESS and self._only_progress():
+            return []
         return self.drain()
+
+    def _only_progress(self) -> bool:
+        freed = self._viewer is not None and self._viewer.free
+        return not (freed or self._viewed) and all(isinstance(event, StepProgress) for event in self._ring.copy())
 
     def drain(self) -> list[Event]:
         """All events waiting, oldest first, cleaned, without those that later ones supersede."""

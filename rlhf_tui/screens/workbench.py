@@ -263,7 +263,8 @@ class WorkbenchScreen(BaseScreen[None]):
         self.charts.responses_per_step = config.ppo.responses_per_step
         preset = self._workbench.preset
         self._status.next_preset = preset if preset != view.preset else ""
-        self._status.refresh()
+        # once the list is drawn: a frame that changes both it and the first line draws all that lies between, too
+        self.samples.samples.call_after_refresh(self._status.refresh)
         self._show_keys()
 
     def say(self, text: str, level: str = "info") -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 from rich.color import Color
@@ -198,7 +199,7 @@ class Chart(Widget):
         if isinstance(self._sheet, str):
             self._canvas.show_sentence(self._sheet)
         else:
-            self._canvas.show_curve(self._sheet.runs(self._cursor(self._sheet)), self._styles())
+            self._canvas.show_curve(self._sheet.runs(self._cursor(self._sheet)), self._styles)
 
     @property
     def _aim(self) -> float | None:
@@ -214,7 +215,14 @@ class Chart(Widget):
 
     # --- colours ---
 
+    def notify_style_update(self) -> None:
+        """Other colours: those found before count no more."""
+        super().notify_style_update()
+        self.__dict__.pop("_styles", None)
+
+    @cached_property
     def _styles(self) -> dict[str, Style]:
+        # asked for with each drawing, and to find a colour means asking all widgets that lie below it for theirs
         return {kind: Style(color=self._colour(f"chart--{kind}"), bold=kind in _BOLD or None) for kind in _KINDS}
 
     def _colour(self, component: str) -> Color:

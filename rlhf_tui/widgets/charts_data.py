@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -19,6 +20,7 @@ from rlhf_tui.widgets.scene import Edit, Scene
 
 SHOWN = ("objective/scores", "objective/kl", "loss/policy_avg", "loss/value_avg")
 REDRAW_SECONDS = 0.5
+DRAWING_SHARE = 0.02  # of one core, at most, for drawing new data: the training has better use for the rest
 TURN_SECONDS = 0.02  # from one chart to the next: long enough for a key to take its way through the app
 
 
@@ -31,11 +33,12 @@ class ChartsData(Widget):
         self.charts = [Chart(name, self.scene) for name in SHOWN]
         self._redraw_seconds = REDRAW_SECONDS
         self._timer: Timer | None = None
+        self._rests_until = 0.0
 
     def on_mount(self) -> None:
         # Textual calls that of each class: the pane's own comes before this one
         self.app.theme_changed_signal.subscribe(self, self._theme_changed)
-        self._timer = self.set_interval(self._redraw_seconds, self.draw_in_turn)
+        self._timer = self.set_interval(self._redraw_seconds, self._draw_new)
 
     # --- settings ---
 
@@ -78,7 +81,8 @@ class ChartsData(Widget):
 
     @property
     def redraw_seconds(self) -> float:
-        """Seconds between two drawings of new data, at the least; what a key does is seen at once."""
+        """Seconds between two drawings of new data, at the least; see also `DRAWING_SHARE`. What a key does is seen
+        at once."""
         return self._redraw_seconds
 
     @redraw_seconds.setter
@@ -88,7 +92,7 @@ class ChartsData(Widget):
         changed, self._redraw_seconds = seconds != self._redraw_seconds, seconds
         if changed and self._timer is not None:
             self._timer.stop()
-            self._timer = self.set_interval(seconds, self.draw_in_turn)
+            self._timer = self.set_interval(seconds, self._draw_new)
 
     @property
     def responses_per_step(self) -> int:
@@ -170,9 +174,16 @@ class ChartsData(Widget):
     def draw_in_turn(self) -> None:
         """As `draw_changed`, but one by one: a key that is pressed meanwhile waits for one of them at most."""
         if due := self._due():
+            began = time.thread_time()
             due[0].draw()
+            rest = (time.thread_time() - began) / DRAWING_SHARE
+            self._rests_until = max(self._rests_until, time.monotonic()) + rest
             if len(due) > 1:
                 self.set_timer(TURN_SECONDS, self.draw_in_turn)
+
+    def _draw_new(self) -> None:
+        if time.monotonic() >= self._rests_until:
+            self.draw_in_turn()
 
     def _due(self) -> list[Chart]:
         if not self.is_attached or not self.screen.is_current or not self.display:

@@ -12,6 +12,7 @@ from tui.fake_session import Sessions, story_sample, story_trace
 from rlhf_engine.config import RunConfig
 from rlhf_engine.errors import RunError
 from rlhf_engine.events import (
+    Event,
     GenerationFinished,
     GenerationToken,
     Notice,
@@ -99,6 +100,23 @@ def test_draining_is_fast_only_while_text_streams(bridge: EngineBridge, sessions
     sessions.last.emit(GenerationFinished(request, "done"))
     bridge.drain()
     assert drains_in(30) == 10
+
+
+def test_mere_progress_is_told_once_a_second_and_never_keeps_other_news_waiting(
+    bridge: EngineBridge, sessions: Sessions
+) -> None:
+    def told_in(ticks: int, *events: Event) -> list[list[Event]]:
+        told = []
+        for _ in range(ticks):
+            for event in events:
+                sessions.last.emit(event)
+            told += filter(None, [bridge.tick()])
+        return told
+
+    bridge.open()
+    assert told_in(90, StepProgress(1, "rollout", 0.5)) == [[StepProgress(1, "rollout", 0.5)]] * 10
+    assert told_in(90, StepProgress(1, "rollout", 0.5), Notice("x"))[0][-1] == Notice("x")
+    assert len(told_in(90, Notice("x"), StepProgress(1, "rollout", 0.5))) == 30
 
 
 def test_a_crash_of_the_engine_is_told_and_logged_and_a_new_start_works(

@@ -162,7 +162,7 @@ async def test_colours_come_from_the_theme(app: WorkbenchApp, theme: str) -> Non
         app.theme = theme if theme in app.available_themes else "ansi-dark"
         train(app.workbench.charts, 2)
         await settle(pilot, app.workbench.charts)
-        styles = app.workbench.charts.charts[0]._styles()
+        styles = app.workbench.charts.charts[0]._styles
         for kind in ("axes", "line"):
             colour = styles[kind].color
             assert colour is not None
@@ -394,6 +394,26 @@ async def test_new_data_is_drawn_as_often_as_was_set(app: WorkbenchApp) -> None:
         assert charts.charts[0].heading_text == before
         with pytest.raises(ValueError, match="above 0"):
             charts.redraw_seconds = 0
+
+
+async def test_drawing_new_data_rests_so_that_it_takes_its_share_of_the_time_and_no_more(
+    app: WorkbenchApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rlhf_tui.widgets.charts_data.DRAWING_SHARE", 1e-6)
+    async with app.run_test(size=WIDE) as pilot:
+        charts = app.workbench.charts
+        await settle(pilot, charts)
+        charts.redraw_seconds = 0.05
+        train(charts, 3)
+        await pilot.pause(0.5)
+        first = [chart.heading_text for chart in charts.charts]
+        assert "no values yet" not in "".join(chart.picture_text for chart in charts.charts)  # all four, one by one
+        train(charts, 9)
+        await pilot.pause(0.5)
+        assert [chart.heading_text for chart in charts.charts] == first
+        await pilot.press("2", "s")  # a key does not wait
+        await pilot.pause()
+        assert charts.charts[0].heading_text != first[0]
 
 
 # --- cost, and what others write ---
