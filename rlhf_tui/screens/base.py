@@ -16,6 +16,20 @@ from textual.widget import Widget
 class BaseScreen(Screen[ScreenResultType]):
     """A screen."""
 
+    _has_begun = False
+
+    def _on_timer_update(self) -> None:
+        if not self._has_begun and self._layout_required:
+            self._repaint_required = False  # this layout is the first to be drawn: it draws everything
+        self._has_begun = True
+        super()._on_timer_update()
+
+    def _compositor_refresh(self) -> None:
+        """Nothing is drawn by the layout that a screen opens with: what its parts show follows from the size that they
+        get there. It would be an empty frame, and then another, of some 18 KB each."""
+        if self._has_begun:
+            super()._compositor_refresh()
+
     def dismiss(self, result: ScreenResultType | None = None) -> AwaitComplete:
         """Leave. Textual would take the next screen away when a key that leaves is pressed twice before it has left."""
         return super().dismiss(result) if self.is_active else AwaitComplete()

@@ -192,7 +192,7 @@ class ChartsData(Widget):
 
     def on_canvas_resized(self, event: Canvas.Resized) -> None:
         event.stop()
-        self.call_after_refresh(self.draw_changed)
+        self.call_later(self.draw_changed)
 
     def _theme_changed(self, _: Theme) -> None:
         self._changed()

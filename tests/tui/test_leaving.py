@@ -263,3 +263,13 @@ def test_the_first_frame_does_not_wait_for_the_engine(tmp_path: Path) -> None:
     assert not (tmp_path / "made").exists()
     terminal.type("q")
     assert terminal.exit_code() == 0
+
+
+def test_the_screen_opens_with_one_whole_frame(tmp_path: Path) -> None:
+    terminal = start(tmp_path, IDLE)
+    terminal.read_until(b"actor lr")
+    while terminal.read(1.0):
+        pass
+    assert terminal.written.count(b"2 Charts") == 1  # the title stands in whole frames only
+    terminal.type("q")
+    assert terminal.exit_code() == 0
