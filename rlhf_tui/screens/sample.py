@@ -12,7 +12,7 @@ from textual.widgets import Static
 
 from rlhf_engine.events import Sample
 from rlhf_tui.clipboard import copy
-from rlhf_tui.minus import minus
+from rlhf_tui.figures import figure
 from rlhf_tui.screens.base import BaseDialog
 from rlhf_tui.widgets.highlight import highlighted
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 def score_parts(sample: Sample) -> Content:
     """The parts of the score, signed, one a line, and their sum."""
     width = max((len(name) for name in [*sample.parts, "score"]), default=0)
-    lines = [Content(f"{name:<{width}}  {minus(f'{value:+z8.2f}')}") for name, value in sample.parts.items()]
-    lines.append(Content.styled(f"{'score':<{width}}  {minus(f'{sample.score:+z8.2f}')}", "bold"))
+    lines = [Content(f"{name:<{width}}  {figure(value, '+8.2f')}") for name, value in sample.parts.items()]
+    lines.append(Content.styled(f"{'score':<{width}}  {figure(sample.score, '+8.2f')}", "bold"))
     return Content("\n").join(lines)
 
 
@@ -61,7 +61,7 @@ class SampleScreen(BaseDialog[None]):
             yield Static(Content.assemble(text, highlighted(sample.response, sample.spans), end))
             yield Static(score_parts(sample))
             ending = "ended by itself" if sample.finished else "cut off at the longest length"
-            facts = f"KL {minus(f'{sample.kl:z.2f}')} nats · {sample.tokens} tokens · {ending}"
+            facts = f"KL {figure(sample.kl, '.2f')} nats · {sample.tokens} tokens · {ending}"
             yield Static(Content.styled(facts, "$text-muted"))
 
     def action_inspect(self) -> None:

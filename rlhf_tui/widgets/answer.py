@@ -13,7 +13,7 @@ from textual.widgets import Static
 
 from rlhf_engine.events import GenerationFinished, Sample
 from rlhf_engine.rewards.base import Span
-from rlhf_tui.minus import minus
+from rlhf_tui.figures import figure
 from rlhf_tui.widgets.highlight import highlighted
 
 
@@ -33,11 +33,7 @@ def score_line(score: float, parts: Mapping[str, float]) -> Content:
 
 def signed(value: float) -> str:
     """A number with its sign and two places; infinities and NaN by name."""
-    return minus(f"{value:+z.2f}") if math.isfinite(value) else str(value)
-
-
-def _number(value: float) -> str:
-    return minus(f"{value:z.2f}")
+    return figure(value, "+.2f") if math.isfinite(value) else str(value)
 
 
 class Answer(VerticalScroll):
@@ -98,6 +94,6 @@ class Answer(VerticalScroll):
         self._facts.update(Content.styled(text, style))
 
     def _known(self, score: float, parts: Mapping[str, float], kl: float, tokens: int, no_scores: str) -> None:
-        about = Content.styled(f"KL {_number(kl)} nats · {tokens} tokens", "$text-muted")
+        about = Content.styled(f"KL {figure(kl, '.2f')} nats · {tokens} tokens", "$text-muted")
         scored = Content.styled(no_scores, "$text-warning") if no_scores else score_line(score, parts)
         self._facts.update(Content("\n").join([scored, about]))

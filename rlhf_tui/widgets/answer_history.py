@@ -16,7 +16,7 @@ from textual.strip import Strip
 from textual.visual import Visual
 
 from rlhf_engine.events import Sample
-from rlhf_tui.minus import minus
+from rlhf_tui.figures import figure
 from rlhf_tui.widgets.answer import signed
 from rlhf_tui.widgets.highlight import highlighted
 from rlhf_tui.widgets.word_diff import Change, change
@@ -67,7 +67,7 @@ def heading(sample: Sample, found: Change | None) -> Content:
     style = "$text-success" if sample.score > 0 else "$text-error" if sample.score < 0 else ""
     who = "reference" if sample.step == 0 else f"step {sample.step}"
     parts = [Content.styled(f"{who:<10}", "bold"), Content.assemble(" score ", (f"{signed(sample.score):>7}", style)),
-             Content(minus(f"  KL {sample.kl:z5.2f}  "))]
+             Content(f"  KL {figure(sample.kl, '5.2f')}  ")]
     if found is not None:
         changed = f"{found.added} of {found.words} words new, {found.dropped} gone"
         parts.append(Content.styled(changed if found.added or found.dropped else "unchanged", "$text-muted"))

@@ -11,7 +11,7 @@ from textual.content import Content
 from rlhf_engine.compare import Row
 from rlhf_engine.statistics import Estimate
 from rlhf_tui.clean_text import clean_line
-from rlhf_tui.minus import minus
+from rlhf_tui.figures import figure
 
 SHARES = ("liked_share", "disliked_share", "distinct_1", "distinct_2")
 _LABEL, _SHORT = 24, 12  # cells of a side's name, with and without intervals below it
@@ -55,17 +55,17 @@ def share(value: float) -> str:
 
 def points(value: float) -> str:
     """A difference of shares in percentage points, with its sign."""
-    return minus(f"{value * 100:+z.1f}pp") if math.isfinite(value) else _unknown(value)
+    return f"{figure(value * 100, '+.1f')}pp" if math.isfinite(value) else _unknown(value)
 
 
 def plain(value: float) -> str:
     """A number with two places."""
-    return minus(f"{value:z.2f}") if math.isfinite(value) else _unknown(value)
+    return figure(value, ".2f") if math.isfinite(value) else _unknown(value)
 
 
 def signed(value: float) -> str:
     """A difference with its sign."""
-    return minus(f"{value:+z.2f}") if math.isfinite(value) else _unknown(value)
+    return figure(value, "+.2f") if math.isfinite(value) else _unknown(value)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

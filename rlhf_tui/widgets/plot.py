@@ -15,7 +15,7 @@ from typing import Any
 
 from rich.text import Text
 
-from rlhf_tui.minus import minus
+from rlhf_tui.figures import minus
 from rlhf_tui.widgets.lens import Axis
 from rlhf_tui.widgets.series import Points, bucket, compact, nice_ticks, tick_labels, time_ticks, window
 from rlhf_tui.widgets.sheet import Sheet

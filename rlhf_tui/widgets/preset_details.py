@@ -8,7 +8,7 @@ from rlhf_engine.config import RunConfig
 from rlhf_engine.fields import show, value_at
 from rlhf_engine.reward_config import LengthRewardConfig, WordListRewardConfig
 from rlhf_tui.clean_text import clean_line
-from rlhf_tui.minus import minus
+from rlhf_tui.figures import minus
 from rlhf_tui.widgets.setting_rows import form_rows
 from rlhf_tui.widgets.word_text import count
 

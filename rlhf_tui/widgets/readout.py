@@ -10,7 +10,7 @@ from textual.content import Content
 from rlhf_engine import fields
 from rlhf_engine.metrics import Metric
 from rlhf_tui.clean_text import clean_line
-from rlhf_tui.minus import minus
+from rlhf_tui.figures import minus
 from rlhf_tui.widgets.history import Bucket
 from rlhf_tui.widgets.plot import EDIT
 from rlhf_tui.widgets.scene import Scene

@@ -17,8 +17,8 @@ def run_details(run: RunSummary, figures: RunFigures | None, parent: RunSummary 
         lines.append(Content.styled(run.message, "$text-muted"))
     lines.append(_named("step", f"{run.step} of {run.total_steps}" if run.total_steps else "none yet"))
     if figures:
-        lines += [_named("score", number(figures.score, "+z.3f")),
-                  _named("KL", f"{number(figures.kl, 'z.2f')} nats/response"),
+        lines += [_named("score", number(figures.score, "+.3f")),
+                  _named("KL", f"{number(figures.kl, '.2f')} nats/response"),
                   _named("size", size(figures.bytes)), _named("saved", _steps(figures.checkpoints))]
     ago = age(now - run.changed)
     lines += [_named("changed", ago if ago == "now" else f"{ago} ago"), _named("preset", run.preset or "none")]

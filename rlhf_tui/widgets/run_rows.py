@@ -12,7 +12,7 @@ from textual.content import Content
 from rlhf_engine.run_dir import Parent
 from rlhf_engine.run_list import RunFigures, RunSummary, as_tree
 from rlhf_tui.clean_text import clean_line, clean_text
-from rlhf_tui.minus import minus
+from rlhf_tui.figures import figure
 
 Figures = Mapping[Path, RunFigures]
 
@@ -110,7 +110,7 @@ def age(seconds: float) -> str:
 
 def number(value: float | None, form: str) -> str:
     """A figure, or a dash where there is none."""
-    return "–" if value is None else minus(format(value, form)) if math.isfinite(value) else "✗"
+    return "–" if value is None else figure(value, form) if math.isfinite(value) else "✗"
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -123,9 +123,9 @@ def _cell(title: str, run: RunSummary, figures: RunFigures | None, now: float) -
         case "step":
             return (f"{run.step}/{run.total_steps}" if run.total_steps else "–"), ""
         case "score":
-            return (number(figures.score, "+z.2f") if figures else ""), ""
+            return (number(figures.score, "+.2f") if figures else ""), ""
         case "KL":
-            return (number(figures.kl, "z.1f") if figures else ""), ""
+            return (number(figures.kl, ".1f") if figures else ""), ""
         case "size":
             return (size(figures.bytes) if figures else ""), "$text-muted"
         case "age":

@@ -19,7 +19,7 @@ from textual.widget import Widget
 from rlhf_engine.errors import RunError
 from rlhf_engine.events import Sample
 from rlhf_tui.favourites import Favourites
-from rlhf_tui.minus import minus
+from rlhf_tui.figures import figure
 from rlhf_tui.widgets.highlight import highlighted
 from rlhf_tui.widgets.line import line_strip
 from rlhf_tui.widgets.sample_store import ORDERS, SampleStore, listed
@@ -38,8 +38,8 @@ def sample_line(
     response = highlighted(sample.response.replace("\n", "↵"), sample.spans)
     line = Content.assemble(
         (f"{sample.step:5}", "$text-muted"), ("*" if favourite else " ", "$accent bold"),
-        ("i" if inspects else " ", "$accent"), (minus(f"{sample.score:+z6.2f} "), score_style),
-        minus(f" {sample.kl:z5.1f}  "),
+        ("i" if inspects else " ", "$accent"), (f"{figure(sample.score, '+6.2f')} ", score_style),
+        f" {figure(sample.kl, '5.1f')}  ",
         (f"{run}: " if run else "", "$text-muted"), response,
     )
     return line.truncate(width, ellipsis=True, pad=True)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
-from rlhf_tui.minus import minus
+from rlhf_tui.figures import minus
 
 Points = list[tuple[float, float]]
 Line = Sequence[tuple[float, float]]

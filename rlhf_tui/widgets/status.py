@@ -18,7 +18,7 @@ from textual.widget import Widget
 from rlhf_engine.events import RunState
 from rlhf_engine.processes import resident_bytes
 from rlhf_tui.clean_text import clean_line
-from rlhf_tui.minus import minus
+from rlhf_tui.figures import figure
 from rlhf_tui.run_view import RunView
 
 BADGES: dict[RunState | None, tuple[str, str]] = {
@@ -120,8 +120,8 @@ class StatusLine(Widget):
         metrics = view.metrics
         parts.append(Part(Content(f"step {view.step}/{view.total_steps}"), 1))
         if self.with_metrics:
-            figures = (("reward", "objective/scores", "+z.2f", 2), ("KL", "objective/kl", "z.1f", 3))
-            parts += [Part(Content(minus(f"{title} {metrics[name]:{form}}")), rank)
+            figures = (("reward", "objective/scores", "+.2f", 2), ("KL", "objective/kl", ".1f", 3))
+            parts += [Part(Content(f"{title} {figure(metrics[name], form)}"), rank)
                       for title, name, form, rank in figures if name in metrics]
         if view.state is RunState.TRAINING:
             speed = metrics.get("throughput/responses_per_s")

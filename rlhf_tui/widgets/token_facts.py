@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rlhf_engine.events import Sample, TokenTrace
-from rlhf_tui.minus import minus
+from rlhf_tui.figures import minus
 
 STRENGTHS = (0, 10, 20, 30, 40, 50)
 """How much of the colour is laid behind a token, per cent: the more, the further its value is from 0."""

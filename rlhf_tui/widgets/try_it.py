@@ -21,8 +21,8 @@ from rlhf_engine.compare import Pair
 from rlhf_engine.events import Sample
 from rlhf_engine.reward_config import RewardConfig
 from rlhf_tui.clean_text import clean_line, clean_text
+from rlhf_tui.figures import minus
 from rlhf_tui.latest import Latest
-from rlhf_tui.minus import minus
 from rlhf_tui.scoring import Scorer, Share, Verdict, code_of
 from rlhf_tui.widgets.answer import continued, signed
 from rlhf_tui.widgets.text_pad import TextPad
