@@ -55,7 +55,7 @@ def workbench(
         preset, said = preset_of_last_time()
     original = presets.load(preset)
     config = fields.replace(original, presets.parse_overrides(original, overrides)) if overrides else original
-    from rlhf_tui.app import run_workbench
+    from rlhf_tui.launch import run_workbench
 
     return run_workbench(config, preset, runs_root=runs_dir, start=start, original=original, said=said)
 
@@ -71,7 +71,7 @@ def attach(
     run_dir = the_run(run, runs_dir)
     if as_json or not _on_a_terminal():
         return print_run(run_dir, as_json)
-    from rlhf_tui.app import run_workbench
+    from rlhf_tui.launch import run_workbench
 
     return run_workbench(run_dir.config(), run_dir.preset, runs_root=runs_dir, view=run_dir)
 

@@ -60,6 +60,6 @@ def _open_workbench() -> int | None:
         config = presets.load(preset)
     except RlhfError:
         return None
-    from rlhf_tui.app import run_workbench
+    from rlhf_tui.launch import run_workbench
 
     return run_workbench(config, preset, runs_root=DEFAULT_RUNS_ROOT, said=said)

@@ -470,13 +470,13 @@ def test_with_a_terminal_the_workbench_opens(tmp_path: Path):
     script.write_text(f"""
 import sys, types
 sys.path.insert(0, {str(ROOT)!r})
-app = types.ModuleType("rlhf_tui.app")
+launch = types.ModuleType("rlhf_tui.launch")
 def run_workbench(config, preset, *, runs_root, start, original, said):
     assert original.kl.coef == 0.5
     print("opened", preset, config.kl.coef, runs_root, start)
     return 7
-app.run_workbench = run_workbench
-sys.modules["rlhf_tui.app"] = app
+launch.run_workbench = run_workbench
+sys.modules["rlhf_tui.launch"] = launch
 sys.argv = ["rlhf-tui", "--preset", "animals", "--set", "kl.coef=0.3", "--start"]
 from rlhf_tui.cli import main
 main()

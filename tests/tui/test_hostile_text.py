@@ -83,7 +83,7 @@ CHILD = textwrap.dedent("""
     from rlhf_engine.events import Notice, Sample, StepFinished
     from rlhf_engine.fields import validate
     from rlhf_engine.rewards.base import Span
-    from rlhf_tui.app import run_workbench
+    from rlhf_tui.launch import run_workbench
 
     PAYLOAD = "\\x1b]52;c;UEFZTE9BRA==\\x07\\x1b]0;PAYLOAD\\x07\\x9b2J\\x1b[31mPAYLOAD\\u202e"
     config = validate({{"prompts": ["a"], "rewards": [{{"kind": "word_list", "liked": ["fox"]}}]}})

@@ -19,7 +19,7 @@ CHILD = textwrap.dedent("""
     sys.path.insert(0, {tests!r})
     from tui.fake_session import FakeSession
     from rlhf_engine.fields import validate
-    from rlhf_tui.app import run_workbench
+    from rlhf_tui.launch import run_workbench
 
     config = validate({{"prompts": ["a"], "rewards": [{{"kind": "word_list", "liked": ["fox"]}}]}})
 
@@ -246,7 +246,7 @@ def test_without_a_terminal_it_says_what_it_needs(tmp_path: Path) -> None:
 
 def test_the_app_is_imported_without_the_heavy_libraries() -> None:
     heavy = "torch", "transformers", "peft", "safetensors", "numpy", "plotext"
-    code = f"import rlhf_tui.app, sys; print([name for name in {heavy!r} if name in sys.modules])"
+    code = f"import rlhf_tui.launch, sys; print([name for name in {heavy!r} if name in sys.modules])"
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "[]"

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from rlhf_engine import presets
-from rlhf_tui import app, cli, start
+from rlhf_tui import cli, launch, start
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +32,7 @@ def opened(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
 
     monkeypatch.setattr(presets, "user_folder", lambda: tmp_path)
     monkeypatch.setattr(start, "_on_a_terminal", lambda: True)
-    monkeypatch.setattr(app, "run_workbench", run_workbench)
+    monkeypatch.setattr(launch, "run_workbench", run_workbench)
     monkeypatch.setattr(cli, "main", lambda: found.append("command line"))
     return found
 
@@ -64,7 +64,7 @@ def test_a_broken_preset_is_told_by_the_command_line(
 def test_the_first_frame_imports_no_command_line_and_no_engine() -> None:
     late = ("torch", "transformers", "peft", "plotext", "numpy", "typer", "psutil", "huggingface_hub",
             "rlhf_engine.cli", "rlhf_engine.commands", "rlhf_engine.trainer", "rlhf_engine.session")
-    code = ("import sys, rlhf_tui.start, rlhf_tui.app, rlhf_engine.presets; rlhf_engine.presets.load('animals');"
+    code = ("import sys, rlhf_tui.start, rlhf_tui.launch, rlhf_engine.presets; rlhf_engine.presets.load('animals');"
             f"print([name for name in {late!r} if name in sys.modules])")
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=60)
