@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from textual import events
+from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.widget import Widget
 from textual.widgets import Static
@@ -20,6 +21,11 @@ class PanedScreen(BaseScreen[None]):
 
     PANES: ClassVar[Mapping[str, str]] = {}
     """The id of each pane and its title, in the order of the keys 1, 2, …"""
+    BINDINGS: ClassVar[list[BindingType]] = [
+        # of Textual's own, only the panes that are seen can have the focus
+        Binding("tab", "next_pane(1)", "Next pane", id="pane.next", show=False),
+        Binding("shift+tab", "next_pane(-1)", "Previous pane", id="pane.previous", show=False),
+    ]
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -61,6 +67,11 @@ class PanedScreen(BaseScreen[None]):
         self.pane = pane
         self.lay_out()
         self.in_use.focus()
+
+    def action_next_pane(self, by: int) -> None:
+        """Go round the panes."""
+        panes = list(self.PANES)
+        self.action_pane(panes[(panes.index(self.pane) + by) % len(panes)])
 
     def action_zoom(self) -> None:
         """The whole screen for this pane, or back."""

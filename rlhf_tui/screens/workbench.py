@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
 WIDE, TALL = 100, 30
 ROOMY_WIDTH, ROOMY_HEIGHT = 60, 16
+_BROKEN = (RunState.FAILED, RunState.DIVERGED)
 
 
 class WorkbenchScreen(BaseScreen[None]):
@@ -224,10 +225,7 @@ class WorkbenchScreen(BaseScreen[None]):
                 self.samples.probes.add(event.sample)
             case StateChanged(state=state, message=text):
                 if text:
-                    watched = self._bridge.viewing and not self._bridge.taking_over
-                    way_on = "loads it here, to generate and compare" if state is RunState.FINISHED else "resumes it"
-                    hint = f" · t {way_on}" if watched and state.ended else ""
-                    self.say(text + hint, "warning" if state in (RunState.FAILED, RunState.DIVERGED) else "info")
+                    self.say(text + self._way_on(state), "warning" if state in _BROKEN else "info")
                 if state.ended or state is RunState.LOADING:
                     self._load_panes()
             case EditApplied():
@@ -247,6 +245,13 @@ class WorkbenchScreen(BaseScreen[None]):
             case RolledBack():
                 self.charts.cut(event.step)
                 self.samples.cut(event.step)
+
+    def _way_on(self, state: RunState) -> str:
+        """What can be done with a run that has come to this state."""
+        if self._bridge.viewing:
+            way = "t loads it here, to generate and compare" if state is RunState.FINISHED else "t resumes it"
+            return f" · {way}" if state.ended and not self._bridge.taking_over else ""
+        return " · c compares it with the reference, g lets both write" if state is RunState.FINISHED else ""
 
     def _show_history(self, last: int) -> None:
         """The curves up to step `last` of a run that goes on here: its files tell them, the engine does not."""

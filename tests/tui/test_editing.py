@@ -72,6 +72,15 @@ async def test_what_a_run_fixes_is_not_undone_until_it_ends(app: WorkbenchApp, s
         assert app.config.train.seed == 0
 
 
+async def test_a_run_that_has_finished_says_what_to_do_with_it(app: WorkbenchApp, sessions: Sessions) -> None:
+    async with app.run_test(size=WIDE) as pilot:
+        await pilot.press("f5")
+        await show(app, pilot)
+        sessions.last.end(RunState.FINISHED, "finished after step 5")
+        await show(app, pilot)
+        assert alarm(app) == "finished after step 5 · c compares it with the reference, g lets both write"
+
+
 async def test_a_refused_edit_is_no_step_to_undo(app: WorkbenchApp, sessions: Sessions) -> None:
     async with app.run_test(size=WIDE) as pilot:
         await pilot.press("f5")

@@ -80,6 +80,21 @@ async def test_a_setting_changes_the_next_run_and_a_saved_preset(
         assert app.workbench.hyperparameters.config == app.workbench.words.config == app.config
 
 
+@pytest.mark.parametrize("size", [WIDE, (80, 24)])
+async def test_tab_goes_round_the_panes_also_where_one_is_seen_at_a_time(
+    app: WorkbenchApp, size: tuple[int, int]
+) -> None:
+    async with app.run_test(size=size) as pilot:
+        await pilot.press("w")
+        went = []
+        for key in ("tab", "tab", "tab", "shift+tab", "n", "tab"):
+            await pilot.press(key)
+            await pilot.pause()
+            went.append(app.focused.id if app.focused else None)
+    assert [went[0], went[1], went[2], went[3], went[5]] == [
+        "lab-words", "lab-try", "lab-rewards", "lab-try", "lab-rewards"]
+
+
 async def test_what_is_not_allowed_stays_written_on_the_workbench(app: WorkbenchApp) -> None:
     async with app.run_test(size=WIDE) as pilot:
         app.workbench.hyperparameters.show_path("kl.coef")
