@@ -106,6 +106,7 @@ class Generator(Widget):
         self._bridge, self._config = bridge, config
         self._asked: dict[int, tuple[str, str]] = {}
         self._started: set[int] = set()
+        self._written: dict[str, str] = {}
         sampling = config.sampling
         self._prompt = PromptField(config.prompts, prompt, id="prompt", placeholder="a prompt to continue")
         self._temperature = NumberField(
@@ -160,6 +161,7 @@ class Generator(Widget):
             return
         prompt, temperature = self._prompt.prompt, float(self._temperature.number or 0)
         tokens, seed = int(self._tokens.number or 0), int(self._seed.number or 0)
+        self._written.clear()
         for name in _WHO[self._who.value]:
             request = self._bridge.generate(prompt, name == "tuned", temperature, tokens, seed, self._config)
             self._asked[request] = (name, one_line(prompt))
@@ -189,11 +191,15 @@ class Generator(Widget):
                 self._answers[name].stream(prompt, event.text)
             else:
                 del self._asked[event.request_id]
+                self._written[name] = event.text
                 self._answers[name].finish(prompt, event)
         if self._asked:
             self._say_where_it_is()
         elif any(isinstance(event, GenerationFinished) for event in batch):
-            self.post_message(self.Said("done · Enter asks again · ↑ ↓ in seed gives another answer"))
+            # the tuned model may well do so: it is no sign that the training was for nothing
+            same = len(self._written) == 2 and len(set(self._written.values())) == 1
+            done = "both wrote the same, from one seed" if same else "done · Enter asks again"
+            self.post_message(self.Said(f"{done} · ↑ ↓ in seed gives another answer"))
 
     def action_page(self, step: int) -> None:
         """Scroll what has been written, from any field of the form."""

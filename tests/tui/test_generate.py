@@ -104,6 +104,18 @@ async def test_an_answer_without_a_score_says_why(app: WorkbenchApp, sessions: S
         assert "score +" not in shown(app)
 
 
+async def test_two_answers_that_are_the_same_are_said_to_be(app: WorkbenchApp, sessions: Sessions) -> None:
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("f5")
+        await tell(pilot, sessions)
+        await pilot.press("g", "enter")
+        await tell(pilot, sessions, GenerationFinished(1, "a fox."), GenerationFinished(2, "a fox."))
+        assert "both wrote the same, from one seed · ↑ ↓ in seed gives another answer" in shown(app)
+        await pilot.press("enter")
+        await tell(pilot, sessions, GenerationFinished(3, "a fox."), GenerationFinished(4, "an owl."))
+        assert "done · Enter asks again" in shown(app)
+
+
 async def test_a_number_that_rounds_to_zero_has_no_minus(app: WorkbenchApp, sessions: Sessions) -> None:
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.press("g", "enter")
