@@ -51,7 +51,7 @@ class AlarmsScreen(BaseDialog[None]):
     DEFAULT_CSS = """
     AlarmsScreen { align: center middle; background: $background 60%; }
     AlarmsScreen > VerticalScroll {
-        width: 94%; max-width: 130; height: 86%; min-height: 5;
+        width: 94%; max-width: 130; height: auto; max-height: 86%; min-height: 5;
         border: round $border; background: $surface; padding: 0 1; scrollbar-size-vertical: 1;
     }
     AlarmsScreen Static { height: auto; }
