@@ -22,7 +22,7 @@ class PanedScreen(BaseScreen[None]):
     PANES: ClassVar[Mapping[str, str]] = {}
     """The id of each pane and its title, in the order of the keys 1, 2, …"""
     BINDINGS: ClassVar[list[BindingType]] = [
-        # of Textual's own, only the panes that are seen can have the focus
+        # Textual's own pass by the panes that are not seen
         Binding("tab", "next_pane(1)", "Next pane", id="pane.next", show=False),
         Binding("shift+tab", "next_pane(-1)", "Previous pane", id="pane.previous", show=False),
     ]
