@@ -213,9 +213,12 @@ class WordEditor(Widget, can_focus=True):
     def _remarks_on(self, side: str, words: list[str]) -> list[Remark]:
         other = SIDES[1 - SIDES.index(side)]
         found = remarks(words, self.words(other), lexicon_of(self.config))
-        if not any(remark.wrong for remark in found) and self.config is not None:
+        wanted = without_doubles(words)[0]
+        # what the settings hold has been found to be allowed
+        changed = self.reward is not None and wanted != list(getattr(self.reward, side))
+        if changed and not any(remark.wrong for remark in found) and self.config is not None:
             try:
-                replace(self.config, {self.path(side): without_doubles(words)[0]})
+                replace(self.config, {self.path(side): wanted})
             except ConfigError as error:
                 found.append(Remark(without_place(error.problems[0]), wrong=True))
         return found

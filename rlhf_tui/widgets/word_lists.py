@@ -38,6 +38,8 @@ class WordListsPane(WordEditor):
         if self.reward is None:
             shown.update(NO_LISTS)
             return
+        if shown.size:
+            self._lines_of = self._room()
         shown.update(Content("\n").join([*self.which(), *self._blocks()]))
         # the foot may have grown or shrunk, and with it the room for the words
         self.call_after_refresh(self._fit)
