@@ -18,6 +18,7 @@ from rlhf_tui.clipboard import copy
 from rlhf_tui.figures import figure
 from rlhf_tui.messages import EngineEvents
 from rlhf_tui.screens.base import BaseScreen
+from rlhf_tui.screens.sample import sample_facts
 from rlhf_tui.widgets.heat_text import HeatText
 from rlhf_tui.widgets.highlight import by_span
 from rlhf_tui.widgets.status import KeyBar, StatusLine
@@ -90,9 +91,8 @@ class InspectScreen(BaseScreen[None]):
 
     def _show_sample(self) -> None:
         sample, trace = self.sample, self.sample.trace
-        ending = "ended by itself" if sample.finished else "cut off at the longest length"
-        whole = f"score {figure(sample.score, '+.2f')} · KL {figure(sample.kl, '.2f')} nats"
-        self._text.border_title = Content(f"Sample of step {sample.step} · {whole} · {sample.tokens} tokens · {ending}")
+        whole = f"score {figure(sample.score, '+.2f')} · {sample_facts(sample)}"
+        self._text.border_title = Content(f"Sample of step {sample.step} · {whole}")
         self._table.display = trace is not None
         self.set_class(trace is None, "-bare")
         if trace is None:

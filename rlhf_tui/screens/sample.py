@@ -28,6 +28,12 @@ def score_parts(sample: Sample) -> Content:
     return Content("\n").join(lines)
 
 
+def sample_facts(sample: Sample) -> str:
+    """KL, length, and how the response ended."""
+    ending = "ended by itself" if sample.finished else "cut off at the longest length"
+    return f"KL {figure(sample.kl, '.2f')} nats · {sample.tokens} tokens · {ending}"
+
+
 class SampleScreen(BaseDialog[None]):
     """Reads; nothing can be changed here."""
 
@@ -60,9 +66,7 @@ class SampleScreen(BaseDialog[None]):
                 text = text.append(" ")
             yield Static(Content.assemble(text, highlighted(sample.response, sample.spans), end))
             yield Static(score_parts(sample))
-            ending = "ended by itself" if sample.finished else "cut off at the longest length"
-            facts = f"KL {figure(sample.kl, '.2f')} nats · {sample.tokens} tokens · {ending}"
-            yield Static(Content.styled(facts, "$text-muted"))
+            yield Static(Content.styled(sample_facts(sample), "$text-muted"))
 
     def action_inspect(self) -> None:
         """The same sample token by token, in the place of this screen."""

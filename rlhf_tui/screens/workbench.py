@@ -79,7 +79,6 @@ class WorkbenchScreen(BaseScreen[None]):
     def __init__(self, bridge: EngineBridge, meter: Meter | None = None) -> None:
         super().__init__()
         self._bridge = bridge
-        self._opened = False
         self._status = StatusLine(bridge.view, meter, id="status")
         self._tabs = TabLine(id="tabs")
         self._alarm = AlarmLine(id="alarm")
@@ -108,8 +107,7 @@ class WorkbenchScreen(BaseScreen[None]):
     def on_screen_resume(self, event: textual_events.ScreenResume) -> None:
         """Opened, or come back to. For the first frame the styles were found while the panes were built: to find them
         again is half of that work."""
-        if not self._opened:
-            self._opened, event.refresh_styles = True, False
+        event.refresh_styles = event.refresh_styles and self._has_begun
 
     def compose(self) -> ComposeResult:
         # laid out and filled before they are mounted: each change afterwards costs styles, layout and drawing again

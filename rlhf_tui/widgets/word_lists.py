@@ -38,21 +38,24 @@ class WordListsPane(WordEditor):
         if self.reward is None:
             shown.update(NO_LISTS)
             return
-        if shown.size:
-            self._lines_of = self._room()
-        shown.update(Content("\n").join([*self.which(), *self._blocks()]))
+        lists = self._wrapped()
+        self._lines_of = self._room(lists)
+        shown.update(Content("\n").join([*self.which(), *self._blocks(lists)]))
         # the foot may have grown or shrunk, and with it the room for the words
         self.call_after_refresh(self._fit)
 
     def _fit(self) -> None:
-        if self._lines_of != (lines := self._room()):
-            self._lines_of = lines
+        if self._lines_of != self._room(self._wrapped()):
             self.draw_lists()
 
-    def _room(self) -> tuple[int, int]:
-        """Lines for the words of the two lists: all if both fit, else most for the list under the cursor."""
+    def _wrapped(self) -> list[list[Content]]:
+        """The words of each list, as lines of the width there is."""
         width = max(1, self.size.width - 1)
-        need = [len(self._listed(side).wrap(width)) for side in SIDES]
+        return [self._listed(side).wrap(width) for side in SIDES]
+
+    def _room(self, lists: list[list[Content]]) -> tuple[int, int]:
+        """Lines for the words of the two lists: all if both fit, else most for the list under the cursor."""
+        need = [len(lines) for lines in lists]
         free = self.query_one("#words-shown").size.height - len(SIDES) - len(self.which())
         if sum(need) <= free:
             return need[0], need[1]
@@ -61,10 +64,9 @@ class WordListsPane(WordEditor):
         kept = (max(1, free - other), other)
         return kept if mine == 0 else (kept[1], kept[0])
 
-    def _blocks(self) -> list[Content]:
+    def _blocks(self, lists: list[list[Content]]) -> list[Content]:
         width, blocks = max(1, self.size.width - 1), []
-        for side, room in zip(SIDES, self._lines_of, strict=True):
-            lines = self._listed(side).wrap(width)
+        for side, lines, room in zip(SIDES, lists, self._lines_of, strict=True):
             if len(lines) > room:
                 lines = lines[:room]
                 lines[-1] = lines[-1].truncate(max(1, width - 2)) + Content.styled(" …", "dim")
