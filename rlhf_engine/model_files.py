@@ -1,0 +1,55 @@
+"""The files that a model is loaded from: which of a folder's are read, and where a hub model's lie. No torch here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+CONFIG, WEIGHTS, SHARDS = "config.json", "model.safetensors", "model.safetensors.index.json"
+GENERATION, TOKENIZER_CONFIG = "generation_config.json", "tokenizer_config.json"
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+
+# all that a tokenizer of transformers reads, by the names and endings that its classes give
+_OF_TOKENIZERS = ("tokenizer*", "vocab*", "merges*", "special_tokens_map.json", "added_tokens.json", "chat_template*",
+                  "additional_chat_templates/*", "*.model", "*.jinja", "*.tiktoken", "*.tokenizer", "tekken.json",
+                  "dict.txt", "emoji.json", "entity_vocab.json", "byte_maps.json", "bpe.codes")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file; empty if there is no such file, or it holds none."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors that a whole model in `folder` is loaded from, with the index that names them, if there is one.
+
+    Shards that the index names stand in the list whether or not they are there; empty when the folder holds no model.
+    """
+    named = read_json(folder / CONFIG).get("transformers_weights")  # which transformers takes before any other
+    first = next((name for name in (named, WEIGHTS, SHARDS) if isinstance(name, str) and (folder / name).is_file()), "")
+    if not first:
+        return []
+    shards = read_json(folder / first).get("weight_map") if first.endswith(".index.json") else None
+    names = sorted({str(name) for name in shards.values()}) if isinstance(shards, dict) else []
+    return [folder / first, *(folder / name for name in names)]
+
+
+def tokenizer_files(folder: Path) -> list[Path]:
+    """What a tokenizer in `folder` is loaded from, by name."""
+    return _there(path for pattern in _OF_TOKENIZERS for path in folder.glob(pattern))
+
+
+def code_files(folder: Path) -> list[Path]:
+    """The Python files beside a model that brings code of its own; none beside one that does not."""
+    brings = any("auto_map" in read_json(folder / name) for name in (CONFIG, TOKENIZER_CONFIG))
+    return _there(folder.glob("*.py")) if brings else []
+
+
+def _there(paths: Iterable[Path]) -> list[Path]:
+    return sorted({path for path in paths if path.is_file()})
