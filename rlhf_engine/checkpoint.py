@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import secrets
 import shutil
 from dataclasses import asdict, dataclass
@@ -79,7 +78,7 @@ def save(run_dir: RunDir, state: TrainingState, keep: int) -> Path:
         _prune(folder, state, keep)
     except (OSError, RuntimeError, SafetensorError) as error:
         raise RunError(
-            f"The checkpoint of step {state.step} could not be written under {folder}: {_reason(error)}; "
+            f"The checkpoint of step {state.step} could not be written under {folder}: {why(error)}; "
             "earlier checkpoints are intact."
         ) from error
     finally:
@@ -243,13 +242,3 @@ def _json(path: Path, data: bytes) -> dict[str, Any]:
 
 def _dict(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
-
-
-def _reason(error: Exception) -> str:
-    """Why the disk refused; safetensors and torch raise errors of their own that only quote the system's."""
-    if isinstance(error, OSError):
-        return why(error)
-    code = re.search(r"os error (\d+)", str(error))
-    if code:
-        return why(OSError(int(code[1]), str(error)))
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import typer
 
+from rlhf_engine.commands.exporting import export
 from rlhf_engine.commands.following import attach
 from rlhf_engine.commands.health import doctor, verify
 from rlhf_engine.commands.listing import list_presets, runs
@@ -25,8 +26,8 @@ def make_app(*, help: str = "RLHF without a screen.", attach: Callable[..., int]
     """
     app = typer.Typer(help=help, no_args_is_help=True, add_completion=False, rich_markup_mode=None,
                       pretty_exceptions_enable=False)
-    for command in (train, resume, fork, attach, compare, generate, score, list_presets, runs, rename, note,
-                    delete, trash, verify, doctor):
+    for command in (train, resume, fork, attach, compare, generate, score, export, list_presets, runs, rename,
+                    note, delete, trash, verify, doctor):
         app.command(name="presets" if command is list_presets else None)(command_of(command))
     return app
 

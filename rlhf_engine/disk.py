@@ -26,9 +26,13 @@ _SENTENCES = {
 }
 
 
-def why(error: OSError) -> str:
-    """The reason of an OSError in words."""
-    return _SENTENCES.get(error.errno or 0) or (error.strerror or str(error)).lower()
+def why(error: Exception) -> str:
+    """Why the disk refused, in words; safetensors and torch raise errors of their own that only quote the system's."""
+    if isinstance(error, OSError):
+        return _SENTENCES.get(error.errno or 0) or (error.strerror or str(error)).lower()
+    if code := re.search(r"os error (\d+)", str(error)):
+        return why(OSError(int(code[1]), str(error)))
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 @contextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +17,7 @@ from huggingface_hub.errors import (
 )
 from safetensors import SafetensorError
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from rlhf_engine import remote_code
@@ -48,19 +50,9 @@ def load_model(config: ModelConfig) -> LoadedModel:
     torch.set_flush_denormal(True)
     device = choose_device(config.device)
     dtype = choose_dtype(config.dtype, device)
-    source, options = _source(config)
-    transformers_logging.disable_progress_bar()
-    try:
-        options |= remote_code.options(config, source, options)
-        tokenizer = AutoTokenizer.from_pretrained(source, **options)
-        # no pickle: of a hub model without safetensors, transformers takes the copy that the hub's own bot proposes
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, use_safetensors=True, **options)
+    tokenizer, model = load_plain(config, dtype)
+    with _told(config, device, dtype):
         model.to(device)
-    except torch.OutOfMemoryError as error:
-        raise ModelError(_no_room(config, device, dtype)) from error
-    except (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError, SafetensorError,
-            StrictDataclassError) as error:  # TypeError: a value in its files is of another kind, such as null
-        raise ModelError(_why_not(config, error)) from error
     # adapters are float32; where they feed into half precision, the tensor cores' 19 bits lose nothing. The setting is
     # the process's, so a model in float32 takes back what one before it had asked for
     half = device.type == "cuda" and dtype != torch.float32
@@ -83,6 +75,25 @@ def load_model(config: ModelConfig) -> LoadedModel:
     )
 
 
+def load_plain(config: ModelConfig, dtype: torch.dtype) -> tuple[Any, Any]:
+    """Tokenizer and model as transformers gives them, on the CPU. Raises ModelError as `load_model` does."""
+    with _told(config, torch.device("cpu"), dtype):
+        source, options = _found(config)
+        tokenizer = AutoTokenizer.from_pretrained(source, **options)
+        # no pickle: of a hub model without safetensors, transformers takes the copy that the hub's own bot proposes
+        return tokenizer, AutoModelForCausalLM.from_pretrained(source, dtype=dtype, use_safetensors=True, **options)
+
+
+def load_skeleton(config: ModelConfig) -> tuple[Any, Any]:
+    """Tokenizer, and the model's modules without their weights (on torch's device "meta"). Raises ModelError."""
+    with _told(config, torch.device("cpu"), torch.float32):
+        source, options = _found(config)
+        tokenizer = AutoTokenizer.from_pretrained(source, **options)
+        trust = {name: value for name, value in options.items() if name == "trust_remote_code"}
+        with torch.device("meta"):
+            return tokenizer, AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(source, **options), **trust)
+
+
 def choose_device(wanted: str) -> torch.device:
     """`auto` takes cuda, then mps, then cpu. Raises ModelError for a device this machine lacks."""
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
@@ -99,6 +110,25 @@ def choose_dtype(wanted: str, device: torch.device) -> torch.dtype:
     if wanted == "auto":
         return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
     return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[wanted]
+
+
+@contextmanager
+def _told(config: ModelConfig, device: torch.device, dtype: torch.dtype) -> Iterator[None]:
+    """Turns what the libraries raise while they load into a ModelError of one sentence."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise ModelError(_no_room(config, device, dtype)) from error
+    except (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError, SafetensorError,
+            StrictDataclassError) as error:  # TypeError: a value in its files is of another kind, such as null
+        raise ModelError(_why_not(config, error)) from error
+
+
+def _found(config: ModelConfig) -> tuple[str, dict[str, Any]]:
+    """`_source`, with what trusting the model's own code takes."""
+    source, options = _source(config)
+    transformers_logging.disable_progress_bar()
+    return source, options | remote_code.options(config, source, options)
 
 
 def _source(config: ModelConfig) -> tuple[str, dict[str, Any]]:

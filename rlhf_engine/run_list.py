@@ -33,6 +33,11 @@ class RunSummary:
     id: str = ""
     note: str = ""
 
+    @property
+    def driven(self) -> bool:
+        """True while a process drives it, paused or not."""
+        return self.state in ("loading", "training", "paused", "stopping")
+
 
 @dataclass(frozen=True)
 class RunFigures:

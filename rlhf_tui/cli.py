@@ -10,7 +10,15 @@ import typer
 from rlhf_engine import __version__, fields, presets
 from rlhf_engine.cli import make_app
 from rlhf_engine.commands.following import print_run
-from rlhf_engine.commands.shared import AsJson, Overrides, Run, RunsDir, TrustRemoteCode, command_of, the_run
+from rlhf_engine.commands.shared import (
+    AsJson,
+    Overrides,
+    RunOrNewest,
+    RunsDir,
+    TrustRemoteCode,
+    command_of,
+    run_to_watch,
+)
 from rlhf_engine.commands.training import train_config
 from rlhf_engine.console import say
 from rlhf_engine.cores import share_cores
@@ -61,14 +69,17 @@ def workbench(
 
 
 def attach(
-    run: Run, runs_dir: RunsDir = DEFAULT_RUNS_ROOT, trust: TrustRemoteCode = None, as_json: AsJson = False
+    run: RunOrNewest = None, runs_dir: RunsDir = DEFAULT_RUNS_ROOT, trust: TrustRemoteCode = None,
+    as_json: AsJson = False,
 ) -> int:
     """Watch a run that another process drives, in the workbench. There, t takes it over; leaving leaves it alone.
+
+    Where no run is named: the one that is going on, or else the newest.
 
     With --json (as for train), or where stdin or stdout is no terminal, it prints the run's lines from the first step
     to its end. The exit code is then 0 if the run finished, else 1.
     """
-    run_dir = the_run(run, runs_dir)
+    run_dir = run_to_watch(run, runs_dir)
     if as_json or not _on_a_terminal():
         return print_run(run_dir, as_json)
     from rlhf_tui.launch import run_workbench

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from rlhf_engine.commands.shared import AsJson, Run, RunsDir, the_run
+from rlhf_engine.commands.shared import AsJson, RunOrNewest, RunsDir, run_to_watch
 from rlhf_engine.console import Reporter, say
 from rlhf_engine.control import TrainerControl
 from rlhf_engine.events import RunState, StateChanged
@@ -12,12 +12,14 @@ from rlhf_engine.follow import POLL_SECONDS, Follower
 from rlhf_engine.run_dir import DEFAULT_RUNS_ROOT, RunDir
 
 
-def attach(run: Run, runs_dir: RunsDir = DEFAULT_RUNS_ROOT, as_json: AsJson = False) -> int:
+def attach(run: RunOrNewest = None, runs_dir: RunsDir = DEFAULT_RUNS_ROOT, as_json: AsJson = False) -> int:
     """Watch a run that another process drives, from its first step to its end. --json as for train.
+
+    Where no run is named: the one that is going on, or else the newest.
 
     Leaving it (Ctrl-C) leaves the run alone. The exit code is 0 if the run finished, else 1.
     """
-    return print_run(the_run(run, runs_dir), as_json)
+    return print_run(run_to_watch(run, runs_dir), as_json)
 
 
 def print_run(run_dir: RunDir, as_json: bool) -> int:

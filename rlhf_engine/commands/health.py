@@ -6,14 +6,14 @@ import os
 from dataclasses import asdict
 from typing import Any
 
-from rlhf_engine.commands.shared import AsJson, Run, RunsDir, the_run
+from rlhf_engine.commands.shared import AsJson, RunOrNewest, RunsDir, run_or_newest
 from rlhf_engine.console import print_json, print_table, printable
 from rlhf_engine.doctor import checks
 from rlhf_engine.errors import CheckpointError
 from rlhf_engine.run_dir import DEFAULT_RUNS_ROOT
 
 
-def verify(run: Run, runs_dir: RunsDir = DEFAULT_RUNS_ROOT, as_json: AsJson = False) -> int:
+def verify(run: RunOrNewest = None, runs_dir: RunsDir = DEFAULT_RUNS_ROOT, as_json: AsJson = False) -> int:
     """Check every checkpoint of a run against its SHA-256 sums.
 
     The exit code is 1 if any is damaged, or there is none.
@@ -21,7 +21,7 @@ def verify(run: Run, runs_dir: RunsDir = DEFAULT_RUNS_ROOT, as_json: AsJson = Fa
     With --json: run, sound (true if all are) and checkpoints, newest first, each with name, path, step, sound, best,
     bytes and message.
     """
-    run_dir = the_run(run, runs_dir)
+    run_dir = run_or_newest(run, runs_dir)
     from rlhf_engine import checkpoint
 
     best = checkpoint.best(run_dir)

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rlhf_engine import presets
-from rlhf_engine.commands.shared import AsJson, Overrides, Preset, RunsDir, TrustRemoteCode, run_at_step, run_if_any
+from rlhf_engine.commands.shared import (
+    AsJson,
+    AtStep,
+    Overrides,
+    Preset,
+    RunsDir,
+    TrustRemoteCode,
+    run_at_step,
+    run_if_any,
+    run_or_newest,
+)
 from rlhf_engine.console import print_json, print_table, printable, say
 from rlhf_engine.control import Side
 from rlhf_engine.errors import ConfigError, ModelError
@@ -24,8 +34,7 @@ if TYPE_CHECKING:
 
 
 def compare(
-    source: Annotated[str, typer.Argument(metavar="RUN[@STEP]", help="A run, and which checkpoint: the newest if left "
-                                                                     "out.")],
+    source: AtStep = None,
     other: Annotated[str | None, typer.Argument(metavar="[RUN2[@STEP]]", help="What to compare it with; the reference "
                                                                               "if left out.")] = None,
     responses: Annotated[int, typer.Option(min=2, help="Responses of each of the two.")] = 200,
@@ -80,7 +89,9 @@ def compare(
 
 
 def generate(
-    source: Annotated[str, typer.Argument(metavar="RUN|MODEL", help="A run, or a model as in model.name.")],
+    source: Annotated[str | None, typer.Argument(
+        metavar="[RUN|MODEL]", help="A run, or a model as in model.name; the newest run if left out.",
+        show_default=False)] = None,
     prompt: Annotated[list[str] | None, typer.Option(help="What to continue; repeatable. The run's first if left out.")]
     = None,
     temperature: Annotated[float | None, typer.Option(help="Above 0; the run's if left out.")] = None,
@@ -101,6 +112,8 @@ def generate(
     """
     if temperature is not None and not 0 < temperature <= 10:
         raise ConfigError(f"--temperature: {temperature} is not a number above 0 and up to 10")
+    if source is None:
+        source = str(run_or_newest(None, runs_dir).path)
     run_dir = run_if_any(source, runs_dir)
     config = run_dir.config() if run_dir else None
     prompts = prompt or (config.prompts[:1] if config else None)

@@ -12,9 +12,9 @@ import typer
 
 from rlhf_engine import remote_code
 from rlhf_engine.console import say
-from rlhf_engine.errors import ConfigError, RlhfError, RunError
+from rlhf_engine.errors import CheckpointError, ConfigError, RlhfError, RunError
 from rlhf_engine.run_dir import RunDir
-from rlhf_engine.run_list import find_run
+from rlhf_engine.run_list import RunSummary, find_run, list_runs
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -24,6 +24,12 @@ Overrides = Annotated[list[str] | None,
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs rather than text for people.")]
 Preset = Annotated[str, typer.Argument(metavar="PRESET", help="A preset's name, or a path ending in .toml.")]
 Run = Annotated[str, typer.Argument(metavar="RUN", help="A run's name under --runs-dir, or its path.")]
+RunOrNewest = Annotated[str | None, typer.Argument(
+    metavar="[RUN]", help="A run's name under --runs-dir, or its path; the newest if left out.",
+    show_default=False)]
+AtStep = Annotated[str | None, typer.Argument(
+    metavar="[RUN[@STEP]]", help="A run, and which checkpoint: a step, or best; the newest if left out.",
+    show_default=False)]
 
 
 def _trust(argument: str | None) -> None:
@@ -77,19 +83,67 @@ def the_run(name_or_path: str, runs_dir: Path) -> RunDir:
         return find_run(name_or_path, runs_dir)
 
 
-def run_at_step(source: str, runs_dir: Path) -> tuple[RunDir, int | None]:
-    """What RUN or RUN@STEP means; the step is None where none is given. Raises ConfigError when there is no such run.
+def run_or_newest(name_or_path: str | None, runs_dir: Path) -> RunDir:
+    """`the_run`, or the run that changed last where none is named, which is then said. Raises ConfigError."""
+    return the_run(name_or_path, runs_dir) if name_or_path is not None else _newest(list_runs(runs_dir), runs_dir)
+
+
+def run_to_resume(name_or_path: str | None, runs_dir: Path) -> RunDir:
+    """`the_run`, or where none is named the newest that no process drives, which is then said. Raises ConfigError."""
+    if name_or_path is not None:
+        return the_run(name_or_path, runs_dir)
+    return _newest([run for run in list_runs(runs_dir) if not run.driven], runs_dir, "to go on with ")
+
+
+def run_to_watch(name_or_path: str | None, runs_dir: Path) -> RunDir:
+    """`the_run`, or where none is named the only one that a process drives, or else the newest; which is then said.
+
+    Raises ConfigError when there is none, or several are driven.
+    """
+    if name_or_path is not None:
+        return the_run(name_or_path, runs_dir)
+    found = list_runs(runs_dir)
+    driven = [run for run in found if run.driven]
+    if len(driven) > 1:
+        raise ConfigError(f"{len(driven)} runs are going on under {runs_dir}: "
+                          f"{', '.join(run.name for run in driven)}; name one of them")
+    return _newest(driven or found, runs_dir)
+
+
+def _newest(runs: list[RunSummary], runs_dir: Path, wanted: str = "") -> RunDir:
+    if not runs:
+        raise ConfigError(f"there is no run {wanted}under {runs_dir} yet; name one, or its path")
+    say(f"run {runs[0].name}, {runs[0].state} at step {runs[0].step}/{runs[0].total_steps}, for none was named")
+    return RunDir(runs[0].path)
+
+
+def run_at_step(source: str | None, runs_dir: Path) -> tuple[RunDir, int | None]:
+    """What RUN, RUN@STEP or RUN@best means; the step is None where none is given, and the run the newest, which is then
+    said, where nothing is. Raises ConfigError when there is no such run, CheckpointError when it has no best.
 
     A path may hold an @ of its own, so the whole is tried first.
     """
+    if source is None:
+        return run_or_newest(None, runs_dir), None
     if run := run_if_any(source, runs_dir):
         return run, None
     name, at, step = source.rpartition("@")
     if not at:
         return the_run(source, runs_dir), None
+    if step == "best":
+        return _at_best(the_run(name, runs_dir))
     if not (step.isascii() and step.isdigit()):
-        raise ConfigError(f"{source}: after the @ goes the step of a checkpoint, a whole number")
+        raise ConfigError(f"{source}: after the @ goes the step of a checkpoint, a whole number, or best")
     return the_run(name, runs_dir), int(step)
+
+
+def _at_best(run_dir: RunDir) -> tuple[RunDir, int]:
+    from rlhf_engine import checkpoint
+
+    best = checkpoint.best(run_dir)
+    if best is None:
+        raise CheckpointError(f"The run {run_dir.name} has no best checkpoint; train.keep_best says what that is.")
+    return run_dir, checkpoint.step_of(best)
 
 
 def run_if_any(name_or_path: str, runs_dir: Path) -> RunDir | None:

@@ -14,13 +14,14 @@ import typer
 from rlhf_engine import fields, presets
 from rlhf_engine.commands.shared import (
     AsJson,
+    AtStep,
     Overrides,
     Preset,
-    Run,
+    RunOrNewest,
     RunsDir,
     TrustRemoteCode,
     run_at_step,
-    the_run,
+    run_to_resume,
     wrong_usage,
 )
 from rlhf_engine.config import RunConfig
@@ -80,7 +81,7 @@ def train_config(
 
 
 def resume(
-    run: Run,
+    run: RunOrNewest = None,
     overrides: Overrides = None,
     runs_dir: RunsDir = DEFAULT_RUNS_ROOT,
     trust: TrustRemoteCode = None,
@@ -90,10 +91,12 @@ def resume(
 ) -> int:
     """Go on with a run from its newest checkpoint. --json as for train.
 
+    Where no run is named: the newest that no process drives.
+
     --set changes settings that may change while training, train.steps to go on longer among them; it is recorded as an
     edit of the run.
     """
-    run_dir = the_run(run, runs_dir)
+    run_dir = run_to_resume(run, runs_dir)
 
     def trainer(control: TrainerControl, reporter: Reporter) -> Trainer:
         from rlhf_engine.trainer import Trainer
@@ -116,8 +119,7 @@ def resume(
 
 
 def fork(
-    source: Annotated[str, typer.Argument(metavar="RUN[@STEP]", help="A run, and which checkpoint: the newest if left "
-                                                                     "out.")],
+    source: AtStep = None,
     overrides: Overrides = None,
     runs_dir: RunsDir = DEFAULT_RUNS_ROOT,
     name: Annotated[str | None, typer.Option(help="Name of the new run; made up if left out.")] = None,

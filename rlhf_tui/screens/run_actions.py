@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 Steps = Sequence[tuple[int, float, Mapping[str, float]]]
 
-_DRIVEN = ("loading", "training", "paused", "stopping")
 _BUSY = "a run is going on here: F5 stops it first"
 _NAMED = 6
 
@@ -117,7 +116,7 @@ class RunActions(BaseScreen[None]):
         """Why the run cannot be gone on with here; empty if it can."""
         if self._bridge.busy:
             return _BUSY
-        if run.state in _DRIVEN:
+        if run.driven:
             return f"{run.name} is driven by another process: Enter shows it, then t takes it over"
         if run.total_steps and run.step >= run.total_steps:
             return f"{run.name} has taken all its {run.total_steps} steps: f forks it, with more of them"

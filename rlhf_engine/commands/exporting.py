@@ -1,0 +1,56 @@
+"""Take a trained run elsewhere: as files that transformers and peft load without us."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rlhf_engine.commands.shared import AsJson, RunsDir, TrustRemoteCode, run_at_step
+from rlhf_engine.console import print_json, printable
+from rlhf_engine.errors import ConfigError, RlhfError
+from rlhf_engine.run_dir import DEFAULT_RUNS_ROOT
+
+
+def export(
+    source: Annotated[str, typer.Argument(metavar="[RUN[@STEP]]", help="A run, and which checkpoint: a step, or best; "
+                                                                       "the newest if left out.")],
+    folder: Annotated[str | None, typer.Argument(metavar="DIR", help="The folder to write, which must not exist yet, "
+                                                                     "or be empty.", show_default=False)] = None,
+    merged: Annotated[bool, typer.Option("--merged", help="Write the whole model with the adapter merged in, rather "
+                                                          "than the adapter alone.")] = False,
+    runs_dir: RunsDir = DEFAULT_RUNS_ROOT,
+    trust: TrustRemoteCode = None,
+    as_json: AsJson = False,
+) -> int:
+    """Write what a run has learnt as a folder that transformers and peft load, with tokenizer and model card.
+
+    The adapter (LoRA) alone, which finds its base model by name, or with --merged one model that needs nothing else.
+    The folder works as model.name, too.
+
+    With --json: run, step, kind ("adapter" or "merged"), path, base (what the adapter was trained on) and bytes.
+    """
+    if folder is None:
+        folder, source = source, ""
+        _must_not_be_a_run(folder, runs_dir)
+    run_dir, step = run_at_step(source or None, runs_dir)
+    from rlhf_engine.export import export as write
+
+    done = write(run_dir, Path(folder), step=step, merged=merged)
+    if as_json:
+        print_json(asdict(done) | {"path": str(done.path)})
+    else:
+        what = "merged model" if done.kind == "merged" else f"adapter for {done.base}"
+        print(printable(f"exported {done.run}@{done.step}, {what}, {done.bytes / 1e6:.1f} MB: {done.path}"))
+    return 0
+
+
+def _must_not_be_a_run(folder: str, runs_dir: Path) -> None:
+    """Raises ConfigError where the only argument means a run: the folder was forgotten then."""
+    try:
+        run_dir, _ = run_at_step(folder, runs_dir)
+    except RlhfError:
+        return
+    raise ConfigError(f"export {folder} where to? Behind the run {run_dir.name} goes the folder to write")
