@@ -73,7 +73,8 @@ class TrainerControl:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._requests: deque[Request] = deque()
-        self._cancelled: set[int] = set()
+        self._current: Request | None = None
+        self._cancelled: set[int | None] = set()
         self._paused = self._stop = self._checkpoint = self._closed = self._woken = False
 
     def pause(self) -> None:
@@ -112,19 +113,12 @@ class TrainerControl:
             self._woken = True
             self._changed.notify_all()
 
-    def successor(self) -> TrainerControl:
-        """A control for what comes after this run: open requests and `closed` carry over, stop and pause do not."""
-        with self._changed:
-            after = TrainerControl()
-            after._requests, after._cancelled = self._requests, self._cancelled
-            after._closed = self._closed
-            return after
-
     def cancel(self, request_id: int) -> None:
-        """Give up a generation or comparison, queued or under way."""
+        """Give up a generation or comparison, queued or under way; nothing where none of that id is open."""
         with self._changed:
-            self._cancelled.add(request_id)
-            self._changed.notify_all()
+            if request_id in map(_id_of, (*self._requests, self._current)):
+                self._cancelled.add(request_id)
+                self._changed.notify_all()
 
     # --- read by the engine thread ---
 
@@ -151,9 +145,11 @@ class TrainerControl:
             return wanted
 
     def take_request(self) -> Request | None:
-        """The oldest request, or None."""
+        """The oldest request, or None. The one taken before is done with."""
         with self._changed:
-            return self._requests.popleft() if self._requests else None
+            self._cancelled.discard(_id_of(self._current))
+            self._current = self._requests.popleft() if self._requests else None
+            return self._current
 
     def wait_for_change(self, timeout: float | None = None) -> None:
         """Sleep until a request or a switch arrives; returns at once if one came since the last wait."""
@@ -168,3 +164,8 @@ class TrainerControl:
                 setattr(self, f"_{name}", value)
             self._woken = True
             self._changed.notify_all()
+
+
+def _id_of(request: Request | None) -> int | None:
+    """The id by which a request is given up, if it has one."""
+    return getattr(request, "request_id", None)

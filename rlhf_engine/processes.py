@@ -28,15 +28,25 @@ class ProcessId:
             return False
         return self.started == _started(self.pid) and self.boot == _boot()
 
+    @property
+    def stopped(self) -> bool:
+        """True while it is held by SIGSTOP, or by Ctrl+Z in its shell; False where the system does not tell."""
+        try:
+            return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] in "Tt"
+        except (OSError, IndexError):
+            return False
+
     def ask_to_leave(self) -> bool:
         """Sends SIGTERM, if this very process is still there; False if not. Raises PermissionError for another user's.
 
-        A second one would make it leave without saving.
+        A second one would make it leave without saving. One that is stopped hears it once SIGCONT lets it go on.
         """
         if not self.alive:
             return False
         try:
             os.kill(self.pid, signal.SIGTERM)
+            if self.stopped:
+                os.kill(self.pid, signal.SIGCONT)
         except ProcessLookupError:
             return False
         return True

@@ -15,11 +15,14 @@ from typing import TYPE_CHECKING, Any
 from rlhf_engine.config import RunConfig
 from rlhf_engine.control import CompareRequest, Edit, GenerateRequest, TrainerControl
 from rlhf_engine.errors import RlhfError, RunError
-from rlhf_engine.events import Event, RunState, StateChanged
+from rlhf_engine.events import EditRefused, Event, RunState, StateChanged
 
 if TYPE_CHECKING:
     from rlhf_engine.policy import Policy
     from rlhf_engine.trainer import Trainer
+
+
+_ENDED = "the run has ended"
 
 
 @dataclass(frozen=True)
@@ -46,22 +49,28 @@ class _Fork:
 
 
 class Session:
-    """One engine thread's work. All methods but `serve` may be called from any thread and return at once."""
+    """One engine thread's work. All methods but `serve` may be called from any thread and return at once.
+
+    What is asked of a run (pause, stop, a checkpoint, an edit) reaches the run that is under way, or about to begin,
+    and no other. Questions are answered in the order in which they were asked: a run that is started waits for those
+    asked before it.
+    """
 
     def __init__(self, emit: Callable[[Event], None]) -> None:
         self._emit = emit
         self._lock = threading.Lock()
-        self._control = TrainerControl()
+        self._idle = TrainerControl()  # of what is asked while nothing runs
+        self._control: TrainerControl | None = None  # of the run under way, or about to begin
         self._job: _Start | _Resume | _Fork | None = None
-        self._busy = False
-        self._config: RunConfig | None = None
+        self._configs: dict[int, RunConfig] = {}  # of open questions: what each is answered with outside a run
+        self._last_word: StateChanged | None = None
         self._trainer: Trainer | None = None
         self._preview: tuple[RunConfig, Policy] | None = None
 
     @property
     def busy(self) -> bool:
-        """True from `start`, `resume` or `fork` until that run has ended."""
-        return self._busy
+        """True from `start`, `resume` or `fork` until that run has ended; it is False when the end is told."""
+        return self._control is not None
 
     def start(self, config: RunConfig, *, runs_root: Path, name: str | None = None, preset: str = "") -> None:
         """Begin a new run. Raises RunError while another one is busy."""
@@ -85,66 +94,89 @@ class Session:
         self._take_job(_Fork(run_path, step, dict(changes), runs_root, name))
 
     def pause(self) -> None:
-        """Hold the run after the current step."""
-        self._control.pause()
+        """Hold the run after the current step; nothing while none is under way."""
+        with self._lock:
+            if self._control:
+                self._control.pause()
 
     def unpause(self) -> None:
         """Go on."""
-        self._control.resume()
+        with self._lock:
+            if self._control:
+                self._control.resume()
 
     def stop(self) -> None:
-        """End the run after the current step, with a checkpoint."""
-        if self._busy:
-            self._control.stop()
+        """End the run after the current step, with a checkpoint; nothing while none is under way."""
+        with self._lock:
+            if self._control:
+                self._control.stop()
 
     def checkpoint(self) -> None:
-        """Save after the current step."""
-        self._control.checkpoint()
+        """Save after the current step; nothing while no run is under way."""
+        with self._lock:
+            if self._control:
+                self._control.checkpoint()
 
     def edit(self, path: str, value: object) -> None:
-        """Change a live setting from the next step on."""
-        if self._busy:
-            self._control.edit(path, value)
+        """Change a live setting from the next step on; refused when no run is under way, or it ends before that."""
+        with self._lock:
+            if self._control:
+                self._control.edit(path, value)
+                return
+        self._emit(EditRefused(path, _ENDED))
 
     def ask(self, request: GenerateRequest | CompareRequest, config: RunConfig) -> None:
         """Generate or compare: between steps of a busy run, else at once (last run's policy, or `config`'s model)."""
         with self._lock:
-            self._config = config
-            self._control.ask(request)
+            self._configs[request.request_id] = config
+            (self._control or self._idle).ask(request)
 
     def cancel(self, request_id: int) -> None:
         """Give up a request."""
-        self._control.cancel(request_id)
+        with self._lock:
+            self._idle.cancel(request_id)
+            if self._control:
+                self._control.cancel(request_id)
 
     def close(self) -> None:
         """Stop what runs (with a checkpoint) and end `serve`."""
         with self._lock:
-            self._control.close()
+            if self._control:
+                self._control.close()
+            self._idle.close()
 
     # --- the engine thread ---
 
     def serve(self) -> None:
-        """Work until closed; the body of the engine thread. Emits events, raises nothing a user caused."""
-        while not self._control.closed:
-            if self._job:
-                self._run(self._job)
+        """Work until closed; the body of the engine thread. Emits events, raises nothing a user caused.
+
+        What is still open when it returns, or raises, is not answered any more.
+        """
+        while not self._idle.closed:
+            request = self._idle.take_request()
+            if isinstance(request, GenerateRequest | CompareRequest):
+                self._answer(request)
+            elif self._job and self._control:
+                self._run(self._job, self._control)
             else:
-                self._serve_idle()
+                self._idle.wait_for_change()
 
     def _take_job(self, job: _Start | _Resume | _Fork) -> None:
         with self._lock:
-            if self._busy:
+            if self._control:
                 raise RunError("a run is under way; stop it before another one starts")
-            self._busy, self._job = True, job
-        self._control.wake()
+            self._control, self._job = TrainerControl(), job
+            if self._idle.closed:
+                self._control.close()
+            self._idle.wake()
 
-    def _run(self, job: _Start | _Resume | _Fork) -> None:
+    def _run(self, job: _Start | _Resume | _Fork, control: TrainerControl) -> None:
         self._trainer = self._preview = None  # one base in memory: let go of the old one before loading the next
         try:
-            trainer = self._trainer_for(job)
+            trainer = self._trainer_for(job, control)
         except RlhfError as error:
-            self._emit(StateChanged(RunState.FAILED, 0, 0, str(error)))
-            self._end_run()
+            self._last_word = StateChanged(RunState.FAILED, 0, 0, str(error))
+            self._end_run(control)
             return
         try:
             trainer.run()
@@ -152,9 +184,9 @@ class Session:
             pass  # the trainer has told it in a StateChanged
         finally:
             self._trainer = trainer if trainer.policy else None
-            self._end_run()
+            self._end_run(control)
 
-    def _trainer_for(self, job: _Start | _Resume | _Fork) -> Trainer:
+    def _trainer_for(self, job: _Start | _Resume | _Fork, control: TrainerControl) -> Trainer:
         from rlhf_engine.fork import fork
         from rlhf_engine.rewards.function import pinned
         from rlhf_engine.run_dir import RunDir
@@ -163,55 +195,69 @@ class Session:
         if isinstance(job, _Start):
             config = pinned(job.config)
             run_dir = RunDir.create(job.runs_root, config, name=job.name, preset=job.preset)
-            return Trainer(config, run_dir=run_dir, control=self._control, emit=self._emit)
+            return Trainer(config, run_dir=run_dir, control=control, emit=self._tell)
         run_dir = RunDir.open(job.run_path)
         if isinstance(job, _Fork):
             run_dir = fork(run_dir, step=job.step, changes=job.changes, root=job.runs_root, name=job.name)
         accept_code = isinstance(job, _Resume) and job.accept_code
-        return Trainer.resume(run_dir, control=self._control, emit=self._emit, accept_code=accept_code)
+        return Trainer.resume(run_dir, control=control, emit=self._tell, accept_code=accept_code)
 
-    def _end_run(self) -> None:
-        """Free for the next run; requests that came late are served idle, stop and pause do not reach the next run."""
+    def _tell(self, event: Event) -> None:
+        """A trainer's event; that it has ended waits until another run can be started."""
+        if isinstance(event, StateChanged) and event.state.ended:
+            self._last_word = event
+        else:
+            self._emit(event)
+
+    def _end_run(self, control: TrainerControl) -> None:
+        """Free for the next run. Questions that came late are answered idle; edits that did are refused."""
+        refused: list[Event] = []
         with self._lock:
-            self._control = self._control.successor()
-            self._busy, self._job = False, None
-
-    def _serve_idle(self) -> None:
-        request = self._control.take_request()
-        if request is None:
-            self._control.wait_for_change()
-        elif not isinstance(request, Edit):
-            self._answer(request)
+            configs, self._configs = self._configs, {}  # the run has answered the others with its own
+            while (request := control.take_request()) is not None:
+                if isinstance(request, Edit):
+                    refused.append(EditRefused(request.path, _ENDED))
+                    continue
+                self._configs[request.request_id] = configs[request.request_id]
+                self._idle.ask(request)
+                if control.cancelled(request.request_id):
+                    self._idle.cancel(request.request_id)
+            self._control = self._job = None
+            last_word, self._last_word = self._last_word, None
+        for event in (*refused, *([last_word] if last_word else ())):
+            self._emit(event)
 
     def _answer(self, request: GenerateRequest | CompareRequest) -> None:
         from rlhf_engine.serving import refuse, serve_request
 
+        with self._lock:
+            config = self._configs.pop(request.request_id)
         try:
-            policy, config, step = self._at_hand(request)
+            if self._idle.cancelled(request.request_id):  # no model need be loaded for that
+                raise RunError("cancelled")
+            policy, config, step = self._at_hand(request, config)
         except RlhfError as error:
             refuse(request, str(error), self._emit)
             return
-        serve_request(request, policy, config, step, self._control, self._emit, may_load=True)
+        serve_request(request, policy, config, step, self._idle, self._emit, may_load=True)
 
-    def _at_hand(self, request: GenerateRequest | CompareRequest) -> tuple[Policy | None, RunConfig, int]:
+    def _at_hand(
+        self, request: GenerateRequest | CompareRequest, config: RunConfig
+    ) -> tuple[Policy | None, RunConfig, int]:
         """What the request is answered with; two checkpoints take what is loaded, if they fit it, and else nothing."""
         if not (isinstance(request, CompareRequest) and request.of_checkpoints):
-            return self._policy_for_requests()
+            return self._policy_for_requests(config)
         if self._trainer and self._trainer.policy:
             return self._trainer.policy, self._trainer.config, self._trainer.step
         if self._preview:
             return self._preview[1], self._preview[0], 0
-        assert self._config is not None  # `ask` has set it
-        return None, self._config, 0
+        return None, config, 0
 
-    def _policy_for_requests(self) -> tuple[Policy, RunConfig, int]:
+    def _policy_for_requests(self, config: RunConfig) -> tuple[Policy, RunConfig, int]:
         """The last run's policy while the workbench still shows its model, else the shown config's, untrained."""
         from rlhf_engine.policy import Policy
         from rlhf_engine.threads import use_threads
 
-        config = self._config
-        if config is None:
-            raise RunError("there is no configuration to take a model from")
         trainer = self._trainer
         if trainer and trainer.policy and _same_model(trainer.config, config):
             return trainer.policy, config, trainer.step

@@ -21,6 +21,8 @@ from rlhf_engine.errors import CodeChangedError, RlhfError
 from rlhf_engine.events import (
     ComparisonFinished,
     ComparisonProgress,
+    EditApplied,
+    EditRefused,
     Event,
     GenerationFinished,
     GenerationToken,
@@ -68,13 +70,17 @@ class EngineBridge:
         self._viewed: deque[Event] = deque()  # unbounded: a run that is opened tells all its steps at once
         self._ring: deque[Event] = deque(maxlen=RING_SIZE)
         self._ids = itertools.count(1)
+        self._asking = threading.Lock()  # held while the engine is asked, and while a thread that ends gives up
+        self._questions: dict[int, type[GenerationFinished] | type[ComparisonFinished]] = {}
+        self._edits: dict[str, None] = {}
         self._streaming: set[int] = set()
         self._ticks = 0
 
     @property
     def busy(self) -> bool:
         """True from a start until that run has ended."""
-        return self.alive and self._session is not None and self._session.busy
+        session = self._session
+        return self.alive and session is not None and session.busy
 
     @property
     def alive(self) -> bool:
@@ -111,7 +117,8 @@ class EngineBridge:
 
     def start(self, config: RunConfig, preset: str = "") -> None:
         """Begin a new run. Raises RunError while another one is busy, or when it cannot begin."""
-        self._engine().start(config, runs_root=self.runs_root, preset=preset)
+        with self._asking:
+            self._engine().start(config, runs_root=self.runs_root, preset=preset)
         self.brings_settings = False
         self.view.preset = preset
         self.view.state = RunState.LOADING
@@ -121,13 +128,15 @@ class EngineBridge:
 
         accept_code: with files of reward functions that have changed since, too.
         """
-        self._engine().resume(path, accept_code=accept_code)
+        with self._asking:
+            self._engine().resume(path, accept_code=accept_code)
         self.brings_settings = True
         self.view.state = RunState.LOADING
 
     def fork(self, path: Path, *, step: int | None, changes: Mapping[str, Any], name: str | None = None) -> None:
         """Begin a new run from the checkpoint of `step` of the run in `path`. Raises RunError while one is busy."""
-        self._engine().fork(path, step=step, changes=changes, runs_root=self.runs_root, name=name)
+        with self._asking:
+            self._engine().fork(path, step=step, changes=changes, runs_root=self.runs_root, name=name)
         self.unwatch()
         self.brings_settings = True
         self.view.preset = RunDir(path).preset
@@ -182,9 +191,10 @@ class EngineBridge:
         return True
 
     def pause(self) -> None:
-        """Hold after the current step."""
-        self.view.wanted = "pausing"
-        self._engine().pause()
+        """Hold after the current step; nothing while no run is under way."""
+        if self.busy:
+            self.view.wanted = "pausing"
+            self._engine().pause()
 
     def unpause(self) -> None:
         """Go on after a pause."""
@@ -192,9 +202,10 @@ class EngineBridge:
         self._engine().unpause()
 
     def stop(self) -> None:
-        """End the run after the current step, with a checkpoint."""
-        self.view.wanted = "stopping"
-        self._engine().stop()
+        """End the run after the current step, with a checkpoint; nothing while none is under way."""
+        if self.busy:
+            self.view.wanted = "stopping"
+            self._engine().stop()
 
     def checkpoint(self) -> None:
         """Save after the current step."""
@@ -202,14 +213,16 @@ class EngineBridge:
 
     def edit(self, path: str, value: Any) -> None:
         """Change a live setting; answered by EditApplied or EditRefused."""
-        self._engine().edit(path, value)
+        with self._asking:
+            self._edits[path] = None
+            self._engine().edit(path, value)
 
     def generate(self, prompt: str, tuned: bool, temperature: float, max_new_tokens: int, seed: int,
                  config: RunConfig) -> int:
         """Continue `prompt`; answered by GenerationToken and GenerationFinished with the id handed back."""
         request_id = next(self._ids)
         self._streaming.add(request_id)
-        self._engine().ask(GenerateRequest(request_id, prompt, tuned, temperature, max_new_tokens, seed), config)
+        self._ask(GenerateRequest(request_id, prompt, tuned, temperature, max_new_tokens, seed), config)
         return request_id
 
     def compare(
@@ -217,8 +230,14 @@ class EngineBridge:
     ) -> int:
         """Compare reference and tuned, or any two; answered by ComparisonProgress and ComparisonFinished."""
         request_id = next(self._ids)
-        self._engine().ask(CompareRequest(request_id, responses, seed, *sides), config)
+        self._ask(CompareRequest(request_id, responses, seed, *sides), config)
         return request_id
+
+    def _ask(self, request: GenerateRequest | CompareRequest, config: RunConfig) -> None:
+        answer = GenerationFinished if isinstance(request, GenerateRequest) else ComparisonFinished
+        with self._asking:
+            self._questions[request.request_id] = answer
+            self._engine().ask(request, config)
 
     def cancel(self, request_id: int) -> None:
         """Give up a generation or comparison."""
@@ -294,6 +313,10 @@ class EngineBridge:
 
     def _hear(self, event: Event) -> None:
         """Called by the engine thread; while the screen stalls, only the newest steps keep their traces."""
+        if isinstance(event, GenerationFinished | ComparisonFinished):
+            self._questions.pop(event.request_id, None)
+        elif isinstance(event, EditApplied | EditRefused):
+            self._edits.pop(event.path, None)
         self._ring.append(event)
         with suppress(IndexError):  # fewer wait, or the screen has just taken them
             old = self._ring[-TRACED_EVENTS]
@@ -302,16 +325,27 @@ class EngineBridge:
                 self._ring[-TRACED_EVENTS] = replace(old, samples=samples)
 
     def _serve(self, session: EngineSession) -> None:
+        crash = ""
         try:
             session.serve()
         except BaseException as error:
             # a bug: the thread ends, the workbench lives on and says where to read about it
             log = write_crash_log(error)
-            sentence = f"the engine crashed ({type(error).__name__}): {error}; details in {log}"
-            self._ring.append(Notice(sentence, "warning"))
-            self._ring.append(StateChanged(RunState.FAILED, self.view.step, self.view.total_steps, sentence))
-            for request_id in list(self._streaming):
-                self._ring.append(GenerationFinished(request_id, "", error=sentence))
+            crash = f"the engine crashed ({type(error).__name__}): {error}; details in {log}"
+        with self._asking:  # whoever asks from here on has a new thread to ask
+            self._session = None
+            if crash:
+                self._ring.append(Notice(crash, "warning"))
+                self._ring.append(StateChanged(RunState.FAILED, self.view.step, self.view.total_steps, crash))
+            self._give_up(crash or "the engine has ended")
+
+    def _give_up(self, why: str) -> None:
+        """Answer what is open and will not be answered: nobody shall wait for ever."""
+        for request_id, answer in self._questions.items():
+            self._ring.append(GenerationFinished(request_id, "", error=why) if answer is GenerationFinished
+                              else ComparisonFinished(request_id, None, why))
+        self._ring.extend(EditRefused(path, why) for path in self._edits)
+        self._questions, self._edits = {}, {}
 
 
 def _without_superseded(events: list[Event]) -> list[Event]:

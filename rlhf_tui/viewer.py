@@ -10,6 +10,7 @@ from rlhf_engine.events import Event, Notice
 from rlhf_engine.follow import POLL_SECONDS, Follower
 from rlhf_engine.processes import ProcessId
 from rlhf_engine.run_dir import RunDir
+from rlhf_tui.crash_log import write_crash_log
 
 
 class Viewer:
@@ -26,6 +27,7 @@ class Viewer:
         self._emit = emit
         self._follower = Follower(run_dir)
         self._holder: ProcessId | None = None
+        self._told = False  # that the holder cannot leave
         self._closed = False
         self._wake = threading.Event()
         threading.Thread(target=self._watch, name="viewer", daemon=True).start()
@@ -54,15 +56,26 @@ class Viewer:
                 self._wake.wait(POLL_SECONDS)
                 self._wake.clear()
         except RlhfError as error:
-            self.lost, self.taking_over = f"{error} r opens another run.", False
-            self._emit(Notice(self.lost, "warning"))
+            self._lose(str(error))
+        except Exception as error:  # a bug: whoever waits for what this thread tells would wait for ever
+            log = write_crash_log(error)
+            self._lose(f"The run can be shown no more ({type(error).__name__}): {error}; details in {log}.")
         finally:
             self._follower.close()
+
+    def _lose(self, why: str) -> None:
+        self.lost, self.taking_over = f"{why} r opens another run.", False
+        self._emit(Notice(self.lost, "warning"))
 
     def _has_left(self) -> bool:
         """True when no process drives the run; the first time, one that does is asked to leave."""
         if self._holder is not None:
-            return not self._holder.alive
+            left = not self._holder.alive
+            if not left and self._holder.stopped and not self._told:
+                self._told = True
+                self._emit(Notice(f"process {self._holder.pid}, which drives the run, is stopped and cannot leave: "
+                                  f"`kill -CONT {self._holder.pid}` lets it go on", "warning"))
+            return left
         status = self.run_dir.status()
         if status is None or status.state.ended:
             return True

@@ -35,3 +35,18 @@ def test_a_process_that_has_ended_is_gone_even_if_nobody_asked_how() -> None:
     os.kill(child.pid, 0)  # its number is still taken: nobody has waited for it
     assert not process.ask_to_leave()
     assert child.wait() == -signal.SIGTERM
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the system does not tell")
+def test_a_process_that_is_stopped_hears_that_it_is_asked_to_leave() -> None:
+    heard = "import signal, sys\nsignal.signal(15, lambda *_: sys.exit(7))\nprint(flush=True)\ninput()"
+    child = subprocess.Popen([sys.executable, "-c", heard], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert child.stdout is not None
+    child.stdout.readline()
+    process = ProcessId(child.pid, _started(child.pid), _boot())
+    os.kill(child.pid, signal.SIGSTOP)
+    os.waitpid(child.pid, os.WUNTRACED)
+    assert process.stopped
+    assert process.ask_to_leave()
+    assert child.wait(60) == 7
+    assert not process.stopped

@@ -14,8 +14,11 @@ from rlhf_engine.config import RunConfig
 from rlhf_engine.control import CompareRequest, GenerateRequest
 from rlhf_engine.errors import RunError
 from rlhf_engine.events import (
+    CheckpointSaved,
     ComparisonFinished,
     ComparisonProgress,
+    EditApplied,
+    EditRefused,
     Event,
     GenerationFinished,
     GenerationToken,
@@ -24,6 +27,7 @@ from rlhf_engine.events import (
     StateChanged,
     StepFinished,
 )
+from rlhf_engine.reward_config import LengthRewardConfig
 from rlhf_engine.session import Session
 
 
@@ -99,8 +103,8 @@ def test_generates_before_any_run_with_the_shown_model(served: Served, neo_confi
 
 
 def test_answers_between_the_steps_of_a_run_and_after_it(served: Served, neo_config: RunConfig, tmp_path: Path) -> None:
-    served.session.pause()
     served.session.start(neo_config, runs_root=tmp_path)
+    served.session.pause()
     served.wait_for(StateChanged, state=RunState.PAUSED)
     served.session.ask(generate(1), neo_config)
     served.wait_for(GenerationFinished, request_id=1)
@@ -111,6 +115,114 @@ def test_answers_between_the_steps_of_a_run_and_after_it(served: Served, neo_con
     result = served.wait_for(ComparisonFinished, request_id=2).result  # type: ignore[attr-defined]
     assert len(result.pairs) == 4
     assert [e for e in served.seen if isinstance(e, ComparisonProgress)][-1].done == 4
+
+
+def test_what_is_asked_while_nothing_runs_reaches_no_later_run(
+    served: Served, neo_config: RunConfig, tmp_path: Path
+) -> None:
+    for name in ("one", "two"):
+        served.session.pause()
+        served.session.stop()
+        served.session.checkpoint()
+        served.session.edit("kl.coef", 0.9)
+        assert served.wait_for(EditRefused, path="kl.coef")
+        served.session.start(neo_config, runs_root=tmp_path, name=name)
+        assert served.wait_for(StateChanged, state=RunState.FINISHED).step == 3  # type: ignore[attr-defined]
+    assert not any(isinstance(e, EditApplied) or getattr(e, "state", "") is RunState.PAUSED for e in served.seen)
+
+
+def test_an_edit_that_comes_after_the_last_step_is_refused_and_does_not_reach_the_next_run(
+    neo_config: RunConfig, tmp_path: Path
+) -> None:
+    served = Served()
+    served.session.close()
+    emit, train = served.events.put, neo_config.train
+    # saved at the end alone: after what is asked between steps was looked at for the last time
+    config = neo_config.model_copy(update={"train": train.model_copy(update={"checkpoint_every": 100})})
+
+    def late(event: Event) -> None:
+        emit(event)
+        if isinstance(event, CheckpointSaved) and event.step == 3 and "one" in event.path:
+            session.edit("kl.coef", 0.9)
+            session.pause()
+            session.ask(generate(1), neo_config)
+
+    session = served.session = Session(late)
+    served.thread = threading.Thread(target=session.serve, daemon=True)
+    served.thread.start()
+    session.start(config, runs_root=tmp_path, name="one")
+    assert served.wait_for(EditRefused).path == "kl.coef"  # type: ignore[attr-defined]
+    served.wait_for(StateChanged, state=RunState.FINISHED)
+    assert not session.busy
+    session.start(neo_config, runs_root=tmp_path, name="two")
+    served.wait_for(GenerationFinished, request_id=1, error="")
+    started = served.wait_for(RunStarted, name="two")
+    assert started.config.kl.coef == neo_config.kl.coef  # type: ignore[attr-defined]
+    served.wait_for(StateChanged, state=RunState.FINISHED)
+    assert not any(getattr(event, "state", "") is RunState.PAUSED for event in served.seen)
+    session.close()
+
+
+def test_each_question_is_answered_with_the_settings_that_came_with_it(neo_config: RunConfig) -> None:
+    events: queue.Queue[Event] = queue.Queue()
+    session = Session(events.put)
+    for request_id, penalty in ((1, 1.0), (2, 3.0)):
+        reward = LengthRewardConfig(name="length", min_words=50, penalty_per_word=penalty, max_penalty=1000)
+        session.ask(generate(request_id), neo_config.model_copy(update={"rewards": [reward]}))
+    thread = threading.Thread(target=session.serve, daemon=True)
+    thread.start()
+    answers = []
+    while len(answers) < 2:
+        event = events.get(timeout=60)
+        answers += [event] if isinstance(event, GenerationFinished) else []
+    session.close()
+    thread.join(60)
+    assert answers[0].text == answers[1].text
+    assert answers[0].score < 0
+    assert answers[1].score == pytest.approx(3 * answers[0].score)
+
+
+def test_a_run_waits_for_the_questions_that_were_asked_before_it(
+    neo_config: RunConfig, tmp_path: Path
+) -> None:
+    events: queue.Queue[Event] = queue.Queue()
+    session = Session(events.put)
+    session.ask(CompareRequest(1, responses=2, seed=0), neo_config)
+    session.ask(CompareRequest(2, responses=100_000, seed=0), neo_config)
+    session.start(neo_config, runs_root=tmp_path)
+    session.cancel(2)
+    session.cancel(7)  # nobody asked that yet, or not any more
+    session.ask(generate(7), neo_config)
+    thread = threading.Thread(target=session.serve, daemon=True)
+    thread.start()
+    seen: list[Event] = []
+    while not (seen and isinstance(seen[-1], StateChanged) and seen[-1].state.ended):
+        seen.append(events.get(timeout=60))
+    session.close()
+    thread.join(60)
+    told = [event for event in seen if isinstance(event, ComparisonFinished | RunStarted | GenerationFinished)]
+    assert [type(event) for event in told] == [ComparisonFinished, ComparisonFinished, RunStarted, GenerationFinished]
+    assert [getattr(event, "error", "") for event in told] == ["", "cancelled", "", ""]
+
+
+def test_when_the_end_is_told_the_next_run_may_start(neo_config: RunConfig, tmp_path: Path) -> None:
+    busy: list[bool] = []
+    done = threading.Event()
+
+    def heard(event: Event) -> None:
+        if isinstance(event, StateChanged) and event.state.ended:
+            busy.append(session.busy)
+            if len(busy) == 1:
+                session.start(neo_config, runs_root=tmp_path)
+            else:
+                done.set()
+
+    session = Session(heard)
+    threading.Thread(target=session.serve, daemon=True).start()
+    session.start(neo_config, runs_root=tmp_path)
+    assert done.wait(120)
+    session.close()
+    assert busy == [False, False]
 
 
 def test_a_wrong_request_is_answered_in_one_sentence(served: Served, neo_config: RunConfig) -> None:

@@ -12,6 +12,8 @@ from tui.fake_session import Sessions, story_sample, story_trace
 from rlhf_engine.config import RunConfig
 from rlhf_engine.errors import RunError
 from rlhf_engine.events import (
+    ComparisonFinished,
+    EditRefused,
     Event,
     GenerationFinished,
     GenerationToken,
@@ -135,6 +137,36 @@ def test_a_crash_of_the_engine_is_told_and_logged_and_a_new_start_works(
     bridge.start(config)
     assert len(sessions) == 2
     assert bridge.busy
+
+
+def test_everything_that_is_open_when_the_engine_crashes_is_answered(
+    bridge: EngineBridge, sessions: Sessions, config: RunConfig
+) -> None:
+    bridge.start(config)
+    sessions.last.edit = lambda path, value: None  # type: ignore[method-assign]  # it has no time for that any more
+    wanted = bridge.generate("Once", True, 1.0, 5, 0, config), bridge.compare(8, 0, config)
+    answered = bridge.compare(8, 0, config)
+    bridge.edit("kl.coef", 0.3)
+    sessions.last.emit(ComparisonFinished(answered, None, "cancelled"))
+    sessions.last.break_down(ZeroDivisionError("division by zero"))
+    assert bridge.join(5)
+    events = bridge.drain()
+    told = {event.request_id: event.error for event in events
+            if isinstance(event, GenerationFinished | ComparisonFinished)}
+    assert told.keys() == {*wanted, answered}
+    assert all("ZeroDivisionError" in told[request] for request in wanted)
+    assert told[answered] == "cancelled"
+    assert [event.path for event in events if isinstance(event, EditRefused)] == ["kl.coef"]
+    bridge.compare(8, 0, config)
+    assert len(sessions) == 2
+
+
+def test_an_engine_that_ends_answers_what_is_open(bridge: EngineBridge, config: RunConfig) -> None:
+    bridge.open()
+    asked = bridge.compare(8, 0, config)
+    bridge.close()
+    assert bridge.join(5)
+    assert [event.request_id for event in bridge.drain() if isinstance(event, ComparisonFinished)] == [asked]
 
 
 def test_closing_ends_the_thread(bridge: EngineBridge, config: RunConfig) -> None:

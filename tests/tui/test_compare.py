@@ -143,6 +143,20 @@ async def test_an_error_is_said(app: WorkbenchApp, sessions: Sessions) -> None:
         assert "no [/x] model" in shown(app)
 
 
+async def test_a_crash_of_the_engine_ends_the_waiting(app: WorkbenchApp, sessions: Sessions) -> None:
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("c")
+        await pilot.pause()
+        sessions.last.break_down(ZeroDivisionError("division by zero"))
+        assert app.bridge.join(10)
+        await tell(pilot, sessions)
+        assert "the engine crashed (ZeroDivisionError)" in shown(app)
+        assert "Give up" not in shown(app)
+        await pilot.press("r")
+        assert len(sessions) == 2
+        assert len(asked(sessions)) == 1
+
+
 async def test_pairs_without_scores_are_shown_and_the_reason_is_said(app: WorkbenchApp, sessions: Sessions) -> None:
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.press("c")
