@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 # before anything asks for a folder: HOME and the XDG folders of this test process (and its children) are its own
 _HOME = Path(tempfile.mkdtemp(prefix="rlhf-tests-"))
@@ -19,6 +20,11 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 # read when torch is first imported: one thread in each test process, and none that spins while others want the core
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["OMP_WAIT_POLICY"] = "passive"
+
+
+# how long an example takes says something of the machine, not of the code
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 @pytest.fixture(autouse=True)

@@ -15,12 +15,14 @@ from pathlib import Path
 
 import pytest
 from configs import SMALL
-from tiny_models import save_tiny_model
+from moments import Gate, wait_until
+from tiny_models import save_tiny_model, tiny_config
 from typer.testing import CliRunner, Result
 
 from rlhf_engine import console
 from rlhf_engine.cli import make_app
 from rlhf_engine.events import RunState, StepFinished
+from rlhf_engine.preset_writer import to_toml
 from rlhf_engine.run_dir import RunDir
 from rlhf_tui.cli import make_workbench_app
 from rlhf_tui.settings import SettingsFile
@@ -167,17 +169,17 @@ def _state(run: RunDir) -> tuple[RunState, int]:
 
 @pytest.mark.slow
 def test_a_second_interrupt_leaves_at_once(tiny: Path, tmp_path: Path):
-    child = start("train", "animals", *sets(tiny, "train.steps=5000", "sampling.max_new_tokens=28",
-                                            "ppo.responses_per_step=3000", "ppo.minibatch_size=3000"), cwd=tmp_path)
-    assert child.stdout is not None
-    while "parameters" not in child.stdout.readline():
-        pass
+    gate = Gate(tmp_path / "gate")
+    gate.close()
+    (tmp_path / "held.toml").write_text(to_toml(tiny_config(tiny, rewards=[gate.reward])))
+    child = start("train", "held.toml", cwd=tmp_path)
+    wait_until(lambda: gate.holds)
     child.send_signal(signal.SIGINT)
     assert child.stderr is not None
     while "once more leaves at once" not in child.stderr.readline():
         assert child.poll() is None
     child.send_signal(signal.SIGINT)
-    _, complaint = child.communicate(timeout=60)
+    _, complaint = child.communicate(timeout=200)  # from within the step, which nobody has let go on
     assert child.returncode == 130, complaint
 
 

@@ -221,6 +221,9 @@ for kill in range(40):
         step += 1
         state = checkpoint.TrainingState(step, {{"w": torch.full((50_000,), step)}}, {{}}, SMALL)
         checkpoint.save(run, state, keep=2)
+    if kill % 8 == 7:  # there must be something to lose, on a slow machine too
+        while max(map(checkpoint.step_of, checkpoint.candidates(run)), default=0) <= newest:
+            time.sleep(0.002)
     time.sleep(dice.uniform(0.002, 0.08))
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)

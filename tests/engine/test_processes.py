@@ -6,11 +6,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from moments import wait_until
 
 from rlhf_engine.processes import ProcessId, _boot, _started, this_process
 
@@ -28,10 +28,7 @@ def test_a_process_that_has_ended_is_gone_even_if_nobody_asked_how() -> None:
     process = ProcessId(child.pid, _started(child.pid), _boot())
     assert process.alive
     assert process.ask_to_leave()
-    deadline = time.monotonic() + 10
-    while process.alive:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: not process.alive)
     os.kill(child.pid, 0)  # its number is still taken: nobody has waited for it
     assert not process.ask_to_leave()
     assert child.wait() == -signal.SIGTERM

@@ -150,7 +150,7 @@ def test_an_adaptive_coefficient_is_told_as_it_was_used(model_folders: dict[str,
 
 
 @given(st.lists(st.integers(0, 256), max_size=30))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_the_texts_of_any_bytes_join_to_the_response(ids: list[int]) -> None:
     texts = token_texts(ids, decode(ids), decode)
     assert len(texts) == len(ids)
@@ -158,7 +158,7 @@ def test_the_texts_of_any_bytes_join_to_the_response(ids: list[int]) -> None:
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=12))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_a_character_stands_with_the_last_of_its_bytes(text: str) -> None:
     ids = TOKENIZER(text)["input_ids"] + [256]
     expected = [piece for letter in text for piece in [""] * (len(letter.encode()) - 1) + [letter]]

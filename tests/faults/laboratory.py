@@ -21,6 +21,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is first imported
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import torch
+from moments import wait_until
 from tiny_models import save_tiny_model, tiny_config
 
 from rlhf_engine import checkpoint, trainer
@@ -68,7 +69,7 @@ def forked(work: Callable[[], int | None]) -> int:
     return pid
 
 
-def exit_code(pid: int, seconds: float = 60) -> int:
+def exit_code(pid: int, seconds: float = 600) -> int:
     """How a child ended: its exit code, or minus the signal that ended it. Kills one that does not end."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -95,14 +96,6 @@ def command(*arguments: str) -> int:
     """Runs the command line, in this process."""
     make_app()(list(arguments), standalone_mode=True)
     return 0
-
-
-def wait_until(true: Callable[[], bool], seconds: float = 60) -> None:
-    """Returns once `true` says so."""
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "it did not come to pass"
-        time.sleep(0.002)
 
 
 def newest_step(run_dir: RunDir) -> int:
@@ -141,7 +134,7 @@ def kill_again_and_again(root: Path, kills: int, seed: int) -> tuple[RunDir, Kil
     dice, found, began = random.Random(seed), Kills(), time.monotonic()
     config = warm_config(root, steps=1_000_000)
     run_dir = RunDir.create(root, config, name="killed")
-    pid = forked(lambda: start(config, run_dir) and 0)
+    pid = forked(lambda: slow_disk() or (start(config, run_dir) and 0))
     wait_until(lambda: newest_step_name(run_dir) >= EVERY)
     newest, left = 0, half_done(run_dir)
     for _ in range(kills):
@@ -166,11 +159,22 @@ def kill_again_and_again(root: Path, kills: int, seed: int) -> tuple[RunDir, Kil
         assert lost <= EVERY, lost
         found.most_steps_lost = max(found.most_steps_lost, lost)
         newest = step
-        pid = forked(lambda: resume(run_dir) and 0)
+        pid = forked(lambda: slow_disk() or (resume(run_dir) and 0))
     os.kill(pid, signal.SIGKILL)
     exit_code(pid)
     found.steps, found.seconds = newest_step(run_dir), time.monotonic() - began
     return run_dir, found
+
+
+def slow_disk() -> None:
+    """From now on, in this process, a file takes a while to reach the disk: a save is long enough to be hit on any."""
+    fsync = os.fsync
+
+    def slow(descriptor: int) -> None:
+        time.sleep(0.005)
+        fsync(descriptor)
+
+    os.fsync = slow
 
 
 def newest_step_name(run_dir: RunDir) -> int:
@@ -197,7 +201,7 @@ def same_as_undisturbed(root: Path, killed: RunDir) -> None:
     killed.truncate_after(steps, 0)
     config = warm_config(root, steps=steps)
     whole = RunDir.create(root, config, name="undisturbed")
-    assert exit_code(forked(lambda: start(config, whole) and 0), 600) == 0
+    assert exit_code(forked(lambda: start(config, whole) and 0)) == 0
     assert [line.step for line in killed.metrics()] == list(range(1, steps + 1))
     assert timeless(killed) == timeless(whole)
     assert killed.alarms() == whole.alarms()

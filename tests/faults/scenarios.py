@@ -24,9 +24,9 @@ from faults.laboratory import (
     start,
     step_said,
     timeless,
-    wait_until,
     warm_config,
 )
+from moments import Gate, wait_until
 
 from rlhf_engine import checkpoint
 from rlhf_engine.config import RunConfig
@@ -111,19 +111,27 @@ def stopping(config: RunConfig, step: int) -> RunConfig:
 
 
 def a_second_sigterm_leaves_at_once_and_harms_nothing(root: Path) -> None:
-    run_dir = trained(root)
-    slow = ["--set", "train.steps=9", "--set", "ppo.epochs=100"]
-    pid = forked(lambda: command("resume", str(run_dir.path), *slow))
-    wait_until(lambda: (status := run_dir.status()) is not None and status.process.pid == pid
-               and status.state is RunState.TRAINING)
-    for _ in range(2):
-        os.kill(pid, signal.SIGTERM)
-        time.sleep(0.02)
-    assert exit_code(pid, 10) == 143
+    gate, said = Gate(root / "gate"), root / "said"
+    config = warm_config(root, steps=4, rewards=[gate.reward])
+    run_dir = RunDir.create(root, config)
+    assert exit_code(forked(lambda: start(config, run_dir) and 0)) == 0
+    gate.close()
+
+    def go_on() -> int:
+        os.dup2(os.open(said, os.O_WRONLY | os.O_CREAT), 2)
+        return command("resume", str(run_dir.path), "--set", "train.steps=9")
+
+    pid = forked(go_on)
+    wait_until(lambda: gate.holds)
+    os.kill(pid, signal.SIGTERM)
+    wait_until(lambda: b"once more leaves at once" in said.read_bytes())
+    os.kill(pid, signal.SIGTERM)
+    assert exit_code(pid) == 143  # from within the step, which nobody has let go on
     status = run_dir.status()
     assert status is not None
     assert status.interrupted  # it did not stay to say that it stopped
-    assert newest_step(run_dir) >= 4
+    assert newest_step(run_dir) == 4
+    gate.open()
     assert exit_code(forked(lambda: drive(run_dir, 10))) == 0
 
 

@@ -38,7 +38,7 @@ ARROWS = ("\x1b[A", "\x1b[B", "\x1b[C", "\x1b[D", "\x1b[5~", "\x1b[6~", "\x1b[H"
 LETTERS = [letter for letter in "abcefghijklmnoprstuvwxyzSTYNGCPRIL0123456789/?.,*+-=[]" if letter not in "qd"]
 PASTES = ("fox, owl; bear\nrabbit", "999999999999", "-1", "nan", "[/b][@click=app.bell]x", "\u202ereversed", "0.5",
           "\x07\x9b31m", "🦊" * 20)
-LONGEST_SILENCE = 20.0  # seconds; a screen that says nothing for longer has hung
+LONGEST_SILENCE = 60.0  # seconds; a screen that says nothing for longer has hung
 ROOM = (120, 40)
 
 

@@ -10,7 +10,10 @@ import struct
 import sys
 import termios
 import time
+from collections.abc import Callable
 from pathlib import Path
+
+from moments import PATIENCE
 
 
 class Terminal:
@@ -26,13 +29,19 @@ class Terminal:
         fcntl.ioctl(self.descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         self.written = b""
 
-    def read_until(self, wanted: bytes, seconds: float = 30.0) -> bytes:
-        """Read until `wanted` was written; all that was written so far."""
-        deadline = time.monotonic() + seconds
-        while wanted not in self.written:
+    def read_until(self, wanted: bytes | Callable[[], bool]) -> bytes:
+        """Read until `wanted` was written, or says so; all that was written so far."""
+        deadline = time.monotonic() + PATIENCE
+        while not (wanted() if callable(wanted) else wanted in self.written):
             assert time.monotonic() < deadline, f"{wanted!r} never came; got {self.written[-2000:]!r}"
-            self.read(0.1)
+            self.read(0.02)
         return self.written
+
+    def read_until_quiet(self, seconds: float) -> None:
+        """Read until nothing has come for so long."""
+        deadline = time.monotonic() + PATIENCE
+        while self.read(seconds):
+            assert time.monotonic() < deadline, f"it never rests; got {self.written[-2000:]!r}"
 
     def read(self, seconds: float) -> bytes:
         """What comes within `seconds`."""
@@ -52,12 +61,13 @@ class Terminal:
     def type(self, keys: str) -> None:
         os.write(self.descriptor, keys.encode())
 
-    def exit_code(self, seconds: float = 30.0) -> int:
-        """Wait for the child; its exit code."""
-        deadline = time.monotonic() + seconds
+    def exit_code(self) -> int:
+        """Wait for the child, and read its last words; its exit code."""
+        deadline = time.monotonic() + PATIENCE
         while True:
             pid, code = os.waitpid(self.pid, os.WNOHANG)
             if pid:
+                self.read(0.5)  # what lies in the terminal; it comes at once
                 return os.waitstatus_to_exitcode(code)
             assert time.monotonic() < deadline, f"it did not leave; {self.written[-2000:]!r}"
             self.read(0.05)

@@ -112,7 +112,7 @@ class TestSequence:
         assert sequence("done", {"VTE_VERSION": "7600", "TMUX": ""}) == "\x1b]777;notify;rlhf-tui;done\x1b\\"
         assert sequence("done", {"TMUX": "x"}) == "\x1bPtmux;\x1b\x1b]9;rlhf-tui: done\x1b\x1b\\\x1b\\"
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     @given(hostile, st.sampled_from(["xterm", "rxvt"]))
     def test_no_control_character_of_a_text_gets_in(self, text: str, terminal: str) -> None:
         said = sequence(text, {"TERM": terminal})

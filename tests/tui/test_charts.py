@@ -6,6 +6,7 @@ import math
 import time
 
 import pytest
+from moments import until
 from textual.pilot import Pilot
 from tui.fake_session import step_metrics
 from tui.test_hostile_screens import check, texts
@@ -384,9 +385,8 @@ async def test_new_data_is_drawn_as_often_as_was_set(app: WorkbenchApp) -> None:
         charts = app.workbench.charts
         await settle(pilot, charts)
         charts.redraw_seconds = 0.05
-        train(charts, 3)
-        await pilot.pause(0.3)
-        assert "no values yet" not in charts.charts[0].picture_text
+        train(charts, 3)  # all four are drawn, one by one
+        await until(pilot, lambda: "no values yet" not in "".join(chart.picture_text for chart in charts.charts))
         charts.redraw_seconds = 600
         train(charts, 9)
         before = charts.charts[0].heading_text
@@ -404,10 +404,9 @@ async def test_drawing_new_data_rests_so_that_it_takes_its_share_of_the_time_and
         charts = app.workbench.charts
         await settle(pilot, charts)
         charts.redraw_seconds = 0.05
-        train(charts, 3)
-        await pilot.pause(0.5)
+        train(charts, 3)  # all four are drawn, one by one
+        await until(pilot, lambda: "no values yet" not in "".join(chart.picture_text for chart in charts.charts))
         first = [chart.heading_text for chart in charts.charts]
-        assert "no values yet" not in "".join(chart.picture_text for chart in charts.charts)  # all four, one by one
         train(charts, 9)
         await pilot.pause(0.5)
         assert [chart.heading_text for chart in charts.charts] == first

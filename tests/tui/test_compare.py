@@ -67,7 +67,7 @@ def test_every_value_falls_into_one_bin() -> None:
     assert bins([0.0, 0.5, 1.0, 1.0], 0.0, 1.0, 4) == [1, 0, 1, 2]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.floats(), max_size=8), st.lists(st.floats(), max_size=8), st.integers(0, 70), st.integers(0, 20))
 def test_any_scores_can_be_drawn(reference: list[float], tuned: list[float], width: int, height: int) -> None:
     draw_histogram(reference, tuned, width, height, PLAIN)

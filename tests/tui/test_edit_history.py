@@ -21,7 +21,7 @@ def made(history: EditHistory, config: RunConfig, path: str, value: object) -> R
     return after
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.lists(values, max_size=8))
 def test_undoing_all_gives_the_first_config_and_redoing_all_the_last(edits: list[tuple[str, float]]) -> None:
     history, config, seen = EditHistory(), CONFIG, [CONFIG]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import given
+from moments import until
 from textual.command import CommandList, CommandPalette
 from textual.content import Content
 from textual.widgets import Static
@@ -134,10 +135,16 @@ async def test_every_action_with_a_key_is_a_command(app: WorkbenchApp) -> None:
                 "Log axis", "Filter", "Help", "Edit setting", "Edit words"} <= names
 
 
+def found(app: WorkbenchApp, first: str) -> bool:
+    """True once the palette offers `first` before all else."""
+    return any(offered.option_count and str(offered.get_option_at_index(0).prompt).startswith(first)
+               for offered in app.screen.query(CommandList))
+
+
 async def test_the_palette_begins_with_the_screen_and_names_nothing_twice(app: WorkbenchApp) -> None:
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.press("ctrl+p")
-        await pilot.pause(0.3)
+        await until(pilot, lambda: any(found.option_count for found in app.screen.query(CommandList)))
         (commands,) = app.screen.query(CommandList)
         names = [str(commands.get_option_at_index(index).prompt).split("\n")[0]
                  for index in range(commands.option_count)]
@@ -150,9 +157,9 @@ async def test_the_palette_begins_with_the_screen_and_names_nothing_twice(app: W
 async def test_the_picture_of_a_screen_is_saved_where_it_says(app: WorkbenchApp) -> None:
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.press("ctrl+p", *"screenshot")
-        await pilot.pause(0.3)
+        await until(pilot, lambda: found(app, "Screenshot"))
         await pilot.press("enter")
-        await pilot.pause(0.4)
+        await until(pilot, lambda: "picture: " in app.workbench.query_one(AlarmLine).text)
         said = app.workbench.query_one(AlarmLine).text
         path = Path(said.partition("picture: ")[2])
         assert "Hyperparameters" in path.read_text()
@@ -164,11 +171,10 @@ async def test_the_picture_of_a_screen_is_saved_where_it_says(app: WorkbenchApp)
 async def test_a_command_does_what_its_key_does(app: WorkbenchApp) -> None:
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.press("ctrl+p", *"zoom")
-        await pilot.pause(0.3)
+        await until(pilot, lambda: found(app, "Zoom"))
         assert isinstance(app.screen, CommandPalette)
         await pilot.press("enter")
-        await pilot.pause(0.3)
-        assert app.screen.has_class("-single")
+        await until(pilot, lambda: app.screen.has_class("-single"))
 
 
 async def test_commands_are_found_by_their_purpose(app: WorkbenchApp) -> None:

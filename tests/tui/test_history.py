@@ -52,7 +52,7 @@ def test_a_metric_may_come_late_and_stay_away() -> None:
     assert history.buckets("none", 1, 12, 10) == []
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.integers(1, 9000), st.integers(16, 3000))
 def test_a_look_at_everything_misses_no_step_and_has_few_buckets(steps: int, most: int) -> None:
     history = run(steps)
@@ -105,7 +105,7 @@ def test_a_file_that_names_a_new_metric_at_each_step_does_not_fill_the_memory() 
     assert len(history.names) == MOST_METRICS
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.integers(1, 7000), st.integers(0, 7000), st.integers(1, 5000))
 def test_going_back_forgets_what_came_after_and_goes_on_from_there(steps: int, back: int, more: int) -> None:
     history = run(steps)

@@ -25,7 +25,7 @@ def texts(number: int) -> list[str]:
     """What hypothesis thinks of; one app takes it all in, since a new one for each would take minutes."""
     found: list[str] = []
 
-    @settings(max_examples=number, deadline=None, database=None, derandomize=True)
+    @settings(max_examples=number, database=None, derandomize=True)
     @given(hostile)
     def collect(text: str) -> None:
         found.append(text)

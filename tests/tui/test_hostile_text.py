@@ -43,7 +43,7 @@ async def test_hostile_text_is_only_text_in_every_widget(
     """One app takes in everything that hypothesis thinks of: a new one for each example would take minutes."""
     examples: list[tuple[str, str]] = []
 
-    @settings(max_examples=40, deadline=None, database=None, derandomize=True,
+    @settings(max_examples=40, database=None, derandomize=True,
               suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(hostile, hostile)
     def collect(first: str, second: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from moments import until
 from textual import events
 from textual.app import App, ComposeResult
 from tui.fake_session import Sessions
@@ -159,7 +160,7 @@ async def test_f5_in_a_field_starts_with_what_was_typed(app: WorkbenchApp, sessi
     async with app.run_test(size=(120, 40)) as pilot:
         app.workbench.hyperparameters.show_path("kl.coef")
         await pilot.press("enter", "0", "full_stop", "7", "f5")
-        await pilot.pause(0.3)
+        await until(pilot, lambda: bool(sessions) and sessions.last.config is not None)
         assert sessions.last.config is not None
         assert sessions.last.config.kl.coef == 0.7
 

@@ -6,6 +6,7 @@ import gc
 import weakref
 
 import pytest
+from moments import until
 from textual._context import visible_screen_stack
 from textual.app import App, ComposeResult
 from textual.geometry import Region
@@ -111,10 +112,13 @@ async def test_nothing_is_kept_of_any_screen_that_was_left(
             await pilot.pause()
             assert app.screen is not app.workbench, action
             opened.append((action, weakref.WeakSet([app.screen, *app.screen.query(Widget)])))
+            await app.workers.wait_for_complete()
             while app.screen is not app.workbench:
                 await pilot.press("escape")
                 await pilot.pause()
-        await pilot.pause(0.2)
-        gc.collect()
-        kept = {action: {type(part).__name__ for part in parts} for action, parts in opened[:-1] if parts}
-    assert kept == {}
+
+        def kept() -> dict[str, set[str]]:
+            gc.collect()
+            return {action: {type(part).__name__ for part in parts} for action, parts in opened[:-1] if parts}
+
+        await until(pilot, lambda: kept() == {}, kept)

@@ -34,7 +34,7 @@ def ramp(last: int) -> Points:
     return [(float(x), float(x)) for x in range(1, last + 1)]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(histories, st.integers(0, 90), st.integers(0, 30), st.booleans(), st.none() | st.floats(0.1, 100),
        st.sampled_from(AXES), st.booleans(), hostile)
 def test_anything_finite_is_drawn_in_its_box(points: Points, width: int, height: int, log: bool, target: float | None,

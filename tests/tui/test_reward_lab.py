@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from moments import until
 from textual import events
 from textual.pilot import Pilot
 from tui.fake_session import Sessions, story_sample
@@ -37,17 +37,8 @@ from rlhf_tui.widgets.word_table import WordTable
 WIDE = (120, 40)
 
 
-async def until(pilot: Pilot[Any], true: Callable[[], bool]) -> None:
-    """Let timers and threads work until `true`."""
-    for _ in range(100):
-        await pilot.pause(0.02)
-        if true():
-            return
-    raise AssertionError(shown(pilot.app))
-
-
 async def until_shown(pilot: Pilot[Any], text: str) -> None:
-    await until(pilot, lambda: text in shown(pilot.app))
+    await until(pilot, lambda: text in shown(pilot.app), lambda: shown(pilot.app))
 
 
 def asked(sessions: Sessions) -> list[CompareRequest]:

@@ -184,7 +184,7 @@ VALUES = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | 
                       lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(), inner, max_size=3))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.dictionaries(st.sampled_from(sorted(Settings.model_fields)) | st.text(), VALUES, max_size=6))
 def test_any_toml_gives_settings(tmp_path_factory: Any, data: dict[str, Any]) -> None:
     import tomlkit

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from moments import until, wait_until
 from textual.pilot import Pilot
 from textual.widgets import Static
 from tui.fake_session import Sessions
@@ -141,8 +142,7 @@ def watchers() -> int:
 async def settled(pilot: Pilot[Any]) -> None:
     screen = pilot.app.screen
     assert isinstance(screen, SystemScreen)
-    while screen._watch is None or screen._watch.latest is None:
-        await pilot.pause(0.02)
+    await until(pilot, lambda: screen._watch is not None and screen._watch.latest is not None)
     screen._show()
     await pilot.pause()
 
@@ -157,28 +157,24 @@ async def test_nothing_is_read_while_nobody_looks(app: WorkbenchApp) -> None:
         assert watchers() == 1
         assert "H100" in str(app.screen.query_one(Static).content)
         await pilot.press("question_mark")
-        await pilot.pause(0.1)
-        assert watchers() == 0
+        await until(pilot, lambda: watchers() == 0)
         await pilot.press("escape")
         await settled(pilot)
         await pilot.press("escape")
-        await pilot.pause(0.1)
-        assert watchers() == 0
+        await until(pilot, lambda: watchers() == 0)
 
 
 def test_a_driver_that_sleeps_is_waited_for_in_the_thread_alone() -> None:
     awake = threading.Event()
 
     def slow() -> Any:
-        awake.wait(10)
+        awake.wait()
         return SimpleNamespace(read=lambda: READING, close=lambda: None)
 
     watch = Watch(slow)
     assert watch.latest is None
     awake.set()
-    end = time.monotonic() + 10
-    while watch.latest is None and time.monotonic() < end:
-        time.sleep(0.01)
+    wait_until(lambda: watch.latest is not None)
     watch.stop()
     assert watch.latest == READING
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from moments import PATIENCE, wait_until
 from textual.pilot import Pilot
 from textual.widgets import Static
 from tui.fake_session import Sessions, step_metrics, story_sample
@@ -62,10 +63,7 @@ def holder(run: RunDir) -> Iterator[Callable[[], subprocess.Popen[bytes]]]:
         process = subprocess.Popen([sys.executable, "-c", HOLDER, str(run.path)],
                                    env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])})
         started.append(process)
-        deadline = time.monotonic() + 30
-        while run.status() is None:
-            assert time.monotonic() < deadline, "the holder never came"
-            time.sleep(0.01)
+        wait_until(lambda: run.status() is not None)
         return process
 
     started: list[subprocess.Popen[bytes]] = []
@@ -88,7 +86,7 @@ def watching(app: WorkbenchApp, run: RunDir, monkeypatch: pytest.MonkeyPatch) ->
 
 
 async def until(app: WorkbenchApp, pilot: Pilot[None], true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE
     while not true():
         assert time.monotonic() < deadline, (status(app), alarm(app))
         await show(app, pilot)
