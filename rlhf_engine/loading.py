@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import huggingface_hub
@@ -16,7 +16,6 @@ from huggingface_hub.errors import (
     StrictDataclassError,
 )
 from safetensors import SafetensorError
-from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
@@ -26,6 +25,7 @@ from rlhf_engine.errors import ModelError
 from rlhf_engine.lean_modules import make_lean
 from rlhf_engine.storyteller import MODEL_DIR
 from rlhf_engine.token_log_probs import HeadTransform
+from rlhf_engine.tokens import TokenIds, token_ids
 
 STORYTELLER = "storyteller"
 
@@ -38,9 +38,7 @@ class LoadedModel:
     tokenizer: Any
     device: torch.device
     dtype: torch.dtype
-    end_ids: tuple[int, ...]
-    pad_id: int
-    banned: Tensor | None
+    ids: TokenIds
     head_transform: HeadTransform
 
 
@@ -61,16 +59,13 @@ def load_model(config: ModelConfig) -> LoadedModel:
     model.requires_grad_(False)
     model.eval()
     make_lean(model)
-    end_ids = _end_ids(model, tokenizer)
-    pad_id = _pad_id(tokenizer, end_ids, model.get_output_embeddings().weight.shape[0])
+    ids = token_ids(model, tokenizer)
     return LoadedModel(
         model=model,
         tokenizer=tokenizer,
         device=device,
         dtype=dtype,
-        end_ids=end_ids,
-        pad_id=pad_id,
-        banned=_banned_ids(model, tokenizer, pad_id, end_ids).to(device),
+        ids=replace(ids, banned=ids.banned.to(device)),
         head_transform=_head_transform(model),
     )
 
@@ -192,33 +187,6 @@ def _no_room(config: ModelConfig, device: torch.device, dtype: torch.dtype) -> s
     free = f" ({torch.cuda.mem_get_info(device)[0] / 2**30:.1f} GiB free)" if device.type == "cuda" else ""
     return (f"model.name: {config.name!r} in {str(dtype).removeprefix('torch.')} does not fit into the memory of "
             f"{device}{free}: take a smaller model, model.dtype=bfloat16, or model.device=cpu")
-
-
-def _end_ids(model: Any, tokenizer: Any) -> tuple[int, ...]:
-    """Every id that ends a text; some models have several. Empty when the model knows none."""
-    declared = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
-    ids = declared if isinstance(declared, list) else [declared]
-    return tuple(sorted({int(i) for i in [*ids, tokenizer.eos_token_id] if i is not None}))
-
-
-def _pad_id(tokenizer: Any, end_ids: tuple[int, ...], vocabulary: int) -> int:
-    # a padding token that was added to the tokenizer alone has no row in the model
-    if tokenizer.pad_token_id is not None and tokenizer.pad_token_id < vocabulary:
-        return int(tokenizer.pad_token_id)
-    return end_ids[0] if end_ids else 0  # masks, never ids, say what is padding, so any id will do
-
-
-def _banned_ids(model: Any, tokenizer: Any, pad_id: int, end_ids: tuple[int, ...]) -> Tensor:
-    """bool [vocabulary]: ids that are never sampled, and are left out of every log-probability alike.
-
-    These are a padding token of its own, and rows of the head beyond the tokenizer (vocabularies padded for speed).
-    """
-    size = model.get_output_embeddings().weight.shape[0]
-    banned = torch.zeros(size, dtype=torch.bool)
-    banned[len(tokenizer) :] = True
-    if pad_id == tokenizer.pad_token_id and pad_id not in end_ids:
-        banned[pad_id] = True
-    return banned
 
 
 @torch.no_grad()

@@ -24,7 +24,9 @@ from rlhf_engine.config import LoraConfig as LoraSettings
 from rlhf_engine.config import RunConfig
 from rlhf_engine.errors import ModelError
 from rlhf_engine.loading import LoadedModel, load_model
+from rlhf_engine.text_codec import TextCodec
 from rlhf_engine.token_log_probs import TokenLogProbs, chosen_log_probs
+from rlhf_engine.tokens import context_length
 
 Role = Literal["actor", "critic", "reference"]
 
@@ -38,9 +40,11 @@ class Policy:
     def __init__(self, loaded: LoadedModel, lora: LoraSettings, *, seed: int) -> None:
         """Adds both adapters and the value head to the model. Raises ModelError if nothing can be adapted."""
         self.tokenizer, self.device, self.dtype = loaded.tokenizer, loaded.device, loaded.dtype
-        self.end_ids, self.pad_id, self.banned = loaded.end_ids, loaded.pad_id, loaded.banned
+        ids = loaded.ids
+        self.end_ids, self.pad_id, self.banned, self.notices = ids.end, ids.pad, ids.banned, ids.notices
+        self.texts = TextCodec(loaded.tokenizer, rows=ids.rows, start_ids=(loaded.tokenizer.bos_token_id, *ids.end))
         self.base, self._head_transform = loaded.model, loaded.head_transform
-        self.max_positions: int | None = getattr(self.base.config, "max_position_embeddings", None)
+        self.max_positions = context_length(self.base)
         self.takes_positions = "position_ids" in inspect.signature(self.base.base_model.forward).parameters
         hidden_size = self.base.get_output_embeddings().weight.shape[1]
         with torch.random.fork_rng(devices=[]):
@@ -146,13 +150,9 @@ class Policy:
 
     # --- text ---
 
-    def encode(self, prompts: list[str]) -> tuple[Tensor, Tensor]:
-        """Prompts as left-padded ids and mask, int64 and bool [batch, longest]; an empty prompt is one start token."""
-        start = self.tokenizer.bos_token_id
-        start = start if start is not None else (self.end_ids[0] if self.end_ids else self.pad_id)
-        rows = [self.tokenizer(prompt)["input_ids"] or [start] for prompt in prompts]
-        # some tokenizers close every text with the end token; a prompt is to be continued
-        rows = [row[:-1] if len(row) > 1 and row[-1] in self.end_ids else row for row in rows]
+    def encode(self, prompts: list[str], longest: int | None = None) -> tuple[Tensor, Tensor]:
+        """Prompts as left-padded ids and mask, int64 and bool [batch, longest]; see `TextCodec.encode`."""
+        rows = self.texts.encode(prompts, longest)
         width = max(len(row) for row in rows)
         ids = torch.full((len(rows), width), self.pad_id, dtype=torch.long)
         mask = torch.zeros((len(rows), width), dtype=torch.bool)
@@ -160,10 +160,6 @@ class Policy:
             ids[index, width - len(row) :] = torch.tensor(row, dtype=torch.long)
             mask[index, width - len(row) :] = True
         return ids.to(self.device), mask.to(self.device)
-
-    def decode(self, ids: list[int]) -> str:
-        """The text of response ids, without special tokens and with spaces left as sampled."""
-        return str(self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
     # --- passes ---
 

@@ -118,8 +118,14 @@ def _rollout(
     width = int(response_mask.any(dim=0).sum())  # columns after the last row's end, before that was noticed
     response_ids, response_mask = torch.stack(tokens, dim=1)[:, :width], response_mask[:, :width]
     rows, lengths = response_ids.tolist(), response_mask.sum(dim=1).tolist()
-    texts = [policy.decode(row[:length]) for row, length in zip(rows, lengths, strict=True)]
+    responses = [row[:length] for row, length in zip(rows, lengths, strict=True)]
+    texts = policy.texts.decode(responses, unpadded(prompt_ids, prompt_mask))
     return Rollout(prompts, texts, prompt_ids, prompt_mask, response_ids, response_mask, finished=~open_rows)
+
+
+def unpadded(ids: Tensor, mask: Tensor) -> list[list[int]]:
+    """The rows of left-padded ids [batch, time] without their padding."""
+    return [row[len(row) - length :] for row, length in zip(ids.tolist(), mask.sum(dim=1).tolist(), strict=True)]
 
 
 def draw(probabilities: Tensor, generator: torch.Generator) -> Tensor:

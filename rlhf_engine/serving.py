@@ -59,9 +59,11 @@ def refuse(request: GenerateRequest | CompareRequest, why: str, emit: Emit) -> N
 def _generate(
     request: GenerateRequest, policy: Policy, config: RunConfig, step: int, control: TrainerControl, emit: Emit
 ) -> None:
+    decode = policy.texts.decoder_after(policy.texts.encode([request.prompt])[0])
+
     def on_token(tokens: list[Tensor]) -> bool:
         # one prompt: each tensor holds one id
-        emit(GenerationToken(request.request_id, policy.decode(torch.cat(tokens).tolist())))
+        emit(GenerationToken(request.request_id, decode(torch.cat(tokens).tolist())))
         return control.cancelled(request.request_id)
 
     sampling = config.sampling.model_copy(

@@ -187,6 +187,8 @@ class Trainer:
         started = time.perf_counter()
         torch.manual_seed(self.config.train.seed)
         self.policy = Policy.from_config(self.config)
+        for text in self.policy.notices:
+            self._emit_event(Notice(text, "warning"))
         self._counts.threads = use_threads(self.policy, self.config, self._counts.threads)
         self._matmul_peak = matmul_peak(self.policy.dtype, self.policy.device)
         self.ppo = PPO(self.policy, self.config, lambda text: self._emit_event(Notice(text, "warning")))

@@ -110,7 +110,7 @@ class PPO:
         }
         self._adapt_kl_coef(metrics["objective/kl"], len(prompts))
         operations = self._operations(step, rollout, minibatches[:taken], kept)
-        samples = shown_samples(experience, scored, self.policy.decode, self.config, metrics["kl_coef"], step)
+        samples = shown_samples(experience, scored, self.policy.texts, self.config, metrics["kl_coef"], step)
         return StepResult(metrics, samples, operations, nonfinite)
 
     # --- the parts of a step ---

@@ -9,7 +9,7 @@ from statistics import fmean, pstdev
 import torch
 
 from rlhf_engine.algorithms.experience import Experience
-from rlhf_engine.algorithms.trace import Decode, traces_of
+from rlhf_engine.algorithms.trace import traces_of
 from rlhf_engine.config import RunConfig
 from rlhf_engine.estimators import explained_variance, masked_mean
 from rlhf_engine.events import Sample
@@ -18,6 +18,7 @@ from rlhf_engine.rewards.composite import ScoredBatch
 from rlhf_engine.rewards.words import count_words
 from rlhf_engine.rollout import Rollout
 from rlhf_engine.statistics import distinct_n
+from rlhf_engine.text_codec import TextCodec
 
 
 def rollout_metrics(experience: Experience, scored: ScoredBatch, kl_coef: float) -> dict[str, float]:
@@ -50,11 +51,15 @@ def rollout_metrics(experience: Experience, scored: ScoredBatch, kl_coef: float)
 
 
 def shown_samples(
-    experience: Experience, scored: ScoredBatch, decode: Decode, config: RunConfig, kl_coef: float, step: int
+    experience: Experience, scored: ScoredBatch, texts: TextCodec, config: RunConfig, kl_coef: float, step: int
 ) -> tuple[Sample, ...]:
-    """The first `train.samples_per_step` responses with all that the update knows of them; decode: ids -> text."""
+    """The first `train.samples_per_step` responses with all that the update knows of them; texts: what decoded them."""
     traces = traces_of(
-        experience, config.train.samples_per_step, decode, kl_coef=kl_coef, whitened=config.ppo.whiten_advantages
+        experience,
+        config.train.samples_per_step,
+        texts.decoder_after,
+        kl_coef=kl_coef,
+        whitened=config.ppo.whiten_advantages,
     )
     samples = samples_of(experience.rollout, scored.scores, experience.response_kl.tolist(), step)
     return tuple(replace(sample, trace=trace) for sample, trace in zip(samples, traces, strict=False))

@@ -9,23 +9,26 @@ import torch
 
 from rlhf_engine.algorithms.experience import Experience
 from rlhf_engine.events import TokenTrace
+from rlhf_engine.rollout import unpadded
 
-Decode = Callable[[list[int]], str]
+Decode = Callable[[Sequence[int]], str]
+"""ids -> text"""
 
 _INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
 _LONGEST_SPELLING = 4  # bytes of one character in UTF-8
 
 
 def traces_of(
-    experience: Experience, count: int, decode: Decode, *, kl_coef: float, whitened: bool
+    experience: Experience, count: int, decoder_after: Callable[[list[int]], Decode], *, kl_coef: float, whitened: bool
 ) -> list[TokenTrace]:
-    """Traces of the first `count` responses. decode: ids -> text, as it made the responses of the rollout.
+    """Traces of the first `count` responses. decoder_after: prompt ids -> what made the texts of its responses.
 
     The tensors cross to Python in three copies, whatever `count` is.
     """
     rollout = experience.rollout
     count = min(count, len(rollout))
     ids = rollout.response_ids[:count].tolist()
+    prompts = unpadded(rollout.prompt_ids[:count], rollout.prompt_mask[:count])
     per_token = _rows([experience.log_probs, experience.reference_log_probs, experience.token_kl], count)
     per_action = _rows(
         [experience.rewards, experience.old_values, experience.returns, experience.advantages], count
@@ -38,7 +41,7 @@ def traces_of(
         )
         traces.append(
             TokenTrace(
-                texts=token_texts(ids[row][:length], rollout.responses[row], decode),
+                texts=token_texts(ids[row][:length], rollout.responses[row], decoder_after(prompts[row])),
                 log_probs=log_probs,
                 reference_log_probs=reference,
                 kl=kl,
