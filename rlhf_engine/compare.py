@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from rlhf_engine.control import REFERENCE, TUNED, Side
-from rlhf_engine.errors import RunError
+from rlhf_engine.errors import NonFiniteError, RunError
 from rlhf_engine.events import Sample
 from rlhf_engine.rewards.words import count_words
 from rlhf_engine.statistics import (
@@ -104,7 +104,10 @@ def compare(
             progress((before + done) // 2, responses)
 
         with bench.playing(side) as playing:
-            found = _answers(playing, settings, side, rewards, responses, seed, told, cancelled)
+            try:
+                found = _answers(playing, settings, side, rewards, responses, seed, told, cancelled)
+            except NonFiniteError as error:
+                raise NonFiniteError(f"{side.label}: {error}") from None
         del playing  # or it would be held while the next one is loaded
         if found is None:
             return None

@@ -34,8 +34,11 @@ class CheckpointError(RunError):
     """A checkpoint is missing, incomplete or damaged."""
 
 
-class NonFiniteError(ArithmeticError):
-    """Training left the numbers: a log-probability or a gradient is NaN or infinite. It was not stepped along."""
+class NonFiniteError(RlhfError):
+    """Probabilities, log-probabilities, values or a gradient are NaN or infinite. Nothing was learnt from them.
+
+    A trainer leaves the update out, and calls it a divergence if that goes on; elsewhere it is an error like others.
+    """
 
 
 class CodeChangedError(RunError):

@@ -10,6 +10,7 @@ from rlhf_engine.algorithms.ppo import load_adapters
 from rlhf_engine.algorithms.report import samples_of
 from rlhf_engine.config import LoraConfig, ModelConfig, RunConfig, SamplingConfig
 from rlhf_engine.decoding.plain import Decoder
+from rlhf_engine.errors import NonFiniteError
 from rlhf_engine.estimators import kl_k1
 from rlhf_engine.events import Sample
 from rlhf_engine.loading import load_model
@@ -90,4 +91,7 @@ def _response_kl(policy: Policy, rollout: Rollout, temperature: float) -> list[f
     width = response_mask.shape[1]
     actor = policy.log_probs("actor", ids, mask, width, temperature).log_probs
     reference = policy.log_probs("reference", ids, mask, width, temperature).log_probs
-    return [float(value) for value in summed(kl_k1(actor, reference), response_mask)]
+    kl = summed(kl_k1(actor, reference), response_mask)
+    if not kl.isfinite().all():
+        raise NonFiniteError("log-probabilities of the responses are not finite")
+    return [float(value) for value in kl]

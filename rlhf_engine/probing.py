@@ -10,7 +10,7 @@ from collections.abc import Callable
 from rlhf_engine.algorithms.memory import out_of_memory
 from rlhf_engine.algorithms.ppo import PPO
 from rlhf_engine.config import RunConfig
-from rlhf_engine.errors import ModelError, RewardError
+from rlhf_engine.errors import ModelError, NonFiniteError, RewardError
 from rlhf_engine.events import Event, Notice, Probed
 from rlhf_engine.generate import answer
 from rlhf_engine.run_dir import RunDir
@@ -50,6 +50,9 @@ class Prober:
                 ppo.policy, [probe_prompt(config)], config.sampling, tuned=step > 0, seed=config.train.seed,
                 rewards=ppo.rewards, step=step, decoder=ppo.decoder if step else None,
             )
+        except NonFiniteError as error:  # of these weights; the run may yet go back to others
+            self._emit(Notice(f"probe.prompt was not answered after step {step}: {error}", "warning"))
+            return
         except (ModelError, RewardError) as error:
             self._give_up(str(error))
             return

@@ -15,7 +15,7 @@ from torch.profiler import record_function
 
 from rlhf_engine.config import SamplingConfig
 from rlhf_engine.decoding.plain import Decoder, PlainDecoder
-from rlhf_engine.errors import ModelError
+from rlhf_engine.errors import ModelError, NonFiniteError
 from rlhf_engine.policy import Policy
 
 Choose = Callable[[Tensor, torch.Generator], Tensor]
@@ -30,6 +30,8 @@ class Rollout:
 
     prompt_ids [batch, prompt time] int64, left-padded, prompt_mask bool; response_ids [batch, response time] int64,
     right-padded, response_mask bool: True up to and including the end token. finished bool [batch]: an end token came.
+    log_probs float32 [batch, response time]: nats, of each token in the very distribution that it was drawn from, as
+    that stood then (temperature, top_k and top_p applied); 0 where response_mask is False.
     """
 
     prompts: list[str]
@@ -39,6 +41,7 @@ class Rollout:
     response_ids: Tensor
     response_mask: Tensor
     finished: Tensor
+    log_probs: Tensor
 
     def __len__(self) -> int:
         return len(self.prompts)
@@ -73,20 +76,23 @@ def sample(
     tuned answer from the same noise when seeds and batch shapes are equal.
     decoder: a `PlainDecoder` if left out. choose: how an id is drawn; `draw` if left out.
     on_token: called after each token with the ids so far, a list of [batch]; returning True ends the sampling.
-    Raises ModelError when a prompt and its response do not fit into the model's context.
+    Raises ModelError when a prompt and its response do not fit into the model's context, and NonFiniteError when the
+    model's probabilities are no numbers. That is looked for at the end: to look at each token would let a GPU wait.
     """
     prompt_ids, prompt_mask = policy.encode(prompts)
     _check_fits(policy, prompt_ids.shape[1], sampling.max_new_tokens)
     decoder, choose = decoder or PlainDecoder(policy), choose or draw
     end_ids = torch.tensor(policy.end_ids, device=policy.device)
     open_rows = torch.ones(len(prompts), dtype=torch.bool, device=policy.device)
-    tokens, alive = [], []
+    tokens, alive, likelihoods = [], [], []
     with record_function("rollout: prompts"):
         hidden = decoder.start(prompt_ids, prompt_mask, sampling.max_new_tokens)
     for count in range(1, sampling.max_new_tokens + 1):
         with record_function("rollout: choices"):
-            logits = truncate(policy.next_logits(hidden, sampling.temperature), sampling)
-            chosen = torch.where(open_rows, choose(logits.softmax(dim=-1), generator), policy.pad_id)
+            probabilities = truncate(policy.next_logits(hidden, sampling.temperature), sampling).softmax(dim=-1)
+            drawn = choose(probabilities, generator)
+            likelihoods.append(probabilities.gather(1, drawn.unsqueeze(1)).squeeze(1))
+            chosen = torch.where(open_rows, drawn, policy.pad_id)
         tokens.append(chosen)
         alive.append(open_rows)
         open_rows = open_rows & ~torch.isin(chosen, end_ids)
@@ -97,7 +103,7 @@ def sample(
         with record_function("rollout: steps"):
             hidden = decoder.step(chosen)
     with record_function("rollout: texts"):
-        return _rollout(policy, prompts, prompt_ids, prompt_mask, tokens, alive, open_rows)
+        return _rollout(policy, prompts, prompt_ids, prompt_mask, tokens, alive, likelihoods, open_rows)
 
 
 def _looks(policy: Policy, count: int) -> bool:
@@ -112,15 +118,31 @@ def _rollout(
     prompt_mask: Tensor,
     tokens: list[Tensor],
     alive: list[Tensor],
+    likelihoods: list[Tensor],
     open_rows: Tensor,
 ) -> Rollout:
     response_mask = torch.stack(alive, dim=1)
+    log_probs = torch.where(response_mask, torch.stack(likelihoods, dim=1).log(), 0.0)
+    if not log_probs.isfinite().all():
+        raise NonFiniteError(
+            "the model's next-token probabilities are not finite: its weights have diverged, or overflow in "
+            f"{str(policy.dtype).removeprefix('torch.')}"
+        )
     width = int(response_mask.any(dim=0).sum())  # columns after the last row's end, before that was noticed
     response_ids, response_mask = torch.stack(tokens, dim=1)[:, :width], response_mask[:, :width]
     rows, lengths = response_ids.tolist(), response_mask.sum(dim=1).tolist()
     responses = [row[:length] for row, length in zip(rows, lengths, strict=True)]
     texts = policy.texts.decode(responses, unpadded(prompt_ids, prompt_mask))
-    return Rollout(prompts, texts, prompt_ids, prompt_mask, response_ids, response_mask, finished=~open_rows)
+    return Rollout(
+        prompts,
+        texts,
+        prompt_ids,
+        prompt_mask,
+        response_ids,
+        response_mask,
+        finished=~open_rows,
+        log_probs=log_probs[:, :width],
+    )
 
 
 def unpadded(ids: Tensor, mask: Tensor) -> list[list[int]]:
@@ -133,10 +155,13 @@ def draw(probabilities: Tensor, generator: torch.Generator) -> Tensor:
 
     Id i fires at time Exp(1) / p_i, and the first to fire is drawn with probability p_i (the Gumbel-max trick). Unlike
     a sampler by inverse distribution it couples models: where two agree, equal noise draws equal tokens. And unlike
-    torch.multinomial it looks at no value, so nothing waits for the device.
+    torch.multinomial it looks at no value, so nothing waits for the device. Where probabilities are NaN the id means
+    nothing, but is one of the vocabulary: an index beyond it would end a process that uses CUDA.
     """
-    # −log of uniform numbers, not exponential_: a third of the time on a CPU. Zero gives an infinite time: never drawn.
-    clocks = torch.rand(probabilities.shape, generator=generator, device=probabilities.device).log_().neg_()
+    # −log of uniform numbers, not exponential_: a third of the time on a CPU. Zero, which would give an infinite time,
+    # becomes half the least number above it: else an id of probability 1 could lose to those of probability 0.
+    noise = torch.rand(probabilities.shape, generator=generator, device=probabilities.device)
+    clocks = noise.clamp_(min=2.0**-25).log_().neg_()
     return (probabilities / clocks).argmax(dim=-1)
 
 
@@ -147,6 +172,7 @@ def draw_by_inverse(probabilities: Tensor, generator: torch.Generator) -> Tensor
     One random number a row instead of one an id: for a vocabulary of 50,000 the clocks of `draw` cost a CPU more time
     than the model does. It does not couple models as closely, which only comparisons need. The sum runs over blocks of
     ids first and inside one block then, in float64: in float32 the sum of 50,000 numbers would misplace rare ids.
+    Where probabilities are NaN the id means nothing, but is one of the vocabulary, as in `draw`.
     """
     count = probabilities.shape[1]
     whole = count - count % _BLOCK
@@ -156,12 +182,13 @@ def draw_by_inverse(probabilities: Tensor, generator: torch.Generator) -> Tensor
     mass = blocks.double().cumsum(dim=1)
     noise = torch.rand(len(mass), 1, generator=generator, device=mass.device, dtype=torch.double)
     wanted = (1 - noise) * mass[:, -1:]  # in (0, 1], so that what has probability 0 is never the first to reach it
-    block = torch.searchsorted(mass, wanted)
+    block = torch.searchsorted(mass, wanted).clamp_(max=mass.shape[1] - 1)  # beyond the last one only for NaN
     ids = block * _BLOCK + torch.arange(_BLOCK, device=mass.device)
     inside = probabilities.gather(1, ids.clamp(max=count - 1)).double().masked_fill_(ids >= count, 0.0).cumsum(dim=1)
     left = wanted - (mass.gather(1, block) - blocks.gather(1, block))
     left = left.clamp_(min=torch.finfo(torch.double).tiny).minimum(inside[:, -1:])  # rounding must not leave the block
-    return ids.gather(1, torch.searchsorted(inside, left)).squeeze(1)
+    place = torch.searchsorted(inside, left).clamp_(max=_BLOCK - 1)
+    return ids.gather(1, place).clamp_(max=count - 1).squeeze(1)
 
 
 def truncate(logits: Tensor, sampling: SamplingConfig) -> Tensor:

@@ -71,7 +71,8 @@ class Saver:
     def save(self, step: int, counts: Counts, ppo: PPO | None, config: RunConfig, *, asked: bool = False) -> None:
         """A checkpoint, unless the newest one holds all there is; `asked` is answered in any case.
 
-        Raises NonFiniteError, saving nothing, when the weights are not finite, and RunError when the disk refuses.
+        Raises NonFiniteError, saving nothing, when the weights or what they compute are not finite, and RunError when
+        the disk refuses.
         """
         if self._run_dir is None or ppo is None:
             return
@@ -84,6 +85,9 @@ class Saver:
         tensors, numbers = ppo.state()
         if not all(tensor.isfinite().all() for tensor in tensors.values()):
             raise NonFiniteError("the weights are not finite, and were not saved")
+        if not ppo.computes():
+            # finite weights can be so large that no number comes out: a run could go back to them, but not on from them
+            raise NonFiniteError("the weights no longer give finite numbers, and were not saved")
         quality = self._quality(config.train.keep_best)
         state = TrainingState(step, tensors, numbers | asdict(counts), config, quality)
         path = checkpoint.save(self._run_dir, state, keep=config.train.keep_checkpoints)

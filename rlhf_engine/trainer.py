@@ -111,16 +111,16 @@ class Trainer:
                     held.enter_context(self._run_dir.lock())
                     self._holds_lock = True
                 return self._run()
+            except NonFiniteError as error:
+                fallen = fall_back(self._run_dir, self.policy)
+                self._enter(RunState.DIVERGED, f"diverged at step {self.step}: {error}; {fallen}")
+                return RunState.DIVERGED
             except RlhfError as error:
                 why = str(error)
                 if self._discarded():
                     why = why.rstrip(".") + "; no run was kept, for it had not begun"
                 self._enter(RunState.FAILED, why)
                 raise
-            except NonFiniteError as error:
-                fallen = fall_back(self._run_dir, self.policy)
-                self._enter(RunState.DIVERGED, f"diverged at step {self.step}: {error}; {fallen}")
-                return RunState.DIVERGED
             except Exception as error:
                 self._enter(RunState.FAILED, f"a bug in rlhf-tui: {type(error).__name__}: {error}")
                 raise

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.profiler import record_function
 
 from rlhf_engine.algorithms.experience import Experience, First, Kept, evaluate
-from rlhf_engine.algorithms.memory import MicroBatchLimit
+from rlhf_engine.algorithms.memory import MicroBatchLimit, out_of_memory
 from rlhf_engine.algorithms.micro_batch import choose_micro_batch_size
 from rlhf_engine.algorithms.optimizer import AdapterOptimizer, learning_rate_factor
 from rlhf_engine.algorithms.report import rollout_metrics, shown_samples
@@ -63,7 +63,7 @@ class PPO:
         """Fresh optimisers and generators for `policy`, seeded by the config. tell: takes sentences for the user."""
         self.policy = policy
         self.config = config
-        self.decoder = TracedDecoder(policy)
+        self.decoder = TracedDecoder(policy, tell)
         self.size = ModelSize.of_model(policy.base)
         self.rewards = build_rewards(config.rewards)
         self.actor_optimizer = AdapterOptimizer("actor", policy.actor_parameters, config.optimizer)
@@ -86,7 +86,10 @@ class PPO:
         """Step number `step` (from 1) on these prompts. Updates that are not finite are left out, with the weights as
         they were, and counted. Raises RewardError and ModelError."""
         started = time.perf_counter()
-        rollout = self._sample(prompts, progress)
+        try:
+            rollout = self._sample(prompts, progress)
+        except NonFiniteError as error:  # there are no responses that a reward could be asked about
+            return self._nothing_learnt(step, {}, len(list(self._minibatches(len(prompts)))), str(error))
         sampled = time.perf_counter()
         progress("score", 0.0)
         with record_function("score: rewards"):
@@ -95,7 +98,11 @@ class PPO:
         try:
             experience, kept = self._evaluate(step, rollout, scored, minibatches[0])
         except NonFiniteError as error:
-            return self._nothing_learnt(step, rollout, scored, len(minibatches), str(error))
+            known = {
+                "objective/scores": fmean(score.total for score in scored.scores),
+                "completions/mean_length": rollout.response_mask.sum(1).float().mean().item(),
+            }
+            return self._nothing_learnt(step, known, len(minibatches), str(error))
         evaluated = time.perf_counter()
         updates, taken, nonfinite = self._update(step, experience, minibatches, kept, progress)
         self.token_count += int(experience.mask.sum())
@@ -222,13 +229,9 @@ class PPO:
         learns, rows = self._actor_learns(step), self._micro_batches(updates[0])[0]
         return ppo_step(self.size, lengths, updates, actor_learns=learns, kept=again, kept_rows=rows)
 
-    def _nothing_learnt(
-        self, step: int, rollout: Rollout, scored: ScoredBatch, minibatches: int, why: str
-    ) -> StepResult:
+    def _nothing_learnt(self, step: int, known: dict[str, float], minibatches: int, why: str) -> StepResult:
         """A step whose responses cannot be learnt from: what is known of it, and all its updates left out."""
-        metrics = {
-            "objective/scores": fmean(score.total for score in scored.scores),
-            "completions/mean_length": rollout.response_mask.sum(1).float().mean().item(),
+        metrics = known | {
             "policy/updates": 0.0,
             "train/skipped_updates": float(minibatches * (1 + self._actor_learns(step))),
         }
@@ -300,6 +303,22 @@ class PPO:
             self.kl_coef = adapt_kl_coef(
                 self.kl_coef, observed, target=kl.target, horizon=kl.horizon, responses=responses
             )
+
+    @torch.no_grad()
+    def computes(self) -> bool:
+        """Whether actor and critic, as they are, have finite numbers to say after the first of the prompts."""
+        ids, mask = self.policy.encode(self.config.prompts[:1])
+        try:
+            with self.policy.playing("critic"):
+                value = self.policy.value_head(self.policy.forward(ids, mask)[:, -1].float())
+            with self.policy.playing("actor"):
+                hidden = self.policy.forward(ids, mask)[:, -1]
+            probabilities = self.policy.next_logits(hidden, self.config.sampling.temperature).softmax(dim=-1)
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            return True  # of that the next step will tell; nothing says that the weights are broken
+        return bool(value.isfinite().all() & probabilities.isfinite().all())
 
     # --- what survives a restart ---
 

@@ -6,13 +6,14 @@ replayed. Keys and values lie in a cache of fixed length. In float32 every adapt
 adapter merged into a copy, so that the base itself stays exact for the reference. In half precision it is not: the sum
 would be rounded, and a distribution sampled from that is not the one scored.
 
-Models that cannot be recorded (control flow on data, sliding caches) or do not answer the same are decoded plainly.
+Models that cannot be recorded (control flow on data, sliding caches) or do not answer the same are decoded plainly, and
+a person is told so once. Where memory runs out, decoding is plain for a while, and recorded again later.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -22,6 +23,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from transformers import StaticCache
 from transformers.cache_utils import StaticLayer
 
+from rlhf_engine.algorithms.memory import out_of_memory
 from rlhf_engine.decoding.captured import CapturedStep
 from rlhf_engine.decoding.graph import shorten
 from rlhf_engine.decoding.plain import PlainDecoder
@@ -30,11 +32,17 @@ from rlhf_engine.policy import Policy
 _KEPT = 4  # recorded steps that are kept in any case: of rollouts, probes, answers one by one
 _KEPT_BYTES = 512 * 1024**2  # of the caches of recorded steps, up to which more are kept, for prompts of many lengths
 _MOST_KEPT = 16
+_PATIENCE = (4, 16, 64)  # rollouts decoded plainly each time that memory ran out; after that, all that follow
+_NO_ROOM = "between the longest prompt with its response and the model's context no length fits for a cache"
 _LENGTH_STEP = 32  # caches are about a multiple of this long: longer prompts seldom need a recording of their own
 
 
 class _CannotTrace(Exception):
     """Why this model is decoded plainly."""
+
+
+class _NotNow(Exception):
+    """Nothing can be recorded while the weights give no finite numbers: there is no answer to hold a recording to."""
 
 
 @dataclass
@@ -64,8 +72,11 @@ class _Step:
 class TracedDecoder:
     """A `Decoder` that records steps and keeps some of them for the next rollouts. One a policy."""
 
-    def __init__(self, policy: Policy) -> None:
-        self._policy = policy
+    def __init__(self, policy: Policy, tell: Callable[[str], None] = lambda text: None) -> None:
+        """tell: takes a sentence for the user, once, when rollouts are decoded plainly, which is slower."""
+        self._policy, self._tell = policy, tell
+        self._told: set[str] = set()
+        self._shortages = self._resting = 0  # times that memory ran out; rollouts until the next try
         self._plain = PlainDecoder(policy)
         self._steps: dict[tuple[int, int], _Step] = {}
         self._merged = [torch.empty_like(linear.weight) for linear in policy.adapted] if _merges(policy) else []
@@ -77,21 +88,60 @@ class TracedDecoder:
 
     def start(self, ids: Tensor, mask: Tensor, new_tokens: int) -> Tensor:
         """See `Decoder`. The first call for a shape records a step, which takes about as long as fifty of them."""
-        length, self._step = self._length(ids.shape[1] + new_tokens, len(ids)), None
-        if self.why_plain or length is None:
+        self._step = None
+        if self._resting:
+            self._resting -= 1
             return self._plain.start(ids, mask, new_tokens)
+        length = None if self.why_plain else self._length(ids.shape[1] + new_tokens, len(ids))
+        if length is None:
+            self._say_not_recorded(self.why_plain or _NO_ROOM)
+            return self._plain.start(ids, mask, new_tokens)
+        try:
+            return self._start_recorded(ids, mask, length)
+        except _CannotTrace as error:
+            self.why_plain = str(error)
+            self._say_not_recorded(self.why_plain)
+        except _NotNow:
+            pass
+        except (RuntimeError, MemoryError) as error:
+            if not _memory_ran_out(error):
+                raise
+            self._make_room()
+        # not inside `except`: there the traceback still holds the tensors that filled the memory
+        self._step = None
+        if ids.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return self._plain.start(ids, mask, new_tokens)
+
+    def _start_recorded(self, ids: Tensor, mask: Tensor, length: int) -> Tensor:
         self._refresh_merged()
         self._mask = torch.cat([mask, mask.new_ones(len(ids), length - ids.shape[1])], dim=1).long()
         self._positions = mask.sum(dim=1, keepdim=True)
-        try:
-            self._step = self._step_for(ids, mask, length)
-        except _CannotTrace as error:
-            self.why_plain = str(error)
-            return self._plain.start(ids, mask, new_tokens)
+        self._step = self._step_for(ids, mask, length)
         self._columns = ids.shape[1]
         if self._step.captured:
             self._step.captured.begin(self._mask)
         return self._read_prompts(self._step.cache, ids)
+
+    def _make_room(self) -> None:
+        """Let go of all recordings, and make none for a while."""
+        self._steps.clear()
+        self._step = None
+        self._shortages += 1
+        if self._shortages > len(_PATIENCE):
+            self.why_plain = f"out of memory, {self._shortages} times"
+            self._say_not_recorded(self.why_plain)
+            return
+        self._resting = _PATIENCE[self._shortages - 1]
+        self._tell(
+            f"out of memory while a decoding step was recorded: this rollout and the next {self._resting} are decoded "
+            "without, which is slower; fewer ppo.responses_per_step would need less"
+        )
+
+    def _say_not_recorded(self, why: str) -> None:
+        if why not in self._told:
+            self._told.add(why)
+            self._tell(f"decoding steps are not recorded, which is slower: {why}")
 
     def step(self, chosen: Tensor) -> Tensor:
         """See `Decoder`."""
@@ -161,6 +211,8 @@ class TracedDecoder:
 
         self._plain.start(ids, mask, 1)
         own = self._plain.step(probe)
+        if not own.isfinite().all():
+            raise _NotNow
         try:
             self._read_prompts(cache, ids)
             with self._merging():
@@ -187,6 +239,8 @@ class TracedDecoder:
         except _CannotTrace:
             raise
         except Exception as error:  # whatever a model does that cannot be recorded: torch and models raise many kinds
+            if _memory_ran_out(error):
+                raise
             raise _CannotTrace(f"{type(error).__name__}: {error}".splitlines()[0]) from error
         if not _same(answer, own):
             raise _CannotTrace("the recorded step does not give the model's own answer")
@@ -199,6 +253,11 @@ class TracedDecoder:
         rounded = -(-needed // _LENGTH_STEP) * _LENGTH_STEP
         wanted = [*range(rounded, most + 1), *range(min(rounded, most), needed - 1, -1)]
         return next((length for length in wanted if _is_prime(length) and length not in sizes), None)
+
+
+def _memory_ran_out(error: BaseException | None) -> bool:
+    """Of this error, or of one that it hides: what ends a CUDA capture early raises once more on the way out."""
+    return error is not None and (out_of_memory(error) or _memory_ran_out(error.__cause__ or error.__context__))
 
 
 def _is_prime(number: int) -> bool:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import textwrap
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,8 +20,9 @@ from rlhf_engine import checkpoint
 from rlhf_engine.config import RunConfig, SamplingConfig
 from rlhf_engine.control import TrainerControl
 from rlhf_engine.decoding.traced import TracedDecoder
+from rlhf_engine.errors import NonFiniteError
 from rlhf_engine.policy import Policy
-from rlhf_engine.rollout import draw_by_inverse, sample
+from rlhf_engine.rollout import draw, draw_by_inverse, sample
 from rlhf_engine.run_dir import RunDir
 from rlhf_engine.trainer import Trainer
 
@@ -127,6 +128,40 @@ def test_a_rollout_asks_the_gpu_for_nothing_between_its_tokens(folder: Path) -> 
         waits.append(sum("synchronizing" in str(warning.message) for warning in heard))
     if decoder.why_plain == "":
         assert waits[1] - waits[0] <= 1
+
+
+@pytest.mark.parametrize("choose", [draw, draw_by_inverse])
+def test_probabilities_that_are_no_numbers_end_no_process(
+    choose: Callable[[torch.Tensor, torch.Generator], torch.Tensor]
+) -> None:
+    for count in (1, 63, 64, 65, 130, 50_257):
+        rows = torch.full((4, count), 1 / count, device="cuda")
+        rows[0] = float("nan")
+        rows[1, -1] = float("nan")
+        rows[2] = 0.0
+        drawn = choose(rows, generator(0))
+        looked_up = torch.arange(count, device="cuda")[drawn]
+        torch.cuda.synchronize()  # where an index out of range would be told, and nothing work any more
+        assert torch.equal(looked_up, drawn)
+
+
+@pytest.mark.parametrize("dtype", ["float32", *HALF])
+@pytest.mark.parametrize("value", [float("nan"), 1e25])
+def test_broken_weights_are_refused_and_a_captured_step_forgets_them(folder: Path, dtype: str, value: float) -> None:
+    policy = policy_on("cuda", folder, dtype)
+    decoder = TracedDecoder(policy)
+
+    def roll(choose: Callable[[torch.Tensor, torch.Generator], torch.Tensor]) -> torch.Tensor:
+        return sample(policy, PROMPTS, HOT, generator(1), decoder=decoder, choose=choose).response_ids
+
+    before = [roll(draw), roll(draw_by_inverse)]
+    for parameter in policy.actor_parameters.values():
+        parameter.data.fill_(value)
+    for choose in (draw, draw_by_inverse):
+        with pytest.raises(NonFiniteError, match="not finite"):
+            roll(choose)
+    stir(policy)
+    assert all(torch.equal(*pair) for pair in zip(before, [roll(draw), roll(draw_by_inverse)], strict=True))
 
 
 def told(run_dir: RunDir) -> list[dict[str, float]]:

@@ -137,18 +137,76 @@ def test_control_flow_on_data_is_decoded_plainly(policy: Policy, monkeypatch: py
         return original(input_ids=input_ids, position_ids=position_ids, **options)
 
     monkeypatch.setattr(policy.base.base_model, "forward", looks_at_data)
-    decoder = TracedDecoder(policy)
+    told: list[str] = []
+    decoder = TracedDecoder(policy, told.append)
     traced = hidden_states(decoder, policy)
+    hidden_states(decoder, policy)
     assert "Error" in decoder.why_plain
+    (said,) = told
+    assert decoder.why_plain in said
     torch.testing.assert_close(traced, hidden_states(PlainDecoder(policy), policy))
 
 
+def test_out_of_memory_while_recording_is_told_and_tried_again_later(
+    policy: Policy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    decoder, whole, full, tried = TracedDecoder(policy, told.append), traced.make_fx, [True], []
+
+    def record(step: object) -> object:
+        tried.append(step)
+        if full[0]:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return whole(step)
+
+    monkeypatch.setattr(traced, "make_fx", record)
+    plain = hidden_states(PlainDecoder(policy), policy)
+    for _ in range(4):
+        torch.testing.assert_close(hidden_states(decoder, policy), plain)
+    assert len(tried) == len(told) == 1
+    assert "out of memory" in told[0]
+    full[0] = False
+    for _ in range(2):
+        hidden_states(decoder, policy)
+    assert len(tried) == 2
+    assert decoder.why_plain == ""
+    assert decoder._steps
+    assert_same(policy, decoder)
+    assert len(told) == 1
+
+
+def test_memory_that_stays_full_is_not_asked_for_for_ever(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    decoder, tried = TracedDecoder(policy, told.append), []
+
+    def full(step: object) -> object:
+        tried.append(step)
+        try:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        finally:  # as a capture that was cut short does
+            raise RuntimeError("operation failed due to a previous error during capture")
+
+    monkeypatch.setattr(traced, "make_fx", full)
+    ids, mask = policy.encode(PROMPTS)
+    with torch.no_grad():
+        for _ in range(150):
+            decoder.start(ids, mask, STEPS)
+    assert len(tried) == 4
+    assert len(told) == 4
+    assert len(set(told)) == 4
+    assert "4 times" in decoder.why_plain
+
+
 def test_a_context_without_room_for_a_recording_is_decoded_plainly(policy: Policy) -> None:
-    decoder = TracedDecoder(policy)
+    told: list[str] = []
+    decoder = TracedDecoder(policy, told.append)
     ids, mask = policy.encode(["x" * 52] * 4)
     with torch.no_grad():
         decoder.start(ids, mask, STEPS)  # 64 columns of at most 64: no prime number fits
+        decoder.start(ids, mask, STEPS)
     assert decoder._step is None
+    (said,) = told
+    assert "context" in said
     assert_same(policy, decoder)  # but the next rollout is recorded
 
 

@@ -76,8 +76,9 @@ def test_twice_out_of_memory_changes_no_gradient(
     monkeypatch.setattr(ppo.policy, place, tight)
     disturbed = gradients(ppo)
     assert calls[:4] == [8, 4, 4, 2]
-    assert len(told) == 2
-    assert "out of memory with 8 responses at once: from now on 4" in told[0]
+    halved = [text for text in told if "out of memory" in text]
+    assert len(halved) == 2
+    assert "out of memory with 8 responses at once: from now on 4" in halved[0]
     assert len(undisturbed) == len(disturbed)
     norm = float(torch.stack([a.norm() for a in undisturbed]).norm())
     for a, b in zip(undisturbed, disturbed, strict=True):
@@ -108,7 +109,7 @@ def test_the_user_sees_it_and_the_run_goes_on(model_folders: dict[str, Path], tm
     monkeypatch.setattr(Policy, "values", once_too_much)
     run_dir = RunDir.create(tmp_path, config)
     assert Trainer(config, run_dir=run_dir, control=TrainerControl(), emit=events.append).run() is RunState.FINISHED
-    assert [event.text for event in events if isinstance(event, Notice)] == [
+    assert [event.text for event in events if isinstance(event, Notice) and "out of memory" in event.text] == [
         "out of memory with 4 responses at once: from now on 2, with the same result; train.micro_batch_size = 2 "
         "would begin so"]
     assert sum(isinstance(event, StepFinished) for event in events) == 3
