@@ -19,6 +19,7 @@ from rlhf_engine.commands.shared import command_of
 from rlhf_engine.commands.tidying import delete, note, rename, trash
 from rlhf_engine.commands.training import fork, resume, train
 from rlhf_engine.cores import share_cores
+from rlhf_engine.streams import degrade
 
 
 def make_app(*, help: str = "RLHF without a screen.", attach: Callable[..., int] = attach) -> typer.Typer:
@@ -35,4 +36,5 @@ def make_app(*, help: str = "RLHF without a screen.", attach: Callable[..., int]
 def main() -> None:
     """Runs the command line of `python -m rlhf_engine`; leaves by SystemExit."""
     share_cores()
+    degrade()
     make_app()(prog_name="python -m rlhf_engine")

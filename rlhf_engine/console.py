@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_engine.control import TrainerControl
+from rlhf_engine.disk import why
+from rlhf_engine.errors import OutputError
 from rlhf_engine.events import (
     Alarm,
     CheckpointSaved,
@@ -31,6 +34,9 @@ from rlhf_engine.events import (
     TimeSpent,
 )
 from rlhf_engine.json_text import finite
+from rlhf_engine.streams import answers, drop, stderr_descriptor
+
+_NOBODY_READS = (errno.EPIPE, errno.EIO)  # a pipe whose reader has left, a terminal that is gone
 
 
 def printable(text: str) -> str:
@@ -39,22 +45,45 @@ def printable(text: str) -> str:
                    for c in text)
 
 
+def out(text: str = "") -> None:
+    """Lines of a command's answer, on stdout. Raises OutputError when they cannot be written.
+
+    All that commands print goes through here and `say`: what the encoding of the stream lacks is degraded.
+    """
+    _write(printable(text))
+
+
 def print_json(value: dict[str, Any]) -> None:
-    """One line of valid, ASCII-only JSON on stdout; what is not finite is null."""
-    print(json.dumps(finite(value), allow_nan=False), flush=True)
+    """One line of valid, ASCII-only JSON on stdout; what is not finite is null. Raises OutputError as `out` does."""
+    _write(json.dumps(finite(value), allow_nan=False))
+
+
+def _write(text: str) -> None:
+    stream = answers()
+    if stream is None:
+        raise OutputError("stdout is closed: there is nowhere to print to")
+    try:
+        print(text, file=stream, flush=True)
+    except (OSError, ValueError) as error:
+        drop(stream)  # else what still waits in it is written, and fails, once more when the process ends
+        number = error.errno if isinstance(error, OSError) else errno.EPIPE  # ValueError: closed within this process
+        reason = why(error) if isinstance(error, OSError) else str(error)
+        raise OutputError(f"stdout could not be written: {reason}", gone=number in _NOBODY_READS) from error
 
 
 def say(text: str) -> None:
-    """A line for people on stderr, so that stdout stays clean."""
-    print(printable(text), file=sys.stderr, flush=True)
+    """A line for people on stderr, so that stdout stays clean; lost where nobody can read it."""
+    if sys.stderr is not None:  # to print, None means stdout
+        with suppress(OSError, ValueError):
+            print(printable(text), file=sys.stderr, flush=True)
 
 
 def print_table(head: list[str], rows: list[list[str]]) -> None:
     """Columns as wide as their widest cell, the last one ragged."""
     cells = [[printable(cell).replace("\n", " ") for cell in row] for row in [head, *rows]]
     widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
-    for row in cells:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    out("\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+                  for row in cells))
 
 
 def duration(seconds: float) -> str:
@@ -95,21 +124,28 @@ class Reporter:
     """Turns a run's events into lines: for people, or with `as_json` one JSON object a step or alarm, and one at the
     end.
 
-    When the reader of stdout goes away, the run is asked to stop, which saves it.
+    When the reader of stdout goes away, the run is asked to stop, which saves it. When stdout cannot be written for
+    another reason, a full disk say, that is said once and the run goes on.
     """
 
     def __init__(self, control: TrainerControl, as_json: bool) -> None:
         self._control, self._as_json = control, as_json
+        self.failed = False
+        """True once a line could not be written."""
         self._end: dict[str, Any] = {"event": "end", "run": "", "path": "", "checkpoint": ""}
 
     def emit(self, event: Event) -> None:
         """Takes one event; called in the thread that trains."""
         try:
             self._emit(event)
-        except OSError:
-            # nobody reads any more (a closed pipe, a terminal that is gone): what follows goes nowhere
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            self._control.stop()
+        except OutputError as error:
+            if answers() is None:
+                return  # closed before we began: somebody wanted it so
+            if error.gone:
+                self._control.stop()
+            elif not self.failed:
+                say(f"warning: {error}; the run goes on without")
+            self.failed = True
 
     def _emit(self, event: Event) -> None:
         match event:
@@ -159,7 +195,7 @@ class Reporter:
 
     def _line(self, text: str) -> None:
         if not self._as_json:
-            print(printable(text), flush=True)
+            out(text)
 
 
 class Signals:
@@ -191,7 +227,7 @@ def stopped_by_signals(control: TrainerControl) -> Iterator[Signals]:
         signals.received = signal.Signals(number)
         control.stop()
         with suppress(OSError):  # stderr may be gone with the terminal; that must not break the step under way
-            os.write(2, b"\nstopping after this step, with a checkpoint; once more leaves at once\n")
+            os.write(stderr_descriptor(), b"\nstopping after this step, with a checkpoint; once more leaves at once\n")
 
     wanted = [number for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
               if signal.getsignal(number) is not signal.SIG_IGN]

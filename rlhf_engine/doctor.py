@@ -19,6 +19,7 @@ from typing import Literal
 
 from rlhf_engine import __version__
 from rlhf_engine.disk import why
+from rlhf_engine.streams import answers
 
 _SPACE_WANTED = 2 * 10**9  # bytes: some dozens of checkpoints of a small model
 _COLUMNS_WANTED, _LINES_WANTED = 80, 24
@@ -50,7 +51,7 @@ def checks(runs_root: Path, environment: Mapping[str, str], logind: Path = Path(
 
 def terminal(environment: Mapping[str, str]) -> Check:
     """Whether there is a terminal to draw on, and its size."""
-    for stream in (sys.stdout, sys.stderr, sys.stdin):
+    for stream in filter(None, (answers(), sys.stderr, sys.stdin)):
         try:
             columns, lines = os.get_terminal_size(stream.fileno())
         except (OSError, ValueError):

@@ -43,3 +43,11 @@ class NonFiniteError(RlhfError):
 
 class CodeChangedError(RunError):
     """A run's reward code is not what it was; a person must say whether to go on."""
+
+
+class OutputError(RlhfError):
+    """Standard output cannot be written. `gone`: since nobody reads it any more, who then need not be told."""
+
+    def __init__(self, message: str, *, gone: bool = False) -> None:
+        self.gone = gone
+        super().__init__(message)

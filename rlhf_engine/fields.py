@@ -56,6 +56,22 @@ def settings(config: RunConfig) -> list[Setting]:
     return found
 
 
+def catalogue() -> list[tuple[str | None, Setting]]:
+    """Every setting that a preset may hold, in the order of declaration, each with the kind of reward that it belongs
+    to, or None. Paths of rewards have N in the place of a position."""
+    found: list[tuple[str | None, Setting]] = []
+    for name, info in RunConfig.model_fields.items():
+        section = info.annotation
+        if name == "rewards":
+            found += [(kind, _setting(f"rewards.N.{key}", field)) for kind, model in reward_kinds().items()
+                      for key, field in model.model_fields.items() if key != "kind"]
+        elif isinstance(section, type) and issubclass(section, BaseModel):
+            found += [(None, _setting(f"{name}.{key}", field)) for key, field in section.model_fields.items()]
+        else:
+            found.append((None, _setting(name, info)))
+    return found
+
+
 def setting_at(config: RunConfig, path: str) -> Setting:
     """The setting at `path`. Raises ConfigError with the nearest names when there is none."""
     by_path = {item.path: item for item in settings(config)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
@@ -20,10 +19,11 @@ from rlhf_engine.commands.shared import (
     run_to_watch,
 )
 from rlhf_engine.commands.training import train_config
-from rlhf_engine.console import say
+from rlhf_engine.console import out, say
 from rlhf_engine.cores import share_cores
 from rlhf_engine.errors import ConfigError
 from rlhf_engine.run_dir import DEFAULT_RUNS_ROOT
+from rlhf_engine.streams import degrade, on_a_terminal
 from rlhf_tui.start import PRESET, preset_of_last_time
 
 HELP = "A workbench for RLHF in the terminal. Without a command it opens the workbench."
@@ -50,9 +50,9 @@ def workbench(
             raise ConfigError(f"{names} before {command} would be for the workbench; write it after {command}")
         return None
     if version:
-        print(f"rlhf-tui {__version__}")
+        out(f"rlhf-tui {__version__}")
         return 0
-    if not _on_a_terminal():
+    if not on_a_terminal():
         # what a script trains must not depend on what someone looked at last
         preset = preset or PRESET
         config = presets.load_with_overrides(preset, overrides or [])
@@ -80,15 +80,11 @@ def attach(
     to its end. The exit code is then 0 if the run finished, else 1.
     """
     run_dir = run_to_watch(run, runs_dir)
-    if as_json or not _on_a_terminal():
+    if as_json or not on_a_terminal():
         return print_run(run_dir, as_json)
     from rlhf_tui.launch import run_workbench
 
     return run_workbench(run_dir.config(), run_dir.preset, runs_root=runs_dir, view=run_dir)
-
-
-def _on_a_terminal() -> bool:
-    return all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr))  # the screen is drawn on stderr
 
 
 def make_workbench_app() -> typer.Typer:
@@ -102,4 +98,5 @@ def make_workbench_app() -> typer.Typer:
 def main() -> None:
     """The console script `rlhf-tui`; leaves by SystemExit."""
     share_cores()
+    degrade()
     make_workbench_app()(prog_name="rlhf-tui")

@@ -27,7 +27,9 @@ def run_workbench(
     sentence to begin with. Raises RlhfError when the run cannot be read.
     """
     if not all(stream is not None and stream.isatty() for stream in (sys.__stdin__, sys.__stderr__)):
-        sys.stdout.write("the workbench needs a terminal (stdin and stderr); `rlhf-tui train` runs without\n")
+        from rlhf_engine.console import out
+
+        out("the workbench needs a terminal (stdin and stderr); `rlhf-tui train` runs without")
         return 2
     bridge = EngineBridge(runs_root, session_factory)
     if view is not None:
@@ -53,7 +55,6 @@ def run_workbench(
         if app.hands_over:
             say("left at once: the run was not handed over; a resume goes on from its last checkpoint")
         # torch may not be torn down while its thread computes: no interpreter shutdown, just go
-        sys.stdout.flush()
         os._exit(code or 0)
     if app.hands_over:
         passed = pass_on(bridge, wait=not code)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from rlhf_engine.console import say
-from rlhf_engine.errors import RlhfError
+from contextlib import suppress
+
+from rlhf_engine.console import out, say
+from rlhf_engine.errors import OutputError, RlhfError
 from rlhf_engine.events import RunState
 from rlhf_engine.hand_over import command_for, hand_over
 from rlhf_engine.run_dir import RunDir
@@ -23,8 +25,8 @@ def say_where_it_lies(bridge: EngineBridge, *, asked: bool) -> None:
     if bridge.run_path is not None and bridge.state is RunState.STOPPED:
         command = command_for(RunDir(bridge.run_path), "attach" if asked else "resume")
         does = "asked to leave by another process; this shows how it goes on" if asked else "this goes on with it"
-        print(f"run {clean_line(bridge.view.name)} is saved at step {bridge.view.step} of {bridge.view.total_steps}; "
-              f"{does}: {command}", flush=True)
+        _tell(f"run {clean_line(bridge.view.name)} is saved at step {bridge.view.step} of {bridge.view.total_steps}; "
+              f"{does}: {command}")
 
 
 def pass_on(bridge: EngineBridge, *, wait: bool) -> int:
@@ -45,5 +47,10 @@ def pass_on(bridge: EngineBridge, *, wait: bool) -> int:
     except RlhfError as error:
         say(str(error))
         return 1
-    print(f"run {run_dir.name} goes on in the background: {command_for(run_dir, 'attach')}", flush=True)
+    _tell(f"run {run_dir.name} goes on in the background: {command_for(run_dir, 'attach')}")
     return 0
+
+
+def _tell(sentence: str) -> None:
+    with suppress(OutputError):  # the terminal may be gone, and the run is saved all the same
+        out(sentence)

@@ -16,7 +16,9 @@ def main() -> None:
     gc.disable()
     # pydantic would look for plugins in the metadata of every installed package
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
-    if len(sys.argv) == 1 and _on_a_terminal():
+    from rlhf_engine.streams import on_a_terminal
+
+    if len(sys.argv) == 1 and on_a_terminal():
         code = _open_workbench()
         if code is not None:
             sys.exit(code)
@@ -40,11 +42,6 @@ def preset_of_last_time() -> tuple[str, str]:
     except ConfigError as error:
         return PRESET, f"{PRESET} is open, since the preset of last time is not: {error.problems[0]}"
     return last, f"preset {last}, as last time: F5 starts it · p loads another · ? shows all keys"
-
-
-def _on_a_terminal() -> bool:
-    streams = (sys.stdin, sys.stdout, sys.stderr)
-    return all(stream is not None and stream.isatty() for stream in streams)
 
 
 def _open_workbench() -> int | None:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from rlhf_engine.commands.shared import AsJson, RunsDir, TrustRemoteCode, run_at_step
-from rlhf_engine.console import print_json, printable
+from rlhf_engine.console import out, print_json
 from rlhf_engine.errors import ConfigError, RlhfError
 from rlhf_engine.run_dir import DEFAULT_RUNS_ROOT
 
@@ -43,7 +43,7 @@ def export(
         print_json(asdict(done) | {"path": str(done.path)})
     else:
         what = "merged model" if done.kind == "merged" else f"adapter for {done.base}"
-        print(printable(f"exported {done.run}@{done.step}, {what}, {done.bytes / 1e6:.1f} MB: {done.path}"))
+        out(f"exported {done.run}@{done.step}, {what}, {done.bytes / 1e6:.1f} MB: {done.path}")
     return 0
 
 

@@ -30,7 +30,7 @@ def print_run(run_dir: RunDir, as_json: bool) -> int:
     control = TrainerControl()  # of no run: by it the reporter says that nobody reads any more
     reporter, follower = Reporter(control, as_json), Follower(run_dir)
     newest: StateChanged | None = None
-    while not control.stopping:
+    while not (control.stopping or reporter.failed):
         for event in follower.poll():
             newest = event if isinstance(event, StateChanged) else newest
             reporter.emit(event)

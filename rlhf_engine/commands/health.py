@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from rlhf_engine.commands.shared import AsJson, RunOrNewest, RunsDir, run_or_newest
-from rlhf_engine.console import print_json, print_table, printable
+from rlhf_engine.console import out, print_json, print_table
 from rlhf_engine.doctor import checks
 from rlhf_engine.errors import CheckpointError
 from rlhf_engine.run_dir import DEFAULT_RUNS_ROOT
@@ -42,7 +42,7 @@ def verify(run: RunOrNewest = None, runs_dir: RunsDir = DEFAULT_RUNS_ROOT, as_js
             [row["name"], "sound" if row["sound"] else "DAMAGED", f"{row['bytes'] / 1e6:.1f} MB",
              row["message"] or ("best" if row["best"] else "")] for row in rows])
     else:
-        print(f"the run {run_dir.name} has no checkpoint")
+        out(f"the run {run_dir.name} has no checkpoint")
     return 0 if rows and sound else 1
 
 
@@ -56,8 +56,7 @@ def doctor(runs_dir: RunsDir = DEFAULT_RUNS_ROOT, as_json: AsJson = False) -> in
         found.append(check)
         if not as_json:
             mark = "warning: " if check.level == "warning" else ""
-            print(printable(f"{check.name:15} {mark}{check.value}" + (f"; {check.advice}" if check.advice else "")),
-                  flush=True)
+            out(f"{check.name:15} {mark}{check.value}" + (f"; {check.advice}" if check.advice else ""))
     if as_json:
         print_json({"checks": [asdict(check) for check in found]})
     return 0

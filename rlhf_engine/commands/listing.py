@@ -9,9 +9,7 @@ import typer
 
 from rlhf_engine import fields, presets
 from rlhf_engine.commands.shared import AsJson, RunsDir
-from rlhf_engine.config import RunConfig
-from rlhf_engine.console import print_json, print_table
-from rlhf_engine.reward_config import LengthRewardConfig, WordListRewardConfig
+from rlhf_engine.console import out, print_json, print_table
 from rlhf_engine.run_dir import DEFAULT_RUNS_ROOT
 from rlhf_engine.run_list import RunSummary, as_tree, list_runs
 
@@ -48,7 +46,7 @@ def runs(runs_dir: RunsDir = DEFAULT_RUNS_ROOT, as_json: AsJson = False) -> int:
                 for run in found]
         print_json({"runs": rows})
     elif not found:
-        print(f"no runs under {runs_dir} yet")
+        out(f"no runs under {runs_dir} yet")
     else:
         table = [[_in_tree(depth, run), run.preset, run.state, f"{run.step}/{run.total_steps}", run.message]
                  for depth, run in as_tree(found)]
@@ -63,15 +61,8 @@ def _in_tree(depth: int, run: RunSummary) -> str:
 
 
 def _print_fields(as_json: bool) -> int:
-    example = RunConfig(prompts=["x"], rewards=[WordListRewardConfig(liked=["x"]), LengthRewardConfig()])
-    rows = []
-    for item in fields.settings(example):
-        kind = None
-        if item.path.startswith("rewards."):
-            kind = example.rewards[int(item.path.split(".")[1])].kind
-        path = f"rewards.N.{item.name}" if kind else item.path
-        rows.append({"path": path, "reward_kind": kind, "allowed": item.allowed, "unit": item.unit, "live": item.live,
-                     "default": item.default, "help": item.help})
+    rows = [{"path": item.path, "reward_kind": kind, "allowed": item.allowed, "unit": item.unit, "live": item.live,
+             "default": item.default, "help": item.help} for kind, item in fields.catalogue()]
     if as_json:
         print_json({"fields": rows})
         return 0
@@ -79,5 +70,5 @@ def _print_fields(as_json: bool) -> int:
         path = row["path"] + (f" ({row['reward_kind']})" if row["reward_kind"] else "")
         unit = f" {row['unit']}" if row["unit"] else ""
         live = "; may change while training" if row["live"] else ""
-        print(f"{path}\n    {row['help']}\n    {row['allowed']}{unit}; default {fields.show(row['default'])}{live}")
+        out(f"{path}\n    {row['help']}\n    {row['allowed']}{unit}; default {fields.show(row['default'])}{live}")
     return 0

@@ -19,7 +19,7 @@ from rlhf_engine.commands.shared import (
     run_if_any,
     run_or_newest,
 )
-from rlhf_engine.console import print_json, print_table, printable, say
+from rlhf_engine.console import out, print_json, print_table, printable, say
 from rlhf_engine.control import Side
 from rlhf_engine.errors import ConfigError, ModelError
 from rlhf_engine.rewards.build import build_rewards
@@ -140,7 +140,7 @@ def generate(
     else:
         if no_scores:
             say(no_scores)
-        print("\n\n".join(printable(sample.prompt + sample.response) for sample in samples))
+        out("\n\n".join(sample.prompt + sample.response for sample in samples))
     return 0
 
 
@@ -160,7 +160,7 @@ def score(
         return 0
     for text, found in zip(texts, scores, strict=True):
         parts = ", ".join(f"{name} {value:+.2f}" for name, value in found.parts.items() if value)
-        print(printable(f"{found.total:+.2f}  {text}" + (f"  ({parts})" if parts else "")))
+        out(f"{found.total:+.2f}  {text}" + (f"  ({parts})" if parts else ""))
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -12,9 +13,10 @@ import typer
 
 from rlhf_engine import remote_code
 from rlhf_engine.console import say
-from rlhf_engine.errors import CheckpointError, ConfigError, RlhfError, RunError
+from rlhf_engine.errors import CheckpointError, ConfigError, OutputError, RlhfError, RunError
 from rlhf_engine.run_dir import RunDir
 from rlhf_engine.run_list import RunSummary, find_run, list_runs
+from rlhf_engine.streams import own_stdout
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -54,7 +56,12 @@ def command_of(function: F) -> F:
     @functools.wraps(function)
     def guarded(*args: Any, **options: Any) -> None:
         try:
-            code = function(*args, **options)
+            with own_stdout():
+                code = function(*args, **options)
+        except OutputError as error:
+            if not error.gone:
+                say(f"error: {error}")
+            code = 128 + signal.SIGPIPE if error.gone else 1
         except RlhfError as error:
             say(f"error: {error}" if "\n" not in str(error) else str(error))
             code = 2 if isinstance(error, ConfigError) else 1

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from rlhf_engine.commands.shared import AsJson, Run, RunsDir, the_run
-from rlhf_engine.console import print_json, print_table, printable, say
+from rlhf_engine.console import out, print_json, print_table, say
 from rlhf_engine.errors import ConfigError
 from rlhf_engine.run_care import empty_trash, rename_run, restore, throw_away, thrown_away
 from rlhf_engine.run_dir import DEFAULT_RUNS_ROOT
@@ -18,7 +18,7 @@ def delete(run: Run, runs_dir: RunsDir = DEFAULT_RUNS_ROOT) -> int:
     run_dir = the_run(run, runs_dir)
     thrown = throw_away(run_dir)
     at = f" --runs-dir {thrown.path.parent.parent}" if thrown.path.parent.parent != DEFAULT_RUNS_ROOT else ""
-    print(printable(f"{thrown.name} is deleted, into the trash: rlhf-tui trash --restore {thrown.entry}{at}"))
+    out(f"{thrown.name} is deleted, into the trash: rlhf-tui trash --restore {thrown.entry}{at}")
     return 0
 
 
@@ -38,7 +38,7 @@ def trash(
         raise ConfigError("--restore and --empty: one or the other")
     if bring_back is not None:
         path = str(restore(runs_dir, bring_back).path)
-        print_json({"restored": path}) if as_json else print(printable(f"restored: {path}"))
+        print_json({"restored": path}) if as_json else out(f"restored: {path}")
         return 0
     found = thrown_away(runs_dir)
     if empty:
@@ -48,11 +48,11 @@ def trash(
             say("the trash was not emptied")
             return 1
         count, size = empty_trash(runs_dir, [thrown.entry for thrown in found])
-        print_json({"removed": count, "bytes": size}) if as_json else print(f"emptied: {runs}, {size:,} bytes")
+        print_json({"removed": count, "bytes": size}) if as_json else out(f"emptied: {runs}, {size:,} bytes")
     elif as_json:
         print_json({"runs": [{"entry": run.entry, "name": run.name, "bytes": run.bytes} for run in found]})
     elif not found:
-        print(f"the trash of {runs_dir} is empty")
+        out(f"the trash of {runs_dir} is empty")
     else:
         print_table(["run", "bytes"], [[run.entry, f"{run.bytes:,}"] for run in found])
     return 0
@@ -63,7 +63,7 @@ def rename(
     runs_dir: RunsDir = DEFAULT_RUNS_ROOT,
 ) -> int:
     """Give a run another name; its forks still know it. A run that is driven is left alone."""
-    print(printable(f"renamed: {rename_run(the_run(run, runs_dir), name).path}"))
+    out(f"renamed: {rename_run(the_run(run, runs_dir), name).path}")
     return 0
 
 
@@ -76,7 +76,7 @@ def note(
     """Write about a run, or print what was written. An empty text takes the note away."""
     run_dir = the_run(run, runs_dir)
     if text is None:
-        print("\n".join(printable(line) for line in run_dir.note.split("\n")))
+        out(run_dir.note)
     else:
         run_dir.write_note(text)
     return 0

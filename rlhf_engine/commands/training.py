@@ -148,7 +148,8 @@ def fork(
 
 def _accepted(error: CodeChangedError) -> bool:
     """The answer of the person at the terminal; no where nobody can be asked."""
-    return sys.stdin.isatty() and sys.stderr.isatty() and typer.confirm(
+    asked = all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr))
+    return asked and typer.confirm(
         f"{error} Go on with it as it is now?", default=False, err=True)
 
 
@@ -160,5 +161,5 @@ def _drive(make: Callable[[TrainerControl, Reporter], Trainer], run_dir: RunDir,
     if signals.received is signal.SIGHUP and state is RunState.STOPPED:
         hand_over(run_dir)  # the terminal is gone: there is nobody to tell
     if state is RunState.FINISHED:
-        return 0
+        return 1 if reporter.failed else 0
     return signals.exit_code or 1

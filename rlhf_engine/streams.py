@@ -1,0 +1,278 @@
+"""The process's output, shared out: what we say goes where it was asked for, and what other code writes does not mix
+with it.
+
+Standard output holds a command's answer, often read by a program; a screen is drawn on the terminal. Reward functions
+print, libraries warn, child processes write to file descriptors 1 and 2 without asking Python. Their words belong into
+the log of the run, and without a screen to stderr, too. Descriptors are moved, not only `sys.stdout`: a child process
+knows no other way.
+"""
+
+from __future__ import annotations
+
+import codecs
+import io
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TextIO
+
+# of our own symbols, what an encoding without them is given; the rest becomes a backslash escape
+_STAND_INS = {
+    "−": "-", "–": "-", "—": "-", "×": "x", "·": "-", "…": "...", "→": "->", "←": "<-", "≥": ">=", "≤": "<=",
+    "≈": "~", "±": "+/-", "β": "beta", "λ": "lambda", "∞": "inf", "“": '"', "”": '"', "‘": "'", "’": "'",
+    "└": "`", "─": "-", "├": "|", "│": "|", "\N{NO-BREAK SPACE}": " ",
+    "\N{REPLACEMENT CHARACTER}": "?",
+}
+
+
+def _stand_in(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end]
+    return "".join(_STAND_INS.get(letter) or letter.encode("ascii", "backslashreplace").decode() for letter in text), \
+        error.end
+
+
+codecs.register_error("stand-in", _stand_in)
+
+
+def degrade() -> None:
+    """From now on what stdout and stderr cannot encode is written in other characters, and is no error."""
+    for descriptor in range(3):  # closed ones would be given to the next file that is opened
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="stand-in")
+
+
+def on_a_terminal() -> bool:
+    """True when a person sits there: stdin, stdout and stderr are terminals. (The screen is drawn on stderr.)"""
+    try:
+        return all(stream is not None and stream.isatty() for stream in (sys.stdin, answers(), sys.stderr))
+    except ValueError:  # one was closed
+        return False
+
+
+# --- standard output for the answer alone ---
+
+_answers: TextIO | None = None
+
+
+def answers() -> TextIO | None:
+    """The stream for a command's answer: stdout as it was before `own_stdout`; None if it is closed."""
+    return _answers or sys.stdout
+
+
+@contextmanager
+def own_stdout() -> Iterator[None]:
+    """Within it only `answers` leads to stdout: what any other code prints, a child process included, goes to stderr.
+    """
+    global _answers
+    if _answers is not None or sys.stdout is None:
+        yield
+        return
+    stdout, kept = sys.stdout, None
+    with suppress(OSError, ValueError):
+        if stdout.fileno() == 1:
+            stdout.flush()
+            kept = os.dup(1)
+            os.dup2(2, 1)
+    _answers = stdout if kept is None else os.fdopen(
+        kept, "w", encoding=stdout.encoding, errors=stdout.errors, closefd=False)
+    sys.stdout = sys.stderr or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+    try:
+        yield
+    finally:
+        mine, _answers, sys.stdout = _answers, None, stdout
+        with suppress(OSError, ValueError):
+            mine.flush()
+        if kept is not None:
+            os.dup2(kept, 1)
+            os.close(kept)
+
+
+def drop(stream: TextIO) -> None:
+    """Let what is written to `stream` from now on, and what waits in it, go nowhere: it failed."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+
+
+# --- descriptors 1 and 2 away from the terminal ---
+
+_lock = threading.RLock()
+_holders = 0
+_kept: tuple[int, int] | None = None
+_open_log: Callable[[], int | None] | None = None
+_log: int | None = None
+_log_of_nobody: Callable[[], int | None] = lambda: os.open(os.devnull, os.O_RDWR)  # noqa: E731
+_calls = 0
+_python: tuple[TextIO, TextIO] | None = None
+
+
+def take_away(log_of_nobody: Callable[[], int | None] | None = None) -> None:
+    """Points descriptors 1 and 2 at the log of the run under way, until as many `give_back`.
+
+    log_of_nobody: opens the file that is written while no run has a log.
+    """
+    global _holders, _kept, _log_of_nobody
+    with _lock:
+        _log_of_nobody = log_of_nobody or _log_of_nobody
+        if _holders == 0:
+            _flush()
+            _kept = os.dup(1), os.dup(2)
+        _holders += 1
+        if _holders == 1:
+            _point()
+
+
+def give_back() -> None:
+    """Descriptors 1 and 2 are what they were, once nobody wants them away any more."""
+    global _holders, _kept
+    with _lock:
+        _holders -= 1
+        if _holders == 0 and _kept is not None:
+            _flush()
+            for descriptor, kept in enumerate(_kept, 1):
+                os.dup2(kept, descriptor)
+                os.close(kept)
+            _kept = None
+
+
+def stderr_descriptor() -> int:
+    """Where stderr leads for us, whatever descriptor 2 is pointed at just now."""
+    kept = _kept
+    return kept[1] if kept else 2
+
+
+@contextmanager
+def logged(open_log: Callable[[], int | None]) -> Iterator[None]:
+    """Within it a run is under way. open_log: opens its log for reading and appending, when it is first needed; None
+    if that cannot be."""
+    global _open_log, _log
+    with _lock:
+        before, _open_log, _log = (_open_log, _log), open_log, None
+        if _holders:
+            _point()
+    try:
+        yield
+    finally:
+        with _lock:
+            mine, (_open_log, _log) = _log, before
+            if _holders:
+                _point()
+            if mine is not None:
+                os.close(mine)
+
+
+@contextmanager
+def captured() -> Iterator[None]:
+    """Around a call of somebody's own code: what it prints, logs and warns goes to the log of the run under way, and
+    afterwards, where there is no screen, to stderr. While no run is under way it is left alone."""
+    global _calls, _python
+    with _lock:
+        shown = not _holders
+        if shown and (_open_log is None or _the_log() is None):
+            log = None
+        else:
+            take_away()
+            log = _log
+            begin = os.fstat(log).st_size if log is not None else 0
+            if _calls == 0:
+                _python = sys.stdout, sys.stderr
+                sys.stdout, sys.stderr = _OUT, _ERR
+            _calls += 1
+    if shown and log is None:
+        yield
+        return
+    try:
+        yield
+    finally:
+        with _lock:
+            _OUT.flush()
+            _ERR.flush()
+            _calls -= 1
+            if _calls == 0 and _python is not None:
+                sys.stdout, sys.stderr = _python
+                _python = None
+            give_back()
+            if shown and log is not None and log == _log:
+                _pass_on(log, begin)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _the_log() -> int | None:
+    global _log
+    if _log is None and _open_log is not None:
+        _log = _open_log()
+    return _log
+
+
+def _point() -> None:
+    target, mine = _the_log(), False
+    if target is None:
+        target, mine = _log_of_nobody(), True
+    if target is None:
+        target = os.open(os.devnull, os.O_RDWR)
+    os.dup2(target, 1)
+    os.dup2(target, 2)
+    if mine:
+        os.close(target)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr, _OUT, _ERR):
+        with suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+
+
+def _pass_on(log: int, begin: int) -> None:
+    """What was added to the log since it was `begin` bytes long, to stderr."""
+    end = os.fstat(log).st_size
+    with suppress(OSError, ValueError, AttributeError):
+        while begin < end:
+            data = os.pread(log, min(1 << 16, end - begin), begin)
+            if not data:
+                break
+            begin += len(data)
+            sys.stderr.write(data.decode("utf-8", "replace"))
+        sys.stderr.flush()
+
+
+class _Raw(io.RawIOBase):
+    """A file descriptor that is never closed, and whose writing never fails: a full disk must not end a run that has
+    printed something."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def write(self, data: object) -> int:
+        view = memoryview(data).cast("B")  # type: ignore[arg-type]
+        left = view
+        with suppress(OSError):
+            while left:
+                left = left[os.write(self._descriptor, left) :]
+        return len(view)
+
+
+def _to(descriptor: int) -> TextIO:
+    return io.TextIOWrapper(io.BufferedWriter(_Raw(descriptor)), encoding="utf-8", errors="backslashreplace",
+                            line_buffering=True)
+
+
+# whoever keeps one of these, as a logging handler does, writes to wherever the descriptor leads by then
+_OUT, _ERR = _to(1), _to(2)
