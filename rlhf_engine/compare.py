@@ -88,6 +88,7 @@ def compare(
     Raises RlhfError for a checkpoint that cannot be used, before anybody answers. Where the rewards cannot be had, the
     answers have no scores, and the comparison says why.
     """
+    from rlhf_engine.prompt_check import check_prompts
     from rlhf_engine.rewards.build import rewards_if_any
     from rlhf_engine.sides import Bench
 
@@ -99,13 +100,16 @@ def compare(
         raise RunError("there is no configuration to take prompts and rewards from")
     rewards, no_scores = rewards_if_any(settings.rewards)
     answers: list[list[Sample]] = []
+    prompts: tuple[str, ...] = ()
     for number, side in enumerate(both):
         def told(done: int, before: int = number * responses) -> None:
             progress((before + done) // 2, responses)
 
         with bench.playing(side) as playing:
+            prompts = prompts or check_prompts(playing, settings).usable
+            asked = [prompts[index % len(prompts)] for index in range(responses)]
             try:
-                found = _answers(playing, settings, side, rewards, responses, seed, told, cancelled)
+                found = _answers(playing, asked, settings, side, rewards, seed, told, cancelled)
             except NonFiniteError as error:
                 raise NonFiniteError(f"{side.label}: {error}") from None
         del playing  # or it would be held while the next one is loaded
@@ -136,14 +140,13 @@ def compare_run(
 
 
 def _answers(
-    policy: Policy, settings: RunConfig, side: Ready, rewards: RewardSum | None, responses: int, seed: int,
+    policy: Policy, prompts: list[str], settings: RunConfig, side: Ready, rewards: RewardSum | None, seed: int,
     progress: Callable[[int], None], cancelled: Callable[[], bool],
 ) -> list[Sample] | None:
     from rlhf_engine.generate import answer
 
-    prompts = [settings.prompts[i % len(settings.prompts)] for i in range(responses)]
     found: list[Sample] = []
-    for start in range(0, responses, _BATCH):
+    for start in range(0, len(prompts), _BATCH):
         if cancelled():
             return None
         found += answer(policy, prompts[start : start + _BATCH], settings.sampling, tuned=side.tuned,

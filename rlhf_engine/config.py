@@ -47,6 +47,10 @@ class SamplingConfig(Section):
     )
     top_k: int = setting(0, "0 is off; in training needs allow_truncation", unit="tokens", ge=0)
     top_p: float = setting(1.0, "1 is off; in training needs allow_truncation", gt=0, le=1)
+    long_prompts: Literal["refuse", "skip", "truncate_left"] = setting(
+        "refuse", "prompts with no room for max_new_tokens behind them in the model's context: refuse to start, skip "
+        "them, or give the model only their last tokens (rewards see the whole prompt)", live=True,
+    )
     allow_truncation: bool = setting(
         False, "let rollouts use top_k/top_p although the ratio and the KL then no longer fit what is sampled"
     )

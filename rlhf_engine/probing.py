@@ -16,14 +16,10 @@ from rlhf_engine.generate import answer
 from rlhf_engine.run_dir import RunDir
 
 
-def probe_prompt(config: RunConfig) -> str:
-    """The prompt that is answered."""
-    return config.prompts[0] if config.probe.prompt is None else config.probe.prompt
-
-
 def comparable(a: RunConfig, b: RunConfig) -> bool:
     """True when probes under both answer the same prompt from the same random numbers."""
-    return (probe_prompt(a), a.sampling, a.train.seed) == (probe_prompt(b), b.sampling, b.train.seed)
+    prompts = [config.prompts[0] if config.probe.prompt is None else config.probe.prompt for config in (a, b)]
+    return prompts[0] == prompts[1] and (a.sampling, a.train.seed) == (b.sampling, b.train.seed)
 
 
 class Prober:
@@ -35,19 +31,20 @@ class Prober:
         self._probed = {past.step for past in run_dir.probes()} if run_dir else set()
         self._failed = False
 
-    def look(self, step: int, ppo: PPO, config: RunConfig) -> None:
+    def look(self, step: int, ppo: PPO, config: RunConfig, first_prompt: str) -> None:
         """Probe after `step` if it is time and was not done: the reference once, as step 0, then every `probe.every`
-        steps. Raises RunError when the disk refuses."""
+        steps. first_prompt: the first that the run takes. Raises RunError when the disk refuses."""
         every = config.probe.every
         if every and step % every == 0:
             for due in (0, step):
                 if due not in self._probed and not self._failed:
-                    self._probe(due, ppo, config)
+                    prompt = first_prompt if config.probe.prompt is None else config.probe.prompt
+                    self._probe(due, ppo, config, prompt)
 
-    def _probe(self, step: int, ppo: PPO, config: RunConfig) -> None:
+    def _probe(self, step: int, ppo: PPO, config: RunConfig, prompt: str) -> None:
         try:
             (sample,) = answer(
-                ppo.policy, [probe_prompt(config)], config.sampling, tuned=step > 0, seed=config.train.seed,
+                ppo.policy, [prompt], config.sampling, tuned=step > 0, seed=config.train.seed,
                 rewards=ppo.rewards, step=step, decoder=ppo.decoder if step else None,
             )
         except NonFiniteError as error:  # of these weights; the run may yet go back to others

@@ -17,6 +17,7 @@ from rlhf_engine.config import SamplingConfig
 from rlhf_engine.decoding.plain import Decoder, PlainDecoder
 from rlhf_engine.errors import ModelError, NonFiniteError
 from rlhf_engine.policy import Policy
+from rlhf_engine.text_codec import quoted
 
 Choose = Callable[[Tensor, torch.Generator], Tensor]
 OnToken = Callable[[list[Tensor]], bool | None]
@@ -79,8 +80,7 @@ def sample(
     Raises ModelError when a prompt and its response do not fit into the model's context, and NonFiniteError when the
     model's probabilities are no numbers. That is looked for at the end: to look at each token would let a GPU wait.
     """
-    prompt_ids, prompt_mask = policy.encode(prompts)
-    _check_fits(policy, prompt_ids.shape[1], sampling.max_new_tokens)
+    prompt_ids, prompt_mask = _encode(policy, prompts, sampling)
     decoder, choose = decoder or PlainDecoder(policy), choose or draw
     end_ids = torch.tensor(policy.end_ids, device=policy.device)
     open_rows = torch.ones(len(prompts), dtype=torch.bool, device=policy.device)
@@ -204,11 +204,15 @@ def truncate(logits: Tensor, sampling: SamplingConfig) -> Tensor:
     return logits
 
 
-def _check_fits(policy: Policy, prompt_tokens: int, new_tokens: int) -> None:
-    room = policy.max_positions
-    if room is not None and prompt_tokens + new_tokens > room:
+def _encode(policy: Policy, prompts: list[str], sampling: SamplingConfig) -> tuple[Tensor, Tensor]:
+    room, new_tokens = policy.max_positions, sampling.max_new_tokens
+    cut = room is not None and room > new_tokens and sampling.long_prompts == "truncate_left"
+    ids, mask = policy.encode(prompts, room - new_tokens if cut and room is not None else None)
+    if room is not None and ids.shape[1] + new_tokens > room:
+        prompt, fit = prompts[int(mask.sum(dim=1).argmax())], max(0, room - ids.shape[1])
         raise ModelError(
-            f"sampling.max_new_tokens: the longest prompt has {prompt_tokens} tokens, and with "
-            f"{new_tokens} new ones exceeds the model's context of {room}; at most "
-            f"{max(0, room - prompt_tokens)} fit"
+            f"the prompt {quoted(prompt)} has {ids.shape[1]} tokens, and with {new_tokens} new ones "
+            f"(sampling.max_new_tokens) exceeds the model's context of {room}: "
+            + (f"shorten it, or ask for at most {fit} new ones" if fit else f"shorten it to fewer than {room} tokens")
         )
+    return ids, mask

@@ -39,6 +39,7 @@ from rlhf_engine.flops import matmul_peak
 from rlhf_engine.policy import Policy
 from rlhf_engine.probing import Prober
 from rlhf_engine.profiling import StepProfiler
+from rlhf_engine.prompt_check import check_prompts
 from rlhf_engine.prompt_order import prompts_for_step
 from rlhf_engine.rewards.function import code_changes, require_same_code
 from rlhf_engine.run_dir import RunDir
@@ -84,6 +85,7 @@ class Trainer:
         self._state = RunState.LOADING
         self._holds_lock = False
         self._matmul_peak = math.inf
+        self._prompts: list[str] = []
         self.policy: Policy | None = None
         self.ppo: PPO | None = None
 
@@ -142,7 +144,10 @@ class Trainer:
                 self._change(replace(self.config, {change.path: change.new}), change.path)
         ppo = self._load(resumed)
         del resumed  # as large as the adapters and both optimisers
-        self._prober.look(self.step, ppo, self.config)
+        if self._resuming:
+            self._serve_requests()  # changes that came with the resume may be what makes the prompts fit
+            self._prompts = self._checked(self.config)
+        self._prober.look(self.step, ppo, self.config, self._prompts[0])
         if not self._resuming:
             self._save()
         self._enter(RunState.TRAINING)
@@ -189,6 +194,8 @@ class Trainer:
         self.policy = Policy.from_config(self.config)
         for text in self.policy.notices:
             self._emit_event(Notice(text, "warning"))
+        if not self._resuming:
+            self._prompts = self._checked(self.config)
         self._counts.threads = use_threads(self.policy, self.config, self._counts.threads)
         self._matmul_peak = matmul_peak(self.policy.dtype, self.policy.device)
         self.ppo = PPO(self.policy, self.config, lambda text: self._emit_event(Notice(text, "warning")))
@@ -209,17 +216,22 @@ class Trainer:
         self._started = time.perf_counter()
         return self.ppo
 
-    def _prompts(self) -> list[str]:
-        return prompts_for_step(
-            self.config.prompts, self.step, self.config.ppo.responses_per_step, self.config.train.seed
-        )
+    def _checked(self, config: RunConfig) -> list[str]:
+        """The prompts that the model can take, of which steps draw. Raises ConfigError where the others are refused."""
+        assert self.policy is not None
+        checked = check_prompts(self.policy, config)
+        if checked.notice:
+            self._emit_event(Notice(checked.notice, "warning"))
+        return list(checked.usable)
 
     def _take_step(self, ppo: PPO) -> None:
         """One step, recorded, and saved when it is time. Raises NonFiniteError when the run has diverged."""
         started = time.perf_counter()
         try:
             with self._profiler.watch(self.step + 1) if self._profiler else nullcontext():
-                result = ppo.step(self.step + 1, self._prompts(), self._progress)
+                count, seed = self.config.ppo.responses_per_step, self.config.train.seed
+                prompts = prompts_for_step(self._prompts, self.step, count, seed)
+                result = ppo.step(self.step + 1, prompts, self._progress)
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
@@ -237,7 +249,8 @@ class Trainer:
             self._profiler = None
         if result.nonfinite:
             self._check_course(result, ppo)
-        self._prober.look(self.step, ppo, self.config)  # before the checkpoint: a resume from it will not look back
+        # before the checkpoint: a resume from it will not look back
+        self._prober.look(self.step, ppo, self.config, self._prompts[0])
         if not result.nonfinite and self.step % self.config.train.checkpoint_every == 0:
             self._save()
 
@@ -323,6 +336,8 @@ class Trainer:
             if not setting_at(self.config, edit.path).live:
                 raise ConfigError(f"{edit.path}: cannot change while training; stop the run first")
             changed = replace(self.config, {edit.path: edit.value})
+            if changed.sampling.long_prompts != self.config.sampling.long_prompts:
+                self._prompts = self._checked(changed)
             if self.ppo:
                 self.ppo.reconfigure(changed)
         except ConfigError as error:
