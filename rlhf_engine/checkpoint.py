@@ -30,6 +30,7 @@ from rlhf_engine.checkpoint_list import step_of as step_of
 from rlhf_engine.config import RunConfig
 from rlhf_engine.disk import fsync_directory, fsync_file, why, write_new
 from rlhf_engine.errors import CheckpointError, RunError
+from rlhf_engine.fingerprint import Fingerprint
 from rlhf_engine.run_dir import RunDir
 
 TENSORS, MANIFEST = "tensors.safetensors", "manifest.json"
@@ -54,6 +55,8 @@ class TrainingState:
     numbers: dict[str, Any]
     config: RunConfig
     quality: Quality | None = None
+    base: Fingerprint | None = None
+    """The base model that the adapters belong to; None in what was saved before this was written down."""
 
 
 def save(run_dir: RunDir, state: TrainingState, keep: int) -> Path:
@@ -101,7 +104,8 @@ def load(path: Path) -> TrainingState:
     try:
         tensors = safetensors.torch.load(data[TENSORS])
         config = RunConfig.model_validate(state["config"])
-        return TrainingState(int(state["step"]), tensors, state["numbers"], config, _quality_in(state))
+        base = Fingerprint.read(state.get("base"))
+        return TrainingState(int(state["step"]), tensors, state["numbers"], config, _quality_in(state), base)
     except ValidationError as error:
         raise CheckpointError(f"{path / STATE} holds settings that this version does not know: {error}") from error
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
@@ -168,7 +172,8 @@ def _write(folder: Path, state: TrainingState) -> None:
     safetensors.torch.save_file(tensors, folder / TENSORS)
     fsync_file(folder / TENSORS)
     content = {"step": state.step, "numbers": state.numbers, "config": state.config.model_dump(),
-               "quality": asdict(state.quality) if state.quality else None}
+               "quality": asdict(state.quality) if state.quality else None,
+               "base": dict(state.base.parts) if state.base else None}
     write_new(folder / STATE, json.dumps(content, allow_nan=False) + "\n")
     digests = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in (TENSORS, STATE)}
     write_new(folder / MANIFEST, json.dumps({"format": FORMAT, "files": digests}) + "\n")

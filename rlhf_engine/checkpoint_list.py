@@ -14,7 +14,9 @@ from pydantic import ValidationError
 from rlhf_engine.config import RunConfig
 from rlhf_engine.disk import why
 from rlhf_engine.errors import CheckpointError
+from rlhf_engine.fingerprint import Fingerprint
 from rlhf_engine.run_dir import RunDir
+from rlhf_engine.run_lines import read_object
 
 STATE = "state.json"
 
@@ -44,6 +46,12 @@ def config_at(run_dir: RunDir, step: int | None) -> RunConfig:
         if step in (None, step_of(path)):
             return _config_in(path / STATE)
     raise CheckpointError(missing(run_dir, step))
+
+
+def base_at(run_dir: RunDir, step: int | None) -> Fingerprint | None:
+    """The base model that the checkpoint of `step` (None: the newest) belongs to; None if it does not say."""
+    path = next((path for path in candidates(run_dir) if step in (None, step_of(path))), None)
+    return Fingerprint.read(read_object(path / STATE).get("base")) if path else None
 
 
 def missing(run_dir: RunDir, step: int | None) -> str:

@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from rlhf_engine.base_model import AS_IT_WAS, BaseChoice
 from rlhf_engine.control import REFERENCE, TUNED, Side
-from rlhf_engine.errors import NonFiniteError, RunError
+from rlhf_engine.errors import BaseChangedError, NonFiniteError, RunError
 from rlhf_engine.events import Sample
 from rlhf_engine.rewards.words import count_words
 from rlhf_engine.statistics import (
@@ -78,22 +79,27 @@ def compare(
     step: int = 0,
     sides: tuple[Side, Side] = (REFERENCE, TUNED),
     may_load: bool = True,
+    base: BaseChoice = AS_IT_WAS,
     progress: Progress = lambda done, total: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Comparison | None:
     """Let both sides answer the prompts of `config` `responses` times from the same noise; None once cancelled.
 
     Two checkpoints are compared under the settings of the first; they need neither policy nor config. `policy` is as
-    it was afterwards, bit for bit. may_load: a checkpoint that does not fit it is loaded, else refused.
-    Raises RlhfError for a checkpoint that cannot be used, before anybody answers. Where the rewards cannot be had, the
-    answers have no scores, and the comparison says why.
+    it was afterwards, bit for bit. may_load: a checkpoint that does not fit it is loaded, else refused. base: what a
+    person says about the base models of checkpoints; where they have moved, of those that were trained on what lies
+    there. Raises RlhfError for a checkpoint that cannot be used, before anybody answers. Where the rewards cannot be
+    had, the answers have no scores, and the comparison says why.
     """
     from rlhf_engine.prompt_check import check_prompts
     from rlhf_engine.rewards.build import rewards_if_any
     from rlhf_engine.sides import Bench
 
-    bench = Bench(policy, config, step, may_load)
+    bench = Bench(policy, config, step, may_load, base)
     both = [bench.read(side) for side in sides]
+    if base.moves and not bench.used_moves:
+        raise BaseChangedError(f"None of these runs was trained on the base model that is called "
+                               f"{base.moves.get('model.name', 'so')}.")
     of_checkpoints = all(side.kind == "checkpoint" for side in sides)
     settings = both[0].config if of_checkpoints else config
     if settings is None:
@@ -128,14 +134,14 @@ def compare_run(
     *,
     responses: int,
     seed: int,
+    base: BaseChoice = AS_IT_WAS,
     progress: Progress = lambda done, total: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Comparison | None:
-    """`compare` with a run's checkpoint of `step`, or its newest. Raises CheckpointError when there is none that loads.
-    """
+    """`compare` with a run's checkpoint of `step`, or its newest. Raises as `load_tuned` does."""
     from rlhf_engine.generate import load_tuned
 
-    policy, config, at = load_tuned(run_dir, step)
+    policy, config, at = load_tuned(run_dir, step, base=base)
     return compare(policy, config, responses=responses, seed=seed, step=at, progress=progress, cancelled=cancelled)
 
 

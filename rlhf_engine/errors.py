@@ -41,6 +41,10 @@ class NonFiniteError(RlhfError):
     """
 
 
+class BaseChangedError(RunError):
+    """The base model that a run was trained on is another one now; a person must say whether to go on."""
+
+
 class CodeChangedError(RunError):
     """A run's reward code is not what it was; a person must say whether to go on."""
 

@@ -13,7 +13,7 @@ import stat
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,20 +24,20 @@ from safetensors import SafetensorError
 from torch import Tensor
 from transformers.pytorch_utils import Conv1D
 
-from rlhf_engine import checkpoint, remote_code
+from rlhf_engine import checkpoint
+from rlhf_engine.base_model import AS_IT_WAS, BaseChoice, base_fingerprint
 from rlhf_engine.checkpoint import TrainingState
 from rlhf_engine.config import ModelConfig, RunConfig
 from rlhf_engine.disk import fsync_directory, fsync_file, why
 from rlhf_engine.errors import ModelError, RunError
-from rlhf_engine.loading import STORYTELLER, choose_dtype, load_plain, load_skeleton
+from rlhf_engine.loading import choose_dtype, load_plain, load_skeleton
 from rlhf_engine.model_card import model_card
+from rlhf_engine.model_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, STORYTELLER, folder_of
 from rlhf_engine.run_dir import RunDir
 from rlhf_engine.storyteller import MODEL_DIR
 from rlhf_engine.storyteller.export import forget_how_it_was_loaded
 
 Kind = Literal["adapter", "merged"]
-
-ADAPTER_WEIGHTS, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 
 
 @dataclass(frozen=True)
@@ -52,17 +52,22 @@ class Exported:
     bytes: int
 
 
-def export(run_dir: RunDir, target: Path, *, step: int | None = None, merged: bool = False) -> Exported:
+def export(
+    run_dir: RunDir, target: Path, *, step: int | None = None, merged: bool = False, base: BaseChoice = AS_IT_WAS
+) -> Exported:
     """Writes the actor at the checkpoint of `step` (None: the newest) into the new folder `target`.
 
     merged: base and adapter in one model, in the number format that the run's base has; else the adapter alone, beside
     which peft loads the base by name. The run is only read. Raises RunError when `target` is taken or the disk refuses,
-    CheckpointError when there is no such checkpoint, and ModelError when the base cannot be had, or is another one.
+    CheckpointError when there is no such checkpoint, BaseChangedError when the base is another one now (unless `base`
+    accepts that), and ModelError when it cannot be had.
     """
     target = Path(os.path.expanduser(target)).absolute()
     check_target(target)
     state = checkpoint.state_at(run_dir, step)
-    base, revision = base_of(state.config.model)
+    state = replace(state, config=base.placed(state.config))
+    base.check(run_dir.name, state.base, base_fingerprint(state.config.model), state.config.model)
+    name, revision = base_of(state.config.model)
     kind: Kind = "merged" if merged else "adapter"
     dtype = _dtype(state.config.model)
     with _written_aside(target) as folder:
@@ -70,10 +75,10 @@ def export(run_dir: RunDir, target: Path, *, step: int | None = None, merged: bo
         tokenizer.save_pretrained(folder)
         if (folder / "tokenizer_config.json").exists():
             forget_how_it_was_loaded(folder / "tokenizer_config.json")
-        card = model_card(run_dir, state.step, state.config, kind, (base, revision), str(dtype).removeprefix("torch."))
+        card = model_card(run_dir, state.step, state.config, kind, (name, revision), str(dtype).removeprefix("torch."))
         (folder / "README.md").write_text(card, encoding="utf-8")
     size = sum(path.stat().st_size for path in target.iterdir())
-    return Exported(run_dir.name, state.step, kind, target, base, size)
+    return Exported(run_dir.name, state.step, kind, target, name, size)
 
 
 def check_target(target: Path) -> None:
@@ -90,7 +95,7 @@ def base_of(config: ModelConfig) -> tuple[str, str | None]:
     """The base as plain transformers finds it: a whole path or a hub name, and the revision of the latter."""
     if config.name == STORYTELLER:
         return str(MODEL_DIR), None
-    folder = remote_code.folder_of(config.name)
+    folder = folder_of(config.name)
     return (str(folder.absolute()), None) if folder.is_dir() else (config.name, config.revision)
 
 

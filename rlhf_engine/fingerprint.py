@@ -43,6 +43,12 @@ class Fingerprint:
         """One digest for all of it."""
         return hashlib.sha256(json.dumps(dict(self.parts), sort_keys=True).encode()).hexdigest()
 
+    @classmethod
+    def read(cls, found: object) -> Fingerprint | None:
+        """The fingerprint in what a file says; None if it says none."""
+        whole = isinstance(found, dict) and found and all(isinstance(value, str) for value in found.values())
+        return cls(dict(found)) if whole else None  # type: ignore[call-overload]
+
     def differing(self, other: Fingerprint) -> list[str]:
         """The parts that are not the same in both; empty when it is one and the same model."""
         names = dict.fromkeys([*self.parts, *other.parts])

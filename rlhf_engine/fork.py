@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_engine import checkpoint
+from rlhf_engine.base_model import MOVES, BaseChoice, base_fingerprint
 from rlhf_engine.checkpoint import TrainingState
 from rlhf_engine.config import RunConfig
 from rlhf_engine.errors import RunError
@@ -26,15 +27,23 @@ from rlhf_engine.saving import Counts
 
 
 def fork(
-    parent: RunDir, *, step: int | None = None, changes: Mapping[str, Any], root: Path, name: str | None = None
+    parent: RunDir, *, step: int | None = None, changes: Mapping[str, Any], root: Path, name: str | None = None,
+    accept_base: bool = False,
 ) -> RunDir:
     """A new run under `root` from the parent's checkpoint of `step` (the newest if None); changes: path -> value.
+
+    Where the base model lies may be among the changes, if it is the same one. accept_base: go on with another one,
+    which resuming the child then accepts, too.
 
     Raises ConfigError for changes that are not allowed or do not fit the adapters, CheckpointError when there is no
     such checkpoint, and RunError when the run cannot be made, of which nothing is then left.
     """
     state = checkpoint.state_at(parent, step)
-    config = pinned(fork_settings(state.config, state.step, changes))
+    base = BaseChoice(accept_base, {path: value for path, value in changes.items() if path in MOVES})
+    placed = base.placed(state.config)
+    base.check(parent.name, state.base, base_fingerprint(placed.model), placed.model)
+    others = {path: value for path, value in changes.items() if path not in MOVES}
+    config = pinned(fork_settings(placed, state.step, others))
     origin = Parent(parent.name, state.step, parent.id)
     child = RunDir.create(root, config, name=name, preset=parent.preset, parent=origin)
     try:

@@ -8,6 +8,7 @@ from rlhf_engine import checkpoint
 from rlhf_engine.algorithms.experience import summed
 from rlhf_engine.algorithms.ppo import load_adapters
 from rlhf_engine.algorithms.report import samples_of
+from rlhf_engine.base_model import AS_IT_WAS, BaseChoice, base_fingerprint
 from rlhf_engine.config import LoraConfig, ModelConfig, RunConfig, SamplingConfig
 from rlhf_engine.decoding.plain import Decoder
 from rlhf_engine.errors import NonFiniteError
@@ -49,15 +50,20 @@ def answer(
     return list(samples_of(rollout, scores, kl, step))
 
 
-def load_tuned(run_dir: RunDir, step: int | None = None) -> tuple[Policy, RunConfig, int]:
+def load_tuned(
+    run_dir: RunDir, step: int | None = None, *, base: BaseChoice = AS_IT_WAS
+) -> tuple[Policy, RunConfig, int]:
     """The policy of a run's checkpoint of `step` (None: the newest), the config as edited by then, and its step.
 
-    Raises CheckpointError.
+    Raises CheckpointError, BaseChangedError when the base model is another one now, and ModelError.
     """
     state = checkpoint.state_at(run_dir, step)
-    policy = Policy.from_config(state.config)
+    config = base.placed(state.config)
+    base.check(run_dir.name, state.base, base_fingerprint(config.model), config.model)
+    policy = Policy.from_config(config)
+    base.check(run_dir.name, state.base, policy.fingerprint, config.model)  # a hub model may have come with it
     load_adapters(policy, state.tensors)
-    return policy, state.config, state.step
+    return policy, config, state.step
 
 
 def generate_texts(
@@ -68,6 +74,7 @@ def generate_texts(
     temperature: float | None = None,
     max_new_tokens: int | None = None,
     seed: int,
+    base: BaseChoice = AS_IT_WAS,
 ) -> tuple[list[Sample], str]:
     """Answers by a run's newest checkpoint (or its reference), or by a plain model named as in `model.name`.
 
@@ -77,7 +84,7 @@ def generate_texts(
     given = {"temperature": temperature, "max_new_tokens": max_new_tokens}
     changes = {name: value for name, value in given.items() if value is not None}
     if isinstance(source, RunDir):
-        policy, config, step = load_tuned(source)
+        policy, config, step = load_tuned(source, base=base)
         sampling = config.sampling.model_copy(update=changes)
         rewards, no_scores = rewards_if_any(config.rewards)
         return answer(policy, prompts, sampling, tuned=tuned, seed=seed, rewards=rewards, step=step), no_scores

@@ -20,14 +20,15 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from rlhf_engine import remote_code
+from rlhf_engine.base_model import base_fingerprint
 from rlhf_engine.config import ModelConfig
 from rlhf_engine.errors import ModelError
+from rlhf_engine.fingerprint import Fingerprint
 from rlhf_engine.lean_modules import make_lean
+from rlhf_engine.model_files import STORYTELLER, folder_of
 from rlhf_engine.storyteller import MODEL_DIR
 from rlhf_engine.token_log_probs import HeadTransform
 from rlhf_engine.tokens import TokenIds, token_ids
-
-STORYTELLER = "storyteller"
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class LoadedModel:
     dtype: torch.dtype
     ids: TokenIds
     head_transform: HeadTransform
+    fingerprint: Fingerprint | None
+    """What the files are that it was loaded from."""
 
 
 def load_model(config: ModelConfig) -> LoadedModel:
@@ -67,6 +70,7 @@ def load_model(config: ModelConfig) -> LoadedModel:
         dtype=dtype,
         ids=replace(ids, banned=ids.banned.to(device)),
         head_transform=_head_transform(model),
+        fingerprint=base_fingerprint(config),
     )
 
 
@@ -130,13 +134,13 @@ def _source(config: ModelConfig) -> tuple[str, dict[str, Any]]:
     """What to hand to from_pretrained: a folder, or a hub name that is known to be reachable or cached."""
     if config.name == STORYTELLER:
         return str(MODEL_DIR), {"local_files_only": True}
-    path = remote_code.folder_of(config.name)
+    path = folder_of(config.name)
     if path.is_dir():
         return str(path), {"local_files_only": True}
     if config.name.startswith(("/", ".", "~")) or config.name.count("/") > 1:
         raise ModelError(
-            f"model.name: there is no folder {config.name!r}; give a folder that holds config.json, "
-            "a hub name such as owner/model, or storyteller"
+            f"model.name: there is no folder {config.name!r}; if it has moved, --set model.name=/new/path says where "
+            "it is; else give a folder that holds config.json, a hub name such as owner/model, or storyteller"
         )
     revision = {"revision": config.revision} if config.revision else {}
     return config.name, revision | ({} if _hub_has(config) else {"local_files_only": True})
@@ -171,7 +175,7 @@ def _why_not(config: ModelConfig, error: Exception) -> str:
     """One sentence on a model that was found but does not load."""
     if "trust_remote_code" in str(error):
         return remote_code.how_to(config)
-    folder = remote_code.folder_of(config.name)
+    folder = folder_of(config.name)
     if any(folder.glob("*.bin")) and not any(folder.glob("*.safetensors")):
         return (f"model.name: the weights in {config.name!r} are a pickle ({next(folder.glob('*.bin')).name}), which "
                 "could run code when it is read; only safetensors are, so save that model anew with save_pretrained")

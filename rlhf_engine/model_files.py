@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from rlhf_engine.config import ModelConfig
+from rlhf_engine.storyteller import MODEL_DIR
+
+STORYTELLER = "storyteller"
 CONFIG, WEIGHTS, SHARDS = "config.json", "model.safetensors", "model.safetensors.index.json"
 GENERATION, TOKENIZER_CONFIG = "generation_config.json", "tokenizer_config.json"
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -15,6 +20,41 @@ ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetens
 _OF_TOKENIZERS = ("tokenizer*", "vocab*", "merges*", "special_tokens_map.json", "added_tokens.json", "chat_template*",
                   "additional_chat_templates/*", "*.model", "*.jinja", "*.tiktoken", "*.tokenizer", "tekken.json",
                   "dict.txt", "emoji.json", "entity_vocab.json", "byte_maps.json", "bpe.codes")
+
+
+def folder_of(name: str) -> Path:
+    """What `name` means if it is that of a folder, whether or not there is one."""
+    return Path(os.path.expanduser(name))
+
+
+def folder_in_use(config: ModelConfig) -> Path | None:
+    """Where the files lie that `config` is loaded from: a folder, which goes before a hub model of that name, or what
+    was fetched of a hub model; None when there is neither.
+    """
+    if config.name == STORYTELLER:
+        return MODEL_DIR
+    if (folder := folder_of(config.name)).is_dir():
+        return folder
+    import huggingface_hub
+    from huggingface_hub.errors import HFValidationError
+
+    for file in (CONFIG, ADAPTER_CONFIG):
+        try:
+            found = huggingface_hub.try_to_load_from_cache(config.name, file, revision=config.revision)
+        except HFValidationError:  # no name that the hub could know
+            return None
+        if isinstance(found, str):
+            return Path(found).parent
+    return None
+
+
+def located(config: ModelConfig) -> ModelConfig:
+    """The same model, named so that it is found from everywhere: a folder by its whole path."""
+    folder = folder_of(config.name)
+    if config.name == STORYTELLER or not folder.exists():
+        return config
+    whole = folder.resolve() if ".." in folder.parts else folder.absolute()
+    return config.model_copy(update={"name": str(whole)})
 
 
 def read_json(path: Path) -> dict[str, Any]:

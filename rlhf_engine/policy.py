@@ -44,6 +44,7 @@ class Policy:
         self.end_ids, self.pad_id, self.banned, self.notices = ids.end, ids.pad, ids.banned, ids.notices
         self.texts = TextCodec(loaded.tokenizer, rows=ids.rows, start_ids=(loaded.tokenizer.bos_token_id, *ids.end))
         self.base, self._head_transform = loaded.model, loaded.head_transform
+        self.fingerprint = loaded.fingerprint
         self.max_positions = context_length(self.base)
         self.takes_positions = "position_ids" in inspect.signature(self.base.base_model.forward).parameters
         hidden_size = self.base.get_output_embeddings().weight.shape[1]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any
 
 from rlhf_engine.config import ModelConfig
 from rlhf_engine.errors import ConfigError, ModelError
+from rlhf_engine.model_files import folder_of
 
 FLAG = "--trust-remote-code"
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -65,11 +65,6 @@ def distrust() -> None:
 def arguments() -> list[str]:
     """The flag as it was given, for a process that goes on with the same start."""
     return [FLAG, _trusted.argument] if _trusted else []
-
-
-def folder_of(name: str) -> Path:
-    """What `name` means if it is that of a folder, whether or not there is one."""
-    return Path(os.path.expanduser(name))
 
 
 def is_trusted(config: ModelConfig) -> bool:

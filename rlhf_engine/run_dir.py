@@ -211,10 +211,14 @@ class RunDir:
 
     # --- written by the holder of the lock ---
 
-    def discard_if_bare(self) -> bool:
-        """Removes a run that holds nothing but how it was to start; True if that was so."""
+    def discard_if_bare(self, *, copied: bool = False) -> bool:
+        """Removes a run that holds nothing but how it was to start; True if that was so.
+
+        copied: nor but what a fork copies from its parent.
+        """
+        bare = {CONFIG, ABOUT, STATUS, LOCK} | ({METRICS, PROBES, EDITS, self.checkpoints.name} if copied else set())
         with suppress(OSError):
-            if not self.path.is_symlink() and set(os.listdir(self.path)) <= {CONFIG, ABOUT, STATUS, LOCK}:
+            if not self.path.is_symlink() and set(os.listdir(self.path)) <= bare:
                 shutil.rmtree(self.path)
                 fsync_directory(self.path.parent)
                 return True

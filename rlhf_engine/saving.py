@@ -89,7 +89,7 @@ class Saver:
             # finite weights can be so large that no number comes out: a run could go back to them, but not on from them
             raise NonFiniteError("the weights no longer give finite numbers, and were not saved")
         quality = self._quality(config.train.keep_best)
-        state = TrainingState(step, tensors, numbers | asdict(counts), config, quality)
+        state = TrainingState(step, tensors, numbers | asdict(counts), config, quality, ppo.policy.fingerprint)
         path = checkpoint.save(self._run_dir, state, keep=config.train.keep_checkpoints)
         self._saved = now
         self._emit(CheckpointSaved(step, str(path)))

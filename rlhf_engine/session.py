@@ -37,6 +37,7 @@ class _Start:
 class _Resume:
     run_path: Path
     accept_code: bool
+    accept_base: bool
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class _Fork:
     changes: Mapping[str, Any]
     runs_root: Path
     name: str | None
+    accept_base: bool
 
 
 class Session:
@@ -76,22 +78,23 @@ class Session:
         """Begin a new run. Raises RunError while another one is busy."""
         self._take_job(_Start(config, runs_root, name, preset))
 
-    def resume(self, run_path: Path, *, accept_code: bool = False) -> None:
+    def resume(self, run_path: Path, *, accept_code: bool = False, accept_base: bool = False) -> None:
         """Go on with a run from its newest checkpoint. Raises RunError while another one is busy.
 
-        accept_code: with files of reward functions that have changed since, too.
+        accept_code: with files of reward functions that have changed since, too. accept_base: with another base model
+        than before, too.
         """
-        self._take_job(_Resume(run_path, accept_code))
+        self._take_job(_Resume(run_path, accept_code, accept_base))
 
     def fork(
         self, run_path: Path, *, step: int | None = None, changes: Mapping[str, Any], runs_root: Path,
-        name: str | None = None,
+        name: str | None = None, accept_base: bool = False,
     ) -> None:
         """Begin a new run from a run's checkpoint of `step` (None: the newest), with `changes` (path -> value).
 
-        Raises RunError while another one is busy.
+        Raises RunError while another one is busy. accept_base: as for `resume`.
         """
-        self._take_job(_Fork(run_path, step, dict(changes), runs_root, name))
+        self._take_job(_Fork(run_path, step, dict(changes), runs_root, name, accept_base))
 
     def pause(self) -> None:
         """Hold the run after the current step; nothing while none is under way."""
@@ -187,20 +190,23 @@ class Session:
             self._end_run(control)
 
     def _trainer_for(self, job: _Start | _Resume | _Fork, control: TrainerControl) -> Trainer:
+        from rlhf_engine.base_model import BaseChoice, pinned_base
         from rlhf_engine.fork import fork
         from rlhf_engine.rewards.function import pinned
         from rlhf_engine.run_dir import RunDir
         from rlhf_engine.trainer import Trainer
 
         if isinstance(job, _Start):
-            config = pinned(job.config)
+            config = pinned(pinned_base(job.config))
             run_dir = RunDir.create(job.runs_root, config, name=job.name, preset=job.preset)
             return Trainer(config, run_dir=run_dir, control=control, emit=self._tell)
         run_dir = RunDir.open(job.run_path)
         if isinstance(job, _Fork):
-            run_dir = fork(run_dir, step=job.step, changes=job.changes, root=job.runs_root, name=job.name)
+            run_dir = fork(run_dir, step=job.step, changes=job.changes, root=job.runs_root, name=job.name,
+                           accept_base=job.accept_base)
         accept_code = isinstance(job, _Resume) and job.accept_code
-        return Trainer.resume(run_dir, control=control, emit=self._tell, accept_code=accept_code)
+        return Trainer.resume(run_dir, control=control, emit=self._tell, accept_code=accept_code,
+                              base=BaseChoice(job.accept_base), new=isinstance(job, _Fork))
 
     def _tell(self, event: Event) -> None:
         """A trainer's event; that it has ended waits until another run can be started."""
@@ -270,4 +276,6 @@ class Session:
 
 
 def _same_model(a: RunConfig, b: RunConfig) -> bool:
-    return a.model == b.model and a.lora == b.lora
+    from rlhf_engine.model_files import located
+
+    return located(a.model) == located(b.model) and a.lora == b.lora

@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from rlhf_engine import checkpoint
+from rlhf_engine.base_model import AS_IT_WAS, BaseChoice, base_fingerprint, require_fit, require_same_base
 from rlhf_engine.config import RunConfig
 from rlhf_engine.control import Side
 from rlhf_engine.errors import ModelError, RunError
+from rlhf_engine.fingerprint import Fingerprint
 from rlhf_engine.policy import Policy
 from rlhf_engine.run_dir import RunDir
 
@@ -31,6 +33,9 @@ class Ready:
     config: RunConfig | None = None
     """The settings at a checkpoint; None for the reference and for the tuned model as it stands."""
     adapter: dict[str, Tensor] | None = None
+    run: str = ""
+    base: Fingerprint | None = None
+    """The base model that the adapter belongs to, where the checkpoint says so."""
 
 
 @dataclass
@@ -44,6 +49,9 @@ class Bench:
     config: RunConfig | None
     step: int = 0
     may_load: bool = True
+    base: BaseChoice = AS_IT_WAS
+    used_moves: bool = False
+    """True once a checkpoint was found to belong to the base that `base` says has moved."""
     _loaded: tuple[Policy | None, RunConfig | None] = (None, None)
 
     def read(self, side: Side) -> Ready:
@@ -56,11 +64,28 @@ class Bench:
         state = checkpoint.state_at(run_dir, side.step)
         adapter = {name.removeprefix("actor/"): tensor for name, tensor in state.tensors.items()
                    if name.startswith("actor/")}
-        ready = Ready(f"{run_dir.name}@{state.step}", True, state.step, state.config, adapter)
-        if not self.may_load and not fits(self.policy, self.config, ready):
+        config = self._placed(state.config, state.base)
+        ready = Ready(f"{run_dir.name}@{state.step}", True, state.step, config, adapter, run_dir.name, state.base)
+        if fits(self.policy, self.config, ready):
+            return ready
+        if not self.may_load:
             raise ModelError(f"{ready.label} does not fit the model that trains now ({_shape(self.config)}): "
-                             f"it is of {_shape(state.config)}; compare it when no run goes on")
+                             f"it is of {_shape(config)}{_other_files(self.config, config)}; compare it when no run "
+                             "goes on")
+        self._check(ready, base_fingerprint(config.model))
         return ready
+
+    def _placed(self, config: RunConfig, base: Fingerprint | None) -> RunConfig:
+        """The config with its base where that has moved, if it is the one that has."""
+        placed = self.base.placed(config)
+        if not self.base.moves or not (self.base.accept or (base and base_fingerprint(placed.model) == base)):
+            return config
+        self.used_moves = True
+        return placed
+
+    def _check(self, ready: Ready, now: Fingerprint | None) -> None:
+        if not self.base.accept and ready.config is not None:
+            require_same_base(ready.run, ready.base, now, ready.config.model)
 
     @contextmanager
     def playing(self, ready: Ready) -> Iterator[Policy]:
@@ -75,6 +100,8 @@ class Bench:
         if policy is None:
             self._loaded = (None, None)  # let go of one base before the next is loaded
             policy = Policy.from_config(ready.config)
+            self._check(ready, policy.fingerprint)
+            require_fit(ready.adapter, policy.actor_parameters, type(policy.base).__name__)
             self._loaded = (policy, ready.config)
         with policy.wearing(ready.adapter, ready.config.lora.alpha / ready.config.lora.rank):
             yield policy
@@ -85,8 +112,14 @@ def fits(policy: Policy | None, config: RunConfig | None, ready: Ready) -> bool:
     if policy is None or config is None or ready.config is None or ready.adapter is None:
         return False
     same = (config.model.name, config.model.revision) == (ready.config.model.name, ready.config.model.revision)
+    if policy.fingerprint is not None and ready.base is not None:  # a name tells less
+        same = policy.fingerprint == ready.base
     shapes = {name: parameter.shape for name, parameter in policy.actor_parameters.items()}
     return same and shapes == {name: tensor.shape for name, tensor in ready.adapter.items()}
+
+
+def _other_files(one: RunConfig | None, other: RunConfig) -> str:
+    return ", but of other files by that name" if one and _shape(one) == _shape(other) else ""
 
 
 def _shape(config: RunConfig | None) -> str:

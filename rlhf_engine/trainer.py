@@ -16,7 +16,9 @@ import torch
 from rlhf_engine import checkpoint
 from rlhf_engine.algorithms.memory import out_of_memory
 from rlhf_engine.algorithms.ppo import PPO, StepResult
+from rlhf_engine.base_model import AS_IT_WAS, CHANGED, MOVES, BaseChoice, base_fingerprint
 from rlhf_engine.checkpoint import TrainingState
+from rlhf_engine.checkpoint_list import base_at
 from rlhf_engine.config import RunConfig
 from rlhf_engine.control import Edit, TrainerControl
 from rlhf_engine.errors import ConfigError, ModelError, NonFiniteError, RlhfError, RunError
@@ -77,6 +79,8 @@ class Trainer:
         self._run_dir, self._emit_event = run_dir, emit
         self._profiler = StepProfiler() if profile else None
         self._resuming = False
+        self._base = AS_IT_WAS
+        self._new = True
         self._counts = Counts()
         self._started = time.perf_counter()
         self._saver = Saver(run_dir, lambda event: self._emit_event(event))
@@ -91,18 +95,22 @@ class Trainer:
 
     @classmethod
     def resume(
-        cls, run_dir: RunDir, *, control: TrainerControl, emit: Emit, accept_code: bool = False
+        cls, run_dir: RunDir, *, control: TrainerControl, emit: Emit, accept_code: bool = False,
+        base: BaseChoice = AS_IT_WAS, new: bool = False,
     ) -> Trainer:
         """A trainer that goes on from the newest checkpoint of `run_dir` that verifies. Raises CheckpointError.
 
         The checkpoint is read by `run`, which holds the run's lock: until then another process may save newer ones.
         accept_code: go on with files of reward functions that have changed since; else they raise CodeChangedError.
+        base: what a person says about the base model; else another one than before raises BaseChangedError.
+        new: it is a fork that was made just now, and is gone again if its model does not load.
         """
-        config = checkpoint.newest_config(run_dir)
+        config = base.placed(checkpoint.newest_config(run_dir))
+        base.check(run_dir.name, base_at(run_dir, None), base_fingerprint(config.model), config.model)
         if not accept_code:
             require_same_code(config)
         trainer = cls(config, run_dir=run_dir, control=control, emit=emit)
-        trainer._resuming = True
+        trainer._resuming, trainer._base, trainer._new = True, base, new
         return trainer
 
     def run(self) -> RunState:
@@ -129,8 +137,9 @@ class Trainer:
 
     def _discarded(self) -> bool:
         """True, and the run is gone from the disk, if it is a new one whose model could not be loaded."""
-        if self._run_dir and self._holds_lock and not self._resuming and self.ppo is None:
-            self._holds_lock = not self._run_dir.discard_if_bare()  # there is no status to write into any more
+        if self._run_dir and self._holds_lock and self._new and self.ppo is None:
+            # there is no status to write into any more
+            self._holds_lock = not self._run_dir.discard_if_bare(copied=self._resuming)
             return not self._holds_lock
         return False
 
@@ -142,6 +151,8 @@ class Trainer:
         if self._resuming:
             for change in code_changes(self.config):
                 self._change(replace(self.config, {change.path: change.new}), change.path)
+            for path, (_, new) in changed_settings(self.config, self._base.placed(self.config)).items():
+                self._change(replace(self.config, {path: new}), path)
         ppo = self._load(resumed)
         del resumed  # as large as the adapters and both optimisers
         if self._resuming:
@@ -192,15 +203,19 @@ class Trainer:
         started = time.perf_counter()
         torch.manual_seed(self.config.train.seed)
         self.policy = Policy.from_config(self.config)
+        if resumed and self._run_dir:  # once more: only loading a hub model tells what the hub has by now
+            self._base.check(self._run_dir.name, resumed.base, self.policy.fingerprint, self.config.model)
         for text in self.policy.notices:
             self._emit_event(Notice(text, "warning"))
         if not self._resuming:
             self._prompts = self._checked(self.config)
         self._counts.threads = use_threads(self.policy, self.config, self._counts.threads)
         self._matmul_peak = matmul_peak(self.policy.dtype, self.policy.device)
-        self.ppo = PPO(self.policy, self.config, lambda text: self._emit_event(Notice(text, "warning")))
+        ppo = PPO(self.policy, self.config, lambda text: self._emit_event(Notice(text, "warning")))
         if resumed:
-            self.ppo.load_state(resumed.tensors, resumed.numbers)
+            ppo.load_state(resumed.tensors, resumed.numbers)
+            self._note_base(resumed)
+        self.ppo = ppo
         self._emit_event(
             ModelLoaded(
                 name=self.config.model.name,
@@ -297,10 +312,12 @@ class Trainer:
         self._emit_event(RolledBack(self.step, text))
         self._raise_alarm(Alarm(self.step, "rolled-back", text))
         for path, (_, new) in changed_settings(self.config, wanted).items():
-            if path.endswith(".sha256"):  # of code that was accepted since; the file of before is no more
+            # of code that was accepted since, whose file of before is no more; or of a base that has moved
+            if path.endswith(".sha256") or path in MOVES:
                 self._change(replace(self.config, {path: new}), path)
         ppo.reconfigure(self.config)
         ppo.load_state(state.tensors, state.numbers)
+        self._note_base(state)
         rates = {f"optimizer.{who}_lr": value_at(wanted, f"optimizer.{who}_lr") * train.rollback_factor
                  for who in ("actor", "critic")}
         # live changes since that checkpoint are the user's will: they hold, from this step on
@@ -350,10 +367,19 @@ class Trainer:
         event = EditApplied(self.step + 1, path, value_at(self.config, path), value_at(changed, path))
         self.config = changed
         if event.old != event.new:
-            self._counts.edits += 1
-            if self._run_dir:
-                self._run_dir.append_edit(event)
-            self._emit_event(event)
+            self._note(event)
+
+    def _note_base(self, state: TrainingState) -> None:
+        """Record that the run goes on with another base than that of its checkpoint, as a person has said."""
+        now = self.policy.fingerprint if self.policy else None
+        if state.base and now and state.base != now:
+            self._note(EditApplied(self.step + 1, CHANGED, state.base.hex, now.hex))
+
+    def _note(self, event: EditApplied) -> None:
+        self._counts.edits += 1
+        if self._run_dir:
+            self._run_dir.append_edit(event)
+        self._emit_event(event)
 
     def _save(self, *, asked: bool = False) -> None:
         self._saver.save(self.step, replaced(self._counts, seconds=self._seconds), self.ppo, self.config, asked=asked)

@@ -19,6 +19,7 @@ from textual.widgets import Input, TextArea
 from rlhf_engine.config import RunConfig
 from rlhf_engine.errors import RlhfError
 from rlhf_engine.events import ModelLoaded, RunState
+from rlhf_engine.run_dir import RunDir
 from rlhf_tui.bridge import TICK_SECONDS, EngineBridge
 from rlhf_tui.clean_text import clean_line
 from rlhf_tui.clipboard import save_picture
@@ -209,18 +210,29 @@ class WorkbenchApp(Desk):
                 "taking over: the process that drives the run finishes its step, saves and leaves"))
 
     def take_over(self, taken: Callable[[], object]) -> None:
-        """Go on here with the run that is viewed, then do `taken`; asks first where its reward's code has changed."""
+        """Go on here with the run that is viewed, then do `taken`; asks first where its reward's code has changed, or
+        its base model.
+        """
+        from rlhf_tui.changed_base import with_base
         from rlhf_tui.screens.run_dialogs import SureScreen
 
-        def take() -> None:
-            self.bridge.take_over(accept_code=bool(changed))
-            taken()
+        viewed = self.bridge.watched
+        if viewed is None:
+            return
+
+        def take(accept_base: bool) -> None:
+            if self.bridge.watched == viewed:  # looking at a large model takes a while
+                self.bridge.take_over(accept_code=bool(changed), accept_base=accept_base)
+                taken()
+
+        def look() -> None:
+            with_base(self, RunDir(viewed), take)
 
         if changed := self.bridge.changed_code():
             asked = SureScreen("Changed code", f"{changed}\n\nGo on with it as it is now?", lambda: None)
-            self.push_screen(asked, lambda agreed: take() if agreed else None)
+            self.push_screen(asked, lambda agreed: look() if agreed else None)
         else:
-            take()
+            look()
 
     # --- screens ---
 

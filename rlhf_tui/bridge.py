@@ -66,7 +66,7 @@ class EngineBridge:
         self.brings_settings = False
         """True when the newest run came with settings of its own: it was gone on with, forked, or is viewed."""
         self._viewer: Viewer | None = None
-        self._accept_code = False
+        self._accepted: dict[str, bool] = {}
         self._viewed: deque[Event] = deque()  # unbounded: a run that is opened tells all its steps at once
         self._ring: deque[Event] = deque(maxlen=RING_SIZE)
         self._ids = itertools.count(1)
@@ -123,20 +123,22 @@ class EngineBridge:
         self.view.preset = preset
         self.view.state = RunState.LOADING
 
-    def resume(self, path: Path, *, accept_code: bool = False) -> None:
+    def resume(self, path: Path, *, accept_code: bool = False, accept_base: bool = False) -> None:
         """Go on with the run in `path`. Raises RunError while another one is busy.
 
-        accept_code: with files of reward functions that have changed since, too.
+        accept_code: with files of reward functions that have changed since, too. accept_base: with another base model.
         """
         with self._asking:
-            self._engine().resume(path, accept_code=accept_code)
+            self._engine().resume(path, accept_code=accept_code, accept_base=accept_base)
         self.brings_settings = True
         self.view.state = RunState.LOADING
 
-    def fork(self, path: Path, *, step: int | None, changes: Mapping[str, Any], name: str | None = None) -> None:
+    def fork(self, path: Path, *, step: int | None, changes: Mapping[str, Any], name: str | None = None,
+             accept_base: bool = False) -> None:
         """Begin a new run from the checkpoint of `step` of the run in `path`. Raises RunError while one is busy."""
         with self._asking:
-            self._engine().fork(path, step=step, changes=changes, runs_root=self.runs_root, name=name)
+            self._engine().fork(path, step=step, changes=changes, runs_root=self.runs_root, name=name,
+                                accept_base=accept_base)
         self.unwatch()
         self.brings_settings = True
         self.view.preset = RunDir(path).preset
@@ -181,12 +183,12 @@ class EngineBridge:
             pass  # what else is wrong with the run is told when it is resumed
         return ""
 
-    def take_over(self, *, accept_code: bool = False) -> bool:
+    def take_over(self, *, accept_code: bool = False, accept_base: bool = False) -> bool:
         """Ask the process that drives the shown run to leave, and resume it here then; False if that was asked before.
         """
         if self._viewer is None or self._viewer.taking_over:
             return False
-        self._accept_code = accept_code
+        self._accepted = {"accept_code": accept_code, "accept_base": accept_base}
         self._viewer.take_over()
         return True
 
@@ -298,7 +300,7 @@ class EngineBridge:
                 self._streaming.discard(event.request_id)
         if freed and self._viewer is not None:
             path, self._viewer = self._viewer.run_dir.path, None
-            self.resume(path, accept_code=self._accept_code)
+            self.resume(path, **self._accepted)
             events.append(Notice("taken over: the libraries and the model load, then the run goes on here"))
         return events
 

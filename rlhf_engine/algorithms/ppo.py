@@ -27,6 +27,7 @@ from rlhf_engine.algorithms.micro_batch import choose_micro_batch_size
 from rlhf_engine.algorithms.optimizer import AdapterOptimizer, learning_rate_factor
 from rlhf_engine.algorithms.report import rollout_metrics, shown_samples
 from rlhf_engine.algorithms.score_normalizer import ScoreNormalizer
+from rlhf_engine.base_model import require_fit
 from rlhf_engine.config import RunConfig
 from rlhf_engine.decoding.traced import TracedDecoder
 from rlhf_engine.errors import NonFiniteError
@@ -353,11 +354,16 @@ class PPO:
 
 
 def load_adapters(policy: Policy, tensors: dict[str, Tensor]) -> None:
-    """Copy a checkpoint's adapters and value head into `policy`."""
+    """Copy a checkpoint's adapters and value head into `policy`. Raises ModelError, before it changes anything, when
+    they do not fit it.
+    """
+    roles = (("actor", policy.actor_parameters), ("critic", policy.critic_parameters))
+    mine = {f"{role}/{name}": parameter for role, parameters in roles for name, parameter in parameters.items()}
+    saved = {name: tensor for name, tensor in tensors.items() if name.startswith(("actor/", "critic/"))}
+    require_fit(saved, mine, type(policy.base).__name__)
     with torch.no_grad():
-        for prefix, parameters in (("actor", policy.actor_parameters), ("critic", policy.critic_parameters)):
-            for name, parameter in parameters.items():
-                parameter.copy_(tensors[f"{prefix}/{name}"])
+        for name, parameter in mine.items():
+            parameter.copy_(saved[name])
 
 
 def _restore(generator: torch.Generator, state: Tensor | None) -> None:

@@ -8,7 +8,15 @@ from typing import Annotated
 
 import typer
 
-from rlhf_engine.commands.shared import AsJson, RunsDir, TrustRemoteCode, run_at_step
+from rlhf_engine.commands.shared import (
+    AcceptBase,
+    AsJson,
+    BaseMoved,
+    RunsDir,
+    TrustRemoteCode,
+    base_choice,
+    run_at_step,
+)
 from rlhf_engine.console import out, print_json
 from rlhf_engine.errors import ConfigError, RlhfError
 from rlhf_engine.run_dir import DEFAULT_RUNS_ROOT
@@ -21,8 +29,10 @@ def export(
                                                                      "or be empty.", show_default=False)] = None,
     merged: Annotated[bool, typer.Option("--merged", help="Write the whole model with the adapter merged in, rather "
                                                           "than the adapter alone.")] = False,
+    moved: BaseMoved = None,
     runs_dir: RunsDir = DEFAULT_RUNS_ROOT,
     trust: TrustRemoteCode = None,
+    accept_base: AcceptBase = False,
     as_json: AsJson = False,
 ) -> int:
     """Write what a run has learnt as a folder that transformers and peft load, with tokenizer and model card.
@@ -38,7 +48,8 @@ def export(
     run_dir, step = run_at_step(source or None, runs_dir)
     from rlhf_engine.export import export as write
 
-    done = write(run_dir, Path(folder), step=step, merged=merged)
+    base = base_choice(run_dir.config(), moved, accept_base)
+    done = write(run_dir, Path(folder), step=step, merged=merged, base=base)
     if as_json:
         print_json(asdict(done) | {"path": str(done.path)})
     else:

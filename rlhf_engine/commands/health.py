@@ -6,20 +6,22 @@ import os
 from dataclasses import asdict
 from typing import Any
 
+from rlhf_engine.base_model import base_fingerprint, require_same_base
+from rlhf_engine.checkpoint_list import base_at
 from rlhf_engine.commands.shared import AsJson, RunOrNewest, RunsDir, run_or_newest
 from rlhf_engine.console import out, print_json, print_table
 from rlhf_engine.doctor import checks
-from rlhf_engine.errors import CheckpointError
-from rlhf_engine.run_dir import DEFAULT_RUNS_ROOT
+from rlhf_engine.errors import BaseChangedError, CheckpointError, RlhfError
+from rlhf_engine.run_dir import DEFAULT_RUNS_ROOT, RunDir
 
 
 def verify(run: RunOrNewest = None, runs_dir: RunsDir = DEFAULT_RUNS_ROOT, as_json: AsJson = False) -> int:
-    """Check every checkpoint of a run against its SHA-256 sums.
+    """Check every checkpoint of a run against its SHA-256 sums, and its base model against what it was.
 
-    The exit code is 1 if any is damaged, or there is none.
+    The exit code is 1 if a checkpoint is damaged, there is none, or the base model is another one now.
 
-    With --json: run, sound (true if all are) and checkpoints, newest first, each with name, path, step, sound, best,
-    bytes and message.
+    With --json: run, sound (true if all are), base (state: "same", "changed" or "unknown"; message) and checkpoints,
+    newest first, each with name, path, step, sound, best, bytes and message.
     """
     run_dir = run_or_newest(run, runs_dir)
     from rlhf_engine import checkpoint
@@ -35,15 +37,38 @@ def verify(run: RunOrNewest = None, runs_dir: RunsDir = DEFAULT_RUNS_ROOT, as_js
         rows.append({"name": path.name, "path": str(path), "step": checkpoint.step_of(path), "sound": not message,
                      "best": path == best, "bytes": checkpoint.size(path), "message": message})
     sound = all(row["sound"] for row in rows)
+    base, about_base = _base(run_dir) if rows else ("unknown", "")
     if as_json:
-        print_json({"run": run_dir.name, "sound": sound, "checkpoints": rows})
+        print_json({"run": run_dir.name, "sound": sound, "base": {"state": base, "message": about_base},
+                    "checkpoints": rows})
     elif rows:
         print_table(["checkpoint", "", "size", ""], [
             [row["name"], "sound" if row["sound"] else "DAMAGED", f"{row['bytes'] / 1e6:.1f} MB",
              row["message"] or ("best" if row["best"] else "")] for row in rows])
     else:
         out(f"the run {run_dir.name} has no checkpoint")
-    return 0 if rows and sound else 1
+    if about_base and not as_json:
+        out(about_base)
+    return 0 if rows and sound and base != "changed" else 1
+
+
+def _base(run_dir: RunDir) -> tuple[str, str]:
+    """Whether the base of the newest checkpoint is still there, in a word, and in a sentence."""
+    from rlhf_engine.checkpoint import newest_config
+
+    try:
+        model, before = newest_config(run_dir).model, base_at(run_dir, None)
+        now = base_fingerprint(model)
+        require_same_base(run_dir.name, before, now, model)
+    except BaseChangedError as error:
+        return "changed", str(error)
+    except RlhfError as error:
+        return "unknown", str(error)
+    if before is None:
+        return "unknown", "what the base model was is not written down in the newest checkpoint; the next one says it"
+    if now is None:
+        return "unknown", f"the base model {model.name} is not on this machine, or has moved"
+    return "same", f"the base model {model.name} is the one that the run was trained on"
 
 
 def doctor(runs_dir: RunsDir = DEFAULT_RUNS_ROOT, as_json: AsJson = False) -> int:

@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rlhf_engine import presets
+from rlhf_engine.base_model import AS_IT_WAS
 from rlhf_engine.commands.shared import (
+    AcceptBase,
     AsJson,
     AtStep,
+    BaseMoved,
     Overrides,
     Preset,
     RunsDir,
     TrustRemoteCode,
+    base_choice,
     run_at_step,
     run_if_any,
     run_or_newest,
@@ -39,8 +43,10 @@ def compare(
                                                                               "if left out.")] = None,
     responses: Annotated[int, typer.Option(min=2, help="Responses of each of the two.")] = 200,
     seed: Seed = 0,
+    moved: BaseMoved = None,
     runs_dir: RunsDir = DEFAULT_RUNS_ROOT,
     trust: TrustRemoteCode = None,
+    accept_base: AcceptBase = False,
     as_json: AsJson = False,
 ) -> int:
     """Compare reference and tuned on paired samples, or any two checkpoints.
@@ -55,6 +61,7 @@ def compare(
     """
     run_dir, step = run_at_step(source, runs_dir)
     second = run_at_step(other, runs_dir) if other else None
+    base = base_choice(run_dir.config(), moved, accept_base)
     from rlhf_engine.compare import compare as compare_sides
     from rlhf_engine.compare import compare_run
 
@@ -63,10 +70,10 @@ def compare(
             say(f"{done}/{total} pairs")
 
     if second is None:
-        result = compare_run(run_dir, step, responses=responses, seed=seed, progress=progress)
+        result = compare_run(run_dir, step, responses=responses, seed=seed, base=base, progress=progress)
     else:
         sides = (Side("checkpoint", run_dir.path, step), Side("checkpoint", second[0].path, second[1]))
-        result = compare_sides(None, None, responses=responses, seed=seed, sides=sides, progress=progress)
+        result = compare_sides(None, None, responses=responses, seed=seed, sides=sides, base=base, progress=progress)
     if result is None:  # only a cancelled comparison has no result, and nothing cancels this one
         return 130
     if as_json:
@@ -99,8 +106,10 @@ def generate(
     seed: Seed = 0,
     count: Annotated[int, typer.Option(min=1, help="Responses to each prompt.")] = 1,
     reference: Annotated[bool, typer.Option("--reference", help="Answer by the untrained model.")] = False,
+    moved: BaseMoved = None,
     runs_dir: RunsDir = DEFAULT_RUNS_ROOT,
     trust: TrustRemoteCode = None,
+    accept_base: AcceptBase = False,
     as_json: AsJson = False,
 ) -> int:
     """Continue prompts with a run or a model.
@@ -116,6 +125,9 @@ def generate(
         source = str(run_or_newest(None, runs_dir).path)
     run_dir = run_if_any(source, runs_dir)
     config = run_dir.config() if run_dir else None
+    if config is None and moved:
+        raise ConfigError("--set: only a run has a base model that may have moved; a model is named itself")
+    base = base_choice(config, moved, accept_base) if config else AS_IT_WAS
     prompts = prompt or (config.prompts[:1] if config else None)
     if not prompts:
         raise ConfigError("--prompt: a model needs at least one prompt; an empty one starts a text from nothing")
@@ -125,7 +137,7 @@ def generate(
         samples, no_scores = generate_texts(
             run_dir or source, prompts=[text for text in prompts for _ in range(count)],
             tuned=run_dir is not None and not reference, seed=seed,
-            temperature=temperature, max_new_tokens=max_new_tokens,
+            temperature=temperature, max_new_tokens=max_new_tokens, base=base,
         )
     except ModelError as error:
         if run_dir:

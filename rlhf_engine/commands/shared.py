@@ -11,9 +11,10 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from rlhf_engine import remote_code
+from rlhf_engine import base_model, presets, remote_code
+from rlhf_engine.config import RunConfig
 from rlhf_engine.console import say
-from rlhf_engine.errors import CheckpointError, ConfigError, OutputError, RlhfError, RunError
+from rlhf_engine.errors import BaseChangedError, CheckpointError, ConfigError, OutputError, RlhfError, RunError
 from rlhf_engine.run_dir import RunDir
 from rlhf_engine.run_list import RunSummary, find_run, list_runs
 from rlhf_engine.streams import own_stdout
@@ -32,6 +33,27 @@ RunOrNewest = Annotated[str | None, typer.Argument(
 AtStep = Annotated[str | None, typer.Argument(
     metavar="[RUN[@STEP]]", help="A run, and which checkpoint: a step, or best; the newest if left out.",
     show_default=False)]
+
+
+AcceptBase = Annotated[bool, typer.Option(
+    base_model.ACCEPT, help="Go on though the base model is not the one that the run was trained on.")]
+BaseMoved = Annotated[list[str] | None, typer.Option(
+    "--set", metavar="model.name=PATH", help="Where the base model is now, if it has moved.")]
+
+
+def base_choice(config: RunConfig, overrides: list[str] | None, accept: bool) -> base_model.BaseChoice:
+    """What a command line says about the base of a run, whose other settings it cannot change. Raises ConfigError."""
+    moves = presets.parse_overrides(config, overrides or [])
+    if others := [path for path in moves if path not in base_model.MOVES]:
+        raise ConfigError([f"--set {path}: the run's settings are taken as they are; only "
+                           f"{' and '.join(base_model.MOVES)} tell where its base model is now" for path in others])
+    return base_model.BaseChoice(accept, moves)
+
+
+def told_how(error: BaseChangedError) -> ConfigError:
+    """The error of a command line, with what can be done about it."""
+    return ConfigError(f"{error} If it has moved, --set model.name=/new/path says where it is; {base_model.ACCEPT} "
+                       "goes on with what is there now.")
 
 
 def _trust(argument: str | None) -> None:
@@ -58,11 +80,12 @@ def command_of(function: F) -> F:
         try:
             with own_stdout():
                 code = function(*args, **options)
-        except OutputError as error:
-            if not error.gone:
-                say(f"error: {error}")
-            code = 128 + signal.SIGPIPE if error.gone else 1
-        except RlhfError as error:
+        except OutputError as problem:
+            if not problem.gone:
+                say(f"error: {problem}")
+            code = 128 + signal.SIGPIPE if problem.gone else 1
+        except RlhfError as problem:
+            error = told_how(problem) if isinstance(problem, BaseChangedError) else problem
             say(f"error: {error}" if "\n" not in str(error) else str(error))
             code = 2 if isinstance(error, ConfigError) else 1
         except KeyboardInterrupt:
@@ -80,7 +103,7 @@ class wrong_usage:
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if isinstance(error, RunError):
+        if isinstance(error, RunError) and not isinstance(error, BaseChangedError):
             raise ConfigError(str(error)) from error
 
 

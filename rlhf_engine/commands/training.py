@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rlhf_engine import fields, presets
+from rlhf_engine.base_model import MOVES, BaseChoice, pinned_base
 from rlhf_engine.commands.shared import (
+    AcceptBase,
     AsJson,
     AtStep,
     Overrides,
@@ -27,7 +29,7 @@ from rlhf_engine.commands.shared import (
 from rlhf_engine.config import RunConfig
 from rlhf_engine.console import Reporter, stopped_by_signals
 from rlhf_engine.control import TrainerControl
-from rlhf_engine.errors import CodeChangedError, ConfigError
+from rlhf_engine.errors import BaseChangedError, CodeChangedError, ConfigError, RunError
 from rlhf_engine.events import RunState
 from rlhf_engine.hand_over import hand_over
 from rlhf_engine.rewards.function import pinned
@@ -68,7 +70,7 @@ def train_config(
     profile: bool = False,
 ) -> int:
     """Trains in a new run directory, with progress on stdout. Returns the exit code."""
-    config = pinned(config)
+    config = pinned(pinned_base(config))
     with wrong_usage():
         run_dir = RunDir.create(runs_dir, config, name=name, preset=preset)
 
@@ -87,6 +89,7 @@ def resume(
     trust: TrustRemoteCode = None,
     accept_code: Annotated[bool, typer.Option(
         "--accept-changed-code", help="Go on though the file of a reward function has changed.")] = False,
+    accept_base: AcceptBase = False,
     as_json: AsJson = False,
 ) -> int:
     """Go on with a run from its newest checkpoint. --json as for train.
@@ -94,23 +97,33 @@ def resume(
     Where no run is named: the newest that no process drives.
 
     --set changes settings that may change while training, train.steps to go on longer among them; it is recorded as an
-    edit of the run.
+    edit of the run. So is a base model that has moved, and is the same, with --set model.name.
     """
     run_dir = run_to_resume(run, runs_dir)
 
     def trainer(control: TrainerControl, reporter: Reporter) -> Trainer:
+        from rlhf_engine.checkpoint import newest_config
         from rlhf_engine.trainer import Trainer
 
-        try:
-            trainer = Trainer.resume(run_dir, control=control, emit=reporter.emit, accept_code=accept_code)
-        except CodeChangedError as error:
-            if not _accepted(error):
-                raise ConfigError(f"{error} --accept-changed-code goes on with it as it is now.") from None
-            trainer = Trainer.resume(run_dir, control=control, emit=reporter.emit, accept_code=True)
-        changes = presets.parse_overrides(trainer.config, overrides or [])
-        fixed = [path for path in changes if not fields.setting_at(trainer.config, path).live]
-        if fixed:
+        config = newest_config(run_dir)
+        changes = presets.parse_overrides(config, overrides or [])
+        moves = {path: changes.pop(path) for path in MOVES if path in changes}
+        if fixed := [path for path in changes if not fields.setting_at(config, path).live]:
             raise ConfigError([f"--set {path}: cannot change within a run; start a new one with it" for path in fixed])
+        code, base = accept_code, accept_base
+        while True:
+            try:
+                trainer = Trainer.resume(run_dir, control=control, emit=reporter.emit, accept_code=code,
+                                         base=BaseChoice(base, moves))
+                break
+            except BaseChangedError as error:
+                if not _accepted(error):
+                    raise
+                base = True
+            except CodeChangedError as error:
+                if not _accepted(error):
+                    raise ConfigError(f"{error} --accept-changed-code goes on with it as it is now.") from None
+                code = True
         for path, value in changes.items():
             control.edit(path, value)
         return trainer
@@ -124,6 +137,7 @@ def fork(
     runs_dir: RunsDir = DEFAULT_RUNS_ROOT,
     name: Annotated[str | None, typer.Option(help="Name of the new run; made up if left out.")] = None,
     trust: TrustRemoteCode = None,
+    accept_base: AcceptBase = False,
     as_json: AsJson = False,
 ) -> int:
     """Start a new run from a checkpoint of another one. --json as for train.
@@ -136,17 +150,17 @@ def fork(
 
     changes = presets.parse_overrides(state_at(parent, step).config, overrides or [])
     with wrong_usage():
-        child = fork(parent, step=step, changes=changes, root=runs_dir, name=name)
+        child = fork(parent, step=step, changes=changes, root=runs_dir, name=name, accept_base=accept_base)
 
     def trainer(control: TrainerControl, reporter: Reporter) -> Trainer:
         from rlhf_engine.trainer import Trainer
 
-        return Trainer.resume(child, control=control, emit=reporter.emit)
+        return Trainer.resume(child, control=control, emit=reporter.emit, base=BaseChoice(accept_base), new=True)
 
     return _drive(trainer, child, as_json)
 
 
-def _accepted(error: CodeChangedError) -> bool:
+def _accepted(error: RunError) -> bool:
     """The answer of the person at the terminal; no where nobody can be asked."""
     asked = all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr))
     return asked and typer.confirm(

@@ -18,6 +18,7 @@ from rlhf_engine.run_dir import RunDir
 from rlhf_engine.run_list import RunSummary, parents
 from rlhf_engine.run_settings import settings_now
 from rlhf_tui.bridge import EngineBridge
+from rlhf_tui.changed_base import with_base
 from rlhf_tui.clean_text import clean_line
 from rlhf_tui.screens.base import BaseScreen
 from rlhf_tui.screens.run_dialogs import NameScreen, NoteScreen, SureScreen
@@ -157,15 +158,21 @@ class RunActions(BaseScreen[None]):
         if self._bridge.busy:
             self._alarm.say(_BUSY)
             return
-        try:
-            self.app.push_screen(ForkScreen(run, partial(self._fork, run)), self._forked)
-        except RlhfError as error:
-            self._alarm.say(str(error), "warning")
 
-    def _fork(self, run: RunSummary, step: int, changes: Mapping[str, Any], name: str | None) -> None:
+        def choose(accept_base: bool) -> None:
+            try:
+                self.app.push_screen(ForkScreen(run, partial(self._fork, run, accept_base)), self._forked)
+            except RlhfError as error:
+                self._alarm.say(str(error), "warning")
+
+        with_base(self.app, RunDir(run.path), choose)
+
+    def _fork(
+        self, run: RunSummary, accept_base: bool, step: int, changes: Mapping[str, Any], name: str | None
+    ) -> None:
         if name is not None and (self._bridge.runs_root / name).exists():
             raise RunError(f"There is already a run named {name}; choose another name.")
-        self._bridge.fork(run.path, step=step, changes=changes, name=name)
+        self._bridge.fork(run.path, step=step, changes=changes, name=name, accept_base=accept_base)
         self._workbench.say(f"forking {run.name} at step {step}: the libraries and the model load first")
 
     def _forked(self, done: bool | None) -> None:

@@ -14,7 +14,7 @@ from tiny_models import tiny_config
 from rlhf_engine import checkpoint
 from rlhf_engine.config import RunConfig
 from rlhf_engine.control import TrainerControl
-from rlhf_engine.errors import CheckpointError, ConfigError, RunError
+from rlhf_engine.errors import BaseChangedError, CheckpointError, ConfigError, RunError
 from rlhf_engine.events import Event, RunState, StateChanged, StepFinished
 from rlhf_engine.fork import fork
 from rlhf_engine.run_dir import Parent, RunDir
@@ -89,7 +89,6 @@ def test_changes_hold_from_the_first_step_and_are_the_childs_own_beginning(paren
 
 @pytest.mark.parametrize(("changes", "said"), [
     ({"lora.rank": 8}, "lora.rank: a fork keeps the model"),
-    ({"model.name": "storyteller"}, "model.name: a fork keeps"),
     ({"train.steps": 4}, "train.steps: the checkpoint is of step 4 already"),
     ({"kl.coef": -1.0}, "kl.coef: -1 is not"),
 ])
@@ -98,6 +97,12 @@ def test_what_does_not_fit_is_refused_before_anything_is_made(
 ) -> None:
     with pytest.raises(ConfigError, match=said):
         fork(parent, changes={"train.steps": 9} | changes, root=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_another_model_is_refused_before_anything_is_made(parent: RunDir, tmp_path: Path) -> None:
+    with pytest.raises(BaseChangedError, match=r"parent .* storyteller .* weights, architecture"):
+        fork(parent, changes={"train.steps": 9, "model.name": "storyteller"}, root=tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
 
 

@@ -119,15 +119,15 @@ class FakeSession:
         self.emit(ModelLoaded("storyteller", 1_000_000, 20_000, "cpu", "float32", 2, 2e11, 0.5))
         self.emit(StateChanged(RunState.TRAINING, 0, config.train.steps))
 
-    def resume(self, run_path: Path, *, accept_code: bool = False) -> None:
-        self.calls.append(("resume", run_path, accept_code))
+    def resume(self, run_path: Path, *, accept_code: bool = False, accept_base: bool = False) -> None:
+        self.calls.append(("resume", run_path, accept_code, *(["accept_base"] if accept_base else [])))
         self.busy = True
 
     def fork(
         self, run_path: Path, *, step: int | None = None, changes: Mapping[str, Any], runs_root: Path,
-        name: str | None = None,
+        name: str | None = None, accept_base: bool = False,
     ) -> None:
-        self.calls.append(("fork", run_path, step, dict(changes), name))
+        self.calls.append(("fork", run_path, step, dict(changes), name, *(["accept_base"] if accept_base else [])))
         self.busy = True
 
     def pause(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -26,6 +27,7 @@ from rlhf_engine.run_dir import RunDir
 from rlhf_tui import viewer
 from rlhf_tui.app import WorkbenchApp
 from rlhf_tui.bridge import EngineBridge
+from rlhf_tui.screens.run_dialogs import SureScreen
 from rlhf_tui.widgets.hyperparameters import HyperparametersPane
 from rlhf_tui.widgets.setting_rows import VIEWED_LOCKED_REASON, VIEWED_REASON
 
@@ -232,6 +234,32 @@ async def test_a_run_whose_reward_is_other_code_now_goes_on_only_after_a_yes(
         assert not app.bridge.taking_over
         await pilot.press("t", "y")
         await until(app, pilot, lambda: ("resume", run.path, True) in sessions.last.calls)
+
+
+async def test_a_run_whose_base_is_another_model_now_goes_on_only_after_a_yes(
+    bridge: EngineBridge, config: RunConfig, sessions: Sessions
+) -> None:
+    run = RunDir.create(bridge.runs_root, config, name="quiet-owl")
+    run.write_status(RunState.STOPPED, 3, 100, "stopped after step 3")
+    (run.checkpoints / "step-000003").mkdir(parents=True)
+    state = {"step": 3, "config": config.model_dump(), "base": {"weights": "of a model of before"}}
+    (run.checkpoints / "step-000003" / "state.json").write_text(json.dumps(state))
+    bridge.watch(run)
+    app = WorkbenchApp(bridge, config, "")
+    async with app.run_test(size=WIDE) as pilot:
+        await pilot.press("t")
+        await until(app, pilot, lambda: isinstance(app.screen, SureScreen))
+        told = str(app.screen.query_one("#text", Static).content)
+        assert "quiet-owl" in told
+        assert "storyteller" in told
+        assert "weights" in told
+        await pilot.press("escape")
+        await until(app, pilot, lambda: not isinstance(app.screen, SureScreen))
+        assert not app.bridge.taking_over
+        await pilot.press("t")
+        await until(app, pilot, lambda: isinstance(app.screen, SureScreen))
+        await pilot.press("y")
+        await until(app, pilot, lambda: ("resume", run.path, False, "accept_base") in sessions.last.calls)
 
 
 async def test_a_run_that_cannot_be_read_says_so(watching: Callable[[], WorkbenchApp], run: RunDir) -> None:
