@@ -28,6 +28,7 @@ from rlhf_tui.app import WorkbenchApp
 from rlhf_tui.bridge import EngineBridge
 from rlhf_tui.messages import EngineEvents
 from rlhf_tui.widgets.charts import Charts
+from rlhf_tui.widgets.history import History
 
 SIZE = (120, 40)
 REPEATS = 15
@@ -85,7 +86,10 @@ async def costs(app: WorkbenchApp, pilot: Pilot[None], lengths: list[int]) -> li
             charts.add(step, metrics_of(step), step * 0.5)
         await pilot.pause()
         row: dict[str, float] = {"steps": length, "redraw_ms": median_ms(lambda: redraw(charts))}
-        charts.overlay("another run", [(at, at * 0.6, metrics_of(at)) for at in range(1, min(length, 2000))])
+        other = History()
+        for at in range(1, min(length, 2000)):
+            other.add(at, metrics_of(at), at * 0.6)
+        charts.overlay("another run", other)
         charts.mark(length // 2, "kl.coef 0.1→0.3")
         charts.action_read(-1)
         await pilot.pause()

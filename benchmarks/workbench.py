@@ -83,6 +83,11 @@ class Workbench:
         words = Path(f"/proc/{self._process}/stat").read_text().rpartition(")")[2].split()
         return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
 
+    @property
+    def resident_mb(self) -> float:
+        """Megabytes (2^20 bytes) of memory that it holds."""
+        return int(Path(f"/proc/{self._process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
     def _read(self, seconds: float) -> bytes:
         if not select.select([self._terminal], [], [], seconds)[0]:
             return b""

@@ -134,6 +134,19 @@ class StepFinished(Event):
 
 
 @dataclass(frozen=True)
+class PastRead(Event):
+    """The first steps of a long run that is opened, up to `step`, told at once instead of by a StepFinished each.
+
+    `past` is what whoever opened it gathered their metrics in; samples: the newest of those steps, oldest first.
+    """
+
+    step: int
+    total_steps: int
+    samples: tuple[Sample, ...]
+    past: Any
+
+
+@dataclass(frozen=True)
 class Probed(Event):
     """The answer to the run's probe after `step`; step 0 is the reference's. All are drawn from the same noise."""
 

@@ -4,25 +4,39 @@ The order is the trainer's: live changes before a step, the step, its alarms, th
 the order status, metrics, samples, edits, probes, alarms: what was written before a line that is seen is then seen too,
 and what was written after it waits for the next look. A resume or a roll-back puts new files in the place of old ones:
 all are read anew, and a RolledBack takes back what no longer counts.
+
+Nothing is read whole. Who shows a run gathers the metrics of its past by columns, and gets the newest few hundred steps
+as events, with the newest samples and probes; who prints one gets all steps, a portion at each look, without samples.
 """
 
 from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from io import FileIO
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from rlhf_engine.disk import why
 from rlhf_engine.errors import RunError
-from rlhf_engine.events import Event, Probed, RolledBack, RunStarted, RunState, Sample, StateChanged, StepFinished
+from rlhf_engine.events import (
+    Event,
+    PastRead,
+    Probed,
+    RolledBack,
+    RunStarted,
+    RunState,
+    Sample,
+    StateChanged,
+    StepFinished,
+)
 from rlhf_engine.processes import ProcessId
 from rlhf_engine.run_care import TRASH
+from rlhf_engine.run_columns import Columns, columns_in, last_lines
 from rlhf_engine.run_dir import ALARMS, EDITS, METRICS, PROBES, SAMPLES, RunDir, Status
 from rlhf_engine.run_lines import MetricsLine, alarm, as_object, edit, metrics_line, readable, sample
 from rlhf_engine.run_settings import edited
@@ -30,19 +44,42 @@ from rlhf_engine.run_settings import edited
 POLL_SECONDS = 0.5
 TRACED_ROWS = 400
 """Of the rows read at one look, the newest that keep their traces: those of a long run would fill the memory."""
+LOOK_BYTES = 1024 * 1024
+"""Of metrics.jsonl, read at one look: some hundreds of steps."""
+NEWEST_BYTES = {METRICS: 256 * 1024, SAMPLES: 2 * 1024 * 1024, PROBES: 1024 * 1024}
+"""Of a long run, told by events: what is further back in these files is told at once, or not at all."""
+_BLOCK = 1024 * 1024
 
 _FILES = (METRICS, SAMPLES, EDITS, PROBES, ALARMS)  # in the order in which they are looked at
 _EDIT, _STEP, _ALARM, _PROBE = range(4)  # in the order in which those of one step are told
 
 
+class Gatherer(Protocol):
+    """Takes the metrics of a long run's past, portion by portion."""
+
+    def extend(self, columns: Columns, /) -> None:
+        """The next steps."""
+
+
 class Follower:
     """Reads a run and writes nothing. Call `poll` about every POLL_SECONDS, from one thread, and `close` at the end."""
 
-    def __init__(self, run_dir: RunDir) -> None:
-        """Raises RunError or ConfigError when the run's configuration cannot be read."""
+    def __init__(
+        self, run_dir: RunDir, *, gather: Callable[[], Gatherer] | None = None, samples: bool = True
+    ) -> None:
+        """Raises RunError or ConfigError when the run's configuration cannot be read.
+
+        gather: makes what takes the metrics of a long past, of which one PastRead tells; None: each step is told by an
+        event of its own. samples: whether steps are told with their responses.
+        """
         self.run_dir = run_dir
         self.ended = False
         """True while no process drives the run, as far as the last look told: it ended, or its process is gone."""
+        self.behind = False
+        """True when the last look left something unread: the next need not wait."""
+        self._gather, self._with_samples = gather, samples
+        self._given_up = False
+        self._past_step = self._past_end = 0  # of what was gathered: the last step, and where it ends in the file
         self._as_started = run_dir.config()
         self._folder = _identity(run_dir.path)
         self._tails: dict[str, _Tail] = {}
@@ -55,7 +92,7 @@ class Follower:
         self._begin_anew()
 
     def poll(self) -> list[Event]:
-        """What happened since the last call; all of it at the first.
+        """What happened since the last call; all of it at the first (see `behind`).
 
         Raises RunError if a file cannot be read, or the run is no longer there, and says where it is.
         """
@@ -66,12 +103,19 @@ class Follower:
             replaced = any(tail.replaced for tail in self._tails.values())
             if replaced:
                 self._begin_anew()
-            self._read()
+            past = self._read(status)
         except OSError as error:
             raise RunError(f"The run {self.run_dir.name} could not be read: {why(error)}.") from error
-        self.ended = status is not None and (status.state.ended or status.interrupted)
-        return [*(self._take_back() if replaced else ()), *self._start(status), *self._due(status),
-                *(self._change(status) if status else ())]
+        if self._given_up:
+            return []
+        self.behind = self._tails[METRICS].behind
+        self.ended = status is not None and (status.state.ended or status.interrupted) and not self.behind
+        return [*(self._take_back() if replaced and not past else ()), *self._start(status, past), *past,
+                *self._due(status), *(self._change(status) if status and not self.behind else ())]
+
+    def give_up(self) -> None:
+        """From another thread: a look that is under way ends soon, and tells nothing."""
+        self._given_up = True
 
     def close(self) -> None:
         """Let go of the files."""
@@ -95,19 +139,55 @@ class Follower:
         return self.run_dir.status() if status and status.interrupted else status
 
     def _begin_anew(self) -> None:
-        self.close()
-        self._tails = {name: _Tail(self.run_dir.path / name) for name in _FILES}
+        before, self._tails = self._tails, {name: _Tail(self.run_dir.path / name) for name in _FILES}
         self._samples = {}
         for series in self._series:
             series.waiting.clear()
+        if self._past_end and not self._tails[METRICS].begins_like(before[METRICS], self._past_end):
+            # gone back to before what was gathered: all is told as if it had been opened just now
+            self._past_step = self._past_end = self._last = 0
+            self._announced = False
+            for series in self._series:
+                series.told.clear()
+        for tail in before.values():
+            tail.close()
 
-    def _read(self) -> None:
-        rows = {name: self._tails[name].read() for name in _FILES}
+    def _read(self, status: Status | None) -> list[Event]:
+        """Read on; the past of a long run, if it was gathered just now."""
+        past = self._gather_past() if self._gather and not self._tails[METRICS].place else None
+        self._read_newest()
+        if past is None or not self._past_end:
+            return []
+        found = [self._samples.pop(step) for step in sorted(self._samples) if step <= self._past_step]
+        total = status.total_steps if status else self._as_started.train.steps
+        return [PastRead(self._past_step, total, tuple(sample for step in found for sample in step), past)]
+
+    def _gather_past(self) -> Gatherer | None:
+        """Hand on the metrics of all steps but the newest, if there are many; what comes is read from there."""
+        assert self._gather is not None
+        metrics = self._tails[METRICS]
+        if metrics.size <= 2 * NEWEST_BYTES[METRICS]:
+            return None
+        past = self._gather()
+        for columns in metrics.columns_but_last(NEWEST_BYTES[METRICS]):
+            if self._given_up:
+                break
+            past.extend(columns)
+            self._past_step = self._last = columns.steps[-1] if len(columns) else self._past_step
+        self._past_end = metrics.place
+        return past
+
+    def _read_newest(self) -> None:
+        for name in (SAMPLES, PROBES) if self._past_end else ():
+            if not self._tails[name].begun:
+                self._tails[name].skip_to_last(NEWEST_BYTES[name])
+        names = [name for name in _FILES if name != SAMPLES or self._with_samples]
+        rows = {name: self._tails[name].read(LOOK_BYTES if name == METRICS else -1) for name in names}
         self._series[_STEP].waiting += readable(rows[METRICS], metrics_line)
         self._series[_EDIT].waiting += readable(rows[EDITS], edit)
         self._series[_ALARM].waiting += readable(rows[ALARMS], alarm)
         self._series[_PROBE].waiting += (Probed(found.step, found) for found in readable(rows[PROBES], sample))
-        for response in readable(rows[SAMPLES], sample):
+        for response in readable(rows.get(SAMPLES, []), sample):
             self._samples.setdefault(response.step, []).append(response)
 
     def _take_back(self) -> list[Event]:
@@ -116,7 +196,7 @@ class Follower:
         for series in self._series:
             series.reconcile()
         told = self._series[_STEP].told
-        self._last = told[-1][0] if told else 0
+        self._last = told[-1][0] if told else self._past_step
         self._samples = {step: found for step, found in self._samples.items() if step > self._last}
         if self._last == before:
             return []
@@ -124,14 +204,14 @@ class Follower:
 
     # --- telling ---
 
-    def _start(self, status: Status | None) -> list[Event]:
+    def _start(self, status: Status | None, past: list[Event]) -> list[Event]:
         """The start of the run; and its going on, whenever another process has taken it up."""
         before, self._process = self._process, status.process if status else self._process
         if self._announced and before in (None, self._process):
             return []
         self._announced = True
         config = edited(self._as_started, self._series[_EDIT].told)
-        return [RunStarted(self.run_dir.name, str(self.run_dir.path), config, self._last)]
+        return [RunStarted(self.run_dir.name, str(self.run_dir.path), config, 0 if past else self._last)]
 
     def _due(self, status: Status | None) -> list[Event]:
         """What is complete, in order. A step is, once the status of it or the line of a later one was written."""
@@ -194,13 +274,31 @@ class _Series:
 class _Tail:
     """The rows that were added to a file since the last look. A last line without its end waits for it.
 
-    The file is kept open, so that none that replaces it can be taken for it.
+    The file is kept open, so that none that replaces it can be taken for it. Methods raise OSError.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file: FileIO | None = None
         self._torn = b""
+        self._first: list[bytes] = []  # lines before those that were skipped
+        self.behind = False
+        """True when the last look left something unread."""
+
+    @property
+    def begun(self) -> bool:
+        """True once the file was there at a look."""
+        return self._file is not None
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file; 0 while there is none."""
+        return os.fstat(file.fileno()).st_size if (file := self._open()) else 0
+
+    @property
+    def place(self) -> int:
+        """How far it was read."""
+        return self._file.tell() if self._file else 0
 
     @property
     def replaced(self) -> bool:
@@ -213,14 +311,39 @@ class _Tail:
             return (there.st_dev, there.st_ino) != (held.st_dev, held.st_ino) or there.st_size < self._file.tell()
         return False
 
-    def read(self) -> list[dict[str, Any]]:
-        """Raises OSError."""
-        if self._file is None:
-            try:
-                self._file = FileIO(self._path)
-            except FileNotFoundError:
-                return []
-        *lines, self._torn = (self._torn + self._file.readall()).split(b"\n")
+    def begins_like(self, other: _Tail, end: int) -> bool:
+        """True when both files have the same first `end` bytes; this one then goes on from there."""
+        mine, theirs, left = self._open(), other._open(), end
+        if mine is None or theirs is None:
+            return False
+        theirs.seek(0)
+        while left and (data := mine.read(min(_BLOCK, left))) and data == theirs.read(len(data)):
+            left -= len(data)
+        mine.seek(0 if left else end)
+        return not left
+
+    def columns_but_last(self, most: int) -> Iterator[Columns]:
+        """All lines but the last, of which `most` bytes are left for `read`."""
+        if file := self._open():
+            end = last_lines(file, most)
+            file.seek(0)
+            yield from columns_in(file, end)
+
+    def skip_to_last(self, most: int) -> None:
+        """Read the first line, and then only the last, `most` bytes of them."""
+        if file := self._open():
+            first = file.read(_BLOCK).partition(b"\n")
+            if last_lines(file, most) > len(first[0]):
+                self._first = [first[0]]
+
+    def read(self, most: int = -1) -> list[dict[str, Any]]:
+        """At most so many bytes of them, if any limit is given."""
+        if (file := self._open()) is None:
+            return []
+        data = file.read(most)
+        self.behind = len(data) == most
+        *lines, self._torn = (self._torn + data).split(b"\n")
+        lines, self._first = self._first + lines, []
         rows = []
         for left, line in zip(range(len(lines), 0, -1), lines, strict=True):
             row = as_object(line)
@@ -233,6 +356,12 @@ class _Tail:
     def close(self) -> None:
         if self._file is not None:
             self._file.close()
+
+    def _open(self) -> FileIO | None:
+        if self._file is None:
+            with suppress(FileNotFoundError):
+                self._file = FileIO(self._path)
+        return self._file
 
 
 def _identity(folder: Path) -> tuple[int, int] | None:

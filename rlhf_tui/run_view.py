@@ -13,6 +13,7 @@ from rlhf_engine.events import (
     EditApplied,
     Event,
     ModelLoaded,
+    PastRead,
     RunStarted,
     RunState,
     StateChanged,
@@ -85,6 +86,8 @@ class RunView:
                 self.before, self.metrics = self.metrics, event.metrics
                 self.phase, self.fraction = "", 0.0
                 self._pace.append((event.step, event.seconds))
+            case PastRead():
+                self.step, self.total_steps = event.step, event.total_steps
             case EditApplied():
                 self._edit(event)
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 
 from rlhf_engine.errors import RlhfError
-from rlhf_engine.events import Event, Notice
+from rlhf_engine.events import Event, Notice, PastRead
 from rlhf_engine.follow import POLL_SECONDS, Follower
 from rlhf_engine.processes import ProcessId
 from rlhf_engine.run_dir import RunDir
+from rlhf_tui.clean_text import clean_sample
 from rlhf_tui.crash_log import write_crash_log
+from rlhf_tui.past import Past
+from rlhf_tui.widgets.sample_store import KEPT_SAMPLES
 
 
 class Viewer:
@@ -25,7 +29,7 @@ class Viewer:
         self.lost = ""
         """Why the run can be followed no more; empty while it is."""
         self._emit = emit
-        self._follower = Follower(run_dir)
+        self._follower = Follower(run_dir, gather=Past)
         self._holder: ProcessId | None = None
         self._told = False  # that the holder cannot leave
         self._closed = False
@@ -40,6 +44,7 @@ class Viewer:
     def close(self) -> None:
         """Look no more."""
         self._closed = True
+        self._follower.give_up()
         self._wake.set()
 
     # --- the viewer's thread ---
@@ -49,11 +54,14 @@ class Viewer:
             while not self._closed:
                 left = self.taking_over and self._has_left()  # before the look, which then sees its last word
                 for event in self._follower.poll():
+                    if isinstance(event, PastRead):  # hundreds of samples: cleaned here, not while a key waits
+                        event = replace(event, samples=tuple(map(clean_sample, event.samples[-KEPT_SAMPLES:])))
                     self._emit(event)
-                if left:
+                if left and not self._follower.behind:
                     self.free = True
                     return
-                self._wake.wait(POLL_SECONDS)
+                if not self._follower.behind:
+                    self._wake.wait(POLL_SECONDS)
                 self._wake.clear()
         except RlhfError as error:
             self._lose(str(error))

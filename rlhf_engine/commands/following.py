@@ -28,7 +28,7 @@ def print_run(run_dir: RunDir, as_json: bool) -> int:
     Returns 0 if it finished, else 1. Raises RunError when its files cannot be read.
     """
     control = TrainerControl()  # of no run: by it the reporter says that nobody reads any more
-    reporter, follower = Reporter(control, as_json), Follower(run_dir)
+    reporter, follower = Reporter(control, as_json), Follower(run_dir, samples=False)
     newest: StateChanged | None = None
     while not (control.stopping or reporter.failed):
         for event in follower.poll():
@@ -36,7 +36,8 @@ def print_run(run_dir: RunDir, as_json: bool) -> int:
             reporter.emit(event)
         if follower.ended:
             break
-        time.sleep(POLL_SECONDS)
+        if not follower.behind:
+            time.sleep(POLL_SECONDS)
     follower.close()
     state = newest.state if newest else None
     if newest and state is RunState.FAILED and not as_json:  # the reporter leaves this to the command that failed

@@ -20,8 +20,10 @@ from rlhf_engine.run_settings import settings_now
 from rlhf_tui.bridge import EngineBridge
 from rlhf_tui.changed_base import with_base
 from rlhf_tui.clean_text import clean_line
+from rlhf_tui.past import read_history
 from rlhf_tui.screens.base import BaseScreen
 from rlhf_tui.screens.run_dialogs import NameScreen, NoteScreen, SureScreen
+from rlhf_tui.widgets.history import History
 from rlhf_tui.widgets.run_reader import RunReader
 from rlhf_tui.widgets.run_rows import size
 from rlhf_tui.widgets.run_table import RunTable
@@ -29,8 +31,6 @@ from rlhf_tui.widgets.status import AlarmLine
 
 if TYPE_CHECKING:
     from rlhf_tui.app import WorkbenchApp
-
-Steps = Sequence[tuple[int, float, Mapping[str, float]]]
 
 _BUSY = "a run is going on here: F5 stops it first"
 _NAMED = 6
@@ -41,10 +41,10 @@ class RunActions(BaseScreen[None]):
 
     @dataclass
     class Curves(Message):
-        """The metrics of a run, read for the charts: (step, seconds, metrics) for each step."""
+        """The metrics of a run, read for the charts."""
 
         label: str
-        steps: Steps
+        history: History
         responses_per_step: int
 
     def __init__(self, bridge: EngineBridge) -> None:
@@ -215,20 +215,20 @@ class RunActions(BaseScreen[None]):
     def _read_curves(self, run: RunSummary) -> None:
         try:
             run_dir = RunDir(run.path)
-            steps = [(line.step, line.seconds, line.metrics) for line in run_dir.metrics()]
+            history = read_history(run_dir)
             responses = run_dir.config().ppo.responses_per_step
         except RlhfError as error:
             self.post_message(RunReader.Failed(clean_line(str(error))))
             return
-        self.post_message(self.Curves(run.name, steps, responses))
+        self.post_message(self.Curves(run.name, history, responses))
 
     def on_run_actions_curves(self, event: Curves) -> None:
         """Draw them."""
-        if not event.steps:
+        if event.history.bounds is None:
             self._alarm.say(f"{event.label} has no curves yet")
         else:
             charts = self._workbench.workbench.charts
-            charts.overlay(event.label, event.steps, responses_per_step=event.responses_per_step)
+            charts.overlay(event.label, event.history, responses_per_step=event.responses_per_step)
             others = list(charts.scene.others)
             self._alarm.say(f"the charts show {', '.join(others)} too · O takes {'them' if others[1:] else 'it'} out")
 

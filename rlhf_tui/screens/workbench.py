@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual import events as textual_events
@@ -9,9 +11,11 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
+from textual.message import Message
 from textual.widget import Widget
 
 from rlhf_engine import fields
+from rlhf_engine.errors import RlhfError
 from rlhf_engine.events import (
     Alarm,
     CheckpointSaved,
@@ -19,20 +23,25 @@ from rlhf_engine.events import (
     EditRefused,
     Event,
     Notice,
+    PastRead,
     Probed,
     RolledBack,
     RunStarted,
     RunState,
+    Sample,
     StateChanged,
     StepFinished,
 )
 from rlhf_engine.run_dir import RunDir
 from rlhf_tui.bridge import EngineBridge
+from rlhf_tui.clean_text import clean_line
 from rlhf_tui.editing import Editing
 from rlhf_tui.messages import EngineEvents
+from rlhf_tui.past import read_history
 from rlhf_tui.screens.base import BaseScreen
 from rlhf_tui.screens.workbench_keys import PANES, TITLES, TabLine, keys
 from rlhf_tui.widgets.charts import Charts
+from rlhf_tui.widgets.history import History
 from rlhf_tui.widgets.hyperparameters import HyperparametersPane
 from rlhf_tui.widgets.readout import edit_text
 from rlhf_tui.widgets.samples import SampleList
@@ -51,6 +60,14 @@ _BROKEN = (RunState.FAILED, RunState.DIVERGED)
 
 class WorkbenchScreen(BaseScreen[None]):
     """Shows the run and edits its settings. Layouts: `-wide` (four panes), `-tabs` (one), `-tiny` (one, no frills)."""
+
+    @dataclass
+    class CurvesRead(Message):
+        """The steps up to `last` of a run that goes on here, out of its files."""
+
+        run: str
+        last: int
+        history: History
 
     AUTO_FOCUS = "#hyperparameters"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -99,6 +116,7 @@ class WorkbenchScreen(BaseScreen[None]):
         self._pane = PANES[0]
         self._zoomed = False
         self._shown_run = ""
+        self._read_up_to = 0
 
     @property
     def _workbench(self) -> WorkbenchApp:
@@ -200,8 +218,15 @@ class WorkbenchScreen(BaseScreen[None]):
     # --- the run ---
 
     def on_engine_events(self, message: EngineEvents) -> None:
+        samples: list[Sample] = []
         for event in message.events:
+            if isinstance(event, RunStarted | RolledBack):  # they may take back what came before
+                self.samples.samples.add(samples)
+                samples = []
             self._take(event)
+            if isinstance(event, StepFinished | PastRead):
+                samples += event.samples
+        self.samples.samples.add(samples)  # at once: the list of thousands is made anew
         self.show_run()
 
     def _take(self, event: Event) -> None:
@@ -211,14 +236,15 @@ class WorkbenchScreen(BaseScreen[None]):
                 if not goes_on:
                     self.charts.clear()
                     self.samples.clear(event.name)
-                    if event.first_step and not self._bridge.viewing:
-                        self._show_history(event.first_step)
                 self._shown_run = event.name
+                if event.first_step and not goes_on and not self._bridge.viewing:
+                    self._show_history(event.first_step)
                 self.say(f"run {event.name}: {event.path}")
                 self.editing.begun(event, goes_on=goes_on)
             case StepFinished():
                 self.charts.add(event.step, event.metrics, event.seconds)
-                self.samples.samples.add(event.samples)
+            case PastRead():
+                self.charts.take_past(event.past.history)
             case Probed():
                 self.samples.probes.add(event.sample)
             case StateChanged(state=state, message=text):
@@ -243,6 +269,8 @@ class WorkbenchScreen(BaseScreen[None]):
             case RolledBack():
                 self.charts.cut(event.step)
                 self.samples.cut(event.step)
+                if event.step < self._read_up_to:
+                    self._show_history(event.step)
 
     def _way_on(self, state: RunState) -> str:
         """What can be done with a run that has come to this state."""
@@ -254,9 +282,21 @@ class WorkbenchScreen(BaseScreen[None]):
     def _show_history(self, last: int) -> None:
         """The curves up to step `last` of a run that goes on here: its files tell them, the engine does not."""
         if self._bridge.run_path is not None:
-            for line in RunDir(self._bridge.run_path).metrics():
-                if line.step <= last:
-                    self.charts.add(line.step, line.metrics, line.seconds)
+            self._read_up_to = last
+            job = partial(self._read_history, self._shown_run, RunDir(self._bridge.run_path), last)
+            self.run_worker(job, thread=True, group="history", exclusive=True)
+
+    def _read_history(self, name: str, run_dir: RunDir, last: int) -> None:
+        try:
+            self.post_message(self.CurvesRead(name, last, read_history(run_dir, last)))
+        except RlhfError as error:
+            self.app.call_from_thread(self.say, f"the curves so far are not shown: {clean_line(str(error))}", "warning")
+
+    def on_workbench_screen_curves_read(self, event: CurvesRead) -> None:
+        """Draw them before the steps taken since, unless another run, or an earlier step, is shown by now."""
+        if (event.run, event.last) == (self._shown_run, self._read_up_to):
+            self._read_up_to = 0
+            self.charts.take_past(event.history)
 
     def show_run(self) -> None:
         """Bring status and keys up to date."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
 
 from textual.theme import Theme
 from textual.timer import Timer
@@ -13,6 +12,7 @@ from textual.widget import Widget
 
 from rlhf_engine.metrics import describe
 from rlhf_tui.clean_text import clean_line
+from rlhf_tui.past import clean_name
 from rlhf_tui.widgets.chart import Canvas, Chart
 from rlhf_tui.widgets.history import History
 from rlhf_tui.widgets.lens import SMOOTHINGS, Lens
@@ -118,6 +118,12 @@ class ChartsData(Widget):
         for chart in self.charts:
             chart.dirty = chart.dirty or chart.metric.name in metrics
 
+    def take_past(self, past: History) -> None:
+        """What the run did before the steps that were added, if any were; metrics by clean names (see `past`)."""
+        past.extend(self.scene.run.recent())
+        self.scene.run = past
+        self._changed()
+
     def mark(self, step: int, text: str) -> None:
         """Mark the step from which a live edit counts, with what it was in a few words (see `readout.edit_text`)."""
         self.scene.edits.append(Edit(step, clean_line(text)))
@@ -140,17 +146,13 @@ class ChartsData(Widget):
             if chart.target != target:
                 chart.target, chart.dirty = target, True
 
-    def overlay(self, label: str, steps: Sequence[tuple[int, float, Mapping[str, float]]], *,
-                responses_per_step: int | None = None) -> None:
+    def overlay(self, label: str, history: History, *, responses_per_step: int | None = None) -> None:
         """Lay another run over the charts: its smoothed line, drawn with a marker that the legend names.
 
-        label: what to call it, such as its name; the same label again replaces it. steps: (step, seconds since that
-        run's start, metrics), ascending. responses_per_step: of that run, for the x axis by responses; the shown
-        run's when None. Six runs at most: a seventh takes the place of the first.
+        label: what to call it, such as its name; the same label again replaces it. history: its metrics by clean names
+        (see `past`). responses_per_step: of that run, for the x axis by responses; the shown run's when None. Six runs
+        at most: a seventh takes the place of the first.
         """
-        history = History()
-        for step, seconds, metrics in steps:
-            history.add(step, clean_names(metrics), seconds)
         self.scene.lay_over(clean_line(label), history, responses_per_step)
         self._laid_over()
 
@@ -215,9 +217,4 @@ class ChartsData(Widget):
 
 def clean_names(metrics: Mapping[str, float]) -> dict[str, float]:
     """The metrics by names that may be shown."""
-    return {_clean_name(name): float(value) for name, value in metrics.items()}
-
-
-@lru_cache(maxsize=1024)
-def _clean_name(name: str) -> str:
-    return clean_line(name)
+    return {clean_name(name): float(value) for name, value in metrics.items()}

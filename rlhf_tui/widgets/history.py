@@ -12,12 +12,13 @@ from __future__ import annotations
 import math
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import repeat
+from itertools import accumulate, pairwise, repeat
 from typing import NamedTuple
 
-from rlhf_tui.widgets.series import Points, drawable
+from rlhf_engine.run_columns import Columns
+from rlhf_tui.widgets.series import LARGEST, Points, drawable
 
 KEPT = 2048
 MOST_METRICS = 256
@@ -68,10 +69,10 @@ class _Level:
 
     def trim(self) -> None:
         """Forget the older half when there is twice what is to be kept."""
-        if len(self.steps) >= 2 * KEPT:
+        if (much := len(self.steps) // KEPT - 1) > 0:
             for values in self.arrays():
-                del values[:KEPT]
-            self.start += KEPT
+                del values[: much * KEPT]
+            self.start += much * KEPT
 
     def cut(self, end: int) -> None:
         """Forget the buckets from number `end` on; where even the oldest kept one is later, the next will be `end`."""
@@ -111,11 +112,7 @@ class History:
         if self._first is None or step < self._first:
             self._first = step
         before = exact.seconds[-1] if exact.seconds else 0.0
-        for name in metrics:
-            # a file can name what it likes; so many names are no metrics of ours
-            if name not in exact.columns and len(exact.columns) < MOST_METRICS:
-                for level in self._levels:
-                    level.open(name)
+        self._open(metrics)
         exact.steps.append(step)
         # time never runs backwards here: places on the axis are found by halving
         exact.seconds.append(max(before, seconds) if seconds is not None and drawable(seconds) else before)
@@ -126,6 +123,38 @@ class History:
                 value = None
             values.append(_NAN if value is None else value)
         self._roll_up()
+
+    def extend(self, columns: Columns) -> None:
+        """Take in many steps: what `add` does for each of them, at a tenth of the cost."""
+        steps, exact = columns.steps, self._levels[0]
+        if not steps:
+            return
+        if any(later <= step for step, later in pairwise(steps)):  # of a file that somebody wrote by hand
+            for at, (step, seconds) in enumerate(zip(steps, columns.seconds, strict=True)):
+                row = {name: values[at] for name, values in columns.values.items()
+                       if values[at] == values[at] or columns.not_finite.get(name) == step}
+                self.add(step, row, seconds)
+            return
+        if exact.steps and steps[0] <= exact.steps[-1]:
+            self.cut(steps[0] - 1)
+        self._first = steps[0] if self._first is None else min(self._first, steps[0])
+        before = exact.seconds[-1] if exact.seconds else 0.0
+        self._open(columns.values)
+        exact.steps.extend(array("d", steps))
+        past = (seconds if abs(seconds) <= LARGEST else before for seconds in columns.seconds)
+        exact.seconds.extend(list(accumulate(past, max, initial=before))[1:])
+        for name, step in columns.not_finite.items():
+            self.not_finite_at.setdefault(name, step)
+        for name, (values,) in exact.columns.items():
+            told = columns.values.get(name)
+            values.extend(array("d", [_NAN]) * len(steps) if told is None else self._drawable(name, told, steps))
+        self._roll_up()
+
+    def recent(self) -> Columns:
+        """The newest steps, of which single values are kept."""
+        exact = self._levels[0]
+        return Columns(array("q", map(int, exact.steps)), exact.seconds[:],
+                       {name: values[:] for name, (values,) in exact.columns.items()}, dict(self.not_finite_at))
 
     def cut(self, step: int) -> None:
         """Forget what came after `step`; far back, where only buckets are left, up to a bucket more."""
@@ -139,24 +168,44 @@ class History:
             level.cut(rows // level.size)
         self._first = self._first if rows else None
 
+    def _open(self, names: Iterable[str]) -> None:
+        """Columns for metrics that were not there before."""
+        for name in names:
+            # a file can name what it likes; so many names are no metrics of ours
+            if name not in self._levels[0].columns and len(self._levels[0].columns) < MOST_METRICS:
+                for level in self._levels:
+                    level.open(name)
+
+    def _drawable(self, name: str, values: array[float], steps: array[int]) -> array[float]:
+        """The values, with NaN for those that a chart cannot place, which are noted."""
+        if sum(map(abs, values)) <= LARGEST:
+            return values
+        for step, value in zip(steps, values, strict=True):
+            if abs(value) > LARGEST:
+                self.not_finite_at[name] = min(step, self.not_finite_at.get(name, step))
+                break
+        return array("d", [value if abs(value) <= LARGEST else _NAN for value in values])
+
     def _roll_up(self) -> None:
         """Make a bucket of the next level of every `FAN` buckets of a level."""
-        number, depth = self._levels[0].end, 0
-        while number % FAN == 0:
-            fine = self._levels[depth]
-            if depth + 1 == len(self._levels):
+        for depth, fine in enumerate(self._levels):  # which may grow by one as we go
+            if depth + 1 == len(self._levels) and fine.end >= FAN:
                 self._levels.append(_Level(fine.size * FAN))
                 for name in fine.columns:
                     self._levels[-1].open(name)
-            coarse = self._levels[depth + 1]
-            coarse.steps.append(fine.steps[-1])
-            coarse.seconds.append(fine.seconds[-1])
+            coarse = self._levels[depth + 1] if depth + 1 < len(self._levels) else None
+            groups = fine.end // FAN - coarse.end if coarse else 0
+            if coarse is None or groups == 0:
+                fine.trim()
+                break
+            begin = coarse.end * FAN - fine.start
+            part = slice(begin, begin + groups * FAN)
+            coarse.steps.extend(fine.steps[part][FAN - 1 :: FAN])
+            coarse.seconds.extend(fine.seconds[part][FAN - 1 :: FAN])
             for name, column in fine.columns.items():
-                for values, value in zip(coarse.columns[name], _combined(column), strict=True):
-                    values.append(value)
+                for values, found in zip(coarse.columns[name], _combined(column, part), strict=True):
+                    values.extend(found)
             fine.trim()
-            number, depth = number // FAN, depth + 1
-        self._levels[depth].trim()
 
     # --- what is there ---
 
@@ -248,14 +297,18 @@ class History:
         return next(level for level in self._levels if level.reaches(bisect_left(level.steps, step)))
 
 
-def _combined(column: Column) -> tuple[float, float, float]:
-    """Lowest, mean and highest of the newest `FAN` buckets; NaN when none of them had a finite value."""
-    means = column[len(column) // 2][-FAN:]
-    total = sum(means)
-    if total == total:
-        return min(column[0][-FAN:]), total / FAN, max(column[-1][-FAN:])
-    known = [value for value in means if value == value]
-    if not known:
-        return _NAN, _NAN, _NAN
-    return (min(value for value in column[0][-FAN:] if value == value), sum(known) / len(known),
-            max(value for value in column[-1][-FAN:] if value == value))
+def _combined(column: Column, part: slice) -> tuple[array[float], array[float], array[float]]:
+    """Lowest, mean and highest of every `FAN` buckets of a part; NaN where none of them had a finite value."""
+    parts = [[cut[at::FAN] for at in range(FAN)] for cut in (values[part] for values in column)]
+    lows, means, highs = parts[0], parts[len(parts) // 2], parts[-1]
+    totals = list(map(sum, zip(*means, strict=True)))
+    if not math.isnan(sum(totals)):
+        return (array("d", map(min, *lows)), array("d", [total / FAN for total in totals]),
+                array("d", map(max, *highs)))
+    found = array("d"), array("d"), array("d")
+    for group in zip(zip(*lows, strict=True), zip(*means, strict=True), zip(*highs, strict=True), strict=True):
+        below, known, above = ([value for value in values if value == value] for values in group)
+        found[0].append(min(below, default=_NAN))
+        found[1].append(sum(known) / len(known) if known else _NAN)
+        found[2].append(max(above, default=_NAN))
+    return found

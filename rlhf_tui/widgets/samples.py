@@ -132,6 +132,8 @@ class SampleList(ScrollView, can_focus=True):
 
     def add(self, samples: Iterable[Sample]) -> None:
         """Take in samples, oldest first; their texts are clean."""
+        if not (samples := list(samples)):
+            return
         self._store.add(samples)
         if not self.held and self.cursor == 0:
             self._take_waiting()

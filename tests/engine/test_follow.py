@@ -7,12 +7,14 @@ import os
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from configs import SMALL
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rlhf_engine import follow
 from rlhf_engine.config import RunConfig
 from rlhf_engine.control import TrainerControl
 from rlhf_engine.errors import RunError
@@ -20,6 +22,7 @@ from rlhf_engine.events import (
     Alarm,
     EditApplied,
     Event,
+    PastRead,
     Probed,
     RolledBack,
     RunStarted,
@@ -32,7 +35,9 @@ from rlhf_engine.events import (
 from rlhf_engine.follow import Follower
 from rlhf_engine.processes import ProcessId, this_process
 from rlhf_engine.run_care import empty_trash, rename_run, throw_away
-from rlhf_engine.run_dir import METRICS, STATUS, RunDir
+from rlhf_engine.run_columns import Columns
+from rlhf_engine.run_dir import METRICS, PROBES, SAMPLES, STATUS, RunDir
+from rlhf_engine.run_lines import sample_row, to_line
 from rlhf_engine.trainer import Trainer
 
 GONE = ProcessId(2**22 + 5, "1", "no such boot")
@@ -249,6 +254,140 @@ def test_it_tells_what_the_trainer_told(runs_root: Path, neo_config: RunConfig) 
     Trainer(neo_config, run_dir=run, control=control, emit=emitted.append).run()
     assert timeless(Follower(run).poll()) == timeless(emitted)
     assert len(course(emitted)) >= 4
+
+
+# --- a long run ---
+
+
+class Gathered:
+    """What a follower hands on of a long run's past."""
+
+    made: ClassVar[list[Gathered]] = []
+
+    def __init__(self) -> None:
+        self.steps: list[int] = []
+        self.kl: list[float] = []
+        self.made.append(self)
+
+    def extend(self, columns: Columns) -> None:
+        self.steps += columns.steps
+        self.kl += columns.values.get("objective/kl", ())
+
+
+def long(run: RunDir, first: int, last: int) -> None:
+    """Steps as the trainer writes them, quickly; each sixteenth with two responses, each fiftieth with a probe."""
+    for name, rows in (
+        (METRICS, ({"step": at, "seconds": float(at), "metrics": {"objective/kl": at / 3}}
+                   for at in range(first, last + 1))),
+        (SAMPLES, (sample_row(response(at, index), traced=False)
+                   for at in range(first, last + 1) if at % 16 == 0 for index in range(2))),
+        (PROBES, (sample_row(response(at, 0), traced=False)
+                  for at in range(first if first > 1 else 0, last + 1) if at % 50 == 0)),
+    ):
+        with (run.path / name).open("a") as file:
+            file.writelines(to_line(row) + "\n" for row in rows)
+
+
+@pytest.fixture
+def gathered() -> list[Gathered]:
+    Gathered.made.clear()
+    return Gathered.made
+
+
+def test_of_a_long_run_the_past_is_told_at_once_and_the_newest_steps_one_by_one(
+    run: RunDir, gathered: list[Gathered]
+) -> None:
+    long(run, 1, 20_000)
+    edit = EditApplied(77, "kl.coef", 0.1, 0.2)
+    run.append_edit(edit)
+    say(run, RunState.FINISHED, 20_000, message="finished after step 20000")
+    follower = Follower(run, gather=Gathered)
+    started, past, *events = follower.poll()
+    assert isinstance(started, RunStarted)
+    assert started.first_step == 0
+    assert isinstance(past, PastRead)
+    assert past.past is gathered[0]
+    assert gathered[0].steps == list(range(1, past.step + 1))
+    assert gathered[0].kl == [step / 3 for step in gathered[0].steps]
+    newest = [event for event in events if isinstance(event, StepFinished)]
+    assert [event.step for event in newest] == list(range(past.step + 1, 20_001))
+    assert len(newest) < 5000
+    assert {sample.step for sample in past.samples} == {at for at in range(16, past.step + 1) if at % 16 == 0}
+    assert [event.step for event in events if isinstance(event, Probed)] == list(range(0, 20_001, 50))
+    assert edit in events
+    assert follower.ended
+    long(run, 20_001, 20_003)
+    say(run, RunState.TRAINING, 20_003)
+    assert [event.step for event in follower.poll() if isinstance(event, StepFinished)] == [20_001, 20_002, 20_003]
+
+
+def test_of_large_files_only_the_end_is_read_and_the_first_probe(
+    run: RunDir, gathered: list[Gathered], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follow, "NEWEST_BYTES", {METRICS: 4000, SAMPLES: 4000, PROBES: 2000})
+    long(run, 1, 2000)
+    say(run, RunState.FINISHED, 2000)
+    _, past, *events = Follower(run, gather=Gathered).poll()
+    assert isinstance(past, PastRead)
+    told = [*past.samples, *(sample for event in events if isinstance(event, StepFinished) for sample in event.samples)]
+    assert 4 <= len(told) <= 4000 / 100
+    assert told[-1] == response(2000, 1)
+    probes = [event.step for event in events if isinstance(event, Probed)]
+    assert probes[0] == 0
+    assert probes[-1] == 2000
+    assert len(probes) < 20
+
+
+def test_a_long_run_that_goes_back_a_little_is_not_gathered_again(run: RunDir, gathered: list[Gathered]) -> None:
+    long(run, 1, 20_000)
+    say(run, RunState.TRAINING, 20_000)
+    follower = Follower(run, gather=Gathered)
+    follower.poll()
+    run.truncate_after(19_990, 0)
+    long(run, 19_991, 19_995)
+    say(run, RunState.TRAINING, 19_995)
+    back, *events = follower.poll()
+    assert isinstance(back, RolledBack)
+    assert back.step == 19_995  # the same steps with the same clock's reading: nothing to take back there
+    assert course(events) == []
+    assert len(gathered) == 1
+
+
+def test_a_long_run_that_goes_far_back_is_told_anew(run: RunDir, gathered: list[Gathered]) -> None:
+    long(run, 1, 20_000)
+    say(run, RunState.TRAINING, 20_000)
+    follower = Follower(run, gather=Gathered)
+    follower.poll()
+    run.truncate_after(15_000, 0)
+    say(run, RunState.TRAINING, 15_000)
+    started, past, *events = follower.poll()
+    assert isinstance(started, RunStarted)
+    assert started.first_step == 0
+    assert isinstance(past, PastRead)
+    newest = [event.step for event in events if isinstance(event, StepFinished)]
+    assert gathered[1].steps + newest == list(range(1, 15_001))
+
+
+def test_who_prints_a_long_run_gets_all_its_steps_a_portion_at_a_look(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follow, "LOOK_BYTES", 10_000)
+    long(run, 1, 1000)
+    edits = [EditApplied(at, "kl.coef", 0.1, at / 1000) for at in (10, 500, 1000)]
+    for edit in edits:
+        run.append_edit(edit)
+    say(run, RunState.FINISHED, 1000, message="finished")
+    follower, told, looks = Follower(run, samples=False), list[Event](), 0
+    while not follower.ended:
+        told, looks = told + follower.poll(), looks + 1
+    assert looks > 5
+    assert [event.step for event in told if isinstance(event, StepFinished)] == list(range(1, 1001))
+    assert not any(event.samples for event in told if isinstance(event, StepFinished))
+    for edit in edits:
+        assert told[told.index(edit) + 1] == StepFinished(edit.step, 100, {"objective/kl": edit.step / 3}, (),
+                                                          float(edit.step))
+    assert isinstance(told[-1], StateChanged)
+    assert sum(isinstance(event, StateChanged) for event in told) == 1
 
 
 # --- any cut of what is written gives the same events ---

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterable, Mapping
 
 import pytest
 from moments import until
@@ -17,7 +18,8 @@ from rlhf_tui.theme import LIGHT
 from rlhf_tui.widgets import charts_data
 from rlhf_tui.widgets.chart import Chart
 from rlhf_tui.widgets.charts import Charts
-from rlhf_tui.widgets.charts_data import SHOWN
+from rlhf_tui.widgets.charts_data import SHOWN, clean_names
+from rlhf_tui.widgets.history import History
 from rlhf_tui.widgets.lens import LEAST_STEPS, Lens
 from rlhf_tui.widgets.readout import edit_text, show_value
 
@@ -27,6 +29,14 @@ WIDE, NARROW = (120, 40), (80, 24)
 def train(charts: Charts, steps: int, *, seconds: float = 0.5) -> None:
     for step in range(1, steps + 1):
         charts.add(step, step_metrics(step), step * seconds)
+
+
+def curves(steps: Iterable[tuple[int, float, Mapping[str, float]]]) -> History:
+    """Another run's, as they are read for the charts: of (step, seconds, metrics)."""
+    history = History()
+    for step, seconds, metrics in steps:
+        history.add(step, clean_names(metrics), seconds)
+    return history
 
 
 async def settle(pilot: Pilot[None], charts: Charts) -> None:
@@ -303,8 +313,8 @@ async def test_other_runs_are_drawn_named_and_read_off(app: WorkbenchApp) -> Non
     async with app.run_test(size=(160, 48)) as pilot:
         charts = app.workbench.charts
         train(charts, 30)
-        charts.overlay("quiet-owl", [(step, step * 2.0, {"objective/kl": 3.0 + step}) for step in range(1, 41)])
-        charts.overlay("red-fox", [(1, 1.0, {"objective/kl": math.nan}), (2, 2.0, {"lr": 1.0})])
+        charts.overlay("quiet-owl", curves([(step, step * 2.0, {"objective/kl": 3.0 + step}) for step in range(1, 41)]))
+        charts.overlay("red-fox", curves([(1, 1.0, {"objective/kl": math.nan}), (2, 2.0, {"lr": 1.0})]))
         await pilot.press("2", "z")
         await settle(pilot, charts)
         kl = charts.charts[1]
@@ -323,7 +333,7 @@ async def test_other_runs_are_drawn_named_and_read_off(app: WorkbenchApp) -> Non
 async def test_other_runs_can_be_seen_before_this_one_has_a_step(app: WorkbenchApp) -> None:
     async with app.run_test(size=WIDE) as pilot:
         charts = app.workbench.charts
-        charts.overlay("quiet-owl", [(step, step * 2.0, step_metrics(step)) for step in range(1, 41)])
+        charts.overlay("quiet-owl", curves([(step, step * 2.0, step_metrics(step)) for step in range(1, 41)]))
         await pilot.press("2", "right_square_bracket")
         await settle(pilot, charts)
         assert "o" in charts.charts[0].picture_text
@@ -334,7 +344,7 @@ async def test_each_of_six_runs_has_a_marker_of_its_own_and_a_seventh_replaces_t
     async with app.run_test(size=WIDE):
         charts = app.workbench.charts
         for name in ("a", "b", "c", "d", "e", "f", "b", "g"):
-            charts.overlay(name, [(1, 1.0, {"lr": 1.0})])
+            charts.overlay(name, curves([(1, 1.0, {"lr": 1.0})]))
         assert set(charts.scene.others) == {"b", "c", "d", "e", "f", "g"}
         assert len({other.marker for other in charts.scene.others.values()}) == 6
 
@@ -343,7 +353,8 @@ async def test_no_marker_stays_without_a_label_in_a_small_chart(app: WorkbenchAp
     async with app.run_test(size=WIDE) as pilot:
         charts = app.workbench.charts
         for number in range(6):
-            charts.overlay(f"a-rather-long-name-{number}", [(step, 1.0, step_metrics(step)) for step in range(1, 9)])
+            steps = [(step, 1.0, step_metrics(step)) for step in range(1, 9)]
+            charts.overlay(f"a-rather-long-name-{number}", curves(steps))
         await settle(pilot, charts)
         legend = charts.charts[0].legend_text
         assert len(legend) <= charts.charts[0].size.width
@@ -372,7 +383,7 @@ async def test_in_ascii_the_charts_are_ascii(app: WorkbenchApp) -> None:
         charts = app.workbench.charts
         train(charts, 50)
         charts.mark(20, "kl.coef 0.1→0.3")
-        charts.overlay("ruhige-Eule", [(step, 1.0, step_metrics(step + 9)) for step in range(1, 50)])
+        charts.overlay("ruhige-Eule", curves([(step, 1.0, step_metrics(step + 9)) for step in range(1, 50)]))
         charts.ascii = True
         await pilot.press("2", "left_square_bracket")
         await settle(pilot, charts)
@@ -443,7 +454,7 @@ async def test_labels_and_edits_that_try_to_command_are_only_shown(app: Workbenc
         for text in texts(8):
             charts.clear_overlays()
             told = {f"rewards/{text}/mean": 1.0, "objective/kl": 2.0}
-            charts.overlay(text, [(step, 1.0, told) for step in (1, 2, 3)])
+            charts.overlay(text, curves([(step, 1.0, told) for step in (1, 2, 3)]))
             charts.mark(20, text)
             charts.add(21, {f"rewards/{text}/mean": 1.0, text: 2.0})
             charts.shown = (f"rewards/{text}/mean", text, "objective/kl", "lr")
@@ -460,7 +471,7 @@ async def test_any_size_shows_charts_with_all_that_can_be_on_them(app: Workbench
         charts = app.workbench.charts
         train(charts, 40)
         charts.mark(7, "kl.coef 0.1→0.3")
-        charts.overlay("quiet-owl", [(step, 1.0, step_metrics(step)) for step in range(1, 30)])
+        charts.overlay("quiet-owl", curves([(step, 1.0, step_metrics(step)) for step in range(1, 30)]))
         await pilot.press("2", "left_square_bracket", "left_square_bracket")
         await settle(pilot, charts)
         for key in ("m", "e"):

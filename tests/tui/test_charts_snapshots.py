@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 from tui.fake_session import Sessions, step_metrics
+from tui.test_charts import curves
 
 from rlhf_tui.app import WorkbenchApp
 
@@ -29,8 +30,8 @@ def charted(sessions: Sessions, *keys: str, ascii_only: bool = False) -> Callabl
         app.show_events(app.bridge.drain())
         charts = app.workbench.charts
         for label, steps, scale in (("quiet-owl", 60, 0.7), ("red-fox", 30, 1.2)):
-            charts.overlay(label, [(step, step * scale, {name: value * scale for name, value in
-                                                         step_metrics(step).items()}) for step in range(1, steps)])
+            scaled = ({name: value * scale for name, value in step_metrics(step).items()} for step in range(1, steps))
+            charts.overlay(label, curves((step, step * scale, told) for step, told in enumerate(scaled, 1)))
         charts.ascii = ascii_only
         await pilot.pause()
         await pilot.press("2", *keys)

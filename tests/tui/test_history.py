@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from itertools import pairwise
 
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rlhf_engine.run_columns import columns_of
 from rlhf_tui.widgets.history import KEPT, MOST_METRICS, History
 
 
@@ -41,6 +43,31 @@ def test_what_is_not_finite_is_noted_and_left_out() -> None:
     assert history.not_finite_at == {"a": 2}
     history.cut(1)
     assert history.not_finite_at == {}
+
+
+values = st.one_of(st.floats(-9, 9), st.sampled_from([math.nan, math.inf, 1e300]))
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 900)), min_size=1, max_size=6), st.data())
+def test_many_steps_at_once_are_what_they_are_one_by_one(parts: list[tuple[int, int]], data: st.DataObject) -> None:
+    at_once, one_by_one = History(), History()
+    odd = data.draw(st.dictionaries(st.integers(1, 2000), st.dictionaries(st.sampled_from("abc"), values), max_size=9))
+    first = 1
+    for gap, count in parts:
+        first += gap  # a step may be missing, as after a line that could not be read
+        steps = range(first, first + count)
+        rows = [odd.get(step, {"a": step / 3, "b": -float(step)}) for step in steps]
+        at_once.extend(columns_of([json.dumps({"step": step, "seconds": step * 0.5, "metrics": row}).encode()
+                                   for step, row in zip(steps, rows, strict=True)]))
+        for step, row in zip(steps, rows, strict=True):
+            one_by_one.add(step, row, step * 0.5)
+        first = steps[-1] + 1 - data.draw(st.sampled_from([0, 0, 0, min(count, 7)]))  # some are taken again
+    assert at_once.bounds == one_by_one.bounds
+    assert at_once.not_finite_at == one_by_one.not_finite_at
+    for name in one_by_one.names:
+        for most in (20, KEPT):
+            assert at_once.buckets(name, 1, first, most) == one_by_one.buckets(name, 1, first, most)
 
 
 def test_a_metric_may_come_late_and_stay_away() -> None:

@@ -24,11 +24,14 @@ from rlhf_engine.reward_config import FunctionRewardConfig
 from rlhf_engine.rewards.function import pinned
 from rlhf_engine.run_care import rename_run
 from rlhf_engine.run_dir import RunDir
+from rlhf_engine.run_lines import sample_row, to_line
 from rlhf_tui import viewer
 from rlhf_tui.app import WorkbenchApp
 from rlhf_tui.bridge import EngineBridge
+from rlhf_tui.messages import EngineEvents
 from rlhf_tui.screens.run_dialogs import SureScreen
 from rlhf_tui.widgets.hyperparameters import HyperparametersPane
+from rlhf_tui.widgets.sample_store import KEPT_SAMPLES
 from rlhf_tui.widgets.setting_rows import VIEWED_LOCKED_REASON, VIEWED_REASON
 
 # in the place of a trainer: holds the lock, says that it trains, and leaves when asked to
@@ -37,6 +40,7 @@ import signal, sys, time
 from pathlib import Path
 from rlhf_engine.events import RunState
 from rlhf_engine.run_dir import RunDir
+from rlhf_engine.run_lines import sample_row, to_line
 
 run = RunDir.open(Path(sys.argv[1]))
 left = []
@@ -116,6 +120,30 @@ async def test_a_run_is_shown_as_it_goes_on(watching: Callable[[], WorkbenchApp]
         assert app.workbench.charts.edits == [4]
         run.truncate_after(2, 0)
         await until(app, pilot, lambda: steps(app) == [1, 2])
+
+
+async def test_a_long_run_is_shown_with_few_messages_and_its_newest_samples(
+    watching: Callable[[], WorkbenchApp], run: RunDir
+) -> None:
+    with (run.path / "metrics.jsonl").open("a") as file:
+        file.writelines(to_line({"step": at, "seconds": at / 2, "metrics": {"objective/scores": 1000.0 if at == 7777
+                                                                            else at / 20_000}}) + "\n"
+                        for at in range(4, 20_001))
+    with (run.path / "samples.jsonl").open("a") as file:
+        file.writelines(to_line(sample_row(story_sample(at, index), traced=False)) + "\n"
+                        for at in range(4, 20_001, 4) for index in range(2))
+    run.write_status(RunState.FINISHED, 20_000, 20_000, "finished after step 20000")
+    told: list[EngineEvents] = []
+    app = watching()
+    async with app.run_test(size=WIDE, message_hook=lambda message: told.append(message)
+                            if isinstance(message, EngineEvents) else None) as pilot:
+        charts, samples = app.workbench.charts, app.workbench.samples.samples
+        await until(app, pilot, lambda: charts.scene.run.bounds == (1, 20_000) and "✓ FINISHED" in status(app))
+        events = [event for message in told for event in message.events]
+        assert len({id(event) for event in events}) < 5000  # and not one for each step
+        assert [sample.step for sample in samples.shown[:3]] == [20_000, 20_000, 19_996]
+        assert len(samples.shown) == KEPT_SAMPLES
+        assert max(bucket.high for bucket in charts.scene.run.buckets("objective/scores", 1, 20_000, 500)) == 1000.0
 
 
 async def test_nothing_that_would_change_the_run_is_done(

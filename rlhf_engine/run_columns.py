@@ -1,0 +1,149 @@
+"""The metrics of many steps at once, a column for each metric: what a chart of a long run is made of.
+
+A line of metrics.jsonl with thirty metrics is over a kilobyte: a run of 100,000 steps has 140 MB of them, and as many
+dicts would fill the memory. So the file is read in portions, and a portion becomes columns before the next is read.
+Lines are read as leniently as everywhere: what cannot be read is left out.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from io import FileIO
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from pydantic_core import from_json
+
+from rlhf_engine.run_lines import as_object
+
+PORTION_BYTES = 512 * 1024
+"""Read at once: some four hundred steps, a few milliseconds of work, after which another thread may have its turn."""
+_BLOCK = 64 * 1024
+_ABSENT = math.nan  # told from a NaN in the file by being this very object
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Metrics of steps in the order of the file. All arrays are as long as `steps`.
+
+    seconds: since the run's start. values: by metric; NaN where a step lacks it, or it was not finite. not_finite: the
+    first of these steps at which a metric was not finite, of those metrics that were not.
+    """
+
+    steps: array[int]
+    seconds: array[float]
+    values: Mapping[str, array[float]]
+    not_finite: Mapping[str, int] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def until(self, last: int) -> Columns:
+        """Those of the steps up to `last`; steps ascend."""
+        end = bisect_right(self.steps, last)
+        if end == len(self.steps):
+            return self
+        return Columns(self.steps[:end], self.seconds[:end], {name: part[:end] for name, part in self.values.items()},
+                       {name: step for name, step in self.not_finite.items() if step <= last})
+
+
+def read_columns(path: Path) -> Iterator[Columns]:
+    """All whole lines of a metrics.jsonl, in portions. No file is no portion. Raises OSError."""
+    try:
+        file = FileIO(path)
+    except FileNotFoundError:
+        return
+    with file:
+        yield from columns_in(file, os.fstat(file.fileno()).st_size)
+
+
+def columns_in(file: FileIO, end: int) -> Iterator[Columns]:
+    """The lines of a metrics.jsonl from where `file` stands to the byte `end`, where a line ends, in portions.
+
+    A last line without its end is left out. Raises OSError.
+    """
+    torn, left = b"", end - file.tell()
+    while left > 0 and (data := file.read(min(PORTION_BYTES, left))):
+        left -= len(data)
+        *lines, torn = (torn + data).split(b"\n")
+        if lines:
+            yield columns_of(lines)
+
+
+def columns_of(lines: Sequence[bytes]) -> Columns:
+    """What lines of a metrics.jsonl tell."""
+    steps, seconds, metrics = array("q"), array("d"), []
+    for line in lines:
+        row = _object(line)
+        try:
+            step, told, at = int(row["step"]), row["metrics"], row["seconds"]
+            told.items()  # a dict, or no line of ours
+            seconds.append(math.nan if at is None else float(at))
+            steps.append(step)
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+            del seconds[len(steps):]
+            continue
+        metrics.append(told)
+    not_finite: dict[str, int] = {}
+    values = {name: _column(name, found, steps, not_finite) for name, found in _transposed(metrics)}
+    return Columns(steps, seconds, values, not_finite)
+
+
+def last_lines(file: FileIO, most: int) -> int:
+    """Where the last lines of a file begin that have `most` bytes at the most together; 0 if that is all of it.
+
+    `file` stands there afterwards. Raises OSError.
+    """
+    size = os.fstat(file.fileno()).st_size
+    place = max(0, size - most)
+    file.seek(max(0, place - 1))
+    while place and (block := file.read(_BLOCK)):
+        if (found := block.find(b"\n")) >= 0:
+            place = file.tell() - len(block) + found + 1
+            break
+    return file.seek(place)
+
+
+def _transposed(rows: list[dict[str, Any]]) -> Iterator[tuple[str, Sequence[Any]]]:
+    """By name, what each row has of it."""
+    names = list(rows[0]) if rows else []
+    if all(list(row) == names for row in rows):
+        return zip(names, zip(*map(dict.values, rows), strict=True), strict=True)
+    return ((name, [row.get(name, _ABSENT) for row in rows]) for name in dict.fromkeys(chain.from_iterable(rows)))
+
+
+def _object(line: bytes) -> Any:
+    try:
+        return from_json(line, cache_strings="keys")  # three times as fast as json
+    except ValueError:  # also of half a surrogate pair, which json takes
+        return as_object(line)
+
+
+def _column(name: str, found: Sequence[Any], steps: array[int], not_finite: dict[str, int]) -> array[float]:
+    try:
+        column = array("d", found)
+        if math.isfinite(sum(column)):
+            return column
+    except (TypeError, OverflowError):  # null, or no number at all
+        pass
+    column = array("d")
+    for step, value in zip(steps, found, strict=True):
+        number = _ABSENT if value is None else _float(value)
+        if value is not _ABSENT and not math.isfinite(number):
+            not_finite.setdefault(name, step)
+            number = math.nan
+        column.append(number)
+    return column
+
+
+def _float(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
