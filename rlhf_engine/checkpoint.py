@@ -12,6 +12,7 @@ import hashlib
 import json
 import secrets
 import shutil
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from torch import Tensor
 from rlhf_engine.checkpoint_list import STATE as STATE
 from rlhf_engine.checkpoint_list import candidates as candidates
 from rlhf_engine.checkpoint_list import found as _found
-from rlhf_engine.checkpoint_list import missing
+from rlhf_engine.checkpoint_list import missing, thinned
 from rlhf_engine.checkpoint_list import step_of as step_of
 from rlhf_engine.config import RunConfig
 from rlhf_engine.disk import fsync_directory, fsync_file, why, write_new
@@ -59,9 +60,12 @@ class TrainingState:
     """The base model that the adapters belong to; None in what was saved before this was written down."""
 
 
-def save(run_dir: RunDir, state: TrainingState, keep: int) -> Path:
-    """Saves a checkpoint, then removes all but the `keep` newest and the best, and any of later steps, which were
-    given up. The best is told by the metric of `state`'s quality; without one there is none.
+def save(
+    run_dir: RunDir, state: TrainingState, keep: int, *, budget: int = 0, given_up: Collection[Path] = ()
+) -> Path:
+    """Saves a checkpoint, then removes all but the `keep` newest, the best and, as far as `budget` bytes allow, some of
+    earlier steps (`checkpoint_list.thinned`); and `given_up` and any of later steps, which are of another course. The
+    best is told by the metric of `state`'s quality; without one there is none.
 
     The caller holds the run's lock. Raises RunError, with the earlier checkpoints intact, when the disk refuses, and
     ValueError for a number that JSON cannot hold.
@@ -78,7 +82,7 @@ def save(run_dir: RunDir, state: TrainingState, keep: int) -> Path:
         path = aside.rename(_free_name(folder, state.step))
         fsync_directory(folder)
         fsync_directory(run_dir.path)
-        _prune(folder, state, keep)
+        _prune(folder, state, keep, budget, given_up)
     except (OSError, RuntimeError, SafetensorError) as error:
         raise RunError(
             f"The checkpoint of step {state.step} could not be written under {folder}: {why(error)}; "
@@ -185,10 +189,13 @@ def _free_name(folder: Path, step: int) -> Path:
     return folder / (f"step-{step:06d}" + (f".{max(attempts) + 1}" if attempts else ""))
 
 
-def _prune(folder: Path, state: TrainingState, keep: int) -> None:
+def _prune(folder: Path, state: TrainingState, keep: int, budget: int, given_up: Collection[Path]) -> None:
     found = _found(folder)
-    past = [path for at, _, path in found if at <= state.step]
-    kept = {*past[-max(keep, 1):], _best(past, state.quality.metric if state.quality else None)}
+    past = [path for at, _, path in found if at <= state.step and path not in given_up]
+    fixed = {*past[-max(keep, 1):], _best(past, state.quality.metric if state.quality else None)}
+    places = thinned([step_of(path) for path in past], [size(path) for path in past],
+                     {place for place, path in enumerate(past) if path in fixed}, budget)
+    kept = {past[place] for place in places}
     for _, _, path in found:
         if path not in kept:
             shutil.rmtree(path.rename(folder / f".old-{secrets.token_hex(4)}"))

@@ -6,7 +6,9 @@ What is told is what the files say; only `checkpoint.load` verifies them.
 from __future__ import annotations
 
 import json
+import math
 import re
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -19,6 +21,8 @@ from rlhf_engine.run_dir import RunDir
 from rlhf_engine.run_lines import read_object
 
 STATE = "state.json"
+
+MOST_SPACED = 32  # checkpoints kept to fork from: with so many, few of 10,000,000 steps are further apart than half
 
 # A step that is saved again (after a change of course, say) gets a number behind it rather than the old one's place.
 _NAME = re.compile(r"step-(\d{6,})(?:\.(\d+))?")
@@ -40,6 +44,35 @@ def steps(run_dir: RunDir) -> list[int]:
     return sorted({step_of(path) for path in candidates(run_dir)}, reverse=True)
 
 
+def is_due(step: int, every: int, budget: int) -> bool:
+    """Whether a checkpoint is to be made after `step` of itself: every so many steps, and where early ones are kept
+    (there is a budget for them) after the first steps 1, 2, 4, 8, ... too."""
+    return step % every == 0 or (budget > 0 and step < every and step & (step - 1) == 0)
+
+
+def thinned(steps: Sequence[int], sizes: Sequence[int], always: Collection[int], budget: int) -> set[int]:
+    """Which of a run's checkpoints stay, by their place: those of `always`, and others spaced evenly in log(step + 1).
+
+    steps: of each checkpoint, the oldest first; sizes: their bytes; always: the places of those that stay whatever
+    their size (the newest, the best); budget: the most bytes that all together may have; 0: none but those of `always`.
+    The others go one after another, each time the one whose neighbours lie closest to each other; the first goes last.
+    Since that is so at every save, what stays is spaced so however long the run gets.
+    """
+    kept = list(range(len(steps))) if budget else sorted(always)
+    while True:
+        free = [at for at, place in enumerate(kept) if place not in always]
+        if not free or (sum(sizes[place] for place in kept) <= budget and len(free) <= MOST_SPACED):
+            return set(kept)
+        del kept[min(free, key=lambda at: _gap_without(at, kept, steps))]
+
+
+def _gap_without(at: int, kept: Sequence[int], steps: Sequence[int]) -> float:
+    """The ratio of the steps (+ 1) on both sides of the checkpoint at `at`; infinite at the ends."""
+    if at in (0, len(kept) - 1):
+        return math.inf
+    return (steps[kept[at + 1]] + 1) / (steps[kept[at - 1]] + 1)
+
+
 def config_at(run_dir: RunDir, step: int | None) -> RunConfig:
     """The settings in force at the checkpoint of `step` (None: the newest). Raises CheckpointError."""
     for path in candidates(run_dir):
@@ -58,8 +91,12 @@ def missing(run_dir: RunDir, step: int | None) -> str:
     """The sentence for a checkpoint that a run does not have."""
     if step is None:
         return f"The run {run_dir.name} has no checkpoint yet to go on from."
-    there = ", ".join(str(at) for at in sorted(steps(run_dir))) or "none"
-    return f"The run {run_dir.name} has no checkpoint of step {step}; there are those of steps {there}."
+    there = sorted(steps(run_dir))
+    listed = ", ".join(map(str, there)) or "none"
+    nearest = [at for at in (max((at for at in there if at < step), default=None),
+                             min((at for at in there if at > step), default=None)) if at is not None]
+    near = f" (nearest: {' and '.join(map(str, nearest))})" if len(there) > 1 else ""
+    return f"The run {run_dir.name} has no checkpoint of step {step}; there are those of steps {listed}{near}."
 
 
 def found(folder: Path) -> list[tuple[int, int, Path]]:

@@ -137,6 +137,9 @@ class TrainConfig(Section):
     threads: int = setting(0, "CPU threads for torch; 0: measured at the start", ge=0, le=1024)
     checkpoint_every: int = setting(10, "steps between checkpoints", unit="steps", live=True, ge=1)
     keep_checkpoints: int = setting(3, "newest checkpoints kept", live=True, ge=1)
+    checkpoint_budget_mb: int = setting(
+        1000, "checkpoints of earlier steps, ever fewer the further back, are kept besides up to this size in all, to "
+              "fork from; 0: none", unit="MB", live=True, ge=0, le=10_000_000)
     keep_best: str | None = setting(
         "objective/rlhf_reward", "metric whose best checkpoint, over five steps, is kept besides; none keeps none",
         live=True,

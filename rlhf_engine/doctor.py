@@ -101,7 +101,7 @@ def free_space(root: Path) -> Check:
         return Check("free disk", "warning", why(error), "choose another folder with --runs-dir")
     value = f"{free / 1e9:.1f} GB"
     if free < _SPACE_WANTED:
-        return Check("free disk", "warning", value, "make room, or lower train.keep_checkpoints")
+        return Check("free disk", "warning", value, "make room, or lower train.checkpoint_budget_mb")
     return Check("free disk", "ok", value)
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from statistics import fmean
 
 from rlhf_engine import checkpoint
@@ -58,9 +59,14 @@ class Saver:
         self._run_dir, self._emit = run_dir, emit
         self._recent: deque[Mapping[str, float]] = deque(maxlen=_SMOOTHED)
         self._saved: tuple[int, Counts] | None = None
+        self._given_up: Collection[Path] = ()
 
-    def recall(self, step: int, counts: Counts, history: Iterable[Mapping[str, float]]) -> None:
-        """Go on from a checkpoint of `step`; history: the metrics of all steps up to it."""
+    def recall(
+        self, step: int, counts: Counts, history: Iterable[Mapping[str, float]], given_up: Collection[Path] = ()
+    ) -> None:
+        """Go on from a checkpoint of `step`; history: the metrics of all steps up to it; given_up: newer checkpoints,
+        which are damaged. They go once there is a new one."""
+        self._given_up = given_up
         self._saved = (step, self._course(counts))
         self._recent = deque(history, maxlen=_SMOOTHED)
 
@@ -90,8 +96,9 @@ class Saver:
             raise NonFiniteError("the weights no longer give finite numbers, and were not saved")
         quality = self._quality(config.train.keep_best)
         state = TrainingState(step, tensors, numbers | asdict(counts), config, quality, ppo.policy.fingerprint)
-        path = checkpoint.save(self._run_dir, state, keep=config.train.keep_checkpoints)
-        self._saved = now
+        path = checkpoint.save(self._run_dir, state, keep=config.train.keep_checkpoints,
+                               budget=config.train.checkpoint_budget_mb * 10**6, given_up=self._given_up)
+        self._saved, self._given_up = now, ()
         self._emit(CheckpointSaved(step, str(path)))
 
     def _quality(self, metric: str | None) -> Quality | None:

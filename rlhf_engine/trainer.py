@@ -18,7 +18,7 @@ from rlhf_engine.algorithms.memory import out_of_memory
 from rlhf_engine.algorithms.ppo import PPO, StepResult
 from rlhf_engine.base_model import AS_IT_WAS, CHANGED, MOVES, BaseChoice, base_fingerprint
 from rlhf_engine.checkpoint import TrainingState
-from rlhf_engine.checkpoint_list import base_at
+from rlhf_engine.checkpoint_list import base_at, is_due
 from rlhf_engine.config import RunConfig
 from rlhf_engine.control import Edit, TrainerControl
 from rlhf_engine.errors import ConfigError, ModelError, NonFiniteError, RlhfError, RunError
@@ -181,11 +181,12 @@ class Trainer:
         """The newest checkpoint, with this trainer and the run's files where it stood."""
         assert self._run_dir is not None
         state, notices = checkpoint.load_newest(self._run_dir)
+        damaged = checkpoint.candidates(self._run_dir)[:len(notices)]
         self.config, self.step, self._counts = state.config, state.step, Counts.of(state)
         for text in [*notices, *self._run_dir.truncate_after(self.step, self._counts.edits)]:
             self._emit_event(Notice(text, "warning"))
         history = self._run_dir.metrics()
-        self._saver.recall(self.step, self._counts, (line.metrics for line in history))
+        self._saver.recall(self.step, self._counts, (line.metrics for line in history), damaged)
         self._prober = Prober(self._run_dir, lambda event: self._emit_event(event))  # of what is left of the run
         self._sentinel = Sentinel(self.config.sentinel.window)
         for line in history:
@@ -266,7 +267,8 @@ class Trainer:
             self._check_course(result, ppo)
         # before the checkpoint: a resume from it will not look back
         self._prober.look(self.step, ppo, self.config, self._prompts[0])
-        if not result.nonfinite and self.step % self.config.train.checkpoint_every == 0:
+        train = self.config.train
+        if not result.nonfinite and is_due(self.step, train.checkpoint_every, train.checkpoint_budget_mb):
             self._save()
 
     def _record(self, result: StepResult) -> None:

@@ -41,7 +41,7 @@ _LABELS = {
     "sampling.max_new_tokens": "max tokens", "sampling.allow_truncation": "allow trunc.",
     "train.micro_batch_size": "micro-batch", "train.critic_warmup_steps": "critic warm-up",
     "train.checkpoint_every": "save every", "train.keep_checkpoints": "keep saved",
-    "train.samples_per_step": "samples/step",
+    "train.checkpoint_budget_mb": "keep early", "train.samples_per_step": "samples/step",
     "train.max_nonfinite_steps": "max bad steps", "train.rollback_factor": "roll-back ×",
     "train.max_rollbacks": "max roll-backs",
     "sentinel.enabled": "alarms", "sentinel.window": "alarm window", "sentinel.kl_factor": "KL over ×",

@@ -317,7 +317,7 @@ def _full(*_: object, **__: object) -> None:
 
 
 def test_the_best_checkpoint_by_the_chosen_metric_outlives_the_newest(neo_config: RunConfig, tmp_path: Path) -> None:
-    train = {"steps": 8, "keep_checkpoints": 1, "keep_best": "rewards/length/mean"}
+    train = {"steps": 8, "keep_checkpoints": 1, "checkpoint_budget_mb": 0, "keep_best": "rewards/length/mean"}
     config = neo_config.model_copy(update={"train": neo_config.train.model_copy(update=train)})
     run_dir, _ = train_until_the_reward_falls(config, tmp_path)
     best = checkpoint.best(run_dir)
