@@ -19,6 +19,7 @@ from rlhf_engine.base_model import MOVES, BaseChoice, base_fingerprint
 from rlhf_engine.checkpoint import TrainingState
 from rlhf_engine.config import RunConfig
 from rlhf_engine.errors import RunError
+from rlhf_engine.fields import changed_settings
 from rlhf_engine.probing import comparable
 from rlhf_engine.rewards.function import pinned
 from rlhf_engine.run_dir import Parent, RunDir
@@ -44,7 +45,8 @@ def fork(
     base.check(parent.name, state.base, base_fingerprint(placed.model), placed.model)
     others = {path: value for path, value in changes.items() if path not in MOVES}
     config = pinned(fork_settings(placed, state.step, others))
-    origin = Parent(parent.name, state.step, parent.id)
+    changed = changed_settings(state.config, config)
+    origin = Parent(parent.name, state.step, parent.id, tuple((path, *pair) for path, pair in changed.items()))
     child = RunDir.create(root, config, name=name, preset=parent.preset, parent=origin)
     try:
         with child.lock():

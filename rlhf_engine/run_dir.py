@@ -59,18 +59,21 @@ _TAIL_BYTES = 16 * 1024  # holds some lines of metrics
 
 @dataclass(frozen=True)
 class Parent:
-    """Where a fork came from: the run's name then, the step of the checkpoint, and what stays when it is renamed."""
+    """Where a fork came from: the run's name then, the step of the checkpoint, what stays when it is renamed, and which
+    settings changed, each as (path, old, new)."""
 
     run: str
     step: int
     id: str = field(default="", compare=False)
+    changes: tuple[tuple[str, Any, Any], ...] = field(default=(), compare=False)
 
 
 def parent_in(about: Mapping[str, Any]) -> Parent | None:
     """The parent that a run.json names, if it names one."""
     try:
         parent = about["parent"]
-        return Parent(str(parent["run"]), int(parent["step"]), str(parent.get("id", "")))
+        changes = tuple((str(path), old, new) for path, old, new in parent.get("changes", ()))
+        return Parent(str(parent["run"]), int(parent["step"]), str(parent.get("id", "")), changes)
     except (AttributeError, KeyError, TypeError, ValueError):
         return None
 

@@ -12,8 +12,8 @@ from rlhf_engine.errors import ConfigError
 from rlhf_engine.events import EditApplied
 from rlhf_engine.run_dir import RunDir
 
-# the adapters of a checkpoint fit one base model, and one shape
-_FIXED = ("model.name", "model.revision", "lora.rank", "lora.target_modules")
+# the adapters of a checkpoint fit one base model, and one shape: a fork keeps these
+KEPT = ("model.name", "model.revision", "lora.rank", "lora.target_modules")
 _ABSENT = object()
 
 
@@ -56,7 +56,7 @@ def fork_settings(before: RunConfig, step: int, changes: Mapping[str, Any]) -> R
     """The settings of a fork from the checkpoint of `step`, which holds `before`. Raises ConfigError saying why not."""
     config = fields.replace(before, dict(changes))
     differing = fields.changed_settings(before, config)
-    if fixed := [path for path in differing if path in _FIXED]:
+    if fixed := [path for path in differing if path in KEPT]:
         raise ConfigError([f"{path}: a fork keeps the model and the shape of its adapters; start a new run with it"
                            for path in fixed])
     if step >= config.train.steps:

@@ -1,4 +1,4 @@
-"""A fork: which checkpoint, which settings change, what the run is called. The engine says what is wrong."""
+"""A fork: from which checkpoint, under which other settings, and what it is called. The engine says what is wrong."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, HorizontalGroup, Vertical
 from textual.content import Content
-from textual.widgets import Input, Static, TextArea
+from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
-from rlhf_engine import presets
 from rlhf_engine.checkpoint_list import config_at, missing, steps
+from rlhf_engine.config import RunConfig
 from rlhf_engine.disk import NAME, NAME_RULE
 from rlhf_engine.errors import CheckpointError, ConfigError, RlhfError
-from rlhf_engine.fields import changed_settings, show
+from rlhf_engine.fields import changed_settings, replace
 from rlhf_engine.run_dir import RunDir
 from rlhf_engine.run_list import RunSummary
 from rlhf_engine.run_settings import fork_settings
 from rlhf_tui.clean_text import clean_line, clean_text
 from rlhf_tui.screens.base import BaseDialog
-from rlhf_tui.screens.run_dialogs import TextBox
 from rlhf_tui.widgets.choice_list import ChoiceList
+from rlhf_tui.widgets.hyperparameters import HyperparametersPane
 from rlhf_tui.widgets.inputs import TextField
-
-_HINT = "one change a line, such as  kl.coef = 0.2   train.steps = 200"
+from rlhf_tui.widgets.readout import edit_text
+from rlhf_tui.widgets.setting_rows import fork_rows
 
 
 class Begin(Protocol):
@@ -35,16 +35,22 @@ class Begin(Protocol):
     def __call__(self, step: int, changes: Mapping[str, Any], name: str | None) -> None: ...
 
 
+class ForkSettings(HyperparametersPane):
+    """The settings that a fork may have otherwise."""
+
+    rows_of = staticmethod(fork_rows)
+
+
 class ForkScreen(BaseDialog[bool]):
     """Dismisses with True once the fork has begun."""
 
     CSS_PATH = "runs.tcss"
     VERTICAL_BREAKPOINTS = [(0, "-tight"), (14, "-tall")]  # noqa: RUF012 (so the base class declares it)
-    AUTO_FOCUS = "#changes"
+    AUTO_FOCUS = "#steps"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("f5", "begin", "Start the fork", tooltip="A new run with these settings", id="fork.begin",
                 priority=True),
-        Binding("escape", "back", "Back", id="fork.back", priority=True),
+        Binding("escape", "back", "Back", id="fork.back"),
     ]
 
     def __init__(self, run: RunSummary, begin: Begin) -> None:
@@ -55,70 +61,98 @@ class ForkScreen(BaseDialog[bool]):
         self._steps = steps(self._dir)
         if not self._steps:
             raise CheckpointError(missing(self._dir, None))
+        self._before: RunConfig | None = None
         self._sure = False
         self._called = TextField(placeholder="made up if left empty", id="name", max_length=64)
         self._list = ChoiceList(*(Option(f"step {step}") for step in self._steps), id="steps", markup=False,
                                 compact=True)
-        # a run that took all its steps has none left for a fork
-        over = run.total_steps and self._steps[0] >= run.total_steps
-        self._proposed = f"train.steps = {2 * run.total_steps}\n" if over else ""
-        self._changes = TextBox(self._proposed, id="changes")
+        self._settings = ForkSettings(id="changes")
         self._said = Static("", id="said", markup=False)
 
     def compose(self) -> ComposeResult:
         with Vertical(id="box") as box:
             box.border_title = Content(f"Fork of {self._run.name}")
-            box.border_subtitle = Content("F5 start · Tab next · Esc back")
-            with HorizontalGroup(id="name-row"):
-                yield Static("name", classes="name", markup=False)
-                yield self._called
+            box.border_subtitle = Content("F5 start · Tab next · / find setting · Esc back")
             with Horizontal(id="middle"):
+                self._list.border_title = Content("from")
                 yield self._list
-                yield self._changes
+                self._settings.border_title = Content("under these settings")
+                yield self._settings
+            with HorizontalGroup(id="name-row"):
+                yield Static("name of the fork", classes="name", markup=False)
+                yield self._called
             yield self._said
-            yield Static(_HINT, id="hint", markup=False)
 
     def on_mount(self) -> None:
         self._list.highlighted = 0
-        self._changes.move_cursor(self._changes.document.end)
-        self._check()
 
     @property
     def _step(self) -> int:
         return self._steps[self._list.highlighted or 0]
 
-    def on_option_list_option_highlighted(self) -> None:
-        """Another checkpoint has other settings."""
+    @property
+    def _changes(self) -> dict[str, Any]:
+        """What was changed, path -> value."""
+        if self._before is None or self._settings.config is None:
+            return {}
+        return {path: new for path, (_, new) in changed_settings(self._before, self._settings.config).items()}
+
+    def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
+        """Another checkpoint may have other settings; what was changed is changed there, too."""
+        event.stop()
+        try:
+            before = config_at(self._dir, self._step)
+            after = replace(before, self._proposed(before) if self._before is None else self._changes)
+        except RlhfError as error:
+            self._say(f"✗ {error}", "$text-error")
+            return
+        self._before = before
+        self._settings.load(after, training=False, preset=before, start=before)
         self._check()
 
-    def on_text_area_changed(self, event: TextArea.Changed) -> None:
-        """Check as one types."""
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        """A checkpoint is chosen: on to its settings."""
+        event.stop()
+        self._settings.focus()
+
+    def on_hyperparameters_pane_edited(self, event: HyperparametersPane.Edited) -> None:
+        """Say what differs now."""
         event.stop()
         self._check()
+
+    def on_hyperparameters_pane_reset_asked(self, event: HyperparametersPane.ResetAsked) -> None:
+        """All as in the checkpoint."""
+        event.stop()
+        if self._before is not None:
+            self._settings.load(self._before, training=False, preset=self._before, start=self._before)
+            self._check()
 
     def on_input_changed(self, event: Input.Changed) -> None:
-        """Check the name too."""
+        """Check the name as one types."""
         event.stop()
         self._check()
 
-    def _read(self) -> tuple[dict[str, Any], str]:
-        """The changes, and a sentence about them. Raises RlhfError."""
+    def _proposed(self, before: RunConfig) -> dict[str, Any]:
+        """A run that took all its steps has none left for a fork: as many again."""
+        over = self._step >= before.train.steps
+        return {"train.steps": before.train.steps + self._step} if over else {}
+
+    def _read(self) -> str:
+        """What the fork would be, in one sentence. Raises RlhfError."""
         if self._called.value and not NAME.fullmatch(self._called.value):
-            raise ConfigError(f"name: {NAME_RULE}")
-        before = config_at(self._dir, self._step)
-        lines = [line.strip() for line in self._changes.text.splitlines()]
-        try:
-            changes = presets.parse_overrides(before, [line for line in lines if line and not line.startswith("#")])
-        except ConfigError as error:
-            raise ConfigError([problem.removeprefix("--set ") for problem in error.problems]) from None
-        after = fork_settings(before, self._step, changes)
-        changed = [f"{path} {show(old)} → {show(new)}" for path, (old, new) in changed_settings(before, after).items()]
-        return changes, "; ".join(changed) or "the same settings: the fork then takes the same course"
+            raise ConfigError(f"name of the fork: {NAME_RULE}")
+        if self._before is None:
+            raise ConfigError(f"the checkpoint of step {self._step} cannot be forked from")
+        if self._settings.problem:
+            raise ConfigError(self._settings.problem)
+        after = fork_settings(self._before, self._step, self._changes)
+        changed = [edit_text(path, old, new) for path, (old, new) in changed_settings(self._before, after).items()]
+        return "; ".join(changed) or "the same settings: the fork then takes the same course"
 
     def _check(self) -> None:
         self._sure = False
         try:
-            said = self._read()[1]
+            said = self._read()
         except RlhfError as error:
             self._say(f"✗ {error}", "$text-error")
         else:
@@ -126,20 +160,22 @@ class ForkScreen(BaseDialog[bool]):
 
     def action_begin(self) -> None:
         """Start, unless something is wrong; then everything stays as typed."""
+        self._settings.finish()
         try:
-            changes, _ = self._read()
-            self._begin(self._step, changes, self._called.value or None)
+            self._read()
+            self._begin(self._step, self._changes, self._called.value or None)
         except RlhfError as error:
             self._say(f"✗ {error}", "$text-error")
         else:
             self.dismiss(True)
 
     def action_back(self) -> None:
-        """Leave; what was typed is dropped only when told twice."""
-        typed = self._changes.text.strip()
-        if typed not in ("", self._proposed.strip()) and not self._sure:
+        """Leave; what was changed is dropped only when told twice."""
+        before = self._before
+        changed = bool(self._called.value) or (before is not None and self._changes != self._proposed(before))
+        if changed and not self._sure:
             self._sure = True
-            self._say("⚠ Esc once more drops what was typed; F5 starts the fork", "$text-warning bold")
+            self._say("⚠ Esc once more drops what was changed; F5 starts the fork", "$text-warning bold")
         else:
             self.dismiss(False)
 

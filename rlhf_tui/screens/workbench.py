@@ -236,6 +236,7 @@ class WorkbenchScreen(BaseScreen[None]):
                 if not goes_on:
                     self.charts.clear()
                     self.samples.clear(event.name)
+                    self._mark_fork()
                 self._shown_run = event.name
                 if event.first_step and not goes_on and not self._bridge.viewing:
                     self._show_history(event.first_step)
@@ -297,6 +298,16 @@ class WorkbenchScreen(BaseScreen[None]):
         if (event.run, event.last) == (self._shown_run, self._read_up_to):
             self._read_up_to = 0
             self.charts.take_past(event.history)
+
+    def _mark_fork(self) -> None:
+        """Where the run left the one it is a fork of, and under which other settings."""
+        path = self._bridge.watched or self._bridge.run_path
+        parent = RunDir(path).parent if path is not None else None
+        if parent is not None:
+            at = max(1, parent.step)
+            self.charts.mark(at, f"fork of {parent.run}@{parent.step}")
+            for changed, old, new in parent.changes:
+                self.charts.mark(at, edit_text(changed, old, new))
 
     def show_run(self) -> None:
         """Bring status and keys up to date."""

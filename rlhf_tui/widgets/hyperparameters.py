@@ -113,6 +113,12 @@ class HyperparametersPane(Widget, can_focus=True):
         self.form.follow(config)
         self._redraw()
 
+    def finish(self) -> None:
+        """What is being typed counts, if it is allowed, and is a problem if not."""
+        if self._editing is not None:
+            self._close(commit=True)
+            self.focus()
+
     def show_path(self, path: str) -> None:
         """Move the cursor to the setting at `path`."""
         self.form.go_to(path)

@@ -11,6 +11,7 @@ from typing import Any
 from rlhf_engine.config import RunConfig
 from rlhf_engine.errors import ConfigError
 from rlhf_engine.fields import Setting, parse, replace, settings
+from rlhf_engine.run_settings import KEPT
 
 LABEL_WIDTH = 14
 LOCKED_REASON = "fixed once a run has begun; stop it (F5) to change this for the next one"
@@ -90,6 +91,15 @@ def reward_rows(config: RunConfig) -> list[Row]:
     """The rows of all rewards, one reward after the other, without those that have a pane of their own."""
     return [Row(item, f"{_group(config, item)} · {config.rewards[reward_index(item.path)].kind}", label(item))
             for item in settings(config) if item.path.startswith("rewards.") and not _has_own_pane(item)]
+
+
+def fork_rows(config: RunConfig) -> list[Row]:
+    """The rows of what a fork may change: those of the form, and the word lists, elsewhere in a pane of their own."""
+    words = [Row(item, _group(config, item), label(item)) for item in settings(config)
+             if _has_own_pane(item) and item.path != "prompts"]
+    rows = [row for row in form_rows(config) if row.path not in KEPT]
+    groups = list(dict.fromkeys(row.group for row in (*rows, *words)))
+    return sorted([*rows, *words], key=lambda row: groups.index(row.group))
 
 
 def reward_index(path: str) -> int:

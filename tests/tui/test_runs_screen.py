@@ -304,23 +304,63 @@ async def test_a_fork_is_checked_in_the_engines_words_and_begun(
     app: WorkbenchApp, sessions: Sessions, three: list[RunDir], config: RunConfig
 ) -> None:
     async with app.run_test(size=WIDE) as pilot:
-        await press(pilot, "r", "f", *"kl.coef=-1")
-        assert "kl.coef: -1 is not a number" in shown(app)
+        await press(pilot, "r", "f")
+        for label in ("from", "step 5", "step 0", "under these settings", "name of the fork"):
+            assert label in shown(app), label
+        # found by words of its help, checked while it is typed
+        await press(pilot, "tab", "slash", *"weight of the kl", "enter", "enter", *["backspace"] * 3, *"-1")
+        assert "a number from 0" in shown(app)
+        assert "step 5" in shown(app)
         await press(pilot, "f5")
         assert isinstance(app.screen, ForkScreen)
-        await press(pilot, "escape")
-        assert "Esc once more" in shown(app)
-        await press(pilot, *["backspace"] * 2, "7", "shift+tab", "down")
-        assert "from step 0: kl.coef 0.1 → 7" in shown(app)
-        await press(pilot, "shift+tab", *"amber", "f5")
+        assert "KL coef: " in shown(app)
+        await press(pilot, "enter", "end", *["backspace"] * 2, "7", "enter")
+        assert "from step 5: kl.coef 0.1→7" in shown(app)
+        await press(pilot, "escape", "shift+tab", "down")  # out of the search, and back to the checkpoints
+        assert "from step 0: kl.coef 0.1→7" in shown(app)
+        await press(pilot, "tab", "tab", *"amber", "f5")
         assert "already a run named amber" in shown(app)
         await press(pilot, "2", "f5")
         assert sessions.last.calls[-1] == ("fork", three[0].path, 0, {"kl.coef": 7.0}, "amber2")
         assert isinstance(app.screen, WorkbenchScreen)
-        child = make_run(app.bridge.runs_root, replace(config, {"kl.coef": 7.0}), "amber2", steps=4)
+        child = make_run(app.bridge.runs_root, replace(config, {"kl.coef": 7.0}), "amber2", steps=4, parent=three[0])
         await tell(pilot, sessions, RunStarted("amber2", str(child.path), child.config(), 2))
         assert app.config.kl.coef == 7.0
         assert [point[0] for point in app.workbench.charts.charts[0].points] == [1, 2]
+
+
+async def test_escape_closes_what_is_open_first_and_what_was_changed_only_when_told_twice(
+    app: WorkbenchApp, three: list[RunDir]
+) -> None:
+    async with app.run_test(size=WIDE) as pilot:
+        await press(pilot, "r", "f", "tab", "slash", *"kl.coef", "escape")  # the search
+        assert isinstance(app.screen, ForkScreen)
+        await press(pilot, "escape")
+        assert not isinstance(app.screen, ForkScreen)
+        await press(pilot, "f", "tab", "slash", *"kl.coef", "enter", "enter", *"5", "escape")  # the field
+        assert isinstance(app.screen, ForkScreen)
+        await press(pilot, "enter", *"5", "enter", "escape", "escape")
+        assert isinstance(app.screen, ForkScreen)
+        assert "Esc once more" in shown(app)
+        await press(pilot, "escape")
+        assert not isinstance(app.screen, ForkScreen)
+
+
+async def test_the_charts_mark_where_a_fork_began_and_what_was_changed(
+    app: WorkbenchApp, three: list[RunDir], config: RunConfig
+) -> None:
+    changes = (("kl.coef", 0.1, 0.5), ("train.seed", 0, 7))
+    child = RunDir.create(app.bridge.runs_root, config, name="child",
+                          parent=Parent("amber", 2, three[0].id, changes))
+    for step in range(1, 5):
+        child.append_metrics(step, step / 2, step_metrics(step))
+    with child.lock():
+        child.write_status(RunState.STOPPED, 4, 9)
+    async with app.run_test(size=WIDE) as pilot:
+        await press(pilot, "r", "slash", *"child", "enter", "enter")
+        await until(pilot, lambda: bool(app.workbench.charts.charts[0].points))
+        assert app.workbench.charts.edits == [2, 2, 2]
+        assert "fork of amber@2" in shown(app)
 
 
 async def test_what_the_fork_proposed_itself_is_left_without_a_question(
@@ -329,7 +369,7 @@ async def test_what_the_fork_proposed_itself_is_left_without_a_question(
     make_run(app.bridge.runs_root, replace(config, {"train.steps": 3}), "done", state=RunState.FINISHED)
     async with app.run_test(size=WIDE) as pilot:
         await press(pilot, "r", "slash", *"done", "enter", "f")
-        assert "train.steps = 6" in shown(app)
+        assert "train.steps 3→6" in shown(app)
         await press(pilot, "escape")
         assert not isinstance(app.screen, ForkScreen)
 
