@@ -340,7 +340,7 @@ def test_a_fork_trains_on_from_a_checkpoint_and_stands_below_its_parent(trained:
 
 
 @pytest.mark.parametrize(("arguments", "code", "said"), [
-    (["first@7"], 1, "no checkpoint of step 7; there are those of steps 0, 3"),
+    (["first@7"], 1, "no checkpoint of step 7; there are those of steps 0, 1, 2, 3"),
     (["first@x"], 2, "first@x: after the @ goes the step of a checkpoint"),
     (["nobody@3"], 2, "There is no run 'nobody'"),
     (["first"], 2, "train.steps: the checkpoint is of step 3 already"),
@@ -364,7 +364,7 @@ def test_verify_says_what_it_found_in_every_checkpoint(trained: tuple[Path, Resu
     found = json.loads(sound.stdout)
     assert (found["run"], found["sound"]) == ("first", True)
     assert [(row["step"], row["sound"], row["best"], row["message"]) for row in found["checkpoints"]] == [
-        (3, True, True, ""), (0, True, False, "")]
+        (3, True, True, ""), (2, True, False, ""), (1, True, False, ""), (0, True, False, "")]
     copy = shutil.copytree(root / "first", tmp_path / "copy")
     file = copy / "checkpoints" / "step-000003" / "tensors.safetensors"
     data = bytearray(file.read_bytes())
@@ -375,7 +375,7 @@ def test_verify_says_what_it_found_in_every_checkpoint(trained: tuple[Path, Resu
     assert re.search(r"step-000003 +DAMAGED .*tensors.safetensors is damaged", damaged.stdout)
     assert re.search(r"step-000000 +sound", damaged.stdout)
     rows = json.loads(invoke("verify", str(copy), "--json").stdout)["checkpoints"]
-    assert [row["sound"] for row in rows] == [False, True]
+    assert [row["sound"] for row in rows] == [False, True, True, True]
     shutil.rmtree(copy / "checkpoints")
     assert invoke("verify", str(copy)).exit_code == 1
 
