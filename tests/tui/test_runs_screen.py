@@ -358,9 +358,8 @@ async def test_the_charts_mark_where_a_fork_began_and_what_was_changed(
         child.write_status(RunState.STOPPED, 4, 9)
     async with app.run_test(size=WIDE) as pilot:
         await press(pilot, "r", "slash", *"child", "enter", "enter")
-        await until(pilot, lambda: bool(app.workbench.charts.charts[0].points))
+        await until(pilot, lambda: "fork of amber@2" in shown(app))
         assert app.workbench.charts.edits == [2, 2, 2]
-        assert "fork of amber@2" in shown(app)
 
 
 async def test_what_the_fork_proposed_itself_is_left_without_a_question(
