@@ -81,7 +81,7 @@ def test_runs_one_after_another_and_refuses_a_second_at_once(
 
 
 def test_stop_then_resume_goes_on_from_the_same_step(served: Served, neo_config: RunConfig, tmp_path: Path) -> None:
-    config = neo_config.model_copy(update={"train": neo_config.train.model_copy(update={"steps": 500})})
+    config = neo_config.model_copy(update={"train": neo_config.train.model_copy(update={"steps": 1_000_000})})
     served.session.start(config, runs_root=tmp_path, name="one")
     served.wait_for(StepFinished, step=2)
     served.session.stop()
@@ -253,7 +253,7 @@ def test_a_cancelled_comparison_ends_early(served: Served, neo_config: RunConfig
 
 def test_closing_saves_the_run_under_way(neo_config: RunConfig, tmp_path: Path) -> None:
     served = Served()
-    config = neo_config.model_copy(update={"train": neo_config.train.model_copy(update={"steps": 500})})
+    config = neo_config.model_copy(update={"train": neo_config.train.model_copy(update={"steps": 1_000_000})})
     served.session.start(config, runs_root=tmp_path, name="one")
     served.wait_for(StepFinished, step=1)
     served.session.close()
