@@ -54,7 +54,7 @@ class WordListRewardConfig(RewardSection):
         if not any(text.strip() for text in entries):
             raise ValueError("liked and disliked are both empty: nothing would be rewarded")
         if wordless := [text for text in entries if text.strip() and not count_words(text)]:
-            raise ValueError(f"{wordless[0]!r} has no letter or digit, so no word can ever match it")
+            raise ValueError(f"{wordless[0]!r} has no letter, digit or emoji, so no word can ever match it")
         liked, disliked = ({" ".join(w.word for w in count_words(text)) for text in words if text.strip()}
                            for words in (self.liked, self.disliked))
         both = liked & disliked

@@ -140,4 +140,5 @@ def _entries(texts: Iterable[str]) -> Iterator[Entry]:
         if entry:
             yield entry
         elif text.strip():
-            raise ConfigError(f"The word list entry {text!r} has no letter or digit, so no word can ever match it.")
+            raise ConfigError(
+                f"The word list entry {text!r} has no letter, digit or emoji, so no word can ever match it.")

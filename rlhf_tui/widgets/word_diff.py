@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from itertools import pairwise
 
-_WORD = re.compile(r"\S+")
+from rlhf_engine.rewards.words import count_words, in_script_without_spaces
+
+_RUN = re.compile(r"\S+")
 
 
 @dataclass(frozen=True)
@@ -24,8 +28,8 @@ def change(before: str, after: str) -> Change:
 
     New words side by side are one stretch. Punctuation belongs to its word.
     """
-    old, new = _WORD.findall(before), list(_WORD.finditer(after))
-    matcher = SequenceMatcher(None, old, [word.group() for word in new], autojunk=False)
+    old, new = ([(text[start:end], start, end) for start, end in _words(text)] for text in (before, after))
+    matcher = SequenceMatcher(None, [word for word, _, _ in old], [word for word, _, _ in new], autojunk=False)
     stretches, added, dropped = [], 0, 0
     for kind, a, b, c, d in matcher.get_opcodes():
         if kind == "equal":
@@ -33,5 +37,15 @@ def change(before: str, after: str) -> Change:
         dropped += b - a
         added += d - c
         if d > c:
-            stretches.append((new[c].start(), new[d - 1].end()))
+            stretches.append((new[c][1], new[d - 1][2]))
     return Change(tuple(stretches), added, dropped, len(new))
+
+
+def _words(text: str) -> Iterator[tuple[int, int]]:
+    """Where each word stands, punctuation with it: between spaces, and where a script has none as rewards count them.
+    """
+    for run in _RUN.finditer(text):
+        cuts = [run.start(), run.end()]
+        if in_script_without_spaces(run.group()):
+            cuts[1:1] = [run.start() + word.start for word in count_words(run.group())[1:]]
+        yield from pairwise(cuts)

@@ -16,9 +16,8 @@ from rlhf_tui.clean_text import clean_line
 _SHOWN = 4
 _SIGN = {"liked": ("+", "$text-success bold"), "disliked": ("−", "$text-error bold")}
 _LONGEST_PHRASE = 4
-# Han, Japanese kana, Thai, Lao, Myanmar, Khmer
-_UNSPACED = re.compile("[\u0e01-\u0eff\u1000-\u109f\u1780-\u17ff\u3041-\u30ff\u3400-\u9fff]")
-
+# commas and semicolons, of Chinese, Japanese and Arabic texts too
+_SEPARATORS = ",;\uff0c\u3001\uff1b\u060c\u061b"
 
 @dataclass(frozen=True)
 class Remark:
@@ -34,8 +33,8 @@ def parse_words(text: str) -> list[str]:
     So "polar bear, fox" holds a phrase and a word, "fox owl" two words; a phrase alone is written "polar bear,".
     """
     lines = text.strip().split("\n")
-    if re.search("[,;]", text):
-        parts = re.split(r"[,;\n]", text)
+    if re.search(f"[{_SEPARATORS}]", text):
+        parts = re.split(rf"[{_SEPARATORS}\n]", text)
     else:
         # one entry a line, unless the lines are too long for that: then they are wrapped words
         one_a_line = len(lines) > 1 and max(len(line.split()) for line in lines) <= _LONGEST_PHRASE
@@ -66,15 +65,13 @@ def remarks(words: Sequence[str], others: Sequence[str], sayable: frozenset[str]
     """What to say about a list beside the `others` of the opposite list; `sayable` is all that the model can say."""
     found = []
     if empty := [word for word in words if not _key(word)]:
-        found.append(Remark(f"no letter or digit, so nothing can match: {_some(empty)}", wrong=True))
+        found.append(Remark(f"no letter, digit or emoji, so nothing can match: {_some(empty)}", wrong=True))
     opposite = {_key(word) for word in others}
     once, doubles = without_doubles(words)
     if both := [word for word in once if _key(word) and _key(word) in opposite]:
         found.append(Remark(f"liked and disliked at once: {_some(both)}", wrong=True))
     if doubles:
         found.append(Remark(f"there twice, counted once: {_some(without_doubles(doubles)[0])}"))
-    if runs := [word for word in once if _UNSPACED.search(word)]:
-        found.append(Remark(f"its script has no spaces, so only a text between marks matches: {_some(runs)}"))
     if sayable is not None and (mute := unsayable(words, sayable)):
         found.append(Remark(f"the storyteller never says {_some(mute)}"))
     return found

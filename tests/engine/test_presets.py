@@ -101,7 +101,7 @@ def test_inline_tables_and_dotted_keys_have_lines_too():
 
 def test_a_word_that_no_text_can_hold_is_refused_in_the_preset():
     (problem,) = problems_of('prompts = ["x"]\n[[rewards]]\nkind = "word_list"\nliked = ["fox", "!!"]\n')
-    assert problem == "p.toml:2: rewards.0: '!!' has no letter or digit, so no word can ever match it"
+    assert problem == "p.toml:2: rewards.0: '!!' has no letter, digit or emoji, so no word can ever match it"
 
 
 LEAVES = {item.path: item for item in fields.settings(SMALL)}

@@ -49,7 +49,14 @@ def test_what_is_new_in_a_text(before: str, after: str, new: list[str], added: i
     assert (found.added, found.dropped, found.words) == (added, dropped, len(after.split()))
 
 
-words = st.lists(st.sampled_from(["a", "fox", "owl", "ran.", "日本"]), max_size=12).map(" ".join)
+def test_what_is_new_is_a_word_in_a_script_without_spaces_too() -> None:
+    before, after = "一只猫在睡觉。", "一只狗在睡觉。"
+    found = change(before, after)
+    assert [after[start:end] for start, end in found.new] == ["狗"]
+    assert (found.added, found.dropped, found.words) == (1, 1, 6)
+
+
+words = st.lists(st.sampled_from(["a", "fox", "owl", "ran.", "café"]), max_size=12).map(" ".join)
 
 
 @given(words, words)

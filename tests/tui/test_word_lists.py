@@ -61,6 +61,7 @@ async def paste(pilot: Any, text: str, *then: str, all: bool = True) -> None:
     ('["fox", "owl"]', ["fox", "owl"]),
     ("polar bear,", ["polar bear"]),
     (" , ,\n", []),
+    ("猫，狗、北极熊", ["猫", "狗", "北极熊"]),
 ])
 def test_a_list_is_read_as_people_write_it(text: str, words: list[str]) -> None:
     assert parse_words(text) == words
@@ -74,7 +75,7 @@ def test_what_is_shown_for_editing_reads_back(words: list[str]) -> None:
 def test_doubles_overlaps_and_words_that_cannot_be_said_are_pointed_out() -> None:
     found = remarks(["fox", "Fox", "girl", "unicorn", "!!"], ["girl"], frozenset({"fox", "girl"}))
     assert [(remark.text, remark.wrong) for remark in found] == [
-        ("no letter or digit, so nothing can match: !!", True),
+        ("no letter, digit or emoji, so nothing can match: !!", True),
         ("liked and disliked at once: girl", True),
         ("there twice, counted once: Fox", False),
         ("the storyteller never says unicorn", False),
