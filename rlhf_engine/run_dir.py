@@ -10,6 +10,7 @@ environment variable. Nothing here imports torch.
     samples.jsonl   some responses of each step         checkpoints/   see checkpoint.py
     alarms.jsonl    what went wrong, and at which step
     probes.jsonl    answers to one prompt through time  note.txt       what a person wrote about it
+    output.log      what reward functions, libraries and child processes printed, and tracebacks
 """
 
 from __future__ import annotations
@@ -52,9 +53,11 @@ DEFAULT_RUNS_ROOT = Path("runs")
 CONFIG, ABOUT, STATUS, LOCK, NOTE = "config.toml", "run.json", "status.json", "run.lock", "note.txt"
 METRICS, SAMPLES, EDITS, ALARMS = "metrics.jsonl", "samples.jsonl", "edits.jsonl", "alarms.jsonl"
 PROBES = "probes.jsonl"
+OUTPUT = "output.log"
 
 NOTE_LENGTH = 4000  # characters of a note
 _TAIL_BYTES = 16 * 1024  # holds some lines of metrics
+_OUTPUT_BYTES = 16 * 1024 * 1024  # of the log; what is older goes
 
 
 @dataclass(frozen=True)
@@ -219,7 +222,8 @@ class RunDir:
 
         copied: nor but what a fork copies from its parent.
         """
-        bare = {CONFIG, ABOUT, STATUS, LOCK} | ({METRICS, PROBES, EDITS, self.checkpoints.name} if copied else set())
+        bare = {CONFIG, ABOUT, STATUS, LOCK, OUTPUT}
+        bare |= {METRICS, PROBES, EDITS, self.checkpoints.name} if copied else set()
         with suppress(OSError):
             if not self.path.is_symlink() and set(os.listdir(self.path)) <= bare:
                 shutil.rmtree(self.path)
@@ -248,6 +252,23 @@ class RunDir:
     def append_alarm(self, raised: Alarm) -> None:
         """Adds an alarm. Raises RunError when the disk refuses."""
         self._append(ALARMS, asdict(raised))
+
+    def open_output(self) -> int | None:
+        """A descriptor of the log, for reading and appending; None when the disk refuses. Of a log that has grown too
+        long, the newer half is kept."""
+        handle = None
+        try:
+            handle = os.open(self.path / OUTPUT, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+            size = os.fstat(handle).st_size
+            if size > _OUTPUT_BYTES:
+                kept = os.pread(handle, _OUTPUT_BYTES // 2, size - _OUTPUT_BYTES // 2).partition(b"\n")[2]
+                os.ftruncate(handle, 0)
+                os.write(handle, kept)
+        except OSError:
+            if handle is not None:
+                os.close(handle)
+            return None
+        return handle
 
     def write_status(self, state: RunState, step: int, total_steps: int, message: str = "") -> None:
         """Says where the run stands, and that it is this process that says so."""
@@ -279,6 +300,17 @@ class RunDir:
             append_line(self.path / name, to_line(row))
 
     # --- read by anyone, at any time ---
+
+    def output(self, length: int) -> str:
+        """The last `length` bytes of the log, from the beginning of a line on; empty if there is none."""
+        try:
+            with open(self.path / OUTPUT, "rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                file.seek(max(0, size - length))
+                data = file.read()
+        except OSError:
+            return ""
+        return (data.partition(b"\n")[2] if size > length else data).decode("utf-8", "replace")
 
     def metrics(self) -> list[MetricsLine]:
         """The metrics of all steps so far; lines that cannot be read are left out."""

@@ -171,6 +171,13 @@ def logged(open_log: Callable[[], int | None]) -> Iterator[None]:
                 os.close(mine)
 
 
+def log(text: str) -> None:
+    """Adds `text` to the log of the run under way, and shows it nowhere; lost where there is none."""
+    with _lock, suppress(OSError):
+        if (there := _the_log()) is not None:
+            os.write(there, text.encode("utf-8", "backslashreplace"))
+
+
 @contextmanager
 def captured() -> Iterator[None]:
     """Around a call of somebody's own code: what it prints, logs and warns goes to the log of the run under way, and

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import time
+import traceback
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import replace as replaced
@@ -48,6 +49,7 @@ from rlhf_engine.run_dir import RunDir
 from rlhf_engine.saving import Counts, Saver, fall_back
 from rlhf_engine.sentinel import Sentinel
 from rlhf_engine.serving import serve_request
+from rlhf_engine.streams import log, logged
 from rlhf_engine.threads import use_threads
 
 Emit = Callable[[Event], None]
@@ -120,6 +122,7 @@ class Trainer:
                 if self._run_dir:
                     held.enter_context(self._run_dir.lock())
                     self._holds_lock = True
+                    held.enter_context(logged(self._run_dir.open_output))
                 return self._run()
             except NonFiniteError as error:
                 fallen = fall_back(self._run_dir, self.policy)
@@ -132,6 +135,7 @@ class Trainer:
                 self._enter(RunState.FAILED, why)
                 raise
             except Exception as error:
+                log(traceback.format_exc())
                 self._enter(RunState.FAILED, f"a bug in rlhf-tui: {type(error).__name__}: {error}")
                 raise
 

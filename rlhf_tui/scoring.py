@@ -16,11 +16,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Share:
-    """What one reward adds to the sum: its weight times its total, made of weighted parts."""
+    """What one reward adds to the sum: its weight times its total, made of weighted parts; None if it does not apply.
+    """
 
     name: str
     weight: float
-    total: float
+    total: float | None
     parts: dict[str, float]
 
 
@@ -71,7 +72,7 @@ class Scorer:
         return self._rewards
 
 
-def _share(config: RewardConfig, total: float, score: Score) -> Share:
+def _share(config: RewardConfig, total: float | None, score: Score) -> Share:
     own = f"{config.name}/"
     parts = {clean_line(part.removeprefix(own)): value for part, value in score.parts.items() if part.startswith(own)}
     return Share(config.name, config.weight, total, parts)

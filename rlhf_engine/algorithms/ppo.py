@@ -64,6 +64,8 @@ class PPO:
         """Fresh optimisers and generators for `policy`, seeded by the config. tell: takes sentences for the user."""
         self.policy = policy
         self.config = config
+        self._tell = tell
+        self._idle_rewards: set[str] = set()
         self.decoder = TracedDecoder(policy, tell)
         self.size = ModelSize.of_model(policy.base)
         self.rewards = build_rewards(config.rewards)
@@ -95,6 +97,7 @@ class PPO:
         progress("score", 0.0)
         with record_function("score: rewards"):
             scored = self.rewards.score(rollout.prompts, rollout.responses)
+        self._tell_of_rewards_that_do_not_apply(step, scored)
         minibatches = list(self._minibatches(len(rollout)))
         try:
             experience, kept = self._evaluate(step, rollout, scored, minibatches[0])
@@ -122,6 +125,14 @@ class PPO:
         return StepResult(metrics, samples, operations, nonfinite)
 
     # --- the parts of a step ---
+
+    def _tell_of_rewards_that_do_not_apply(self, step: int, scored: ScoredBatch) -> None:
+        """Once for each that applies to no response of a step: it may well be meant, or a mistake in its code."""
+        for name, totals in scored.by_reward.items():
+            if name not in self._idle_rewards and all(total is None for total in totals):
+                self._idle_rewards.add(name)
+                self._tell(f"step {step}: the reward {name!r} applied to none of the {len(totals)} responses (it gave "
+                           "None for each) and added nothing")
 
     def _sample(self, prompts: list[str], progress: Progress) -> Rollout:
         limit = self.config.sampling.max_new_tokens

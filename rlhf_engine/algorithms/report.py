@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from statistics import fmean, pstdev
@@ -45,8 +46,10 @@ def rollout_metrics(experience: Experience, scored: ScoredBatch, kl_coef: float)
             [[word.word for word in count_words(text)] for text in experience.rollout.responses], 2
         ),
     }
-    for name, values in scored.by_reward.items():
-        metrics[f"rewards/{name}/mean"], metrics[f"rewards/{name}/std"] = fmean(values), pstdev(values)
+    for name, own in scored.by_reward.items():
+        given = [float(total) for total in own if total is not None]  # of those that it applies to
+        metrics[f"rewards/{name}/mean"] = fmean(given) if given else math.nan
+        metrics[f"rewards/{name}/std"] = pstdev(given) if given else math.nan
     return metrics
 
 

@@ -33,6 +33,6 @@ class Reward(Protocol):
 
     name: str
 
-    def score(self, prompts: Sequence[str], responses: Sequence[str]) -> list[Score]:
-        """One Score per response; prompts[i] is the prompt of responses[i]."""
+    def score(self, prompts: Sequence[str], responses: Sequence[str]) -> Sequence[Score | None]:
+        """One Score per response, or None where the reward does not apply; prompts[i] is the prompt of responses[i]."""
         ...

@@ -10,23 +10,24 @@ from operator import attrgetter
 
 from rlhf_engine.errors import ConfigError, RewardError
 from rlhf_engine.rewards.base import Reward, Score, Span
-
-_QUOTED_CHARACTERS = 80
+from rlhf_engine.rewards.failures import quoted, raised
 
 
 @dataclass(frozen=True)
 class ScoredBatch:
-    """Scores of a batch, and for each reward by name its own totals before weighting (one per response)."""
+    """Scores of a batch, and for each reward by name its own totals before weighting (one per response; None where it
+    does not apply)."""
 
     scores: list[Score]
-    by_reward: dict[str, list[float]]
+    by_reward: dict[str, list[float | None]]
 
 
 class RewardSum:
     """The sum of weight * reward over (reward, weight) pairs.
 
     Parts of the sum are weighted and named "<reward>/<part>"; a reward without parts appears as "<reward>". Spans of
-    all rewards are joined in order of position; where two overlap, the reward that comes first keeps its span.
+    all rewards are joined in order of position; where two overlap, the reward that comes first keeps its span. A reward
+    that does not apply to a response adds nothing to its score and has no part in it.
     Raises ConfigError for no rewards, or for two of one name.
     """
 
@@ -48,35 +49,34 @@ class RewardSum:
             raise ValueError(f"{len(prompts)} prompts for {len(responses)} responses; there must be one for each")
         columns = [_checked_scores(reward, prompts, responses) for reward, _ in self._rewards]
         by_reward = {
-            reward.name: [float(score.total) for score in column]
+            reward.name: [None if score is None else float(score.total) for score in column]
             for (reward, _), column in zip(self._rewards, columns, strict=True)
         }
         return ScoredBatch([self._sum(row) for row in zip(*columns, strict=True)], by_reward)
 
-    def _sum(self, row: tuple[Score, ...]) -> Score:
-        """The weighted sum of one response's scores, one from each reward."""
+    def _sum(self, row: tuple[Score | None, ...]) -> Score:
+        """The weighted sum of one response's scores, one from each reward that applies."""
         parts: dict[str, float] = {}
-        for (reward, weight), score in zip(self._rewards, row, strict=True):
+        given = [(reward, weight, score) for (reward, weight), score in zip(self._rewards, row, strict=True)
+                 if score is not None]
+        for reward, weight, score in given:
             named = {f"{reward.name}/{part}": value for part, value in score.parts.items()}
             for part, value in (named or {reward.name: score.total}).items():
                 parts[part] = weight * float(value)
-        total = math.fsum(weight * float(score.total) for (_, weight), score in zip(self._rewards, row, strict=True))
-        return Score(total, parts, _joined_spans(row))
+        total = math.fsum(weight * float(score.total) for _, weight, score in given)
+        return Score(total, parts, _joined_spans([score for _, _, score in given]))
 
 
-def _checked_scores(reward: Reward, prompts: Sequence[str], responses: Sequence[str]) -> list[Score]:
+def _checked_scores(reward: Reward, prompts: Sequence[str], responses: Sequence[str]) -> list[Score | None]:
     try:
         scores = reward.score(prompts, responses)
     except RewardError:
         raise
     except Exception as error:
-        culprit = _culprit(reward, prompts, responses)
-        raise RewardError(
-            f"Reward {reward.name!r} raised {type(error).__name__}: {error} (scoring {culprit})."
-        ) from error
+        raise raised(reward.name, error, responses) from error
     if not isinstance(scores, Sequence) or len(scores) != len(responses):
         found = f"{len(scores)} scores" if isinstance(scores, Sequence) else f"a {type(scores).__name__}"
-        first = f", the first being {_quote(responses[0])}" if responses else ""
+        first = f", the first being {quoted(responses[0])}" if responses else ""
         raise RewardError(
             f"Reward {reward.name!r} returned {found} for {len(responses)} responses{first}; it must return a list of "
             "one Score each."
@@ -84,24 +84,16 @@ def _checked_scores(reward: Reward, prompts: Sequence[str], responses: Sequence[
     for score, response in zip(scores, responses, strict=True):
         if problem := _problem(score):
             raise RewardError(
-                f"Reward {reward.name!r} gave {problem} for the response {_quote(response)}; only finite numbers in a "
-                "Score are allowed."
+                f"Reward {reward.name!r} gave {problem} for the response {quoted(response)}; allowed are a finite "
+                "number, a Score of such, and None where the reward does not apply."
             )
     return list(scores)
 
 
-def _culprit(reward: Reward, prompts: Sequence[str], responses: Sequence[str]) -> str:
-    """The first response that makes the reward raise on its own, quoted; else the size of the batch."""
-    for prompt, response in zip(prompts, responses, strict=True):
-        try:
-            reward.score([prompt], [response])
-        except Exception:
-            return f"the response {_quote(response)}"
-    return f"a batch of {len(responses)} responses"
-
-
 def _problem(score: object) -> str | None:
     """What is wrong with something that should be a Score of finite numbers; None if nothing is."""
+    if score is None:
+        return None
     if not isinstance(score, Score):
         return f"a {type(score).__name__} in place of a Score"
     for name, value in {"total": score.total, **{f"part {part!r}": v for part, v in score.parts.items()}}.items():
@@ -114,11 +106,7 @@ def _problem(score: object) -> str | None:
     return None
 
 
-def _quote(text: str) -> str:
-    return repr(text[:_QUOTED_CHARACTERS]) + ("..." if len(text) > _QUOTED_CHARACTERS else "")
-
-
-def _joined_spans(row: tuple[Score, ...]) -> tuple[Span, ...]:
+def _joined_spans(row: Sequence[Score]) -> tuple[Span, ...]:
     """Spans of one response from all rewards: sorted, none overlapping, first come first served."""
     kept: list[Span] = []
     for span in (span for score in row for span in score.spans):

@@ -1,19 +1,16 @@
 """A reward that is somebody's own Python function.
 
-It is code, so a run writes down the SHA-256 of the file it was started with, and goes on with another one only when a
-person says so. The file alone is watched, not what it imports. Files within a run's directory are never run.
+It is code, so a run writes down the SHA-256 of what it was started with, the file and the neighbours that it imports,
+and goes on with another one only when a person says so. Files within a run's directory are never run.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from importlib.abc import SourceLoader
-from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
+from types import ModuleType
 from typing import Any, cast
 
 from rlhf_engine import fields
@@ -21,38 +18,62 @@ from rlhf_engine.config import RunConfig
 from rlhf_engine.errors import CodeChangedError, ConfigError, RewardError
 from rlhf_engine.reward_config import FunctionRewardConfig
 from rlhf_engine.rewards.base import Score
+from rlhf_engine.rewards.code import Code, read_code, run_code
+from rlhf_engine.rewards.failures import print_traceback, raised, where_of
+from rlhf_engine.streams import captured
 
 Function = Callable[[list[str], list[str]], Any]
 
-# by file, function and digest: a live edit of another reward must not run a file anew, let alone a changed one
-_loaded: dict[tuple[Path, str, str], Function] = {}
+# by file and digest: a live edit of another reward must not run a file anew, let alone a changed one
+_loaded: dict[tuple[Path, str], ModuleType] = {}
 
 
 class FunctionReward:
-    """Scores by `function(prompts, responses)`: lists of texts in, for each response a number or a `Score` out."""
+    """Scores by `function(prompts, responses)`: lists of texts in; for each response a number or a `Score` out, or None
+    where this reward does not apply.
+
+    It is called once a batch. What it prints goes to the log of the run, and its traceback too when it raises.
+    """
 
     def __init__(self, name: str, function: Function) -> None:
         self.name = name
         self._function = function
 
-    def score(self, prompts: Sequence[str], responses: Sequence[str]) -> list[Score]:
-        """One Score per response. What the function gives is checked where rewards are added up."""
-        found = self._function(list(prompts), list(responses))
-        found = found.tolist() if hasattr(found, "tolist") else found  # arrays and tensors
-        if not isinstance(found, Sequence) or isinstance(found, str):
+    def score(self, prompts: Sequence[str], responses: Sequence[str]) -> list[Score | None]:
+        """One Score per response, or None. What the function gives is checked where rewards are added up."""
+        with captured():
+            try:
+                found = self._function(list(prompts), list(responses))
+                found = found.tolist() if hasattr(found, "tolist") else found  # arrays and tensors
+            except (Exception, SystemExit) as error:
+                print_traceback(error)
+                raise raised(self.name, error, responses) from error
+        if isinstance(found, Coroutine):
+            found.close()
+        if not isinstance(found, Sequence) or isinstance(found, str | bytes | bytearray):
             raise RewardError(f"Reward {self.name!r} returned a {type(found).__name__}; it must return a list with a "
-                              "number or a Score for each response.")
-        return [Score(float(value), {}) if hasattr(value, "__float__") else value for value in found]
+                              "number or a Score for each response, or None where it does not apply.")
+        return [_as_score(value) for value in found]
+
+
+def _as_score(value: Any) -> Any:
+    """A number as a Score; everything else as it is."""
+    try:
+        return Score(float(value), {}) if hasattr(value, "__float__") else value
+    except (TypeError, ValueError, OverflowError, RuntimeError):  # an array of several, say
+        return value
 
 
 @dataclass(frozen=True)
 class CodeChange:
-    """A file that differs from what a run was started with; `path` is that of the setting that holds its digest."""
+    """A file that differs from what a run was started with, or `with_neighbours` one that it imports does; `path` is
+    that of the setting that holds the digest."""
 
     path: str
     file: Path
     old: str
     new: str
+    with_neighbours: bool = False
 
 
 def file_of(config: FunctionRewardConfig) -> tuple[Path, str]:
@@ -64,13 +85,13 @@ def file_of(config: FunctionRewardConfig) -> tuple[Path, str]:
 def load_function(config: FunctionRewardConfig) -> Function:
     """The function that a reward names. Raises ConfigError when it cannot be had, or the file is not the one meant."""
     path, name = file_of(config)
-    if config.sha256 and (known := _loaded.get((path, name, config.sha256))):
-        return known
-    source, digest = _as_meant(config)
-    key = (path, name, digest)
+    if config.sha256 and (known := _loaded.get((path, config.sha256))):
+        return _named(config, known, name)
+    code = _as_meant(config)
+    key = (path, config.sha256 or code.digest)
     if key not in _loaded:
-        _loaded[key] = _run(config, path, name, source)
-    return _loaded[key]
+        _loaded[key] = _run(config, code)
+    return _named(config, _loaded[key], name)
 
 
 def pinned(config: RunConfig) -> RunConfig:
@@ -81,83 +102,86 @@ def pinned(config: RunConfig) -> RunConfig:
         if isinstance(reward, FunctionRewardConfig):
             path, name = file_of(reward)
             changes[f"rewards.{index}.function"] = f"{path}:{name}"
-            changes[f"rewards.{index}.sha256"] = _as_meant(reward)[1]
+            changes[f"rewards.{index}.sha256"] = _as_meant(reward).digest
             load_function(reward)
     return fields.replace(config, changes) if changes else config
 
 
 def code_changes(config: RunConfig) -> list[CodeChange]:
     """The files that are not what `config` wrote down. Raises ConfigError for one that cannot be read."""
-    return [
-        CodeChange(f"rewards.{index}.sha256", file_of(reward)[0], reward.sha256, _digest(reward))
-        for index, reward in enumerate(config.rewards)
-        if isinstance(reward, FunctionRewardConfig) and reward.sha256 and _digest(reward) != reward.sha256
-    ]
+    found = []
+    for index, reward in enumerate(config.rewards):
+        if isinstance(reward, FunctionRewardConfig) and reward.sha256:
+            code = _read(reward)
+            if not _is(code, reward.sha256):
+                found.append(CodeChange(f"rewards.{index}.sha256", code.path, reward.sha256, code.digest,
+                                        with_neighbours=len(code.files) > 1))
+    return found
 
 
 def require_same_code(config: RunConfig) -> None:
     """Raises CodeChangedError when files differ from those that the run used so far."""
     if changes := code_changes(config):
-        files = " and ".join(f"{item.file} (SHA-256 {item.old[:12]}…, now {item.new[:12]}…)" for item in changes)
+        files = " and ".join(
+            f"{item.file} {'or a file that it imports ' * item.with_neighbours}(SHA-256 {item.old[:12]}…, now "
+            f"{item.new[:12]}…)" for item in changes)
         raise CodeChangedError(f"The run scores with code that has changed since: {files}.")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _digest(config: FunctionRewardConfig) -> str:
-    return hashlib.sha256(_source(config)).hexdigest()
+def _is(code: Code, digest: str) -> bool:
+    return digest in (code.digest, code.own_digest)
 
 
-def _as_meant(config: FunctionRewardConfig) -> tuple[bytes, str]:
-    """The file and its digest. Raises ConfigError for another file than the one that the configuration wrote down."""
-    source = _source(config)
-    digest = hashlib.sha256(source).hexdigest()
-    if config.sha256 not in (None, digest):
-        raise ConfigError(f"the reward {config.name!r}: {file_of(config)[0]} is no longer the file whose SHA-256 "
-                          f"begins with {str(config.sha256)[:12]}; sha256 = none takes it as it is now")
-    return source, digest
+def _as_meant(config: FunctionRewardConfig) -> Code:
+    """The code. Raises ConfigError where it is not what the configuration wrote down."""
+    code = _read(config)
+    if config.sha256 is not None and not _is(code, config.sha256):
+        raise ConfigError(f"the reward {config.name!r}: {code.path} is no longer the file whose SHA-256 "
+                          f"begins with {config.sha256[:12]}; sha256 = none takes it as it is now")
+    return code
 
 
-def _source(config: FunctionRewardConfig) -> bytes:
+def _read(config: FunctionRewardConfig) -> Code:
     path, _ = file_of(config)
+    _must_not_be_of_a_run(config, path)
+    try:
+        code = read_code(path)
+    except OSError as error:
+        raise ConfigError(f"the reward {config.name!r}: {error.filename or path} could not be read: {error.strerror}"
+                          ) from None
+    for neighbour, _ in code.files.values():
+        _must_not_be_of_a_run(config, neighbour)
+    return code
+
+
+def _must_not_be_of_a_run(config: FunctionRewardConfig, path: Path) -> None:
     for folder in path.parents:
         # run.json is made with a run, but one without it can be opened, too
         if (folder / "config.toml").is_file() and any((folder / name).exists() for name in ("run.json", "checkpoints")):
             raise ConfigError(f"the reward {config.name!r}: {path} lies in a run's directory, and nothing there is run "
                               "as code; keep the file elsewhere")
+
+
+def _run(config: FunctionRewardConfig, code: Code) -> ModuleType:
     try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"the reward {config.name!r}: {path} could not be read: {error.strerror}") from None
-
-
-class _ReadBefore(SourceLoader):
-    """Runs the bytes that were hashed, not the file: it may change in between. No bytecode is read or written."""
-
-    def __init__(self, path: Path, source: bytes) -> None:
-        self._path, self._source = path, source
-
-    def get_filename(self, fullname: str) -> str:
-        return str(self._path)
-
-    def get_data(self, path: str) -> bytes:
-        return self._source
-
-
-def _run(config: FunctionRewardConfig, path: Path, name: str, source: bytes) -> Function:
-    loader = _ReadBefore(path, source)
-    spec = spec_from_loader(f"reward_{hashlib.sha256(source).hexdigest()}", loader)
-    assert spec is not None
-    module = sys.modules[spec.name] = module_from_spec(spec)  # dataclasses look there for the module of a class
-    try:
-        loader.exec_module(module)
+        with captured():
+            return run_code(code)
+    except SyntaxError as error:
+        where = f"{Path(error.filename or str(code.path)).name}:{error.lineno or 1}"
+        raise ConfigError(f"the reward {config.name!r}: {code.path} could not be run: {type(error).__name__}: "
+                          f"{error.msg} at {where}") from error
     except (Exception, SystemExit) as error:
-        raise ConfigError(f"the reward {config.name!r}: {path} could not be run: {type(error).__name__}: {error}"
-                          ) from error
+        raise ConfigError(f"the reward {config.name!r}: {code.path} could not be run: {type(error).__name__}: {error}"
+                          f"{where_of(error)}") from error
+
+
+def _named(config: FunctionRewardConfig, module: ModuleType, name: str) -> Function:
     function = getattr(module, name, None)
     if not callable(function):
         there = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-        raise ConfigError(f"the reward {config.name!r}: {path} has no function {name}; it has "
+        raise ConfigError(f"the reward {config.name!r}: {module.__file__} has no function {name}; it has "
                           f"{', '.join(there[:8]) or 'none'}")
     return cast(Function, function)

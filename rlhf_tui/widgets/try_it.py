@@ -259,7 +259,8 @@ def shown_verdict(trial: Trial, verdict: Verdict) -> Content:
 
 def share_line(share: Share) -> Content:
     """What a reward adds: weight times total, and the parts that are not nothing."""
-    sum_of = f"{share.weight:g} × {signed(share.total)} = {signed(share.weight * share.total)}"
+    sum_of = ("does not apply" if share.total is None
+              else f"{share.weight:g} × {signed(share.total)} = {signed(share.weight * share.total)}")
     parts = ", ".join(f"{name} {signed(value)}" for name, value in share.parts.items() if value)
     return Content.assemble((f"{clean_line(share.name)}  ", "bold"), minus(sum_of),
                             (f"   {parts}" if parts else "", "$text-muted"))

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,9 +21,10 @@ from rlhf_engine.compare import compare_run
 from rlhf_engine.config import RunConfig
 from rlhf_engine.control import TrainerControl
 from rlhf_engine.errors import CodeChangedError, ConfigError, RewardError
-from rlhf_engine.events import EditApplied, EditRefused, Event, RolledBack, RunState, StepFinished
+from rlhf_engine.events import EditApplied, EditRefused, Event, Notice, RolledBack, RunState, StepFinished
 from rlhf_engine.fork import fork
 from rlhf_engine.generate import generate_texts
+from rlhf_engine.preset_writer import to_toml
 from rlhf_engine.reward_config import FunctionRewardConfig
 from rlhf_engine.rewards import function
 from rlhf_engine.rewards.base import Score
@@ -28,6 +33,7 @@ from rlhf_engine.rewards.function import code_changes, pinned
 from rlhf_engine.run_dir import RunDir
 from rlhf_engine.trainer import Trainer
 
+ROOT = Path(__file__).parents[2]
 VOWELS = "def vowels(prompts, responses):\n    return [sum(c in 'aeiou' for c in text) for text in responses]\n"
 
 
@@ -111,6 +117,202 @@ def test_what_a_function_does_wrong_is_told_with_the_response(file: Path, code: 
 def test_a_file_that_cannot_be_used_is_one_sentence(file: Path, code: str, says: str) -> None:
     file.write_text(code)
     with pytest.raises(ConfigError, match=says):
+        scored(file)
+
+
+# --- what it gives, prints and raises ---
+
+
+def test_none_is_no_contribution_and_counts_in_no_mean(config: RunConfig, file: Path, tmp_path: Path) -> None:
+    file.write_text("""
+def some(prompts, responses):
+    return [None if at % 2 else float(at) for at in range(len(responses))]
+
+def none(prompts, responses):
+    return [None] * len(responses)
+""")
+    (first, second) = scored(file, "some")
+    assert (first.total, dict(first.parts)) == (0.0, {"own": 0.0})
+    assert (second.total, dict(second.parts)) == (0.0, {})
+    rewards = [reward(file, "some"), reward(file, "none", name="never", weight=5.0)]
+    events: list[Event] = []
+    both = pinned(config.model_copy(update={"rewards": rewards}))
+    run_dir = RunDir.create(tmp_path / "runs", both, name="r")
+    Trainer(both, run_dir=run_dir, control=TrainerControl(), emit=events.append).run()
+    metrics = run_dir.metrics()[0].metrics
+    # 8 responses: 0, 2, 4 and 6 count in the mean and its spread; the score of the others is 0
+    assert metrics["rewards/own/mean"] == 3.0
+    assert metrics["rewards/own/std"] == pytest.approx(5**0.5)
+    assert metrics["objective/scores"] == 1.5
+    assert math.isnan(metrics["rewards/never/mean"])
+    told = [event.text for event in events if isinstance(event, Notice) and "'never'" in event.text]
+    assert len(told) == 1
+    assert "none of the 8 responses" in told[0]
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        ("def vowels(p, r): return (1.0 for _ in r)", "returned a generator; it must return a list"),
+        ("def vowels(p, r): return {text: 1.0 for text in r}", "returned a dict; it must return a list"),
+        ("def vowels(p, r): return b'12'", "returned a bytes; it must return a list"),
+        ("async def vowels(p, r): return [1.0, 2.0]", "returned a coroutine; it must return a list"),
+        ("def vowels(p, r): return [[1.0], [2.0]]", "a list in place of a Score for the response 'bee'"),
+        ("import numpy\ndef vowels(p, r): return numpy.ones((2, 2))", "a list in place of a Score"),
+        ("import torch\ndef vowels(p, r): return [torch.ones(2), 1]", "a Tensor in place of a Score"),
+        ("def vowels(p, r): return [1j, 2j]", "a complex in place of a Score"),
+        ("def vowels(p, r): return [1.0, float('inf')]", "gave the total inf for the response 'sky'"),
+        ("def vowels(p): return [1.0]", "raised TypeError: vowels.. takes 1 positional argument"),
+        ("def vowels(p, r): exit(3)", r"raised SystemExit: 3 at own.py:1"),
+    ],
+)
+def test_what_it_gives_is_taken_or_told_in_one_sentence(file: Path, code: str, says: str) -> None:
+    file.write_text(code)
+    with pytest.raises(RewardError, match=says) as caught:
+        scored(file)
+    assert "\n" not in str(caught.value)
+
+
+def test_numpy_and_torch_scalars_and_whole_numbers_are_numbers(file: Path) -> None:
+    file.write_text("import numpy, torch\n"
+                    "def vowels(p, r): return [numpy.float32(0.5), torch.tensor(2), True, 3]\n")
+    assert [score.total for score in scored(file, texts=("a", "b", "c", "d"))] == [0.5, 2.0, 1.0, 3.0]
+
+
+def test_one_that_raises_is_called_once_and_told_with_line_and_traceback(
+    config: RunConfig, file: Path, tmp_path: Path
+) -> None:
+    calls = tmp_path / "calls"
+    file.write_text(f"""
+import sys
+def vowels(prompts, responses):
+    with open({str(calls)!r}, "a") as file:
+        file.write("called\\n")
+    print("scoring", len(responses))
+    print("to stderr", file=sys.stderr)
+    return [inner(text) for text in responses]
+
+def inner(text):
+    return {{}}[len(text)]
+""")
+    kept = pinned(config)
+    run_dir = RunDir.create(tmp_path / "runs", kept, name="r")
+    with pytest.raises(RewardError, match=r"raised KeyError: \d+ at own\.py:11 \(scoring the response '.*'\)"):
+        Trainer(kept, run_dir=run_dir, control=TrainerControl(), emit=lambda _: None).run()
+    # the probe asks twice (of the reference, then no more: it has failed), the step once
+    assert calls.read_text().count("called") == 2
+    log = run_dir.output(100_000)
+    for line in ("scoring 8", "to stderr", "Traceback (most recent call last):", "in inner",
+                 "KeyError"):
+        assert line in log, log
+    assert "rlhf_engine" not in log
+    assert "KeyError" in run_dir.status().message  # type: ignore[union-attr]
+
+
+def test_what_it_prints_does_not_spoil_the_answer(config: RunConfig, file: Path, tmp_path: Path) -> None:
+    file.write_text(VOWELS + """
+import logging, os, subprocess, warnings
+print("imported")
+def loud(prompts, responses):
+    print("printed")
+    os.system("echo from a child")
+    logging.getLogger("mine").warning("logged")
+    warnings.warn("warned", stacklevel=1)
+    subprocess.run(["sh", "-c", "echo from another >&2"])
+    return vowels(prompts, responses)
+""")
+    preset = tmp_path / "loud.toml"
+    preset.write_text(to_toml(config.model_copy(update={"rewards": [reward(file, "loud")]})))
+    done = subprocess.run(
+        [sys.executable, "-m", "rlhf_engine", "train", str(preset), "--json", "--name", "r"], cwd=tmp_path, text=True,
+        capture_output=True, stdin=subprocess.DEVNULL, timeout=250, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    assert done.returncode == 0, done.stderr
+    assert [json.loads(line)["event"] for line in done.stdout.splitlines()] == ["step", "step", "end"]
+    log = RunDir.open(tmp_path / "runs" / "r").output(100_000)
+    assert "warned" in log
+    for line in ("printed", "from a child", "logged", "from another"):
+        assert line in done.stderr
+        assert log.count(line) == log.count("printed") > 1
+    assert "imported" in done.stderr
+    told = CliRunner().invoke(make_app(), ["score", str(preset), "bee", "--json"])
+    assert json.loads(told.stdout)["scores"][0]["total"] == 2.0
+
+
+# --- the neighbours that it imports ---
+
+
+def test_two_files_may_have_neighbours_of_one_name(tmp_path: Path) -> None:
+    for number in (1, 2):
+        folder = tmp_path / f"code{number}"
+        (folder / "deep" / "er").mkdir(parents=True)
+        (folder / "helpers.py").write_text(f"from deep.er import inner\nPOINTS = {number}\n"
+                                           "def late():\n    import later\n    return later.POINTS\n")
+        (folder / "later.py").write_text("from . import helpers\nPOINTS = helpers.POINTS * 100\n")
+        (folder / "deep" / "__init__.py").write_text("from .er.inner import TEN\n")
+        (folder / "deep" / "er" / "inner.py").write_text("TEN = 10\n")
+        (folder / "own.py").write_text("""
+import pickle
+from dataclasses import dataclass
+import helpers
+import deep.er.inner
+from deep import TEN
+from .helpers import POINTS
+
+@dataclass
+class Table:
+    points: "int"
+
+if __name__ == "__main__":
+    raise RuntimeError("is no script")
+
+def vowels(prompts, responses):
+    table = pickle.loads(pickle.dumps(Table(POINTS)))
+    return [table.points + helpers.late() + TEN * deep.er.inner.TEN for _ in responses]
+""")
+    path, modules = list(sys.path), set(sys.modules)
+    for number in (1, 2, 1):
+        assert scored(tmp_path / f"code{number}" / "own.py")[0].total == number * 101 + 100
+    assert sys.path == path
+    assert not {"helpers", "later", "deep", "own"} & (set(sys.modules) - modules)
+
+
+def test_a_neighbour_that_is_missing_or_wrong_is_told_with_its_line(tmp_path: Path, file: Path) -> None:
+    file.write_text("import helpers\n" + VOWELS)
+    with pytest.raises(ConfigError, match=r"ModuleNotFoundError: No module named 'helpers' at own\.py:1"):
+        scored(file)
+    (file.parent / "helpers.py").write_text("x = 1\nx = = 2\n")
+    with pytest.raises(ConfigError, match=r"SyntaxError: invalid syntax at helpers\.py:2"):
+        scored(file)
+    (file.parent / "helpers.py").write_text("from helpers_of_helpers import y\n1 / 0\n")
+    (file.parent / "helpers_of_helpers.py").write_text("y = 1\n")
+    with pytest.raises(ConfigError, match=r"ZeroDivisionError: division by zero at helpers\.py:2"):
+        scored(file)
+
+
+def test_a_changed_neighbour_is_changed_code_and_a_run_under_way_keeps_the_old(
+    config: RunConfig, file: Path, tmp_path: Path
+) -> None:
+    helpers = file.parent / "helpers.py"
+    helpers.write_text("LETTERS = 'aeiou'\n")
+    file.write_text(VOWELS.replace("    return", "    from helpers import LETTERS\n    return").replace("'aeiou'",
+                                                                                                    "LETTERS"))
+    run_dir = train(config, tmp_path / "runs")
+    assert not code_changes(run_dir.config())
+    (file.parent / "unrelated.py").write_text("")
+    assert not code_changes(run_dir.config())
+    kept = pinned(run_dir.config())
+    helpers.write_text("LETTERS = 'xyz'\n")
+    assert build_rewards(kept.rewards).score([""], ["bee"]).scores[0].total == 2.0
+    with pytest.raises(CodeChangedError, match=rf"{file} or a file that it imports \(SHA-256 "):
+        Trainer.resume(run_dir, control=TrainerControl(), emit=lambda _: None)
+
+
+def test_a_neighbour_in_a_run_s_directory_is_never_run(config: RunConfig, file: Path, tmp_path: Path) -> None:
+    run_dir = RunDir.create(tmp_path / "runs", config, name="r")
+    (run_dir.path / "helpers.py").write_text("x = 1")
+    (file.parent / "helpers.py").symlink_to(run_dir.path / "helpers.py")
+    file.write_text("import helpers\n" + VOWELS)
+    with pytest.raises(ConfigError, match="lies in a run's directory"):
         scored(file)
 
 
