@@ -49,5 +49,6 @@ GLOSSARY: dict[str, str] = {
     "alarm": "A sentence of the sentinel, which watches the metrics for what goes wrong in RLHF.",
     "gaming": "Scoring high by a flaw of the reward, not by what was meant: the same liked word over and over, say.",
     "distinct-2": "Different word pairs over all word pairs; low when responses repeat themselves or each other.",
-    "EMA": "Exponential moving average: the smoothed curve. At 0.9 each new value weighs a tenth.",
+    "EMA": "Exponential moving average: the smoothed curve. At 0.9 each new value weighs a tenth. Auto: none up to 50 "
+           "steps, then a window that grows with them.",
 }

@@ -26,7 +26,7 @@ from rlhf_engine.metrics import REGISTRY
 from rlhf_tui.clean_text import clean_line
 
 REDRAWS = (0.2, 0.5, 1.0, 2.0)
-SMOOTHINGS = (0.0, 0.6, 0.9, 0.97)
+SMOOTHINGS: tuple[float | Literal["auto"], ...] = ("auto", 0.0, 0.6, 0.9, 0.97)
 CHARTS = ("objective/scores", "objective/kl", "loss/policy_avg", "loss/value_avg")
 LOCK_SECONDS = 0.2
 
@@ -38,9 +38,9 @@ def _metric(name: str) -> str:
     raise ValueError("not a metric")
 
 
-def _smoothing(decay: float) -> float:
-    if decay in SMOOTHINGS:
-        return decay
+def _smoothing(smoothing: float | str) -> float | str:
+    if smoothing in SMOOTHINGS:
+        return smoothing
     raise ValueError("none of the smoothings")
 
 
@@ -57,7 +57,8 @@ class Settings(BaseModel):
     redraws_per_second: Annotated[float, Field(ge=0.1, le=2, allow_inf_nan=False)] = 2.0
     """How often charts are drawn anew while a run goes on; over a slow line, less is kinder."""
     charts: tuple[MetricName, MetricName, MetricName, MetricName] = CHARTS
-    smoothing: Annotated[float, AfterValidator(_smoothing)] = 0.9
+    smoothing: Annotated[float | Literal["auto"], AfterValidator(_smoothing)] = "auto"
+    """The weight of the past in the smoothed curves; `auto`: by how many steps are seen."""
     chart_marks: Literal["auto", "braille", "ascii"] = "auto"
     """`auto`: braille dots where the terminal's encoding has them."""
     notifications: Literal["off", "bell", "osc"] = "off"
@@ -72,7 +73,7 @@ class Settings(BaseModel):
 
 ALLOWED = {
     "theme": "the name of a theme", "redraws_per_second": "a number from 0.1 to 2",
-    "smoothing": "0, 0.6, 0.9 or 0.97",
+    "smoothing": '"auto", 0, 0.6, 0.9 or 0.97',
     "charts": "a list of four names of metrics", "chart_marks": '"auto", "braille" or "ascii"',
     "notifications": '"off", "bell" or "osc"',
     "pane": '"hyperparameters", "charts", "words" or "samples"', "zoomed": "true or false",

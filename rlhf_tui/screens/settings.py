@@ -42,7 +42,7 @@ def rows(settings: Settings, themes: Sequence[str]) -> list[_Row]:
     first = [AUTO, *(theme.name for theme in THEMES)]
     ordered = first + sorted(name for name in {*themes, settings.theme} if name not in first)
     redraws = {f"{value:g} a second": value for value in sorted({*REDRAWS, settings.redraws_per_second})}
-    smoothing = {f"{value:g}" if value else "none": value for value in SMOOTHINGS}
+    smoothing = {f"{value}" if value else "none": value for value in SMOOTHINGS}
     known = [*REGISTRY, *(name for name in settings.charts if name not in REGISTRY)]
     metrics = {clean_line(describe(name).title): name for name in known}
     marks = {"auto": "auto", "braille dots": "braille", "ASCII": "ascii"}
@@ -52,7 +52,8 @@ def rows(settings: Settings, themes: Sequence[str]) -> list[_Row]:
              "auto: what suits the terminal · workbench-16: for 16 colours · all three are safe for colour-blind eyes"),
         _Row("redraws_per_second", "Draw charts", redraws, "over a slow line, less often is kinder"),
         *(_Row(f"charts.{index}", f"Chart {index + 1}", metrics, "a metric; ? explains each") for index in range(4)),
-        _Row("smoothing", "Smoothing", smoothing, "weight of the past in the smoothed curve; s changes it for now"),
+        _Row("smoothing", "Smoothing", smoothing,
+             "weight of the past in the curves; auto: none up to 50 steps, then the more, the more steps"),
         _Row("chart_marks", "Chart marks", marks, "auto: braille where the terminal's encoding has it"),
         _Row("notifications", "Tell me", notices, "when a run finishes, fails or diverges"),
     ]

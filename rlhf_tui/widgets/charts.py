@@ -65,7 +65,7 @@ class Charts(ChartsData, can_focus=True):
             self.border_subtitle = place_line(self.scene)
             return
         place = [f"{self._open + 1} of {len(self.charts)} ← →"] if self._one else []
-        text = " · ".join([*place, *self.scene.lens.words])
+        text = " · ".join([*place, *self.scene.lens.words(self.scene.decay)])
         self.border_subtitle = Content(plain(text) if self.ascii else text)
 
     # --- one at a time ---
@@ -203,7 +203,7 @@ class Charts(ChartsData, can_focus=True):
         self._look(self.scene.lens.panned(direction, self._total))
 
     def action_reset(self) -> None:
-        """All steps by step, linear axis, first smoothing."""
+        """All steps by step, linear axis, smoothed by itself."""
         self._look(Lens())
 
     @property

@@ -15,7 +15,7 @@ from rlhf_tui.clean_text import clean_line
 from rlhf_tui.past import clean_name
 from rlhf_tui.widgets.chart import Canvas, Chart
 from rlhf_tui.widgets.history import History
-from rlhf_tui.widgets.lens import SMOOTHINGS, Lens
+from rlhf_tui.widgets.lens import SMOOTHINGS, Lens, Smoothing
 from rlhf_tui.widgets.scene import Edit, Scene
 
 SHOWN = ("objective/scores", "objective/kl", "loss/policy_avg", "loss/value_avg")
@@ -68,16 +68,16 @@ class ChartsData(Widget):
             self._look(self.scene.lens)
 
     @property
-    def smoothing(self) -> float:
-        """The weight of the past in the smoothed lines: one of SMOOTHINGS, else ValueError."""
-        return self.scene.lens.decay
+    def smoothing(self) -> Smoothing:
+        """How the lines are smoothed: one of SMOOTHINGS, else ValueError."""
+        return self.scene.lens.smoothing
 
     @smoothing.setter
-    def smoothing(self, decay: float) -> None:
-        if decay not in SMOOTHINGS:
-            raise ValueError(f"a smoothing of {decay}: it is one of {', '.join(map(str, SMOOTHINGS))}")
-        if decay != self.scene.lens.decay:
-            self._look(replace(self.scene.lens, decay=decay))
+    def smoothing(self, smoothing: Smoothing) -> None:
+        if smoothing not in SMOOTHINGS:
+            raise ValueError(f"a smoothing of {smoothing}: it is one of {', '.join(map(str, SMOOTHINGS))}")
+        if smoothing != self.scene.lens.smoothing:
+            self._look(replace(self.scene.lens, smoothing=smoothing))
 
     @property
     def redraw_seconds(self) -> float:

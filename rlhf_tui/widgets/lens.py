@@ -9,15 +9,20 @@ from rlhf_tui.widgets.history import History
 
 Axis = Literal["step", "responses", "time"]
 AXES: tuple[Axis, ...] = get_args(Axis)
-SMOOTHINGS = (0.9, 0.97, 0.0, 0.6)
+Smoothing = float | Literal["auto"]
+SMOOTHINGS: tuple[Smoothing, ...] = ("auto", 0.0, 0.6, 0.9, 0.97)
+"""How a curve can be smoothed: by how many steps are seen, not at all, or with a weight of the past that is given."""
 LEAST_STEPS = 10
+RAW_STEPS = 50
+"""So many steps are drawn as they are: a moving average of them tells more of where the run began than where it is."""
+_WINDOW_SHARE = 25  # of more steps, the average reaches over this part of them
 
 
 @dataclass(frozen=True)
 class Lens:
     """How all charts look at their series. `span` steps are seen, all when None; `back` steps before the newest."""
 
-    decay: float = SMOOTHINGS[0]
+    smoothing: Smoothing = "auto"
     log: bool = False
     span: int | None = None
     back: int = 0
@@ -32,7 +37,17 @@ class Lens:
 
     def smoothed_next(self) -> Lens:
         """With the next smoothing."""
-        return replace(self, decay=SMOOTHINGS[(SMOOTHINGS.index(self.decay) + 1) % len(SMOOTHINGS)])
+        return replace(self, smoothing=SMOOTHINGS[(SMOOTHINGS.index(self.smoothing) + 1) % len(SMOOTHINGS)])
+
+    def decay(self, steps: int) -> float:
+        """The weight of the past in a moving average, where so many steps are seen; 0 is no smoothing.
+
+        By itself, the window grows from one step, at RAW_STEPS, with the number of steps: what the average lags behind
+        stays a few columns of the chart, however long the run.
+        """
+        if self.smoothing != "auto":
+            return self.smoothing
+        return 1 - 1 / (1 + max(0, steps - RAW_STEPS) / _WINDOW_SHARE)
 
     def along_next(self) -> Lens:
         """Along the next axis."""
@@ -50,18 +65,18 @@ class Lens:
         back = self.back - direction * max(1, self.span // 2)
         return replace(self, back=max(0, min(back, total - self.span)))
 
-    @property
-    def words(self) -> list[str]:
-        """What can be said of it, a few words each."""
+    def words(self, decay: float) -> list[str]:
+        """What can be said of it, a few words each; decay: what the smoothing comes to."""
         back = f", {self.back} back" if self.back else ""
         along = {"step": "", "responses": " by responses", "time": " by wall time"}[self.axis]
-        return [f"· raw  ⠒ ema {self.decay:g}" if self.decay else "⠒ raw", "log" if self.log else "linear",
+        auto = " (auto)" if self.smoothing == "auto" else ""
+        return [f"· raw  ⠒ ema {decay:.2g}{auto}" if decay else f"⠒ raw{auto}", "log" if self.log else "linear",
                 ("all steps" if self.span is None else f"{self.span} steps{back}") + along]
 
-    @property
-    def settling(self) -> int:
-        """Buckets after which a smoothed line no longer shows where it began (to 0.1 %)."""
-        return round(7 / (1 - self.decay)) if self.decay else 0
+
+def settling(decay: float) -> int:
+    """Buckets after which a smoothed line no longer shows where it began (to 0.1 %)."""
+    return round(7 / (1 - decay)) if decay else 0
 
 
 def place(axis: Axis, step: float, seconds: float, responses_per_step: int) -> float:

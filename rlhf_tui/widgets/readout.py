@@ -57,7 +57,7 @@ def heading(scene: Scene, metric: Metric, width: int, *, target: float | None = 
     title = f"{'▸ ' if chosen else ''}{clean_line(metric.title)}"
     parts = [Part(_said(title, "bold", scene), 0)]
     looking = scene.looked_at is not None
-    parts += _read(scene, metric, line) if looking else _newest(scene, metric)
+    parts += _read(scene, metric, line) if looking else _newest(scene, metric, line)
     broken = scene.run.not_finite_at.get(metric.name)
     if broken is not None:
         parts.append(Part(_said("✗ diverged", "$error bold", scene), 2))
@@ -100,17 +100,21 @@ def place_line(scene: Scene) -> Content:
     return _said(" · ".join([*facts, *(["Esc"] if scene.cursor is not None else [])]), "", scene)
 
 
-def _newest(scene: Scene, metric: Metric) -> Sequence[Part]:
+def _newest(scene: Scene, metric: Metric, line: Line) -> Sequence[Part]:
+    """The newest value; and where the line that is drawn ends, if that is another number."""
     newest = scene.run.newest(metric.name)
     if not newest:
         return []
     value = show_metric(metric, newest[-1])
-    return [Part(_said(f"{value} {_direction(scene, metric.name)}".rstrip(), "$primary bold", scene), 1)]
+    parts = [Part(_said(f"{value} {_direction(scene, metric.name)}".rstrip(), "$primary bold", scene), 1)]
+    if line and not scene.lens.back and (drawn := show_metric(metric, line[-1][1])) != value:
+        parts.append(Part(_said(f"smoothed {drawn}", "$primary", scene), 2))
+    return parts
 
 
 def _direction(scene: Scene, name: str) -> str:
     points = [(float(index), value) for index, value in enumerate(scene.run.newest(name, 60))]
-    line = smooth(points, scene.lens.decay or 0.6)
+    line = smooth(points, scene.decay or 0.6)
     if len(line) < 2:
         return " "
     change = line[-1][1] - line[max(0, len(line) - 4)][1]
@@ -131,7 +135,7 @@ def _read(scene: Scene, metric: Metric, line: Line) -> list[Part]:
             between = f"{show_metric(metric, bucket.low)} to {show_metric(metric, bucket.high)}"
             parts.append(Part(_said(between, "$text-muted", scene), 4))
         if reading.smoothed is not None:
-            parts.append(Part(_said(f"⠒ {show_metric(metric, reading.smoothed)}", "$primary", scene), 3))
+            parts.append(Part(_said(f"smoothed {show_metric(metric, reading.smoothed)}", "$primary", scene), 3))
     parts += [Part(_said(f"{EDIT} {text}", "$secondary", scene), 6) for text in scene.edits_read()]
     return parts
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from rlhf_tui.widgets.history import Bucket, History
-from rlhf_tui.widgets.lens import Lens, place, place_of, step_at
+from rlhf_tui.widgets.lens import Lens, place, place_of, settling, step_at
 from rlhf_tui.widgets.plot import OVERLAY_MARKERS, Band, Picture
 from rlhf_tui.widgets.series import Line, Points, smooth
 
@@ -80,6 +80,13 @@ class Scene:
         bounds = self.leader[0].bounds
         return self.lens.steps(*bounds) if bounds else None
 
+    @property
+    def decay(self) -> float:
+        """The weight of the past in the smoothed lines, for as many steps as are seen."""
+        steps, bounds = self.steps(), self.leader[0].bounds
+        seen = min(steps[1], bounds[1]) - max(steps[0], bounds[0]) + 1 if steps and bounds else 0
+        return self.lens.decay(seen)
+
     def span(self) -> tuple[float, float] | None:
         """The part of the x axis to draw; where all is seen, the runs laid over this one count too."""
         steps = self.steps()
@@ -109,17 +116,17 @@ class Scene:
     def _curve(self, history: History, metric: str, span: tuple[float, float], responses: int,
                most: int) -> tuple[Band, Points]:
         """A run's metric as it was measured, lowest and highest, and its smoothed line, in about `most` points."""
-        lens = self.lens
+        lens, decay = self.lens, self.decay
         first, last = (step_at(history, lens.axis, x, responses) for x in span)
         if first is None or last is None:
             return [], []
-        found = history.buckets(metric, first, last, most, lens.settling)
+        found = history.buckets(metric, first, last, most, settling(decay))
         xs = [place(lens.axis, bucket.step, bucket.seconds, responses) for bucket in found]
         coarse = any(bucket.size > 1 for bucket in found)
         means = [(x, bucket.mean) for x, bucket in zip(xs, found, strict=True)]
-        line = smooth(means, lens.decay, [bucket.size for bucket in found] if coarse else None)
+        line = smooth(means, decay, [bucket.size for bucket in found] if coarse else None)
         # unsmoothed, the line itself goes through every value
-        drawn = lens.decay or coarse
+        drawn = decay or coarse
         return ([(x, bucket.low, bucket.high) for x, bucket in zip(xs, found, strict=True)] if drawn else []), line
 
     # --- what is read off ---
@@ -127,7 +134,7 @@ class Scene:
     def read(self, metric: str, line: Line) -> Reading | None:
         """The shown run's metric at the cursor; `line` is its smoothed line as it was drawn."""
         bucket = self._bucket(self.run, metric, self.responses_per_step)
-        if bucket is None or not line or not self.lens.decay:
+        if bucket is None or not line or not self.decay:
             return Reading(bucket, None) if bucket else None
         x = place(self.lens.axis, bucket.step, bucket.seconds, self.responses_per_step)
         return Reading(bucket, line[min(bisect_left(line, x, key=lambda point: point[0]), len(line) - 1)][1])

@@ -59,6 +59,14 @@ def test_a_lens_with_a_span_follows_the_newest_or_looks_back() -> None:
     assert Lens(span=20, back=3000).steps(1, 100) == (1, 21)
 
 
+def test_smoothing_by_itself_is_none_for_few_steps_and_grows_with_them() -> None:
+    assert [Lens().decay(steps) for steps in (0, 18, 50)] == [0, 0, 0]
+    assert Lens().decay(75) == pytest.approx(1 / 2)  # a window of 2 steps
+    assert Lens().decay(275) == pytest.approx(9 / 10)
+    assert Lens().decay(100_000) == pytest.approx(1 - 1 / 3999)
+    assert [Lens(smoothing=0.9).decay(steps) for steps in (5, 100_000)] == [0.9, 0.9]
+
+
 @pytest.mark.parametrize(("value", "shown"), [(3.414, "+3.41"), (0.0, "0"), (-0.02, "−0.0200"), (1e9, "+1.0e9"),
                                               (2e-5, "+2.0e−5")])
 def test_values_take_few_cells(value: float, shown: str) -> None:
@@ -115,6 +123,36 @@ async def test_charts_show_the_run_and_its_newest_values(app: WorkbenchApp) -> N
         assert "score²" in headings[3]
         assert all("┊" in chart.picture_text for chart in charts.charts)
         assert charts.edits == [12]
+
+
+async def test_the_default_run_is_drawn_as_it_was_measured(app: WorkbenchApp) -> None:
+    async with app.run_test(size=WIDE) as pilot:
+        charts = app.workbench.charts
+        for step in range(1, 19):
+            charts.add(step, {"objective/scores": -6 + 10.41 * step / 18, "objective/kl": 3.05 * step / 18})
+        await settle(pilot, charts)
+        picture = charts.scene.picture("objective/scores", None, 60)
+        assert picture is not None
+        assert picture.line[-1] == (18, pytest.approx(4.41))
+        assert charts.charts[0].heading_text.startswith("reward +4.41 ▲ score")
+        assert charts.charts[1].heading_text.startswith("KL 3.05 ▲")
+
+
+async def test_where_the_line_ends_elsewhere_the_heading_names_both(app: WorkbenchApp) -> None:
+    async with app.run_test(size=WIDE) as pilot:
+        charts = app.workbench.charts
+        for step in (1, 2):
+            charts.add(step, {"objective/scores": 2.0 * step, "objective/kl": 1.0})
+        await pilot.press("2", "s", "s")  # none, then 0.6
+        await settle(pilot, charts)
+        assert "reward +4.00 ▲ smoothed +3.25" in charts.charts[0].heading_text  # (0.24 · 2 + 0.4 · 4) / 0.64
+        assert "smoothed" not in charts.charts[1].heading_text
+        await pilot.press("left_square_bracket")
+        await settle(pilot, charts)
+        assert "step 2 +4.00 smoothed +3.25" in charts.charts[0].heading_text
+        await pilot.press("escape", "0")  # by itself again
+        await settle(pilot, charts)
+        assert "smoothed" not in charts.charts[0].heading_text
 
 
 async def test_nan_in_a_metric_shows_a_badge_and_kills_nothing(app: WorkbenchApp) -> None:
@@ -193,7 +231,7 @@ async def test_keys_of_the_charts(app: WorkbenchApp) -> None:
         assert charts.scene.lens.back == 25
         await pilot.press("Y", "s")
         assert charts.scene.lens.log
-        assert charts.scene.lens.decay == 0.97
+        assert charts.smoothing == 0.0
         await pilot.press("0")
         assert charts.scene.lens == Lens()
         await pilot.press("minus")
@@ -241,7 +279,7 @@ async def test_the_cursor_reads_off_step_values_and_edits_until_esc(app: Workben
         await settle(pilot, charts)
         await pilot.press("right_square_bracket")
         assert charts.scene.cursor == 30
-        assert charts.charts[1].heading_text.startswith(f"KL step 30 {step_metrics(30)['objective/kl']:.2f} ⠒ ")
+        assert charts.charts[1].heading_text.startswith(f"KL step 30 {step_metrics(30)['objective/kl']:.2f}")
         await pilot.press("left_square_bracket")
         assert "┊ kl.coef 0.1→0.3" in charts.charts[1].heading_text
         assert str(charts.border_subtitle) == "step 29 · 1,856 responses · 00:14 · kl.coef 0.1→0.3 · Esc"

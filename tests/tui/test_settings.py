@@ -68,7 +68,7 @@ def test_nothing_is_written_when_nothing_changed(path: Path) -> None:
     ("redraws_per_second = true", "redraws_per_second", "from 0.1 to 2"),
     ('charts = ["lr"]', "charts", "a list of four names of metrics"),
     ('charts = ["lr", "lr", "lr", "no such"]', "charts", "a list of four names of metrics"),
-    ("smoothing = 1.0", "smoothing", "0, 0.6, 0.9 or 0.97"),
+    ("smoothing = 1.0", "smoothing", '"auto", 0, 0.6, 0.9 or 0.97'),
     ('notifications = "email"', "notifications", '"off", "bell" or "osc"'),
     ("zoomed = 1", "zoomed", "true or false"),
 ])

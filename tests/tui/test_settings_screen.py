@@ -65,7 +65,7 @@ async def test_every_row_changes_its_setting(app: WorkbenchApp) -> None:
         now = app.preferences.now
         assert now.redraws_per_second == 0.2
         assert all(chart != default for chart, default in zip(now.charts, Settings().charts, strict=True))
-        assert (now.smoothing, now.chart_marks, now.notifications) == (0.97, "braille", "bell")
+        assert (now.smoothing, now.chart_marks, now.notifications) == (0.0, "braille", "bell")
         assert load(settings_path()).settings == now
 
 
@@ -82,7 +82,7 @@ async def test_a_wrong_value_is_said_and_replaced_when_the_user_saves(start: Cal
     app = start()
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.pause()
-        assert "smoothing: must be 0, 0.6, 0.9 or 0.97; sparkles: no such setting" in app.workbench._alarm.text
+        assert 'smoothing: must be "auto", 0, 0.6, 0.9 or 0.97; sparkles: no such setting' in app.workbench._alarm.text
         assert app.theme == DARK.name
         await pilot.press("2")
     assert kept()["smoothing"] == "much"  # leaving is not saving
@@ -172,7 +172,7 @@ async def test_the_charts_look_as_the_settings_say(start: Callable[[], Workbench
         await pilot.pause()
         charts = app.workbench.charts
         assert charts.shown == ("lr", "kl_coef", "val/ratio", "objective/kl")
-        assert (charts.ascii, charts.redraw_seconds, charts.scene.lens.decay) == (True, 2.0, 0.6)
+        assert (charts.ascii, charts.redraw_seconds, charts.smoothing) == (True, 2.0, 0.6)
         await pilot.press("comma", "down", "left", *["down"] * 6, "left", "enter")
         assert (charts.ascii, charts.redraw_seconds) == (False, 5.0)
         await pilot.press("2", "s")
@@ -181,7 +181,7 @@ async def test_the_charts_look_as_the_settings_say(start: Callable[[], Workbench
     async with again.run_test(size=(120, 40)) as pilot:
         await pilot.pause()
         assert again.workbench.charts.shown == ("lr", "lr", "lr", "lr")
-        assert again.workbench.charts.scene.lens.decay == charts.scene.lens.decay != 0.6
+        assert again.workbench.charts.smoothing == charts.smoothing != 0.6
 
 
 def test_every_smoothing_that_is_kept_is_one_of_the_charts() -> None:
