@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from rlhf_engine import fields, preset_text
 from rlhf_engine.config import RunConfig
 from rlhf_engine.disk import NAME, NAME_RULE, replace_text, why, writing
 from rlhf_engine.errors import ConfigError
+from rlhf_engine.model_files import STORYTELLER, folder_of
+from rlhf_engine.reward_config import FunctionRewardConfig
 
 Origin = Literal["yours", "shipped"]
 
@@ -60,9 +63,26 @@ def find(name_or_path: str) -> Path:
 
 
 def load(name_or_path: str) -> RunConfig:
-    """A preset's configuration. Raises ConfigError with one line a mistake: file, line, key and what is allowed."""
+    """A preset's configuration, with files that it names relative to its own folder by their whole paths.
+
+    Raises ConfigError with one line a mistake: file, line, key and what is allowed.
+    """
     path = find(name_or_path)
-    return preset_text.parse(_read(path), str(path))
+    return placed(preset_text.parse(_read(path), str(path)), path.absolute().parent)
+
+
+def placed(config: RunConfig, folder: Path) -> RunConfig:
+    """The config with what it names relative to `folder` named so that it is found from everywhere: the files of reward
+    functions, and a model that is a folder there."""
+    changes: dict[str, Any] = {}
+    for index, reward in enumerate(config.rewards):
+        if isinstance(reward, FunctionRewardConfig):
+            file, _, function = reward.function.rpartition(":")
+            changes[f"rewards.{index}.function"] = f"{folder / os.path.expanduser(file)}:{function}"
+    model = folder / folder_of(config.model.name)
+    if config.model.name != STORYTELLER and model.is_dir():
+        changes["model.name"] = str(model)
+    return fields.replace(config, changes) if changes else config
 
 
 def load_with_overrides(name_or_path: str, overrides: list[str]) -> RunConfig:
@@ -93,7 +113,8 @@ def parse_overrides(config: RunConfig, overrides: list[str]) -> dict[str, Any]:
 
 
 def save(name: str, config: RunConfig, overwrite: bool = False) -> Path:
-    """Saves a preset into the user's folder; comments of the preset that bears the name so far survive.
+    """Saves a preset into the user's folder; comments of the preset that bears the name so far survive. Files that the
+    config names relative to the current folder are named by their whole paths.
 
     Raises ConfigError for a name that is not allowed, or taken without `overwrite`, and RunError if the disk refuses.
     """
@@ -107,7 +128,7 @@ def save(name: str, config: RunConfig, overwrite: bool = False) -> Path:
     earlier, _ = _files().get(name, (None, None))
     from rlhf_engine.preset_writer import to_toml  # tomlkit: only a save waits for it
 
-    text = to_toml(config, _read(earlier) if earlier else None)
+    text = to_toml(placed(config, Path.cwd()), _read(earlier) if earlier else None)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_text(path, text)

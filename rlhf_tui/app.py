@@ -268,7 +268,12 @@ class WorkbenchApp(Desk):
 
     def action_save_preset(self) -> None:
         from rlhf_tui.screens.presets import SavePresetScreen
-        self.push_screen(SavePresetScreen(self.config))
+
+        def saved(name: str | None) -> None:
+            if name is not None:
+                self.workbench.editing.saved(name)
+
+        self.push_screen(SavePresetScreen(self.config), saved)
 
     def action_help(self) -> None:
         from rlhf_tui.screens.help import HelpScreen

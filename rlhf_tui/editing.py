@@ -184,6 +184,13 @@ class Editing:
         self._show()
         self._app.say(f"preset {name} loaded: F5 starts it")
 
+    def saved(self, name: str) -> None:
+        """The settings were kept as the preset `name`, which is the open one from now on."""
+        app = self._app
+        app.preset, self._original = name, (name, app.config)
+        self._show()
+        self._screen.show_run()
+
 
 def _preset_or_none(name: str) -> RunConfig | None:
     try:

@@ -126,7 +126,8 @@ class SavePresetScreen(BaseDialog[str | None]):
         elif taken.origin == "yours":
             self._say(f"⚠ you have a preset {name}: Enter asks before it overwrites", "$text-warning")
         else:
-            self._say(f"⚠ yours will stand in front of the {name} that comes with us", "$text-warning")
+            self._say(f"⚠ This overrides the shipped preset “{name}”; F8 in the list of presets brings that back",
+                      "$text-warning")
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Save; a name that is taken needs Enter twice."""

@@ -321,3 +321,66 @@ def test_only_presets_of_ones_own_are_removed() -> None:
     for name, says in (("mine", "There is no preset 'mine'"), ("animals", "comes with rlhf-tui and stays")):
         with pytest.raises(ConfigError, match=says):
             presets.remove(name)
+
+
+# --- paths in a preset ---
+
+_WITH_PATHS = """
+prompts = ["x"]
+[model]
+name = "tiny"
+[[rewards]]
+kind = "function"
+name = "vowels"
+function = "rewards.py:vowels"
+"""
+_VOWELS = "def vowels(prompts, responses):\n    return [float(sum(map(text.count, 'aeiou'))) for text in responses]\n"
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a preset, its reward function and its model beside it; the current folder is another one."""
+    folder, elsewhere = tmp_path / "project", tmp_path / "elsewhere"
+    (folder / "tiny").mkdir(parents=True)
+    elsewhere.mkdir()
+    (folder / "mine.toml").write_text(_WITH_PATHS)
+    (folder / "rewards.py").write_text(_VOWELS)
+    monkeypatch.chdir(elsewhere)
+    return folder
+
+
+@pytest.mark.parametrize("named", ["../project/mine.toml", "{home}/mine.toml"])
+def test_paths_in_a_preset_are_relative_to_its_own_file(home: Path, named: str) -> None:
+    config = presets.load(named.format(home=home))
+    (reward,) = config.rewards
+    assert Path(reward.function.rpartition(":")[0]).samefile(home / "rewards.py")
+    assert Path(config.model.name).samefile(home / "tiny")
+    (found,) = build_rewards(config.rewards).score(["x"], ["a fox"]).scores
+    assert found.total == 2.0
+
+
+def test_what_is_typed_at_the_command_line_is_relative_to_where_one_stands(home: Path) -> None:
+    Path("here.py").write_text(_VOWELS.replace("aeiou", "a"))
+    config = presets.load_with_overrides(str(home / "mine.toml"), ["rewards.0.function=here.py:vowels"])
+    (found,) = build_rewards(config.rewards).score(["x"], ["a fox"]).scores
+    assert found.total == 1.0
+
+
+def test_a_saved_preset_works_from_every_folder(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(home)
+    config = preset_text.parse(_WITH_PATHS, "")  # as it was typed into a form, from this folder
+    presets.save("kept", config)
+    monkeypatch.chdir("/")
+    again = presets.load("kept")
+    assert again.model.name == str(home / "tiny")
+    (found,) = build_rewards(again.rewards).score(["x"], ["a fox"]).scores
+    assert found.total == 2.0
+    presets.save("kept", again, overwrite=True)
+    assert presets.load("kept") == again
+
+
+def test_names_of_models_that_are_no_folders_stay_as_they_are(home: Path) -> None:
+    for name in ("storyteller", "owner/model", "/nowhere/model"):
+        (home / "storyteller").mkdir(exist_ok=True)
+        (home / "mine.toml").write_text(_WITH_PATHS.replace('"tiny"', f'"{name}"'))
+        assert presets.load(str(home / "mine.toml")).model.name == name

@@ -14,6 +14,7 @@ from tui.test_hostile_text import shown_lines
 
 from rlhf_engine import presets
 from rlhf_engine.config import RunConfig
+from rlhf_engine.events import RunState
 from rlhf_tui.app import WorkbenchApp
 from rlhf_tui.screens.presets import PresetScreen, SavePresetScreen
 from rlhf_tui.screens.workbench import WorkbenchScreen
@@ -89,6 +90,49 @@ async def test_saving_and_overwriting_asks(app: WorkbenchApp) -> None:
         await pilot.press("enter")
         await pilot.pause()
         assert isinstance(app.screen, WorkbenchScreen)
+
+
+async def test_a_saved_preset_is_the_open_one_from_then_on(app: WorkbenchApp, sessions: Sessions) -> None:
+    async with app.run_test(size=(120, 40)) as pilot:
+        app.workbench.hyperparameters.show_path("kl.coef")
+        await pilot.press("enter", *["backspace"] * 3, *"7", "enter", "f2", *"mine", "enter")
+        await pilot.pause()
+        assert app.preset == "mine"
+        assert "next: mine" in shown(app)
+        assert app.workbench.editing.original == app.config  # nothing differs from the preset any more
+        await pilot.press("f5")
+        await pilot.pause()
+        assert ("start", "mine") in sessions.last.calls
+        assert app.preferences.now.last_preset != "mine"
+    assert app.preferences.now.last_preset == "mine"
+
+
+async def test_a_preset_saved_while_a_run_trains_is_that_of_the_next_run(app: WorkbenchApp, sessions: Sessions) -> None:
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("f5")
+        await pilot.pause()
+        await pilot.press("f2", *"mine", "enter")
+        await pilot.pause()
+        assert app.bridge.view.preset == "animals"
+        assert app.preset == "mine"
+        sessions.last.end(RunState.FINISHED)
+        app.show_events(app.bridge.drain())
+        await pilot.pause()
+        assert "next: mine" in shown(app)
+        await pilot.press("f5")
+        await pilot.pause()
+        assert [call for call in sessions.last.calls if call[0] == "start"] == [("start", "animals"), ("start", "mine")]
+
+
+async def test_a_name_that_ships_is_said_to_be_overridden(app: WorkbenchApp) -> None:
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("f2", *"sea")
+        await pilot.pause()
+        assert "This overrides the shipped preset “sea”" in shown(app)
+        await pilot.press("enter")
+        await pilot.pause()
+        assert app.preset == "sea"
+        assert presets.load("sea") == app.config
 
 
 async def test_a_preset_of_ones_own_is_removed_when_asked_for_and_shipped_ones_stay(app: WorkbenchApp) -> None:
