@@ -7,6 +7,7 @@ is then shown without markup; these functions do not escape markup, since no wid
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -23,6 +24,12 @@ REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _KEPT = {"\n", "\t", "\N{ZERO WIDTH JOINER}"}
 # line and paragraph separators would break a table row in two
 _REPLACED_CATEGORIES = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+
+# what a terminal sends between pasted lines (CR), what files hold, and what Unicode knows as the end of a line
+_LINE_ENDS = re.compile("\r\n|[\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
+# colours and the like, as they are copied along with what a program wrote (ECMA-48): CSI, strings such as OSC, others
+_ESCAPES = re.compile("(?:\x1b\\[|\x9b)[0-?]*[ -/]*[@-~]|(?:\x1b[]P^_X]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c\n]*"
+                      "(?:\x07|\x1b\\\\|\x9c)|\x1b[ -/]+[0-~]|\x1b[0-Z\\\\^_]")
 
 
 class _StandIns(dict[int, int]):
@@ -49,6 +56,15 @@ def clean_text(text: str) -> str:
 def clean_line(text: str) -> str:
     """`clean_text` on one line: a newline shows as ↵."""
     return clean_text(text).replace("\n", "↵")
+
+
+def pasted(text: str, tab: str = " ") -> str:
+    """Pasted `text` as if it had been typed: every kind of line end is a newline, a tab is `tab`, and nothing that
+    cannot be seen is left: no escape sequence, control or format character.
+    """
+    text = _ESCAPES.sub("", _LINE_ENDS.sub("\n", text)).replace("\t", tab)
+    return "".join(character for character in text
+                   if character in _KEPT or unicodedata.category(character) not in _REPLACED_CATEGORIES)
 
 
 def clean_with_spans(text: str, spans: Iterable[Span]) -> tuple[str, tuple[Span, ...]]:

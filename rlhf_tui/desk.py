@@ -20,13 +20,15 @@ from textual.theme import Theme
 
 from rlhf_engine.events import Event, RunStarted
 from rlhf_tui.alarm_log import AlarmLog
-from rlhf_tui.clean_text import clean_text
+from rlhf_tui.clean_text import clean_text, pasted
 from rlhf_tui.crash_log import write_crash_log
+from rlhf_tui.input_order import InputOrder
 from rlhf_tui.no_color import Plain
 from rlhf_tui.notifications import RunWatch, tell
 from rlhf_tui.preferences import Preferences, preset_to_keep
 from rlhf_tui.theme import THEMES
 from rlhf_tui.widgets.hint import FirstHint
+from rlhf_tui.widgets.inputs import TextBox, TextField, WordsArea
 from rlhf_tui.widgets.status import AlarmLine
 
 if TYPE_CHECKING:
@@ -62,6 +64,7 @@ class Desk(App[None]):
         """What to say first."""
         self.alarm_log = AlarmLog()
         self._watch = RunWatch()
+        self._input_order = InputOrder(self)
         self._greeted = False
         for theme in THEMES:
             self.register_theme(theme)
@@ -101,6 +104,10 @@ class Desk(App[None]):
         self.panic(Text(clean_text(told)))
 
     async def on_event(self, event: events.Event) -> None:
+        if not self._input_order.admits(event):
+            return
+        if isinstance(event, events.Paste) and not isinstance(self.focused, TextField | TextBox | WordsArea):
+            event.text = pasted(event.text)  # a field of Textual's own takes what comes
         # here, and not in a key handler, since most keys are bindings, which no handler sees
         if isinstance(event, events.Key | events.MouseDown) and not self.preferences.now.hint_seen:
             await self.workbench.query(FirstHint).remove()

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import selectors
 from collections.abc import Callable
 from contextlib import suppress
 from typing import IO, Any
 
 from textual.app import App
 from textual.drivers.linux_driver import LinuxDriver
+
+from rlhf_tui.terminal_input import TerminalInput
 
 
 class MayGoAway:
@@ -45,6 +48,23 @@ class TerminalDriver(LinuxDriver):
         super().__init__(app, **options)
         assert self._file is not None, "run_workbench asks for a terminal"
         self._file = MayGoAway(self._file)  # type: ignore[assignment]
+
+    def run_input_thread(self) -> None:
+        """Read what is typed until told to end."""
+        reader, selector = TerminalInput(), selectors.SelectSelector()
+        selector.register(self.fileno, selectors.EVENT_READ)
+        try:
+            while not self.exit_event.is_set():
+                data = b""
+                if selector.select(reader.wait_seconds):
+                    with suppress(OSError):  # the terminal has gone away; a signal tells of it
+                        data = os.read(self.fileno, 4096)
+                    if not data:
+                        self.exit_event.wait(0.1)
+                for message in (*reader.feed(data), *reader.overdue()):
+                    self.process_message(message)
+        finally:
+            selector.close()
 
     def _sigtstp_application(self, *_: object) -> None:
         _soon(super()._sigtstp_application)

@@ -70,6 +70,7 @@ class NewRewardScreen(BaseDialog[RunConfig | None]):
             help = "commas, semicolons or lines between; without them spaces" if setting.kind == "list" else ""
             field = TextField(self._free_name() if setting.name == "name" else "", placeholder=help,
                               id=f"new-{setting.name}")
+            field.takes_list = setting.kind == "list"
             await self._fields.mount(Static(f"{setting.name}  {setting.help}", classes="name", markup=False), field)
         self._say()
 

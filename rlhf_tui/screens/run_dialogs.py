@@ -5,31 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ClassVar
 
-from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
-from textual.widgets import Input, Static, TextArea
+from textual.widgets import Input, Static
 
 from rlhf_engine.errors import RlhfError
 from rlhf_tui.clean_text import clean_text
 from rlhf_tui.screens.base import BaseDialog
-from rlhf_tui.widgets.inputs import TextField
-
-
-class TextBox(TextArea):
-    """Several lines to type into; Tab leaves it, and what is pasted comes in clean."""
-
-    def __init__(self, text: str = "", **options: str) -> None:
-        super().__init__(clean_text(text), compact=True, highlight_cursor_line=False, **options)  # type: ignore[arg-type]
-        self.cursor_blink = False
-
-    async def _on_paste(self, event: events.Paste) -> None:
-        event.stop()
-        event.prevent_default()
-        start, end = sorted(self.selection)
-        self.move_cursor(self.replace(clean_text(event.text), start, end).end_location)
+from rlhf_tui.widgets.inputs import TextBox, TextField
 
 
 class _Dialog(BaseDialog[bool]):

@@ -225,6 +225,7 @@ class HyperparametersPane(Widget, can_focus=True):
 
     def _open(self, row: Row) -> None:
         self._editing = row.path
+        self._list.field.takes_list = row.setting.kind == "list"
         with self.prevent(EditField.Changed):
             self._list.field.value = self.form.shown(row)
         self._redraw()

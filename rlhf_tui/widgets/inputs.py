@@ -1,4 +1,4 @@
-"""Fields to type into and choose from, that never blink, and never let a pasted control character through."""
+"""Fields to type into and choose from, that never blink. What is pasted comes in by `pasted`, as if it was typed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from textual.reactive import reactive
 from textual.widget import Widget
 from textual.widgets import Input, TextArea
 
-from rlhf_tui.clean_text import clean_text
+from rlhf_tui.clean_text import clean_text, pasted
 from rlhf_tui.widgets.word_text import parse_words
 
 
@@ -25,14 +25,16 @@ class TextField(Input):
         super().__init__(compact=True, **options)
         self.cursor_blink = False
         self.value = one_line(value)
+        self.takes_list = False
+        """True while the field holds a list: what is pasted then gets commas between its entries."""
 
     def _on_paste(self, event: events.Paste) -> None:
         # Input keeps only the first line, and as it came; here all lines are kept, cleaned, as one.
         event.stop()
         event.prevent_default()
-        text = one_line(event.text)
-        if text:
-            self.replace(text, *sorted(self.selection))
+        start, end = sorted(self.selection)
+        if text := _entries(event.text, self.value[:start]) if self.takes_list else _joined(event.text):
+            self.replace(text, start, end)
 
 
 class EditField(TextField):
@@ -161,17 +163,43 @@ class WordsArea(TextArea):
         if self.read_only:
             return
         start, end = sorted(self.selection)
-        words = parse_words(clean_text(event.text))
-        before = self.get_text_range((0, 0), start).rstrip(" ")
-        if len(words) > 1 and before and before[-1] not in ",;\n":
-            words.insert(0, "")
-        self.move_cursor(self.replace(", ".join(words), start, end).end_location)
+        text = _entries(event.text, self.get_text_range((0, 0), start))
+        self.move_cursor(self.replace(text, start, end).end_location)
 
     def put(self, text: str) -> None:
         """Set the text so that undo (Ctrl+Z) can bring back what was there."""
         if text != self.text:
             self.replace(text, self.document.start, self.document.end)
         self.move_cursor(self.document.end)
+
+
+class TextBox(TextArea):
+    """Several lines to type any text into; Tab leaves it. Never blinks."""
+
+    def __init__(self, text: str = "", **options: Any) -> None:
+        super().__init__(clean_text(text), compact=True, highlight_cursor_line=False, **options)
+        self.cursor_blink = False
+
+    async def _on_paste(self, event: events.Paste) -> None:
+        event.stop()
+        event.prevent_default()
+        if not self.read_only:
+            self.move_cursor(self.replace(pasted(event.text), *sorted(self.selection)).end_location)
+
+
+def _joined(text: str) -> str:
+    """The lines of what was pasted that hold anything, in one, a space between."""
+    lines = [line for line in pasted(text).split("\n") if line.strip()]
+    return lines[0] if len(lines) == 1 else " ".join(line.strip() for line in lines)
+
+
+def _entries(text: str, before: str) -> str:
+    """The entries of a pasted list, commas between, to go behind the text `before`."""
+    # columns of a table are entries as lines are
+    words, before = parse_words(pasted(text, tab="\n")), before.rstrip(" ")
+    if len(words) > 1 and before and before[-1] not in ",;\n":
+        words.insert(0, "")
+    return ", ".join(words)
 
 
 def one_line(text: str) -> str:

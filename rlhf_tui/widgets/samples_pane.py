@@ -11,6 +11,7 @@ from textual.content import Content
 from textual.widgets import Input
 
 from rlhf_tui.widgets.answer_history import ProbeLog
+from rlhf_tui.widgets.inputs import TextField
 from rlhf_tui.widgets.sample_store import ORDERS
 from rlhf_tui.widgets.samples import HEADING, SampleList
 
@@ -29,8 +30,7 @@ class SamplesPane(Vertical):
         super().__init__(**options)
         self.probes = ProbeLog()
         self.samples = SampleList(id="sample-list")
-        self.field = Input(placeholder="words to look for", id="sample-filter", compact=True)
-        self.field.cursor_blink = False
+        self.field = TextField(placeholder="words to look for", id="sample-filter")
 
     def compose(self) -> ComposeResult:
         heading = Heading(classes="heading")
