@@ -52,6 +52,13 @@ class Columns:
         return Columns(self.steps[:end], self.seconds[:end], {name: part[:end] for name, part in self.values.items()},
                        {name: step for name, step in self.not_finite.items() if step <= last})
 
+    def after(self, last: int) -> Columns:
+        """Those of the steps after `last`; steps ascend."""
+        begin = bisect_right(self.steps, last)
+        return Columns(self.steps[begin:], self.seconds[begin:],
+                       {name: part[begin:] for name, part in self.values.items()},
+                       {name: step for name, step in self.not_finite.items() if step > last})
+
 
 def read_columns(path: Path) -> Iterator[Columns]:
     """All whole lines of a metrics.jsonl, in portions. No file is no portion. Raises OSError."""

@@ -10,8 +10,6 @@ import itertools
 import threading
 from collections import deque
 from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +18,14 @@ from rlhf_engine.control import REFERENCE, TUNED, CompareRequest, GenerateReques
 from rlhf_engine.errors import CodeChangedError, RlhfError
 from rlhf_engine.events import (
     ComparisonFinished,
-    ComparisonProgress,
     EditApplied,
     EditRefused,
     Event,
     GenerationFinished,
-    GenerationToken,
     Notice,
     RunStarted,
     RunState,
     StateChanged,
-    StepFinished,
     StepProgress,
 )
 from rlhf_engine.run_dir import RunDir
@@ -38,17 +33,13 @@ from rlhf_engine.run_settings import settings_now
 from rlhf_tui.clean_text import clean_event
 from rlhf_tui.crash_log import write_crash_log
 from rlhf_tui.engine_session import EngineSession, SessionFactory, engine_session
+from rlhf_tui.event_ring import EventRing
 from rlhf_tui.run_view import RunView
 from rlhf_tui.viewer import Viewer
 
-RING_SIZE = 4096
-TRACED_EVENTS = 512  # waiting events whose steps keep their traces; a step of eight stories has 100 KB of them
 TICK_SECONDS = 0.1
 TICKS_BETWEEN_DRAINS = 3
 TICKS_BETWEEN_PROGRESS = 9  # news of how far a step is, and nothing else, need not be drawn three times a second
-
-# of these only the newest counts: each carries the whole of what the ones before it said
-_SUPERSEDED = (StepProgress, GenerationToken, ComparisonProgress)
 
 
 class EngineBridge:
@@ -67,8 +58,8 @@ class EngineBridge:
         """True when the newest run came with settings of its own: it was gone on with, forked, or is viewed."""
         self._viewer: Viewer | None = None
         self._accepted: dict[str, bool] = {}
-        self._viewed: deque[Event] = deque()  # unbounded: a run that is opened tells all its steps at once
-        self._ring: deque[Event] = deque(maxlen=RING_SIZE)
+        self._viewed: deque[Event] = deque()  # the viewer reads on when these were taken
+        self._ring = EventRing()
         self._ids = itertools.count(1)
         self._asking = threading.Lock()  # held while the engine is asked, and while a thread that ends gives up
         self._questions: dict[int, type[GenerationFinished] | type[ComparisonFinished]] = {}
@@ -150,7 +141,7 @@ class EngineBridge:
         Raises RlhfError when it cannot be read.
         """
         viewed: deque[Event] = deque()  # its own: the thread of the one before may have a last word
-        viewer = Viewer(run_dir, viewed.append)
+        viewer = Viewer(run_dir, viewed.append, waiting=viewed.__len__)
         self.unwatch()
         self._viewer, self._viewed = viewer, viewed
         self.brings_settings = True
@@ -280,7 +271,7 @@ class EngineBridge:
 
     def _only_progress(self) -> bool:
         freed = self._viewer is not None and self._viewer.free
-        return not (freed or self._viewed) and all(isinstance(event, StepProgress) for event in self._ring.copy())
+        return not (freed or self._viewed) and self._ring.holds_only(StepProgress)
 
     def drain(self) -> list[Event]:
         """All events waiting, oldest first, cleaned, without those that later ones supersede."""
@@ -288,12 +279,10 @@ class EngineBridge:
         freed = self._viewer is not None and self._viewer.free  # asked first: nothing comes after it
         while self._viewed:
             events.append(clean_event(self._viewed.popleft()))
-        while self._ring:
-            event = self._ring.popleft()
+        for event in self._ring.take():
             if isinstance(event, RunStarted):
                 self.run_path = Path(event.path)
             events.append(clean_event(event))
-        events = _without_superseded(events)
         for event in events:
             self.view.apply(event)
             if isinstance(event, GenerationFinished):
@@ -314,17 +303,12 @@ class EngineBridge:
         return self._session
 
     def _hear(self, event: Event) -> None:
-        """Called by the engine thread; while the screen stalls, only the newest steps keep their traces."""
+        """Called by the engine thread."""
         if isinstance(event, GenerationFinished | ComparisonFinished):
             self._questions.pop(event.request_id, None)
         elif isinstance(event, EditApplied | EditRefused):
             self._edits.pop(event.path, None)
-        self._ring.append(event)
-        with suppress(IndexError):  # fewer wait, or the screen has just taken them
-            old = self._ring[-TRACED_EVENTS]
-            if isinstance(old, StepFinished):
-                samples = tuple(replace(sample, trace=None) for sample in old.samples)
-                self._ring[-TRACED_EVENTS] = replace(old, samples=samples)
+        self._ring.put(event)
 
     def _serve(self, session: EngineSession) -> None:
         crash = ""
@@ -337,30 +321,14 @@ class EngineBridge:
         with self._asking:  # whoever asks from here on has a new thread to ask
             self._session = None
             if crash:
-                self._ring.append(Notice(crash, "warning"))
-                self._ring.append(StateChanged(RunState.FAILED, self.view.step, self.view.total_steps, crash))
+                ended = StateChanged(RunState.FAILED, self.view.step, self.view.total_steps, crash)
+                self._ring.put(Notice(crash, "warning"), ended)
             self._give_up(crash or "the engine has ended")
 
     def _give_up(self, why: str) -> None:
         """Answer what is open and will not be answered: nobody shall wait for ever."""
         for request_id, answer in self._questions.items():
-            self._ring.append(GenerationFinished(request_id, "", error=why) if answer is GenerationFinished
-                              else ComparisonFinished(request_id, None, why))
-        self._ring.extend(EditRefused(path, why) for path in self._edits)
+            self._ring.put(GenerationFinished(request_id, "", error=why) if answer is GenerationFinished
+                           else ComparisonFinished(request_id, None, why))
+        self._ring.put(*(EditRefused(path, why) for path in self._edits))
         self._questions, self._edits = {}, {}
-
-
-def _without_superseded(events: list[Event]) -> list[Event]:
-    newest: set[tuple[type, int]] = set()
-    kept: list[Event] = []
-    for event in reversed(events):
-        if isinstance(event, GenerationFinished | ComparisonFinished):
-            answered = GenerationToken if isinstance(event, GenerationFinished) else ComparisonProgress
-            newest.add((answered, event.request_id))
-        if isinstance(event, _SUPERSEDED):
-            key = (type(event), getattr(event, "request_id", 0))
-            if key in newest:
-                continue
-            newest.add(key)
-        kept.append(event)
-    return kept[::-1]

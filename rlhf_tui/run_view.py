@@ -20,6 +20,7 @@ from rlhf_engine.events import (
     StepFinished,
     StepProgress,
 )
+from rlhf_tui.event_ring import StepsMissed
 
 PACE_STEPS = 10
 
@@ -88,6 +89,8 @@ class RunView:
                 self._pace.append((event.step, event.seconds))
             case PastRead():
                 self.step, self.total_steps = event.step, event.total_steps
+            case StepsMissed():
+                self.step = event.step
             case EditApplied():
                 self._edit(event)
 

@@ -16,19 +16,26 @@ from rlhf_tui.crash_log import write_crash_log
 from rlhf_tui.past import Past
 from rlhf_tui.widgets.sample_store import KEPT_SAMPLES
 
+MOST_WAITING = 1000  # events: while the screen stalls, no more is read
+
 
 class Viewer:
     """Follows a run and writes nothing. `emit` is called in the viewer's thread."""
 
-    def __init__(self, run_dir: RunDir, emit: Callable[[Event], None]) -> None:
-        """Raises RlhfError when the run's configuration cannot be read."""
+    def __init__(
+        self, run_dir: RunDir, emit: Callable[[Event], None], waiting: Callable[[], int] = lambda: 0
+    ) -> None:
+        """waiting: how many events nobody has taken yet; what is in the files can wait there as well.
+
+        Raises RlhfError when the run's configuration cannot be read.
+        """
         self.run_dir = run_dir
         self.taking_over = False
         self.free = False
         """True once the run was to be taken over and nobody drives it any more; nothing is emitted after that."""
         self.lost = ""
         """Why the run can be followed no more; empty while it is."""
-        self._emit = emit
+        self._emit, self._waiting = emit, waiting
         self._follower = Follower(run_dir, gather=Past)
         self._holder: ProcessId | None = None
         self._told = False  # that the holder cannot leave
@@ -52,6 +59,10 @@ class Viewer:
     def _watch(self) -> None:
         try:
             while not self._closed:
+                if self._waiting() > MOST_WAITING:
+                    self._wake.wait(POLL_SECONDS)
+                    self._wake.clear()
+                    continue
                 left = self.taking_over and self._has_left()  # before the look, which then sees its last word
                 for event in self._follower.poll():
                     if isinstance(event, PastRead):  # hundreds of samples: cleaned here, not while a key waits

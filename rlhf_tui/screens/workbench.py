@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual import events as textual_events
@@ -36,6 +37,7 @@ from rlhf_engine.run_dir import RunDir
 from rlhf_tui.bridge import EngineBridge
 from rlhf_tui.clean_text import clean_line
 from rlhf_tui.editing import Editing
+from rlhf_tui.event_ring import StepsMissed
 from rlhf_tui.messages import EngineEvents
 from rlhf_tui.past import read_history
 from rlhf_tui.screens.base import BaseScreen
@@ -116,7 +118,7 @@ class WorkbenchScreen(BaseScreen[None]):
         self._pane = PANES[0]
         self._zoomed = False
         self._shown_run = ""
-        self._read_up_to = 0
+        self._read_up_to, self._read_from = 0, Path()
 
     @property
     def _workbench(self) -> WorkbenchApp:
@@ -224,7 +226,7 @@ class WorkbenchScreen(BaseScreen[None]):
                 self.samples.samples.add(samples)
                 samples = []
             self._take(event)
-            if isinstance(event, StepFinished | PastRead):
+            if isinstance(event, StepFinished | StepsMissed | PastRead):
                 samples += event.samples
         self.samples.samples.add(samples)  # at once: the list of thousands is made anew
         self.show_run()
@@ -238,14 +240,18 @@ class WorkbenchScreen(BaseScreen[None]):
                     self.samples.clear(event.name)
                     self._mark_fork()
                 self._shown_run = event.name
-                if event.first_step and not goes_on and not self._bridge.viewing:
-                    self._show_history(event.first_step)
+                if not goes_on:
+                    self._read_up_to = 0  # that was another run's
+                    if event.first_step and self._bridge.run_path is not None and not self._bridge.viewing:
+                        self._show_history(event.first_step, self._bridge.run_path)
                 self.say(f"run {event.name}: {event.path}")
                 self.editing.begun(event, goes_on=goes_on)
             case StepFinished():
                 self.charts.add(event.step, event.metrics, event.seconds)
             case PastRead():
                 self.charts.take_past(event.past.history)
+            case StepsMissed():
+                self._show_history(event.step, event.run)
             case Probed():
                 self.samples.probes.add(event.sample)
             case StateChanged(state=state, message=text):
@@ -271,7 +277,7 @@ class WorkbenchScreen(BaseScreen[None]):
                 self.charts.cut(event.step)
                 self.samples.cut(event.step)
                 if event.step < self._read_up_to:
-                    self._show_history(event.step)
+                    self._show_history(event.step, self._read_from)
 
     def _way_on(self, state: RunState) -> str:
         """What can be done with a run that has come to this state."""
@@ -280,12 +286,11 @@ class WorkbenchScreen(BaseScreen[None]):
             return f" · {way}" if state.ended and not self._bridge.taking_over else ""
         return " · c compares it with the reference, g lets both write" if state is RunState.FINISHED else ""
 
-    def _show_history(self, last: int) -> None:
-        """The curves up to step `last` of a run that goes on here: its files tell them, the engine does not."""
-        if self._bridge.run_path is not None:
-            self._read_up_to = last
-            job = partial(self._read_history, self._shown_run, RunDir(self._bridge.run_path), last)
-            self.run_worker(job, thread=True, group="history", exclusive=True)
+    def _show_history(self, last: int, run: Path) -> None:
+        """The curves up to step `last` of a run that goes on here, and of which no event told, or one was missed."""
+        self._read_up_to, self._read_from = last, run
+        job = partial(self._read_history, self._shown_run, RunDir(run), last)
+        self.run_worker(job, thread=True, group="history", exclusive=True)
 
     def _read_history(self, name: str, run_dir: RunDir, last: int) -> None:
         try:

@@ -119,9 +119,11 @@ class ChartsData(Widget):
             chart.dirty = chart.dirty or chart.metric.name in metrics
 
     def take_past(self, past: History) -> None:
-        """What the run did before the steps that were added, if any were; metrics by clean names (see `past`)."""
-        past.extend(self.scene.run.recent())
-        self.scene.run = past
+        """What the run did up to a step, in the place of what was added of it; later steps that were added stay.
+        Metrics by clean names (see `past`)."""
+        if past.bounds is not None:
+            past.extend(self.scene.run.recent().after(past.bounds[1]))
+            self.scene.run = past
         self._changed()
 
     def mark(self, step: int, text: str) -> None:

@@ -7,23 +7,32 @@ from pathlib import Path
 
 import platformdirs
 import pytest
+from configs import SMALL
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tui.fake_session import Sessions, story_sample, story_trace
 
 from rlhf_engine.config import RunConfig
 from rlhf_engine.errors import RunError
 from rlhf_engine.events import (
+    CheckpointSaved,
     ComparisonFinished,
+    EditApplied,
     EditRefused,
     Event,
     GenerationFinished,
     GenerationToken,
     Notice,
+    RolledBack,
+    RunStarted,
     RunState,
     StateChanged,
     StepFinished,
     StepProgress,
 )
-from rlhf_tui.bridge import RING_SIZE, EngineBridge
+from rlhf_tui.bridge import EngineBridge
+from rlhf_tui.event_ring import EventRing, StepsMissed
+from rlhf_tui.widgets.sample_store import KEPT_SAMPLES
 
 
 def test_no_session_is_made_before_it_is_needed(bridge: EngineBridge, sessions: Sessions) -> None:
@@ -65,19 +74,74 @@ def test_only_the_newest_of_superseded_events_is_kept(bridge: EngineBridge, sess
     assert isinstance(events[-1], GenerationFinished)
 
 
-def test_the_ring_is_bounded_and_the_newest_state_survives(bridge: EngineBridge, sessions: Sessions) -> None:
-    bridge.open()
-    for index in range(RING_SIZE * 2):
+def test_whatever_is_rare_survives_a_stall_and_of_steps_the_newest(
+    bridge: EngineBridge, sessions: Sessions, config: RunConfig
+) -> None:
+    bridge.start(config)
+    sessions.last.steps(300)
+    for index in range(5000):
         sessions.last.emit(Notice(str(index)))
-    sessions.last.emit(StateChanged(RunState.FINISHED, 5, 5))
-    assert len(bridge.drain()) == RING_SIZE
+        sessions.last.emit(CheckpointSaved(index, "there"))
+        sessions.last.emit(EditApplied(index, "kl.coef", index, index + 1))
+    sessions.last.steps(3000)
+    sessions.last.emit(StateChanged(RunState.FINISHED, 3300, 3300))
+    events = bridge.drain()
+    assert [event.text for event in events if isinstance(event, Notice)] == [str(index) for index in range(5000)]
+    assert sum(isinstance(event, CheckpointSaved | EditApplied) for event in events) == 10_000
+    assert isinstance(events[-1], StateChanged)
     assert bridge.state is RunState.FINISHED
+    steps = [event.step for event in events if isinstance(event, StepFinished)]
+    assert steps == list(range(3300 - len(steps) + 1, 3301))
+    assert len(steps) < 1000
+    (missed,) = [event for event in events if isinstance(event, StepsMissed)]
+    assert missed.step == steps[0] - 1
+    assert [sample.step for sample in missed.samples[-4:]] == [steps[0] - 2] * 2 + [steps[0] - 1] * 2
+    assert len(missed.samples) <= KEPT_SAMPLES
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.sampled_from(["step", "back", "run", "notice", "progress", "token", "answer", "take"]), max_size=80))
+def test_each_step_is_told_or_named_as_missed_and_nothing_else_is_left_out(happens: list[str]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rlhf_tui.event_ring.KEPT_STEPS", 3)
+        patch.setattr("rlhf_tui.event_ring.TRACED_STEPS", 1)
+        ring, put, heard, run, step = EventRing(), [], [], 0, 0
+        for number, what in enumerate([*happens, "take"]):
+            if what == "take":
+                heard += ring.take()
+                continue
+            step = {"step": step + 1, "back": max(0, step - 2), "run": 0}.get(what, step)
+            run += what == "run"
+            put.append({
+                "step": StepFinished(step, 99, {}, (story_sample(step, 0),), 0.0),
+                "back": RolledBack(step, ""), "run": RunStarted(f"r{run}", f"runs/r{run}", SMALL, 0),
+                "notice": Notice(str(number)), "progress": StepProgress(step, "rollout", number / 100),
+                "token": GenerationToken(1, str(number)), "answer": GenerationFinished(1, "done"),
+            }[what])
+            ring.put(put[-1])
+    kept = (RolledBack, RunStarted, Notice, GenerationFinished)
+    assert [event for event in heard if isinstance(event, kept)] == [event for event in put if isinstance(event, kept)]
+    known: dict[str, set[int]] = {}
+    shown: dict[str, set[int]] = {}
+    for events, curves in ((put, known), (heard, shown)):
+        at = "."
+        for event in events:
+            at = event.path if isinstance(event, RunStarted) else at
+            curve = curves.setdefault(at, set())
+            if isinstance(event, StepFinished):
+                curve.add(event.step)
+            elif isinstance(event, StepsMissed):
+                assert str(event.run) == at
+                curve.update(range(1, event.step + 1))
+            elif isinstance(event, RolledBack):
+                curves[at] = {one for one in curve if one <= event.step}
+    assert {at: curve for at, curve in shown.items() if curve} == {at: curve for at, curve in known.items() if curve}
 
 
 def test_while_the_screen_stalls_only_the_newest_steps_keep_their_traces(
     bridge: EngineBridge, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rlhf_tui.bridge.TRACED_EVENTS", 3)
+    monkeypatch.setattr("rlhf_tui.event_ring.TRACED_STEPS", 2)
     bridge.open()
     sample = story_sample(1, 0)
     traced = replace(sample, trace=story_trace(sample))
