@@ -208,7 +208,9 @@ class RunConfig(Section):
 
     description: str = setting("", "one line for the preset picker")
     prompts: list[str] = setting(
-        ..., "what the model continues; taken in shuffled order, again and again", min_length=1
+        ..., "what the model continues, as a list, or the name of a .txt file (one a line) or .jsonl file of them; "
+        "taken in shuffled order, again and again", min_length=1, whole_texts=True,
+        allowed="a list of texts, one at least, or the name of a file of them",
     )
     model: ModelConfig = Field(default_factory=ModelConfig)
     lora: LoraConfig = Field(default_factory=LoraConfig)

@@ -7,12 +7,16 @@ from typing import Any, get_args
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
-def setting(default: Any, help: str, *, unit: str = "", live: bool = False, allowed: str = "", **bounds: Any) -> Any:
+def setting(
+    default: Any, help: str, *, unit: str = "", live: bool = False, allowed: str = "", whole_texts: bool = False,
+    **bounds: Any,
+) -> Any:
     """A pydantic field with the extra facts that the form, the CLI and the docs show.
 
-    allowed: what may stand there, in words, where the bounds alone do not say it.
+    allowed: what may stand there, in words, where the bounds alone do not say it. whole_texts: of a list whose items
+    may hold commas.
     """
-    extra: dict[str, Any] = {"unit": unit, "live": live, "allowed": allowed}
+    extra: dict[str, Any] = {"unit": unit, "live": live, "allowed": allowed, "whole_texts": whole_texts}
     if default is ...:
         return Field(description=help, json_schema_extra=extra, **bounds)
     if isinstance(default, list):

@@ -5,10 +5,12 @@ Paths read as in TOML: `ppo.clip_range`, and rewards by position: `rewards.0.lik
 
 from __future__ import annotations
 
+import re
 import tomllib
 import types
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -17,6 +19,7 @@ from pydantic.fields import FieldInfo
 from rlhf_engine.config import RunConfig
 from rlhf_engine.errors import ConfigError
 from rlhf_engine.reward_config import RewardConfig
+from rlhf_engine.text_files import file_named, read_texts
 
 Kind = Literal["bool", "int", "float", "choice", "text", "list"]
 
@@ -37,6 +40,8 @@ class Setting:
     default: Any
     choices: tuple[str, ...] = ()
     allowed: str = ""
+    whole_texts: bool = False
+    """Of a list: its items are texts that may hold commas, so that what is no list names a file."""
 
     @property
     def section(self) -> str:
@@ -110,14 +115,67 @@ def validate(data: dict[str, Any]) -> RunConfig:
 
 
 def parse(setting: Setting, text: str) -> Any:
-    """What a person typed, as a value. Raises ConfigError saying what is allowed; bounds are left to `replace`."""
+    """What a person typed, as a value. Raises ConfigError saying what is allowed; bounds are left to `replace`.
+
+    A list is written as in TOML, or with commas between its items; or it is a file's, relative to the working folder
+    (see `list_in_file`).
+    """
     text = text.strip()
     if setting.optional and text.lower() in ("none", ""):
         return None
+    if setting.kind == "list" and text and not text.startswith("["):
+        texts = list_in_file(setting, text, Path())
+        if texts is not None:
+            return texts
     try:
         return _READERS[setting.kind](text)
     except ValueError:
         raise ConfigError(f"{setting.path}: {text!r} is not {setting.allowed}") from None
+
+
+def list_in_file(setting: Setting, text: str, folder: Path) -> list[str] | None:
+    """The list that stands in the file named by a text in its place: "@words.txt", "words.txt", and for prompts any
+    text. None where it names no file; raises ConfigError where the file cannot be read.
+    """
+    path = file_named(text, always=setting.whole_texts)
+    if path is None:
+        return None
+    try:
+        return read_texts(path, folder, "prompt" if setting.whole_texts else "text")
+    except ConfigError as error:
+        raise ConfigError(f"{setting.path}: {error}") from None
+
+
+def lists_from_files(data: dict[str, Any], folder: Path) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    """Settings as TOML gives them, with what stands in files in place of their names, relative to `folder`; and
+    (path, sentence) for each file that cannot be read."""
+    problems: list[tuple[str, str]] = []
+
+    def filled(table: Any, model: Any, prefix: str) -> Any:
+        if not isinstance(table, dict) or not isinstance(model, type) or not issubclass(model, BaseModel):
+            return table
+        return {name: value_of(name, value, model, prefix) for name, value in table.items()}
+
+    def value_of(name: str, value: Any, model: type[BaseModel], prefix: str) -> Any:
+        info, path = model.model_fields.get(name), prefix + name
+        if name == "rewards" and not prefix and isinstance(value, list):
+            kinds = reward_kinds()
+            return [filled(reward, kinds.get(str(reward.get("kind"))) if isinstance(reward, dict) else None,
+                           f"{path}.{index}.") for index, reward in enumerate(value)]
+        if info is None or not isinstance(value, str | dict):
+            return value
+        if isinstance(value, dict):
+            return filled(value, info.annotation, f"{path}.")
+        if get_origin(info.annotation) is not list:
+            return value
+        try:
+            texts = list_in_file(_setting(path, info), value, folder)
+        except ConfigError as error:
+            problems.append((path, str(error).removeprefix(f"{path}: ")))
+            return [path]  # what it would hold is not known, and no mistake of its own
+        return value if texts is None else texts
+
+    return filled(data, RunConfig, ""), problems
 
 
 def show(value: Any) -> str:
@@ -187,6 +245,7 @@ def _setting(path: str, info: FieldInfo) -> Setting:
     return Setting(
         path=path, kind=kind, help=info.description or "", unit=str(extra.get("unit", "")),
         live=bool(extra.get("live", False)), optional=optional, default=default, choices=choices,
+        whole_texts=bool(extra.get("whole_texts", False)),
         allowed=(str(extra.get("allowed", "")) or _allowed(kind, choices, info)) + (", or none" if optional else ""),
     )
 
@@ -233,8 +292,11 @@ def _read_bool(text: str) -> bool:
 
 def _read_list(text: str) -> list[str]:
     if text.startswith("["):
-        return [str(item) for item in tomllib.loads(f"x = {text}")["x"]]
-    return [word for word in (part.strip() for part in text.replace("\n", ",").split(",")) if word]
+        items = tomllib.loads(f"x = {text}")["x"]
+        if not all(isinstance(item, str | int | float) and not isinstance(item, bool) for item in items):
+            raise ValueError(text)
+        return [str(item) for item in items]
+    return [word for word in (part.strip() for part in re.split("[,，、\n]", text)) if word]
 
 
 _READERS: dict[Kind, Callable[[str], Any]] = {

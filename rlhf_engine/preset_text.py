@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -23,22 +24,31 @@ TOKEN = re.compile(
 )
 
 
-def parse(text: str, source: str) -> RunConfig:
-    """The configuration in `text`. Raises ConfigError with one line a mistake: "source:line: key: what is allowed"."""
+def parse(text: str, source: str, folder: Path | None = None) -> RunConfig:
+    """The configuration in `text`. Raises ConfigError with one line a mistake: "source:line: key: what is allowed".
+
+    folder: where files of prompts and words lie that are named in place of lists. Without it none is read: what a run
+    recorded holds them, and must not read what lies about.
+    """
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(_syntax_error(text, source, error)) from None
     except RecursionError:
         raise ConfigError(f"{source}: is nested too deeply to be a preset.") from None
+    wrong: list[tuple[str, str]] = []
+    if folder is not None:
+        data, wrong = fields.lists_from_files(data, folder)
     try:
-        return RunConfig.model_validate(data)
+        config = RunConfig.model_validate(data)
     except ValidationError as error:
-        lines = key_lines(text)
-        found = [(_line_of(path, lines), path, _sentence(path, what, data)) for path, what in fields.problems(error)]
-        found.sort(key=lambda item: item[0])
-        raise ConfigError([f"{source}:{line}: {path}: {what}" if line else f"{source}: {path}: {what}"
-                           for line, path, what in found]) from None
+        wrong += [(path, _sentence(path, what, data)) for path, what in fields.problems(error)]
+    if not wrong:
+        return config
+    lines = key_lines(text)
+    found = sorted(((_line_of(path, lines), path, what) for path, what in wrong), key=lambda item: item[0])
+    raise ConfigError([f"{source}:{line}: {path}: {what}" if line else f"{source}: {path}: {what}"
+                       for line, path, what in found])
 
 
 def key_lines(text: str) -> dict[str, int]:

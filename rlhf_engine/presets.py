@@ -63,12 +63,13 @@ def find(name_or_path: str) -> Path:
 
 
 def load(name_or_path: str) -> RunConfig:
-    """A preset's configuration, with files that it names relative to its own folder by their whole paths.
+    """A preset's configuration, with files that it names relative to its own folder by their whole paths; those of
+    prompts and words are read.
 
     Raises ConfigError with one line a mistake: file, line, key and what is allowed.
     """
     path = find(name_or_path)
-    return placed(preset_text.parse(_read(path), str(path)), path.absolute().parent)
+    return placed(preset_text.parse(_read(path), str(path), path.parent), path.absolute().parent)
 
 
 def placed(config: RunConfig, folder: Path) -> RunConfig:

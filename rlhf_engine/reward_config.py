@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from rlhf_engine.config_section import Section, setting
 from rlhf_engine.rewards.words import count_words
 
+_WORDS = "a list of words or phrases, or @ and the name of a file with one a line"
 REWARD_NAME = r"^[A-Za-z][A-Za-z0-9_-]{0,31}$"
 
 
@@ -30,8 +31,9 @@ class WordListRewardConfig(RewardSection):
 
     kind: Literal["word_list"] = "word_list"
     name: str = reward_name("words")
-    liked: list[str] = setting([], "words or phrases that earn liked_bonus each time", live=True)
-    disliked: list[str] = setting([], "words or phrases that cost disliked_penalty each time", live=True)
+    liked: list[str] = setting([], "words or phrases that earn liked_bonus each time", live=True, allowed=_WORDS)
+    disliked: list[str] = setting([], "words or phrases that cost disliked_penalty each time", live=True,
+                                  allowed=_WORDS)
     liked_bonus: float = setting(1.2, "per liked word", unit="score", live=True, ge=0, le=1000)
     disliked_penalty: float = setting(0.8, "per disliked word", unit="score", live=True, ge=0, le=1000)
     distinct_bonus: float = setting(0.5, "per different liked word", unit="score", live=True, ge=0, le=1000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, ClassVar
 
 from textual.app import ComposeResult
@@ -12,7 +13,7 @@ from textual.widgets import Input, Static
 
 from rlhf_engine.config import RunConfig
 from rlhf_engine.errors import ConfigError
-from rlhf_engine.fields import Setting, needed_settings, parse, reward_kinds, validate
+from rlhf_engine.fields import Setting, list_in_file, needed_settings, parse, reward_kinds, validate
 from rlhf_tui.clean_text import clean_line
 from rlhf_tui.screens.base import BaseDialog
 from rlhf_tui.widgets.inputs import Choice, TextField
@@ -89,9 +90,14 @@ class NewRewardScreen(BaseDialog[RunConfig | None]):
         for setting in self._needed:
             text = self.query_one(f"#new-{setting.name}", TextField).value
             if text.strip() or setting.name == "name":
-                given[setting.name] = parse_words(text) if setting.kind == "list" else parse(setting, text)
+                given[setting.name] = self._words(setting, text) if setting.kind == "list" else parse(setting, text)
         data = self._config.model_dump()
         return validate({**data, "rewards": [*data["rewards"], given]})
+
+    @staticmethod
+    def _words(setting: Setting, text: str) -> list[str]:
+        in_file = list_in_file(setting, text.strip(), Path())
+        return parse_words(text) if in_file is None else in_file
 
     def _problem(self) -> str:
         try:
