@@ -5,6 +5,7 @@ The first of the two is called `reference` here and the second `tuned`, whatever
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -34,8 +35,11 @@ if TYPE_CHECKING:  # the screen reads comparisons without loading torch
 Progress = Callable[[int, int], None]
 
 _BATCH = 32
-OF_SCORES = ("liked_share", "disliked_share", "mean_score")
-"""The keys of the rows that rewards make."""
+SHARES = ("liked_share", "disliked_share")
+"""The keys of the rows that are shares of words."""
+SCORE = "mean_score"
+OF_REWARD = "score/"
+"""Begins the key of a row for one reward (`score/<reward>`), or one of its parts (`score/<reward>/<part>`)."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,12 @@ class Row:
     reference: Estimate
     tuned: Estimate
     difference: Estimate
+
+    @property
+    def idle(self) -> bool:
+        """True of a part of a reward that never counted: tables for people leave it out."""
+        nothing = Estimate(0.0, 0.0, 0.0)
+        return self.key.count("/") > 1 and self.reference == self.tuned == nothing
 
 
 @dataclass(frozen=True)
@@ -162,14 +172,21 @@ def _answers(
 
 
 def summarize(pairs: Sequence[Pair]) -> Comparison:
-    """The table of a set of pairs. Shares are of words, over all responses; the unit of sampling is the response."""
+    """The table of a set of pairs. Shares are of words, over all responses; the unit of sampling is the response.
+
+    Below the score stands what each reward, and each of its named parts, adds to it: weighted, so that the rewards'
+    rows add up to the score's.
+    """
     sides = [[pair.reference for pair in pairs], [pair.tuned for pair in pairs]]
     words = [[[word.word for word in count_words(sample.response)] for sample in side] for side in sides]
     counts = [[len(text) for text in side] for side in words]
+    parts = _parts_by_reward(sides)
+    of_all = " (of all rewards)" if len(parts) > 1 else ""
     rows = [
-        _share_row("liked_share", "liked words", "liked", sides, counts),
-        _share_row("disliked_share", "disliked words", "disliked", sides, counts),
-        _mean_row("mean_score", "score", [[sample.score for sample in side] for side in sides]),
+        _share_row("liked_share", f"liked words{of_all}", "liked", sides, counts),
+        _share_row("disliked_share", f"disliked words{of_all}", "disliked", sides, counts),
+        _mean_row(SCORE, "score", [[sample.score for sample in side] for side in sides]),
+        *_reward_rows(parts, sides),
         _mean_row("kl_nats_per_response", "KL (nats per response)", [[sample.kl for sample in side] for side in sides]),
         _distinct_row("distinct_1", "distinct-1", words, 1),
         _distinct_row("distinct_2", "distinct-2", words, 2),
@@ -180,7 +197,28 @@ def summarize(pairs: Sequence[Pair]) -> Comparison:
 
 def _without_scores(result: Comparison, why: str) -> Comparison:
     """A zero that nothing was scored with would read like a score."""
-    return replace(result, rows=tuple(row for row in result.rows if row.key not in OF_SCORES), no_scores=why)
+    rows = tuple(row for row in result.rows if row.key not in (*SHARES, SCORE) and not row.key.startswith(OF_REWARD))
+    return replace(result, rows=rows, no_scores=why)
+
+
+def _parts_by_reward(sides: list[list[Sample]]) -> dict[str, list[str]]:
+    """By reward, in their order, the names that what it adds to the scores has in `Sample.parts`."""
+    found: dict[str, list[str]] = {}
+    for name in dict.fromkeys(name for side in sides for sample in side for name in sample.parts):
+        found.setdefault(name.partition("/")[0], []).append(name)
+    return found
+
+
+def _reward_rows(parts: dict[str, list[str]], sides: list[list[Sample]]) -> list[Row]:
+    def row(label: str, names: list[str]) -> Row:
+        values = [[math.fsum(sample.parts.get(name, 0.0) for name in names) for sample in side] for side in sides]
+        return _mean_row(OF_REWARD + label, f"score: {label}", values)
+
+    rows = []
+    for reward, names in parts.items():
+        rows.append(row(reward, names))
+        rows += [row(name, [name]) for name in names if name != reward]
+    return rows
 
 
 def _share_row(key: str, label: str, kind: str, sides: list[list[Sample]], counts: list[list[int]]) -> Row:

@@ -214,13 +214,19 @@ def test_compare_prints_every_estimate(trained: tuple[Path, Result]):
     found = json.loads(result.stdout)
     assert (found["run"], found["responses"], found["seed"]) == ("first", 6, 1)
     for side in ("reference", "tuned", "difference"):
-        assert set(found[side]) == {"liked_share", "disliked_share", "mean_score", "kl_nats_per_response", "distinct_1",
-                                    "distinct_2", "mean_length"}
+        of_rewards = {key: row["value"] for key, row in found[side].items() if key.startswith("score/")}
+        assert set(found[side]) - set(of_rewards) == {
+            "liked_share", "disliked_share", "mean_score", "kl_nats_per_response", "distinct_1", "distinct_2",
+            "mean_length"}
+        assert "score/animals/liked" in of_rewards
+        whole = [value for key, value in of_rewards.items() if key.count("/") == 1]
+        assert sum(whole) == pytest.approx(found[side]["mean_score"]["value"])
         for estimate in found[side].values():
             assert set(estimate) == {"value", "low", "high"}
     table = invoke("compare", str(root / "first"), "--responses", "4")
     assert table.exit_code == 0
     assert re.search(r"score +-?\d", table.stdout)
+    assert re.search(r"score: animals +-?\d", table.stdout)
 
 
 def test_compare_takes_any_two_checkpoints(trained: tuple[Path, Result]):

@@ -55,9 +55,10 @@ def compare(
     by its rewards.
 
     With --json: run, step (null: the newest), responses and seed, and reference, tuned and difference, each with
-    liked_share, disliked_share, mean_score, kl_nats_per_response, distinct_1, distinct_2 and mean_length, each with
-    value, low and high. With two checkpoints: first and second (in place of reference and tuned), sides (what they are)
-    and settings_of. Where the rewards cannot be had: no_scores, which says why, and neither shares nor mean_score.
+    liked_share, disliked_share, mean_score, score/REWARD and score/REWARD/PART (what each adds to the score),
+    kl_nats_per_response, distinct_1, distinct_2 and mean_length, each with value, low and high. With two checkpoints:
+    first and second (in place of reference and tuned), sides (what they are) and settings_of. Where the rewards cannot
+    be had: no_scores, which says why, and neither shares nor scores.
     """
     run_dir, step = run_at_step(source, runs_dir)
     second = run_at_step(other, runs_dir) if other else None
@@ -90,7 +91,7 @@ def compare(
             say(f"{what} of {result.settings_of}")
         if result.no_scores:
             say(result.no_scores)
-        rows = [_comparison_row(row) for row in result.rows]
+        rows = [_comparison_row(row) for row in result.rows if not row.idle]
         print_table(["", *map(printable, result.labels), "difference (95 % interval)"], rows)
     return 0
 
@@ -182,7 +183,9 @@ def _comparison_json(result: Comparison, names: tuple[str, str]) -> dict[str, di
 
 
 def _comparison_row(row: Row) -> list[str]:
-    share = row.key.endswith("share")
+    from rlhf_engine.compare import SHARES
+
+    share = row.key in SHARES
 
     def shown(estimate: Estimate) -> str:
         return f"{100 * estimate.value:.1f} %" if share else f"{estimate.value:.3f}"

@@ -17,10 +17,11 @@ from rlhf_engine.config import RunConfig
 from rlhf_engine.control import REFERENCE, TUNED, Side
 from rlhf_engine.events import ComparisonFinished, ComparisonProgress, Event, RunState
 from rlhf_tui.bridge import EngineBridge
+from rlhf_tui.clipboard import copy
 from rlhf_tui.messages import EngineEvents
 from rlhf_tui.screens.base import BaseScreen
 from rlhf_tui.screens.side import SideScreen, side_label
-from rlhf_tui.widgets.comparison_table import comparison_table
+from rlhf_tui.widgets.comparison_table import comparison_table, table_text
 from rlhf_tui.widgets.inputs import NumberField
 from rlhf_tui.widgets.pairs import Pairs
 from rlhf_tui.widgets.scores import ScoreHistogram
@@ -40,6 +41,7 @@ class CompareScreen(BaseScreen[None]):
         Binding("r", "again", "Run again", tooltip="Compare once more", id="compare.again"),
         Binding("n", "numbers", "Numbers", tooltip="How many responses, from which seed", id="compare.numbers"),
         Binding("a", "side(0)", "First", tooltip="Who is compared: the first of the two", id="compare.first"),
+        Binding("y", "copy", "Copy table", tooltip="Copy the table to the clipboard", id="compare.copy"),
         Binding("b", "side(1)", "Second", tooltip="Who is compared: the second of the two", id="compare.second"),
         *(Binding(str(number), f"pane('{pane}')", title, tooltip=f"Go to {title.lower()}", id=f"compare.{pane}")
           for number, (pane, title) in enumerate(PANES.items(), 1)),
@@ -245,16 +247,24 @@ class CompareScreen(BaseScreen[None]):
             self._alarm.say(result.no_scores, "warning")
             return
         whose = f"prompts and rewards of {result.settings_of} · " if result.settings_of else ""
-        self._alarm.say(f"{len(result.pairs)} pairs · {whose}▲ ▼ zero lies outside the interval · ≈ inside")
+        self._alarm.say(f"{len(result.pairs)} pairs · {whose}▲ ▼ significant (95 % CI excludes 0) · ≈ not")
 
     def _show_table(self) -> None:
         if self._result is not None:
             width = self._table.size.width or self.app.size.width - 4
             self._table.update(comparison_table(self._result.rows, width, self._result.labels))
 
+    def action_copy(self) -> None:
+        """The table as plain text."""
+        if self._result is None:
+            self._alarm.say("nothing to copy yet: the comparison is under way")
+        else:
+            self._alarm.say(copy(self.app, table_text(self._result.rows, self._result.labels)))
+
     def _show_keys(self) -> None:
         back = "Back" if self._request is None else "Give up"
         self._keys.show([("Esc", back, "screen.back"), ("r", "Run again", "screen.again"),
                          ("a", "First", "screen.side(0)"), ("b", "Second", "screen.side(1)"),
-                         ("1-3", "Pane", ""), ("←→", "Pair", ""), ("o", "Order", ""),
-                         ("n", "Numbers", "screen.numbers"), ("↑↓", "Scroll", ""), ("?", "Help", "app.help")])
+                         ("y", "Copy table", "screen.copy"), ("1-3", "Pane", ""), ("←→", "Pair", ""),
+                         ("o", "Order", ""), ("n", "Numbers", "screen.numbers"), ("↑↓", "Scroll", ""),
+                         ("?", "Help", "app.help")])

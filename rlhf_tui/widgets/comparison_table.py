@@ -31,6 +31,12 @@ def comparison_table(
     return Content("\n").join(line.truncate(max(1, width), ellipsis=True) for line in table.split("\n"))
 
 
+def table_text(rows: tuple[Row, ...], labels: tuple[str, str]) -> str:
+    """The whole table for another program: with all intervals, signs, and a line that says what those mean."""
+    table = "\n".join(line.rstrip() for line in _table(rows, labels, True, True).plain.split("\n"))
+    return f"{table}\n95 % intervals in brackets; {MORE} {LESS} significant (95 % CI excludes 0), {UNCLEAR} not\n"
+
+
 def sign_of(difference: Estimate) -> tuple[str, str]:
     """▲ or ▼ where the interval leaves no doubt, ≈ where it holds zero; and a style. More is not always better."""
     if not (math.isfinite(difference.low) and math.isfinite(difference.high)):
@@ -77,7 +83,7 @@ def _table(
     named = [Content(label).truncate(_LABEL if intervals else _SHORT, ellipsis=True).plain for label in labels]
     change = "difference" if interval_of_difference else "diff."
     heads = [Content.styled(text, "bold") for text in ("", *named, change, "")]
-    lines = [tuple(heads), *(_cells(row, intervals, interval_of_difference) for row in rows)]
+    lines = [tuple(heads), *(_cells(row, intervals, interval_of_difference) for row in rows if not row.idle)]
     widths = [max(line[column].cell_length for line in lines) for column in range(5)]
     return Content("\n").join(Content("  ").join(_aligned(line, widths)) for line in lines)
 

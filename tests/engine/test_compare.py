@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from rlhf_engine.config import RunConfig
 from rlhf_engine.events import Sample
 from rlhf_engine.policy import Policy
 from rlhf_engine.rewards.base import Span
+
+OF_REWARDS = ("score/length", "score/length/too_short", "score/length/too_long")  # of the tiny configuration
 
 
 def sample(text: str, *, liked: tuple[str, ...] = (), score: float = 0.0, kl: float = 0.0, tokens: int = 4) -> Sample:
@@ -30,6 +33,7 @@ def test_an_untrained_actor_equals_its_reference(neo_config: RunConfig) -> None:
         "liked_share",
         "disliked_share",
         "mean_score",
+        *OF_REWARDS,
         "kl_nats_per_response",
         "distinct_1",
         "distinct_2",
@@ -68,6 +72,28 @@ def test_the_table_counts_words() -> None:
     assert rows["distinct_1"].tuned.value == pytest.approx(6 / 8)
     assert rows["distinct_2"].reference.value == pytest.approx(5 / 6)
     assert rows["liked_share"].tuned.low <= 3 / 8 <= rows["liked_share"].tuned.high
+
+
+def test_each_reward_and_each_of_its_parts_that_counts_has_a_row() -> None:
+    def scored(animals: tuple[float, float], endings: float) -> Sample:
+        parts = {"animals/liked": animals[0], "animals/short": animals[1], "animals/excess": 0.0, "endings": endings}
+        return replace(sample("once", score=sum(animals) + endings), parts=parts)
+
+    pairs = [Pair(scored((1.0, 0.0), 2.0), scored((4.0, -1.0), 1.0)),
+             Pair(scored((0.0, 0.0), 2.0), scored((3.0, 0.0), 0.5)),
+             Pair(scored((0.5, 0.0), 2.0), scored((4.0, -1.0), 1.5))]
+    rows = {row.key: row for row in summarize(pairs).rows}
+    assert [key for key in rows if "score" in key] == [
+        "mean_score", "score/animals", "score/animals/liked", "score/animals/short", "score/animals/excess",
+        "score/endings"]
+    assert [key for key, row in rows.items() if row.idle] == ["score/animals/excess"]
+    means = {key: (row.reference.value, row.tuned.value, row.difference.value) for key, row in rows.items()}
+    assert means["score/animals/liked"] == pytest.approx((0.5, 11 / 3, 19 / 6))
+    assert means["score/animals"] == pytest.approx((0.5, 3.0, 2.5))
+    assert means["score/endings"] == pytest.approx((2.0, 1.0, -1.0))
+    assert means["mean_score"] == pytest.approx((2.5, 4.0, 1.5))  # the rewards' rows add up to it
+    endings = rows["score/endings"].difference  # −1, −1.5, −0.5: a spread of 0.5, and t of 2 degrees of freedom
+    assert (endings.low, endings.high) == pytest.approx((-1 - 4.302653 * 0.5 / 3**0.5, -1 + 4.302653 * 0.5 / 3**0.5))
 
 
 def test_phrases_count_all_their_words() -> None:

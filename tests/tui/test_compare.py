@@ -28,6 +28,8 @@ ROWS = (
     Row("liked_share", "liked words", Estimate(0.021, 0.015, 0.027), Estimate(0.098, 0.08, 0.116),
         Estimate(0.077, 0.059, 0.096)),
     Row("mean_score", "score", Estimate(-0.5, -0.7, -0.3), Estimate(3.25, 3.0, 3.5), Estimate(3.75, 3.4, 4.1)),
+    Row("score/endings", "score: endings", Estimate(2.0, 1.9, 2.1), Estimate(1.0, 0.4, 1.6),
+        Estimate(-1.0, -1.6, -0.4)),
     Row("distinct_2", "distinct-2", Estimate(0.8, 0.7, 0.9), Estimate(0.75, 0.65, 0.85), Estimate(-0.05, -0.2, 0.1)),
     Row("mean_length", "length (tokens)", Estimate(math.nan, -math.inf, math.inf), Estimate(1, -math.inf, math.inf),
         Estimate(math.nan, -math.inf, math.inf)),
@@ -91,6 +93,21 @@ async def test_it_starts_at_once_shows_progress_and_then_everything(app: Workben
         await pilot.press("right")
         await pilot.pause()
         assert "2 of 12" in shown(app)
+
+
+async def test_y_copies_the_table_as_text(app: WorkbenchApp, sessions: Sessions) -> None:
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("c", "y")
+        assert "nothing to copy yet" in shown(app)
+        await tell(pilot, sessions, ComparisonFinished(1, comparison()))
+        assert "significant (95 % CI excludes 0)" in shown(app)
+        await pilot.press("y")
+        await pilot.pause()
+        copied = app.clipboard.splitlines()
+        assert copied[0].split() == ["reference", "tuned", "difference"]
+        endings = next(line for line in copied if line.startswith("score: endings"))
+        assert " ".join(endings.split()[2:]) == "2.00 [1.90, 2.10] 1.00 [0.40, 1.60] −1.00 [−1.60, −0.40] ▼"
+        assert "\x1b" not in app.clipboard
 
 
 async def test_pairs_are_sorted_by_gain(app: WorkbenchApp, sessions: Sessions) -> None:
