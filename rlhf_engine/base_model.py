@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from rlhf_engine import fields
+from rlhf_engine.adapter_folder import adapter_of
 from rlhf_engine.checkpoint_list import base_at, config_at
 from rlhf_engine.config import ModelConfig, RunConfig
 from rlhf_engine.disk import why
@@ -40,10 +41,11 @@ def base_fingerprint(config: ModelConfig) -> Fingerprint | None:
     Raises ModelError for files that cannot be read.
     """
     try:
-        folder = folder_in_use(config)
+        adapter = adapter_of(config)
+        folder = folder_in_use(adapter.base if adapter else config)
     except OSError as error:  # in a folder that may not be looked into
         raise ModelError(f"model.name: {config.name!r} cannot be looked at: {why(error)}") from error
-    return fingerprint_of(folder) if folder else None
+    return fingerprint_of(folder, adapter.folder if adapter else None) if folder else None
 
 
 def pinned_base(config: RunConfig) -> RunConfig:

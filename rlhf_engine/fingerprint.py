@@ -61,12 +61,12 @@ def fingerprint_of(folder: Path, adapter: Path | None = None) -> Fingerprint:
     adapter: the folder of a PEFT adapter that is merged into it, and whose tokenizer goes before that of the model.
     Raises ModelError for a file that cannot be read.
     """
-    tokenizer = (adapter and model_files.tokenizer_files(adapter)) or model_files.tokenizer_files(folder)
+    teller = adapter if adapter and model_files.has_tokenizer(adapter) else folder
     files = {
         "weights": model_files.weight_files(folder),
         "architecture": [folder / model_files.CONFIG],
         "generation settings": [folder / model_files.GENERATION],
-        "tokenizer": tokenizer,
+        "tokenizer": model_files.tokenizer_files(teller),
         "code": model_files.code_files(folder),
     }
     if adapter:

@@ -17,18 +17,25 @@ from huggingface_hub.errors import (
 )
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import cached_file
 from transformers.utils import logging as transformers_logging
 
 from rlhf_engine import remote_code
+from rlhf_engine.adapter_folder import Adapter, adapter_of
 from rlhf_engine.base_model import base_fingerprint
 from rlhf_engine.config import ModelConfig
 from rlhf_engine.errors import ModelError
 from rlhf_engine.fingerprint import Fingerprint
 from rlhf_engine.lean_modules import make_lean
-from rlhf_engine.model_files import STORYTELLER, folder_of
+from rlhf_engine.merging import merge
+from rlhf_engine.model_files import ADAPTER_CONFIG, FETCHED, STORYTELLER, folder_in_use, folder_of, has_tokenizer
+from rlhf_engine.model_folder import require_model
 from rlhf_engine.storyteller import MODEL_DIR
 from rlhf_engine.token_log_probs import HeadTransform
 from rlhf_engine.tokens import TokenIds, token_ids
+
+# transformers would put an adapter that lies beside a model onto it, unasked; it finds none where no folder is
+_NO_ADAPTER = {"subfolder": "adapters-are-merged-by-us"}
 
 
 @dataclass(frozen=True)
@@ -76,11 +83,47 @@ def load_model(config: ModelConfig) -> LoadedModel:
 
 def load_plain(config: ModelConfig, dtype: torch.dtype) -> tuple[Any, Any]:
     """Tokenizer and model as transformers gives them, on the CPU. Raises ModelError as `load_model` does."""
+    if adapter := _adapter(config):
+        return _load_merged(config, adapter, dtype)
+    return _load_whole(config, dtype)
+
+
+def _load_whole(config: ModelConfig, dtype: torch.dtype) -> tuple[Any, Any]:
     with _told(config, torch.device("cpu"), dtype):
         source, options = _found(config)
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
         # no pickle: of a hub model without safetensors, transformers takes the copy that the hub's own bot proposes
-        return tokenizer, AutoModelForCausalLM.from_pretrained(source, dtype=dtype, use_safetensors=True, **options)
+        return tokenizer, AutoModelForCausalLM.from_pretrained(
+            source, dtype=dtype, use_safetensors=True, adapter_kwargs=_NO_ADAPTER, **options)
+
+
+def _load_merged(config: ModelConfig, adapter: Adapter, dtype: torch.dtype) -> tuple[Any, Any]:
+    """The adapter in its base, added in float32, and the tokenizer that fine-tuning left, if it left one."""
+    try:
+        tokenizer, base = _load_whole(adapter.base, torch.float32)
+    except ModelError as error:
+        reason = str(error).removeprefix("model.name: ")
+        raise ModelError(f"model.name: {adapter.folder} holds an adapter, whose model does not load: {reason}"
+                         ) from error
+    model = merge(adapter, base).to(dtype)
+    if has_tokenizer(adapter.folder) and not adapter.beside:
+        with _told(config, torch.device("cpu"), dtype):
+            where = {"local_files_only": True}
+            options = where | remote_code.options(config, str(adapter.folder), where)
+            tokenizer = AutoTokenizer.from_pretrained(adapter.folder, config=model.config, **options)
+    return tokenizer, model
+
+
+def _adapter(config: ModelConfig) -> Adapter | None:
+    """The adapter that `config` names, if it is one; fetched first, if the hub has it."""
+    if config.name != STORYTELLER and not folder_of(config.name).exists():
+        with _told(config, torch.device("cpu"), torch.float32):
+            name, options = _source(config)
+            if cached_file(name, ADAPTER_CONFIG, _raise_exceptions_for_missing_entries=False, **options):
+                revision, local = options.get("revision"), "local_files_only" in options
+                huggingface_hub.snapshot_download(name, revision=revision, local_files_only=local,
+                                                  allow_patterns=FETCHED)
+    return adapter_of(config)
 
 
 def load_skeleton(config: ModelConfig) -> tuple[Any, Any]:
@@ -135,7 +178,11 @@ def _source(config: ModelConfig) -> tuple[str, dict[str, Any]]:
     if config.name == STORYTELLER:
         return str(MODEL_DIR), {"local_files_only": True}
     path = folder_of(config.name)
-    if path.is_dir():
+    if path.exists():
+        try:
+            require_model(path)
+        except ModelError as error:
+            raise ModelError(f"model.name: {error}") from error
         return str(path), {"local_files_only": True}
     if config.name.startswith(("/", ".", "~")) or config.name.count("/") > 1:
         raise ModelError(
@@ -161,8 +208,7 @@ def _hub_has(config: ModelConfig) -> bool:
             f"check the name, {local}"
         ) from error
     except Exception as error:  # whatever stands between us and the hub: no network, a proxy, the hub itself
-        cached = huggingface_hub.try_to_load_from_cache(config.name, "config.json", revision=config.revision)
-        if isinstance(cached, str):
+        if folder_in_use(config):
             return False
         raise ModelError(
             f"model.name: {config.name!r} is no local folder, and the hub cannot be reached "
@@ -175,14 +221,6 @@ def _why_not(config: ModelConfig, error: Exception) -> str:
     """One sentence on a model that was found but does not load."""
     if "trust_remote_code" in str(error):
         return remote_code.how_to(config)
-    folder = folder_of(config.name)
-    if any(folder.glob("*.bin")) and not any(folder.glob("*.safetensors")):
-        return (f"model.name: the weights in {config.name!r} are a pickle ({next(folder.glob('*.bin')).name}), which "
-                "could run code when it is read; only safetensors are, so save that model anew with save_pretrained")
-    missing = [needed for needed in ("config.json", "*.safetensors") if not any(folder.glob(needed))]
-    if folder.is_dir() and missing:
-        return (f"model.name: {config.name!r} does not hold a causal language model: it has no "
-                f"{' and no '.join(missing)}, as save_pretrained writes them")
     first_line = str(error).strip().split("\n")[0][:200]
     return f"model.name: {config.name!r} does not hold a causal language model that loads: {first_line}"
 

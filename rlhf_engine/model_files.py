@@ -20,6 +20,8 @@ ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetens
 _OF_TOKENIZERS = ("tokenizer*", "vocab*", "merges*", "special_tokens_map.json", "added_tokens.json", "chat_template*",
                   "additional_chat_templates/*", "*.model", "*.jinja", "*.tiktoken", "*.tokenizer", "tekken.json",
                   "dict.txt", "emoji.json", "entity_vocab.json", "byte_maps.json", "bpe.codes")
+# of an adapter on the hub, what is read
+FETCHED = ["adapter_*", *_OF_TOKENIZERS, "*.py"]
 
 
 def folder_of(name: str) -> Path:
@@ -83,6 +85,13 @@ def weight_files(folder: Path) -> list[Path]:
 def tokenizer_files(folder: Path) -> list[Path]:
     """What a tokenizer in `folder` is loaded from, by name."""
     return _there(path for pattern in _OF_TOKENIZERS for path in folder.glob(pattern))
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """True when there is a vocabulary in `folder`, not only what is said about one."""
+    about = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+    return any(path.name not in about and path.suffix != ".jinja" and not path.name.startswith("chat_template")
+               for path in tokenizer_files(folder))
 
 
 def code_files(folder: Path) -> list[Path]:

@@ -212,7 +212,7 @@ def test_damaged_weights_are_one_sentence(model_folders: dict[str, Path], tmp_pa
     shutil.copytree(model_folders["llama"], tmp_path / "cut")
     weights = tmp_path / "cut" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
-    with pytest.raises(ModelError, match="does not hold a causal language model that loads") as caught:
+    with pytest.raises(ModelError, match="cut off") as caught:
         Policy.from_config(tiny_config(tmp_path / "cut"))
     assert "\n" not in str(caught.value)
 

@@ -1,0 +1,101 @@
+"""Merges the adapter that a fine-tuning left into the model it was trained on."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import torch
+from peft import PeftConfig, PeftModel, get_peft_model_state_dict
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from rlhf_engine.adapter_folder import Adapter
+from rlhf_engine.errors import ModelError
+from rlhf_engine.model_files import ADAPTER_WEIGHTS
+
+_PREFIX = "base_model.model."
+_PROBE = 8  # ids that are asked before and after
+
+
+def merge(adapter: Adapter, base: Any) -> Any:
+    """`base` (in float32) with the adapter in its weights. Raises ModelError when the adapter is not one for it.
+
+    PEFT itself only warns of weights that are missing, and passes over those that it has no place for.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            settings = PeftConfig.from_pretrained(str(adapter.folder))
+            saved = _shapes(adapter)
+            _make_room(base, saved)
+            peft = PeftModel(base, settings)
+            _load(adapter, peft, saved)
+            return _merged(peft.eval())
+    except ModelError as error:
+        raise ModelError(f"model.name: the adapter in {adapter.folder} does not go into {adapter.base.name}: {error}"
+                         ) from error
+    except (ValueError, KeyError, TypeError, AttributeError, NotImplementedError, RuntimeError, IndexError,
+            SafetensorError) as error:
+        lines = [line.strip() for line in str(error).split("\n") if line.strip()] or [type(error).__name__]
+        told = lines[1] if lines[0].endswith(":") and lines[1:] else lines[0]  # torch: errors in ...:, then which
+        raise ModelError(f"model.name: the adapter in {adapter.folder} does not fit {adapter.base.name}: {told[:200]}"
+                         ) from error
+
+
+def _shapes(adapter: Adapter) -> dict[str, list[int]]:
+    with safe_open(adapter.folder / ADAPTER_WEIGHTS, framework="pt") as file:
+        return {name: list(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+
+
+def _tables(base: Any) -> dict[str, Tensor]:
+    """Embedding and head, by their names in the model."""
+    tables = (base.get_input_embeddings(), base.get_output_embeddings())
+    return {f"{name}.weight": module.weight for name, module in base.named_modules() if module in tables}
+
+
+def _rows(base: Any, saved: dict[str, list[int]]) -> dict[str, int]:
+    """How many rows the adapter has for embedding and head, where it brings them whole."""
+    names = {name.removeprefix(_PREFIX).replace(".modules_to_save.", "."): shape for name, shape in saved.items()}
+    return {name: names[name][0] for name in _tables(base) if name in names}
+
+
+def _make_room(base: Any, saved: dict[str, list[int]]) -> None:
+    """Gives the base rows for the tokens that fine-tuning added, which must bring a weight for each."""
+    brought = _rows(base, saved)
+    rows = set(brought.values())
+    if not rows or rows == {base.get_input_embeddings().weight.shape[0]}:
+        return
+    tied = base.get_input_embeddings().weight is base.get_output_embeddings().weight
+    if len(rows) > 1 or len(brought) < (1 if tied else len(_tables(base))):
+        raise ModelError("it adds tokens, and does not bring both embedding and head for them")
+    base.resize_token_embeddings(rows.pop(), mean_resizing=False)
+
+
+def _load(adapter: Adapter, peft: PeftModel, saved: dict[str, list[int]]) -> None:
+    renamed = getattr(peft.get_base_model(), "_checkpoint_conversion_mapping", None)
+    found = peft.load_adapter(str(adapter.folder), "default", torch_device="cpu", key_mapping=renamed)
+    missing = set(found.missing_keys)
+    if not renamed:
+        missing |= set(get_peft_model_state_dict(peft, save_embedding_layers=False)) - set(saved)
+    # peft saves a table that was made larger twice, once by a name that it passes over
+    unexpected = sorted(name for name in found.unexpected_keys if ".modules_to_save." not in name)
+    for what, names in (("the model has no place for its", unexpected), ("it lacks", sorted(missing))):
+        if names:
+            raise ModelError(f"{what} {names[0]}" + (f" and {len(names) - 1} more" if names[1:] else ""))
+
+
+@torch.no_grad()
+def _merged(peft: PeftModel) -> Any:
+    if not hasattr(peft.base_model, "merge_and_unload"):
+        raise ModelError(f"adapters of the kind {peft.peft_config['default'].peft_type.value} have no merged form")
+    ids = torch.arange(min(_PROBE, peft.get_base_model().get_input_embeddings().weight.shape[0]))[None]
+    before = peft(input_ids=ids, use_cache=False).logits
+    model = peft.merge_and_unload(safe_merge=True)
+    after = model(input_ids=ids, use_cache=False).logits
+    if not torch.allclose(before, after, rtol=1e-3, atol=1e-3 * float(before.abs().max())):
+        raise ModelError("merged, it answers otherwise")
+    model.requires_grad_(False)
+    if model.get_output_embeddings().weight is not model.get_input_embeddings().weight:
+        model.config.tie_word_embeddings = False  # PEFT trains an embedding apart from the head it was tied to
+    return model

@@ -1,0 +1,159 @@
+"""Whether a folder holds what a model can be loaded from; if not, one sentence on what it holds and what to do.
+
+Only names, sizes and beginnings of files are looked at, before any library reads them: theirs speak of headers and
+offsets where a download was cut off. No torch here.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+
+from rlhf_engine.disk import why
+from rlhf_engine.errors import ModelError
+from rlhf_engine.model_files import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    CONFIG,
+    GENERATION,
+    SHARDS,
+    TOKENIZER_CONFIG,
+    WEIGHTS,
+    tokenizer_files,
+    weight_files,
+)
+
+_LFS = b"version https://git-lfs"
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+_JSON = (CONFIG, GENERATION, TOKENIZER_CONFIG, SHARDS, ADAPTER_CONFIG, "tokenizer.json", "special_tokens_map.json",
+         "added_tokens.json")
+
+
+def require_model(folder: Path) -> None:
+    """Raises ModelError unless `folder` is one with a whole model and its tokenizer in files of their own size."""
+    _require_folder(folder)
+    _require_whole_json(folder)
+    if not (folder / CONFIG).is_file():
+        raise ModelError(_no_model(folder, CONFIG))
+    files = weight_files(folder)
+    if not files:
+        raise ModelError(_no_model(folder, "weights"))
+    if missing := [path.name for path in files if not path.is_file()]:
+        raise ModelError(f"{files[0]} names files that are not there: {_some(missing)}; download them too")
+    for path in files:
+        if path.suffix == ".safetensors":
+            _require_whole_weights(path)
+    if not tokenizer_files(folder):
+        raise ModelError(f"{folder} has no tokenizer; copy the tokenizer's files of the model that it came from there")
+
+
+def require_adapter(folder: Path) -> None:
+    """Raises ModelError unless the adapter's two files in `folder` are whole."""
+    _require_whole_json(folder)
+    path = folder / ADAPTER_WEIGHTS
+    if not path.is_file():
+        there = next((path.name for path in folder.glob("adapter_model.*")), None)
+        raise ModelError(f"the weights of the adapter in {folder} are a pickle ({there}), which could run code when it "
+                         "is read; only safetensors are, so save the adapter anew with save_pretrained" if there else
+                         f"{folder} has an {ADAPTER_CONFIG} and no {ADAPTER_WEIGHTS}")
+    _require_whole_weights(path)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _require_folder(folder: Path) -> None:
+    if folder.is_dir():
+        return
+    if not folder.is_file():
+        raise ModelError(f"there is no folder {folder}")
+    if folder.suffix == ".gguf":
+        raise ModelError(_gguf(folder))
+    inside = f": name the folder that it lies in, {folder.parent}" if (folder.parent / CONFIG).is_file() else ""
+    raise ModelError(f"{folder} is a file, where a folder with {CONFIG}, weights and tokenizer is needed{inside}")
+
+
+def _require_whole_json(folder: Path) -> None:
+    for path in (folder / name for name in _JSON):
+        if not path.is_file():
+            continue
+        _require_real(path)
+        try:
+            found = json.loads(path.read_bytes())
+        except OSError as error:
+            raise ModelError(f"{path} could not be read: {why(error)}") from error
+        except (ValueError, RecursionError) as error:
+            raise ModelError(f"{path} is not JSON ({error}); download it anew") from error
+        if not isinstance(found, dict):
+            raise ModelError(f"{path} holds a JSON {type(found).__name__}, where an object is needed; download it anew")
+
+
+def _require_whole_weights(path: Path) -> None:
+    """A file of safetensors is 8 bytes that tell the length of its header, the header, and the tensors."""
+    start = _require_real(path)
+    size = path.stat().st_size
+    (length,) = struct.unpack("<Q", start[:8].ljust(8, b"\0"))
+    if size < 8 or length > 100_000_000 or not start[8:9].startswith(b"{"):
+        raise ModelError(f"{path} is no file of safetensors, whatever its name says; download it anew")
+    try:
+        with open(path, "rb") as file:
+            file.seek(8)
+            header = json.loads(file.read(length)) if 8 + length <= size else {}
+        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+    except OSError as error:
+        raise ModelError(f"{path} could not be read: {why(error)}") from error
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        raise ModelError(f"{path} is damaged: its header cannot be read; download it anew") from error
+    whole = 8 + length + max(ends, default=0)
+    if size < whole:
+        least = "" if ends else "at least "  # where the header is cut, too
+        raise ModelError(f"{path} is cut off: it has {size:,} bytes of {least}{whole:,}; download it anew")
+    if not ends:
+        raise ModelError(f"{path} holds no weights")
+
+
+def _require_real(path: Path) -> bytes:
+    """The file's beginning. Raises ModelError when it only stands for the file that was meant."""
+    try:
+        with open(path, "rb") as file:
+            start = file.read(64)
+    except OSError as error:
+        raise ModelError(f"{path} could not be read: {why(error)}") from error
+    if not start:
+        raise ModelError(f"{path} is empty; download it anew")
+    if start.startswith(_LFS):
+        raise ModelError(f"{path} is a Git LFS pointer, not the file itself; run `git lfs pull` in {path.parent}")
+    if start.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+        raise ModelError(f"{path} is a web page, such as an error of the site it came from; download it anew")
+    return start
+
+
+def _no_model(folder: Path, lacks: str) -> str:
+    """Why the folder is no model, told from what is in it."""
+    if ggufs := sorted(folder.glob("*.gguf")):
+        return _gguf(ggufs[0])
+    pickles = sorted(path for pattern in _PICKLES for path in folder.glob(pattern) if path.name != "training_args.bin")
+    if lacks != CONFIG and pickles:
+        return (f"the weights in {folder} are a pickle ({pickles[0].name}), which could run code when it is read; only "
+                "safetensors are, so save that model anew with save_pretrained")
+    inner = sorted({path.parent for pattern in ("*/", "*/*/") for name in (CONFIG, ADAPTER_CONFIG)
+                    for path in folder.glob(pattern + name)})
+    if inner:
+        return f"{folder} holds no model itself, but there is one in {_some([str(path) for path in inner])}"
+    strays = [path.name for path in folder.glob("*.safetensors")]
+    if lacks != CONFIG and strays:
+        return (f"{folder} has weights by names that nothing loads ({_some(strays)}); they are to be called {WEIGHTS}, "
+                f"or named by {SHARDS}")
+    missing = [CONFIG] * (lacks == CONFIG) + ["*.safetensors"] * (not strays)
+    return (f"{folder} does not hold a causal language model: it has no {' and no '.join(missing)}, as save_pretrained "
+            "writes them")
+
+
+def _gguf(path: Path) -> str:
+    return (f"{path} is a GGUF file, which is made to run a model, not to train one; take the model that it was made "
+            "from, in safetensors")
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if names[3:] else "")
