@@ -51,7 +51,8 @@ class WorkbenchApp(Desk):
         Binding("space", "toggle_pause", "Pause", tooltip="Hold the run after this step, or go on", id="run.pause"),
         Binding("f9", "checkpoint", "Checkpoint", tooltip="Save a checkpoint after this step", id="run.checkpoint"),
         Binding("d", "detach", "Detach", tooltip="Leave, and let the run go on in the background", id="run.detach"),
-        Binding("t", "take_over", "Take over", tooltip="Drive the run that is viewed from here", id="run.take_over"),
+        Binding("t", "take_over", "Take over", id="run.take_over",
+                tooltip="Drive the run that is viewed from here, or go on with one that has ended"),
         Binding("question_mark", "help", "Help", tooltip="All keys, and what the charts say", id="app.help"),
         Binding("q", "quit", "Quit", tooltip="Leave; asks while training", id="app.quit"),
         # Textual's own, which leave from a field too; help tells of q
@@ -156,7 +157,7 @@ class WorkbenchApp(Desk):
             self.say(self.bridge.lost, "warning")
         elif self.bridge.viewing:
             state = self.bridge.state
-            self.say("viewing a finished run: t loads it here" if state is RunState.FINISHED
+            self.say("viewing a finished run: t goes on with it" if state is RunState.FINISHED
                      else "viewing a run that nobody drives: t resumes it" if state is not None and state.ended
                      else "viewing: t takes over")
         return self.bridge.viewing
@@ -199,36 +200,63 @@ class WorkbenchApp(Desk):
             self.say("nothing is running: there is nothing new to save")
 
     def action_take_over(self) -> None:
-        if not self.bridge.viewing:
+        run = self.bridge.watched or (self.bridge.run_path if self.bridge.state else None)
+        if self.bridge.busy:
             self.say("the run is driven from here: there is nothing to take over")
+        elif run is None:
+            self.say("there is no run to go on with yet: F5 starts one, r shows those there are")
         elif self.bridge.lost:
             self.say(self.bridge.lost, "warning")
         elif self.bridge.taking_over:
             self.say("taking over: that process has not left yet")
         else:
-            self.take_over(lambda: self.say(
-                "taking over: the process that drives the run finishes its step, saves and leaves"))
+            ended = self.bridge.state is not None and self.bridge.state.ended
+            said = "going on with it: the model loads first" if ended else (
+                "taking over: the process that drives the run finishes its step, saves and leaves")
+            self.go_on(RunDir(run), lambda: self.say(said))
 
-    def take_over(self, taken: Callable[[], object]) -> None:
-        """Go on here with the run that is viewed, then do `taken`; asks first where its reward's code has changed, or
-        its base model.
+    def go_on(self, run_dir: RunDir, taken: Callable[[], object]) -> None:
+        """Go on here with a run that is viewed, or that nobody drives, then do `taken`.
+
+        Asks first: how much longer, where it has finished; whether to, where its reward's code or its base has changed.
         """
+        from rlhf_tui.screens.more_steps import MoreStepsScreen
+
+        status = run_dir.status()
+        if status is None or not 0 < status.total_steps <= status.step:
+            self._go_on(run_dir, None, taken)
+            return
+        total = status.total_steps
+
+        def after(more: int | None) -> None:
+            if more is not None:
+                self._go_on(run_dir, total + more if more else None, taken)
+
+        self.push_screen(MoreStepsScreen(run_dir.name, total), after)
+
+    def _go_on(self, run_dir: RunDir, steps: int | None, taken: Callable[[], object]) -> None:
         from rlhf_tui.changed_base import with_base
         from rlhf_tui.screens.run_dialogs import SureScreen
 
-        viewed = self.bridge.watched
-        if viewed is None:
-            return
+        shown = self.bridge.watched
 
         def take(accept_base: bool) -> None:
-            if self.bridge.watched == viewed:  # looking at a large model takes a while
-                self.bridge.take_over(accept_code=bool(changed), accept_base=accept_base)
-                taken()
+            if self.bridge.busy or self.bridge.watched != shown:  # looking at a large model takes a while
+                return
+            try:
+                if shown != run_dir.path:
+                    self.bridge.watch(run_dir)
+            except RlhfError as error:
+                self.say(str(error), "warning")
+                return
+            self.bridge.take_over(accept_code=bool(changed), accept_base=accept_base, steps=steps)
+            self.workbench.show_run()
+            taken()
 
         def look() -> None:
-            with_base(self, RunDir(viewed), take)
+            with_base(self, run_dir, take)
 
-        if changed := self.bridge.changed_code():
+        if changed := self.bridge.changed_code(run_dir):
             asked = SureScreen("Changed code", f"{changed}\n\nGo on with it as it is now?", lambda: None)
             self.push_screen(asked, lambda agreed: look() if agreed else None)
         else:

@@ -58,6 +58,7 @@ class EngineBridge:
         """True when the newest run came with settings of its own: it was gone on with, forked, or is viewed."""
         self._viewer: Viewer | None = None
         self._accepted: dict[str, bool] = {}
+        self._steps: int | None = None
         self._viewed: deque[Event] = deque()  # the viewer reads on when these were taken
         self._ring = EventRing()
         self._ids = itertools.count(1)
@@ -160,25 +161,26 @@ class EngineBridge:
         """Where the run lies that is shown and not driven from here; None if there is none."""
         return self._viewer.run_dir.path if self._viewer else None
 
-    def changed_code(self) -> str:
-        """What a person must agree to before the viewed run goes on here: its reward's code is another now; or empty.
-        """
+    def changed_code(self, run_dir: RunDir) -> str:
+        """What a person must agree to before the run goes on here: its reward's code is another now; or empty."""
         from rlhf_engine.rewards.function import require_same_code
 
         try:
-            if self._viewer is not None:
-                require_same_code(settings_now(self._viewer.run_dir))
+            require_same_code(settings_now(run_dir))
         except CodeChangedError as error:
             return str(error)
         except RlhfError:
             pass  # what else is wrong with the run is told when it is resumed
         return ""
 
-    def take_over(self, *, accept_code: bool = False, accept_base: bool = False) -> bool:
+    def take_over(self, *, accept_code: bool = False, accept_base: bool = False, steps: int | None = None) -> bool:
         """Ask the process that drives the shown run to leave, and resume it here then; False if that was asked before.
+
+        steps: how many it is to have in all from then on; None: as many as it has.
         """
         if self._viewer is None or self._viewer.taking_over:
             return False
+        self._steps = steps
         self._accepted = {"accept_code": accept_code, "accept_base": accept_base}
         self._viewer.take_over()
         return True
@@ -290,6 +292,8 @@ class EngineBridge:
         if freed and self._viewer is not None:
             path, self._viewer = self._viewer.run_dir.path, None
             self.resume(path, **self._accepted)
+            if self._steps is not None:
+                self.edit("train.steps", self._steps)
             events.append(Notice("taken over: the libraries and the model load, then the run goes on here"))
         return events
 

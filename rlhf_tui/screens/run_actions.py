@@ -110,8 +110,8 @@ class RunActions(BaseScreen[None]):
             return
         if problem := self._no_resume(run):
             self._alarm.say(problem)
-        elif self._watch(run):
-            self._workbench.take_over(lambda: self._resumed(run))
+        else:
+            self._workbench.go_on(RunDir(run.path), lambda: self._resumed(run))
 
     def _no_resume(self, run: RunSummary) -> str:
         """Why the run cannot be gone on with here; empty if it can."""
@@ -119,8 +119,6 @@ class RunActions(BaseScreen[None]):
             return _BUSY
         if run.driven:
             return f"{run.name} is driven by another process: Enter shows it, then t takes it over"
-        if run.total_steps and run.step >= run.total_steps:
-            return f"{run.name} has taken all its {run.total_steps} steps: f forks it, with more of them"
         known = self._reader.figures.get(run.path)
         if known is not None and not known.checkpoints:
             return f"{run.name} has no checkpoint to go on from"

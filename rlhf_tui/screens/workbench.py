@@ -282,9 +282,10 @@ class WorkbenchScreen(BaseScreen[None]):
     def _way_on(self, state: RunState) -> str:
         """What can be done with a run that has come to this state."""
         if self._bridge.viewing:
-            way = "t loads it here, to generate and compare" if state is RunState.FINISHED else "t resumes it"
+            way = "t resumes it" if state is not RunState.FINISHED else (
+                "t goes on with it, or loads it to generate and compare")
             return f" · {way}" if state.ended and not self._bridge.taking_over else ""
-        return " · c compares it with the reference, g lets both write" if state is RunState.FINISHED else ""
+        return " · t trains it further, c compares it with the reference" if state is RunState.FINISHED else ""
 
     def _show_history(self, last: int, run: Path) -> None:
         """The curves up to step `last` of a run that goes on here, and of which no event told, or one was missed."""

@@ -25,6 +25,7 @@ from rlhf_engine.events import (
     TokenTrace,
 )
 from rlhf_engine.rewards.base import Span
+from rlhf_engine.run_dir import RunDir
 
 STORIES = [
     "there was a little fox who lived beside the old mill. The fox and the owl shared every supper.",
@@ -121,7 +122,7 @@ class FakeSession:
 
     def resume(self, run_path: Path, *, accept_code: bool = False, accept_base: bool = False) -> None:
         self.calls.append(("resume", run_path, accept_code, *(["accept_base"] if accept_base else [])))
-        self.busy = True
+        self.busy, self.config = True, RunDir(run_path).config()
 
     def fork(
         self, run_path: Path, *, step: int | None = None, changes: Mapping[str, Any], runs_root: Path,

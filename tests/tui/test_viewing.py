@@ -16,10 +16,11 @@ from moments import PATIENCE, wait_until
 from textual.pilot import Pilot
 from textual.widgets import Static
 from tui.fake_session import Sessions, step_metrics, story_sample
+from tui.test_generate import shown
 from tui.test_workbench import WIDE, alarm, keys, show, status
 
 from rlhf_engine.config import RunConfig
-from rlhf_engine.events import EditApplied, RunState
+from rlhf_engine.events import EditApplied, RunStarted, RunState
 from rlhf_engine.reward_config import FunctionRewardConfig
 from rlhf_engine.rewards.function import pinned
 from rlhf_engine.run_care import rename_run
@@ -231,15 +232,45 @@ async def test_a_run_whose_process_is_gone_is_resumed_by_t(
         await until(app, pilot, lambda: ("resume", run.path, False) in sessions.last.calls)
 
 
-async def test_of_a_finished_run_it_says_that_t_loads_it(watching: Callable[[], WorkbenchApp], run: RunDir) -> None:
+async def test_a_finished_run_is_extended_by_t(
+    watching: Callable[[], WorkbenchApp], run: RunDir, sessions: Sessions
+) -> None:
     run.write_status(RunState.FINISHED, 100, 100, "finished after step 100")
     app = watching()
     async with app.run_test(size=WIDE) as pilot:
         assert "F5" not in alarm(app)
         await until(app, pilot, lambda: "✓ FINISHED" in status(app))
-        assert alarm(app).endswith("finished after step 100 · t loads it here, to generate and compare")
+        assert alarm(app).endswith("finished after step 100 · t goes on with it, or loads it to generate and compare")
         await pilot.press("g")
-        assert alarm(app) == "viewing a finished run: t loads it here"
+        assert alarm(app) == "viewing a finished run: t goes on with it"
+        await pilot.press("t", "escape")
+        assert not sessions.last.busy
+        await pilot.press("t", *["backspace"] * 3, *"x", "enter")  # as many again are proposed
+        assert "a whole number" in shown(app)
+        await pilot.press("backspace", *"50", "enter")
+        await until(app, pilot, lambda: ("edit", "train.steps", 150) in sessions.last.calls)
+        assert ("resume", run.path, False) in sessions.last.calls
+        assert sessions.last.calls[-1] == ("edit", "train.steps", 150)
+
+
+async def test_a_run_that_has_just_finished_here_is_extended_by_t(
+    app: WorkbenchApp, sessions: Sessions, config: RunConfig
+) -> None:
+    run = RunDir.create(app.bridge.runs_root, config, name="brave-otter")
+    async with app.run_test(size=WIDE) as pilot:
+        await pilot.press("t")
+        assert "no run to go on with" in alarm(app)
+        await pilot.press("f5")
+        sessions.last.emit(RunStarted("brave-otter", str(run.path), config, 0))
+        with run.lock():
+            run.write_status(RunState.FINISHED, 100, 100, "finished after step 100")
+        sessions.last.steps(100)
+        sessions.last.end(RunState.FINISHED, "finished after step 100")
+        await show(app, pilot)
+        assert "t trains it further" in alarm(app)
+        await pilot.press("t", "enter")  # as many again
+        await until(app, pilot, lambda: ("edit", "train.steps", 200) in sessions.last.calls)
+        assert [call[0] for call in sessions.last.calls] == ["start", "resume", "edit"]
 
 
 async def test_a_run_whose_reward_is_other_code_now_goes_on_only_after_a_yes(
