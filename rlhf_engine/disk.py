@@ -58,6 +58,21 @@ def fsync_file(path: Path) -> None:
     fsync_directory(path)  # the same calls; the name says what is meant
 
 
+def folder_to_make(path: str | Path) -> Path:
+    """The whole path of a folder that is to be made. Raises RunError where something would have to be replaced."""
+    target = Path(os.path.expanduser(path)).absolute()
+    try:
+        if not os.path.lexists(target):
+            return target
+        if target.is_symlink() or not target.is_dir():
+            raise RunError(f"{target} is there already, and is no folder; name a new one.")
+        if any(target.iterdir()):
+            raise RunError(f"The folder {target} is not empty, and nothing is replaced; name a new one.")
+    except OSError as error:
+        raise RunError(f"{target} cannot be looked at: {why(error)}.") from error
+    return target
+
+
 def write_new(path: Path, text: str) -> None:
     """Writes `text` to a file that must not exist, readable by its owner alone, and fsyncs it. Raises OSError."""
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -28,7 +28,7 @@ from rlhf_engine import checkpoint
 from rlhf_engine.base_model import AS_IT_WAS, BaseChoice, base_fingerprint
 from rlhf_engine.checkpoint import TrainingState
 from rlhf_engine.config import ModelConfig, RunConfig
-from rlhf_engine.disk import fsync_directory, fsync_file, why
+from rlhf_engine.disk import folder_to_make, fsync_directory, fsync_file, why
 from rlhf_engine.errors import ModelError, RunError
 from rlhf_engine.loading import choose_dtype, load_plain, load_skeleton
 from rlhf_engine.model_card import model_card
@@ -62,8 +62,7 @@ def export(
     CheckpointError when there is no such checkpoint, BaseChangedError when the base is another one now (unless `base`
     accepts that), and ModelError when it cannot be had.
     """
-    target = Path(os.path.expanduser(target)).absolute()
-    check_target(target)
+    target = folder_to_make(target)
     state = checkpoint.state_at(run_dir, step)
     state = replace(state, config=base.placed(state.config))
     base.check(run_dir.name, state.base, base_fingerprint(state.config.model), state.config.model)
@@ -79,16 +78,6 @@ def export(
         (folder / "README.md").write_text(card, encoding="utf-8")
     size = sum(path.stat().st_size for path in target.iterdir())
     return Exported(run_dir.name, state.step, kind, target, name, size)
-
-
-def check_target(target: Path) -> None:
-    """Raises RunError for a folder that an export would have to replace."""
-    if not os.path.lexists(target):
-        return
-    if target.is_symlink() or not target.is_dir():
-        raise RunError(f"{target} is there already, and is no folder; an export makes a new one.")
-    if any(target.iterdir()):
-        raise RunError(f"The folder {target} is not empty, and an export replaces nothing; name a new folder.")
 
 
 def base_of(config: ModelConfig) -> tuple[str, str | None]:
@@ -182,7 +171,7 @@ def _written_aside(target: Path) -> Iterator[Path]:
             path.chmod(made_as)  # safetensors makes files for their owner alone
             fsync_file(path)
         fsync_directory(aside)
-        check_target(target)
+        folder_to_make(target)
         os.replace(aside, target)  # onto nothing, or onto an empty folder
         fsync_directory(target.parent)
     except (OSError, RuntimeError, SafetensorError) as error:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from textual.message import Message
 from textual.screen import Screen
 
+from rlhf_engine.checkpoint_list import steps
 from rlhf_engine.control import Side
 from rlhf_engine.disk import NAME, NAME_RULE
 from rlhf_engine.errors import RlhfError, RunError
+from rlhf_engine.export_process import Wanted, export_apart
 from rlhf_engine.run_care import rename_run, throw_away
 from rlhf_engine.run_dir import RunDir
 from rlhf_engine.run_list import RunSummary, parents
@@ -177,6 +181,36 @@ class RunActions(BaseScreen[None]):
         if done:
             self._workbench.workbench.show_run()
             self.dismiss()
+
+    def action_export(self) -> None:
+        """Ask which checkpoint goes where."""
+        from rlhf_tui.screens.export import ExportScreen
+
+        run = self._table.selected
+        if run is None:
+            return
+        if saved := steps(RunDir(run.path)):
+            self.app.push_screen(ExportScreen(run, saved, self._export))
+        else:
+            self._alarm.say(f"{run.name} has no checkpoint to export yet")
+
+    def _export(self, wanted: Wanted) -> None:
+        def go_on(accept_base: bool) -> None:
+            # no worker, which would have to end before the app could: the process ends its export by itself
+            arguments = (self._workbench, replace(wanted, accept_base=accept_base))
+            threading.Thread(target=self._export_apart, args=arguments, name="export", daemon=True).start()
+            self._workbench.say(f"exporting {wanted.run.name}@{wanted.step}: that loads the model in another process")
+
+        with_base(self._workbench, RunDir(wanted.run), go_on)
+
+    @staticmethod
+    def _export_apart(app: WorkbenchApp, wanted: Wanted) -> None:
+        try:
+            said, level = export_apart(wanted), "info"
+        except RlhfError as error:
+            said, level = f"not exported: {error}", "warning"
+        with suppress(RuntimeError):  # the app has gone; the export is whole all the same
+            app.call_from_thread(app.say, clean_line(said), level)
 
     # --- two or more ---
 

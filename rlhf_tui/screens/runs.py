@@ -31,7 +31,8 @@ _KEYS = [("Enter", "Open", "screen.open"), ("Esc", "Back", "screen.back"), ("?",
          ("t", "Resume", "screen.resume"),
          ("f", "Fork", "screen.fork"), ("/", "Search", "screen.search"), ("s", "Sort", "screen.sort"),
          ("m", "Mark", "screen.mark"), ("i", "Settings", "screen.settings"), ("c", "Compare", "screen.compare"),
-         ("o", "Overlay", "screen.overlay"), ("n", "Note", "screen.note"), ("e", "Rename", "screen.rename"),
+         ("o", "Overlay", "screen.overlay"), ("n", "Note", "screen.note"), ("e", "Export", "screen.export"),
+         ("R", "Rename", "screen.rename"),
          ("x", "Delete", "screen.delete"), ("T", "Trash", "screen.trash")]
 
 
@@ -56,7 +57,9 @@ class RunsScreen(RunActions):
         Binding("O", "clear_overlays", "Clear overlays", tooltip="Take other runs' curves out of the charts",
                 id="runs.clear_overlays"),
         Binding("n", "note", "Note", tooltip="Write about the run", id="runs.note"),
-        Binding("e", "rename", "Rename", tooltip="Give the run another name", id="runs.rename"),
+        Binding("e", "export", "Export", tooltip="Write the run's adapter, or the merged model, for other programs",
+                id="runs.export"),
+        Binding("R", "rename", "Rename", tooltip="Give the run another name", id="runs.rename"),
         Binding("x", "delete", "Delete", tooltip="Delete the run, or the marked ones: into the trash",
                 id="runs.delete"),
         Binding("T", "trash", "Trash", tooltip="Restore deleted runs from the trash, or empty it", id="runs.trash"),

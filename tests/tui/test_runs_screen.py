@@ -131,7 +131,7 @@ async def test_orders_and_search(app: WorkbenchApp, three: list[RunDir]) -> None
 
 async def test_no_runs_at_all(app: WorkbenchApp) -> None:
     async with app.run_test(size=WIDE) as pilot:
-        await press(pilot, "r", "enter", "t", "f", "m", "i", "c", "o", "n", "e", "x", "down", "end")
+        await press(pilot, "r", "enter", "t", "f", "m", "i", "c", "o", "n", "e", "R", "x", "down", "end")
         assert "no runs yet: F5 on the workbench starts one" in shown(app)
         await press(pilot, "T")
         assert "the trash is empty" in shown(app)
@@ -293,7 +293,7 @@ async def test_a_run_that_is_driven_elsewhere_is_not_resumed_and_one_that_is_don
             assert "Resume" not in shown(app)
             await press(pilot, "x", "y")
             assert "driven by another process (pid" in shown(app)
-            await press(pilot, "escape", "e", "2", "enter")
+            await press(pilot, "escape", "R", "2", "enter")
             assert "driven by another process (pid" in shown(app)
         assert not sessions.last.busy
     assert held.path.is_dir()
@@ -411,7 +411,7 @@ async def test_curves_of_marked_runs_go_to_the_charts(app: WorkbenchApp, three: 
 
 async def test_renaming_says_what_is_wrong_and_keeps_the_fork_below(app: WorkbenchApp, three: list[RunDir]) -> None:
     async with app.run_test(size=WIDE) as pilot:
-        await press(pilot, "r", "e", "end", "slash")
+        await press(pilot, "r", "R", "end", "slash")
         assert "✗ letters, digits" in shown(app)
         await press(pilot, *["backspace"] * 6, *"calm", "enter")
         assert "already a run named calm" in shown(app)
@@ -469,7 +469,7 @@ async def test_what_the_workbench_shows_is_neither_deleted_nor_renamed(
 ) -> None:
     async with app.run_test(size=WIDE) as pilot:
         await press(pilot, "r", "enter", "r")
-        for key in ("x", "e"):
+        for key in ("x", "R"):
             await press(pilot, key)
             assert "amber is open on the workbench: v leaves the view first" in said(app)
 

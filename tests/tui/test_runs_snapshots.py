@@ -23,7 +23,8 @@ KEYS = {
     "fork": ["f", "tab", "slash", *"coef", "enter", "enter", *["backspace"] * 3, *"0.5", "enter"],
     "fork_wrong": ["f", "tab", "slash", *"coef", "enter", "enter", *["backspace"] * 3, *"-1"],
     "note": ["n"],
-    "rename": ["e", "2"],
+    "rename": ["R", "2"],
+    "export": ["e"],
     "delete": ["m", "m", "x"],
     "trash": ["m", "m", "x", "y", "T"],
 }
