@@ -90,11 +90,11 @@ class ExportScreen(BaseDialog[bool]):
 
     def _check(self) -> None:
         try:
-            target = self._wanted().target
+            self._wanted()
         except RlhfError as error:
             self._say(f"✗ {error}", "$text-error")
         else:
-            self._say(f"{_KINDS[self._kind.value]}\n{target}", "$text-muted")
+            self._say(_KINDS[self._kind.value], "$text-muted")
 
     def action_begin(self) -> None:
         """Export, unless something is wrong."""
