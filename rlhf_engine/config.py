@@ -69,24 +69,32 @@ class PPOConfig(Section):
     """Proximal policy optimisation (Schulman et al. 2017), per token or per response."""
 
     level: Literal["token", "sequence"] = setting(
-        "token", "token: KL, values and ratio per token with GAE; sequence: one advantage and ratio per response"
+        "token", "what is one action: token (KL, value, ratio and advantage per token, by GAE), or sequence (a whole "
+        "response, with one of each)"
     )
     responses_per_step: int = setting(64, "responses sampled in one step", unit="responses", ge=1, le=65536)
     minibatch_size: int = setting(32, "responses per optimiser step", unit="responses", ge=1, le=65536)
     epochs: int = setting(2, "passes over each rollout", live=True, ge=1, le=100)
-    clip_range: float = setting(0.2, "the ratio is clipped to 1 ± this", live=True, gt=0, lt=1)
+    clip_range: float = setting(0.2, "the ratio π/π_old of an action is clipped to 1 ± this", live=True, gt=0, lt=1)
     value_clip_range: float | None = setting(
-        0.2, "values move at most this far a rollout; none is off", live=True, gt=0
+        0.2, "the critic's loss clips a value to that of the rollout ± this; none is off; val/clipfrac_avg shows how "
+        "often it holds the critic back", unit="score", live=True, gt=0,
     )
-    discount: float = setting(1.0, "γ of the return", live=True, ge=0, le=1)
-    trace_decay: float = setting(0.95, "λ of generalised advantage estimation", live=True, ge=0, le=1)
+    discount: float = setting(1.0, "γ of the return; not used at level sequence", live=True, ge=0, le=1)
+    trace_decay: float = setting(
+        0.95, "λ of generalised advantage estimation; not used at level sequence", live=True, ge=0, le=1
+    )
     whiten_advantages: bool = setting(True, "advantages to mean 0 and variance 1 over the rollout", live=True)
     score_normalization: Literal["none", "center", "standardize"] = setting(
-        "none", "subtract the running mean of scores, or divide by their running deviation too"
+        "none", "center subtracts the running mean of scores, standardize divides by their running deviation too"
     )
     target_kl: float | None = setting(
-        None, "stop a step's updates once the policy moved this far; none is off", unit="nats per action", live=True,
-        gt=0,
+        None, "stop a step's updates once the policy moved this far from the one that sampled (k3, measured before "
+        "each update, so the first is always taken); none is off", unit="nats per action", live=True, gt=0,
+    )
+    importance_sampling_cap: float | None = setting(
+        None, "weight each action's loss by p_scored / p_sampled, at most this (2 is common): corrects for what "
+        "sampling/logprob_gap shows; none is off", live=True, ge=1,
     )
 
     @model_validator(mode="after")
@@ -94,6 +102,15 @@ class PPOConfig(Section):
         if self.minibatch_size > self.responses_per_step:
             raise ValueError(
                 f"minibatch_size {self.minibatch_size} is more than responses_per_step {self.responses_per_step}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _something_is_left_to_learn(self) -> PPOConfig:
+        if self.whiten_advantages and self.level == "sequence" and self.responses_per_step == 1:
+            raise ValueError(
+                "whiten_advantages with level = sequence and responses_per_step = 1 leaves every advantage 0, and "
+                "nothing would be learnt: sample 2 responses per step or more, or set whiten_advantages = false"
             )
         return self
 
@@ -107,8 +124,9 @@ class KLConfig(Section):
     )
     target: float = setting(6.0, "KL the adaptive controller aims at; drawn in the KL chart", unit="nats per response",
                             live=True, gt=0)
-    horizon: float = setting(
-        2000, "responses over which the adaptive controller corrects", unit="responses", live=True, gt=0
+    horizon: float | None = setting(
+        None, "how slowly adaptive corrects: a step of n responses changes coef by at most 20 % × n / horizon; none: a "
+        "twentieth of the run's responses, at least one step's", unit="responses", live=True, gt=0,
     )
 
 
@@ -121,8 +139,12 @@ class OptimizerConfig(Section):
     adam_beta2: float = setting(0.95, "decay of the squared-gradient mean", ge=0, lt=1)
     adam_eps: float = setting(1e-5, "added to the root of the squared gradients", gt=0, le=1)
     weight_decay: float = setting(0.0, "decoupled weight decay", ge=0, le=1)
-    warmup_steps: int = setting(0, "step size rises linearly over these", unit="steps", ge=0)
-    decay: Literal["constant", "linear"] = setting("constant", "linear: to zero at the last step")
+    warmup_steps: int = setting(
+        0, "both step sizes rise linearly over these, and are reached in the last of them", unit="steps", ge=0
+    )
+    decay: Literal["constant", "linear"] = setting(
+        "constant", "after warm-up; linear: falls by equal amounts, so that a step after the last would have zero"
+    )
     actor_max_grad_norm: float = setting(1.0, "the actor's gradient norm is clipped to this", live=True, gt=0)
     critic_max_grad_norm: float = setting(1.0, "the critic's gradient norm is clipped to this", live=True, gt=0)
 
@@ -172,7 +194,7 @@ class TrainConfig(Section):
 class SentinelConfig(Section):
     """When to raise an alarm. All means are over `window` steps; the start is the run's first `window` steps."""
 
-    enabled: bool = setting(True, "raise alarms about KL, entropy, repetition, gaming, critic, clipping", live=True)
+    enabled: bool = setting(True, "raise the alarms of this section", live=True)
     window: int = setting(5, "steps averaged before anything is judged", unit="steps", ge=1, le=1000)
     kl_factor: float | None = setting(2.0, "alarm when the KL is over this many times kl.target; none is off",
                                       live=True, gt=0)
@@ -192,6 +214,10 @@ class SentinelConfig(Section):
     critic_patience: int = setting(60, "steps that the critic is given", unit="steps", live=True, ge=0)
     clip_share: float | None = setting(
         0.4, "alarm when more than this share of the ratios is clipped; none is off", live=True, ge=0, le=1
+    )
+    logprob_gap: float | None = setting(
+        0.1, "alarm when the log-probs of sampled tokens, as sampled and as scored, are this far apart; none is off",
+        unit="nats per token", live=True, gt=0,
     )
     equal_scores: bool = setting(True, "alarm when all responses of a step score alike, step after step", live=True)
 
@@ -234,9 +260,20 @@ class RunConfig(Section):
     @model_validator(mode="after")
     def _controller_can_move(self) -> RunConfig:
         # it multiplies the coefficient: from 0 it never gets away, and one step must not take it there
-        if self.kl.controller == "adaptive" and (self.kl.coef == 0 or self.kl.horizon < self.ppo.responses_per_step):
+        least = self.ppo.responses_per_step
+        too_short = self.kl.horizon is not None and self.kl.horizon < least
+        if self.kl.controller == "adaptive" and (self.kl.coef == 0 or too_short):
             raise ValueError(
                 "kl.controller = adaptive needs a kl.coef above 0 and a kl.horizon of at least "
-                f"ppo.responses_per_step ({self.ppo.responses_per_step})"
+                f"ppo.responses_per_step ({least})"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _one_action_is_not_whitened(self) -> RunConfig:
+        if self.ppo.whiten_advantages and self.ppo.responses_per_step == self.sampling.max_new_tokens == 1:
+            raise ValueError(
+                "ppo.whiten_advantages with ppo.responses_per_step = 1 and sampling.max_new_tokens = 1 leaves every "
+                "advantage 0, and nothing would be learnt: sample more, or set ppo.whiten_advantages = false"
             )
         return self

@@ -15,6 +15,8 @@ LOG_RATIO_LIMIT = 20.0
 """Log-ratios are clamped to +-20 nats: exp(20) is still far inside float32, and nothing useful is learnt beyond it."""
 
 _VARIANCE_FLOOR = 1e-8
+_ROUNDING = 16 * torch.finfo(torch.float32).eps
+"""Relative to the largest value: differences up to this are what sums and differences in float32 leave of nothing."""
 
 
 def kl_k1(log_probs: Tensor, reference_log_probs: Tensor) -> Tensor:
@@ -110,14 +112,17 @@ def masked_var(values: Tensor, mask: Tensor) -> Tensor:
     return centred.square().sum() / mask.sum().clamp_min(1)
 
 
-def whiten(values: Tensor, mask: Tensor, *, shift_mean: bool = True) -> Tensor:
+def whiten(values: Tensor, mask: Tensor, *, shift_mean: bool = True, differences_of: Tensor | None = None) -> Tensor:
     """Scale the True positions to variance 1; with shift_mean their mean becomes 0, without it the mean is kept.
 
-    values, mask: same shape (the whole rollout, before it is cut into minibatches).
-    Returns the same shape, zero where mask is False. One token, or equal values, come out as exactly 0
-    (or as they were, when the mean is kept).
+    values, mask: same shape (the whole rollout, before it is cut into minibatches). differences_of: of the same shape,
+    what `values` were subtracted from: its rounding is theirs too.
+    Returns the same shape, zero where mask is False. One token, or values that are equal but for rounding, come out as
+    exactly 0 (or as their mean, when that is kept): divided by their spread, rounding errors would be of size 1.
     """
     centred, mean = _centred(values, mask)
+    of = values if differences_of is None else torch.maximum(values.abs(), differences_of.abs())
+    centred = torch.where(_spread_is_rounding(centred, of, mask), 0.0, centred)
     variance = centred.square().sum() / mask.sum().clamp_min(1)
     whitened = centred * torch.rsqrt(variance + _VARIANCE_FLOOR)
     return whitened if shift_mean else torch.where(mask, whitened + mean, 0.0)
@@ -127,10 +132,25 @@ def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
     """1 - Var[returns - values] / Var[returns]: 1 is a perfect critic, 0 no better than a constant, below 0 worse.
 
     values, returns: float [batch, time]; mask: bool [batch, time]. Returns a scalar tensor, always finite: 0 where
-    the ratio has no meaning (no tokens, returns that do not vary, inputs that are not finite).
+    the ratio has no meaning (no tokens, returns that do not vary but for rounding, inputs that are not finite).
     """
-    ratio = masked_var(returns - values, mask) / masked_var(returns, mask)
-    return torch.where(ratio.isfinite(), 1.0 - ratio, 0.0)
+    centred, _ = _centred(returns, mask)
+    ratio = masked_var(returns - values, mask) / (centred.square().sum() / mask.sum().clamp_min(1))
+    # returns are advantages + values, so they bear the rounding of both
+    meaningless = _spread_is_rounding(centred, torch.maximum(returns.abs(), values.abs()), mask) | ~ratio.isfinite()
+    return torch.where(meaningless, 0.0, 1.0 - ratio)
+
+
+def importance_weights(log_probs: Tensor, sampled_log_probs: Tensor, mask: Tensor, *, cap: float) -> Tensor:
+    """min(p_scored / p_sampled, cap) of each action: truncated importance sampling (Ionides 2008, section 2), which
+    corrects for actions that were sampled with other probabilities than they are scored with (Yao et al. 2025, "Your
+    efficient RL framework secretly brings you off-policy RL training").
+
+    log_probs, sampled_log_probs: float, nats; mask: bool; all of one shape. Returns the same shape, 1 where mask is
+    False. Exactly 1 where both agree.
+    """
+    log_ratio = torch.where(mask, kl_k1(log_probs, sampled_log_probs), 0.0)
+    return log_ratio.exp().clamp_max(cap)
 
 
 def adapt_kl_coef(coef: float, observed_kl: float, *, target: float, horizon: float, responses: int) -> float:
@@ -146,10 +166,25 @@ def adapt_kl_coef(coef: float, observed_kl: float, *, target: float, horizon: fl
     return max(0.0, coef * (1.0 + error * responses / horizon))
 
 
+def kl_horizon(chosen: float | None, *, responses: int, steps: int) -> float:
+    """The horizon of `adapt_kl_coef`, in responses: the chosen one, or if that is None a twentieth of those of the
+    whole run, but at least a step's. From a coefficient ten times too small or too large, that leads to the right one
+    within two thirds of a run: 1.2 ** 13 and 1.04 ** 60 are both above 10.
+
+    responses: of a step; steps: of the run.
+    """
+    return chosen if chosen is not None else max(float(responses), responses * steps / 20)
+
+
 def _is_last_token(mask: Tensor) -> Tensor:
     """bool [batch, time]: True on the last True of each row of mask, nowhere in a row without one."""
     still_to_come = mask.flip(1).cumsum(1).flip(1)
     return mask & (still_to_come == 1)
+
+
+def _spread_is_rounding(centred: Tensor, computed_from: Tensor, mask: Tensor) -> Tensor:
+    """bool scalar: True when distances from a mean are what rounding leaves of numbers as large as `computed_from`."""
+    return centred.abs().amax() <= _ROUNDING * torch.where(mask, computed_from, 0.0).abs().amax()
 
 
 def _centred(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

@@ -80,8 +80,8 @@ class TokenTrace:
     tokens spell stands with the last of them), `log_probs` and `reference_log_probs` in nats, of the distribution and
     the weights sampled from, and `kl`, their difference within ±20 nats. One entry an action, which is a token, or with
     `sequence_level` the whole response: `rewards` (−kl_coef · KL, and the score, normalised if so configured, on the
-    last), `values` before the update, `returns`, and `advantages` as the policy loss takes them: `returns` − `values`,
-    and if `whitened` shifted and scaled over the rollout.
+    last), `values` before the update, `returns`, `raw_advantages` as estimated, and `advantages` as the policy loss
+    takes them: if `whitened` shifted and scaled over the rollout, and weighted by importance if so configured.
     """
 
     texts: tuple[str, ...]
@@ -91,6 +91,7 @@ class TokenTrace:
     rewards: tuple[float, ...]
     values: tuple[float, ...]
     returns: tuple[float, ...]
+    raw_advantages: tuple[float, ...]
     advantages: tuple[float, ...]
     kl_coef: float
     whitened: bool

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+_TRIALS, _PAUSE = 4, 0.02  # of the peak; seconds between them
+
 
 @dataclass(frozen=True)
 class ModelSize:
@@ -89,6 +91,8 @@ def ppo_step(
 def matmul_peak(dtype: torch.dtype, device: torch.device, seconds: float = 0.1) -> float:
     """Operations per second of large square matrix products with the threads torch uses now: the best of a few.
 
+    They are done in short trials with pauses between them, for others may use the machine just then; who does not pause
+    is also sooner made to wait. Still it is only a lower bound: who measures more later should take that.
     On a device whose memory others have filled the matrices are smaller, and so may be what is found.
     """
     size = 1024 if device.type == "cpu" else 8192
@@ -104,11 +108,18 @@ def matmul_peak(dtype: torch.dtype, device: torch.device, seconds: float = 0.1) 
 def _product_speed(size: int, dtype: torch.dtype, device: torch.device, seconds: float) -> float:
     own = torch.Generator(device).manual_seed(0)  # a run's own random numbers are not to be touched
     left, right = (torch.rand(size, size, generator=own, device=device, dtype=dtype) for _ in range(2))
-    best, until = float("inf"), time.perf_counter() + seconds
-    while time.perf_counter() < until or best == float("inf"):
-        started = time.perf_counter()
-        left @ right
-        if device.type != "cpu":
-            torch.accelerator.synchronize(device)
-        best = min(best, time.perf_counter() - started)
+    best = float("inf")
+    for trial in range(_TRIALS):
+        if trial:
+            time.sleep(_PAUSE)
+        until = time.perf_counter() + seconds / _TRIALS
+        while True:
+            started = time.perf_counter()
+            left @ right
+            if device.type != "cpu":
+                torch.accelerator.synchronize(device)
+            ended = time.perf_counter()
+            best = min(best, ended - started)
+            if ended >= until:
+                break
     return 2.0 * size**3 / best

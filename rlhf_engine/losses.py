@@ -77,7 +77,8 @@ def clipped_value_loss(
     unclipped = (values - returns).square()
     if clip_range is None:
         return ValueLoss(0.5 * unclipped.sum() / normalizer, torch.zeros_like(unclipped.sum()).detach())
-    near = old_values + (values - old_values).clamp(-clip_range, clip_range)
+    # between bounds, not old + a clamped difference: rounding would make a value that may move as it likes another one
+    near = values.clamp(old_values - clip_range, old_values + clip_range)
     clipped = (near - returns).square()
     return ValueLoss(
         loss=0.5 * torch.maximum(unclipped, clipped).sum() / normalizer,

@@ -88,13 +88,16 @@ def sample_row(response: Sample, *, traced: bool) -> dict[str, Any]:
 
 
 _PER_TOKEN = ("log_probs", "reference_log_probs", "kl")
-_PER_ACTION = ("rewards", "values", "returns", "advantages")
+_PER_ACTION = ("rewards", "values", "returns", "raw_advantages", "advantages")
 _NUMBERS = (*_PER_TOKEN, *_PER_ACTION)
 
 
 def _trace(row: Any) -> TokenTrace | None:
     """A trace as it was written; None if there is none, or none that holds together."""
     try:
+        if "raw_advantages" not in row:  # a line of before they were written: every estimator of then had them so
+            pairs = zip(row["returns"], row["values"], strict=True)
+            row = row | {"raw_advantages": [_number(came) - _number(expected) for came, expected in pairs]}
         found = TokenTrace(
             texts=tuple(map(str, row["texts"])), **{name: tuple(map(_number, row[name])) for name in _NUMBERS},
             kl_coef=float(row["kl_coef"]), whitened=bool(row["whitened"]), sequence_level=bool(row["sequence_level"]),

@@ -63,6 +63,7 @@ def conditions(start: Sequence[Metrics], recent: Sequence[Metrics], step: int, c
         "gaming": _gaming(start, recent, config) if apart else None,
         "critic": _critic(recent, step, config),
         "clipping": _clipping(recent, config),
+        "sampling": _sampling(recent, config),
         "equal-scores": _equal_scores(recent, config),
     }
     return {kind: text for kind, text in found.items() if text is not None}
@@ -124,6 +125,15 @@ def _clipping(recent: Sequence[Metrics], config: RunConfig) -> str | None:
     what = "responses" if config.ppo.level == "sequence" else "tokens"
     return (f"{100 * clipped:.0f} % of {what} are clipped: updates want to go further than they may; lower "
             "optimizer.actor_lr or ppo.epochs")
+
+
+def _sampling(recent: Sequence[Metrics], config: RunConfig) -> str | None:
+    limit, gap = config.sentinel.logprob_gap, _mean(recent, "sampling/logprob_gap")
+    if limit is None or not gap > limit:
+        return None
+    cure = "turn off sampling.top_k and top_p" if config.sampling.allow_truncation else "take model.dtype = float32"
+    return (f"tokens are sampled with other probabilities than they are scored with, by {gap:.2f} nats per token: "
+            f"ratio and KL are off by as much; {cure}, or correct for it with ppo.importance_sampling_cap = 2")
 
 
 def _equal_scores(recent: Sequence[Metrics], config: RunConfig) -> str | None:

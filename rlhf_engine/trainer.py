@@ -15,6 +15,7 @@ from dataclasses import replace as replaced
 import torch
 
 from rlhf_engine import checkpoint
+from rlhf_engine.advice import advice
 from rlhf_engine.algorithms.memory import out_of_memory
 from rlhf_engine.algorithms.ppo import PPO, StepResult
 from rlhf_engine.base_model import AS_IT_WAS, CHANGED, MOVES, BaseChoice, base_fingerprint
@@ -92,6 +93,7 @@ class Trainer:
         self._holds_lock = False
         self._matmul_peak = math.inf
         self._prompts: list[str] = []
+        self._advised: set[str] = set()
         self.policy: Policy | None = None
         self.ppo: PPO | None = None
 
@@ -202,7 +204,15 @@ class Trainer:
             self._emit_event(RunStarted(self._run_dir.name, str(self._run_dir.path), self.config, self.step))
         if self.config.sampling.allow_truncation:
             self._emit_event(Notice(_TRUNCATION_WARNING, "warning"))
+        self._advise()
         self._enter(RunState.LOADING)
+
+    def _advise(self) -> None:
+        """Say what of the settings does nothing, each once."""
+        for text in advice(self.config):
+            if text not in self._advised:
+                self._advised.add(text)
+                self._emit_event(Notice(text, "warning"))
 
     def _load(self, resumed: TrainingState | None) -> PPO:
         started = time.perf_counter()
@@ -261,8 +271,8 @@ class Trainer:
         self.step += 1
         self._counts.nonfinite_steps = self._counts.nonfinite_steps + 1 if result.nonfinite else 0
         if result.operations:
-            share = result.operations / (time.perf_counter() - started) / self._matmul_peak
-            result.metrics["throughput/matmul_share"] = share
+            speed = result.operations / (time.perf_counter() - started)
+            result.metrics["throughput/matmul_share"] = speed / self._peak_for(speed)
         self._record(result)
         if self._profiler and self._profiler.result:
             self._emit_event(self._profiler.result)
@@ -274,6 +284,17 @@ class Trainer:
         train = self.config.train
         if not result.nonfinite and is_due(self.step, train.checkpoint_every, train.checkpoint_budget_mb):
             self._save()
+
+    def _peak_for(self, speed: float) -> float:
+        """The matmul peak, measured again, and if need be raised, when a step was faster: then others had used the
+        machine while it was measured."""
+        if speed > self._matmul_peak and self.policy:
+            self._matmul_peak = max(speed, matmul_peak(self.policy.dtype, self.policy.device))
+            self._emit_event(Notice(
+                f"matmul peak is {self._matmul_peak / 1e9:,.0f} GFLOP/s, more than was measured at the start: shares "
+                "of it in the steps before are too high"
+            ))
+        return self._matmul_peak
 
     def _record(self, result: StepResult) -> None:
         if self._run_dir:
@@ -367,6 +388,7 @@ class Trainer:
             self._emit_event(EditRefused(edit.path, str(error)))
             return
         self._change(changed, edit.path)
+        self._advise()
 
     def _change(self, changed: RunConfig, path: str) -> None:
         """Take a config that differs at `path`, and record that."""

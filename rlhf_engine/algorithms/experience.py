@@ -11,7 +11,15 @@ from torch.profiler import record_function
 
 from rlhf_engine.config import RunConfig
 from rlhf_engine.errors import NonFiniteError
-from rlhf_engine.estimators import gae, kl_k1, last_token_values, sequence_advantages, shape_rewards, whiten
+from rlhf_engine.estimators import (
+    gae,
+    importance_weights,
+    kl_k1,
+    last_token_values,
+    sequence_advantages,
+    shape_rewards,
+    whiten,
+)
 from rlhf_engine.policy import Policy
 from rlhf_engine.rollout import Rollout
 
@@ -51,8 +59,9 @@ class Part:
 @dataclass(frozen=True)
 class Experience:
     """What one rollout teaches. log_probs, reference_log_probs, token_kl, entropy, mask: [batch, time], under the
-    weights that sampled; rewards (shaped), old_values, advantages (whitened, if the config asks for that), returns,
-    action_mask, action_log_probs: per action, [batch, time] or [batch]."""
+    weights that sampled; rewards (shaped), old_values, raw_advantages, advantages (as the policy loss takes them:
+    whitened and weighted by importance, if the config asks for that), returns, action_mask, action_log_probs: per
+    action, [batch, time] or [batch]."""
 
     rollout: Rollout
     mask: Tensor
@@ -63,6 +72,7 @@ class Experience:
     action_log_probs: Tensor
     rewards: Tensor
     old_values: Tensor
+    raw_advantages: Tensor
     advantages: Tensor
     returns: Tensor
     action_mask: Tensor
@@ -198,8 +208,13 @@ def _learn(rollout: Rollout, passes: _Passes, scores: Tensor, config: RunConfig,
         action_log_probs, action_mask = log_probs, mask
     if not torch.isfinite(torch.where(action_mask, returns + advantages, 0.0)).all():
         raise NonFiniteError("returns or advantages are not finite")
+    raw_advantages = advantages
     if config.ppo.whiten_advantages:
-        advantages = whiten(advantages, action_mask)
+        advantages = whiten(advantages, action_mask, differences_of=returns)
+    if config.ppo.importance_sampling_cap is not None:
+        sampled = summed(rollout.log_probs, mask) if sequence_level else rollout.log_probs
+        cap = config.ppo.importance_sampling_cap
+        advantages = advantages * importance_weights(action_log_probs, sampled, action_mask, cap=cap)
     return Experience(
         rollout,
         mask,
@@ -210,6 +225,7 @@ def _learn(rollout: Rollout, passes: _Passes, scores: Tensor, config: RunConfig,
         action_log_probs,
         rewards,
         values,
+        raw_advantages,
         advantages,
         returns,
         action_mask,

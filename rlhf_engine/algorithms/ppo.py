@@ -31,7 +31,7 @@ from rlhf_engine.base_model import require_fit
 from rlhf_engine.config import RunConfig
 from rlhf_engine.decoding.traced import TracedDecoder
 from rlhf_engine.errors import NonFiniteError
-from rlhf_engine.estimators import adapt_kl_coef
+from rlhf_engine.estimators import adapt_kl_coef, kl_horizon
 from rlhf_engine.events import Sample
 from rlhf_engine.flops import Lengths, ModelSize, ppo_step
 from rlhf_engine.losses import clipped_policy_loss, clipped_value_loss
@@ -44,6 +44,7 @@ Progress = Callable[[str, float], None]
 Learn = Callable[[Tensor, Experience, float, Tensor | None], dict[str, float]]
 
 SMALL_MODEL = 20_000_000  # parameters
+_LOOKED_AT = 16  # tokens of a prompt that show whether weights compute at all; a prompt may be longer than a context
 
 
 @dataclass(frozen=True)
@@ -156,11 +157,12 @@ class PPO:
     def _evaluate(
         self, step: int, rollout: Rollout, scored: ScoredBatch, first_rows: Tensor
     ) -> tuple[Experience, Kept]:
-        raw = torch.tensor([score.total for score in scored.scores], device=self.policy.device)
+        raw = torch.tensor([score.total for score in scored.scores], dtype=torch.float64)  # on the CPU: mps has none
         moments = self.normalizer.state()
         try:
-            scores = self.normalizer(raw, self.config.ppo.score_normalization)
-            if not (torch.isfinite(raw).all() and math.isfinite(self.normalizer.variance)):
+            normalized = self.normalizer(raw, self.config.ppo.score_normalization)
+            scores = normalized.to(self.policy.device, torch.float32)
+            if not (torch.isfinite(raw.float()).all() and math.isfinite(self.normalizer.variance)):
                 raise NonFiniteError("scores are too large to compute with")
 
             def attempt() -> tuple[Experience, Kept]:
@@ -310,16 +312,17 @@ class PPO:
         }
 
     def _adapt_kl_coef(self, observed: float, responses: int) -> None:
-        kl = self.config.kl
+        kl, steps = self.config.kl, self.config.train.steps
         if kl.controller == "adaptive":
+            horizon = kl_horizon(kl.horizon, responses=responses, steps=steps)
             self.kl_coef = adapt_kl_coef(
-                self.kl_coef, observed, target=kl.target, horizon=kl.horizon, responses=responses
+                self.kl_coef, observed, target=kl.target, horizon=horizon, responses=responses
             )
 
     @torch.no_grad()
     def computes(self) -> bool:
-        """Whether actor and critic, as they are, have finite numbers to say after the first of the prompts."""
-        ids, mask = self.policy.encode(self.config.prompts[:1])
+        """Whether actor and critic, as they are, have finite numbers to say after the end of the first prompt."""
+        ids, mask = (tensor[:, -_LOOKED_AT:] for tensor in self.policy.encode(self.config.prompts[:1]))
         try:
             with self.policy.playing("critic"):
                 value = self.policy.value_head(self.policy.forward(ids, mask)[:, -1].float())

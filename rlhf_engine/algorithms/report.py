@@ -34,6 +34,7 @@ def rollout_metrics(experience: Experience, scored: ScoredBatch, kl_coef: float)
         "objective/non_score_reward": -kl_coef * kl,
         "objective/rlhf_reward": fmean(totals) - kl_coef * kl,
         "objective/entropy": surprise,
+        "sampling/logprob_gap": masked_mean((experience.rollout.log_probs - experience.log_probs).abs(), mask).item(),
         "objective/ref_logprob": masked_mean(experience.reference_log_probs, mask).item(),
         "policy/entropy_avg": masked_mean(experience.entropy, mask).item(),
         "val/explained_variance": explained_variance(

@@ -16,9 +16,15 @@ class ScoreNormalizer:
         self.mean, self.variance, self.steps = 0.0, 1.0, 0
 
     def __call__(self, scores: Tensor, mode: Literal["none", "center", "standardize"]) -> Tensor:
-        """Take scores [batch] into the moments and return them centred, standardised, or as they are."""
+        """Take scores [batch] into the moments and return them centred, standardised, or as they are.
+
+        scores: float64, for a mean of equal scores must be that score: what rounding leaves would be divided by a
+        spread of nothing. Returns float64.
+        """
         decay = _DECAY if self.steps else 0.0
-        self.mean = decay * self.mean + (1 - decay) * scores.mean().item()
+        # sums of differences, not of scores: exact where all are equal
+        now = (scores[0] + (scores - scores[0]).mean()).item()
+        self.mean = now if not self.steps else self.mean + (1 - decay) * (now - self.mean)
         spread = (scores - self.mean).square().mean().item()  # around the running mean: steps differ, too
         self.variance = decay * self.variance + (1 - decay) * spread
         self.steps += 1

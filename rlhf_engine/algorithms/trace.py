@@ -31,12 +31,19 @@ def traces_of(
     prompts = unpadded(rollout.prompt_ids[:count], rollout.prompt_mask[:count])
     per_token = _rows([experience.log_probs, experience.reference_log_probs, experience.token_kl], count)
     per_action = _rows(
-        [experience.rewards, experience.old_values, experience.returns, experience.advantages], count
+        [
+            experience.rewards,
+            experience.old_values,
+            experience.returns,
+            experience.raw_advantages,
+            experience.advantages,
+        ],
+        count,
     )
     traces = []
     for row, length in enumerate(rollout.response_mask[:count].sum(1).tolist()):
         log_probs, reference, kl = (tuple(values[row][:length]) for values in per_token)
-        rewards, values, returns, advantages = (
+        rewards, values, returns, raw_advantages, advantages = (
             (values[row],) if experience.sequence_level else tuple(values[row][:length]) for values in per_action
         )
         traces.append(
@@ -48,6 +55,7 @@ def traces_of(
                 rewards=rewards,
                 values=values,
                 returns=returns,
+                raw_advantages=raw_advantages,
                 advantages=advantages,
                 kl_coef=kl_coef,
                 whitened=whitened,

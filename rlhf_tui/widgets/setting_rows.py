@@ -39,6 +39,7 @@ _LABELS = {
     "ppo.epochs": "PPO epochs", "ppo.clip_range": "clip ε", "ppo.value_clip_range": "value clip ε",
     "ppo.discount": "discount γ", "ppo.trace_decay": "GAE λ", "ppo.whiten_advantages": "whiten advant.",
     "ppo.score_normalization": "score norm.", "ppo.target_kl": "early-stop KL",
+    "ppo.importance_sampling_cap": "IS weight cap",
     "sampling.max_new_tokens": "max tokens", "sampling.allow_truncation": "allow trunc.",
     "train.micro_batch_size": "micro-batch", "train.critic_warmup_steps": "critic warm-up",
     "train.checkpoint_every": "save every", "train.keep_checkpoints": "keep saved",

@@ -120,7 +120,7 @@ def about_token(sample: Sample, trace: TokenTrace, index: int) -> str:
               f"(β {trace.kl_coef:g})")
     if trace.sequence_level:
         return f"{about_response(trace)} {name}: {chance}."
-    said = _push(name, trace.returns[index], "return", trace.values[index], trace.advantages[index], trace.whitened)
+    said = _push(name, trace, index, "return")
     if index == len(trace.texts) - 1:
         reward = trace.rewards[index]
         chance += f"; with the score of {number(reward - cost)} a reward of {number(reward)}"
@@ -129,14 +129,16 @@ def about_token(sample: Sample, trace: TokenTrace, index: int) -> str:
 
 def about_response(trace: TokenTrace) -> str:
     """At sequence level: the one reward, value and advantage of the whole response."""
-    return _push("The whole response, one action,", trace.rewards[0], "reward (score − β · KL)", trace.values[0],
-                 trace.advantages[0], trace.whitened)
+    return _push("The whole response, one action,", trace, 0, "reward (score − β · KL)")
 
 
-def _push(what: str, came: float, kind: str, expected: float, advantage: float, whitened: bool) -> str:
+def _push(what: str, trace: TokenTrace, index: int, kind: str) -> str:
+    came, expected = trace.returns[index], trace.values[index]
+    raw, advantage = trace.raw_advantages[index], trace.advantages[index]
     # a push that the two decimals do not show is none to speak of
     sign = "○" if math.isnan(advantage) or number(advantage) == "0.00" else "▲" if advantage > 0 else "▼"
     verb = {"○": "stays as likely", "▲": "is made likelier", "▼": "is made less likely"}[sign]
-    scaled = f", whitened {number(advantage)}" if whitened else ""
+    changed = "whitened" if trace.whitened else "weighted" if number(advantage) != number(raw) else ""
+    scaled = f", {changed} {number(advantage)}" if changed else ""
     return (f"{sign} {what} {verb}: {kind} {number(came)}, the critic expected {number(expected)}: advantage "
-            f"{number(came - expected)}{scaled}.")
+            f"{number(raw)}{scaled}.")

@@ -14,6 +14,8 @@ from rlhf_engine.estimators import (
     adapt_kl_coef,
     explained_variance,
     gae,
+    importance_weights,
+    kl_horizon,
     kl_k1,
     kl_k3,
     last_token_values,
@@ -262,3 +264,47 @@ def test_kl_coefficient_by_hand() -> None:
 def test_kl_coefficient_survives_nonsense() -> None:
     assert adapt_kl_coef(0.2, NAN, target=6.0, horizon=1000.0, responses=100) == 0.2
     assert adapt_kl_coef(0.2, 0.0, target=6.0, horizon=1.0, responses=100) == 0.0
+
+
+@pytest.mark.parametrize("scale", [1000.1, -3e5, 0.7])
+def test_values_that_differ_by_rounding_only_are_whitened_to_nothing_and_explained_by_nothing(scale: float) -> None:
+    """What (score - v) + v leaves of equal returns."""
+    values = torch.randn(4, 9, generator=torch.Generator().manual_seed(0))
+    returns, mask = (scale - values) + values, torch.ones(4, 9, dtype=torch.bool)
+    assert torch.equal(whiten(returns, mask), torch.zeros(4, 9))
+    assert explained_variance(values, returns, mask) == 0
+    small = scale + 1e-3 * abs(scale) * torch.randn(4, 9, generator=torch.Generator().manual_seed(1))
+    assert whiten(small, mask).std() == pytest.approx(1, abs=0.05)
+    assert explained_variance(small, small, mask) == 1
+
+
+# importance weights
+
+
+def test_importance_weights_by_hand() -> None:
+    scored, sampled = torch.tensor([[0.5, 0.2, 0.9]]).log(), torch.tensor([[0.25, 0.4, 0.1]]).log()
+    mask = torch.tensor([[True, True, True]])
+    assert importance_weights(scored, sampled, mask, cap=3.0)[0].tolist() == pytest.approx([2.0, 0.5, 3.0])
+    assert torch.equal(importance_weights(scored, scored, mask, cap=2.0), torch.ones(1, 3))
+    padding = importance_weights(torch.tensor([NAN]), torch.tensor([0.0]), torch.tensor([False]), cap=2.0)
+    assert padding.tolist() == [1.0]
+
+
+def test_importance_weights_turn_means_over_what_was_sampled_into_those_over_what_is_scored() -> None:
+    scored = torch.tensor([0.5, 0.2, 0.2, 0.1], dtype=torch.float64)
+    sampled = torch.tensor([0.1, 0.3, 0.2, 0.4], dtype=torch.float64)
+    worth = torch.tensor([3.0, -1.0, 2.0, 5.0], dtype=torch.float64)
+    weights = importance_weights(scored.log(), sampled.log(), torch.ones(4, dtype=torch.bool), cap=100)
+    assert float((sampled * weights * worth).sum()) == pytest.approx(float((scored * worth).sum()))
+
+
+def test_the_coefficient_gets_where_it_should_within_a_run_of_any_length_with_the_horizon_of_none() -> None:
+    for steps, responses in ((18, 64), (100, 64), (1000, 8), (20, 512)):
+        horizon = kl_horizon(None, responses=responses, steps=steps)
+        for observed, moved in ((100.0, 8.0), (0.0, 1 / 8)):
+            coef = 1.0
+            for _ in range(2 * steps // 3):
+                coef = adapt_kl_coef(coef, observed, target=8.0, horizon=horizon, responses=responses)
+            assert coef >= moved if observed else coef <= moved
+    assert kl_horizon(None, responses=64, steps=3) == 64
+    assert kl_horizon(2000.0, responses=64, steps=18) == 2000

@@ -9,10 +9,15 @@ import torch
 from tiny_models import tiny_config
 from torch.utils.flop_counter import FlopCounterMode
 
+from rlhf_engine import trainer
 from rlhf_engine.algorithms.micro_batch import bytes_kept, choose_micro_batch_size
 from rlhf_engine.algorithms.ppo import PPO
+from rlhf_engine.config import RunConfig
+from rlhf_engine.control import TrainerControl
+from rlhf_engine.events import Event, Notice, StepFinished
 from rlhf_engine.flops import Lengths, ModelSize, matmul_peak, ppo_step
 from rlhf_engine.policy import Policy
+from rlhf_engine.trainer import Trainer
 
 
 def test_a_pass_is_as_many_operations_as_torch_counts(model_folders: dict[str, Path]) -> None:
@@ -51,6 +56,32 @@ def test_a_matmul_peak_is_what_a_machine_can_have() -> None:
     state = torch.get_rng_state()
     assert 1e8 < matmul_peak(torch.float32, torch.device("cpu"), seconds=0.01) < 1e15
     assert torch.equal(state, torch.get_rng_state())
+
+
+def test_a_share_of_the_peak_is_never_more_than_all_of_it(
+    neo_config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Planted: while the peak was measured others had the machine, so it came out a millionth of what it is."""
+    monkeypatch.setattr(trainer, "matmul_peak", lambda dtype, device: 1e3)
+    events: list[Event] = []
+    Trainer(neo_config, run_dir=None, control=TrainerControl(), emit=events.append).run()
+    shares = [event.metrics["throughput/matmul_share"] for event in events if isinstance(event, StepFinished)]
+    assert len(shares) == 3
+    assert all(0 < share <= 1 for share in shares)
+    assert shares[0] == 1
+    assert any("matmul peak" in event.text for event in events if isinstance(event, Notice))
+
+
+def test_a_peak_measured_too_low_is_measured_again_and_then_holds(
+    neo_config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = [1e3, 1e15, 1e15]
+    monkeypatch.setattr(trainer, "matmul_peak", lambda dtype, device: measured.pop(0))
+    events: list[Event] = []
+    Trainer(neo_config, run_dir=None, control=TrainerControl(), emit=events.append).run()
+    shares = [event.metrics["throughput/matmul_share"] for event in events if isinstance(event, StepFinished)]
+    assert len(measured) == 1
+    assert all(0 < share < 0.01 for share in shares)
 
 
 def test_a_device_that_is_nearly_full_is_measured_with_what_fits(monkeypatch: pytest.MonkeyPatch) -> None:

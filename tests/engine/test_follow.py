@@ -196,7 +196,7 @@ def test_probes_are_told_in_their_place_and_taken_back_with_their_steps(run: Run
 
 def test_of_a_long_run_only_the_newest_rows_keep_their_traces(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rlhf_engine.follow.TRACED_ROWS", 3)
-    trace = TokenTrace(("a",), *((0.5,),) * 7, 0.1, True, False)
+    trace = TokenTrace(("a",), *((0.5,),) * 8, 0.1, True, False)
     for number in (1, 2, 3, 4):
         run.append_metrics(number, float(number), {})
         run.append_samples([replace(response(number, 0), trace=trace)], traced=1)

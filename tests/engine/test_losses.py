@@ -87,6 +87,32 @@ def test_padding_changes_no_policy_loss_and_no_gradient(garbage: float) -> None:
     assert gradients[0][0, 2] == 0.0
 
 
+@given(st.integers(0, 2**31), st.sampled_from([1e-3, 1.0, 100.0]), st.sampled_from([0.2, 0.3, 10.0, 1000.0]))
+@settings(max_examples=100, deadline=None)
+def test_values_within_their_range_are_never_counted_as_clipped(seed: int, scale: float, clip_range: float) -> None:
+    """Rounding is no clipping: old + (v - old) is not v in float32."""
+    generator = torch.Generator().manual_seed(seed)
+    old, returns = scale * torch.randn(2, 4, 9, generator=generator)
+    within = 0.999 * clip_range * (2 * torch.rand(4, 9, generator=generator) - 1)
+    values, mask = (old + within).requires_grad_(), torch.ones(4, 9, dtype=torch.bool)
+    found = clipped_value_loss(values, old, returns, mask, clip_range=clip_range, normalizer=36)
+    plain = clipped_value_loss(values, old, returns, mask, clip_range=None, normalizer=36)
+    assert found.clip_fraction == 0
+    assert torch.equal(found.loss, plain.loss)
+    moved = torch.autograd.grad(found.loss, values)[0], torch.autograd.grad(plain.loss, values)[0]
+    assert torch.equal(*moved)
+
+
+@given(st.integers(0, 2**31), st.sampled_from([0.05, 0.2, 0.5]))
+@settings(max_examples=50, deadline=None)
+def test_ratios_within_their_range_are_never_counted_as_clipped(seed: int, clip_range: float) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    old, advantages = torch.randn(2, 4, 9, generator=generator)
+    low, high = math.log(1 - 0.99 * clip_range), math.log(1 + 0.99 * clip_range)
+    new, mask = old + low + (high - low) * torch.rand(4, 9, generator=generator), torch.ones(4, 9, dtype=torch.bool)
+    assert clipped_policy_loss(new, old, advantages, mask, clip_range=clip_range, normalizer=36).clip_fraction == 0
+
+
 def test_value_loss_by_hand() -> None:
     values = torch.tensor([[1.0, 1.0, 0.1, 9.0]])
     old = torch.tensor([[0.0, 0.0, 0.0, 0.0]])

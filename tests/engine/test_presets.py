@@ -314,6 +314,20 @@ def test_an_adaptive_coefficient_must_be_able_to_move():
         fields.replace(SMALL, stuck)
 
 
+@pytest.mark.parametrize("one", [
+    {"ppo.level": "sequence", "ppo.responses_per_step": 1, "ppo.minibatch_size": 1},
+    {"sampling.max_new_tokens": 1, "ppo.responses_per_step": 1, "ppo.minibatch_size": 1},
+])
+def test_a_single_advantage_cannot_be_whitened(one: dict[str, object]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        fields.replace(SMALL, one)
+    (said,) = caught.value.problems
+    assert "whiten_advantages" in said
+    assert "responses_per_step = 1" in said
+    fields.replace(SMALL, one | {"ppo.whiten_advantages": False})
+    fields.replace(SMALL, one | {"ppo.responses_per_step": 2})
+
+
 def test_only_presets_of_ones_own_are_removed() -> None:
     presets.save("mine", presets.load("animals"))
     presets.remove("mine")

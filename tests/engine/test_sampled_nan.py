@@ -175,7 +175,7 @@ def test_weights_that_broke_between_saves_end_a_run_as_diverged_at_its_last_good
     model_folders: dict[str, Path], tmp_path: Path, value: float, architecture: str
 ) -> None:
     run = Run(model_folders[architecture], tmp_path, value, lambda step, _: step == 2,
-              steps=20, checkpoint_every=20, max_nonfinite_steps=3)
+              steps=20, checkpoint_every=20, checkpoint_budget_mb=0, max_nonfinite_steps=3)
     assert run.trainer.run() is RunState.DIVERGED
     status = run.run_dir.status()
     assert status is not None
@@ -218,7 +218,7 @@ def test_no_reward_is_asked_about_what_was_never_sampled(model_folders: dict[str
     )
     reward = {"kind": "function", "name": "own", "function": f"{tmp_path / 'rewards.py'}:score"}
     run = Run(model_folders["llama"], tmp_path / "runs", 1e25, lambda step, _: step == 1,
-              steps=9, checkpoint_every=9, max_nonfinite_steps=2)
+              steps=9, checkpoint_every=9, checkpoint_budget_mb=0, max_nonfinite_steps=2)
     config = run.config.model_copy(update={"rewards": tiny_config(model_folders["llama"], rewards=[reward]).rewards})
     run.trainer.config = config.model_copy(update={"probe": config.probe.model_copy(update={"every": 0})})
     assert run.trainer.run() is RunState.DIVERGED

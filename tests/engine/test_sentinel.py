@@ -16,7 +16,7 @@ CONFIG = fields.replace(SMALL, {"kl.target": 8.0})
 START = {
     "objective/scores": -1.9, "objective/scores_std": 2.5, "objective/kl": 0.0, "objective/ref_logprob": -0.76,
     "policy/entropy_avg": 0.77, "policy/clipfrac_avg": 0.0, "completions/distinct_2": 0.65,
-    "val/explained_variance": 0.0,
+    "val/explained_variance": 0.0, "sampling/logprob_gap": 1e-6,
 }
 LEARNT = START | {
     "objective/scores": 5.5, "objective/kl": 4.2, "objective/ref_logprob": -0.82, "policy/entropy_avg": 0.67,
@@ -47,6 +47,7 @@ def test_a_run_that_learns_as_it_should_raises_nothing() -> None:
     ("gaming", {"objective/ref_logprob": -2.5}, {"objective/ref_logprob": -1.1}, "the reward may be gamed"),
     ("critic", {"val/explained_variance": -0.5}, {"val/explained_variance": 0.1}, "the critic explains"),
     ("clipping", {"policy/clipfrac_avg": 0.9}, {"policy/clipfrac_avg": 0.3}, "% of tokens are clipped"),
+    ("sampling", {"sampling/logprob_gap": 0.5}, {"sampling/logprob_gap": 0.05}, "nats per token"),
     ("equal-scores", {"objective/scores_std": 0.0}, {"objective/scores_std": 0.01}, "scored the same (5.50"),
 ])
 def test_what_goes_wrong_is_said_once_in_numbers(kind: str, bad: dict, harmless: dict, said: str) -> None:
@@ -71,6 +72,7 @@ def test_text_that_the_reference_finds_unlikely_is_no_gaming_while_the_score_sta
     ("sentinel.critic_share", None, {"val/explained_variance": -0.5}),
     ("sentinel.critic_patience", 1000, {"val/explained_variance": -0.5}),
     ("sentinel.clip_share", None, {"policy/clipfrac_avg": 0.9}),
+    ("sentinel.logprob_gap", None, {"sampling/logprob_gap": 0.5}),
     ("sentinel.equal_scores", False, {"objective/scores_std": 0.0}),
 ])
 def test_each_alarm_can_be_turned_off(path: str, value: object, bad: dict) -> None:

@@ -92,8 +92,9 @@ def test_a_trace_holds_the_very_numbers_of_the_update(model_folders: dict[str, P
             per_token = (trace.log_probs, trace.reference_log_probs, trace.kl)
             tensors = (experience.log_probs, experience.reference_log_probs, experience.token_kl)
             assert [list(found) for found in per_token] == [tensor[row, :length].tolist() for tensor in tensors]
-            per_action = (trace.rewards, trace.values, trace.returns, trace.advantages)
-            tensors = (experience.rewards, experience.old_values, experience.returns, experience.advantages)
+            per_action = (trace.rewards, trace.values, trace.returns, trace.raw_advantages, trace.advantages)
+            tensors = (experience.rewards, experience.old_values, experience.returns, experience.raw_advantages,
+                       experience.advantages)
             used = [[tensor[row].item()] if level == "sequence" else tensor[row, :length].tolist()
                     for tensor in tensors]
             assert [list(found) for found in per_action] == used
@@ -114,7 +115,7 @@ def test_at_token_level_the_numbers_are_those_of_the_formulas(model_folders: dic
         returns = [a + b for a, b in zip(raw[-1], values, strict=True)]
         for found, expected in ((told.trace.log_probs, actor), (told.trace.reference_log_probs, reference),
                                 (told.trace.kl, kl), (told.trace.rewards, rewards), (told.trace.values, values),
-                                (told.trace.returns, returns)):
+                                (told.trace.returns, returns), (told.trace.raw_advantages, raw[-1])):
             assert found == pytest.approx(expected, **TOLERANCE)
         assert told.trace.kl_coef == 0.3
         assert told.trace.whitened
@@ -201,7 +202,7 @@ def test_a_trace_comes_back_from_its_line_to_four_digits(data: st.DataObject) ->
 
     tokens, actions = count, 1 if sequence_level else count
     texts = tuple(data.draw(st.lists(st.text(max_size=3), min_size=count, max_size=count)))
-    trace = TokenTrace(texts, *(numbers(tokens) for _ in range(3)), *(numbers(actions) for _ in range(4)), 0.1, True,
+    trace = TokenTrace(texts, *(numbers(tokens) for _ in range(3)), *(numbers(actions) for _ in range(5)), 0.1, True,
                        sequence_level)
     told = Sample(1, "p", "".join(texts), 1.0, {}, 0.5, count, True, trace=trace)
     back = sample(json.loads(to_line(sample_row(told, traced=True)))).trace
@@ -212,11 +213,19 @@ def test_a_trace_comes_back_from_its_line_to_four_digits(data: st.DataObject) ->
     assert sample(json.loads(to_line(sample_row(told, traced=False)))).trace is None
 
 
+def test_a_trace_of_before_advantages_were_written_raw_has_them_as_they_then_were() -> None:
+    trace = TokenTrace(("a", "b"), *((1.0, 2.0),) * 5, (5.0, 7.0), (4.0, 5.0), (0.1, 0.2), 0.1, True, False)
+    row = sample_row(Sample(1, "p", "ab", 1.0, {}, 0.5, 2, True, trace=trace), traced=True)
+    assert sample(row).trace == trace
+    del row["trace"]["raw_advantages"]
+    assert sample(row).trace.raw_advantages == (4.0, 5.0)
+
+
 @pytest.mark.parametrize("damage", [
     {"kl": [0.1]}, {"advantages": None}, {"texts": 3}, {"values": ["x", "y"]}, {"kl_coef": None}, {"returns": [1.0]},
 ])
 def test_a_damaged_trace_costs_only_itself(damage: dict[str, object]) -> None:
-    trace = TokenTrace(("a", "b"), *((1.0, 2.0),) * 7, 0.1, True, False)
+    trace = TokenTrace(("a", "b"), *((1.0, 2.0),) * 8, 0.1, True, False)
     row = sample_row(Sample(1, "p", "ab", 1.0, {}, 0.5, 2, True, trace=trace), traced=True)
     assert sample(row).trace == trace
     row["trace"] |= damage

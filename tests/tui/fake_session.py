@@ -71,11 +71,13 @@ def story_trace(sample: Sample, *, sequence_level: bool = False) -> TokenTrace:
     rewards[-1] += sample.score
     values = tuple(0.5 + at / 20 for at in range(len(texts)))
     returns = tuple(sum(rewards[at:]) for at in range(len(texts)))
-    advantages = tuple((a - b) / 2 for a, b in zip(returns, values, strict=True))
+    raw = tuple(a - b for a, b in zip(returns, values, strict=True))
+    advantages = tuple(value / 2 for value in raw)
     if sequence_level:
-        return TokenTrace(texts, log_probs, reference, kl, (returns[0],), (0.5,), (returns[0],), (advantages[0],), 0.1,
-                          True, True)
-    return TokenTrace(texts, log_probs, reference, kl, tuple(rewards), values, returns, advantages, 0.1, True, False)
+        return TokenTrace(texts, log_probs, reference, kl, (returns[0],), (0.5,), (returns[0],), (returns[0] - 0.5,),
+                          (advantages[0],), 0.1, True, True)
+    return TokenTrace(texts, log_probs, reference, kl, tuple(rewards), values, returns, raw, advantages, 0.1, True,
+                      False)
 
 
 def step_metrics(step: int) -> dict[str, float]:

@@ -106,7 +106,7 @@ HOSTILE = "\x1b]52;c;aGk=\x07\u202e\t[/x]"
 
 
 def _sample() -> Sample:
-    trace = TokenTrace((HOSTILE, "\t"), *((0.5, 0.5),) * 7, 0.1, True, False)
+    trace = TokenTrace((HOSTILE, "\t"), *((0.5, 0.5),) * 8, 0.1, True, False)
     return Sample(1, HOSTILE, HOSTILE, 1.0, {HOSTILE: 1.0}, 0.5, 3, True, (Span(0, 4, "liked"),), trace)
 
 

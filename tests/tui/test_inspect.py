@@ -28,8 +28,9 @@ from rlhf_tui.widgets.token_table import TokenTable, lay_out
 TOKENS = TokenTrace(
     texts=("a", " fox", ""), log_probs=(-1.0, math.log(0.25), -0.1), reference_log_probs=(-1.5, math.log(0.05), -0.1),
     kl=(0.5, 1.609, 0.0), rewards=(-0.05, -0.161, 2.0), values=(1.0, 2.5, 1.5), returns=(1.8, 1.8, 2.0),
-    advantages=(0.4, -0.35, 0.0), kl_coef=0.1, whitened=True, sequence_level=False,
+    raw_advantages=(0.8, -0.7, 0.5), advantages=(0.4, -0.35, 0.0), kl_coef=0.1, whitened=True, sequence_level=False,
 )
+OTHERWISE = replace(TOKENS, raw_advantages=(-2.34, 1.0, 0.0), whitened=False, advantages=(-2.34, 1.5, 0.0))
 FOX = Sample(3, "Once", "a fox", 2.0, {}, 2.1, 3, True, trace=TOKENS)
 
 
@@ -102,6 +103,9 @@ def test_the_sentences_say_what_the_update_does_to_a_token_and_why() -> None:
 
 
 def test_at_sequence_level_one_sentence_is_about_the_whole_response() -> None:
+    # an estimator whose advantages are not return - value is shown as it was trained on
+    assert "advantage −2.34." in about_token(FOX, OTHERWISE, 0)
+    assert "advantage +1.00, weighted +1.50." in about_token(FOX, OTHERWISE, 1)
     trace = story_trace(story_sample(3, 0), sequence_level=True)
     assert [item.field for item in quantities(trace)] == ["kl", "log_probs", "reference_log_probs"]
     assert "whole response, one action, is made likelier: reward (score − β · KL)" in about_token(FOX, trace, 0)
@@ -235,7 +239,7 @@ async def test_a_sample_is_inspected_from_its_own_screen_too(app: WorkbenchApp, 
 async def test_any_text_is_only_text_and_any_size_does(app: WorkbenchApp) -> None:
     async with app.run_test(size=(120, 40)) as pilot:
         for number_, text in enumerate(texts(12)):
-            trace = TokenTrace((text, "", text[:2]), *((math.nan, 1e30, -math.inf),) * 7, 0.1, True, False)
+            trace = TokenTrace((text, "", text[:2]), *((math.nan, 1e30, -math.inf),) * 8, 0.1, True, False)
             told = clean_event(StepFinished(1, 9, {}, (replace(FOX, prompt=text, response=text, trace=trace),), 0.1))
             await inspecting(pilot, told.samples[0])  # type: ignore[attr-defined]
             await pilot.resize_terminal(*((120, 40), (80, 24), (60, 16), (20, 5))[number_ % 4])
@@ -248,7 +252,7 @@ async def test_any_text_is_only_text_and_any_size_does(app: WorkbenchApp) -> Non
 
 async def test_a_response_without_tokens_does_no_harm(app: WorkbenchApp) -> None:
     async with app.run_test(size=(80, 24)) as pilot:
-        empty = TokenTrace((), *((),) * 7, 0.1, True, False)
+        empty = TokenTrace((), *((),) * 8, 0.1, True, False)
         await inspecting(pilot, replace(FOX, response="", tokens=0, trace=empty))
         await pilot.press("down", "end", "right", "tab", "right", "down")
         assert "The response has no token" in shown(app)

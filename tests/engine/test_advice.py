@@ -1,0 +1,55 @@
+"""Settings that do nothing together are named when a run begins, and when an edit makes them so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from configs import SMALL
+from tiny_models import tiny_config
+
+from rlhf_engine import fields, presets
+from rlhf_engine.advice import advice
+from rlhf_engine.control import TrainerControl
+from rlhf_engine.events import Event, Notice, StepFinished
+from rlhf_engine.trainer import Trainer
+
+
+@pytest.mark.parametrize(("changes", "cured", "said"), [
+    ({"train.critic_warmup_steps": 100}, {"train.steps": 101}, "the actor never learns"),
+    ({"optimizer.warmup_steps": 400}, {"optimizer.warmup_steps": 100}, "25 %"),
+    ({"ppo.target_kl": 0.1, "ppo.epochs": 1, "ppo.minibatch_size": 64}, {"ppo.epochs": 2}, "ppo.target_kl"),
+    ({"ppo.responses_per_step": 65}, {"ppo.responses_per_step": 96}, "the last minibatch"),
+    ({"train.max_rollbacks": 1, "train.rollback_factor": 1.0}, {"train.rollback_factor": 0.9}, "rollback_factor"),
+    ({"kl.controller": "adaptive", "kl.horizon": 1e5}, {"kl.horizon": None}, "by 1 % at most"),
+])
+def test_each_combination_that_does_nothing_is_said_in_a_sentence(
+    changes: dict[str, object], cured: dict[str, object], said: str
+) -> None:
+    (text,) = advice(fields.replace(SMALL, changes))
+    assert said in text
+    assert "\n" not in text
+    assert advice(fields.replace(SMALL, changes | cured)) == []
+
+
+def test_what_ships_needs_no_advice() -> None:
+    assert advice(SMALL) == []
+    for info in presets.available():
+        assert advice(presets.load(info.name)) == [], info.name
+        assert advice(fields.replace(presets.load(info.name), {"kl.controller": "adaptive"})) == [], info.name
+
+
+def test_a_run_says_it_once_and_again_only_of_what_an_edit_brings(model_folders: dict[str, Path]) -> None:
+    config = tiny_config(model_folders["llama"], train={"steps": 4, "critic_warmup_steps": 2, "max_rollbacks": 1,
+                                                        "rollback_factor": 1.0})
+    control, events = TrainerControl(), list[Event]()
+
+    def emit(event: Event) -> None:
+        events.append(event)
+        if isinstance(event, StepFinished) and event.step == 1:
+            control.edit("train.steps", 2)
+
+    Trainer(config, run_dir=None, control=control, emit=emit).run()
+    said = [event.text for event in events if isinstance(event, Notice)]
+    assert ["rollback_factor" in text for text in said] == [True, False]
+    assert "never learns" in said[1]
