@@ -17,7 +17,7 @@ from rlhf_engine.config import ModelConfig, RunConfig
 from rlhf_engine.disk import why
 from rlhf_engine.errors import BaseChangedError, ModelError, RlhfError
 from rlhf_engine.fingerprint import Fingerprint, fingerprint_of
-from rlhf_engine.model_files import folder_in_use, folder_of, located
+from rlhf_engine.model_files import STORYTELLER, folder_in_use, folder_of, located
 from rlhf_engine.run_dir import RunDir
 
 ACCEPT = "--accept-changed-base"
@@ -46,6 +46,12 @@ def base_fingerprint(config: ModelConfig) -> Fingerprint | None:
     except OSError as error:  # in a folder that may not be looked into
         raise ModelError(f"model.name: {config.name!r} cannot be looked at: {why(error)}") from error
     return fingerprint_of(folder, adapter.folder if adapter else None) if folder else None
+
+
+def commit_of(config: ModelConfig) -> str | None:
+    """The commit that a hub model is at which was fetched; None for what is no hub model."""
+    folder = None if folder_of(config.name).is_dir() or config.name == STORYTELLER else folder_in_use(config)
+    return folder.name if folder and folder.parent.name == "snapshots" else None
 
 
 def pinned_base(config: RunConfig) -> RunConfig:

@@ -26,6 +26,7 @@ from rlhf_engine.errors import ModelError
 
 _REMEMBERED = 512  # files
 _SETTLED_NS = 2_000_000_000
+_hashed_here: dict[str, list[Any]] = {}  # by this process: where the cache cannot be written, once a start is enough
 # what saving writes about itself and where it happened, and no model answers otherwise for
 _SAYS_NOTHING = frozenset({"_name_or_path", "name_or_path", "transformers_version", "peft_version", "is_local",
                            "local_files_only", "inference_mode", "base_model_name_or_path"})
@@ -71,14 +72,15 @@ def fingerprint_of(folder: Path, adapter: Path | None = None) -> Fingerprint:
     }
     if adapter:
         files["adapter"] = [adapter / model_files.ADAPTER_CONFIG, adapter / model_files.ADAPTER_WEIGHTS]
-    known = _remembered()
-    before = dict(known)
+    remembered = _remembered()
+    known = remembered | _hashed_here
     try:
         there = {part: [path for path in paths if path.is_file()] for part, paths in files.items()}
         parts = {part: _together(paths, known) for part, paths in there.items() if paths}
     except OSError as error:
         raise ModelError(f"model.name: {error.filename or folder} could not be read: {why(error)}") from error
-    if known != before:
+    if known != remembered:
+        _hashed_here.update(known)
         _remember(known)
     return Fingerprint(parts)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import huggingface_hub
@@ -116,7 +117,8 @@ def _load_merged(config: ModelConfig, adapter: Adapter, dtype: torch.dtype) -> t
 
 def _adapter(config: ModelConfig) -> Adapter | None:
     """The adapter that `config` names, if it is one; fetched first, if the hub has it."""
-    if config.name != STORYTELLER and not folder_of(config.name).exists():
+    fetched = folder_in_use(config)
+    if fetched is None or ("snapshots" in fetched.parts and (fetched / ADAPTER_CONFIG).is_file()):
         with _told(config, torch.device("cpu"), torch.float32):
             name, options = _source(config)
             if cached_file(name, ADAPTER_CONFIG, _raise_exceptions_for_missing_entries=False, **options):
@@ -178,19 +180,24 @@ def _source(config: ModelConfig) -> tuple[str, dict[str, Any]]:
     if config.name == STORYTELLER:
         return str(MODEL_DIR), {"local_files_only": True}
     path = folder_of(config.name)
-    if path.exists():
+    if path.is_dir() or (path.is_file() and _is_path(config.name)):
         try:
             require_model(path)
         except ModelError as error:
             raise ModelError(f"model.name: {error}") from error
         return str(path), {"local_files_only": True}
-    if config.name.startswith(("/", ".", "~")) or config.name.count("/") > 1:
+    if _is_path(config.name):
         raise ModelError(
             f"model.name: there is no folder {config.name!r}; if it has moved, --set model.name=/new/path says where "
             "it is; else give a folder that holds config.json, a hub name such as owner/model, or storyteller"
         )
     revision = {"revision": config.revision} if config.revision else {}
     return config.name, revision | ({} if _hub_has(config) else {"local_files_only": True})
+
+
+def _is_path(name: str) -> bool:
+    """True for what the hub can have no model by the name of."""
+    return name.startswith(("/", ".", "~")) or name.count("/") > 1 or name.endswith((".safetensors", ".gguf", ".bin"))
 
 
 def _hub_has(config: ModelConfig) -> bool:
@@ -211,7 +218,7 @@ def _hub_has(config: ModelConfig) -> bool:
         if folder_in_use(config):
             return False
         raise ModelError(
-            f"model.name: {config.name!r} is no local folder, and the hub cannot be reached "
+            f"model.name: {config.name!r} is no folder in {Path.cwd()}, and the hub cannot be reached "
             f"({type(error).__name__}); connect to the network, {local}"
         ) from error
     return True

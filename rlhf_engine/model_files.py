@@ -53,7 +53,7 @@ def folder_in_use(config: ModelConfig) -> Path | None:
 def located(config: ModelConfig) -> ModelConfig:
     """The same model, named so that it is found from everywhere: a folder by its whole path."""
     folder = folder_of(config.name)
-    if config.name == STORYTELLER or not folder.exists():
+    if config.name == STORYTELLER or not folder.is_dir():
         return config
     whole = folder.resolve() if ".." in folder.parts else folder.absolute()
     return config.model_copy(update={"name": str(whole)})

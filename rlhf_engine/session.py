@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -267,7 +268,7 @@ class Session:
         trainer = self._trainer
         if trainer and trainer.policy and _same_model(trainer.config, config):
             return trainer.policy, config, trainer.step
-        if self._preview is None or not _same_model(self._preview[0], config):
+        if self._preview is None or not _same_model(self._preview[0], config) or _swapped(self._preview[1], config):
             self._preview = None
             policy = Policy.from_config(config)
             use_threads(policy, config)
@@ -275,7 +276,21 @@ class Session:
         return self._preview[1], config, 0
 
 
-def _same_model(a: RunConfig, b: RunConfig) -> bool:
+def _same_model(ran: RunConfig, shown: RunConfig) -> bool:
+    """True when what was loaded for `ran` is what `shown` asks for, which may name it less exactly."""
     from rlhf_engine.model_files import located
 
-    return located(a.model) == located(b.model) and a.lora == b.lora
+    model = located(shown.model)
+    if model.revision is None:
+        model = model.model_copy(update={"revision": ran.model.revision})
+    return located(ran.model) == model and ran.lora == shown.lora
+
+
+def _swapped(policy: Policy, config: RunConfig) -> bool:
+    """True when other files lie where this untrained model was loaded from."""
+    from rlhf_engine.base_model import base_fingerprint
+
+    now = None
+    with suppress(RlhfError):
+        now = base_fingerprint(config.model)
+    return now is not None and now != policy.fingerprint

@@ -18,7 +18,7 @@ from rlhf_engine import checkpoint
 from rlhf_engine.advice import advice
 from rlhf_engine.algorithms.memory import out_of_memory
 from rlhf_engine.algorithms.ppo import PPO, StepResult
-from rlhf_engine.base_model import AS_IT_WAS, CHANGED, MOVES, BaseChoice, base_fingerprint
+from rlhf_engine.base_model import AS_IT_WAS, CHANGED, MOVES, BaseChoice, base_fingerprint, commit_of
 from rlhf_engine.checkpoint import TrainingState
 from rlhf_engine.checkpoint_list import base_at, is_due
 from rlhf_engine.config import RunConfig
@@ -224,6 +224,9 @@ class Trainer:
             self._emit_event(Notice(text, "warning"))
         if not self._resuming:
             self._prompts = self._checked(self.config)
+        # what the hub calls its newest is another model one day
+        if self.config.model.revision is None and (commit := commit_of(self.config.model)):
+            self._change(replace(self.config, {"model.revision": commit}), "model.revision")
         self._counts.threads = use_threads(self.policy, self.config, self._counts.threads)
         self._matmul_peak = matmul_peak(self.policy.dtype, self.policy.device)
         ppo = PPO(self.policy, self.config, lambda text: self._emit_event(Notice(text, "warning")))

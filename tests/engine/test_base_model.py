@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -265,6 +267,53 @@ def test_a_tilde_means_the_home_of_the_one_who_starts(model: Path, tmp_path: Pat
     preset.write_text(preset_writer.to_toml(tiny_config(Path("~/my-model"), train={"steps": 1})))
     assert run("train", preset, "--name", "r", "--runs-dir", tmp_path / "runs").exit_code == 0
     assert RunDir.open(tmp_path / "runs" / "r").config().model.name == str(folder)
+
+
+def process(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "rlhf_engine", *map(str, arguments)], env=os.environ | environment,
+                          capture_output=True, text=True, timeout=240, check=False)
+
+
+def test_a_hub_model_stays_at_the_commit_that_the_run_was_started_with(model: Path, tmp_path: Path) -> None:
+    repository = tmp_path / "hf" / "hub" / "models--someone--tiny"
+    first, second = "a" * 40, "b" * 40
+    for commit in (first, second):
+        shutil.copytree(model, repository / "snapshots" / commit)
+    stir_weights(repository / "snapshots" / second)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(first)
+    preset = tmp_path / "mine.toml"
+    preset.write_text(preset_writer.to_toml(tiny_config(Path("someone/tiny"), train={"steps": 1})))
+    hub, runs = {"HF_HOME": str(tmp_path / "hf")}, tmp_path / "runs"
+    trained = process("train", preset, "--name", "r", "--runs-dir", runs, **hub)
+    assert trained.returncode == 0, trained.stderr
+    (repository / "refs" / "main").write_text(second)
+    resumed = process("resume", runs / "r", "--set", "train.steps=2", **hub)
+    assert resumed.returncode == 0, resumed.stderr
+    assert [edit.new for edit in RunDir.open(runs / "r").edits() if edit.path == "model.revision"] == [first]
+    shutil.rmtree(repository / "snapshots" / first)
+    shutil.copytree(repository / "snapshots" / second, repository / "snapshots" / first)
+    refused = process("generate", runs / "r", **hub)
+    assert refused.returncode == 2
+    assert "someone/tiny" in refused.stderr
+    assert "weights" in refused.stderr
+
+
+def test_a_folder_goes_before_a_hub_model_of_that_name(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    preset = tmp_path / "mine.toml"
+    preset.write_text(preset_writer.to_toml(tiny_config(Path("gpt2"), train={"steps": 1})))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    Path("gpt2").write_text("notes on a model, and no model")
+    said = run("train", preset, "--runs-dir", tmp_path / "runs")
+    assert said.exit_code == 1
+    assert f"'gpt2' is no folder in {tmp_path / 'here'}" in said.stderr
+    Path("gpt2").unlink()
+    shutil.copytree(model, "gpt2")
+    assert run("train", preset, "--name", "r", "--runs-dir", tmp_path / "runs").exit_code == 0
+    assert RunDir.open(tmp_path / "runs" / "r").config().model.name == str(tmp_path / "here" / "gpt2")
 
 
 # --- adapters that do not fit ---
