@@ -30,8 +30,12 @@ class AdaptedLinear:
         self.bias: Tensor | None = base.bias
         self.merged: Tensor | None = None
         """While set, [out, in]: what to multiply with instead of base and adapter."""
+        self.as_peft = False
+        """While True, peft computes: what a check of ours compares with."""
 
     def __call__(self, x: Tensor) -> Tensor:
+        if self.as_peft:
+            return self._peft_forward(x)
         if self.merged is not None:
             return functional.linear(x, self.merged, self.bias)
         layer = self._layer
@@ -53,10 +57,11 @@ class AdaptedLinear:
 
 
 def adapt(layers: list[Any]) -> list[AdaptedLinear]:
-    """Give peft's plain linear layers our forward. Layers of other kinds are left to peft, and left out."""
+    """Give peft's plain linear layers our forward. Layers of other kinds are left to peft, and left out: a class that
+    derives from nn.Linear may compute something else from its weight (BitNet rounds it)."""
     adapted = []
     for layer in layers:
-        if type(layer) is PeftLinear and isinstance(layer.get_base_layer(), nn.Linear | Conv1D):
+        if type(layer) is PeftLinear and type(layer.get_base_layer()) in (nn.Linear, Conv1D):
             layer.forward = AdaptedLinear(layer)
             adapted.append(layer.forward)
     return adapted

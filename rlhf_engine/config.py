@@ -34,7 +34,7 @@ class LoraConfig(Section):
     alpha: float = setting(32.0, "adapter output is scaled by alpha / rank", gt=0, le=4096)
     dropout: float = setting(0.0, "dropout inside the adapters during updates", ge=0, lt=1)
     target_modules: list[str] = setting(
-        [], "module names to adapt; empty: the attention projections, found by themselves"
+        [], "module names to adapt, all-linear, or a regular expression; empty: the attention projections"
     )
 
 

@@ -55,3 +55,9 @@ class OutputError(RlhfError):
     def __init__(self, message: str, *, gone: bool = False) -> None:
         self.gone = gone
         super().__init__(message)
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of somebody else's says, cut to what fits into a sentence of ours."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else "without a word"

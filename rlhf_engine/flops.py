@@ -7,6 +7,7 @@ attention; sums, norms, activations and the adapters (a few percent) are not, so
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,16 +27,21 @@ class ModelSize:
     width: int
 
     @classmethod
-    def of_model(cls, model: Any) -> ModelSize:
-        """Counts the frozen matrices of a causal language model; embeddings are looked up, not multiplied with."""
+    def of_model(cls, model: Any, of_text: Collection[int] | None = None) -> ModelSize:
+        """Counts the frozen matrices of a causal language model; embeddings are looked up, not multiplied with.
+
+        of_text: `id` of the parameters that text passes through, where those are not all (see `TextPass`).
+        """
         head = model.get_output_embeddings().weight
         embeddings = {id(head)} | {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
-        matrices = [p for p in model.parameters() if p.dim() == 2 and not p.requires_grad]
+        matrices = [p for p in model.parameters() if p.dim() == 2 and not p.requires_grad
+                    and (of_text is None or id(p) in of_text)]
+        config = model.config.get_text_config()
         return cls(
             body=sum(p.numel() for p in matrices if id(p) not in embeddings),
             head=head.numel(),
-            layers=model.config.num_hidden_layers,
-            width=model.config.hidden_size,
+            layers=getattr(config, "num_hidden_layers", 0),  # some know none; attention is the smaller part
+            width=head.shape[1],
         )
 
     def forward(self, tokens: float, pairs: float) -> float:

@@ -14,7 +14,6 @@ from rlhf_engine.decoding.plain import Decoder
 from rlhf_engine.errors import NonFiniteError
 from rlhf_engine.estimators import kl_k1
 from rlhf_engine.events import Sample
-from rlhf_engine.loading import load_model
 from rlhf_engine.policy import Policy
 from rlhf_engine.rewards.base import Score
 from rlhf_engine.rewards.build import rewards_if_any
@@ -88,7 +87,7 @@ def generate_texts(
         sampling = config.sampling.model_copy(update=changes)
         rewards, no_scores = rewards_if_any(config.rewards)
         return answer(policy, prompts, sampling, tuned=tuned, seed=seed, rewards=rewards, step=step), no_scores
-    policy = Policy(load_model(ModelConfig(name=source)), LoraConfig(), seed=0)
+    policy = Policy.load(ModelConfig(name=source), LoraConfig(), seed=0)
     return answer(policy, prompts, SamplingConfig().model_copy(update=changes), tuned=False, seed=seed), ""
 
 

@@ -17,7 +17,7 @@ from huggingface_hub.errors import (
     StrictDataclassError,
 )
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
 from transformers.utils import cached_file
 from transformers.utils import logging as transformers_logging
 
@@ -25,15 +25,16 @@ from rlhf_engine import remote_code
 from rlhf_engine.adapter_folder import Adapter, adapter_of
 from rlhf_engine.base_model import base_fingerprint
 from rlhf_engine.config import ModelConfig
-from rlhf_engine.errors import ModelError
+from rlhf_engine.errors import ModelError, first_line
 from rlhf_engine.fingerprint import Fingerprint
 from rlhf_engine.lean_modules import make_lean
 from rlhf_engine.merging import merge
 from rlhf_engine.model_files import ADAPTER_CONFIG, FETCHED, STORYTELLER, folder_in_use, folder_of, has_tokenizer
 from rlhf_engine.model_folder import require_model
 from rlhf_engine.storyteller import MODEL_DIR
-from rlhf_engine.token_log_probs import HeadTransform
+from rlhf_engine.text_pass import TextPass, read_text
 from rlhf_engine.tokens import TokenIds, token_ids
+from rlhf_engine.weights import require_complete, require_finite
 
 # transformers would put an adapter that lies beside a model onto it, unasked; it finds none where no folder is
 _NO_ADAPTER = {"subfolder": "adapters-are-merged-by-us"}
@@ -48,7 +49,7 @@ class LoadedModel:
     device: torch.device
     dtype: torch.dtype
     ids: TokenIds
-    head_transform: HeadTransform
+    text: TextPass
     fingerprint: Fingerprint | None
     """What the files are that it was loaded from."""
 
@@ -61,7 +62,8 @@ def load_model(config: ModelConfig) -> LoadedModel:
     dtype = choose_dtype(config.dtype, device)
     tokenizer, model = load_plain(config, dtype)
     with _told(config, device, dtype):
-        model.to(device)
+        model.to(device).eval()
+        text = read_text(model)
     # adapters are float32; where they feed into half precision, the tensor cores' 19 bits lose nothing. The setting is
     # the process's, so a model in float32 takes back what one before it had asked for
     half = device.type == "cuda" and dtype != torch.float32
@@ -77,25 +79,33 @@ def load_model(config: ModelConfig) -> LoadedModel:
         device=device,
         dtype=dtype,
         ids=replace(ids, banned=ids.banned.to(device)),
-        head_transform=_head_transform(model),
+        text=text,
         fingerprint=base_fingerprint(config),
     )
 
 
 def load_plain(config: ModelConfig, dtype: torch.dtype) -> tuple[Any, Any]:
-    """Tokenizer and model as transformers gives them, on the CPU. Raises ModelError as `load_model` does."""
-    if adapter := _adapter(config):
-        return _load_merged(config, adapter, dtype)
-    return _load_whole(config, dtype)
+    """Tokenizer and model as transformers gives them, on the CPU, with the weights of its files and no others. Raises
+    ModelError as `load_model` does."""
+    adapter = _adapter(config)
+    tokenizer, model = _load_merged(config, adapter, dtype) if adapter else _load_whole(config, dtype)
+    with _told(config, torch.device("cpu"), dtype):
+        require_finite(model)
+    return tokenizer, model
 
 
 def _load_whole(config: ModelConfig, dtype: torch.dtype) -> tuple[Any, Any]:
     with _told(config, torch.device("cpu"), dtype):
         source, options = _found(config)
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
+        settings, auto = _architecture(source, options)
         # no pickle: of a hub model without safetensors, transformers takes the copy that the hub's own bot proposes
-        return tokenizer, AutoModelForCausalLM.from_pretrained(
-            source, dtype=dtype, use_safetensors=True, adapter_kwargs=_NO_ADAPTER, **options)
+        model, info = auto.from_pretrained(
+            source, config=settings, dtype=dtype, use_safetensors=True, output_loading_info=True,
+            ignore_mismatched_sizes=True, adapter_kwargs=_NO_ADAPTER, **options,
+        )
+        require_complete(model, info)  # sizes that do not fit are named there
+        return tokenizer, model
 
 
 def _load_merged(config: ModelConfig, adapter: Adapter, dtype: torch.dtype) -> tuple[Any, Any]:
@@ -134,8 +144,29 @@ def load_skeleton(config: ModelConfig) -> tuple[Any, Any]:
         source, options = _found(config)
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
         trust = {name: value for name, value in options.items() if name == "trust_remote_code"}
+        settings, auto = _architecture(source, options)
         with torch.device("meta"):
-            return tokenizer, AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(source, **options), **trust)
+            return tokenizer, auto.from_config(settings, **trust)
+
+
+def _architecture(source: str, options: dict[str, Any]) -> tuple[Any, Any]:
+    """A model's config, and the auto class that loads it as it was saved. One that also sees is loaded whole, though
+    only its text part is used. Raises ModelError for what cannot be adapted as a causal language model."""
+    config = AutoConfig.from_pretrained(source, **options)
+    saved_as = getattr(config, "architectures", None) or []
+    if getattr(config, "is_encoder_decoder", False):
+        raise ModelError(f"{[*saved_as, type(config).__name__][0]} is an encoder-decoder, which answers a text instead "
+                         "of going on with it; causal language models are supported")
+    settings = (config, config.get_text_config())
+    method = next((how for one in settings if (how := getattr(one, "quantization_config", None))), None)
+    if method:
+        name = method.get("quant_method") if isinstance(method, dict) else getattr(method, "quant_method", None)
+        raise ModelError(f"its weights are quantised ({name or 'by a method it does not name'}); training takes them "
+                         "in float32, bfloat16 or float16, so take the model they were made from, or dequantise it")
+    autos = (AutoModelForCausalLM, AutoModelForImageTextToText)
+    known = [auto for auto in autos if type(config) in auto._model_mapping]
+    as_saved = [auto for auto in known if auto._model_mapping[type(config)].__name__ in saved_as]
+    return config, [*as_saved, *known, AutoModelForCausalLM][0]
 
 
 def choose_device(wanted: str) -> torch.device:
@@ -161,6 +192,8 @@ def _told(config: ModelConfig, device: torch.device, dtype: torch.dtype) -> Iter
     """Turns what the libraries raise while they load into a ModelError of one sentence."""
     try:
         yield
+    except ModelError as error:
+        raise ModelError(str(error) if str(error).startswith("model.") else cannot_use(config, error)) from error
     except torch.OutOfMemoryError as error:
         raise ModelError(_no_room(config, device, dtype)) from error
     except (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError, SafetensorError,
@@ -224,38 +257,19 @@ def _hub_has(config: ModelConfig) -> bool:
     return True
 
 
+def cannot_use(config: ModelConfig, why: Exception) -> str:
+    """The sentence for a model that loads and is none that can be trained."""
+    return f"model.name: {config.name!r} cannot be used: {why}"
+
+
 def _why_not(config: ModelConfig, error: Exception) -> str:
     """One sentence on a model that was found but does not load."""
     if "trust_remote_code" in str(error):
         return remote_code.how_to(config)
-    first_line = str(error).strip().split("\n")[0][:200]
-    return f"model.name: {config.name!r} does not hold a causal language model that loads: {first_line}"
+    return f"model.name: {config.name!r} does not hold a causal language model that loads: {first_line(error)}"
 
 
 def _no_room(config: ModelConfig, device: torch.device, dtype: torch.dtype) -> str:
     free = f" ({torch.cuda.mem_get_info(device)[0] / 2**30:.1f} GiB free)" if device.type == "cuda" else ""
     return (f"model.name: {config.name!r} in {str(dtype).removeprefix('torch.')} does not fit into the memory of "
             f"{device}{free}: take a smaller model, model.dtype=bfloat16, or model.device=cpu")
-
-
-@torch.no_grad()
-def _head_transform(model: Any) -> HeadTransform:
-    """What the model does to its logits after the head; checked against the model itself on two tokens.
-
-    We apply the head ourselves, to the positions that matter only. Raises ModelError if that does not give the
-    model's own logits.
-    """
-    config = model.config.get_text_config()
-    scale = float(getattr(config, "logit_scale", None) or 1.0)
-    scale /= float(getattr(config, "logits_scaling", None) or 1.0)
-    softcap = getattr(config, "final_logit_softcapping", None)
-    transform = HeadTransform(scale=scale, softcap=float(softcap) if softcap else None)
-    ids = torch.tensor([[0, 1]], device=model.device)
-    hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
-    ours = transform.apply(model.get_output_embeddings()(hidden).float())
-    if not torch.allclose(ours, model(input_ids=ids, use_cache=False).logits.float(), rtol=1e-2, atol=1e-2):
-        raise ModelError(
-            f"{type(model).__name__} changes its logits after the head in a way this engine does not know; "
-            "plain heads, logit scales and soft caps are supported"
-        )
-    return transform

@@ -6,9 +6,8 @@ starts at zero; the reference the base with adapters off. Only one copy of the b
 
 from __future__ import annotations
 
-import inspect
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, Literal
@@ -16,15 +15,19 @@ from typing import Any, Literal
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils import transformers_weight_conversion
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from rlhf_engine.adapted_linear import adapt
 from rlhf_engine.config import LoraConfig as LoraSettings
-from rlhf_engine.config import RunConfig
-from rlhf_engine.errors import ModelError
-from rlhf_engine.loading import LoadedModel, load_model
+from rlhf_engine.config import ModelConfig, RunConfig
+from rlhf_engine.errors import ModelError, first_line
+from rlhf_engine.loading import LoadedModel, cannot_use, load_model
+from rlhf_engine.passed_checks import check_once
+from rlhf_engine.target_modules import choose_targets, leaves
 from rlhf_engine.text_codec import TextCodec
+from rlhf_engine.text_pass import body_of, hidden_states, takes
 from rlhf_engine.token_log_probs import TokenLogProbs, chosen_log_probs
 from rlhf_engine.tokens import context_length
 
@@ -43,14 +46,20 @@ class Policy:
         ids = loaded.ids
         self.end_ids, self.pad_id, self.banned, self.notices = ids.end, ids.pad, ids.banned, ids.notices
         self.texts = TextCodec(loaded.tokenizer, rows=ids.rows, start_ids=(loaded.tokenizer.bos_token_id, *ids.end))
-        self.base, self._head_transform = loaded.model, loaded.head_transform
+        self.base, self._head_transform = loaded.model, loaded.text.head_transform
+        self.text_parameters = loaded.text.parameters
         self.fingerprint = loaded.fingerprint
         self.max_positions = context_length(self.base)
-        self.takes_positions = "position_ids" in inspect.signature(self.base.base_model.forward).parameters
+        self.body = body_of(self.base)
+        names = takes(self.body)
+        self.takes_positions, self.caches = "position_ids" in names, "past_key_values" in names
+        self._takes_use_cache = "use_cache" in names
+        self.why_uncached = ""
+        """Why decoding does without a cache; empty while it uses one."""
         hidden_size = self.base.get_output_embeddings().weight.shape[1]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.peft = _add_adapters(self.base, lora)
+            self.peft = _add_adapters(self.base, lora, loaded.text.linear)
             self.value_head = nn.Linear(hidden_size, 1, device=self.device, dtype=torch.float32)
         nn.init.zeros_(self.value_head.weight)  # first values are 0: a random critic would be noise in every advantage
         nn.init.zeros_(self.value_head.bias)
@@ -71,8 +80,22 @@ class Policy:
 
     @classmethod
     def from_config(cls, config: RunConfig) -> Policy:
-        """Load the model that `config` names and give it fresh adapters."""
-        return cls(load_model(config.model), config.lora, seed=config.train.seed)
+        """Load the model that `config` names and give it fresh adapters; see `load`."""
+        return cls.load(config.model, config.lora, seed=config.train.seed)
+
+    @classmethod
+    def load(cls, model: ModelConfig, lora: LoraSettings, *, seed: int) -> Policy:
+        """Load a model, give it fresh adapters, and check that this engine reads it as it reads itself. Raises
+        ModelError, one sentence, if it does not."""
+        loaded = load_model(model)
+        policy = cls(loaded, lora, seed=seed)
+        try:
+            policy.why_uncached = check_once(policy, loaded.fingerprint.hex if loaded.fingerprint else None)
+        except ModelError as error:
+            raise ModelError(cannot_use(model, error)) from error
+        if policy.why_uncached:
+            policy.notices = (*policy.notices, policy.why_uncached)
+        return policy
 
     # --- roles ---
 
@@ -113,6 +136,17 @@ class Policy:
         with torch.no_grad():
             for name, parameter in self.actor_parameters.items():
                 parameter.copy_(adapter[name])
+
+    @contextmanager
+    def as_peft(self) -> Iterator[None]:
+        """Adapters are computed by peft inside, not by this engine's faster way."""
+        for linear in self.adapted:
+            linear.as_peft = True
+        try:
+            yield
+        finally:
+            for linear in self.adapted:
+                linear.as_peft = False
 
     @contextmanager
     def updating(self) -> Iterator[None]:
@@ -171,12 +205,14 @@ class Policy:
         of fixed length the mask is as long as the cache, and `width` tells how many of its columns stand after `ids`.
         Positions count real tokens only (the mask's cumulative sum), so padding changes nothing.
         """
-        options: dict[str, Any] = {"past_key_values": cache, "use_cache": cache is not None}
+        options: dict[str, Any] = {"use_cache": cache is not None} if self._takes_use_cache else {}
+        if self.caches:
+            options["past_key_values"] = cache
         if self.takes_positions:
             positions = (mask[:, :width].long().cumsum(1) - 1).clamp(min=0)
             options["position_ids"] = positions[:, -ids.shape[1] :]
-        output = self.base.base_model(input_ids=ids, attention_mask=mask.long(), **options)
-        return output.last_hidden_state
+        output = self.body(input_ids=ids, attention_mask=mask.long(), **options)
+        return hidden_states(output)
 
     def next_logits(self, hidden: Tensor, temperature: float) -> Tensor:
         """float32 logits [batch, vocabulary] / temperature from hidden [batch, hidden]; banned ids are −inf."""
@@ -245,8 +281,8 @@ class Policy:
         return self.value_head(states.float()).squeeze(-1)
 
 
-def _add_adapters(model: Any, lora: LoraSettings) -> PeftModel:
-    targets = lora.target_modules or attention_projections(model)
+def _add_adapters(model: Any, lora: LoraSettings, linear: Sequence[str]) -> PeftModel:
+    targets = choose_targets(model, linear, lora.target_modules)
     transposed = any(isinstance(module, Conv1D) for module in model.modules())  # GPT-2 stores its matrices so
     settings = LoraConfig(
         r=lora.rank,
@@ -259,34 +295,26 @@ def _add_adapters(model: Any, lora: LoraSettings) -> PeftModel:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # peft asks transformers in ways that are on their way out
-            peft = get_peft_model(model, settings, adapter_name="actor")
-            peft.add_adapter("critic", settings)
-    except ValueError as error:
-        head = model.get_output_embeddings()
-        linear = {name: module for name, module in model.named_modules() if _is_linear(module) and module is not head}
-        leaves = sorted({name.rpartition(".")[2] for name in linear})
-        raise ModelError(
-            f"lora.target_modules: {', '.join(targets)} does not fit {type(model).__name__}; "
-            f"its linear modules are {', '.join(leaves)}"
-        ) from error
-    if isinstance(model.get_output_embeddings(), BaseTunerLayer):
-        raise ModelError("lora.target_modules: the output head cannot be adapted, for log-probs are taken past it")
+            with _names_as_they_are():
+                peft = get_peft_model(model, settings, adapter_name="actor")
+                peft.add_adapter("critic", settings)
+    except (ValueError, NotImplementedError) as error:
+        raise ModelError(f"lora.target_modules: peft puts no adapters on these modules of {type(model).__name__} "
+                         f"({first_line(error)}); its linear modules are {leaves(linear)}") from error
+    adapted = {name for name, module in model.named_modules() if isinstance(module, BaseTunerLayer)}
+    if adapted != set(targets):
+        raise ModelError(f"lora.target_modules: peft puts adapters on other modules of {type(model).__name__} than "
+                         f"those meant: {', '.join(sorted(adapted ^ set(targets))[:3])}")
     return peft
 
 
-def attention_projections(model: nn.Module) -> list[str]:
-    """Full names of the linear modules inside attention blocks, whatever the architecture calls them."""
-    names = [
-        name
-        for name, module in model.named_modules()
-        if _is_linear(module) and any("attn" in part or "attention" in part for part in name.lower().split("."))
-    ]
-    if not names:
-        raise ModelError(
-            f"no attention projections found in {type(model).__name__}; name modules in lora.target_modules"
-        )
-    return names
-
-
-def _is_linear(module: nn.Module) -> bool:
-    return isinstance(module, nn.Linear | Conv1D)
+@contextmanager
+def _names_as_they_are() -> Iterator[None]:
+    """peft takes names inside for those of this very model. Else it reads some as those that mixtures of experts had
+    before transformers 5, and adapts all experts for a module that is none."""
+    before = transformers_weight_conversion.convert_peft_config_for_transformers
+    transformers_weight_conversion.convert_peft_config_for_transformers = lambda *_, **__: None
+    try:
+        yield
+    finally:
+        transformers_weight_conversion.convert_peft_config_for_transformers = before

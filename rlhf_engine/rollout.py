@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.profiler import record_function
 
 from rlhf_engine.config import SamplingConfig
-from rlhf_engine.decoding.plain import Decoder, PlainDecoder
+from rlhf_engine.decoding.plain import Decoder
+from rlhf_engine.decoding.uncached import untraced
 from rlhf_engine.errors import ModelError, NonFiniteError
 from rlhf_engine.policy import Policy
 from rlhf_engine.text_codec import quoted
@@ -75,13 +76,13 @@ def sample(
 
     generator: on the policy's device. It advances by the same amount whatever the model says, so that reference and
     tuned answer from the same noise when seeds and batch shapes are equal.
-    decoder: a `PlainDecoder` if left out. choose: how an id is drawn; `draw` if left out.
+    decoder: an `untraced` one if left out. choose: how an id is drawn; `draw` if left out.
     on_token: called after each token with the ids so far, a list of [batch]; returning True ends the sampling.
     Raises ModelError when a prompt and its response do not fit into the model's context, and NonFiniteError when the
     model's probabilities are no numbers. That is looked for at the end: to look at each token would let a GPU wait.
     """
     prompt_ids, prompt_mask = _encode(policy, prompts, sampling)
-    decoder, choose = decoder or PlainDecoder(policy), choose or draw
+    decoder, choose = decoder or untraced(policy), choose or draw
     end_ids = torch.tensor(policy.end_ids, device=policy.device)
     open_rows = torch.ones(len(prompts), dtype=torch.bool, device=policy.device)
     tokens, alive, likelihoods = [], [], []

@@ -31,7 +31,8 @@ def calibrate(policy: Policy, config: RunConfig, cores: int) -> int:
         return cores
     width = min(config.sampling.max_new_tokens + 8, policy.max_positions or 4096)
     rows = max(1, min(config.ppo.minibatch_size, _TOKENS // width))
-    ids = torch.randint(0, policy.base.config.vocab_size, (rows, width), generator=torch.Generator().manual_seed(0))
+    vocabulary = policy.base.get_input_embeddings().weight.shape[0]
+    ids = torch.randint(0, vocabulary, (rows, width), generator=torch.Generator().manual_seed(0))
     mask = torch.ones_like(ids, dtype=torch.bool)
     best, best_seconds = 1, _seconds(policy, ids, mask, 1)
     while best * 2 <= cores:

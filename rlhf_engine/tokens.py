@@ -56,7 +56,8 @@ def context_length(model: Any) -> int | None:
     A sliding window is no limit, and neither is the length that a tokenizer names.
     """
     config = model.config.get_text_config()
-    declared = [getattr(config, name, None) for name in ("max_position_embeddings", "max_seq_len")]
+    declared = [getattr(config, name, None) 
+                for name in ("max_position_embeddings", "max_target_positions", "max_seq_len")]
     limits = [value for value in declared if isinstance(value, int) and value > 0]
     limit = min(limits, default=None)
     for name, module in model.named_modules():

@@ -68,7 +68,7 @@ class PPO:
         self._tell = tell
         self._idle_rewards: set[str] = set()
         self.decoder = TracedDecoder(policy, tell)
-        self.size = ModelSize.of_model(policy.base)
+        self.size = ModelSize.of_model(policy.base, policy.text_parameters)
         self.rewards = build_rewards(config.rewards)
         self.actor_optimizer = AdapterOptimizer("actor", policy.actor_parameters, config.optimizer)
         self.critic_optimizer = AdapterOptimizer("critic", policy.critic_parameters, config.optimizer)

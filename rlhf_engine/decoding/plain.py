@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from rlhf_engine.policy import Policy
+
+class Model(Protocol):
+    """What decoders ask a `Policy` for."""
+
+    base: Any
+    why_uncached: str
+
+    def forward(self, ids: Tensor, mask: Tensor, cache: Any = None, *, width: int | None = None) -> Tensor:
+        """See `Policy.forward`."""
+        ...
 
 
 class Decoder(Protocol):
@@ -27,19 +36,19 @@ class Decoder(Protocol):
 
 
 class PlainDecoder:
-    """A `Decoder` for every model."""
+    """A `Decoder` for every model that caches keys and values."""
 
-    def __init__(self, policy: Policy) -> None:
-        self._policy = policy
-        self._cache = DynamicCache(config=policy.base.config)
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._cache = DynamicCache(config=model.base.config)
         self._mask = torch.empty(0)
 
     def start(self, ids: Tensor, mask: Tensor, new_tokens: int) -> Tensor:
         """See `Decoder`."""
-        self._cache, self._mask = DynamicCache(config=self._policy.base.config), mask
-        return self._policy.forward(ids, mask, self._cache)[:, -1]
+        self._cache, self._mask = DynamicCache(config=self._model.base.config), mask
+        return self._model.forward(ids, mask, self._cache)[:, -1]
 
     def step(self, chosen: Tensor) -> Tensor:
         """See `Decoder`."""
         self._mask = torch.cat([self._mask, self._mask.new_ones(len(chosen), 1)], dim=1)
-        return self._policy.forward(chosen.unsqueeze(1), self._mask, self._cache)[:, -1]
+        return self._model.forward(chosen.unsqueeze(1), self._mask, self._cache)[:, -1]

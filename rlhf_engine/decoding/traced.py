@@ -26,8 +26,9 @@ from transformers.cache_utils import StaticLayer
 from rlhf_engine.algorithms.memory import out_of_memory
 from rlhf_engine.decoding.captured import CapturedStep
 from rlhf_engine.decoding.graph import shorten
-from rlhf_engine.decoding.plain import PlainDecoder
+from rlhf_engine.decoding.uncached import untraced
 from rlhf_engine.policy import Policy
+from rlhf_engine.text_pass import hidden_states
 
 _KEPT = 4  # recorded steps that are kept in any case: of rollouts, probes, answers one by one
 _KEPT_BYTES = 512 * 1024**2  # of the caches of recorded steps, up to which more are kept, for prompts of many lengths
@@ -75,15 +76,15 @@ class TracedDecoder:
     def __init__(self, policy: Policy, tell: Callable[[str], None] = lambda text: None) -> None:
         """tell: takes a sentence for the user, once, when rollouts are decoded plainly, which is slower."""
         self._policy, self._tell = policy, tell
-        self._told: set[str] = set()
+        self._told: set[str] = {policy.why_uncached}  # which is told where the model is loaded
         self._shortages = self._resting = 0  # times that memory ran out; rollouts until the next try
-        self._plain = PlainDecoder(policy)
+        self._plain = untraced(policy)
         self._steps: dict[tuple[int, int], _Step] = {}
         self._merged = [torch.empty_like(linear.weight) for linear in policy.adapted] if _merges(policy) else []
         self._step: _Step | None = None
         self._columns = 0
         self._mask = self._positions = torch.empty(0)
-        self.why_plain = "" if policy.takes_positions else "the model takes no positions"
+        self.why_plain = policy.why_uncached or ("" if policy.takes_positions else "the model takes no positions")
         """Why steps are not replayed; empty while they are."""
 
     def start(self, ids: Tensor, mask: Tensor, new_tokens: int) -> Tensor:
@@ -196,7 +197,10 @@ class TracedDecoder:
             return self._policy.forward(ids, self._mask, cache, width=ids.shape[1])[:, -1]
 
     def _record(self, ids: Tensor, mask: Tensor, length: int) -> _Step:
-        cache = StaticCache(config=self._policy.base.config, max_cache_len=length)
+        try:
+            cache = StaticCache(config=self._policy.base.config, max_cache_len=length)
+        except Exception as error:  # models with layers of other kinds
+            raise _CannotTrace(f"there is no cache of fixed length for the model: {error}".splitlines()[0]) from error
         if any(type(layer) is not StaticLayer for layer in cache.layers):
             raise _CannotTrace("the model's cache does not keep all positions")
         width, probe = ids.shape[1], ids[:, -1]
@@ -204,10 +208,10 @@ class TracedDecoder:
         policy = self._policy
 
         def run(ids: Tensor, positions: Tensor, mask: Tensor) -> Tensor:
-            output = policy.base.base_model(
+            output = policy.body(
                 input_ids=ids, position_ids=positions, attention_mask=mask, past_key_values=cache, use_cache=True
             )
-            return output.last_hidden_state[:, -1]
+            return hidden_states(output)[:, -1]
 
         self._plain.start(ids, mask, 1)
         own = self._plain.step(probe)
@@ -248,7 +252,8 @@ class TracedDecoder:
 
     def _length(self, needed: int, batch: int) -> int | None:
         """Columns of the cache: a prime number, so that a recording can tell it from every other size in the model."""
-        sizes = {value for value in self._policy.base.config.to_dict().values() if isinstance(value, int)} | {batch}
+        settings = self._policy.base.config.get_text_config().to_dict()
+        sizes = {value for value in settings.values() if isinstance(value, int)} | {batch}
         most = self._policy.max_positions or needed + 2 * _LENGTH_STEP
         rounded = -(-needed // _LENGTH_STEP) * _LENGTH_STEP
         wanted = [*range(rounded, most + 1), *range(min(rounded, most), needed - 1, -1)]
