@@ -37,6 +37,11 @@ class LoraConfig(Section):
         [], "module names to adapt, all-linear, or a regular expression; empty: the attention projections"
     )
 
+    @field_validator("target_modules", mode="before")
+    @classmethod
+    def _as_a_list(cls, value: object) -> object:
+        return [value] if isinstance(value, str) else value  # peft takes "all-linear" and expressions so
+
 
 class SamplingConfig(Section):
     """How rollouts are drawn. Log-probs and KL are those of this very distribution."""

@@ -205,6 +205,7 @@ def _found(config: ModelConfig) -> tuple[str, dict[str, Any]]:
     """`_source`, with what trusting the model's own code takes."""
     source, options = _source(config)
     transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()  # what is wrong with a model we say ourselves, in one place
     return source, options | remote_code.options(config, source, options)
 
 

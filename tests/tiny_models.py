@@ -67,8 +67,13 @@ def save_tiny_model(folder: Path, architecture: str, *, own_padding: bool = True
         if parameter.dim() > 1:
             parameter.data.normal_(std=0.3)
     model.save_pretrained(folder)
-    _byte_tokenizer(own_padding).save_pretrained(folder)
+    save_byte_tokenizer(folder, own_padding=own_padding)
     return folder
+
+
+def save_byte_tokenizer(folder: Path, *, own_padding: bool = True) -> None:
+    """A tokenizer of 256 bytes and an end token, which is also the padding unless that is a token of its own."""
+    _byte_tokenizer(own_padding).save_pretrained(folder)
 
 
 def _byte_tokenizer(own_padding: bool) -> PreTrainedTokenizerFast:
