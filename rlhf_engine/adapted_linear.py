@@ -58,7 +58,7 @@ class AdaptedLinear:
 
 def adapt(layers: list[Any]) -> list[AdaptedLinear]:
     """Give peft's plain linear layers our forward. Layers of other kinds are left to peft, and left out: a class that
-    derives from nn.Linear may compute something else from its weight (BitNet rounds it)."""
+    derives from nn.Linear may compute something else from its weight."""
     adapted = []
     for layer in layers:
         if type(layer) is PeftLinear and type(layer.get_base_layer()) in (nn.Linear, Conv1D):

@@ -66,10 +66,10 @@ BUILDERS: dict[str, Callable[[], Any]] = {
     "cohere": lambda: hf.CohereForCausalLM(hf.CohereConfig(**_LLAMA, logit_scale=0.25)),
     "mistral": lambda: hf.MistralForCausalLM(hf.MistralConfig(**_LLAMA, sliding_window=8)),
     "mixtral": lambda: hf.MixtralForCausalLM(hf.MixtralConfig(**_LLAMA, num_local_experts=4)),
-    "qwen2_moe": lambda: hf.Qwen2MoeForCausalLM(hf.Qwen2MoeConfig(
-        **_LLAMA, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=16, shared_expert_intermediate_size=32)),
-    # a linear module that computes something else from its weight; a hybrid with state space layers
-    "bitnet": lambda: hf.BitNetForCausalLM(hf.BitNetConfig(**_LLAMA)),
+    "dots1": lambda: hf.Dots1ForCausalLM(hf.Dots1Config(
+        **_LLAMA, n_routed_experts=4, num_experts_per_tok=2, n_shared_experts=1, n_group=1, topk_group=1,
+        moe_intermediate_size=16, first_k_dense_replace=0)),
+    # a hybrid with state space layers
     "jamba": _jamba,
     # caches of their own, or none
     "mamba": lambda: hf.MambaForCausalLM(hf.MambaConfig(**_MAMBA)),

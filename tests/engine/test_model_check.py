@@ -22,7 +22,7 @@ from rlhf_engine.rollout import Rollout, sample
 from rlhf_engine.trainer import Trainer
 
 PROMPTS = ["Once upon a time", "x", "There was"]
-SERVED = ["opt", "bloom", "mpt", "falcon", "gpt_neox", "gemma2", "cohere", "mistral", "mixtral", "bitnet", "jamba"]
+SERVED = ["opt", "bloom", "mpt", "falcon", "gpt_neox", "gemma2", "cohere", "mistral", "mixtral", "jamba"]
 UNCACHED = ["mamba", "mamba2", "minimax", "openai-gpt"]
 
 

@@ -98,5 +98,5 @@ def test_a_module_of_the_vision_tower_alone_is_refused(tmp_path: Path) -> None:
 
 def test_a_module_that_shares_its_name_with_an_expert_s_is_adapted_alone(tmp_path: Path) -> None:
     """peft takes it for the name that the experts' fused weights had before transformers 5."""
-    found = adapted(save_architecture(tmp_path, "qwen2_moe"), ["gate_proj"])
-    assert found == {f"model.layers.{layer}.mlp.shared_expert.gate_proj" for layer in (0, 1)}
+    found = adapted(save_architecture(tmp_path, "dots1"), ["gate_proj"])
+    assert found == {f"model.layers.{layer}.mlp.shared_experts.gate_proj" for layer in (0, 1)}
