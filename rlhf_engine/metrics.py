@@ -158,6 +158,16 @@ _ALL = [
 REGISTRY: dict[str, Metric] = {metric.name: metric for metric in _ALL}
 
 
+_ACTOR = "it comes with updates of the actor, which begin after train.critic_warmup_steps"
+_CRITIC = "it comes with updates of the critic, and all so far were skipped"
+COMES_WITH: dict[str, str] = {
+    **dict.fromkeys(("policy/approxkl_avg", "policy/clipfrac_avg", "loss/policy_avg", "val/ratio", "grad_norm/actor"),
+                    _ACTOR),
+    **dict.fromkeys(("loss/value_avg", "val/clipfrac_avg", "grad_norm/critic"), _CRITIC),
+}
+"""With what those metrics come that are not told of each step of each run."""
+
+
 def describe(name: str) -> Metric:
     """The metric called `name`; per-reward series (`rewards/<name>/mean|std`) are described on the fly."""
     if name in REGISTRY:

@@ -147,7 +147,7 @@ class EngineBridge:
         self._viewer, self._viewed = viewer, viewed
         self.brings_settings = True
         self.view.forget()
-        self.view.preset = run_dir.preset
+        self.view.preset, self.view.watched = run_dir.preset, True
 
     def unwatch(self) -> None:
         """Show the run that is driven elsewhere no more."""
@@ -290,7 +290,7 @@ class EngineBridge:
             if isinstance(event, GenerationFinished):
                 self._streaming.discard(event.request_id)
         if freed and self._viewer is not None:
-            path, self._viewer = self._viewer.run_dir.path, None
+            path, self._viewer, self.view.watched = self._viewer.run_dir.path, None, False
             self.resume(path, **self._accepted)
             if self._steps is not None:
                 self.edit("train.steps", self._steps)

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
 
@@ -14,6 +16,8 @@ from rlhf_engine.run_dir import METRICS, RunDir
 from rlhf_tui.clean_text import clean_line
 from rlhf_tui.widgets.history import History
 
+OF_REWARDS = "rewards/"
+"""Metrics of single rewards: no number there says that none of the step's responses is one for that reward."""
 _BREATH_SECONDS = 0.0005  # between two portions: whoever waits for Python meanwhile gets it at once
 
 
@@ -43,7 +47,14 @@ def read_history(run_dir: RunDir, last: int | None = None) -> History:
 def clean_columns(columns: Columns) -> Columns:
     """The columns under names that may be shown."""
     return replace(columns, values={clean_name(name): values for name, values in columns.values.items()},
-                   not_finite={clean_name(name): step for name, step in columns.not_finite.items()})
+                   not_finite={clean_name(name): step for name, step in columns.not_finite.items()
+                               if not name.startswith(OF_REWARDS)})
+
+
+def clean_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
+    """A step's metrics under names that may be shown."""
+    return {clean_name(name): float(value) for name, value in metrics.items()
+            if not (name.startswith(OF_REWARDS) and math.isnan(value))}
 
 
 @lru_cache(maxsize=1024)

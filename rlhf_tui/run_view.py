@@ -30,6 +30,8 @@ class RunView:
     """The newest run: its state, progress and latest metrics. `config` is what the engine uses, live edits included."""
 
     preset: str = ""
+    watched: bool = False
+    """True of a run that is shown here and driven elsewhere, or by nobody."""
     name: str = ""
     path: str = ""
     config: RunConfig | None = None
@@ -63,6 +65,7 @@ class RunView:
     def forget(self) -> None:
         """No run is shown any more."""
         self.name = self.path = self.preset = ""
+        self.watched = False
         self.config = self.state = None
         self.step = self.total_steps = 0
         self._reset()

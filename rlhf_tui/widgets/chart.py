@@ -21,7 +21,7 @@ from textual.widgets import Static
 
 from rlhf_engine.metrics import Metric, describe
 from rlhf_tui.widgets.plot import Picture, draw
-from rlhf_tui.widgets.readout import heading, legend
+from rlhf_tui.widgets.readout import heading, legend, why_empty
 from rlhf_tui.widgets.scene import Scene
 from rlhf_tui.widgets.series import Points
 from rlhf_tui.widgets.sheet import Sheet
@@ -179,9 +179,8 @@ class Chart(Widget):
         self._drawn_for = size
         try:
             self._picture = self.scene.picture(name, self._aim, size.width)
-            self._sheet = draw(self._picture, size.width, size.height) if self._picture else "no values yet"
-            if self._sheet == "no values yet" and name in self.scene.run.not_finite_at:
-                self._sheet = "no finite value"
+            drawn = draw(self._picture, size.width, size.height) if self._picture else None
+            self._sheet = why_empty(self.scene, name) if drawn is None else drawn
         except Exception as error:
             # whatever the library cannot draw must not take the workbench, and a running training, with it
             self._sheet = f"cannot draw this: {type(error).__name__}: {error}"

@@ -15,7 +15,7 @@ KEYS: list[BindingType] = [
     Binding("down", "choose(1)", "Next chart", tooltip="Go to the next chart", id="charts.down"),
     Binding("s", "smooth", "Smoothing", tooltip="Next smoothing of the curves", id="charts.smooth"),
     Binding("x", "axis", "X axis", tooltip="By step, by responses, or by wall time", id="charts.axis"),
-    Binding("Y", "log", "Log axis", tooltip="Logarithmic axis, or linear", id="charts.log"),
+    Binding("Y", "log", "Log axis", tooltip="Logarithmic axis for this chart, or linear", id="charts.log"),
     Binding("right_square_bracket", "read(1)", "Cursor on", tooltip="Read values off: the cursor to the right",
             key_display="]", id="charts.read_on"),
     Binding("left_square_bracket", "read(-1)", "Cursor back", tooltip="Read values off: the cursor to the left",
@@ -33,5 +33,5 @@ KEYS: list[BindingType] = [
     Binding("right", "sideways(1)", "Later", tooltip="Later steps, or the next chart", id="charts.right"),
     Binding("shift+left", "pan(-1)", "Earlier", tooltip="Earlier steps", id="charts.earlier", show=False),
     Binding("shift+right", "pan(1)", "Later", tooltip="Later steps", id="charts.later", show=False),
-    Binding("0", "reset", "Reset", tooltip="All steps, linear axis", id="charts.reset"),
+    Binding("0", "reset", "Reset", tooltip="All steps, linear axes", id="charts.reset"),
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -180,8 +180,9 @@ class Charts(ChartsData, can_focus=True):
         self._look(self.scene.lens.smoothed_next())
 
     def action_log(self) -> None:
-        """Logarithmic axis, or linear."""
-        self._look(replace(self.scene.lens, log=not self.scene.lens.log))
+        """Logarithmic axis, or linear, for this chart."""
+        self.scene.log ^= {self.open_chart.metric.name}
+        self._changed()
 
     def action_axis(self) -> None:
         """By step, by responses, by wall time."""
@@ -203,7 +204,8 @@ class Charts(ChartsData, can_focus=True):
         self._look(self.scene.lens.panned(direction, self._total))
 
     def action_reset(self) -> None:
-        """All steps by step, linear axis, smoothed by itself."""
+        """All steps by step, linear axes, smoothed by itself."""
+        self.scene.log.clear()
         self._look(Lens())
 
     @property

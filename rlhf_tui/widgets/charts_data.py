@@ -12,7 +12,7 @@ from textual.widget import Widget
 
 from rlhf_engine.metrics import describe
 from rlhf_tui.clean_text import clean_line
-from rlhf_tui.past import clean_name
+from rlhf_tui.past import clean_metrics
 from rlhf_tui.widgets.chart import Canvas, Chart
 from rlhf_tui.widgets.history import History
 from rlhf_tui.widgets.lens import SMOOTHINGS, Lens, Smoothing
@@ -114,9 +114,10 @@ class ChartsData(Widget):
 
     def add(self, step: int, metrics: Mapping[str, float], seconds: float | None = None) -> None:
         """Take in the metrics of a step, which ended `seconds` after the run's start."""
-        self.scene.run.add(step, clean_names(metrics), seconds)
+        first = self.scene.run.bounds is None  # then charts without a value have something else to say, too
+        self.scene.run.add(step, clean_metrics(metrics), seconds)
         for chart in self.charts:
-            chart.dirty = chart.dirty or chart.metric.name in metrics
+            chart.dirty = chart.dirty or first or chart.metric.name in metrics
 
     def take_past(self, past: History) -> None:
         """What the run did up to a step, in the place of what was added of it; later steps that were added stay.
@@ -216,7 +217,3 @@ class ChartsData(Widget):
         """How the charts are looked at, into the frame."""
         raise NotImplementedError
 
-
-def clean_names(metrics: Mapping[str, float]) -> dict[str, float]:
-    """The metrics by names that may be shown."""
-    return {clean_name(name): float(value) for name, value in metrics.items()}

@@ -23,7 +23,6 @@ class Lens:
     """How all charts look at their series. `span` steps are seen, all when None; `back` steps before the newest."""
 
     smoothing: Smoothing = "auto"
-    log: bool = False
     span: int | None = None
     back: int = 0
     axis: Axis = "step"
@@ -70,7 +69,7 @@ class Lens:
         back = f", {self.back} back" if self.back else ""
         along = {"step": "", "responses": " by responses", "time": " by wall time"}[self.axis]
         auto = " (auto)" if self.smoothing == "auto" else ""
-        return [f"· raw  ⠒ ema {decay:.2g}{auto}" if decay else f"⠒ raw{auto}", "log" if self.log else "linear",
+        return [f"· raw  ⠒ ema {decay:.2g}{auto}" if decay else f"⠒ raw{auto}",
                 ("all steps" if self.span is None else f"{self.span} steps{back}") + along]
 
 

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from rlhf_tui.figures import minus
 from rlhf_tui.widgets.lens import Axis
-from rlhf_tui.widgets.series import Points, bucket, compact, nice_ticks, tick_labels, time_ticks, window
+from rlhf_tui.widgets.series import Points, bucket, compact, log_ticks, nice_ticks, tick_labels, time_ticks, window
 from rlhf_tui.widgets.sheet import Sheet
 from rlhf_tui.widgets.status import clock
 
@@ -54,8 +54,9 @@ class Picture:
     ascii: bool = False
 
 
-def draw(picture: Picture, width: int, height: int) -> Sheet | str:
-    """The chart as a sheet of `height` lines of `width` cells; too little room, or nothing to draw, gives a sentence.
+def draw(picture: Picture, width: int, height: int) -> Sheet | str | None:
+    """The chart as a sheet of `height` lines of `width` cells; a sentence where there is too little room, or nothing
+    that the axis has a place for; None where there is no value.
 
     Raises nothing for any such picture.
     """
@@ -65,7 +66,7 @@ def draw(picture: Picture, width: int, height: int) -> Sheet | str:
     columns = width - LABEL_WIDTH - 1
     band, line, overlays = _seen(picture, first, last, columns)
     if not any((band, line, *overlays)):
-        return "no values above 0 for a log axis" if picture.log and (picture.band or picture.line) else "no values yet"
+        return "no values above 0 for a log axis" if picture.log and (picture.band or picture.line) else None
     target = picture.target
     if picture.log and target is not None:
         target = math.log10(target) if target > 0 else None
@@ -126,7 +127,7 @@ def _with_plotext(picture: Picture, line: Points, x_range: tuple[float, float], 
     figure = empty_figure(width, height)
     figure.xlim(*x_range)
     figure.ylim(*y_range)
-    y_ticks = nice_ticks(*y_range, max(2, (height - 2) // 2))
+    y_ticks = (log_ticks if picture.log else nice_ticks)(*y_range, max(2, (height - 2) // 2))
     figure.yticks(y_ticks, [label.rjust(LABEL_WIDTH) for label in _labels(y_ticks, picture.log)])
     x_ticks = _x_ticks(picture.axis, *x_range, max(2, columns // 12))
     figure.xticks(x_ticks, [_x_label(picture.axis, x) for x in x_ticks])
@@ -163,7 +164,7 @@ def _limits(values: list[float], target: float | None) -> tuple[float, float]:
 
 def _labels(ticks: list[float], log: bool) -> list[str]:
     if log:
-        return [compact(10**tick) if abs(tick) < 300 else minus(f"1e{tick:.0f}") for tick in ticks]
+        return [compact(float(f"{10**tick:.6g}")) if abs(tick) < 300 else minus(f"1e{tick:.0f}") for tick in ticks]
     return tick_labels(ticks, LABEL_WIDTH)
 
 

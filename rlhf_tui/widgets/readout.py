@@ -8,7 +8,7 @@ from typing import Any
 from textual.content import Content
 
 from rlhf_engine import fields
-from rlhf_engine.metrics import Metric
+from rlhf_engine.metrics import COMES_WITH, Metric, describe
 from rlhf_tui.clean_text import clean_line
 from rlhf_tui.figures import minus
 from rlhf_tui.widgets.history import Bucket
@@ -62,10 +62,30 @@ def heading(scene: Scene, metric: Metric, width: int, *, target: float | None = 
     if broken is not None:
         parts.append(Part(_said("✗ diverged", "$error bold", scene), 2))
         parts.append(Part(_said(f"not finite at step {broken}", "$error", scene), 5 if looking else 3))
+    if metric.name in scene.log:
+        left_out = scene.not_on_log(metric.name)
+        said = f"log, {left_out} value{'' if left_out == 1 else 's'} ≤ 0 not drawn" if left_out else "log"
+        parts.append(Part(_said(said, "$warning" if left_out else "$text-muted", scene), 2))
     if not looking:
         parts.append(Part(_said(metric.unit.replace(" per ", "/"), "$text-muted", scene), 5))
         parts.append(Part(_said(f"(target {target:g})" if target is not None else "", "$text-muted", scene), 4))
     return fit(parts, width, " ")
+
+
+def why_empty(scene: Scene, name: str) -> str:
+    """Why the shown run has no curve of that metric."""
+    bounds, metric = scene.run.bounds, describe(name)
+    if bounds is None:
+        return "no values yet: the first step brings them"
+    if name in scene.run.not_finite_at and not scene.run.newest(name):
+        return "no finite value"
+    if name not in scene.run.names:
+        reward = name.removeprefix("rewards/").rpartition("/")[0] if name.startswith("rewards/") else ""
+        why = (f"it has no reward {reward}, or none of its responses is one for it" if reward
+               else COMES_WITH.get(name) or "m shows another metric")
+        return clean_line(f"this run has told no {metric.title}: {why}")
+    steps = scene.steps()
+    return f"no values from step {steps[0]} to {steps[1]}" if steps else "no values"
 
 
 def legend(scene: Scene, metric: Metric, width: int) -> Content:

@@ -46,6 +46,8 @@ class Scene:
     others: dict[str, Other] = field(default_factory=dict)
     edits: list[Edit] = field(default_factory=list)
     lens: Lens = field(default_factory=Lens)
+    log: set[str] = field(default_factory=set)
+    """The metrics that are drawn on a logarithmic axis."""
     responses_per_step: int = 1
     cursor: int | None = None
     pointed: int | None = None
@@ -111,7 +113,16 @@ class Scene:
                   for marker, history, responses in self.others.values()]
         axis, responses = self.lens.axis, self.responses_per_step
         edits = [(place_of(self.run, axis, edit.step, responses), edit.text) for edit in self.edits]
-        return Picture(band, line, *span, target, edits, others, self.lens.log, axis, self.ascii)
+        return Picture(band, line, *span, target, edits, others, metric in self.log, axis, self.ascii)
+
+    def not_on_log(self, metric: str) -> int:
+        """How many of the shown run's values in sight have no place on a logarithmic axis, being 0 or less."""
+        steps = self.steps()
+        if metric not in self.log or steps is None:
+            return 0
+        found = self.run.buckets(metric, *steps, LEAST_BUCKETS)
+        # of older steps only lowest and highest are known: one of them at the least
+        return sum(bucket.size if bucket.high <= 0 else 1 for bucket in found if bucket.low <= 0)
 
     def _curve(self, history: History, metric: str, span: tuple[float, float], responses: int,
                most: int) -> tuple[Band, Points]:

@@ -88,6 +88,22 @@ def nice_ticks(low: float, high: float, most: int) -> list[float]:
     return [low]
 
 
+def log_ticks(low: float, high: float, most: int) -> list[float]:
+    """Decimal logarithms of 1, 2 or 5 times a power of ten, at most `most` of them between `low` and `high`, which are
+    logarithms too; of other round values where fewer than two of those lie there."""
+    if not (math.isfinite(low) and math.isfinite(high)) or high <= low or most < 1:
+        return [low]
+    decades = range(math.floor(low), math.ceil(high) + 1)
+    for factors, every in (((1, 2, 5), 1), ((1, 5), 1), ((1,), 1), *(((1,), many) for many in (2, 5, 10, 20, 50, 100))):
+        found = [power + math.log10(factor) for power in decades if power % every == 0 for factor in factors]
+        found = [tick for tick in found if low - 1e-9 <= tick <= high + 1e-9]
+        if len(found) <= most:
+            break
+    if len(found) < 2 and high - low < 2:
+        return [math.log10(value) for value in nice_ticks(10**low, 10**high, most) if value > 0]
+    return found or [low]
+
+
 def tick_labels(values: Sequence[float], width: int = 7) -> list[str]:
     """Labels with the same number of decimals, enough to tell them apart; powers of ten where that is too wide."""
     if not values:

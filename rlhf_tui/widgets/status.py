@@ -32,6 +32,8 @@ BADGES: dict[RunState | None, tuple[str, str]] = {
     RunState.FAILED: ("✗ FAILED", "$error bold reverse"),
     RunState.DIVERGED: ("✗ DIVERGED", "$error bold reverse"),
 }
+WATCHING = ("◉ WATCHING", "$success bold")
+"""Of a run that trains, driven from elsewhere."""
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 LEVELS = {"info": ("·", "$text-muted"), "warning": ("⚠", "$warning bold"), "error": ("✗", "$error bold")}
 METER_SECONDS = 2.0
@@ -104,7 +106,8 @@ class StatusLine(Widget):
 
     def _parts(self) -> list[Part]:
         view = self._view
-        label, style = BADGES[view.state]
+        training = view.state is RunState.TRAINING
+        label, style = WATCHING if view.watched and training else BADGES[view.state]
         if view.wanted:
             label, style = f"◐ {view.wanted.upper()}…", "$accent bold"
         names = " · ".join(filter(None, (clean_line(view.name), clean_line(view.preset))))
@@ -113,6 +116,9 @@ class StatusLine(Widget):
             Part(Content(names), 30),
             Part(Content.styled(label, style), 0),
         ]
+        if view.watched and not training:
+            how = "viewing" if view.state is None or view.state.ended else "watching"
+            parts.append(Part(Content.styled(how, "$text-muted"), 33))
         if self.next_preset and (view.state is None or view.state.ended):
             parts.append(Part(Content.styled(f"next: {clean_line(self.next_preset)}", "$text-muted"), 35))
         if not view.total_steps:
@@ -123,7 +129,7 @@ class StatusLine(Widget):
             figures = (("reward", "objective/scores", "+.2f", 2), ("KL", "objective/kl", ".1f", 3))
             parts += [Part(Content(f"{title} {figure(metrics[name], form)}"), rank)
                       for title, name, form, rank in figures if name in metrics]
-        if view.state is RunState.TRAINING:
+        if training:
             speed = metrics.get("throughput/responses_per_s")
             parts.append(Part(Content(f"{speed:.{0 if speed >= 10 else 1}f} resp/s" if speed is not None else ""), 40))
             share = metrics.get("throughput/matmul_share")
@@ -132,9 +138,9 @@ class StatusLine(Widget):
             parts.append(Part(Content(f"ETA {clock(eta)}" if eta is not None else ""), 4))
         edges, bar = "$text-muted", (progress_bar(view.progress, 12), "$primary on $surface")
         parts.append(Part(Content.assemble(("▕", edges), bar, ("▏", edges)), 50))
-        if view.phase and view.state is RunState.TRAINING:
+        if view.phase and training:
             parts.append(Part(Content.styled(f"{view.phase:<7}", "$text-muted"), 70))
-        if self._meter is not None and view.state is RunState.TRAINING:
+        if self._meter is not None and training and not view.watched:  # what it reads is this process
             parts.append(Part(Content.styled(self._meter.read(), "$text-muted"), 80))
         return parts
 

@@ -158,7 +158,7 @@ def test_a_run_left_running_is_watched_and_taken_over(tmp_path: Path, model: Pat
     assert os.getsid(headless.pid) == headless.pid
 
     watching = open_workbench(tmp_path, "attach", run.name)
-    watching.read_until(b"TRAINING")
+    watching.read_until(b"WATCHING")
     watching.read_until(b"Take over")
     seen = step_of(run)
     wait(lambda: any(int(found) > seen for found in re.findall(rb"step (\d+)/", watching.written)), watching)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 
 import pytest
 from hypothesis import given, settings
@@ -122,16 +121,3 @@ def test_the_cursor_stands_on_the_value() -> None:
     assert sum(row[at[0]] == "│" for row in rows) >= 8
     assert sheet.x(sheet.column(50)) == pytest.approx(50, abs=2)
     assert sheet.row_of(-1.0, log=True) is None
-
-
-def test_a_redraw_costs_what_its_columns_cost_not_its_points() -> None:
-    def seconds(steps: int) -> float:
-        points = [(float(x), math.sin(x / 50)) for x in range(1, steps + 1)]
-        picture = Picture(banded(points), smooth(points, 0.9), 1, steps)
-        began = time.process_time()
-        draw(picture, 120, 30)
-        return time.process_time() - began
-
-    seconds(300)
-    # 66 times as many points: plotext alone would take 66 times as long
-    assert min(seconds(20_000) for _ in range(3)) < 20 * min(seconds(300) for _ in range(3))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlhf_tui.widgets.series import LARGEST, bucket, drawable, nice_ticks, smooth, tick_labels, time_ticks
+from rlhf_tui.widgets.series import LARGEST, bucket, drawable, log_ticks, nice_ticks, smooth, tick_labels, time_ticks
 
 numbers = st.floats(-LARGEST, LARGEST)
 histories = st.lists(numbers, max_size=80).map(lambda ys: [(float(x), y) for x, y in enumerate(ys, 1)])
@@ -61,6 +61,26 @@ def test_ticks_are_round() -> None:
     assert tick_labels([-0.0025, -0.002]) == ["−0.0025", "−0.0020"]
     assert tick_labels([-0.00025, -0.0002]) == ["−2.5e−4", "−2.0e−4"]
     assert tick_labels([0, 2e6]) == ["0", "2000000"]
+
+
+@pytest.mark.parametrize(("low", "high", "most", "values"), [
+    (0.9, 1200, 12, [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000]),
+    (0.9, 1200, 7, [1, 5, 10, 50, 100, 500, 1000]),
+    (0.9, 1200, 4, [1, 10, 100, 1000]),
+    (1e-9, 1e9, 4, [1e-5, 1, 1e5]),
+    (4.1, 4.9, 4, [4.2, 4.4, 4.6, 4.8]),  # no power of ten, nor twice or five times one
+    (0.031, 0.45, 5, [0.05, 0.1, 0.2]),
+])
+def test_ticks_of_a_logarithmic_axis_are_round_values(low: float, high: float, most: int, values: list[float]) -> None:
+    ticks = log_ticks(math.log10(low), math.log10(high), most)
+    assert [10**tick for tick in ticks] == pytest.approx(values)
+
+
+@given(st.floats(-12, 12), st.floats(1e-3, 9), st.integers(1, 12))
+def test_ticks_of_a_logarithmic_axis_lie_in_its_range(low: float, span: float, most: int) -> None:
+    ticks = log_ticks(low, low + span, most)
+    assert 1 <= len(ticks) <= most
+    assert all(low - 1e-6 <= tick <= low + span + 1e-6 for tick in ticks)
 
 
 def test_ticks_of_time_are_whole_seconds_minutes_hours() -> None:

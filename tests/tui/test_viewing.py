@@ -110,7 +110,8 @@ async def test_a_run_is_shown_as_it_goes_on(watching: Callable[[], WorkbenchApp]
     async with app.run_test(size=WIDE) as pilot:
         await until(app, pilot, lambda: "step 3/100" in status(app))
         assert "quiet-owl · animals" in status(app)
-        assert "● TRAINING" in status(app)
+        assert "◉ WATCHING" in status(app)
+        assert "TRAINING" not in status(app)  # that would be said of a run that is driven from here
         assert len(app.workbench.samples.samples.shown) == 3
         run.append_edit(EditApplied(4, "kl.target", 6.0, 9.0))
         run.append_metrics(4, 2.0, step_metrics(4))
@@ -210,6 +211,7 @@ async def test_taking_over_waits_for_the_holder_to_leave(
         assert process.wait(10) == 0
         assert steps(app) == [1, 2, 3, 4]  # the step that it finished on its way out
         assert not app.bridge.viewing
+        assert "watching" not in status(app)
         assert "◌ LOADING" in status(app)
         with run.lock():
             pass
