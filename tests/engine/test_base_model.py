@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import queue
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors.torch
@@ -21,12 +24,13 @@ from rlhf_engine import checkpoint, preset_writer
 from rlhf_engine.base_model import BaseChoice
 from rlhf_engine.cli import make_app
 from rlhf_engine.compare import compare
-from rlhf_engine.control import TUNED, Side, TrainerControl
+from rlhf_engine.control import TUNED, GenerateRequest, Side, TrainerControl
 from rlhf_engine.errors import BaseChangedError, ModelError
-from rlhf_engine.events import Event, RolledBack, RunState, StepFinished
+from rlhf_engine.events import Event, GenerationFinished, RolledBack, RunState, StateChanged, StepFinished
 from rlhf_engine.generate import load_tuned
 from rlhf_engine.policy import Policy
 from rlhf_engine.run_dir import RunDir
+from rlhf_engine.session import Session
 from rlhf_engine.trainer import Trainer
 
 FLAG = "--accept-changed-base"
@@ -199,6 +203,64 @@ def test_a_run_that_does_not_say_what_its_base_was_goes_on_and_says_it_from_then
     assert checkpoint.load_newest(mine)[0].base is not None
     stir_weights(model)
     assert run("generate", mine.path).exit_code == 2
+
+
+class Asked:
+    """A session in a thread of its own, as the workbench has one."""
+
+    def __init__(self) -> None:
+        self.events: queue.Queue[Event] = queue.Queue()
+        self.session = Session(self.events.put)
+        self.thread = threading.Thread(target=self.session.serve, daemon=True)
+        self.thread.start()
+
+    def next(self, found: Callable[[Event], object]) -> Any:
+        """The next event of that kind; fails when there is none for a minute."""
+        while not found(event := self.events.get(timeout=60)):
+            pass
+        return event
+
+    def ended(self) -> StateChanged:
+        return self.next(lambda event: isinstance(event, StateChanged) and event.state.ended)
+
+
+@pytest.fixture
+def asked() -> Iterator[Asked]:
+    asked = Asked()
+    yield asked
+    asked.session.close()
+    asked.thread.join(60)
+
+
+def test_the_workbench_is_refused_and_goes_on_when_told_to(
+    mine: RunDir, model: Path, tmp_path: Path, asked: Asked
+) -> None:
+    stir_weights(model)
+    asked.session.resume(mine.path)
+    refused = asked.ended()
+    assert refused.state is RunState.FAILED
+    assert "mine was trained on another base model" in refused.message
+    asked.session.fork(mine.path, changes={"train.steps": 3}, runs_root=tmp_path / "forks")
+    assert asked.ended().state is RunState.FAILED
+    asked.session.resume(mine.path, accept_base=True)
+    assert asked.ended().state is RunState.FINISHED
+    asked.session.fork(mine.path, step=2, changes={"train.steps": 3}, runs_root=tmp_path / "forks", accept_base=True)
+    assert asked.ended().state is RunState.FINISHED
+
+
+def test_an_untrained_model_is_loaded_anew_when_other_weights_lie_there(model: Path, asked: Asked) -> None:
+    config = tiny_config(model)
+
+    def answer(request_id: int) -> str:
+        asked.session.ask(GenerateRequest(request_id, "Once", False, 1.0, 12, 5), config)
+        event = asked.next(lambda event: isinstance(event, GenerationFinished) and event.request_id == request_id)
+        assert not event.error
+        return str(event.text)
+
+    before = answer(1)
+    assert answer(2) == before
+    stir_weights(model)
+    assert answer(3) != before
 
 
 # --- a base that moved ---

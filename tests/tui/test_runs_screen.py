@@ -361,6 +361,24 @@ async def test_the_charts_mark_where_a_fork_began_and_what_was_changed(
         assert app.workbench.charts.edits == [2, 2, 2]
 
 
+async def test_a_fork_of_a_run_whose_base_is_another_model_now_asks_first(
+    app: WorkbenchApp, sessions: Sessions, config: RunConfig
+) -> None:
+    run = make_run(app.bridge.runs_root, config, "amber")
+    for path in run.checkpoints.glob("*/state.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"base": {"weights": "of a model of before"}}))
+    async with app.run_test(size=WIDE) as pilot:
+        await press(pilot, "r")
+        await pilot.press("f")
+        await until(pilot, lambda: isinstance(app.screen, SureScreen))
+        assert "amber was trained on another base model" in shown(app)
+        await pilot.press("y")
+        await until(pilot, lambda: isinstance(app.screen, ForkScreen))
+        await press(pilot, *"kl.coef=7", "f5")
+        assert sessions.last.calls[-1][0] == "fork"
+        assert sessions.last.calls[-1][-1] == "accept_base"
+
+
 async def test_what_the_fork_proposed_itself_is_left_without_a_question(
     app: WorkbenchApp, three: list[RunDir], config: RunConfig
 ) -> None:
