@@ -73,6 +73,15 @@ def folder_to_make(path: str | Path) -> Path:
     return target
 
 
+def folder_identity(folder: Path) -> tuple[int, int] | None:
+    """What tells a folder from every other, whatever it is called; None where there is none."""
+    try:
+        there = folder.lstat()
+    except OSError:
+        return None
+    return there.st_dev, there.st_ino
+
+
 def write_new(path: Path, text: str) -> None:
     """Writes `text` to a file that must not exist, readable by its owner alone, and fsyncs it. Raises OSError."""
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

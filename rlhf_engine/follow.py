@@ -21,7 +21,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, Protocol
 
-from rlhf_engine.disk import why
+from rlhf_engine.disk import folder_identity, why
 from rlhf_engine.errors import RunError
 from rlhf_engine.events import (
     Event,
@@ -81,7 +81,7 @@ class Follower:
         self._given_up = False
         self._past_step = self._past_end = 0  # of what was gathered: the last step, and where it ends in the file
         self._as_started = run_dir.config()
-        self._folder = _identity(run_dir.path)
+        self._folder = folder_identity(run_dir.path)
         self._tails: dict[str, _Tail] = {}
         self._series = (_Series(), _Series(_moment), _Series(), _Series(repr))  # by _EDIT, _STEP, _ALARM, _PROBE
         self._samples: dict[int, list[Sample]] = {}
@@ -96,7 +96,7 @@ class Follower:
 
         Raises RunError if a file cannot be read, or the run is no longer there, and says where it is.
         """
-        if _identity(self.run_dir.path) != self._folder:
+        if folder_identity(self.run_dir.path) != self._folder:
             raise RunError(self._where_it_went())
         status = self._status()  # before the files: what it speaks of is in them
         try:
@@ -125,9 +125,10 @@ class Follower:
     def _where_it_went(self) -> str:
         path = self.run_dir.path
         with suppress(OSError):
-            if renamed := next((other for other in path.parent.iterdir() if _identity(other) == self._folder), None):
+            there = ((folder_identity(other), other) for other in path.parent.iterdir())
+            if renamed := next((other for identity, other in there if identity == self._folder), None):
                 return f"The run {path.name} was renamed elsewhere: it is {renamed.name} now."
-            if any(_identity(thrown) == self._folder for thrown in (path.parent / TRASH).iterdir()):
+            if any(folder_identity(thrown) == self._folder for thrown in (path.parent / TRASH).iterdir()):
                 return f"The run {path.name} was deleted elsewhere: it is in the trash of {path.parent}."
         return f"The run {path.name} is gone: it was moved or deleted elsewhere."
 
@@ -362,15 +363,6 @@ class _Tail:
             with suppress(FileNotFoundError):
                 self._file = FileIO(self._path)
         return self._file
-
-
-def _identity(folder: Path) -> tuple[int, int] | None:
-    """What tells a folder from every other, whatever it is called; None where there is none."""
-    try:
-        there = folder.lstat()
-    except OSError:
-        return None
-    return there.st_dev, there.st_ino
 
 
 def _moment(line: MetricsLine) -> tuple[int, float]:

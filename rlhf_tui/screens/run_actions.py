@@ -5,11 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-from textual.message import Message
 from textual.screen import Screen
 
 from rlhf_engine.checkpoint_list import steps
@@ -24,10 +23,8 @@ from rlhf_engine.run_settings import settings_now
 from rlhf_tui.bridge import EngineBridge
 from rlhf_tui.changed_base import with_base
 from rlhf_tui.clean_text import clean_line
-from rlhf_tui.past import read_history
 from rlhf_tui.screens.base import BaseScreen
 from rlhf_tui.screens.run_dialogs import NameScreen, NoteScreen, SureScreen
-from rlhf_tui.widgets.history import History
 from rlhf_tui.widgets.run_reader import RunReader
 from rlhf_tui.widgets.run_rows import size
 from rlhf_tui.widgets.run_table import RunTable
@@ -42,14 +39,6 @@ _NAMED = 6
 
 class RunActions(BaseScreen[None]):
     """Works on the run under the cursor, or on those that are marked."""
-
-    @dataclass
-    class Curves(Message):
-        """The metrics of a run, read for the charts."""
-
-        label: str
-        history: History
-        responses_per_step: int
 
     def __init__(self, bridge: EngineBridge) -> None:
         super().__init__()
@@ -242,31 +231,11 @@ class RunActions(BaseScreen[None]):
     def action_overlay(self) -> None:
         """Read the curves of the chosen runs for the charts."""
         for run in self._chosen():
-            self.run_worker(partial(self._read_curves, run), thread=True, group=f"curves {run.path}")
-
-    def _read_curves(self, run: RunSummary) -> None:
-        try:
-            run_dir = RunDir(run.path)
-            history = read_history(run_dir)
-            responses = run_dir.config().ppo.responses_per_step
-        except RlhfError as error:
-            self.post_message(RunReader.Failed(clean_line(str(error))))
-            return
-        self.post_message(self.Curves(run.name, history, responses))
-
-    def on_run_actions_curves(self, event: Curves) -> None:
-        """Draw them."""
-        if event.history.bounds is None:
-            self._alarm.say(f"{event.label} has no curves yet")
-        else:
-            charts = self._workbench.workbench.charts
-            charts.overlay(event.label, event.history, responses_per_step=event.responses_per_step)
-            others = list(charts.scene.others)
-            self._alarm.say(f"the charts show {', '.join(others)} too · O takes {'them' if others[1:] else 'it'} out")
+            self._workbench.workbench.overlays.lay(RunDir(run.path))
 
     def action_clear_overlays(self) -> None:
         """Only the workbench's own curves again."""
-        self._workbench.workbench.charts.clear_overlays()
+        self._workbench.workbench.overlays.clear()
         self._alarm.say("the charts show the workbench's run alone")
 
     # --- names, notes, trash ---

@@ -39,6 +39,7 @@ from rlhf_tui.clean_text import clean_line
 from rlhf_tui.editing import Editing
 from rlhf_tui.event_ring import StepsMissed
 from rlhf_tui.messages import EngineEvents
+from rlhf_tui.overlays import LOOK_SECONDS, Overlays
 from rlhf_tui.past import read_history
 from rlhf_tui.screens.base import BaseScreen
 from rlhf_tui.screens.workbench_keys import PANES, TITLES, TabLine, keys
@@ -118,6 +119,7 @@ class WorkbenchScreen(BaseScreen[None]):
         self._pane = PANES[0]
         self._zoomed = False
         self._shown_run = ""
+        self.overlays = Overlays(self, self.charts, self._shown_path, self._say_anywhere)
         self._read_up_to, self._read_from = 0, Path()
 
     @property
@@ -140,6 +142,7 @@ class WorkbenchScreen(BaseScreen[None]):
         yield self._keys
 
     def on_mount(self) -> None:
+        self.set_interval(LOOK_SECONDS, self.overlays.look)
         self.show_run()
         self.say("reading the run…" if self._bridge.viewing
                  else "F5 starts a run with these settings · p loads a preset · ? shows all keys")
@@ -244,6 +247,7 @@ class WorkbenchScreen(BaseScreen[None]):
                     self._read_up_to = 0  # that was another run's
                     if event.first_step and self._bridge.run_path is not None and not self._bridge.viewing:
                         self._show_history(event.first_step, self._bridge.run_path)
+                self.overlays.look()
                 self.say(f"run {event.name}: {event.path}")
                 self.editing.begun(event, goes_on=goes_on)
             case StepFinished():
@@ -304,6 +308,17 @@ class WorkbenchScreen(BaseScreen[None]):
         if (event.run, event.last) == (self._shown_run, self._read_up_to):
             self._read_up_to = 0
             self.charts.take_past(event.history)
+
+    def on_overlays_curves_read(self, event: Overlays.CurvesRead) -> None:
+        """Another run's."""
+        self.overlays.take(event)
+
+    def _shown_path(self) -> Path | None:
+        """Where the run lies that the charts show."""
+        return self._bridge.watched or (self._bridge.run_path if self._shown_run else None)
+
+    def _say_anywhere(self, text: str, level: str) -> None:
+        self._workbench.say(text, level)
 
     def _mark_fork(self) -> None:
         """Where the run left the one it is a fork of, and under which other settings."""

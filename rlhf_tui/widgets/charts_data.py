@@ -159,6 +159,17 @@ class ChartsData(Widget):
         self.scene.lay_over(clean_line(label), history, responses_per_step)
         self._laid_over()
 
+    def rename_overlay(self, label: str, new: str) -> None:
+        """Another name for a run that is laid over."""
+        others = self.scene.others
+        self.scene.others = {clean_line(new) if known == label else known: other for known, other in others.items()}
+        self._laid_over()
+
+    def remove_overlay(self, label: str) -> None:
+        """Take a run away, if it is there."""
+        if self.scene.others.pop(label, None) is not None:
+            self._laid_over()
+
     def clear_overlays(self) -> None:
         """Take all other runs away."""
         self.scene.others.clear()

@@ -21,11 +21,12 @@ from tui.test_hostile_text import is_harmless, shown_lines
 from rlhf_engine.config import RunConfig
 from rlhf_engine.events import RunStarted, RunState
 from rlhf_engine.fields import replace
-from rlhf_engine.run_care import throw_away, thrown_away
+from rlhf_engine.run_care import rename_run, throw_away, thrown_away
 from rlhf_engine.run_dir import Parent, RunDir
 from rlhf_engine.run_list import RunFigures, RunSummary, list_runs
 from rlhf_tui import viewer
 from rlhf_tui.app import WorkbenchApp
+from rlhf_tui.screens import workbench
 from rlhf_tui.screens.differences import DifferencesScreen
 from rlhf_tui.screens.fork import ForkScreen
 from rlhf_tui.screens.help import HelpScreen
@@ -422,6 +423,31 @@ async def test_curves_of_marked_runs_go_to_the_charts(app: WorkbenchApp, three: 
                              "the charts show bold, amber too · O takes them out")
         await press(pilot, "O")
         assert not others
+
+
+async def test_a_run_is_not_laid_over_itself_and_what_is_laid_over_keeps_no_stale_name_or_curve(
+    app: WorkbenchApp, three: list[RunDir], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workbench, "LOOK_SECONDS", 0.05)
+    _, bold, calm = three
+    async with app.run_test(size=WIDE) as pilot:
+        charts, others = app.workbench.charts, app.workbench.charts.scene.others
+        await press(pilot, "r", "home", "enter")
+        await until(pilot, lambda: charts.scene.run.bounds == (1, 5))
+        await press(pilot, "r", "home", "o")
+        assert "amber is the run that the charts show" in said(app)
+        assert not others
+        await press(pilot, "down", "o", "down", "o")
+        await until(pilot, lambda: set(charts.scene.others) == {"bold", "calm"})
+        rename_run(calm, "zinc")  # by another process, say
+        await until(pilot, lambda: set(charts.scene.others) == {"bold", "zinc"})
+        RunDir(calm.path.with_name("zinc")).append_metrics(10, 5.0, step_metrics(10))  # and gone on with
+        await until(pilot, lambda: charts.scene.others["zinc"].history.bounds == (1, 10))
+        throw_away(bold)
+        await until(pilot, lambda: set(charts.scene.others) == {"zinc"})
+        assert "bold is not there any more" in said(app)
+        app.bridge.watch(RunDir.open(calm.path.with_name("zinc")))
+        await until(pilot, lambda: not charts.scene.others)
 
 
 # --- names, notes, trash ---
