@@ -301,17 +301,6 @@ class RunDir:
 
     # --- read by anyone, at any time ---
 
-    def output(self, length: int) -> str:
-        """The last `length` bytes of the log, from the beginning of a line on; empty if there is none."""
-        try:
-            with open(self.path / OUTPUT, "rb") as file:
-                size = os.fstat(file.fileno()).st_size
-                file.seek(max(0, size - length))
-                data = file.read()
-        except OSError:
-            return ""
-        return (data.partition(b"\n")[2] if size > length else data).decode("utf-8", "replace")
-
     def metrics(self) -> list[MetricsLine]:
         """The metrics of all steps so far; lines that cannot be read are left out."""
         return readable(read_lines(self.path / METRICS)[0], metrics_line)

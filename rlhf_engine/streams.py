@@ -145,6 +145,16 @@ def give_back() -> None:
             _kept = None
 
 
+def hang_up() -> None:
+    """The terminal has gone: what is said from here on goes nowhere, where writing to it would be an error."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    with _lock:
+        answering = [_answers.fileno()] if _answers is not None else []
+        for descriptor in (0, *(_kept or (1, 2)), *answering):
+            os.dup2(nowhere, descriptor)
+    os.close(nowhere)
+
+
 def stderr_descriptor() -> int:
     """Where stderr leads for us, whatever descriptor 2 is pointed at just now."""
     kept = _kept

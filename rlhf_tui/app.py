@@ -57,6 +57,8 @@ class WorkbenchApp(Desk):
         Binding("q", "quit", "Quit", tooltip="Leave; asks while training", id="app.quit"),
         # Textual's own, which leave from a field too; help tells of q
         Binding("ctrl+q", "quit", "Quit", show=False, priority=True),
+        Binding("ctrl+l", "redraw", "Redraw", tooltip="Draw the whole screen again", show=False, priority=True,
+                id="app.redraw"),
         Binding("ctrl+p", "command_palette", "Commands", tooltip="Every action by name", priority=True,
                 id="app.commands"),
     ]
@@ -302,6 +304,11 @@ class WorkbenchApp(Desk):
                 self.workbench.editing.saved(name)
 
         self.push_screen(SavePresetScreen(self.config), saved)
+
+    def action_redraw(self) -> None:
+        if self._driver is not None:
+            self._driver.write("\x1b[2J")
+        self.refresh(layout=True)
 
     def action_help(self) -> None:
         from rlhf_tui.screens.help import HelpScreen

@@ -1,12 +1,33 @@
-"""What is kept of a bug: its whole traceback, in the user's log folder."""
+"""What is kept in the user's log folder: the whole traceback of a bug, and what was printed while no run was under way.
+"""
 
 from __future__ import annotations
 
+import os
 import traceback
 from datetime import UTC, datetime
 from pathlib import Path
 
 import platformdirs
+
+_OUTPUT_BYTES = 1024 * 1024
+
+
+def output_log() -> Path:
+    """The file of what libraries and reward functions printed below a screen that showed no run of ours."""
+    return Path(platformdirs.user_log_dir("rlhf-tui", appauthor=False)) / "output.log"
+
+
+def open_output_log() -> int | None:
+    """A descriptor of that file, for reading and appending; None where there can be none."""
+    path = output_log()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and path.stat().st_size > _OUTPUT_BYTES:
+            path.replace(path.with_name("output-before.log"))
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+    except OSError:
+        return None
 
 
 def write_crash_log(error: BaseException) -> Path | str:

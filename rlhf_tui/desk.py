@@ -50,6 +50,8 @@ class Desk(App[None]):
         Binding("comma,f3", "settings", "Settings", tooltip="Theme, charts, notifications", id="app.settings",
                 key_display=","),
         Binding("a", "alarms", "Alarms", tooltip="All warnings and notices so far", id="app.alarms"),
+        Binding("l", "output", "Log", tooltip="What reward functions and libraries printed, and tracebacks",
+                id="app.output"),
         Binding("f4", "system", "System", tooltip="Processor, memory, disk, GPUs, and the engine's speed",
                 id="app.system"),
     ]
@@ -149,6 +151,14 @@ class Desk(App[None]):
 
         self.workbench.show_unread(0)
         self.push_screen(AlarmsScreen(self.alarm_log), lambda _: self.workbench.show_unread(self.alarm_log.unread))
+
+    def action_output(self) -> None:
+        from rlhf_engine.run_dir import OUTPUT
+        from rlhf_tui.crash_log import output_log
+        from rlhf_tui.screens.output import OutputScreen
+
+        run = self.bridge.watched or self.bridge.run_path
+        self.push_screen(OutputScreen(run / OUTPUT, self.bridge.view.name) if run else OutputScreen(output_log(), ""))
 
     def action_system(self) -> None:
         from rlhf_tui.screens.system import SystemScreen

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
 from typing import TYPE_CHECKING
+
+from rlhf_engine.streams import hang_up
 
 if TYPE_CHECKING:
     from rlhf_tui.app import WorkbenchApp
@@ -42,10 +43,7 @@ def _hung_up(app: WorkbenchApp) -> None:
     # the shell may send a second one while we save
     asyncio.get_running_loop().remove_signal_handler(signal.SIGHUP)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    # what is said from here on has no terminal: writing would be an error
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    for descriptor in (0, 1, 2):
-        os.dup2(nowhere, descriptor)
+    hang_up()
     if app.leave_code is None:
         # whoever leaves a run paused, or has stopped it, did not mean it to go on
         app.hands_over = app.bridge.going_on

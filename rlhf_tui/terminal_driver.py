@@ -12,6 +12,8 @@ from typing import IO, Any
 from textual.app import App
 from textual.drivers.linux_driver import LinuxDriver
 
+from rlhf_engine.streams import give_back, take_away
+from rlhf_tui.crash_log import open_output_log
 from rlhf_tui.terminal_input import TerminalInput
 
 
@@ -42,12 +44,41 @@ class TerminalDriver(LinuxDriver):
 
     The kernel sends SIGCONT with the SIGHUP of a terminal that goes away. LinuxDriver would begin anew with it, with
     a second thread that reads keys; the first one is then not always told to end, and the process waits for it.
+
+    While there is a screen the terminal is its alone: the file descriptors that child processes and libraries write to
+    lead into a log (see `rlhf_engine.streams`).
     """
 
     def __init__(self, app: App[Any], **options: Any) -> None:
         super().__init__(app, **options)
         assert self._file is not None, "run_workbench asks for a terminal"
-        self._file = MayGoAway(self._file)  # type: ignore[assignment]
+        mine = os.fdopen(os.dup(self._file.fileno()), "w", encoding=self._file.encoding, errors="backslashreplace")
+        self._file = MayGoAway(mine)  # type: ignore[assignment]
+        self._away = False
+
+    def start_application_mode(self) -> None:
+        """The screen begins, or comes back."""
+        super().start_application_mode()
+        if not self._away:
+            self._away = True
+            take_away(open_output_log)
+
+    def stop_application_mode(self) -> None:
+        """The terminal is everyone's again."""
+        super().stop_application_mode()
+        if self._away:
+            self._away = False
+            give_back()
+
+    def _get_terminal_size(self) -> tuple[int, int]:
+        # Python asks descriptor 1, which leads elsewhere; as it does, what the environment says goes first
+        try:
+            columns, lines = os.get_terminal_size(self.fileno)
+        except OSError:
+            return super()._get_terminal_size()
+        wanted = [os.environ.get(name, "") for name in ("COLUMNS", "LINES")]
+        width, height = (int(text) if text.isdecimal() else 0 for text in wanted)
+        return width or columns or 80, height or lines or 25
 
     def run_input_thread(self) -> None:
         """Read what is typed until told to end."""

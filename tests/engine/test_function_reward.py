@@ -201,7 +201,7 @@ def inner(text):
         Trainer(kept, run_dir=run_dir, control=TrainerControl(), emit=lambda _: None).run()
     # the probe asks twice (of the reference, then no more: it has failed), the step once
     assert calls.read_text().count("called") == 2
-    log = run_dir.output(100_000)
+    log = (run_dir.path / "output.log").read_text()
     for line in ("scoring 8", "to stderr", "Traceback (most recent call last):", "in inner",
                  "KeyError"):
         assert line in log, log
@@ -228,7 +228,7 @@ def loud(prompts, responses):
         capture_output=True, stdin=subprocess.DEVNULL, timeout=250, env=os.environ | {"PYTHONPATH": str(ROOT)})
     assert done.returncode == 0, done.stderr
     assert [json.loads(line)["event"] for line in done.stdout.splitlines()] == ["step", "step", "end"]
-    log = RunDir.open(tmp_path / "runs" / "r").output(100_000)
+    log = (tmp_path / "runs" / "r" / "output.log").read_text()
     assert "warned" in log
     for line in ("printed", "from a child", "logged", "from another"):
         assert line in done.stderr
