@@ -110,9 +110,10 @@ def _list(values: list[str], old: Any = None) -> Array:
     items = [tomlkit.string(value).as_string() for value in values]
     if not comments and sum(len(item) + 2 for item in items) < WIDTH - 20:
         return tomlkit.parse(f"x = [{', '.join(items)}]")["x"]
+    side_by_side = max(map(len, items), default=0) <= 24
     rows: list[str] = []
     for item in items:
-        if rows and max(map(len, items)) <= 24 and len(rows[-1]) + len(item) < WIDTH:
+        if rows and side_by_side and len(rows[-1]) + len(item) < WIDTH:
             rows[-1] += f" {item},"
         else:
             rows.append(f"  {item},")

@@ -20,8 +20,7 @@ def choose_micro_batch_size(policy: Policy, config: RunConfig) -> int:
         return config.train.micro_batch_size
     if policy.device.type != "cpu":
         return config.ppo.minibatch_size
-    ids, _ = policy.encode(config.prompts)
-    width = ids.shape[1] + config.sampling.max_new_tokens
+    width = max(map(len, policy.texts.encode(config.prompts))) + config.sampling.max_new_tokens
     width = min(width, policy.max_positions or width)
     fits = max(_KEPT_BYTES // bytes_kept(policy, width), _EFFICIENT_TOKENS // width, 1)
     return min(config.ppo.minibatch_size, fits)
