@@ -14,7 +14,7 @@ from rlhf_engine.events import Sample
 from rlhf_tui.clipboard import copy
 from rlhf_tui.figures import figure
 from rlhf_tui.screens.base import BaseDialog
-from rlhf_tui.widgets.highlight import highlighted
+from rlhf_tui.widgets.answer import continued
 
 if TYPE_CHECKING:
     from rlhf_tui.app import WorkbenchApp
@@ -61,10 +61,7 @@ class SampleScreen(BaseDialog[None]):
         with VerticalScroll() as box:
             box.border_title = Content(f"Sample of step {sample.step}")
             box.border_subtitle = Content("i inspect · y copy · Esc close")
-            text = Content.styled(sample.prompt, "$text-muted")
-            if sample.prompt and not sample.prompt[-1].isspace() and not sample.response[:1].isspace():
-                text = text.append(" ")
-            yield Static(Content.assemble(text, highlighted(sample.response, sample.spans), end))
+            yield Static(Content.assemble(continued(sample.prompt, sample.response, sample.spans), end))
             yield Static(score_parts(sample))
             yield Static(Content.styled(sample_facts(sample), "$text-muted"))
 

@@ -19,8 +19,7 @@ from rlhf_tui.widgets.highlight import highlighted
 
 def continued(prompt: str, response: str, spans: tuple[Span, ...] = ()) -> Content:
     """The prompt in a quiet colour and the response behind it, its words marked. Both are clean already."""
-    gap = " " if prompt and response and not prompt[-1].isspace() and not response[0].isspace() else ""
-    return Content.assemble((prompt, "$text-muted"), gap, highlighted(response, spans))
+    return Content.assemble((prompt, "$text-muted"), highlighted(response, spans))
 
 
 def score_line(score: float, parts: Mapping[str, float]) -> Content:

@@ -87,8 +87,7 @@ class HeatText(ScrollView, can_focus=True):
 
         choose: one of them is marked; not so where the texts are no tokens.
         """
-        gap = " " if prompt and texts and not prompt[-1].isspace() and not "".join(texts)[:1].isspace() else ""
-        self._pieces = [(-1, prompt + gap), *enumerate(texts)]
+        self._pieces = [(-1, prompt), *enumerate(texts)]
         self._styles = [""] * len(texts)
         self.cursor = 0 if choose else -1
         self._wrap()

@@ -47,7 +47,7 @@ def story_sample(step: int, index: int) -> Sample:
                 spans.append(Span(at, at + len(word), kind))
                 parts[kind] += points
     spans.sort(key=lambda span: span.start)
-    return Sample(step=step, prompt="Once upon a time", response=response, score=sum(parts.values()), parts=parts,
+    return Sample(step=step, prompt="Once upon a time ", response=response, score=sum(parts.values()), parts=parts,
                   kl=step * 0.1 + index * 0.3, tokens=len(response) // 4, finished=True, spans=tuple(spans))
 
 
@@ -56,7 +56,7 @@ def story_probe(step: int) -> Sample:
     animal, place = ("girl", "fox", "owl", "bear")[step // 5 % 4], ("mill", "river", "hill")[step // 10 % 3]
     response = f"there was a little {animal} who lived beside the old {place}. It shared every supper."
     at, liked = response.index(animal), animal in LIKED
-    return Sample(step=step, prompt="Once upon a time", response=response, score=1.2 if liked else -0.8, parts={},
+    return Sample(step=step, prompt="Once upon a time ", response=response, score=1.2 if liked else -0.8, parts={},
                   kl=step / 10, tokens=20, finished=True,
                   spans=(Span(at, at + len(animal), "liked" if liked else "disliked"),))
 

@@ -32,8 +32,8 @@ async def tell(pilot: Any, sessions: Sessions, *events: Any) -> None:
 
 
 PARTS = {"words/liked": 1.2, "words/disliked": -0.8, "words/short": 0.0}
-ANSWER = GenerationFinished(1, "a fox met a girl.", 0.4, PARTS,
-                            (Span(2, 5, "liked"), Span(12, 16, "disliked")), 3.25, 7)
+ANSWER = GenerationFinished(1, " a fox met a girl.", 0.4, PARTS,
+                            (Span(3, 6, "liked"), Span(13, 17, "disliked")), 3.25, 7)
 
 
 async def test_before_any_run_the_reference_answers(app: WorkbenchApp, sessions: Sessions) -> None:
@@ -42,13 +42,22 @@ async def test_before_any_run_the_reference_answers(app: WorkbenchApp, sessions:
         [request] = asked(sessions)
         assert request == GenerateRequest(1, "Once upon a time", False, 1.0, 60, 0)
         assert "the model is loaded first" in shown(app)
-        await tell(pilot, sessions, GenerationToken(1, "a fox"))
+        await tell(pilot, sessions, GenerationToken(1, " a fox"))
         assert "Once upon a time a fox▌" in shown(app)
         await tell(pilot, sessions, ANSWER)
         for text in ("Once upon a time a fox met a girl.", "score +0.40", "words/liked +1.20", "words/disliked −0.80",
                      "KL 3.25 nats", "7 tokens"):
             assert text in shown(app)
         assert "words/short" not in shown(app)
+
+
+async def test_an_answer_that_goes_on_with_the_last_word_is_not_shown_as_a_new_one(
+    app: WorkbenchApp, sessions: Sessions
+) -> None:
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("g", "enter")
+        await tell(pilot, sessions, GenerationFinished(1, "s and times."))
+        assert "Once upon a times and times." in shown(app)
 
 
 async def test_while_training_it_says_for_what_it_waits(app: WorkbenchApp, sessions: Sessions) -> None:

@@ -31,7 +31,7 @@ TOKENS = TokenTrace(
     raw_advantages=(0.8, -0.7, 0.5), advantages=(0.4, -0.35, 0.0), kl_coef=0.1, whitened=True, sequence_level=False,
 )
 OTHERWISE = replace(TOKENS, raw_advantages=(-2.34, 1.0, 0.0), whitened=False, advantages=(-2.34, 1.5, 0.0))
-FOX = Sample(3, "Once", "a fox", 2.0, {}, 2.1, 3, True, trace=TOKENS)
+FOX = Sample(3, "Once ", "a fox", 2.0, {}, 2.1, 3, True, trace=TOKENS)
 
 
 def shown(app: WorkbenchApp) -> str:

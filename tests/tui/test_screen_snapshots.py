@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,9 @@ def after(*keys: str, told: list[Event] | None = None, sessions: Sessions | None
 
 def answers() -> list[Event]:
     first, second = story_sample(1, 0), story_sample(1, 1)
-    done = GenerationFinished(1, first.response, first.score, first.parts, first.spans, first.kl, first.tokens)
-    return [done, GenerationToken(2, second.response[:30])]
+    spans = tuple(replace(span, start=span.start + 1, end=span.end + 1) for span in first.spans)
+    done = GenerationFinished(1, f" {first.response}", first.score, first.parts, spans, first.kl, first.tokens)
+    return [done, GenerationToken(2, f" {second.response[:30]}")]
 
 
 @pytest.fixture
