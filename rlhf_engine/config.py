@@ -224,6 +224,10 @@ class SentinelConfig(Section):
         0.1, "alarm when the log-probs of sampled tokens, as sampled and as scored, are this far apart; none is off",
         unit="nats per token", live=True, gt=0,
     )
+    truncated_share: float | None = setting(
+        0.95, "alarm when this share of the responses is cut off by sampling.max_new_tokens; none is off", live=True,
+        gt=0, le=1,
+    )
     equal_scores: bool = setting(True, "alarm when all responses of a step score alike, step after step", live=True)
 
 

@@ -125,7 +125,7 @@ _ALL = [
            "About level, or moving only as far as the reward asks for.",
            "Runs to the maximum, or to a few tokens: length is being used to collect score."),
     Metric("completions/clipped_ratio", "unfinished", "share of responses", "neither",
-           "Responses cut off by max_new_tokens.",
+           "Responses cut off by max_new_tokens before an end token; unknown of a model that has none.",
            "Level or falling.",
            "Climbs to 1: responses no longer end by themselves."),
     Metric("completions/distinct_2", "distinct-2", "share of bigrams", "up",

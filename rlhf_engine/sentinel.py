@@ -64,6 +64,7 @@ def conditions(start: Sequence[Metrics], recent: Sequence[Metrics], step: int, c
         "critic": _critic(recent, step, config),
         "clipping": _clipping(recent, config),
         "sampling": _sampling(recent, config),
+        "truncated": _truncated(recent, config),
         "equal-scores": _equal_scores(recent, config),
     }
     return {kind: text for kind, text in found.items() if text is not None}
@@ -134,6 +135,16 @@ def _sampling(recent: Sequence[Metrics], config: RunConfig) -> str | None:
     cure = "turn off sampling.top_k and top_p" if config.sampling.allow_truncation else "take model.dtype = float32"
     return (f"tokens are sampled with other probabilities than they are scored with, by {gap:.2f} nats per token: "
             f"ratio and KL are off by as much; {cure}, or correct for it with ppo.importance_sampling_cap = 2")
+
+
+def _truncated(recent: Sequence[Metrics], config: RunConfig) -> str | None:
+    share, cut = config.sentinel.truncated_share, _mean(recent, "completions/clipped_ratio")
+    if share is None or not cut >= share:
+        return None
+    longest = config.sampling.max_new_tokens
+    return (f"{100 * cut:.0f} % of responses are cut off at {longest} tokens, before an end token: a reward "
+            "that looks at how a text ends can never fire; raise sampling.max_new_tokens, or set "
+            "sentinel.truncated_share = none if that is meant")
 
 
 def _equal_scores(recent: Sequence[Metrics], config: RunConfig) -> str | None:

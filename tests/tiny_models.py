@@ -99,6 +99,7 @@ def tiny_config(folder: Path, **sections: object) -> RunConfig:
         "sampling": {"max_new_tokens": 12},
         "ppo": {"responses_per_step": 8, "minibatch_size": 4, "epochs": 2},
         "train": {"steps": 3, "seed": 1, "threads": 1, "checkpoint_every": 1, "keep_checkpoints": 10},
+        "sentinel": {"truncated_share": None},  # a random model ends nothing
         "rewards": [{"kind": "length", "name": "length", "min_words": 3, "penalty_per_word": 1.0}],
     }
     for name, values in sections.items():

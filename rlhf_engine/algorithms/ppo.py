@@ -112,7 +112,7 @@ class PPO:
         updates, taken, nonfinite = self._update(step, experience, minibatches, kept, progress)
         self.token_count += int(experience.mask.sum())
         finished = time.perf_counter()
-        metrics = rollout_metrics(experience, scored, self.kl_coef) | updates
+        metrics = rollout_metrics(experience, scored, self.kl_coef, ends=bool(self.policy.end_ids)) | updates
         metrics |= {
             "num_tokens": float(self.token_count),
             "time/rollout": sampled - started,

@@ -22,8 +22,13 @@ from rlhf_engine.statistics import distinct_n
 from rlhf_engine.text_codec import TextCodec
 
 
-def rollout_metrics(experience: Experience, scored: ScoredBatch, kl_coef: float) -> dict[str, float]:
-    """Everything that is known of a rollout before its updates; names and units are those of `metrics.REGISTRY`."""
+def rollout_metrics(
+    experience: Experience, scored: ScoredBatch, kl_coef: float, *, ends: bool = True
+) -> dict[str, float]:
+    """Everything that is known of a rollout before its updates; names and units are those of `metrics.REGISTRY`.
+
+    ends: the model has an end token. One that has none ends nothing, so that no share of its responses is cut off.
+    """
     mask, totals = experience.mask, [score.total for score in scored.scores]
     kl = experience.response_kl.mean().item()
     surprise = torch.where(mask, -experience.log_probs, 0.0).sum(1).mean().item()
@@ -42,11 +47,12 @@ def rollout_metrics(experience: Experience, scored: ScoredBatch, kl_coef: float)
         ).item(),
         "kl_coef": kl_coef,
         "completions/mean_length": mask.sum(1).float().mean().item(),
-        "completions/clipped_ratio": (~experience.rollout.finished).float().mean().item(),
         "completions/distinct_2": distinct_n(
             [[word.word for word in count_words(text)] for text in experience.rollout.responses], 2
         ),
     }
+    if ends:
+        metrics["completions/clipped_ratio"] = (~experience.rollout.finished).float().mean().item()
     for name, own in scored.by_reward.items():
         given = [float(total) for total in own if total is not None]  # of those that it applies to
         metrics[f"rewards/{name}/mean"] = fmean(given) if given else math.nan

@@ -48,7 +48,7 @@ _LABELS = {
     "train.max_rollbacks": "max roll-backs",
     "sentinel.enabled": "alarms", "sentinel.window": "alarm window", "sentinel.kl_factor": "KL over ×",
     "sentinel.ref_logprob_drop": "ref logp drop", "sentinel.critic_patience": "critic waits",
-    "sentinel.clip_share": "clipped share",
+    "sentinel.clip_share": "clipped share", "sentinel.truncated_share": "truncated",
     "lora.rank": "LoRA rank", "lora.alpha": "LoRA α", "lora.dropout": "LoRA dropout", "lora.target_modules": "modules",
     "model.name": "model",
 }  # fmt: skip

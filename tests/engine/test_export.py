@@ -92,6 +92,13 @@ def test_a_merged_folder_works_as_model_name(config: RunConfig, tmp_path: Path) 
     assert_same(actor_logits(again), actor_logits(policy))
 
 
+def test_an_adapter_folder_works_as_model_name(config: RunConfig, tmp_path: Path) -> None:
+    run, policy = trained(config, tmp_path / "runs")
+    adapter = export(run, tmp_path / "adapter")
+    again = Policy.from_config(tiny_config(adapter.path))
+    assert_same(actor_logits(again), actor_logits(policy))  # its own adapters are fresh: they change nothing yet
+
+
 def test_modules_that_were_chosen_by_name_are_those_of_the_adapter(
     model_folders: dict[str, Path], tmp_path: Path
 ) -> None:

@@ -17,6 +17,7 @@ START = {
     "objective/scores": -1.9, "objective/scores_std": 2.5, "objective/kl": 0.0, "objective/ref_logprob": -0.76,
     "policy/entropy_avg": 0.77, "policy/clipfrac_avg": 0.0, "completions/distinct_2": 0.65,
     "val/explained_variance": 0.0, "sampling/logprob_gap": 1e-6,
+    "completions/clipped_ratio": 0.9,
 }
 LEARNT = START | {
     "objective/scores": 5.5, "objective/kl": 4.2, "objective/ref_logprob": -0.82, "policy/entropy_avg": 0.67,
@@ -48,6 +49,7 @@ def test_a_run_that_learns_as_it_should_raises_nothing() -> None:
     ("critic", {"val/explained_variance": -0.5}, {"val/explained_variance": 0.1}, "the critic explains"),
     ("clipping", {"policy/clipfrac_avg": 0.9}, {"policy/clipfrac_avg": 0.3}, "% of tokens are clipped"),
     ("sampling", {"sampling/logprob_gap": 0.5}, {"sampling/logprob_gap": 0.05}, "nats per token"),
+    ("truncated", {"completions/clipped_ratio": 1.0}, {"completions/clipped_ratio": 0.92}, "cut off at 60 tokens"),
     ("equal-scores", {"objective/scores_std": 0.0}, {"objective/scores_std": 0.01}, "scored the same (5.50"),
 ])
 def test_what_goes_wrong_is_said_once_in_numbers(kind: str, bad: dict, harmless: dict, said: str) -> None:
@@ -73,6 +75,7 @@ def test_text_that_the_reference_finds_unlikely_is_no_gaming_while_the_score_sta
     ("sentinel.critic_patience", 1000, {"val/explained_variance": -0.5}),
     ("sentinel.clip_share", None, {"policy/clipfrac_avg": 0.9}),
     ("sentinel.logprob_gap", None, {"sampling/logprob_gap": 0.5}),
+    ("sentinel.truncated_share", None, {"completions/clipped_ratio": 1.0}),
     ("sentinel.equal_scores", False, {"objective/scores_std": 0.0}),
 ])
 def test_each_alarm_can_be_turned_off(path: str, value: object, bad: dict) -> None:
