@@ -22,6 +22,10 @@ class ModelError(RlhfError):
     """A model or tokenizer could not be found, loaded or used."""
 
 
+class PromptError(ModelError):
+    """A prompt that the tokenizer cannot read, or the model cannot hold."""
+
+
 class RewardError(RlhfError):
     """A reward raised, or returned something that is not one finite number per response."""
 

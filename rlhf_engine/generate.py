@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 from rlhf_engine import checkpoint
@@ -15,6 +17,7 @@ from rlhf_engine.errors import NonFiniteError
 from rlhf_engine.estimators import kl_k1
 from rlhf_engine.events import Sample
 from rlhf_engine.policy import Policy
+from rlhf_engine.prompt_check import cut_prompts
 from rlhf_engine.rewards.base import Score
 from rlhf_engine.rewards.build import rewards_if_any
 from rlhf_engine.rewards.composite import RewardSum
@@ -74,11 +77,12 @@ def generate_texts(
     max_new_tokens: int | None = None,
     seed: int,
     base: BaseChoice = AS_IT_WAS,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> tuple[list[Sample], str]:
     """Answers by a run's newest checkpoint (or its reference), or by a plain model named as in `model.name`.
 
     What is None is as in the run by then, else the default. With them comes why they have no scores, if a run's rewards
-    cannot be had; a plain model has none.
+    cannot be had; a plain model has none. tell: takes sentences about the model's tokens and prompts that are cut.
     """
     given = {"temperature": temperature, "max_new_tokens": max_new_tokens}
     changes = {name: value for name, value in given.items() if value is not None}
@@ -86,8 +90,12 @@ def generate_texts(
         policy, config, step = load_tuned(source, base=base)
         sampling = config.sampling.model_copy(update=changes)
         rewards, no_scores = rewards_if_any(config.rewards)
+        for text in filter(None, (*policy.notices, cut_prompts(policy, prompts, sampling))):
+            tell(text)
         return answer(policy, prompts, sampling, tuned=tuned, seed=seed, rewards=rewards, step=step), no_scores
     policy = Policy.load(ModelConfig(name=source), LoraConfig(), seed=0)
+    for text in policy.notices:
+        tell(text)
     return answer(policy, prompts, SamplingConfig().model_copy(update=changes), tuned=False, seed=seed), ""
 
 

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rlhf_engine.config import RunConfig, SamplingConfig
-from rlhf_engine.errors import ConfigError, ModelError
+from rlhf_engine.errors import ConfigError, PromptError
 from rlhf_engine.policy import Policy
 from rlhf_engine.text_codec import quoted
 
@@ -36,6 +37,19 @@ def longest_prompt(policy: Policy, sampling: SamplingConfig) -> int | None:
     return room - sampling.max_new_tokens
 
 
+def cut_prompts(policy: Policy, prompts: Sequence[str], sampling: SamplingConfig) -> str:
+    """One sentence about the prompts that are cut to be answered under `sampling`; empty when none is."""
+    room = policy.max_positions
+    if room is None or room <= sampling.max_new_tokens or sampling.long_prompts != "truncate_left":
+        return ""
+    longest = room - sampling.max_new_tokens
+    lengths = [len(ids) for ids in policy.texts.encode(prompts)]
+    cut = [f"{quoted(prompt)} ({tokens} tokens)" for prompt, tokens in zip(prompts, lengths, strict=True)
+           if tokens > longest]
+    named = ", ".join(dict.fromkeys(cut))
+    return f"sampling.long_prompts = truncate_left: only the last {longest} tokens are read of {named}" if cut else ""
+
+
 def check_prompts(policy: Policy, config: RunConfig) -> CheckedPrompts:
     """Every prompt of `config` encoded and measured; too long ones are left out or cut as `sampling.long_prompts` says.
 
@@ -45,7 +59,7 @@ def check_prompts(policy: Policy, config: RunConfig) -> CheckedPrompts:
     longest, choice = longest_prompt(policy, config.sampling), config.sampling.long_prompts
     try:
         lengths = [len(ids) for ids in policy.texts.encode(config.prompts)]
-    except ModelError as error:
+    except PromptError as error:
         raise ConfigError(f"prompts: {error}") from None
     over = [index for index, tokens in enumerate(lengths) if longest is not None and tokens > longest]
     if not over:

@@ -16,7 +16,7 @@ from torch.profiler import record_function
 from rlhf_engine.config import SamplingConfig
 from rlhf_engine.decoding.plain import Decoder
 from rlhf_engine.decoding.uncached import untraced
-from rlhf_engine.errors import ModelError, NonFiniteError
+from rlhf_engine.errors import NonFiniteError, PromptError
 from rlhf_engine.policy import Policy
 from rlhf_engine.text_codec import quoted
 
@@ -78,7 +78,7 @@ def sample(
     tuned answer from the same noise when seeds and batch shapes are equal.
     decoder: an `untraced` one if left out. choose: how an id is drawn; `draw` if left out.
     on_token: called after each token with the ids so far, a list of [batch]; returning True ends the sampling.
-    Raises ModelError when a prompt and its response do not fit into the model's context, and NonFiniteError when the
+    Raises PromptError when a prompt and its response do not fit into the model's context, and NonFiniteError when the
     model's probabilities are no numbers. That is looked for at the end: to look at each token would let a GPU wait.
     """
     prompt_ids, prompt_mask = _encode(policy, prompts, sampling)
@@ -211,7 +211,7 @@ def _encode(policy: Policy, prompts: list[str], sampling: SamplingConfig) -> tup
     ids, mask = policy.encode(prompts, room - new_tokens if cut and room is not None else None)
     if room is not None and ids.shape[1] + new_tokens > room:
         prompt, fit = prompts[int(mask.sum(dim=1).argmax())], max(0, room - ids.shape[1])
-        raise ModelError(
+        raise PromptError(
             f"the prompt {quoted(prompt)} has {ids.shape[1]} tokens, and with {new_tokens} new ones "
             f"(sampling.max_new_tokens) exceeds the model's context of {room}: "
             + (f"shorten it, or ask for at most {fit} new ones" if fit else f"shorten it to fewer than {room} tokens")

@@ -12,9 +12,17 @@ from rlhf_engine.compare import compare
 from rlhf_engine.config import RunConfig
 from rlhf_engine.control import CompareRequest, GenerateRequest, TrainerControl
 from rlhf_engine.errors import RlhfError
-from rlhf_engine.events import ComparisonFinished, ComparisonProgress, Event, GenerationFinished, GenerationToken
+from rlhf_engine.events import (
+    ComparisonFinished,
+    ComparisonProgress,
+    Event,
+    GenerationFinished,
+    GenerationToken,
+    Notice,
+)
 from rlhf_engine.generate import answer
 from rlhf_engine.policy import Policy
+from rlhf_engine.prompt_check import cut_prompts
 from rlhf_engine.rewards.build import rewards_if_any
 
 Emit = Callable[[Event], None]
@@ -69,6 +77,8 @@ def _generate(
     sampling = config.sampling.model_copy(
         update={"temperature": request.temperature, "max_new_tokens": request.max_new_tokens}
     )
+    if cut := cut_prompts(policy, [request.prompt], sampling):
+        emit(Notice(cut, "warning"))
     rewards, no_scores = rewards_if_any(config.rewards)
     (found,) = answer(
         policy,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from rlhf_engine.errors import ModelError
+from rlhf_engine.errors import PromptError
 from rlhf_engine.tokens import special_ids, token_name
 
 Ids = Sequence[int]
@@ -31,7 +31,7 @@ class TextCodec:
         continued; what the prompt itself ends with stays.
 
         longest: of prompts with more tokens only the last so many are taken, the start token with them. An empty prompt
-        is one start token. Raises ModelError for a prompt that the tokenizer cannot read, or with a token that the
+        is one start token. Raises PromptError for a prompt that the tokenizer cannot read, or with a token that the
         model has no embedding for.
         """
         return [self._row(prompt, ids, longest)
@@ -64,19 +64,19 @@ class TextCodec:
             for prompt in prompts if len(prompts) > 1 else ():
                 self._read([prompt])
             said = str(error).strip().split("\n")[0][:200]
-            raise ModelError(f"the tokenizer cannot read the prompt {quoted(prompts[0])}: {said}") from error
+            raise PromptError(f"the tokenizer cannot read the prompt {quoted(prompts[0])}: {said}") from error
 
     def _row(self, prompt: str, ids: list[int], longest: int | None) -> list[int]:
         prefix = [] if self._prefix and ids[:1] == self._prefix[:1] else self._prefix
         row = [*prefix, *ids]
         if not row:
             if self._start is None:
-                raise ModelError(f"the prompt {quoted(prompt)} has no token, and the model has no start token to begin "
-                                 "a text with")
+                raise PromptError(f"the prompt {quoted(prompt)} has no token, and the model no start token to begin "
+                                  "a text with")
             row = [self._start]
         if (highest := max(row)) >= self._rows:
-            raise ModelError(f"the prompt {quoted(prompt)} has the token {token_name(self._tokenizer, highest)}, but "
-                             f"the model has {self._rows} embeddings: ids up to {self._rows - 1}")
+            raise PromptError(f"the prompt {quoted(prompt)} has the token {token_name(self._tokenizer, highest)}, but "
+                              f"the model has {self._rows} embeddings: ids up to {self._rows - 1}")
         if longest is not None and len(row) > longest:
             kept = self._prefix if row[: len(self._prefix)] == self._prefix and len(self._prefix) < longest else []
             row = [*kept, *row[len(row) - longest + len(kept) :]]

@@ -25,7 +25,7 @@ from rlhf_engine.commands.shared import (
 )
 from rlhf_engine.console import out, print_json, print_table, printable, say
 from rlhf_engine.control import Side
-from rlhf_engine.errors import ConfigError, ModelError
+from rlhf_engine.errors import ConfigError, ModelError, PromptError
 from rlhf_engine.rewards.build import build_rewards
 from rlhf_engine.run_dir import DEFAULT_RUNS_ROOT
 
@@ -139,9 +139,10 @@ def generate(
             run_dir or source, prompts=[text for text in prompts for _ in range(count)],
             tuned=run_dir is not None and not reference, seed=seed,
             temperature=temperature, max_new_tokens=max_new_tokens, base=base,
+            tell=say,
         )
     except ModelError as error:
-        if run_dir:
+        if run_dir or isinstance(error, PromptError):
             raise
         reason = str(error).rstrip(".")
         raise ModelError(f"{reason}; nor is there a run {source!r} under {runs_dir}.") from error

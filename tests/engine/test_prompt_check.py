@@ -144,8 +144,15 @@ def test_generate_and_compare_name_the_prompt_and_its_length(tmp_path: Path, fol
     for named in ("'zzz", "53 tokens", "12", "64"):
         assert named in result.stderr
     assert "'ok'" not in result.stderr
+    assert "nor is there a run" not in result.stderr  # the model was there
     path = preset(tmp_path, folder, prompts=PROMPTS, sampling={"long_prompts": "skip"})
     assert invoke("train", path, *where, "--name", "a").exit_code == 0
+    cut = invoke("fork", "a@1", *where, "--name", "b", "--set", "sampling.long_prompts=truncate_left")
+    assert cut.exit_code == 0, cut.stderr
+    answered = invoke("generate", "b", *where, "--prompt", "ok", "--prompt", LONG[0])
+    assert answered.exit_code == 0
+    for named in ("truncate_left", "52", "'zzz", "53 tokens"):
+        assert named in answered.stderr
     compared = invoke("compare", "a", *where, "--responses", "14", "--json")
     assert compared.exit_code == 0, compared.stderr
 

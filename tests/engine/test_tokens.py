@@ -17,9 +17,9 @@ from typer.testing import CliRunner
 
 from rlhf_engine.cli import make_app
 from rlhf_engine.config import SamplingConfig
-from rlhf_engine.control import TrainerControl
+from rlhf_engine.control import GenerateRequest, TrainerControl
 from rlhf_engine.errors import ModelError
-from rlhf_engine.events import Event, Notice, StepFinished
+from rlhf_engine.events import Event, GenerationFinished, GenerationToken, Notice, StepFinished
 from rlhf_engine.generate import generate_texts
 from rlhf_engine.policy import Policy
 from rlhf_engine.preset_writer import to_toml
@@ -236,3 +236,15 @@ def test_samples_traces_and_answers_show_the_text_after_the_prompt(
         assert "".join(found.trace.texts) == found.response
     for texts in ([found.response for found in samples], [found.response for found in answers]):
         assert any(text.startswith(" ") and text.strip() for text in texts)
+
+
+def test_a_text_that_is_shown_as_it_comes_is_the_one_that_is_there_at_the_end(tmp_path: Path) -> None:
+    config = tiny_config(save_model(tmp_path, metaspace(bytes_too=False)), prompts=["Once upon"], train={"steps": 1})
+    control, events = TrainerControl(), list[Event]()
+    for number in range(8):
+        control.ask(GenerateRequest(number, "Once upon", True, 1.0, 12, seed=number))
+    Trainer(config, run_dir=None, control=control, emit=events.append).run()
+    last = {event.request_id: event.text for event in events if isinstance(event, GenerationToken)}
+    done = {event.request_id: event.text for event in events if isinstance(event, GenerationFinished)}
+    assert last == done
+    assert any(text.startswith(" ") for text in done.values())
