@@ -116,7 +116,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class StepProgress(Event):
-    """Within a step: what is being done ("rollout", "score", "update") and how far, 0 to 1."""
+    """Within a step: what is being done ("rollout", "reward", "score", "update") and how far, 0 to 1."""
 
     step: int
     phase: str

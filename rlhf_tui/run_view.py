@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from rlhf_engine.events import (
 from rlhf_tui.event_ring import StepsMissed
 
 PACE_STEPS = 10
+SLOW_SECONDS = 5.0
 
 
 @dataclass
@@ -45,6 +47,7 @@ class RunView:
     model: ModelLoaded | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
     before: Mapping[str, float] = field(default_factory=dict)
+    _reward_began: float = 0.0
     _pace: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=PACE_STEPS + 1))
 
     @property
@@ -54,6 +57,15 @@ class RunView:
             return None
         (first, began), (last, ended) = self._pace[0], self._pace[-1]
         return (self.total_steps - self.step) * (ended - began) / max(1, last - first)
+
+    @property
+    def slow_reward(self) -> str:
+        """For how long the rewards have been scoring, once that is more than SLOW_SECONDS; else empty.
+
+        Nothing can interrupt a reward function: whoever waits is to know what they wait for.
+        """
+        seconds = time.monotonic() - self._reward_began
+        return f"reward {seconds:.0f} s" if self.phase == "reward" and seconds > SLOW_SECONDS else ""
 
     @property
     def progress(self) -> float:
@@ -84,6 +96,8 @@ class RunView:
             case ModelLoaded():
                 self.model = event
             case StepProgress():
+                if event.phase == "reward" and self.phase != "reward":
+                    self._reward_began = time.monotonic()
                 self.phase, self.fraction = event.phase, event.fraction
             case StepFinished():
                 self.step, self.total_steps = event.step, event.total_steps

@@ -95,9 +95,10 @@ class PPO:
         except NonFiniteError as error:  # there are no responses that a reward could be asked about
             return self._nothing_learnt(step, {}, len(list(self._minibatches(len(prompts)))), str(error))
         sampled = time.perf_counter()
-        progress("score", 0.0)
+        progress("reward", 0.0)  # a phase of its own: somebody's function may take its time
         with record_function("score: rewards"):
             scored = self.rewards.score(rollout.prompts, rollout.responses)
+        progress("score", 0.0)
         self._tell_of_rewards_that_do_not_apply(step, scored)
         minibatches = list(self._minibatches(len(rollout)))
         try:

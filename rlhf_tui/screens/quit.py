@@ -49,6 +49,7 @@ class QuitScreen(BaseDialog[None]):
 
     def on_mount(self) -> None:
         self._show()
+        self.set_interval(1.0, lambda: self._show() if self._bridge.view.slow_reward else None)
 
     def on_engine_events(self, _: EngineEvents) -> None:
         self._show()
@@ -80,7 +81,8 @@ class QuitScreen(BaseDialog[None]):
         if self._bridge.closing:
             step = min(view.step + 1, view.total_steps)
             goes_on = " The run then goes on in the background." if self._workbench.hands_over else ""
-            text = Content.assemble(f"finishing step {step}, saving…{goes_on}\n\n", ("q", "$accent bold"),
+            slow = f" ({view.slow_reward} so far)" if view.slow_reward else ""
+            text = Content.assemble(f"finishing step {step}{slow}, saving…{goes_on}\n\n", ("q", "$accent bold"),
                                     "  leave at once; the last checkpoint stays good")
         else:
             how_far = f"going on: step {view.step} of {view.total_steps}" if view.total_steps else "about to begin"

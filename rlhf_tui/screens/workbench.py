@@ -33,7 +33,7 @@ from rlhf_engine.events import (
     StateChanged,
     StepFinished,
 )
-from rlhf_engine.run_dir import RunDir
+from rlhf_engine.run_dir import OUTPUT, RunDir
 from rlhf_tui.bridge import EngineBridge
 from rlhf_tui.clean_text import clean_line
 from rlhf_tui.editing import Editing
@@ -285,6 +285,9 @@ class WorkbenchScreen(BaseScreen[None]):
 
     def _way_on(self, state: RunState) -> str:
         """What can be done with a run that has come to this state."""
+        run = self._bridge.watched or self._bridge.run_path
+        if state in _BROKEN and run is not None and (run / OUTPUT).exists() and (run / OUTPUT).stat().st_size:
+            return " · l shows what was printed"
         if self._bridge.viewing:
             way = "t resumes it" if state is not RunState.FINISHED else (
                 "t goes on with it, or loads it to generate and compare")

@@ -101,6 +101,9 @@ class StatusLine(Widget):
         super().__init__(id=id)
         self._view, self._meter = view, meter
 
+    def on_mount(self) -> None:
+        self.set_interval(1.0, lambda: self.refresh() if self._view.slow_reward else None)
+
     def render(self) -> Content:
         return fit(self._parts(), self.size.width)
 
@@ -139,7 +142,8 @@ class StatusLine(Widget):
         edges, bar = "$text-muted", (progress_bar(view.progress, 12), "$primary on $surface")
         parts.append(Part(Content.assemble(("▕", edges), bar, ("▏", edges)), 50))
         if view.phase and training:
-            parts.append(Part(Content.styled(f"{view.phase:<7}", "$text-muted"), 70))
+            parts.append(Part(Content.styled(slow, "$text-warning"), 5) if (slow := view.slow_reward)
+                         else Part(Content.styled(f"{view.phase:<7}", "$text-muted"), 70))
         if self._meter is not None and training and not view.watched:  # what it reads is this process
             parts.append(Part(Content.styled(self._meter.read(), "$text-muted"), 80))
         return parts

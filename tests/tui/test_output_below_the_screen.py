@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import textwrap
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from tui.test_generate import shown
 from tui.test_leaving import IDLE, TRAINING
 
 from rlhf_engine.config import RunConfig
-from rlhf_engine.events import RunStarted
+from rlhf_engine.events import RunStarted, StepProgress
 from rlhf_engine.run_dir import RunDir
 from rlhf_tui.app import WorkbenchApp
 
@@ -164,3 +165,21 @@ def test_a_reward_that_writes_in_every_way_trains_below_an_untouched_screen(tmp_
     log = (run / "output.log").read_text()
     for line in ("printed it", "said it", "forked it"):
         assert log.count(f"{line}\n") >= 2
+
+
+async def test_a_reward_that_takes_its_time_is_named_with_its_seconds(
+    app: WorkbenchApp, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rlhf_tui.run_view.SLOW_SECONDS", 0.0)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("f5")
+        sessions.last.slow_to_stop = True
+        sessions.last.emit(StepProgress(1, "reward", 0.0))
+        app.show_events(app.bridge.drain())
+        await eventually(pilot, lambda: re.search(r"reward [1-9]\d* s", shown(app)) is not None)
+        await pilot.press("q", "q")
+        await eventually(pilot, lambda: re.search(r"finishing step 1 \(reward \d+ s so far\)", shown(app)) is not None)
+        sessions.last.emit(StepProgress(1, "score", 0.0))
+        app.show_events(app.bridge.drain())
+        await eventually(pilot, lambda: re.search(r"reward \d+ s", shown(app)) is None)
+        sessions.last.release()
