@@ -169,6 +169,43 @@ def test_an_early_stop_ends_a_steps_updates(model_folders: dict[str, Path]) -> N
     assert 1 <= held.step(1, prompts).metrics["policy/updates"] < 10
 
 
+def test_the_order_of_minibatches_is_shuffled_from_its_own_generator(model_folders: dict[str, Path]) -> None:
+    """The same weights and the same rollout, learnt from in another order, lead elsewhere."""
+    found = []
+    for seed in (1, 1, 2):
+        ppo = make(model_folders["llama"], optimizer={"actor_lr": 0.01}, ppo={"epochs": 1, "minibatch_size": 2})
+        tensors, numbers = ppo.state()
+        ppo.load_state(tensors | {"generator/shuffle": torch.Generator().manual_seed(seed).get_state()}, numbers)
+        result = ppo.step(1, ["Once", "There was a", "x", "Long ago"] * 2)
+        tensors = {name: tensor.clone() for name, tensor in ppo.state()[0].items() if name.startswith("actor/")}
+        found.append(([sample.response for sample in result.samples], tensors))
+    assert found[0][0] == found[1][0] == found[2][0]
+    assert all(torch.equal(tensor, found[1][1][name]) for name, tensor in found[0][1].items())
+    assert not all(torch.equal(tensor, found[2][1][name]) for name, tensor in found[0][1].items())
+
+
+def test_actor_and_critic_have_rates_and_clip_norms_of_their_own(model_folders: dict[str, Path]) -> None:
+    """Seen in how far each moves: one held back by its rate or its norm does not hold back the other."""
+
+    def moved(**optimizer: float) -> tuple[float, float]:
+        settings = {"actor_lr": 0.01, "critic_lr": 0.01, "adam_eps": 1.0, "actor_max_grad_norm": 1e9,
+                    "critic_max_grad_norm": 1e9, **optimizer}
+        ppo = make(model_folders["llama"], optimizer=settings, ppo={"epochs": 1, "minibatch_size": 8})
+        both = (ppo.policy.actor_parameters, ppo.policy.critic_parameters)
+        before = [{name: p.detach().clone() for name, p in parameters.items()} for parameters in both]
+        ppo.step(1, ["Once", "There was a", "x", "Long ago"] * 2)
+        actor, critic = (max(float((p.detach() - old[name]).abs().max()) for name, p in parameters.items())
+                         for parameters, old in zip(both, before, strict=True))
+        return actor, critic
+
+    actor, critic = moved()
+    for held, free in (("actor", 1), ("critic", 0)):
+        for name, value in ((f"{held}_lr", 1e-5), (f"{held}_max_grad_norm", 1e-6)):
+            found = moved(**{name: value})
+            assert found[free] == pytest.approx((actor, critic)[free], rel=1e-4), name
+            assert found[1 - free] < 0.1 * (actor, critic)[1 - free], name
+
+
 def test_a_gradient_that_is_not_finite_changes_no_weight(model_folders: dict[str, Path]) -> None:
     ppo = make(model_folders["gpt_neo"])
     experience = experience_of(ppo)

@@ -101,12 +101,18 @@ def _run_tests(tree: Path, tests: Sequence[str]) -> None:
             os.dup2(output, stream)
         sys.dont_write_bytecode = True  # a mutation may be as long as what it replaces, and made in the same second
         sys.path[:0] = [str(tree), str(tree / "tests")]
+        import hypothesis
         import pytest
 
         import rlhf_engine
 
+        # that an example fails is enough: nobody reads the smallest one
+        phases = [hypothesis.Phase.explicit, hypothesis.Phase.generate]
+        hypothesis.settings.register_profile("hunt", phases=phases, database=None)
+        hypothesis.settings.load_profile("hunt")
         assert Path(rlhf_engine.__file__).is_relative_to(tree), rlhf_engine.__file__
-        code = pytest.main(["-x", "-q", "-p", "no:cacheprovider", *(f"tests/{test}" for test in tests)])
+        unused = [word for name in ("cacheprovider", "xdist") for word in ("-p", f"no:{name}")]
+        code = pytest.main(["-x", "-q", "--tb=line", *unused, *(f"tests/{test}" for test in tests)])
     finally:
         os._exit(int(code))
 

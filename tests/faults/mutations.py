@@ -22,7 +22,7 @@ class Mutation(NamedTuple):
 LOSSES = ("engine/test_losses.py",)
 ESTIMATORS = ("engine/test_estimators.py",)
 PPO = ("engine/test_ppo.py", "engine/test_trace.py")
-OPTIMIZER = ("engine/test_ppo.py",)
+OPTIMIZER = ("engine/test_optimizer.py", "engine/test_ppo.py")
 HEAD = ("engine/test_token_log_probs.py",)
 POLICY = ("engine/test_policy.py", "engine/test_rollout.py", "engine/test_ppo.py")
 ROLLOUT = ("engine/test_rollout.py", "engine/test_decoding.py", "engine/test_sampled_nan.py")
