@@ -6,7 +6,7 @@ import errno
 import os
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -93,11 +93,20 @@ def write_new(path: Path, text: str) -> None:
 
 def replace_text(path: Path, text: str) -> None:
     """Puts `text` in the place of a file, atomically: readers see the old text or the new. Raises OSError."""
+    replace_bytes(path, [text.encode()])
+
+
+def replace_bytes(path: Path, parts: Iterable[bytes]) -> None:
+    """`replace_text` with what `parts` make together, of which one at a time is held."""
     if path.is_symlink():
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
     aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        write_new(aside, text)
+        handle = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "wb") as file:
+            file.writelines(parts)
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)

@@ -50,7 +50,7 @@ def fork(
     child = RunDir.create(root, config, name=name, preset=parent.preset, parent=origin)
     try:
         with child.lock():
-            for line in parent.metrics():
+            for line in parent.each_step():
                 if line.step <= state.step:
                     child.append_metrics(line.step, line.seconds, line.metrics)
             for probe in parent.probes() if comparable(state.config, config) else ():

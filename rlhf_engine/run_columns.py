@@ -18,8 +18,6 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from pydantic_core import from_json
-
 from rlhf_engine.run_lines import as_object
 
 PORTION_BYTES = 512 * 1024
@@ -87,7 +85,7 @@ def columns_of(lines: Sequence[bytes]) -> Columns:
     """What lines of a metrics.jsonl tell."""
     steps, seconds, metrics = array("q"), array("d"), []
     for line in lines:
-        row = _object(line)
+        row: Any = as_object(line)
         try:
             step, told, at = int(row["step"]), row["metrics"], row["seconds"]
             told.items()  # a dict, or no line of ours
@@ -123,13 +121,6 @@ def _transposed(rows: list[dict[str, Any]]) -> Iterator[tuple[str, Sequence[Any]
     if all(list(row) == names for row in rows):
         return zip(names, zip(*map(dict.values, rows), strict=True), strict=True)
     return ((name, [row.get(name, _ABSENT) for row in rows]) for name in dict.fromkeys(chain.from_iterable(rows)))
-
-
-def _object(line: bytes) -> Any:
-    try:
-        return from_json(line, cache_strings="keys")  # three times as fast as json
-    except ValueError:  # also of half a surrogate pair, which json takes
-        return as_object(line)
 
 
 def _column(name: str, found: Sequence[Any], steps: array[int], not_finite: dict[str, int]) -> array[float]:

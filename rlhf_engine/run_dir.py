@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 import secrets
 import shutil
@@ -29,7 +30,16 @@ from typing import Any
 
 from rlhf_engine import __version__, preset_text
 from rlhf_engine.config import RunConfig
-from rlhf_engine.disk import NAME, NAME_RULE, append_line, fsync_directory, replace_text, write_new, writing
+from rlhf_engine.disk import (
+    NAME,
+    NAME_RULE,
+    append_line,
+    fsync_directory,
+    replace_bytes,
+    replace_text,
+    write_new,
+    writing,
+)
 from rlhf_engine.errors import RunError
 from rlhf_engine.events import Alarm, EditApplied, RunState, Sample
 from rlhf_engine.processes import ProcessId, this_process
@@ -37,6 +47,7 @@ from rlhf_engine.run_lines import (
     MetricsLine,
     alarm,
     as_object,
+    each_line,
     edit,
     metrics_line,
     read_lines,
@@ -56,6 +67,7 @@ PROBES = "probes.jsonl"
 OUTPUT = "output.log"
 
 NOTE_LENGTH = 4000  # characters of a note
+_BLOCK_BYTES = 1024 * 1024
 _TAIL_BYTES = 16 * 1024  # holds some lines of metrics
 _OUTPUT_BYTES = 16 * 1024 * 1024  # of the log; what is older goes
 
@@ -285,14 +297,25 @@ class RunDir:
         """
         notices = []
         for name in (METRICS, SAMPLES, ALARMS, PROBES, EDITS):
-            rows, damaged = read_lines(self.path / name)
-            past = [row for row in rows if isinstance(row.get("step"), int) and row["step"] <= step]
-            kept = rows[:edits] if name == EDITS else past
+            # hundreds of megabytes after a long run: none of these files is held, and most are not written again
+            path, rows, damaged, dropped = self.path / name, 0, 0, False
+            kept: list[tuple[int, int]] = []  # places of the file, lines that follow each other as one
+            place = 0
+            for line, row in each_line(path):
+                begin, place = place, place + len(line)
+                rows += row is not None
+                stays = row is not None and (rows <= edits if name == EDITS else _step_of(row) <= step)
+                damaged += row is None and bool(line.strip())
+                dropped = dropped or (not stays and bool(line.strip()))
+                if stays and kept and kept[-1][1] == begin:
+                    kept[-1] = (kept[-1][0], place)
+                elif stays:
+                    kept.append((begin, place))
             if damaged:
                 notices.append(f"{name}: {damaged} unreadable {'line was' if damaged == 1 else 'lines were'} dropped.")
-            if damaged or len(kept) < len(rows):
-                with writing(self.path / name):
-                    replace_text(self.path / name, "".join(to_line(row) + "\n" for row in kept))
+            if dropped:
+                with writing(path):
+                    replace_bytes(path, _pieces(path, kept))
         return notices
 
     def _append(self, name: str, row: dict[str, Any]) -> None:
@@ -303,7 +326,12 @@ class RunDir:
 
     def metrics(self) -> list[MetricsLine]:
         """The metrics of all steps so far; lines that cannot be read are left out."""
-        return readable(read_lines(self.path / METRICS)[0], metrics_line)
+        return list(self.each_step())
+
+    def each_step(self) -> Iterator[MetricsLine]:
+        """`metrics`, of which one step at a time is held: all of a long run would fill the memory."""
+        for _, row in each_line(self.path / METRICS):
+            yield from readable([row], metrics_line) if row is not None else ()
 
     def last_metrics(self) -> MetricsLine | None:
         """The metrics of the last step, read from the end of the file; None before the first."""
@@ -341,3 +369,17 @@ class RunDir:
             return Status(RunState(row["state"]), step, total, str(row["message"]), process)
         except (KeyError, TypeError, ValueError):
             return None
+
+
+def _step_of(row: Mapping[str, Any]) -> float:
+    """The step that a line is of; of none, one that comes after all others."""
+    step = row.get("step")
+    return step if isinstance(step, int) else math.inf
+
+
+def _pieces(path: Path, places: Sequence[tuple[int, int]]) -> Iterator[bytes]:
+    with open(path, "rb") as file:
+        for begin, end in places:
+            file.seek(begin)
+            while (left := end - file.tell()) > 0 and (data := file.read(min(_BLOCK_BYTES, left))):
+                yield data

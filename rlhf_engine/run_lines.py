@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
+
+from pydantic_core import from_json
 
 from rlhf_engine.disk import why
 from rlhf_engine.errors import RunError
@@ -110,17 +112,25 @@ def _trace(row: Any) -> TokenTrace | None:
     return found if whole else None
 
 
-def read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """The JSON objects of a file, and how many of its lines are none. Raises RunError if it cannot be read."""
+def each_line(path: Path) -> Iterator[tuple[bytes, dict[str, Any] | None]]:
+    """The lines of a file one by one, as they are and as JSON objects (None for one that is none). No file has none.
+
+    Raises RunError if it cannot be read.
+    """
     try:
-        data = path.read_bytes()
+        with open(path, "rb") as file:
+            for line in file:
+                yield line, as_object(line)
     except FileNotFoundError:
-        return [], 0
+        return
     except OSError as error:
         raise RunError(f"{path} could not be read: {why(error)}.") from error
+
+
+def read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """The JSON objects of a file, and how many of its lines are none. Raises RunError if it cannot be read."""
     rows, damaged = [], 0
-    for line in data.splitlines():
-        row = as_object(line)
+    for line, row in each_line(path):
         if row is not None:
             rows.append(row)
         elif line.strip():
@@ -139,7 +149,10 @@ def read_object(path: Path) -> dict[str, Any]:
 def as_object(text: bytes) -> dict[str, Any] | None:
     """The JSON object in a line, or None if it holds none."""
     try:
-        value = json.loads(text)
+        try:
+            value = from_json(text, cache_strings="keys")  # three times as fast as json
+        except ValueError:  # also of half a surrogate pair, which json takes
+            value = json.loads(text)
     except (ValueError, RecursionError):  # ValueError: no JSON, or no UTF-8
         return None
     return value if isinstance(value, dict) else None

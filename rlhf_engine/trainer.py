@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import replace as replaced
 
@@ -191,13 +191,16 @@ class Trainer:
         self.config, self.step, self._counts = state.config, state.step, Counts.of(state)
         for text in [*notices, *self._run_dir.truncate_after(self.step, self._counts.edits)]:
             self._emit_event(Notice(text, "warning"))
-        history = self._run_dir.metrics()
-        self._saver.recall(self.step, self._counts, (line.metrics for line in history), damaged)
-        self._prober = Prober(self._run_dir, lambda event: self._emit_event(event))  # of what is left of the run
         self._sentinel = Sentinel(self.config.sentinel.window)
-        for line in history:
-            self._sentinel.watch(line.step, line.metrics, self.config)
+        self._saver.recall(self.step, self._counts, self._watched_again(self._run_dir), damaged)
+        self._prober = Prober(self._run_dir, lambda event: self._emit_event(event))  # of what is left of the run
         return state
+
+    def _watched_again(self, run_dir: RunDir) -> Iterator[Mapping[str, float]]:
+        """The metrics of all steps so far, past the sentinel, which said at its time what it had to say."""
+        for line in run_dir.each_step():
+            self._sentinel.watch(line.step, line.metrics, self.config)
+            yield line.metrics
 
     def _announce(self) -> None:
         if self._run_dir:

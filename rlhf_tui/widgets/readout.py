@@ -76,7 +76,7 @@ def why_empty(scene: Scene, name: str) -> str:
     """Why the shown run has no curve of that metric."""
     bounds, metric = scene.run.bounds, describe(name)
     if bounds is None:
-        return "no values yet: the first step brings them"
+        return "no values yet"
     if name in scene.run.not_finite_at and not scene.run.newest(name):
         return "no finite value"
     if name not in scene.run.names:

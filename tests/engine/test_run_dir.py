@@ -177,6 +177,19 @@ def test_truncation_drops_what_comes_after_and_says_what_was_damaged(run: RunDir
     assert run.truncate_after(3, edits=4) == []
 
 
+def test_truncation_keeps_lines_byte_for_byte_and_files_that_lose_nothing(run: RunDir):
+    lines = [b'{"step": %d,"seconds":1e0, "metrics": {"a": 1.0}, "brand_new": "\\u00e9"}\n' % step
+             for step in range(1, 9)]
+    path, other = run.path / "metrics.jsonl", run.path / "samples.jsonl"
+    path.write_bytes(b"".join([*lines[:2], b"{\n", *lines[2:]]))
+    other.write_bytes(b"".join(lines[:3]))
+    before = other.stat().st_ino
+    run.truncate_after(5, edits=0)
+    assert path.read_bytes() == b"".join(lines[:5])
+    assert other.stat().st_ino == before
+    assert [line.step for line in run.each_step()] == [1, 2, 3, 4, 5]
+
+
 def test_a_link_in_the_place_of_a_file_is_not_followed(run: RunDir, tmp_path: Path):
     target = tmp_path / "target"
     target.write_text("untouched")
