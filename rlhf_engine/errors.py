@@ -63,5 +63,6 @@ class OutputError(RlhfError):
 
 def first_line(error: BaseException) -> str:
     """What an error of somebody else's says, cut to what fits into a sentence of ours."""
-    lines = str(error).strip().splitlines()
-    return lines[0][:200] if lines else "without a word"
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["without a word"]
+    said = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+    return (f"there is no {said}" if isinstance(error, KeyError) else said)[:200]

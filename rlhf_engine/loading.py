@@ -155,7 +155,7 @@ def _architecture(source: str, options: dict[str, Any]) -> tuple[Any, Any]:
     config = AutoConfig.from_pretrained(source, **options)
     saved_as = getattr(config, "architectures", None) or []
     if getattr(config, "is_encoder_decoder", False):
-        raise ModelError(f"{[*saved_as, type(config).__name__][0]} is an encoder-decoder, which answers a text instead "
+        raise ModelError(f"its architecture, {config.model_type}, is an encoder-decoder, which answers a text instead "
                          "of going on with it; causal language models are supported")
     settings = (config, config.get_text_config())
     method = next((how for one in settings if (how := getattr(one, "quantization_config", None))), None)
@@ -196,8 +196,8 @@ def _told(config: ModelConfig, device: torch.device, dtype: torch.dtype) -> Iter
         raise ModelError(str(error) if str(error).startswith("model.") else cannot_use(config, error)) from error
     except torch.OutOfMemoryError as error:
         raise ModelError(_no_room(config, device, dtype)) from error
-    except (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError, SafetensorError,
-            StrictDataclassError) as error:  # TypeError: a value in its files is of another kind, such as null
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, AssertionError, ImportError,
+            RuntimeError, SafetensorError, StrictDataclassError) as error:  # whatever odd values in its files lead to
         raise ModelError(_why_not(config, error)) from error
 
 

@@ -33,7 +33,10 @@ can send a token to another expert, on average over a row."""
 
 _PROMPTS = (8, 5, 2)  # tokens of each row's prompt: as in a rollout, all end in the same column
 _STEPS = 4
-_LONGEST_WINDOW = 64  # up to which a row is made longer than the window that attention looks back through
+# a row is made longer than the window that attention looks back through, where that takes no more multiplications than
+# these (parameters times tokens): a second on a CPU, less on anything else
+_WORK = {"cpu": 1e10}
+_MORE_WORK = 1e13
 _BRANCH = 0.3  # what an adapter adds to a linear module's output, as a share of it, about
 
 
@@ -48,6 +51,8 @@ class Checked(Model, Protocol):
     pad_id: int
     actor_parameters: dict[str, torch.nn.Parameter]
 
+    @property
+    def parameter_count(self) -> int: ...
     def next_logits(self, hidden: Tensor, temperature: float) -> Tensor: ...
     def log_probs(self, role: Any, ids: Tensor, mask: Tensor, response_width: int,
                   temperature: float) -> TokenLogProbs: ...
@@ -205,10 +210,11 @@ def _name(dtype: torch.dtype) -> str:
 def _rows(policy: Checked) -> list[Tensor]:
     """Rows of random ids int64 [time], of different lengths; longer than a short window, within the context."""
     config = policy.base.config.get_text_config()
-    windows = [value for name in ("sliding_window", "window_size", "attention_window", "local_attention")
-               if isinstance(value := getattr(config, name, None), int) and 0 < value <= _LONGEST_WINDOW]
-    longer = max(windows, default=0)
     most = policy.max_positions or math.inf
+    longest = min(_WORK.get(policy.device.type, _MORE_WORK) / policy.parameter_count, most - max(_PROMPTS) - _STEPS)
+    windows = [value for name in ("sliding_window", "window_size", "attention_window_size", "local_attention")
+               if isinstance(value := getattr(config, name, None), int) and 0 < value <= longest]
+    longer = max(windows, default=0)
     lengths = [min(length + longer + _STEPS, most - 2 * shorter) for shorter, length in enumerate(_PROMPTS)]
     if lengths[-1] <= _STEPS:
         raise ModelError(f"the model's context of {policy.max_positions} tokens is too short for any answer")

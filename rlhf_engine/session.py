@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from rlhf_engine.config import RunConfig
 from rlhf_engine.control import CompareRequest, Edit, GenerateRequest, TrainerControl
 from rlhf_engine.errors import RlhfError, RunError
-from rlhf_engine.events import EditRefused, Event, RunState, StateChanged
+from rlhf_engine.events import EditRefused, Event, Notice, RunState, StateChanged
 
 if TYPE_CHECKING:
     from rlhf_engine.policy import Policy
@@ -271,6 +271,8 @@ class Session:
         if self._preview is None or not _same_model(self._preview[0], config) or _swapped(self._preview[1], config):
             self._preview = None
             policy = Policy.from_config(config)
+            for text in policy.notices:
+                self._emit(Notice(text, "warning"))
             use_threads(policy, config)
             self._preview = (config, policy)
         return self._preview[1], config, 0

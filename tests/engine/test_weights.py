@@ -166,3 +166,26 @@ def test_two_loads_answer_alike(model_folders: dict[str, Path]) -> None:
     ids = torch.tensor([[1, 2, 3, 4]])
     first, second = (Policy.from_config(tiny_config(model_folders["llama"])) for _ in range(2))
     assert torch.equal(first.base(ids).logits, second.base(ids).logits)
+
+
+@pytest.mark.parametrize("odd", [
+    {"num_hidden_layers": 0}, {"num_hidden_layers": 3}, {"num_attention_heads": 3}, {"num_attention_heads": 0},
+    {"hidden_size": None}, {"hidden_act": "nonsense"}, {"rope_scaling": {"type": "nonsense", "factor": 2.0}},
+    {"max_position_embeddings": 4}, {"model_type": "gpt2"}, {"model_type": "vit"}, {"model_type": "t5"},
+    {"model_type": None}, {"model_type": "llama99"}, {"vocab_size": 300}, {"text_config": {"hidden_size": 32}},
+    {"is_encoder_decoder": True},
+], ids=str)
+def test_a_config_that_does_not_fit_its_weights_is_one_sentence(changed, odd: dict[str, object]) -> None:
+    folder = changed(lambda tensors: tensors)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | odd))
+    assert not refusal(folder).endswith(":")
+
+
+def test_a_head_of_its_own_is_kept_whatever_the_config_says(changed, model_folders: dict[str, Path]) -> None:
+    folder = changed(lambda tensors: tensors)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": True}))
+    ids = torch.tensor([[1, 2, 3]])
+    found, plain = (load_model(tiny_config(where).model).model for where in (folder, model_folders["llama"]))
+    assert torch.equal(found(ids).logits, plain(ids).logits)
