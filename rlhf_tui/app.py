@@ -27,6 +27,7 @@ from rlhf_tui.desk import Desk
 from rlhf_tui.lab_memory import LabMemory
 from rlhf_tui.messages import EngineEvents
 from rlhf_tui.preferences import Preferences
+from rlhf_tui.screens.base import BaseScreen
 from rlhf_tui.screens.workbench import WorkbenchScreen
 from rlhf_tui.signals import heed_signals
 from rlhf_tui.widgets.hyperparameters import HyperparametersPane
@@ -53,8 +54,10 @@ class WorkbenchApp(Desk):
         Binding("d", "detach", "Detach", tooltip="Leave, and let the run go on in the background", id="run.detach"),
         Binding("t", "take_over", "Take over", id="run.take_over",
                 tooltip="Drive the run that is viewed from here, or go on with one that has ended"),
-        Binding("question_mark", "help", "Help", tooltip="All keys, and what the charts say", id="app.help"),
+        Binding("question_mark,f1", "help", "Help", tooltip="All keys, and what the charts say", id="app.help"),
         Binding("q", "quit", "Quit", tooltip="Leave; asks while training", id="app.quit"),
+        Binding("ctrl+z", "suspend_process", "Suspend", tooltip="Back to the shell; a run stands still until fg",
+                id="app.suspend"),
         # Textual's own, which leave from a field too; help tells of q
         Binding("ctrl+q", "quit", "Quit", show=False, priority=True),
         Binding("ctrl+l", "redraw", "Redraw", tooltip="Draw the whole screen again", show=False, priority=True,
@@ -141,8 +144,11 @@ class WorkbenchApp(Desk):
     def say(self, text: str, level: str = "info") -> None:
         """One sentence on the workbench's alarm line, and on that of the screen before it."""
         self.workbench.say(text, level)
-        for line in self.screen.query(AlarmLine):
+        lines = self.screen.query(AlarmLine)
+        for line in lines:
             line.say(text, level)
+        if not lines and isinstance(self.screen, BaseScreen):
+            self.screen.tell(text, level)
 
     def notify(
         self, message: str, *, title: str = "", severity: SeverityLevel = "information", timeout: float | None = None,
@@ -315,6 +321,12 @@ class WorkbenchApp(Desk):
         self.push_screen(HelpScreen())
 
     # --- leaving ---
+
+    def action_suspend_process(self) -> None:
+        from rlhf_tui.terminal_driver import SUSPENDED, TerminalDriver
+
+        if isinstance(self._driver, TerminalDriver) and not self._driver.suspend(SUSPENDED):
+            self.say("not suspended: there is no shell here to go back to")
 
     def action_help_quit(self) -> None:
         self.say("q quits; a run that goes on is saved first")

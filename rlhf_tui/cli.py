@@ -23,8 +23,9 @@ from rlhf_engine.console import out, say
 from rlhf_engine.cores import share_cores
 from rlhf_engine.errors import ConfigError
 from rlhf_engine.run_dir import DEFAULT_RUNS_ROOT
-from rlhf_engine.streams import degrade, on_a_terminal
-from rlhf_tui.start import PRESET, preset_of_last_time
+from rlhf_engine.streams import degrade
+from rlhf_tui.option_order import AnyOrder
+from rlhf_tui.start import PRESET, no_screen, preset_of_last_time
 
 HELP = "A workbench for RLHF in the terminal. Without a command it opens the workbench."
 
@@ -41,22 +42,24 @@ def workbench(
 ) -> int | None:
     """A workbench for RLHF in the terminal. Without a command it opens the workbench.
 
-    Where stdin or stdout is no terminal, it trains the preset (animals where none is named) and prints a line a step.
+    Where stdin or stdout is no terminal, or TERM is dumb, it trains the preset (animals where none is named) and
+    prints a line a step.
     """
     if context.invoked_subcommand is not None:
-        sources = {name: context.get_parameter_source(name) for name in context.params}
-        if given := [name for name, source in sources.items() if source and source.name == "COMMANDLINE"]:
-            names, command = ", ".join("--" + name.replace("_", "-") for name in given), context.invoked_subcommand
-            raise ConfigError(f"{names} before {command} would be for the workbench; write it after {command}")
+        if given := AnyOrder.left_before(context):
+            command, verb = context.invoked_subcommand, "is" if len(given) == 1 else "are"
+            how = f"write `rlhf-tui {command} {preset}`" if preset and "preset" in AnyOrder.arguments(context) else \
+                f"`rlhf-tui {command} --help` tells what it takes"
+            raise ConfigError(f"{', '.join(given)} {verb} for the workbench, and {command} takes no such option: {how}")
         return None
     if version:
         out(f"rlhf-tui {__version__}")
         return 0
-    if not on_a_terminal():
+    if why := no_screen():
         # what a script trains must not depend on what someone looked at last
         preset = preset or PRESET
         config = presets.load_with_overrides(preset, overrides or [])
-        say("this is no terminal: training without the workbench")
+        say(f"{why}: training without the workbench")
         return train_config(config, preset, runs_dir)
     said = ""
     if preset is None:
@@ -80,7 +83,7 @@ def attach(
     to its end. The exit code is then 0 if the run finished, else 1.
     """
     run_dir = run_to_watch(run, runs_dir)
-    if as_json or not on_a_terminal():
+    if as_json or no_screen():
         return print_run(run_dir, as_json)
     from rlhf_tui.launch import run_workbench
 
@@ -91,7 +94,7 @@ def make_workbench_app() -> typer.Typer:
     """The engine's commands, and the workbench where none is named."""
     app = make_app(help=HELP, attach=attach)
     app.info.no_args_is_help = False
-    app.callback(invoke_without_command=True)(command_of(workbench))
+    app.callback(invoke_without_command=True, cls=AnyOrder)(command_of(workbench))
     return app
 
 

@@ -20,13 +20,15 @@ from textual.theme import Theme
 
 from rlhf_engine.events import Event, RunStarted
 from rlhf_tui.alarm_log import AlarmLog
+from rlhf_tui.ascii_only import AsciiOnly, terminal_has_unicode
 from rlhf_tui.clean_text import clean_text, pasted
 from rlhf_tui.crash_log import write_crash_log
 from rlhf_tui.input_order import InputOrder
 from rlhf_tui.no_color import Plain
 from rlhf_tui.notifications import RunWatch, tell
 from rlhf_tui.preferences import Preferences, preset_to_keep
-from rlhf_tui.theme import THEMES
+from rlhf_tui.terminal_input import BackgroundTold
+from rlhf_tui.theme import AUTO, THEMES, is_light
 from rlhf_tui.widgets.hint import FirstHint
 from rlhf_tui.widgets.inputs import TextBox, TextField, WordsArea
 from rlhf_tui.widgets.status import AlarmLine
@@ -65,6 +67,7 @@ class Desk(App[None]):
         self.greeting = ""
         """What to say first."""
         self.alarm_log = AlarmLog()
+        self._ascii_only = [] if terminal_has_unicode() else [AsciiOnly()]
         self._watch = RunWatch()
         self._input_order = InputOrder(self)
         self._greeted = False
@@ -88,7 +91,7 @@ class Desk(App[None]):
             self.preferences.trouble = ""
 
     def get_line_filters(self) -> Sequence[LineFilter]:
-        filters = super().get_line_filters()
+        filters = [*super().get_line_filters(), *self._ascii_only]
         if not (self.no_color and self.native_ansi_color):
             return filters
         return [Plain() if isinstance(filter, Monochrome) else filter for filter in filters]
@@ -126,6 +129,17 @@ class Desk(App[None]):
         if self.preset and not self.bridge.viewing:
             self.preferences.note(last_preset=preset_to_keep(self.preset))
         self.preferences.keep()
+
+    @property
+    def asks_for_background(self) -> bool:
+        """Whether the theme depends on what the terminal draws on."""
+        return self.preferences.now.theme == AUTO
+
+    def on_background_told(self, event: BackgroundTold) -> None:
+        """A light terminal gets the light theme, where nobody chose one."""
+        self.preferences.light = is_light(event.red, event.green, event.blue)
+        if self.asks_for_background:
+            self.theme = self.preferences.theme(self.available_themes, self.console.color_system)
 
     def _theme_changed(self, theme: Theme) -> None:
         # by the palette too; what stands for "auto" stays that

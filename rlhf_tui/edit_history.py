@@ -9,9 +9,9 @@ from typing import Any
 
 from rlhf_engine import fields
 from rlhf_engine.config import RunConfig
+from rlhf_tui.widgets.readout import edit_text
 
 LIMIT = 500
-_LONGEST = 40
 
 Changes = Mapping[str, tuple[Any, Any]]
 """path -> (before, after)"""
@@ -57,8 +57,7 @@ class Step:
             return f"preset {self.name[1] or 'none'}"
         if len(self.changes) == 1:
             ((path, pair),) = self.changes.items()
-            before, after = map(fields.show, pair)
-            return f"{path} {before} → {after}" if len(before) + len(after) <= _LONGEST else path
+            return edit_text(path, *pair, arrow=" → ")
         return f"{len(self.changes)} settings"
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from rlhf_tui.settings import Settings, SettingsFile
-from rlhf_tui.theme import AUTO, theme_for
+from rlhf_tui.theme import AUTO, light_by_environment, theme_for
 
 if TYPE_CHECKING:
     from rlhf_tui.widgets.charts import Charts
@@ -26,6 +26,8 @@ class Preferences:
     def __init__(self, file: SettingsFile | None = None) -> None:
         self._file = file or SettingsFile()
         self.trouble = self._file.problem
+        self.light = light_by_environment(os.environ.get("COLORFGBG", ""))
+        """Whether the terminal draws on a light ground, as far as is known."""
 
     @property
     def now(self) -> Settings:
@@ -39,7 +41,7 @@ class Preferences:
 
     def theme(self, available: Collection[str], color_system: str | None) -> str:
         """The theme to show; what suits the terminal, and that is said, where the kept one does not exist."""
-        suits = theme_for(color_system).name
+        suits = theme_for(color_system, light=self.light).name
         if self.now.theme == AUTO:
             return suits
         if self.now.theme not in available:

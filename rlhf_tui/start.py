@@ -16,9 +16,7 @@ def main() -> None:
     gc.disable()
     # pydantic would look for plugins in the metadata of every installed package
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
-    from rlhf_engine.streams import on_a_terminal
-
-    if len(sys.argv) == 1 and on_a_terminal():
+    if len(sys.argv) == 1 and not no_screen():
         code = _open_workbench()
         if code is not None:
             sys.exit(code)
@@ -26,6 +24,17 @@ def main() -> None:
 
     gc.enable()
     command_line()
+
+
+def no_screen() -> str:
+    """Why the workbench cannot be shown here; empty where it can."""
+    from rlhf_engine.streams import on_a_terminal
+
+    if not on_a_terminal():
+        return "this is no terminal"
+    if os.environ.get("TERM", "dumb") in ("", "dumb", "unknown"):
+        return f"this terminal cannot show a screen (TERM={os.environ.get('TERM', '')})"
+    return ""
 
 
 def preset_of_last_time() -> tuple[str, str]:

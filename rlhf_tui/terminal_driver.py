@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import selectors
+import signal
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import IO, Any
@@ -15,6 +17,9 @@ from textual.drivers.linux_driver import LinuxDriver
 from rlhf_engine.streams import give_back, take_away
 from rlhf_tui.crash_log import open_output_log
 from rlhf_tui.terminal_input import TerminalInput
+
+SUSPENDED = "rlhf-tui is suspended, and a run with it: fg goes on"
+_ASK_BACKGROUND = "\x1b]11;?\x1b\\"
 
 
 class MayGoAway:
@@ -54,14 +59,17 @@ class TerminalDriver(LinuxDriver):
         assert self._file is not None, "run_workbench asks for a terminal"
         mine = os.fdopen(os.dup(self._file.fileno()), "w", encoding=self._file.encoding, errors="backslashreplace")
         self._file = MayGoAway(mine)  # type: ignore[assignment]
-        self._away = False
+        self._away = self._was_continued = False
 
     def start_application_mode(self) -> None:
-        """The screen begins, or comes back."""
+        """The screen begins, or comes back; nobody waits for what the terminal says of its colours."""
         super().start_application_mode()
         if not self._away:
             self._away = True
             take_away(open_output_log)
+        # the Linux console would write the question on the screen
+        if getattr(self._app, "asks_for_background", False) and os.environ.get("TERM") != "linux":
+            self.write(_ASK_BACKGROUND)
 
     def stop_application_mode(self) -> None:
         """The terminal is everyone's again."""
@@ -97,10 +105,32 @@ class TerminalDriver(LinuxDriver):
         finally:
             selector.close()
 
+    def suspend(self, said: str, group: bool = True) -> bool:
+        """Stop this process, or all of its job (`group`), as Ctrl+Z does with other programs; back after SIGCONT.
+
+        said: a line to leave on the terminal. False if nobody could have it go on again, as without a shell that has
+        jobs; it was not stopped then.
+        """
+        self.suspend_application_mode()
+        self._must_signal_resume = True
+        assert self._file is not None
+        self._file.write(f"{said}\r\n")
+        self._file.flush()
+        self._was_continued = False
+        # by its own rule the system does not stop a job that no shell waits for
+        signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+        (os.killpg(os.getpgrp(), signal.SIGTSTP) if group else os.kill(os.getpid(), signal.SIGTSTP))
+        time.sleep(0.1)  # it stops within this, if at all
+        signal.signal(signal.SIGTSTP, self._sigtstp_application)
+        if not self._was_continued:
+            self._continued()
+        return self._was_continued
+
     def _sigtstp_application(self, *_: object) -> None:
-        _soon(super()._sigtstp_application)
+        _soon(lambda: self.suspend(SUSPENDED, group=False))
 
     def _sigcont_application(self, *_: object) -> None:
+        self._was_continued = True
         _soon(self._continued)
 
     def _continued(self) -> None:

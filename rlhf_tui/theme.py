@@ -127,6 +127,16 @@ THEMES = (DARK, LIGHT, SIXTEEN)
 AUTO = "auto"
 
 
-def theme_for(color_system: str | None) -> Theme:
-    """The theme where nobody chose one, for what the terminal can show (Rich's name of it)."""
-    return SIXTEEN if color_system == "standard" else DARK
+def theme_for(color_system: str | None, *, light: bool = False) -> Theme:
+    """The theme where nobody chose one, for what the terminal can show (Rich's name of it) and draws on."""
+    return SIXTEEN if color_system == "standard" else LIGHT if light else DARK
+
+
+def is_light(red: float, green: float, blue: float) -> bool:
+    """Whether a background of these parts (0 to 1) is light: its luma (BT.709) is above the middle."""
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.5
+
+
+def light_by_environment(colorfgbg: str) -> bool:
+    """What COLORFGBG, as some terminals set it, says: "15;0" is white on black. Nothing is dark."""
+    return colorfgbg.rpartition(";")[2] in ("7", "15")

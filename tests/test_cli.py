@@ -460,10 +460,35 @@ def test_both_command_lines_have_the_same_commands():
                                        "export", "runs", "rename", "note", "delete", "trash", "verify", "doctor"}
 
 
-def test_options_of_the_workbench_before_a_command_are_no_silent_nothing():
-    result = invoke("--start", "--runs-dir", "x", "presets", workbench=True)
+@pytest.mark.parametrize("arguments", [
+    ["--runs-dir", "X", "runs", "--json"], ["--runs-dir=X", "--json", "runs"], ["--json", "runs", "--runs-dir", "X"],
+    ["--runs-dir", "elsewhere", "runs", "--runs-dir", "X", "--json"],
+])
+def test_options_before_a_command_that_takes_them_are_its_own(arguments: list[str], runs_root: Path):
+    RunDir.create(runs_root, SMALL, name="mine")
+    result = invoke(*(argument.replace("X", str(runs_root)) for argument in arguments), workbench=True)
+    assert result.exit_code == 0, result.output
+    assert [run["name"] for run in json.loads(result.stdout)["runs"]] == ["mine"]
+
+
+def test_changes_before_and_behind_a_command_all_count(tiny: Path, runs_root: Path):
+    result = invoke("--set", "train.steps=1", "train", "animals", *sets(tiny, "kl.coef=0.3"), "--runs-dir",
+                    str(runs_root), workbench=True)
+    assert result.exit_code == 0, result.output
+    (path,) = runs_root.iterdir()
+    config = RunDir.open(path).config()
+    assert (config.train.steps, config.kl.coef) == (1, 0.3)
+
+
+@pytest.mark.parametrize(("arguments", "told"), [
+    (["--start", "--set", "a=1", "presets"], ["--start", "--set", "presets --help"]),
+    (["--preset", "animals", "train"], ["--preset", "`rlhf-tui train animals`"]),
+])
+def test_options_of_the_workbench_before_a_command_are_no_silent_nothing(arguments: list[str], told: list[str]):
+    result = invoke(*arguments, workbench=True)
     assert result.exit_code == 2
-    assert "--start, --runs-dir before presets would be for the workbench" in result.stderr
+    assert all(word in result.stderr for word in told), result.stderr
+    assert len(result.stderr.splitlines()) == 1
 
 
 def test_without_a_terminal_the_preset_is_trained_with_plain_lines(tiny: Path, runs_root: Path):

@@ -6,11 +6,32 @@ from typing import cast
 
 from rich.console import RenderableType
 from textual._styles_cache import StylesCache
+from textual.actions import SkipAction
 from textual.await_complete import AwaitComplete
+from textual.content import Content
 from textual.renderables.background_screen import BackgroundScreen
 from textual.renderables.blank import Blank
 from textual.screen import ModalScreen, Screen, ScreenResultType
 from textual.widget import Widget
+from textual.widgets import Static
+
+from rlhf_tui.clean_text import clean_line
+from rlhf_tui.clipboard import copy
+
+
+class FootLine(Static):
+    """What was said to a screen that has no alarm line."""
+
+    DEFAULT_CSS = "FootLine { dock: bottom; height: auto; width: 1fr; padding: 0 1; background: $panel; }"
+
+    def __init__(self, text: str, level: str) -> None:
+        super().__init__(markup=False)
+        self.say(text, level)
+
+    def say(self, text: str, level: str) -> None:
+        """Show `text` in the place of what was said before."""
+        style = "$text-warning bold" if level != "info" else ""
+        self.update(Content.styled(clean_line(text), style))
 
 
 class BaseScreen(Screen[ScreenResultType]):
@@ -52,6 +73,20 @@ class BaseScreen(Screen[ScreenResultType]):
         self._callbacks[:] = [(callback, asker) for callback, asker in self._callbacks
                               if not (isinstance(asker, Widget) and asker._pruning)]
         await super()._invoke_and_clear_callbacks()
+
+    def tell(self, text: str, level: str = "info") -> None:
+        """One sentence below, on a screen that has no line for it; the newest stays."""
+        for line in self.query(FootLine):
+            line.say(text, level)
+            return
+        self.mount(FootLine(text, level))
+
+    def action_copy_text(self) -> None:
+        """Copy what is selected with the mouse; with nothing selected the key means what it means elsewhere."""
+        text = self.get_selected_text()
+        if not text:
+            raise SkipAction
+        self.app.notify(copy(self.app, text), markup=False)
 
     def on_unmount(self) -> None:
         """Let go of what Textual keeps of a screen that was left: its cache of border colours holds a thousand widgets'

@@ -14,6 +14,7 @@ from textual.widgets import Static
 from rlhf_engine.fields import show
 from rlhf_tui.clean_text import clean_line
 from rlhf_tui.screens.base import BaseDialog
+from rlhf_tui.widgets.readout import list_change
 
 Changes = Mapping[str, tuple[Any, Any]]
 
@@ -52,8 +53,7 @@ class ResetScreen(BaseDialog[bool]):
         when = ", from the next step on" if self._training else ""
         width = max(map(len, self._changes))
         lines = [Content(f"{_count(len(self._changes))} back to what {named} says{when}:"), *(
-            Content.assemble(f"  {path:<{width}}  ", (clean_line(show(now)), "dim"), " → ",
-                             (clean_line(show(then)), "bold")) for path, (now, then) in self._changes.items())]
+            Content.assemble(f"  {path:<{width}}  ", *_told(now, then)) for path, (now, then) in self._changes.items())]
         if self._fixed:
             stay = "stays, since a run that goes on fixes it:" if len(self._fixed) == 1 else \
                 "stay, since a run that goes on fixes them:"
@@ -61,6 +61,12 @@ class ResetScreen(BaseDialog[bool]):
                       *(Content(f"  {path}") for path in self._fixed)]
         lines.append(Content.styled("u takes this back.", "dim"))
         return Content("\n").join(lines)
+
+
+def _told(now: Any, then: Any) -> tuple[Any, ...]:
+    if isinstance(now, list) and isinstance(then, list):
+        return ((clean_line(list_change(now, then)), "bold"),)
+    return (clean_line(show(now)), "dim"), " → ", (clean_line(show(then)), "bold")
 
 
 def _count(number: int) -> str:

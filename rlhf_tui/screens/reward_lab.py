@@ -34,6 +34,7 @@ from rlhf_tui.screens.new_reward import NewRewardScreen
 from rlhf_tui.screens.panes import PanedScreen
 from rlhf_tui.widgets.ask_reference import AskReference
 from rlhf_tui.widgets.hyperparameters import HyperparametersPane
+from rlhf_tui.widgets.readout import edit_text
 from rlhf_tui.widgets.reward_form import RewardForm
 from rlhf_tui.widgets.status import AlarmLine, KeyBar, StatusLine
 from rlhf_tui.widgets.try_it import YOURS, Trial, TryIt, trial_of_reference, trial_of_step
@@ -292,8 +293,7 @@ class RewardLabScreen(PanedScreen):
     def _take(self, event: Event) -> None:
         match event:
             case EditApplied():
-                self._alarm.say(
-                    f"from step {event.step}: {event.path} {fields.show(event.old)} → {fields.show(event.new)}")
+                self._alarm.say(f"from step {event.step}: {edit_text(event.path, event.old, event.new, ' → ')}")
             case EditRefused():
                 self._alarm.say(f"{event.path} was not changed: {event.reason}", "warning")
             case StateChanged(message=text) if text:

@@ -15,7 +15,6 @@ from textual.content import Content
 from textual.message import Message
 from textual.widget import Widget
 
-from rlhf_engine import fields
 from rlhf_engine.errors import RlhfError
 from rlhf_engine.events import (
     Alarm,
@@ -265,7 +264,7 @@ class WorkbenchScreen(BaseScreen[None]):
                     self._load_panes()
             case EditApplied():
                 self.charts.mark(event.step, edit_text(event.path, event.old, event.new))
-                self.say(f"from step {event.step}: {event.path} {fields.show(event.old)} → {fields.show(event.new)}")
+                self.say(f"from step {event.step}: {edit_text(event.path, event.old, event.new, ' → ')}")
                 if self._bridge.viewing:  # what is typed here is in the settings already, and may be ahead
                     self.editing.adopt()
             case EditRefused():

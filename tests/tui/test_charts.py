@@ -76,9 +76,9 @@ def test_values_take_few_cells(value: float, shown: str) -> None:
 @pytest.mark.parametrize(("edit", "said"), [
     (("kl.coef", 0.1, 0.3), "kl.coef 0.1→0.3"),
     (("ppo.target_kl", None, 0.05), "ppo.target_kl none→0.05"),
-    (("rewards.0.liked", ["fox", "owl"], ["owl", "hen"]), "liked +hen −fox"),
-    (("rewards.0.liked", [], ["a", "b", "c", "d", "e"]), "liked +a +b +c and 2 more"),
-    (("rewards.0.liked", ["a", "b"], ["b", "a"]), "liked in another order"),
+    (("rewards.0.liked", ["fox", "owl"], ["owl", "hen"]), "liked: +hen −fox"),
+    (("rewards.0.liked", [], ["a", "b", "c", "d", "e"]), "liked: +a +b +c and 2 more"),
+    (("rewards.0.liked", ["a", "b"], ["b", "a"]), "liked: in another order"),
 ])
 def test_an_edit_in_a_few_words(edit: tuple[str, object, object], said: str) -> None:
     assert edit_text(*edit) == said

@@ -89,4 +89,4 @@ def test_a_refused_change_takes_its_setting_out_of_every_step() -> None:
 def test_a_step_tells_itself_in_one_short_line() -> None:
     assert Step({"kl.coef": (0.1, 0.25)}).told() == "kl.coef 0.1 → 0.25"
     assert Step({"kl.coef": (0.1, 0.2), "kl.target": (6.0, 9.0)}).told() == "2 settings"
-    assert Step({"rewards.0.liked": (["fox"] * 30, ["owl"])}).told() == "rewards.0.liked"
+    assert Step({"rewards.0.liked": (["fox"] * 30, ["owl"])}).told() == "liked: +owl " + "−fox −fox and 28 more"

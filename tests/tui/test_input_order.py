@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
+import signal
 import tempfile
 import textwrap
 import time
@@ -220,9 +222,7 @@ def edits(tmp_path: Path, terminal: Terminal, count: int) -> list[Any]:
 
 
 def leave(terminal: Terminal) -> None:
-    terminal.type("\x1b\x1b\x1bq")
-    terminal.read(0.5)
-    terminal.type("qy")
+    os.kill(terminal.pid, signal.SIGTERM)
     terminal.exit_code()
 
 

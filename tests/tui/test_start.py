@@ -31,7 +31,7 @@ def opened(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
         return 7
 
     monkeypatch.setattr(presets, "user_folder", lambda: tmp_path)
-    monkeypatch.setattr(start, "_on_a_terminal", lambda: True)
+    monkeypatch.setattr(start, "no_screen", lambda: "")
     monkeypatch.setattr(launch, "run_workbench", run_workbench)
     monkeypatch.setattr(cli, "main", lambda: found.append("command line"))
     return found
