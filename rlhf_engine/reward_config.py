@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from rlhf_engine.config_section import Section, setting
 from rlhf_engine.rewards.words import count_words
+from rlhf_engine.text_files import looks_like_file
 
 _WORDS = "a list of words or phrases, or @ and the name of a file with one a line"
 REWARD_NAME = r"^[A-Za-z][A-Za-z0-9_-]{0,31}$"
@@ -57,6 +58,10 @@ class WordListRewardConfig(RewardSection):
             raise ValueError("liked and disliked are both empty: nothing would be rewarded")
         if wordless := [text for text in entries if text.strip() and not count_words(text)]:
             raise ValueError(f"{wordless[0]!r} has no letter, digit or emoji, so no word can ever match it")
+        if files := [text for text in entries if looks_like_file(text)]:
+            name = files[0].strip().removeprefix("@")
+            raise ValueError(f"{files[0]!r} in a list would be looked for as words; a list that stands in a file is "
+                             f'written "@{name}" in place of the list')
         liked, disliked = ({" ".join(w.word for w in count_words(text)) for text in words if text.strip()}
                            for words in (self.liked, self.disliked))
         both = liked & disliked

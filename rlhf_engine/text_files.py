@@ -16,12 +16,17 @@ _NAMED = re.compile(r"[^\n]+\.(txt|jsonl|ndjson)", re.IGNORECASE)
 
 
 def file_named(text: str, *, always: bool) -> str | None:
-    """The path that a text in place of a list names: behind an @, or ending in .txt or .jsonl; `always`: any text does.
-    None where it names no file.
+    """The path that a text in place of a list names: behind an @, or ending in .txt or .jsonl (and no list, with
+    commas); `always`: any text does. None where it names no file.
     """
     if text.startswith("@"):
         return text[1:]
-    return text if always or _NAMED.fullmatch(text) else None
+    return text if always or (_NAMED.fullmatch(text) and "," not in text) else None
+
+
+def looks_like_file(text: str) -> bool:
+    """True for the name of a file of texts, which among words is a mistake."""
+    return _NAMED.fullmatch(text.strip()) is not None and " " not in text.strip()
 
 
 def read_texts(path: str, folder: Path, key: str) -> list[str]:

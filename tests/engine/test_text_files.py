@@ -130,6 +130,12 @@ def test_what_is_no_list_and_no_file_of_texts_is_said_in_a_line(
     assert not (elsewhere / "runs").exists()
 
 
+@pytest.mark.parametrize("written", ['["@words.txt"]', "fox, @words.txt", '["fox", "words.jsonl"]'])
+def test_the_name_of_a_file_among_words_is_refused(elsewhere: Path, written: str) -> None:
+    with pytest.raises(ConfigError, match=r"words\.(txt|jsonl).* in place of the list"):
+        overridden(f"rewards.0.liked={written}")
+
+
 def test_mistakes_in_a_preset_are_named_with_their_line(tmp_path: Path) -> None:
     path = tmp_path / "p.toml"
     path.write_text(PRESET.format(prompts='"One day,"', liked='"@none.txt"'))
