@@ -12,6 +12,7 @@ import os
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from io import FileIO
 from itertools import chain
@@ -23,6 +24,7 @@ from rlhf_engine.run_lines import as_object
 PORTION_BYTES = 512 * 1024
 """Read at once: some four hundred steps, a few milliseconds of work, after which another thread may have its turn."""
 _BLOCK = 64 * 1024
+_GLIMPSE = 8 * 1024
 _ABSENT = math.nan  # told from a NaN in the file by being this very object
 
 
@@ -113,6 +115,25 @@ def last_lines(file: FileIO, most: int) -> int:
             place = file.tell() - len(block) + found + 1
             break
     return file.seek(place)
+
+
+def glimpses(path: Path, name: str, places: int) -> list[float]:
+    """A metric at so many places along a file, each the mean of a few steps; all its steps where the file is small.
+
+    What cannot be read is left out.
+    """
+    found: list[float] = []
+    with suppress(OSError), FileIO(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        part = size if size <= _BLOCK else _GLIMPSE
+        for place in range(1 if part == size else places):
+            file.seek(place * (size - part) // max(1, places - 1))
+            lines = file.read(part).split(b"\n")
+            if part != size:
+                lines = lines[1:-1] or lines  # the first is torn, and so may be the last
+            values = [value for value in columns_of(lines).values.get(name, ()) if math.isfinite(value)]
+            found += values if part == size else [math.fsum(values) / len(values)] if values else []
+    return found
 
 
 def _transposed(rows: list[dict[str, Any]]) -> Iterator[tuple[str, Sequence[Any]]]:

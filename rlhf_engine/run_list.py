@@ -11,8 +11,11 @@ from rlhf_engine import checkpoint_list
 from rlhf_engine.disk import why
 from rlhf_engine.errors import RunError
 from rlhf_engine.run_care import bytes_under
-from rlhf_engine.run_dir import ABOUT, CONFIG, STATUS, Parent, RunDir, parent_in
+from rlhf_engine.run_columns import glimpses
+from rlhf_engine.run_dir import ABOUT, CONFIG, METRICS, STATUS, Parent, RunDir, parent_in
 from rlhf_engine.run_lines import read_object
+
+CURVE_PLACES = 12
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,8 @@ class RunSummary:
     parent: Parent | None = None
     id: str = ""
     note: str = ""
+    started: str = ""
+    """When, in ISO 8601; empty if nobody knows."""
 
     @property
     def driven(self) -> bool:
@@ -49,6 +54,8 @@ class RunFigures:
     bytes: int
     checkpoints: tuple[int, ...]
     """Their steps, the newest first."""
+    scores: tuple[float, ...] = ()
+    """The mean score at some CURVE_PLACES places along the run, or of each step of a short one."""
 
 
 def list_runs(root: Path) -> list[RunSummary]:
@@ -68,7 +75,9 @@ def figures(run: RunDir) -> RunFigures:
     saved: tuple[int, ...] = ()
     with suppress(OSError):
         saved = tuple(checkpoint_list.steps(run))
-    return RunFigures(metrics.get("objective/scores"), metrics.get("objective/kl"), bytes_under(run.path), saved)
+    scores = tuple(glimpses(run.path / METRICS, "objective/scores", CURVE_PLACES))
+    return RunFigures(metrics.get("objective/scores"), metrics.get("objective/kl"), bytes_under(run.path), saved,
+                      scores)
 
 
 def parents(runs: Sequence[RunSummary]) -> dict[str, RunSummary]:
@@ -132,4 +141,4 @@ def _summary(run: RunDir) -> RunSummary | None:
         return None
     about = read_object(run.path / ABOUT)  # once: of hundreds of runs each file counts
     return RunSummary(run.path.name, run.path, str(about.get("preset", "")), state, step, total, message, changed,
-                      parent_in(about), str(about.get("id", "")), run.note)
+                      parent_in(about), str(about.get("id", "")), run.note, str(about.get("started", "")))

@@ -37,7 +37,7 @@ def runs(runs_dir: RunsDir = DEFAULT_RUNS_ROOT, as_json: AsJson = False) -> int:
     """List the runs, the last changed first, forks below the run they came from.
 
     With --json: runs, each with name, path, preset, state, step, total_steps, message, changed (seconds since 1970) and
-    parent (null, or run and step), id (what stays when it is renamed) and note.
+    parent (null, or run and step), id (what stays when it is renamed), note and started (ISO 8601).
     """
     found = list_runs(runs_dir)
     if as_json:

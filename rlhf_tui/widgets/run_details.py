@@ -5,9 +5,11 @@ from __future__ import annotations
 from textual.content import Content
 
 from rlhf_engine.run_list import RunFigures, RunSummary
-from rlhf_tui.widgets.run_rows import age, number, size, state_badge
+from rlhf_tui.figures import sparkline
+from rlhf_tui.widgets.run_rows import age, number, size, started, state_badge
 
 _STEPS = 8
+_CURVE = 24
 
 
 def run_details(run: RunSummary, figures: RunFigures | None, parent: RunSummary | None, *, now: float) -> Content:
@@ -16,7 +18,11 @@ def run_details(run: RunSummary, figures: RunFigures | None, parent: RunSummary 
     if run.message:
         lines.append(Content.styled(run.message, "$text-muted"))
     lines.append(_named("step", f"{run.step} of {run.total_steps}" if run.total_steps else "none yet"))
+    if begun := started(run.started):
+        lines.append(_named("started", begun))
     if figures:
+        if figures.scores:
+            lines.append(_named("reward", sparkline(figures.scores, _CURVE)))
         lines += [_named("score", number(figures.score, "+.3f")),
                   _named("KL", f"{number(figures.kl, '.2f')} nats/response"),
                   _named("size", size(figures.bytes)), _named("saved", _steps(figures.checkpoints))]

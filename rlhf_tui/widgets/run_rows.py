@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 from textual.content import Content
 
 from rlhf_engine.run_dir import Parent
-from rlhf_engine.run_list import RunFigures, RunSummary, as_tree
+from rlhf_engine.run_list import CURVE_PLACES, RunFigures, RunSummary, as_tree
 from rlhf_tui.clean_text import clean_line, clean_text
-from rlhf_tui.figures import figure
+from rlhf_tui.figures import figure, sparkline
 
 Figures = Mapping[Path, RunFigures]
 
@@ -27,7 +28,7 @@ _STATES: dict[str, tuple[str, str]] = {
 _STATE_ORDER = list(_STATES)
 # name, width, rank: the higher the rank, the sooner a column goes when there is no room
 _COLUMNS = (("state", 13, 1), ("step", 10, 2), ("score", 7, 3), ("KL", 6, 4), ("size", 9, 6), ("age", 5, 5),
-            ("preset", 14, 7))
+            ("reward", 14, 5.5), ("preset", 14, 7), ("started", 18, 8))
 _LEAST_NAME = 18
 MARK = "◆"
 
@@ -108,6 +109,14 @@ def age(seconds: float) -> str:
     return f"{int(seconds // (7 * 86400))}w"
 
 
+def started(moment: str) -> str:
+    """When a run started, by this machine's clock; empty if nobody knows."""
+    try:
+        return f"{datetime.fromisoformat(moment).astimezone():%Y-%m-%d %H:%M}"
+    except (ValueError, OverflowError, OSError):  # of a file that somebody wrote by hand
+        return ""
+
+
 def number(value: float | None, form: str) -> str:
     """A figure, or a dash where there is none."""
     return "–" if value is None else figure(value, form) if math.isfinite(value) else "✗"
@@ -128,6 +137,10 @@ def _cell(title: str, run: RunSummary, figures: RunFigures | None, now: float) -
             return (number(figures.kl, ".1f") if figures else ""), ""
         case "size":
             return (size(figures.bytes) if figures else ""), "$text-muted"
+        case "reward":
+            return (sparkline(figures.scores, CURVE_PLACES) if figures else ""), "$primary"
+        case "started":
+            return started(run.started), "$text-muted"
         case "age":
             return age(now - run.changed), "$text-muted"
         case _:
@@ -136,7 +149,7 @@ def _cell(title: str, run: RunSummary, figures: RunFigures | None, now: float) -
 
 def _aligned(title: str, text: str, width: int) -> str:
     """Words to the left, numbers to the right."""
-    if title in ("state", "preset"):
+    if title in ("state", "reward", "preset", "started"):
         return f" {text}".ljust(width)
     return text.rjust(width)
 

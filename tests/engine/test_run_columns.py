@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlhf_engine import run_columns
-from rlhf_engine.run_columns import columns_of, last_lines, read_columns
+from rlhf_engine.run_columns import columns_of, glimpses, last_lines, read_columns
 
 
 def line(step: object, metrics: object, seconds: object = 1.5) -> bytes:
@@ -49,6 +49,21 @@ def test_a_file_is_read_in_portions_and_its_torn_end_is_left(tmp_path: Path, mon
     assert len(portions) > 50
     assert [step for found in portions for step in found.steps] == list(range(1, 101))
     assert [value for found in portions for value in found.values.get("a", ())] == [step / 7 for step in range(1, 101)]
+
+
+def test_a_glimpse_of_a_long_file_follows_its_course_and_of_a_short_one_is_all_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    assert glimpses(path, "a", 12) == []
+    path.write_bytes(b"".join(line(step, {"a": step, "b": None}) + b"\n" for step in range(1, 31)))
+    assert glimpses(path, "a", 12) == list(range(1, 31))
+    assert glimpses(path, "b", 12) == []
+    path.write_bytes(b"".join(line(step, {"a": step}) + b"\n" for step in range(1, 20_001)))
+    found = glimpses(path, "a", 12)
+    assert len(found) == 12
+    assert found == sorted(found)
+    assert found[0] < 500
+    assert found[-1] > 19_500
+    assert all(abs(value - 20_000 * at / 11) < 500 for at, value in enumerate(found))
 
 
 @given(st.lists(st.integers(0, 40), max_size=30), st.integers(0, 900), st.booleans())

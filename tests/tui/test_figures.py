@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import replace
 
@@ -10,7 +11,7 @@ from tui.fake_session import story_sample
 
 from rlhf_engine.events import RunState
 from rlhf_engine.run_list import RunFigures
-from rlhf_tui.figures import figure
+from rlhf_tui.figures import figure, sparkline
 from rlhf_tui.run_view import RunView
 from rlhf_tui.screens.sample import score_parts
 from rlhf_tui.widgets.answer import score_line, signed
@@ -21,6 +22,15 @@ from rlhf_tui.widgets.samples import sample_line
 from rlhf_tui.widgets.series import compact, tick_labels
 from rlhf_tui.widgets.status import StatusLine
 from rlhf_tui.widgets.token_facts import number as token_number
+
+
+def test_a_sparkline_goes_from_the_lowest_to_the_highest() -> None:
+    assert sparkline([0, 1, 2, 3, 4, 5, 6, 7], 8) == "▁▂▃▄▅▆▇█"
+    assert sparkline([-1.0, 7.0, 1.0], 8) == "▁█▃"
+    assert sparkline([0, 0, 10, 10, 20, 20, 70, 70], 4) == "▁▂▃█"
+    assert sparkline([5.0, 5.0, 5.0], 8) == "▄▄▄"
+    assert sparkline([math.nan, 1.0, math.inf], 8) == "▄"
+    assert sparkline([], 8) == sparkline([1.0], 0) == ""
 
 
 def test_a_number_below_zero_has_the_same_sign_everywhere() -> None:

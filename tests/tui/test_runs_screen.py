@@ -35,7 +35,7 @@ from rlhf_tui.screens.runs import RunsScreen
 from rlhf_tui.screens.trash import TrashScreen
 from rlhf_tui.screens.workbench import WorkbenchScreen
 from rlhf_tui.widgets import run_reader
-from rlhf_tui.widgets.run_rows import age, clean_run, columns, listed, run_line, size
+from rlhf_tui.widgets.run_rows import age, clean_run, columns, listed, run_line, size, started
 
 WIDE = (120, 40)
 
@@ -47,6 +47,8 @@ def make_run(
     """A run as a trainer leaves it, with checkpoints of its first and last step that hold only settings."""
     run = RunDir.create(root, config, name=name, preset="animals",
                         parent=Parent(parent.name, 2, parent.id) if parent else None)
+    about = json.loads((run.path / "run.json").read_text())
+    (run.path / "run.json").write_text(json.dumps(about | {"started": "2026-11-26T09:30:00+00:00"}))
     for step in range(1, steps + 1):
         run.append_metrics(step, step / 2, step_metrics(step))
     for step in {0, steps}:
@@ -399,6 +401,24 @@ async def test_a_run_without_a_checkpoint_has_no_fork(app: WorkbenchApp, config:
 
 
 # --- two or more ---
+
+
+async def test_a_run_shows_its_reward_as_a_sparkline_and_when_it_began(
+    app: WorkbenchApp, three: list[RunDir], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    three[0].append_metrics(6, 3.0, {"objective/scores": 99.0})
+    async with app.run_test(size=(160, 40)) as pilot:
+        await press(pilot, "r", "home")
+        lines = shown(app).split("\n")
+        assert any("amber" in line and "▁▁▁▁▁█" in line for line in lines)  # five low steps, then one that is high
+        assert shown(app).count("2026-11-26 09:30") >= 2  # in the list, and in the details
+        assert "started" in shown(app)
+
+
+def test_when_a_run_began_is_told_only_if_it_can_be_read() -> None:
+    assert [started(text) for text in ("", "yesterday", "2026-13-01T00:00:00", "9999-12-31T23:59:59-23:59")] == [""] * 4
 
 
 async def test_settings_of_two_runs_stand_side_by_side(app: WorkbenchApp, three: list[RunDir]) -> None:

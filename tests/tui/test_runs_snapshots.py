@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -38,6 +39,8 @@ def test_picture(
 ) -> None:
     for module in (run_care, run_list):  # a run's files hold numbers of this very process
         monkeypatch.setattr(module, "bytes_under", lambda path: 5_250_000)
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
     three[0].write_note("learnt fast; the words were few")
 
     async def before(pilot: Pilot[Any]) -> None:
