@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any, ClassVar
 
 from textual import events
@@ -100,8 +102,14 @@ class WorkbenchApp(Desk):
     def on_mount(self) -> None:
         if not self.is_headless:
             heed_signals(self)
+            self.begin_capture_print(self)
         # the engine thread imports torch when it has work: not before the first frame is drawn
         self.call_after_refresh(self._open_engine)
+
+    def on_print(self, event: events.Print) -> None:
+        # by a thread of ours, a library's warning say; these descriptors lead into the log while there is a screen
+        with suppress(OSError):
+            os.write(2 if event.stderr else 1, event.text.encode("utf-8", "backslashreplace"))
 
     def on_descendant_focus(self, event: events.DescendantFocus) -> None:
         # a blinking cursor sends 2.5 KB a second while nothing happens; this reaches the command palette's field too

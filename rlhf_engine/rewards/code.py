@@ -13,6 +13,7 @@ import ast
 import builtins
 import hashlib
 import importlib
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,6 +35,11 @@ class Code:
     files: Mapping[str, tuple[Path, bytes]]
 
     @property
+    def name(self) -> str:
+        """The name under which the file itself is imported."""
+        return _name_of(self.path)
+
+    @property
     def digest(self) -> str:
         """SHA-256 of the file, if it has no neighbours; else of the names and digests of all."""
         if len(self.files) == 1:
@@ -44,7 +50,7 @@ class Code:
     @property
     def own_digest(self) -> str:
         """SHA-256 of the file alone, which is what runs wrote down before neighbours were found."""
-        return hashlib.sha256(self.files[self.path.stem][1]).hexdigest()
+        return hashlib.sha256(self.files[self.name][1]).hexdigest()
 
     @property
     def package(self) -> str:
@@ -54,12 +60,13 @@ class Code:
 
 def read_code(path: Path) -> Code:
     """The file at `path` and every neighbour that it imports, or that those do. Raises OSError."""
-    files = {path.stem: (path, path.read_bytes())}
-    unread = [path.stem]
+    own = _name_of(path)
+    files = {own: (path, path.read_bytes())}
+    unread = [own]
     while unread:
         name = unread.pop()
         found, source = files[name]
-        package = name if found.name == "__init__.py" and name != path.stem else name.rpartition(".")[0]
+        package = name if found.name == "__init__.py" and name != own else name.rpartition(".")[0]
         for wanted in _imports(source, package):
             if wanted not in files and (neighbour := _neighbour(path.parent, wanted)):
                 files[wanted] = neighbour, neighbour.read_bytes()
@@ -71,7 +78,7 @@ def run_code(code: Code) -> ModuleType:
     """Runs the file and returns its module. Raises whatever that raises, and leaves no module of it behind then."""
     _codes[code.package] = code
     try:
-        return importlib.import_module(f"{code.package}.{code.path.stem}")
+        return importlib.import_module(f"{code.package}.{code.name}")
     except BaseException:
         for name in [name for name in sys.modules if name.partition(".")[0] == code.package]:
             del sys.modules[name]
@@ -80,6 +87,10 @@ def run_code(code: Code) -> ModuleType:
 
 
 # --- which files ---
+
+
+def _name_of(path: Path) -> str:
+    return re.sub(r"\W", "_", path.stem)  # a dot would be a package
 
 
 def _imports(source: bytes, package: str) -> Iterator[str]:
@@ -171,7 +182,7 @@ class _Finder(MetaPathFinder):
             return None
         if name in code.files:
             file, source = code.files[name]
-            is_package = file.name == "__init__.py" and name != code.path.stem
+            is_package = file.name == "__init__.py" and name != code.name
             return spec_from_loader(fullname, _Loader(code, file, source), is_package=is_package)
         if not name or any(other.startswith(f"{name}.") for other in code.files):
             return ModuleSpec(fullname, None, is_package=True)  # a folder without an __init__.py

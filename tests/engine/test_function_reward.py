@@ -276,6 +276,14 @@ def vowels(prompts, responses):
     assert not {"helpers", "later", "deep", "own"} & (set(sys.modules) - modules)
 
 
+def test_a_file_of_any_name_finds_its_neighbours(tmp_path: Path) -> None:
+    (tmp_path / "helpers.py").write_text("POINTS = 4.0\n")
+    for name in ("my-rewards.v2.py", "__init__.py", "ünï.py"):
+        (tmp_path / name).write_text("from .helpers import POINTS\nimport helpers\n"
+                                     "def vowels(p, r): return [POINTS + helpers.POINTS] * len(r)\n")
+        assert scored(tmp_path / name)[0].total == 8.0
+
+
 def test_a_neighbour_that_is_missing_or_wrong_is_told_with_its_line(tmp_path: Path, file: Path) -> None:
     file.write_text("import helpers\n" + VOWELS)
     with pytest.raises(ConfigError, match=r"ModuleNotFoundError: No module named 'helpers' at own\.py:1"):
