@@ -12,6 +12,7 @@ from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.geometry import Region, Size
 from textual.scroll_view import ScrollView
+from textual.selection import Selection
 from textual.strip import Strip
 from textual.visual import Visual
 
@@ -19,6 +20,7 @@ from rlhf_engine.events import Sample
 from rlhf_tui.figures import figure
 from rlhf_tui.widgets.answer import signed
 from rlhf_tui.widgets.highlight import highlighted
+from rlhf_tui.widgets.selecting import selected_text, with_selection
 from rlhf_tui.widgets.word_diff import Change, change
 
 KEPT_ANSWERS = 500
@@ -178,8 +180,9 @@ class AnswerHistory(ScrollView, can_focus=True):
         width = max(2, self._width)
         head = heading(sample, found).truncate(width, ellipsis=True, pad=True)
         answer = body(sample, found, NEW_ANSI if self.app.current_theme.ansi else NEW)
-        text = Visual.to_strips(self, answer, width, None, self.visual_style)
-        return _Block(sample, against, [*Visual.to_strips(self, head, width, 1, self.visual_style), *text])
+        text = Visual.to_strips(self, answer, width, None, self.visual_style, apply_selection=False)
+        title = Visual.to_strips(self, head, width, 1, self.visual_style, apply_selection=False)
+        return _Block(sample, against, [*title, *text])
 
     def notify_style_update(self) -> None:
         """Another theme: what was drawn has the old colours."""
@@ -196,10 +199,21 @@ class AnswerHistory(ScrollView, can_focus=True):
         self.refresh()
 
     def render_line(self, y: int) -> Strip:
-        style, line = self.visual_style, y + self.scroll_offset.y
+        line = y + self.scroll_offset.y
+        return with_selection(self, self._strip(line), line)
+
+    def get_selection(self, selection: Selection) -> tuple[str, str]:
+        """Headings and answers, each answer on one line."""
+        def between(line: int) -> str:
+            return "\n" if line in self._tops or line + 1 in self._tops else " "
+
+        return selected_text(selection, self._tops[-1], lambda line: self._strip(line).text[2:], between)
+
+    def _strip(self, line: int) -> Strip:
+        style = self.visual_style
         index = bisect_right(self._tops, line) - 1
         if index >= len(self._blocks):
-            text = _NONE_YET if y == 0 and not self._blocks else ""
+            text = _NONE_YET if line == 0 and not self._blocks else ""
             strips = Visual.to_strips(self, Content.styled(text, "$text-muted").truncate(max(1, self.size.width)),
                                       max(1, self.size.width), 1, style)
             return strips[0].adjust_cell_length(self.size.width, style.rich_style)

@@ -39,6 +39,8 @@ class Canvas(Static):
     the terminal: a Text would be wrapped and styled anew with every drawing, which takes as long as plotext.
     """
 
+    ALLOW_SELECT = False  # it is a picture, of which no text could be copied
+
     class Resized(Message):
         """There is more or less room than before."""
 

@@ -15,8 +15,11 @@ from textual.content import Content
 from textual.geometry import Region, Size
 from textual.message import Message
 from textual.scroll_view import ScrollView
+from textual.selection import Selection
 from textual.strip import Strip
 from textual.visual import Visual
+
+from rlhf_tui.widgets.selecting import selected_text, with_selection
 
 Piece = tuple[int, str]
 """Part of a line: which token (−1: the prompt) and its text there."""
@@ -163,11 +166,24 @@ class HeatText(ScrollView, can_focus=True):
     # --- drawing ---
 
     def render_line(self, y: int) -> Strip:
-        row, width = y + self.scroll_offset.y, self.size.width
+        row = y + self.scroll_offset.y
+        return with_selection(self, self._strip(row), row)
+
+    def get_selection(self, selection: Selection) -> tuple[str, str]:
+        """The text as the model wrote it, not as it is broken into lines."""
+        def written(row: int) -> str:
+            return "".join(text for _, text in self._lines[row])
+
+        found, end = selected_text(
+            selection, len(self._lines), written, lambda row: " " if written(row).endswith(" ") else "")
+        return found.replace("↵", "\n"), end
+
+    def _strip(self, row: int) -> Strip:
+        width = self.size.width
         line = self._lines[row] if row < len(self._lines) else []
         content = Content("").join([self._styled(*piece) for piece in line])
         style = self.visual_style
-        strips = Visual.to_strips(self, content, max(1, width), 1, style)
+        strips = Visual.to_strips(self, content, max(1, width), 1, style, apply_selection=False)
         return strips[0].adjust_cell_length(width, style.rich_style)
 
     def _styled(self, token: int, text: str) -> Content:

@@ -167,6 +167,8 @@ class HyperparametersPane(Widget, can_focus=True):
         self._list.scroll_to_cursor()
 
     def on_click(self, event: events.Click) -> None:
+        if self.screen.selections:
+            return  # the end of a drag that selects text
         offset = event.get_content_offset(self._list)
         key = self._list.key_at(offset.y) if offset is not None else None
         if key is not None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from textual import events
+from textual.actions import SkipAction
 from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.message import Message
@@ -15,6 +16,7 @@ from textual.widget import Widget
 from textual.widgets import Input, TextArea
 
 from rlhf_tui.clean_text import clean_text, pasted
+from rlhf_tui.clipboard import copy
 from rlhf_tui.widgets.word_text import parse_words
 
 
@@ -27,6 +29,16 @@ class TextField(Input):
         self.value = one_line(value)
         self.takes_list = False
         """True while the field holds a list: what is pasted then gets commas between its entries."""
+
+    def action_copy(self) -> None:
+        """Copy what is selected, and say where it went; with nothing selected the key means what it means elsewhere."""
+        copy_selected(self, self.selected_text)
+
+    def action_cut(self) -> None:
+        """Copy what is selected, and take it out."""
+        if self.selected_text:
+            self.action_copy()
+            self.delete_selection()
 
     def _on_paste(self, event: events.Paste) -> None:
         # Input keeps only the first line, and as it came; here all lines are kept, cleaned, as one.
@@ -157,6 +169,10 @@ class WordsArea(TextArea):
         """Tell the owner, which decides what becomes of the text."""
         self.post_message(self.Left(how))
 
+    def action_copy(self) -> None:
+        """Copy what is selected, and say where it went."""
+        copy_selected(self, self.selected_text)
+
     async def _on_paste(self, event: events.Paste) -> None:
         event.stop()
         event.prevent_default()
@@ -180,11 +196,22 @@ class TextBox(TextArea):
         super().__init__(clean_text(text), compact=True, highlight_cursor_line=False, **options)
         self.cursor_blink = False
 
+    def action_copy(self) -> None:
+        """Copy what is selected, and say where it went."""
+        copy_selected(self, self.selected_text)
+
     async def _on_paste(self, event: events.Paste) -> None:
         event.stop()
         event.prevent_default()
         if not self.read_only:
             self.move_cursor(self.replace(pasted(event.text), *sorted(self.selection)).end_location)
+
+
+def copy_selected(widget: Widget, text: str) -> None:
+    """Copy `text` and say where it went; with none the key is left to others."""
+    if not text:
+        raise SkipAction
+    widget.app.notify(copy(widget.app, text), markup=False)
 
 
 def _joined(text: str) -> str:

@@ -11,5 +11,5 @@ from textual.widget import Widget
 
 def line_strip(widget: Widget, content: Content, style: Style) -> Strip:
     """`content`, which has no line break, as a line of `widget` in its whole width."""
-    strips = Visual.to_strips(widget, content, max(1, content.cell_length), 1, style)
+    strips = Visual.to_strips(widget, content, max(1, content.cell_length), 1, style, apply_selection=False)
     return strips[0].adjust_cell_length(widget.size.width, style.rich_style)

@@ -14,11 +14,13 @@ from textual.content import Content
 from textual.geometry import Region, Size
 from textual.message import Message
 from textual.scroll_view import ScrollView
+from textual.selection import Selection
 from textual.strip import Strip
 
 from rlhf_engine.run_list import RunSummary
 from rlhf_tui.widgets.line import line_strip
 from rlhf_tui.widgets.run_rows import Figures, heading, run_line
+from rlhf_tui.widgets.selecting import selected_text, with_selection
 
 Row = tuple[int, RunSummary]
 
@@ -110,6 +112,8 @@ class RunTable(ScrollView, can_focus=True):
 
     def on_click(self, event: events.Click) -> None:
         """Move the cursor to a line; on the cursor's own line, open it."""
+        if self.text_selection is not None:
+            return  # the end of a drag that selects text
         line = event.y + self.scroll_offset.y - 1
         if line == self.cursor:
             self.action_open()
@@ -135,12 +139,19 @@ class RunTable(ScrollView, can_focus=True):
 
     def render_line(self, y: int) -> Strip:
         """The heading stays on top, whatever is scrolled."""
-        width, style = self.scrollable_content_region.width, self.visual_style
-        if y == 0:
+        line = y + self.scroll_offset.y if y else 0
+        return with_selection(self, self._line(line), line)
+
+    def get_selection(self, selection: Selection) -> tuple[str, str]:
+        """The lines as they are shown."""
+        return selected_text(selection, len(self.rows) + 1, lambda line: self._line(line).text)
+
+    def _line(self, number: int) -> Strip:
+        width, style, line = self.scrollable_content_region.width, self.visual_style, number - 1
+        if number == 0:
             return line_strip(self, heading(width), style)
-        line = y - 1 + self.scroll_offset.y
         if line >= len(self.rows):
-            text = self.empty_text if y == 1 and not self.rows else ""
+            text = self.empty_text if line == 0 else ""
             style += self.get_visual_style("runs--empty")
             return line_strip(self, Content(text).truncate(max(1, width), ellipsis=True, pad=True), style)
         depth, run = self.rows[line]

@@ -13,6 +13,7 @@ from textual.content import Content
 from textual.geometry import Region, Size
 from textual.message import Message
 from textual.scroll_view import ScrollView
+from textual.selection import Selection
 from textual.strip import Strip
 from textual.widget import Widget
 
@@ -23,6 +24,7 @@ from rlhf_tui.figures import figure
 from rlhf_tui.widgets.highlight import highlighted
 from rlhf_tui.widgets.line import line_strip
 from rlhf_tui.widgets.sample_store import ORDERS, SampleStore, listed
+from rlhf_tui.widgets.selecting import selected_text, with_selection
 
 HEADING = " step   score     KL  response"
 _DRAWN = 200  # lines that are kept drawn
@@ -247,6 +249,8 @@ class SampleList(ScrollView, can_focus=True):
 
     def on_click(self, event: events.Click) -> None:
         """Move the cursor to a line; on the cursor's own line, open it."""
+        if self.text_selection is not None:
+            return  # the end of a drag that selects text
         line = event.y + self.scroll_offset.y
         if line == self.cursor:
             self.action_open()
@@ -264,10 +268,17 @@ class SampleList(ScrollView, can_focus=True):
     # --- drawing ---
 
     def render_line(self, y: int) -> Strip:
-        width, line = self.scrollable_content_region.width, y + self.scroll_offset.y
-        style = self.visual_style
+        line = y + self.scroll_offset.y
+        return with_selection(self, self._line(line), line)
+
+    def get_selection(self, selection: Selection) -> tuple[str, str]:
+        """The lines as they are shown."""
+        return selected_text(selection, len(self._shown), lambda line: self._line(line).text)
+
+    def _line(self, line: int) -> Strip:
+        width, style = self.scrollable_content_region.width, self.visual_style
         if line >= len(self._shown):
-            text = self._empty_text() if y == 0 and not self._shown else ""
+            text = self._empty_text() if line == 0 else ""
             style += self.get_visual_style("samples--empty")
             return line_strip(self, Content(text).truncate(width, ellipsis=True, pad=True), style)
         if line == self.cursor:

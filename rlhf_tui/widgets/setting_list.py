@@ -8,11 +8,13 @@ from textual.app import ComposeResult
 from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.geometry import Region
+from textual.selection import Selection
 from textual.strip import Strip
 from textual.visual import Visual
 from textual.widget import Widget
 
 from rlhf_tui.widgets.inputs import EditField
+from rlhf_tui.widgets.selecting import selected_text, with_selection
 from rlhf_tui.widgets.setting_form import SettingForm
 from rlhf_tui.widgets.setting_lines import Drawing, draw
 
@@ -39,7 +41,12 @@ class Lines(Widget):
         """The line at `y`, as wide as the widget."""
         if y >= len(self._lines):
             return Strip.blank(self.size.width, self.rich_style)
-        return Visual.to_strips(self, self._lines[y], self.size.width, 1, self.visual_style)[0]
+        strips = Visual.to_strips(self, self._lines[y], self.size.width, 1, self.visual_style, apply_selection=False)
+        return with_selection(self, strips[0], y)
+
+    def get_selection(self, selection: Selection) -> tuple[str, str]:
+        """The lines as they are shown."""
+        return selected_text(selection, len(self._lines), lambda line: self._lines[line].plain)
 
 
 class SettingList(VerticalScroll):

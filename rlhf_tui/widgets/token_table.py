@@ -11,10 +11,12 @@ from textual.content import Content
 from textual.geometry import Region, Size
 from textual.message import Message
 from textual.scroll_view import ScrollView
+from textual.selection import Selection
 from textual.strip import Strip
 from textual.visual import Visual
 
 from rlhf_engine.events import Sample, TokenTrace
+from rlhf_tui.widgets.selecting import selected_text, with_selection
 from rlhf_tui.widgets.token_facts import Quantity, bar, largest, number, quantities, visible
 
 _INDEX, _NUMBER, _GAP = 5, 7, 1
@@ -152,12 +154,19 @@ class TokenTable(ScrollView, can_focus=True):
     # --- drawing ---
 
     def render_line(self, y: int) -> Strip:
-        width, style = self.scrollable_content_region.width, self.visual_style
+        line = y + self.scroll_offset.y if y else 0
+        return with_selection(self, self._strip(line), line)
+
+    def get_selection(self, selection: Selection) -> tuple[str, str]:
+        """The lines as they are shown."""
+        return selected_text(selection, self._count + 1, lambda line: self._strip(line).text)
+
+    def _strip(self, line: int) -> Strip:
+        width, style, row = self.scrollable_content_region.width, self.visual_style, line - 1
         if self._sample is None or self._trace is None or self.quantity is None:
             return Strip.blank(self.size.width, style.rich_style)
         layout = lay_out(quantities(self._trace), self.quantity, width)
-        row = y - 1 + self.scroll_offset.y
-        if y == 0:
+        if line == 0:
             content = self._heading(layout)
             style += self.get_visual_style("tokens--head")
         elif row < self._count:
@@ -166,7 +175,8 @@ class TokenTable(ScrollView, can_focus=True):
                 style += self.get_visual_style("tokens--cursor")
         else:
             content = Content("")
-        strips = Visual.to_strips(self, content.truncate(width, ellipsis=True, pad=True), max(1, width), 1, style)
+        strips = Visual.to_strips(self, content.truncate(width, ellipsis=True, pad=True), max(1, width), 1, style,
+                                  apply_selection=False)
         return strips[0].adjust_cell_length(self.size.width, style.rich_style)
 
     def _heading(self, layout: Layout) -> Content:

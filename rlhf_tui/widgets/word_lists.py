@@ -86,8 +86,8 @@ class WordListsPane(WordEditor):
         self.redraw()
 
     def on_click(self, event: events.Click) -> None:
-        if self.editing or event.widget is None:
-            return
+        if self.editing or event.widget is None or self.screen.selections:
+            return  # a drag that selects text ends with a click
         offset = event.get_content_offset(self.query_one("#words-shown"))
         if offset is not None:
             above = 1 + self._lines_of[0] + len(self.which())

@@ -12,10 +12,12 @@ from textual.content import Content
 from textual.geometry import Region, Size
 from textual.message import Message
 from textual.scroll_view import ScrollView
+from textual.selection import Selection
 from textual.strip import Strip
 from textual.widgets import Static
 
 from rlhf_tui.widgets.line import line_strip
+from rlhf_tui.widgets.selecting import selected_text, with_selection
 from rlhf_tui.widgets.word_editor import NO_LISTS, SIDES, WordEditor
 from rlhf_tui.widgets.word_rates import Rates
 from rlhf_tui.widgets.word_rows import ORDERS, WordRow, columns, rows_of, word_line
@@ -42,7 +44,15 @@ class WordLines(ScrollView):
         self.show(self._count)
 
     def render_line(self, y: int) -> Strip:
-        width, at = self.scrollable_content_region.width, y + self.scroll_offset.y
+        line = y + self.scroll_offset.y
+        return with_selection(self, self._strip(line), line)
+
+    def get_selection(self, selection: Selection) -> tuple[str, str]:
+        """The lines as they are shown."""
+        return selected_text(selection, self._count, lambda line: self._strip(line).text)
+
+    def _strip(self, at: int) -> Strip:
+        width = self.scrollable_content_region.width
         content = self._line(at, width) if at < self._count else Content("")
         content = content.truncate(max(1, width), ellipsis=True, pad=True)
         return line_strip(self, content, self.visual_style)
@@ -151,7 +161,7 @@ class WordTable(WordEditor):
     def on_click(self, event: events.Click) -> None:
         shown = self.query_one("#words-shown", WordLines)
         offset = event.get_content_offset(shown)
-        if offset is None or self.editing:
+        if offset is None or self.editing or self.screen.selections:
             return
         line = offset.y + shown.scroll_offset.y
         if line == self._cursor and self.has_focus:
