@@ -45,7 +45,7 @@ class Policy:
         self.tokenizer, self.device, self.dtype = loaded.tokenizer, loaded.device, loaded.dtype
         ids = loaded.ids
         self.end_ids, self.pad_id, self.banned, self.notices = ids.end, ids.pad, ids.banned, ids.notices
-        self.texts = TextCodec(loaded.tokenizer, rows=ids.rows, start_ids=(loaded.tokenizer.bos_token_id, *ids.end))
+        self.texts = TextCodec(loaded.tokenizer, rows=ids.rows, end_ids=ids.end)
         self.base, self._head_transform = loaded.model, loaded.text.head_transform
         self.text_parameters = loaded.text.parameters
         self.fingerprint = loaded.fingerprint

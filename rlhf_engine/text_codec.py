@@ -16,12 +16,15 @@ _QUOTED = 40
 class TextCodec:
     """A tokenizer, used as a model that continues texts needs it."""
 
-    def __init__(self, tokenizer: Any, *, rows: int, start_ids: Sequence[int | None] = ()) -> None:
-        """rows: the model's embeddings. start_ids: what an empty prompt may be, the first that the model has."""
+    def __init__(self, tokenizer: Any, *, rows: int, end_ids: Ids = ()) -> None:
+        """rows: the model's embeddings. end_ids: what ends a text."""
         self._tokenizer, self._rows = tokenizer, rows
         self._prefix = _prefix(tokenizer)
-        self._start = next((index for index in start_ids if index is not None and 0 <= index < rows), None)
+        starts = [index for index in (tokenizer.bos_token_id, *end_ids) if index is not None and 0 <= index < rows]
+        self._start = starts[0] if starts else None
         self._special = special_ids(tokenizer)
+        # an end token that was added without being called special would be read as if the model had written its name
+        self._marks = frozenset(end_ids) & frozenset(getattr(tokenizer, "added_tokens_decoder", {})) - self._special
         self._anchor = [] if _joins_alone(tokenizer) else self._find_anchor()
         self._anchor_text = self._texts([self._anchor])[0] if self._anchor else ""
 
@@ -43,6 +46,8 @@ class TextCodec:
 
         Alone, a response would lose the space before its first word with many tokenizers (SentencePiece, WordPiece).
         """
+        if self._marks:
+            responses = [[index for index in ids if index not in self._marks] for ids in responses]
         if not self._anchor:
             return self._texts(responses)
         behind = [not self._special.issuperset(prompt) for prompt in prompts]

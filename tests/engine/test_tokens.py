@@ -190,7 +190,7 @@ def test_a_chat_template_that_writes_the_start_token_gets_no_second_one(tmp_path
 @given(data=st.data())
 def test_a_response_is_what_the_decoded_whole_has_more_than_the_decoded_prompt(kind: str, data: st.DataObject) -> None:
     tokenizer = KINDS[kind]()
-    codec = TextCodec(tokenizer, rows=1000, start_ids=(tokenizer.bos_token_id, tokenizer.eos_token_id))
+    codec = TextCodec(tokenizer, rows=1000, end_ids=(tokenizer.eos_token_id,) if tokenizer.eos_token else ())
     prompt = data.draw(st.sampled_from(["once upon a time", "Once upon", "cat", "é 😀", "a "]))
     ids = data.draw(st.lists(st.sampled_from(sorted(tokenizer.get_vocab().values())), max_size=12))
     (before,) = codec.encode([prompt])
@@ -213,9 +213,19 @@ def test_a_response_is_what_the_decoded_whole_has_more_than_the_decoded_prompt(k
 ])
 def test_the_first_space_is_told_from_none(prompt: str, ids: list[str], text: str) -> None:
     tokenizer = metaspace()
-    codec = TextCodec(tokenizer, rows=1000, start_ids=(1,))
+    codec = TextCodec(tokenizer, rows=1000, end_ids=(2,))
     response = tokenizer.convert_tokens_to_ids(ids)
     assert codec.decode([response], codec.encode([prompt])) == [text]
+
+
+def test_an_end_token_that_is_not_called_special_is_no_text_of_the_response(tmp_path: Path) -> None:
+    tokenizer = byte_level()
+    tokenizer.add_tokens(["<|stop|>"])
+    folder = save_model(tmp_path, tokenizer)
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [257]}))
+    answers, _ = generate_texts(str(folder), prompts=["cat <|stop|>"] * 64, tuned=False, seed=0, max_new_tokens=24)
+    assert any(answer.finished for answer in answers)
+    assert not any("stop" in answer.response for answer in answers)
 
 
 @pytest.mark.parametrize("make", [lambda: metaspace(bytes_too=False), word_piece])
