@@ -299,16 +299,20 @@ class WorkbenchApp(Desk):
     def action_presets(self) -> None:
         from rlhf_tui.screens.presets import PresetScreen
 
-        if self.read_only():
-            return
-        if self.bridge.busy:
-            self.say("a run is going on: presets are loaded between runs")
-        else:
-            self.push_screen(PresetScreen(), self.workbench.load_preset)
+        held = "the run is only looked at" if self.bridge.viewing else "a run is going on" if self.bridge.busy else ""
+        self.push_screen(PresetScreen(f"{held}: presets are loaded between runs" if held else ""),
+                         self.workbench.load_preset)
 
     def action_runs(self) -> None:
         from rlhf_tui.screens.runs import RunsScreen
         self.push_screen(RunsScreen(self.bridge))
+
+    def action_prompts(self) -> None:
+        from rlhf_tui.screens.prompts import PromptsScreen
+        self.push_screen(PromptsScreen())
+
+    def action_own_editor(self) -> None:
+        self.workbench.editing.in_editor()
 
     def action_save_preset(self) -> None:
         from rlhf_tui.screens.presets import SavePresetScreen

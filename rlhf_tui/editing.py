@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from rlhf_engine import fields, presets
@@ -12,6 +13,7 @@ from rlhf_engine.events import RunStarted
 from rlhf_tui.bridge import EngineBridge
 from rlhf_tui.clean_text import clean_line
 from rlhf_tui.edit_history import EditHistory, Step, step_between
+from rlhf_tui.widgets.setting_rows import same_rewards
 
 if TYPE_CHECKING:
     from rlhf_tui.app import WorkbenchApp
@@ -183,6 +185,36 @@ class Editing:
         app.config, app.preset, self._original = config, name, (name, config)
         self._show()
         self._app.say(f"preset {name} loaded: F5 starts it")
+
+    def in_editor(self, text: str | None = None) -> None:
+        """All settings as TOML in the user's own editor; text: what was written there before, and was not allowed."""
+        from rlhf_engine.preset_text import parse
+        from rlhf_engine.preset_writer import to_toml
+        from rlhf_tui.own_editor import edited
+        from rlhf_tui.screens.run_dialogs import SureScreen
+
+        app, name = self._app, "settings.toml"
+        if app.read_only():
+            return
+        try:
+            text = edited(app, to_toml(app.config) if text is None else text, name)
+        except RlhfError as error:
+            app.say(clean_line(str(error)), "warning")
+            return
+        try:
+            config = parse(text, name, Path.cwd())
+        except RlhfError as error:
+            asked = SureScreen("Not allowed", f"{error}\n\nOpen the editor again, with what was written?", lambda: None)
+            app.push_screen(asked, lambda again: self.in_editor(text) if again else None)
+            return
+        if same_rewards(app.config, config):
+            self.change({path: new for path, (_, new) in fields.changed_settings(app.config, config).items()})
+        elif self._bridge.busy:
+            app.say("nothing was changed: rewards are added and taken out between runs", "warning")
+        else:
+            self.take(config)
+            app.say("for the next run: settings as written, with other rewards")
+        self._show()
 
     def saved(self, name: str) -> None:
         """The settings were kept as the preset `name`, which is the open one from now on."""

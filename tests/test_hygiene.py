@@ -88,6 +88,7 @@ def test_only_the_run_directory_and_the_checkpoint_write_files_of_a_run():
         "rlhf_engine/passed_checks.py",  # which models passed their check, in the user's cache folder
         "rlhf_tui/clipboard.py",   # a file beside what was copied
         "rlhf_tui/settings.py",    # what the workbench remembers of its user
+        "rlhf_tui/own_editor.py",  # a text for the editor, in a folder that goes with it
         "rlhf_tui/favourites.py",  # samples that the user marked, in the user's data folder
         "rlhf_tui/crash_log.py",  # the log of a crash, in the user's log folder
     }

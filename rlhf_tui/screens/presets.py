@@ -43,8 +43,10 @@ class PresetScreen(DetailsPicker):
     title_text = "Presets"
     keys_text = "Enter take · F8 remove · PgDn more · Esc back"
 
-    def __init__(self) -> None:
+    def __init__(self, held: str = "") -> None:
+        """held: why none can be taken now; empty if one can."""
         super().__init__()
+        self._held = held
         self._presets: list[PresetInfo] = presets.available()
         self._configs = cache(_load)
 
@@ -67,6 +69,13 @@ class PresetScreen(DetailsPicker):
             self._details.update(Content.styled(config, "$text-error"))
         else:
             self._details.update(preset_details(config))
+
+    def action_take(self) -> None:
+        """Take the preset under the cursor, or say why not now."""
+        if self._held:
+            self._details.update(Content.styled(self._held, "$text-warning"))
+        else:
+            super().action_take()
 
     def action_remove(self) -> None:
         """Ask, then remove the preset under the cursor; one that came with us says why it stays."""

@@ -92,6 +92,10 @@ class WorkbenchScreen(BaseScreen[None]):
         Binding("w", "app.reward_lab", "Reward lab", tooltip="Rewards, how often their words are said, a text to try",
                 id="app.reward_lab"),
         Binding("p", "app.presets", "Presets", tooltip="Load a preset for the next run", id="app.presets"),
+        Binding("P", "app.prompts", "Prompts", tooltip="All prompts: look through, add, change, take out",
+                id="app.prompts"),
+        Binding("E", "app.own_editor", "Own editor", id="app.own_editor",
+                tooltip="All settings as TOML in your own editor ($VISUAL, $EDITOR)"),
         Binding("f2", "app.save_preset", "Save preset", tooltip="Keep these settings", id="app.save_preset"),
     ]
 

@@ -51,6 +51,8 @@ class WordEditor(Widget, can_focus=True):
                 id="words.left"),
         Binding("right", "turn(1)", "Next reward", tooltip="Where there are several word lists", id="words.right"),
         Binding("enter", "edit", "Edit words", tooltip="Open the list under the cursor as text", id="words.edit"),
+        Binding("E", "own_editor", "Own editor", id="words.own_editor",
+                tooltip="The list under the cursor in your own editor ($VISUAL, $EDITOR)"),
         Binding("escape", "restore", "Restore words", tooltip="Drop a list that cannot be used", id="words.restore"),
     ]
     DEFAULT_CSS = """
@@ -250,6 +252,20 @@ class WordEditor(Widget, can_focus=True):
         area.read_only = self.viewing
         self.redraw()
         area.focus()
+
+    def action_own_editor(self) -> None:
+        """The list under the cursor in the user's own editor, a word or phrase a line."""
+        from rlhf_tui.own_editor import edited
+
+        if self.reward is None or self.viewing:
+            return
+        try:
+            text = edited(self.app, "\n".join(self.words(self.side)) + "\n", f"{self.side}.txt")
+        except ConfigError as error:
+            self.app.notify(str(error), markup=False)
+            return
+        self.write(self.side, parse_words(text), text)
+        self.redraw()
 
     def action_restore(self) -> None:
         """Drop what was typed but could not be applied."""

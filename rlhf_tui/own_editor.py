@@ -1,0 +1,58 @@
+"""Hands a text to the user's own editor ($VISUAL, else $EDITOR), with the terminal as the editor expects it."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from textual.app import App, SuspendNotSupported
+
+from rlhf_engine.disk import why, write_new
+from rlhf_engine.errors import ConfigError
+from rlhf_tui.clean_text import clean_text
+
+_USUAL = ("sensible-editor", "nano", "vi")
+
+
+def edited(app: App[Any], text: str, name: str) -> str:
+    """`text` as the user left it in the editor, in a file called `name`. Waits; a run goes on meanwhile, unseen.
+
+    Raises ConfigError in one sentence when there is no editor, or it fails: nothing is changed then.
+    """
+    command = _command()
+    with tempfile.TemporaryDirectory(prefix="rlhf-tui-") as folder:
+        file = Path(folder) / name
+        try:
+            write_new(file, text)
+            with app.suspend():
+                code = subprocess.run([*command, str(file)], check=False).returncode
+            app.refresh(layout=True)
+            if code:
+                raise ConfigError(f"the editor {command[0]} ended with {code}: nothing was changed")
+            return clean_text(file.read_text(encoding="utf-8"))
+        except SuspendNotSupported as error:
+            raise ConfigError("this terminal cannot be handed to an editor") from error
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"what the editor left is not UTF-8 text (byte {error.start}): nothing was changed"
+                              ) from error
+        except OSError as error:
+            raise ConfigError(f"the editor {command[0]} could not be used: {why(error)}") from error
+
+
+def _command() -> list[str]:
+    """The editor and its arguments. Raises ConfigError when there is none."""
+    for variable in ("VISUAL", "EDITOR"):
+        if named := os.environ.get(variable, "").strip():
+            try:
+                return shlex.split(named)
+            except ValueError as error:
+                raise ConfigError(f"${variable} is no command: {str(error).lower()}") from error
+    for name in _USUAL:
+        if shutil.which(name):
+            return [name]
+    raise ConfigError("there is no editor: set VISUAL or EDITOR to one")
