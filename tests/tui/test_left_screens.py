@@ -95,7 +95,8 @@ async def test_what_a_screen_drew_is_let_go_of_when_it_is_left() -> None:
         assert drawn() is None
 
 
-OPENS = ("runs", "generate", "compare", "reward_lab", "presets", "prompts", "save_preset", "help", "settings", "alarms", "system")
+OPENS = ("runs", "generate", "compare", "reward_lab", "presets", "prompts", "save_preset", "help", "settings",
+         "alarms", "system")
 
 
 async def test_nothing_is_kept_of_any_screen_that_was_left(
