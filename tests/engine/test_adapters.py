@@ -116,6 +116,12 @@ def test_tied_heads_and_transposed_matrices_are_merged_too(
                           task_type="CAUSAL_LM")
     folder = save_adapter(tmp_path / "sft", base, settings)
     assert torch.allclose(ours(folder), plain(folder, base), atol=1e-5)
+    run_dir = tmp_path / "runs" / "r"
+    preset = tmp_path / "mine.toml"
+    preset.write_text(preset_writer.to_toml(tiny_config(folder, train={"steps": 1}, optimizer={"actor_lr": 0.0})))
+    assert run("train", preset, "--name", "r", "--runs-dir", tmp_path / "runs").exit_code == 0
+    assert run("export", run_dir, tmp_path / "whole", "--merged").exit_code == 0
+    assert torch.allclose(ours(tmp_path / "whole"), ours(folder), atol=1e-5)
 
 
 def test_new_tokens_come_with_their_rows(model_folders: dict[str, Path], tmp_path: Path) -> None:
@@ -323,6 +329,12 @@ def test_adapters_of_other_kinds_are_named(
 ) -> None:
     folder = save_adapter(tmp_path / "sft", model_folders["llama"], settings, loader=loader)
     assert says in refused(folder, tmp_path)
+
+
+def test_a_head_that_was_trained_and_is_not_there_is_told(model_folders: dict[str, Path], tmp_path: Path) -> None:
+    folder = save_adapter(tmp_path / "sft", model_folders["llama"], KINDS["with the head"])
+    change_weights(folder, lambda t: [t.pop(name) for name in list(t) if "lm_head" in name])
+    assert "lm_head" in refused(folder, tmp_path)
 
 
 def test_new_tokens_without_rows_for_both_tables_are_refused(model_folders: dict[str, Path], tmp_path: Path) -> None:
