@@ -296,10 +296,12 @@ class Trainer:
         machine while it was measured."""
         if speed > self._matmul_peak and self.policy:
             self._matmul_peak = max(speed, matmul_peak(self.policy.dtype, self.policy.device))
-            self._emit_event(Notice(
-                f"matmul peak is {self._matmul_peak / 1e9:,.0f} GFLOP/s, more than was measured at the start: shares "
-                "of it in the steps before are too high"
-            ))
+            if "matmul peak" not in self._advised:
+                self._advised.add("matmul peak")
+                self._emit_event(Notice(
+                    f"matmul peak is {self._matmul_peak / 1e9:,.0f} GFLOP/s at least, more than was measured at the "
+                    "start: shares of it in the steps before are too high"
+                ))
         return self._matmul_peak
 
     def _record(self, result: StepResult) -> None:

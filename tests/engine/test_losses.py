@@ -31,6 +31,13 @@ def test_policy_loss_by_hand() -> None:
     assert result.ratio_mean.item() == pytest.approx((1.5 + 0.5 + 1.1 + 1.5 + 0.5) / 5)
     k3 = [r - 1 - math.log(r) for r in (1.5, 0.5, 1.1, 1.5, 0.5)]
     assert result.approx_kl.item() == pytest.approx(sum(k3) / 5)
+    # of three whose ratios leave the range, one is held back: the others' clipped term is the better one
+    ratio = torch.tensor([[1.5, 0.5, 1.5]], dtype=torch.float64)
+    advantages = torch.tensor([[1.0, 1.0, -1.0]], dtype=torch.float64)
+    result = clipped_policy_loss(
+        ratio.log(), torch.zeros(1, 3).double(), advantages, lengths_mask([3], 3), clip_range=0.2, normalizer=3
+    )
+    assert result.clip_fraction.item() == pytest.approx(1 / 3)
 
 
 def test_an_unchanged_policy_has_ratio_one_and_the_plain_policy_gradient() -> None:
@@ -91,10 +98,9 @@ def test_padding_changes_no_policy_loss_and_no_gradient(garbage: float) -> None:
 @settings(max_examples=100, deadline=None)
 def test_values_within_their_range_are_never_counted_as_clipped(seed: int, scale: float, clip_range: float) -> None:
     """Rounding is no clipping: old + (v - old) is not v in float32."""
-    generator = torch.Generator().manual_seed(seed)
-    old, returns = scale * torch.randn(2, 4, 9, generator=generator)
-    within = 0.999 * clip_range * (2 * torch.rand(4, 9, generator=generator) - 1)
-    values, mask = (old + within).requires_grad_(), torch.ones(4, 9, dtype=torch.bool)
+    old, returns, values = scale * torch.randn(3, 4, 9, generator=torch.Generator().manual_seed(seed))
+    mask = (values - old).abs() < 0.999 * clip_range
+    values.requires_grad_()
     found = clipped_value_loss(values, old, returns, mask, clip_range=clip_range, normalizer=36)
     plain = clipped_value_loss(values, old, returns, mask, clip_range=None, normalizer=36)
     assert found.clip_fraction == 0
