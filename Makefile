@@ -21,10 +21,11 @@ lint: $(READY)
 bench: $(READY)
 	$(BIN)/python -m benchmarks
 
-# what CI has no time for: mistakes in the mathematics, each of which a test must notice; 500 random kills of a run, each
+# what CI has no time for: every causal architecture of transformers, then mistakes in the mathematics, each of which a test must notice; 500 random kills of a run, each
 # resumed; storms against the screen
 soak: $(READY)
 	PYTHONPATH=.:tests $(BIN)/python -m faults.mutants
+	PYTHONPATH=.:tests $(BIN)/python -m faults.architectures
 	PYTHONPATH=.:tests $(BIN)/python -m faults.soak
 
 # make the embedded model from nothing: words, tokenizer, 68 minutes of pre-training, export, measurement

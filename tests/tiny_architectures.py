@@ -69,6 +69,10 @@ BUILDERS: dict[str, Callable[[], Any]] = {
     "dots1": lambda: hf.Dots1ForCausalLM(hf.Dots1Config(
         **_LLAMA, n_routed_experts=4, num_experts_per_tok=2, n_shared_experts=1, n_group=1, topk_group=1,
         moe_intermediate_size=16, first_k_dense_replace=0)),
+    # experts that tokens are sent to by numbers that are read from tensors
+    "jetmoe": lambda: hf.JetMoeForCausalLM(hf.JetMoeConfig(
+        hidden_size=32, num_hidden_layers=2, num_key_value_heads=2, kv_channels=8, intermediate_size=64,
+        num_local_experts=4, num_experts_per_tok=2, max_position_embeddings=64, **_IDS)),
     # a hybrid with state space layers
     "jamba": _jamba,
     # caches of their own, or none

@@ -16,8 +16,10 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from rlhf_engine.config import RunConfig
+from rlhf_engine.config import RunConfig, SamplingConfig
+from rlhf_engine.decoding.traced import TracedDecoder
 from rlhf_engine.policy import Policy
+from rlhf_engine.rollout import sample
 
 VOCABULARY = 258  # every byte, an end token, a padding token
 
@@ -113,3 +115,24 @@ def stir(policy: Policy, seed: int = 0) -> None:
     with torch.no_grad():
         for parameter in (*policy.actor_parameters.values(), *policy.critic_parameters.values()):
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.2)
+
+
+@torch.no_grad()
+def says_what_transformers_says(policy: Policy) -> None:
+    """Assert it of greedy responses to left-padded prompts, by the decoder that training would use, and of the
+    log-probs that they would be trained on: against plain passes over each row alone."""
+    generator = torch.Generator().manual_seed(0)
+    rollout = sample(policy, ["Once upon a time", "x", "There was"], SamplingConfig(max_new_tokens=8), generator,
+                     decoder=TracedDecoder(policy), choose=lambda probabilities, _: probabilities.argmax(dim=-1))
+    ids, mask, response_mask = rollout.batch(torch.arange(len(rollout)))
+    found = policy.log_probs("actor", ids, mask, response_mask.shape[1], 1.0).log_probs
+    for row in range(len(rollout)):
+        whole = torch.cat([rollout.prompt_ids[row][rollout.prompt_mask[row]],
+                           rollout.response_ids[row][rollout.response_mask[row]]])
+        width = int(rollout.response_mask[row].sum())
+        logits = policy.base(input_ids=whole[None]).logits[0, -width - 1 : -1].float()
+        logits[:, policy.banned] = -torch.inf
+        log_p = logits.log_softmax(-1)
+        expected = log_p.gather(-1, whole[-width:, None])[:, 0]
+        torch.testing.assert_close(log_p.max(dim=-1).values, expected, atol=1e-3, rtol=0)
+        torch.testing.assert_close(found[row, :width], expected, atol=1e-4, rtol=1e-4)

@@ -35,6 +35,7 @@ _KEPT_BYTES = 512 * 1024**2  # of the caches of recorded steps, up to which more
 _MOST_KEPT = 16
 _PATIENCE = (4, 16, 64)  # rollouts decoded plainly each time that memory ran out; after that, all that follow
 _NO_ROOM = "between the longest prompt with its response and the model's context no length fits for a cache"
+_PROBES = 4  # steps that a recording is tried with
 _LENGTH_STEP = 32  # caches are about a multiple of this long: longer prompts seldom need a recording of their own
 
 
@@ -203,8 +204,8 @@ class TracedDecoder:
             raise _CannotTrace(f"there is no cache of fixed length for the model: {error}".splitlines()[0]) from error
         if any(type(layer) is not StaticLayer for layer in cache.layers):
             raise _CannotTrace("the model's cache does not keep all positions")
-        width, probe = ids.shape[1], ids[:, -1]
-        inputs = (probe.unsqueeze(1), self._positions.clone(), self._mask)
+        width, probes = ids.shape[1], self._probes(ids, length)
+        inputs = (probes[0].unsqueeze(1), self._positions.clone(), self._mask)
         policy = self._policy
 
         def run(ids: Tensor, positions: Tensor, mask: Tensor) -> Tensor:
@@ -213,15 +214,15 @@ class TracedDecoder:
             )
             return hidden_states(output)[:, -1]
 
-        self._plain.start(ids, mask, 1)
-        own = self._plain.step(probe)
-        if not own.isfinite().all():
+        self._plain.start(ids, mask, len(probes))
+        own = [self._plain.step(probe) for probe in probes]
+        if not all(states.isfinite().all() for states in own):
             raise _NotNow
         try:
             self._read_prompts(cache, ids)
             with self._merging():
                 # before a hundred times as long goes into a recording; where a window is shorter than the cache, say
-                if not _same(run(*inputs), own):
+                if not _same(run(*inputs), own[0]):
                     raise _CannotTrace("with a cache of fixed length the model does not give its own answer")
             self._read_prompts(cache, ids)
             with self._merging():
@@ -238,7 +239,10 @@ class TracedDecoder:
             if ids.device.type == "cuda":
                 step.captured = CapturedStep(module, inputs, lambda: step.rewind(width))
                 step.rewind(width)
-            answer = step(*inputs, width + 1)
+            answers = [
+                step(probe.unsqueeze(1), self._positions + index, self._mask, width + 1 + index).clone()
+                for index, probe in enumerate(probes)
+            ]
             step.rewind(width)
         except _CannotTrace:
             raise
@@ -246,9 +250,17 @@ class TracedDecoder:
             if _memory_ran_out(error):
                 raise
             raise _CannotTrace(f"{type(error).__name__}: {error}".splitlines()[0]) from error
-        if not _same(answer, own):
+        if not all(_same(answer, states) for answer, states in zip(answers, own, strict=True)):
             raise _CannotTrace("the recorded step does not give the model's own answer")
         return step
+
+    def _probes(self, ids: Tensor, length: int) -> list[Tensor]:
+        """Ids [batch] of some steps to try a recording with: the first is recorded, and to others it must answer as
+        well. A model that sends tokens to experts by their numbers has those of the first in its recording."""
+        rows = self._policy.base.get_input_embeddings().weight.shape[0]
+        count = min(_PROBES, length - ids.shape[1])
+        drawn = torch.randint(rows, (count, len(ids)), generator=torch.Generator().manual_seed(0))
+        return list(drawn.to(ids.device))
 
     def _length(self, needed: int, batch: int) -> int | None:
         """Columns of the cache: a prime number, so that a recording can tell it from every other size in the model."""
