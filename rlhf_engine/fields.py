@@ -317,6 +317,9 @@ def _sentence(item: dict[str, Any]) -> str:
         return "no such setting"
     if kind == "missing":
         return "is missing"
+    if kind == "string_unicode":
+        return (f"{given!r} is not UTF-8 text; rename what it names, or set a locale that reads it as such "
+                "(LC_ALL=C.UTF-8)")
     if kind in ("union_tag_not_found", "union_tag_invalid"):
         kinds = ", ".join(reward_kinds())
         tag = context.get("tag")

@@ -1,5 +1,4 @@
-"""What is kept in the user's log folder: the whole traceback of a bug, and what was printed while no run was under way.
-"""
+"""What is kept for the user: the whole traceback of a bug, and what was printed while no run was under way."""
 
 from __future__ import annotations
 
@@ -15,7 +14,7 @@ _OUTPUT_BYTES = 1024 * 1024
 
 def output_log() -> Path:
     """The file of what libraries and reward functions printed below a screen that showed no run of ours."""
-    return Path(platformdirs.user_log_dir("rlhf-tui", appauthor=False)) / "output.log"
+    return Path(platformdirs.user_state_dir("rlhf-tui", appauthor=False)) / "output.log"
 
 
 def open_output_log() -> int | None:

@@ -112,6 +112,7 @@ def test_a_name_that_is_no_text_is_told_in_a_sentence(tmp_path: Path) -> None:
     assert done.returncode in (1, 2)
     assert b"Traceback" not in done.stderr
     assert b"model.name" in done.stderr
+    assert b"is not UTF-8 text" in done.stderr
     assert not (tmp_path / "runs").exists()
     odd = subprocess.run([sys.executable, "-m", "rlhf_engine", "runs", "--runs-dir", b"r\xff"], cwd=tmp_path,
                          capture_output=True, env=os.environ | {"PYTHONPATH": str(ROOT)}, timeout=250)
