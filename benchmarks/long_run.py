@@ -43,6 +43,7 @@ def open_it(folder: Path, steps: int) -> Measured:
     with Workbench(str(folder), "--preset", "animals", "--runs-dir", str(folder / "runs")) as workbench:
         workbench.read_until(b"actor lr", 60)
         workbench.read(2)
+        idle = [_key(workbench, number) for number in range(20)]
         workbench.type(b"r")
         workbench.read_until(b"long-run", 60)
         workbench.read(3)  # sizes and figures of the list are read too
@@ -52,15 +53,21 @@ def open_it(folder: Path, steps: int) -> Measured:
         began, shown, done, place = time.monotonic(), 0.0, f"step {steps}/{steps}".encode(), len(workbench.written)
         workbench.read_until(b"Hyperparameters", 60)  # the workbench is back
         while not shown:
-            key, effect = _PANES[len(keys) % 2]
-            workbench.type(key)
-            keys.append(workbench.read_until(effect, 120))
-            workbench.read(0.01)
+            keys.append(_key(workbench, len(keys)))
             if done in workbench.written[place:]:
                 shown = time.monotonic() - began
         workbench.read(1)
         return {"seconds": shown, "cpu_seconds": workbench.cpu_seconds - cpu, "keys": len(keys),
-                "before_mb": memory, "after_mb": workbench.resident_mb, **summary([*keys, *keys[-1:]])}
+                "before_mb": memory, "after_mb": workbench.resident_mb, **summary([*keys, *keys[-1:]]),
+                "idle_ms": summary(idle)["median_ms"]}
+
+
+def _key(workbench: Workbench, number: int) -> float:
+    key, effect = _PANES[number % 2]
+    workbench.type(key)
+    seconds = workbench.read_until(effect, 120)
+    workbench.read(0.01)
+    return seconds
 
 
 def main() -> None:
@@ -80,7 +87,7 @@ def main() -> None:
     print(f"{args.steps:,} steps, {files:.0f} MB of metrics and samples: shown after {found['seconds']:.2f} s "
           f"({found['cpu_seconds']:.2f} s of processor time); memory {found['before_mb']:.0f} → "
           f"{found['after_mb']:.0f} MB; {found['keys']} keys meanwhile: median {found['median_ms']:.0f} ms, "
-          f"worst {found['worst_ms']:.0f} ms")
+          f"worst {found['worst_ms']:.0f} ms (before, idle: median {found['idle_ms']:.0f} ms)")
 
 
 if __name__ == "__main__":

@@ -184,13 +184,16 @@ class ChartsData(Widget):
 
     def draw_changed(self) -> None:
         """Draw the charts that have changed and are seen."""
-        for chart in self._due():
+        if due := self._due():
+            self._say_how()  # how smooth hangs on how many steps there are
+        for chart in due:
             chart.draw()
 
     def draw_in_turn(self) -> None:
         """As `draw_changed`, but one by one: a key that is pressed meanwhile waits for one of them at most."""
         if due := self._due():
             began = time.thread_time()
+            self._say_how()
             due[0].draw()
             rest = (time.thread_time() - began) / DRAWING_SHARE
             self._rests_until = max(self._rests_until, time.monotonic()) + rest

@@ -69,7 +69,7 @@ class Lens:
         back = f", {self.back} back" if self.back else ""
         along = {"step": "", "responses": " by responses", "time": " by wall time"}[self.axis]
         auto = " (auto)" if self.smoothing == "auto" else ""
-        return [f"· raw  ⠒ ema {decay:.2g}{auto}" if decay else f"⠒ raw{auto}",
+        return [f"· raw  ⠒ ema {decay:.{2 if decay < 0.99 else 4}g}{auto}" if decay else f"⠒ raw{auto}",
                 ("all steps" if self.span is None else f"{self.span} steps{back}") + along]
 
 

@@ -153,6 +153,10 @@ async def test_where_the_line_ends_elsewhere_the_heading_names_both(app: Workben
         await pilot.press("escape", "0")  # by itself again
         await settle(pilot, charts)
         assert "smoothed" not in charts.charts[0].heading_text
+        assert "raw (auto)" in str(charts.border_subtitle)
+        train(charts, 275)
+        await settle(pilot, charts)
+        assert "ema 0.9 (auto)" in str(charts.border_subtitle)
 
 
 async def test_nan_in_a_metric_shows_a_badge_and_kills_nothing(app: WorkbenchApp) -> None:
