@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from math import isfinite
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -9,14 +11,18 @@ from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.widgets import Static
 
-from rlhf_engine.events import Probed, RolledBack, RunStarted
+from rlhf_engine.events import Probed, RolledBack, RunStarted, StepFinished
 from rlhf_tui.bridge import EngineBridge
 from rlhf_tui.clipboard import copy
+from rlhf_tui.figures import figure, sparkline
 from rlhf_tui.messages import EngineEvents
 from rlhf_tui.screens.base import BaseScreen
 from rlhf_tui.widgets.answer_history import AnswerHistory, ProbeLog
+from rlhf_tui.widgets.history import History
 from rlhf_tui.widgets.status import AlarmLine, KeyBar, StatusLine
 
+REWARD = "objective/scores"
+_COURSE = 40
 ABOUT = "bold: new words · same random numbers each time: what changes is the model"
 
 
@@ -26,10 +32,11 @@ class HistoryScreen(BaseScreen[None]):
     AUTO_FOCUS = "#answers"
     DEFAULT_CSS = """
     HistoryScreen #prompt { height: auto; max-height: 3; padding: 0 1; color: $text-muted; }
+    HistoryScreen #course { height: auto; max-height: 2; padding: 0 1; }
     HistoryScreen #answers { height: 1fr; border: round $border-blurred; border-subtitle-color: $text-muted; }
     HistoryScreen #answers:focus { border: heavy $border; border-title-color: $primary; border-title-style: bold; }
     HistoryScreen.-tiny #answers { border: none; }
-    HistoryScreen.-tiny #keys, HistoryScreen.-tiny #status { display: none; }
+    HistoryScreen.-tiny #keys, HistoryScreen.-tiny #status, HistoryScreen.-tiny #course { display: none; }
     """
     HORIZONTAL_BREAKPOINTS = [(0, "-tiny"), (60, "-roomy")]  # noqa: RUF012 (so the base class declares it)
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -39,10 +46,12 @@ class HistoryScreen(BaseScreen[None]):
         Binding("y", "copy", "Copy", tooltip="Copy the answer to the clipboard", id="history.copy"),
     ]
 
-    def __init__(self, bridge: EngineBridge, log: ProbeLog) -> None:
+    def __init__(self, bridge: EngineBridge, log: ProbeLog, run: Callable[[], History]) -> None:
+        """run: hands over the metrics of the run that the workbench shows."""
         super().__init__()
-        self._bridge, self._log = bridge, log
+        self._bridge, self._log, self._run = bridge, log, run
         self._prompt = Static("", id="prompt", markup=False)
+        self._course = Static("", id="course", markup=False)
         self._history = AnswerHistory(id="answers")
         self._alarm = AlarmLine(id="alarm")
         self._keys = KeyBar(id="keys")
@@ -50,6 +59,7 @@ class HistoryScreen(BaseScreen[None]):
     def compose(self) -> ComposeResult:
         yield StatusLine(self._bridge.view, id="status")
         yield self._prompt
+        yield self._course
         yield self._history
         yield self._alarm
         yield self._keys
@@ -73,14 +83,29 @@ class HistoryScreen(BaseScreen[None]):
             changed = changed or isinstance(event, Probed | RolledBack | RunStarted)
         if changed:
             self.call_after_refresh(self._show)
+        elif any(isinstance(event, StepFinished) for event in message.events):
+            self.call_after_refresh(self._show_course)
 
     def _show(self) -> None:
         answers = self._log.answers
         self._prompt.update(Content(answers[-1].prompt if answers else "", strip_control_codes=False))
         self._history.load(answers)
+        self._show_course()
         since = "the reference" if self._history.against_reference else "the answer before"
         count = f"{len(answers)} answer{'' if len(answers) == 1 else 's'} · " if answers else ""
         self._history.border_subtitle = Content(f"{count}new since {since} · v")
+
+    def _show_course(self) -> None:
+        """How the scores of this prompt's answers went, beside the mean of all responses: one prompt can tell little.
+        """
+        history, answers = self._run(), self._log.answers
+        scores = [answer.score for answer in answers if isfinite(answer.score)]
+        bounds = history.bounds or (0, 0)
+        means = [bucket.mean for bucket in history.buckets(REWARD, *bounds, 2000)]
+        lines = [Content.assemble((f"{what:<15}", "$text-muted"), (sparkline(values, _COURSE), "$primary"),
+                                  f"  {figure(values[0], '+.2f')} → {figure(values[-1], '+.2f')}")
+                 for what, values in (("this prompt", scores), ("all responses", means)) if len(values) > 1]
+        self._course.update(Content("\n").join(lines))
 
     def action_against(self) -> None:
         """The other comparison."""

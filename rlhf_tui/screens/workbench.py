@@ -120,7 +120,7 @@ class WorkbenchScreen(BaseScreen[None]):
         self._left = Vertical(self.hyperparameters, self.words, id="left")
         self._right = Vertical(self.charts, self.samples, id="right")
         self._pane = PANES[0]
-        self._zoomed = False
+        self._zoomed = self._one_chart = False
         self._shown_run = ""
         self.overlays = Overlays(self, self.charts, self._shown_path, self._say_anywhere)
         self._read_up_to, self._read_from = 0, Path()
@@ -178,7 +178,7 @@ class WorkbenchScreen(BaseScreen[None]):
         self._status.with_metrics = not wide
         self._tabs.current = self._pane
         self._tabs.refresh()
-        self.charts.one_at_a_time = not wide
+        self.charts.one_at_a_time = not wide or (self._one_chart and self._zoomed and self._pane == "charts")
         self._show_keys()
 
     def on_descendant_focus(self, event: textual_events.DescendantFocus) -> None:
@@ -204,7 +204,13 @@ class WorkbenchScreen(BaseScreen[None]):
 
     def action_zoom(self) -> None:
         """The whole screen for this pane, or back."""
-        self._zoomed = not self._zoomed
+        self._zoomed, self._one_chart = not self._zoomed, False
+        self._lay_out()
+
+    def on_charts_alone_asked(self, _: Charts.AloneAsked) -> None:
+        """One chart on the whole screen, or back to all panes."""
+        self._one_chart = not (self._one_chart and self._zoomed)
+        self._zoomed = self._one_chart
         self._lay_out()
 
     def action_filter(self) -> None:
@@ -417,7 +423,7 @@ class WorkbenchScreen(BaseScreen[None]):
         """The answers to the probe."""
         from rlhf_tui.screens.history import HistoryScreen
 
-        self.app.push_screen(HistoryScreen(self._bridge, self.samples.probes))
+        self.app.push_screen(HistoryScreen(self._bridge, self.samples.probes, lambda: self.charts.scene.run))
 
     def on_sample_list_said(self, event: SampleList.Said) -> None:
         self.say(event.text, event.level)

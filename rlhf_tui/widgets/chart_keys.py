@@ -8,6 +8,7 @@ FAR = 10
 """Columns that the cursor moves by at once."""
 
 KEYS: list[BindingType] = [
+    Binding("enter", "alone", "One chart", tooltip="This chart alone on the whole screen, or back", id="charts.alone"),
     Binding("m", "metric", "Metric", tooltip="Show another metric in this chart", id="charts.metric"),
     Binding("e", "explain", "Explain", tooltip="What this chart says: meaning, good and bad curves",
             id="charts.explain"),

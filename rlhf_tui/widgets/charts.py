@@ -40,6 +40,9 @@ class Charts(ChartsData, can_focus=True):
 
         names: tuple[str, ...]
 
+    class AloneAsked(Message):
+        """Enter: this chart alone on the whole screen, or all again."""
+
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
         self._open = 0
@@ -174,6 +177,10 @@ class Charts(ChartsData, can_focus=True):
                 chart.show()
 
     # --- keys ---
+
+    def action_alone(self) -> None:
+        """This chart alone, or all again."""
+        self.post_message(self.AloneAsked())
 
     def action_smooth(self) -> None:
         """Next smoothing."""

@@ -12,7 +12,7 @@ from tui.fake_session import Sessions, story_probe
 from tui.test_hostile_screens import texts
 from tui.test_hostile_text import is_harmless, shown_lines
 
-from rlhf_engine.events import Probed, RolledBack, RunStarted, Sample
+from rlhf_engine.events import Probed, RolledBack, RunStarted, Sample, StepFinished
 from rlhf_tui.app import WorkbenchApp
 from rlhf_tui.clean_text import clean_event
 from rlhf_tui.screens.history import HistoryScreen
@@ -117,6 +117,24 @@ async def test_h_lists_the_answers_and_follows_the_run(app: WorkbenchApp, sessio
         assert "step 10" not in shown(app)
         await pilot.press("y")
         assert "written to" in shown(app)
+
+
+async def test_the_scores_of_the_answers_stand_beside_those_of_all_responses(
+    app: WorkbenchApp, sessions: Sessions
+) -> None:
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("f5")
+        for step, score in ((1, -1.0), (2, 2.0), (3, 6.0)):
+            sessions.last.emit(StepFinished(step, 100, {"objective/scores": score}, (), step))
+        await tell(pilot, sessions, 0, 5)
+        await pilot.press("h")
+        await pilot.pause()
+        assert "this prompt    ▁█  −0.80 → +1.20" in shown(app)
+        assert "all responses  ▁▄█  −1.00 → +6.00" in shown(app)
+        sessions.last.emit(StepFinished(4, 100, {"objective/scores": 6.5}, (), 4))
+        await tell(pilot, sessions)
+        await pilot.pause()
+        assert "−1.00 → +6.50" in shown(app)
 
 
 async def test_v_marks_what_is_new_since_the_reference(app: WorkbenchApp, sessions: Sessions) -> None:

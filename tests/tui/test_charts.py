@@ -311,6 +311,29 @@ async def test_up_and_down_choose_the_chart_that_keys_mean(app: WorkbenchApp) ->
         assert not charts.charts[3].heading_text.startswith("▸")  # another pane has the keys
 
 
+async def test_enter_gives_the_whole_screen_to_one_chart_and_takes_it_back(app: WorkbenchApp) -> None:
+    async with app.run_test(size=WIDE) as pilot:
+        charts = app.workbench.charts
+        train(charts, 30)
+        await pilot.press("2", "down", "enter")
+        await settle(pilot, charts)
+        assert [bool(chart.region) for chart in charts.charts] == [False, True, False, False]
+        assert charts.charts[1].size.width > 110
+        assert charts.charts[1].size.height > 30
+        await pilot.press("right")  # the next one
+        await settle(pilot, charts)
+        assert [bool(chart.region) for chart in charts.charts] == [False, False, True, False]
+        for back in ("enter", "escape"):
+            await pilot.press(back)
+            await settle(pilot, charts)
+            assert all(chart.region for chart in charts.charts)
+            assert charts.size.width < 100
+            await pilot.press("enter")
+        await pilot.press("z")  # which gives the pane the screen no more
+        await settle(pilot, charts)
+        assert all(chart.region for chart in charts.charts)
+
+
 # --- reading off ---
 
 
