@@ -25,6 +25,7 @@ from torch import Tensor
 from transformers.pytorch_utils import Conv1D
 
 from rlhf_engine import checkpoint
+from rlhf_engine.adapter_folder import adapter_of
 from rlhf_engine.base_model import AS_IT_WAS, BaseChoice, base_fingerprint
 from rlhf_engine.checkpoint import TrainingState
 from rlhf_engine.config import ModelConfig, RunConfig
@@ -32,7 +33,7 @@ from rlhf_engine.disk import folder_to_make, fsync_directory, fsync_file, why
 from rlhf_engine.errors import ModelError, RunError
 from rlhf_engine.loading import choose_dtype, load_plain, load_skeleton
 from rlhf_engine.model_card import model_card
-from rlhf_engine.model_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, STORYTELLER, folder_of
+from rlhf_engine.model_files import ADAPTER_WEIGHTS, STORYTELLER, folder_of
 from rlhf_engine.run_dir import RunDir
 from rlhf_engine.storyteller import MODEL_DIR
 from rlhf_engine.storyteller.export import forget_how_it_was_loaded
@@ -94,7 +95,7 @@ def base_of(config: ModelConfig) -> tuple[str, str | None]:
 def _write_adapter(folder: Path, state: TrainingState) -> Any:
     """The adapter's two files. Returns the tokenizer of the base."""
     base, revision = base_of(state.config.model)
-    if (Path(base) / ADAPTER_CONFIG).is_file():
+    if adapter_of(state.config.model):
         raise ModelError(f"{base} is itself an adapter, and peft puts none on top of another; export the merged model")
     tokenizer, skeleton = load_skeleton(state.config.model)
     tensors = adapter_tensors(state)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import queue
+import shutil
 import threading
 from pathlib import Path
 
 import pytest
 import torch
+from moments import wait_until
 from tiny_models import tiny_config
 
 from rlhf_engine import checkpoint
@@ -162,3 +164,19 @@ def test_a_disk_that_fails_leaves_nothing_of_the_child(
         fork(parent, step=2, changes={}, root=tmp_path, name="child")
     assert [path.name for path in tmp_path.iterdir()] == ["other"]
     assert files(parent) == before
+
+
+def test_a_session_goes_on_with_a_finished_run_for_more_steps(parent: RunDir, tmp_path: Path) -> None:
+    run = RunDir(shutil.copytree(parent.path, tmp_path / "runs" / "longer"))
+    before = run.config().train.steps
+    events: list[Event] = []
+    session = Session(events.append)
+    session.resume(run.path)
+    session.edit("train.steps", before + 2)
+    thread = threading.Thread(target=session.serve)
+    thread.start()
+    wait_until(lambda: any(isinstance(event, StateChanged) and event.state.ended for event in events))
+    session.close()
+    thread.join()
+    assert [line.step for line in run.metrics()][-2:] == [before + 1, before + 2]
+    assert [(edit.path, edit.new) for edit in run.edits()][-1] == ("train.steps", before + 2)
