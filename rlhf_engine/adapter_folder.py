@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_engine.config import ModelConfig
+from rlhf_engine.disk import why
 from rlhf_engine.errors import ModelError
 from rlhf_engine.model_files import ADAPTER_CONFIG, CONFIG, folder_in_use, folder_of, read_json, weight_files
 from rlhf_engine.model_folder import require_adapter
@@ -35,10 +36,12 @@ def adapter_of(config: ModelConfig) -> Adapter | None:
     Raises ModelError for one that cannot be merged into a causal language model, or whose base is not plain.
     """
     folder = folder_in_use(config)
-    if folder is None or not (folder / ADAPTER_CONFIG).is_file():
+    if folder is None or not os.path.isfile(folder / ADAPTER_CONFIG):
         return None
     try:
         return _adapter_in(folder, config)
+    except OSError as error:
+        raise ModelError(f"model.name: {folder} cannot be read: {why(error)}") from error
     except ModelError as error:
         raise ModelError(f"model.name: {error}") from error
 
@@ -87,13 +90,13 @@ def _base(folder: Path, name: str) -> Path | None:
     """
     named = folder_of(name)
     if named.is_absolute():
-        if not named.is_dir():
+        if not os.path.isdir(named):
             raise ModelError(f"{folder} holds an adapter for {name}, and there is no such folder; set "
                              f"base_model_name_or_path in its {ADAPTER_CONFIG} to where that model is")
         return named
     whole = folder.absolute()
     places = [place / named for place in (whole, *whole.parents, Path.cwd())]
-    found = next((place for place in places if (place / CONFIG).is_file()), None)
+    found = next((place for place in places if os.path.isfile(place / CONFIG)), None)
     if found is None and (name.startswith(".") or name.count("/") > 1 or os.sep == name[-1:]):
         raise ModelError(f"{folder} holds an adapter for {name}, and no such folder is near; set "
                          f"base_model_name_or_path in its {ADAPTER_CONFIG} to where that model is")

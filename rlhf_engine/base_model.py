@@ -6,6 +6,7 @@ another one only when a person says so. No torch here.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -50,7 +51,7 @@ def base_fingerprint(config: ModelConfig) -> Fingerprint | None:
 
 def commit_of(config: ModelConfig) -> str | None:
     """The commit that a hub model is at which was fetched; None for what is no hub model."""
-    folder = None if folder_of(config.name).is_dir() or config.name == STORYTELLER else folder_in_use(config)
+    folder = None if os.path.isdir(folder_of(config.name)) or config.name == STORYTELLER else folder_in_use(config)
     return folder.name if folder and folder.parent.name == "snapshots" else None
 
 
@@ -123,7 +124,7 @@ def require_fit(saved: Mapping[str, Shaped], model: Mapping[str, Shaped], archit
 
 
 def _place(model: ModelConfig) -> str:
-    if folder_of(model.name).is_dir():
+    if os.path.isdir(folder_of(model.name)):
         return f"lies in {model.name}"
     return f"is called {model.name}" + (f" at revision {model.revision}" if model.revision else "")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -214,7 +215,7 @@ def _source(config: ModelConfig) -> tuple[str, dict[str, Any]]:
     if config.name == STORYTELLER:
         return str(MODEL_DIR), {"local_files_only": True}
     path = folder_of(config.name)
-    if path.is_dir() or (path.is_file() and _is_path(config.name)):
+    if os.path.isdir(path) or (os.path.isfile(path) and _is_path(config.name)):
         try:
             require_model(path)
         except ModelError as error:

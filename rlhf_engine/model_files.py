@@ -35,7 +35,7 @@ def folder_in_use(config: ModelConfig) -> Path | None:
     """
     if config.name == STORYTELLER:
         return MODEL_DIR
-    if (folder := folder_of(config.name)).is_dir():
+    if os.path.isdir(folder := folder_of(config.name)):
         return folder
     import huggingface_hub
     from huggingface_hub.errors import HFValidationError
@@ -53,7 +53,7 @@ def folder_in_use(config: ModelConfig) -> Path | None:
 def located(config: ModelConfig) -> ModelConfig:
     """The same model, named so that it is found from everywhere: a folder by its whole path."""
     folder = folder_of(config.name)
-    if config.name == STORYTELLER or not folder.is_dir():
+    if config.name == STORYTELLER or not os.path.isdir(folder):  # which raises for no name, however long
         return config
     whole = folder.resolve() if ".." in folder.parts else folder.absolute()
     return config.model_copy(update={"name": str(whole)})

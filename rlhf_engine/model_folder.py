@@ -7,6 +7,7 @@ offsets where a download was cut off. No torch here.
 from __future__ import annotations
 
 import json
+import os
 import struct
 from pathlib import Path
 
@@ -33,12 +34,14 @@ _JSON = (CONFIG, GENERATION, TOKENIZER_CONFIG, SHARDS, ADAPTER_CONFIG, "tokenize
 def require_model(folder: Path) -> None:
     """Raises ModelError unless `folder` is one with a whole model and its tokenizer in files of their own size."""
     _require_folder(folder)
-    _require_whole_json(folder)
+    _require_files(folder)
     if not (folder / CONFIG).is_file():
         raise ModelError(_no_model(folder, CONFIG))
     files = weight_files(folder)
     if not files:
         raise ModelError(_no_model(folder, "weights"))
+    if files[0].name.endswith(".index.json") and not files[1:]:
+        raise ModelError(f"{files[0]} names no files of weights; download it anew")
     if missing := [path.name for path in files if not path.is_file()]:
         raise ModelError(f"{files[0]} names files that are not there: {_some(missing)}; download them too")
     for path in files:
@@ -49,8 +52,8 @@ def require_model(folder: Path) -> None:
 
 
 def require_adapter(folder: Path) -> None:
-    """Raises ModelError unless the adapter's two files in `folder` are whole."""
-    _require_whole_json(folder)
+    """Raises ModelError unless the adapter's two files in `folder` are whole, and a tokenizer's, if there is one."""
+    _require_files(folder)
     path = folder / ADAPTER_WEIGHTS
     if not path.is_file():
         there = next((path.name for path in folder.glob("adapter_model.*")), None)
@@ -74,7 +77,15 @@ def _require_folder(folder: Path) -> None:
     raise ModelError(f"{folder} is a file, where a folder with {CONFIG}, weights and tokenizer is needed{inside}")
 
 
-def _require_whole_json(folder: Path) -> None:
+def _require_files(folder: Path) -> None:
+    """What stands in the folder must be there itself, and its JSON be JSON."""
+    for path in sorted(folder.glob("*")):
+        if path.is_symlink() and not path.exists():
+            raise ModelError(f"{path} is a link to {os.readlink(path)}, which is not there; copy the folder with what "
+                             "its links lead to (cp -rL)")
+    for path in tokenizer_files(folder):
+        if path.suffix not in (".json", ".jinja", ".txt") or path.stat().st_size:
+            _require_real(path)
     for path in (folder / name for name in _JSON):
         if not path.is_file():
             continue

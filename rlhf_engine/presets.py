@@ -81,7 +81,7 @@ def placed(config: RunConfig, folder: Path) -> RunConfig:
             file, _, function = reward.function.rpartition(":")
             changes[f"rewards.{index}.function"] = f"{folder / os.path.expanduser(file)}:{function}"
     model = folder / folder_of(config.model.name)
-    if config.model.name != STORYTELLER and model.is_dir():
+    if config.model.name != STORYTELLER and os.path.isdir(model):
         changes["model.name"] = str(model)
     return fields.replace(config, changes) if changes else config
 

@@ -64,6 +64,13 @@ def shards(folder: Path) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}} | index))
 
 
+def links(folder: Path) -> None:
+    """As a snapshot of the hub's cache is, copied without what it links to."""
+    for path in list(folder.iterdir()):
+        path.unlink()
+        path.symlink_to(f"../../blobs/{path.name}")
+
+
 WEIGHTS = "model.safetensors"
 CASES: list[tuple[str, Callable[[Path], None], list[str]]] = [
     ("weights that are a pointer", write(WEIGHTS, POINTER), [WEIGHTS, "Git LFS pointer", "git lfs pull"]),
@@ -95,6 +102,11 @@ CASES: list[tuple[str, Callable[[Path], None], list[str]]] = [
     ("a shard that is absent", shards, ["model-00002-of-00002.safetensors", "not there"]),
     ("a shard that is a pointer", both(shards, write("model-00002-of-00002.safetensors", POINTER)),
      ["model-00002-of-00002.safetensors", "git lfs pull"]),
+    ("an index of nothing", both(drop(WEIGHTS), write("model.safetensors.index.json", '{"metadata": {}}')),
+     ["model.safetensors.index.json", "names no files"]),
+    ("a vocabulary that is a pointer", write("tokenizer.model", POINTER), ["tokenizer.model", "git lfs pull"]),
+    ("merges that are a page", write("merges.txt", PAGE), ["merges.txt", "web page"]),
+    ("links that lead nowhere", links, ["../../blobs/", "not there", "cp -rL"]),
     ("a folder of checkpoints", inside, ["checkpoint-500"]),
     ("an empty folder", drop("*"), ["no config.json"]),
 ]
@@ -128,6 +140,12 @@ def test_a_file_is_no_folder(model_folders: dict[str, Path], tmp_path: Path) -> 
     assert f"name the folder that it lies in, {folder}" in refused(str(folder / WEIGHTS), tmp_path)
     (tmp_path / "m.gguf").write_bytes(b"GGUF")
     assert "GGUF" in refused(str(tmp_path / "m.gguf"), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "/" + "x" * 5000, "a/b\\u0000c", "no such/model", "..", "/dev/null"],
+                         ids=["too long", "too long a path", "no character", "a space", "above", "no file"])
+def test_what_can_be_no_name_is_told(tmp_path: Path, name: str) -> None:
+    assert "model.name" in refused(name, tmp_path)
 
 
 def test_weights_in_shards_are_no_fault(model_folders: dict[str, Path], tmp_path: Path) -> None:
