@@ -21,8 +21,8 @@ lint: $(READY)
 bench: $(READY)
 	$(BIN)/python -m benchmarks
 
-# what CI has no time for: every causal architecture of transformers, then mistakes in the mathematics, each of which a test must notice; 500 random kills of a run, each
-# resumed; storms against the screen
+# what CI has no time for: mistakes in the mathematics, each of which a test must notice; every causal architecture of
+# transformers; 500 random kills of a run, each resumed; storms against the screen
 soak: $(READY)
 	PYTHONPATH=.:tests $(BIN)/python -m faults.mutants
 	PYTHONPATH=.:tests $(BIN)/python -m faults.architectures

@@ -37,7 +37,7 @@ def require_complete(model: Any, info: Mapping[str, Any]) -> None:
         return
     hint = _prefix_hint(model, missing, unexpected)
     if missing:
-        has = f", and the files have for it {_names(unexpected)}" if unexpected else ""
+        has = f", and hold what it has no use for: {_names(unexpected)}" if unexpected and not hint else ""
         raise ModelError(f"the weights of {kind} are incomplete: the files lack {_names(missing)}{has}"
                          f"{hint or _saved_as(model)}")
     raise ModelError(f"the files hold weights that {kind} has no use for: {_names(unexpected)}"
