@@ -92,6 +92,14 @@ def test_micro_batches_of_ragged_responses_give_the_same_gradient(ppo: PPO) -> N
         torch.testing.assert_close(a, c, atol=2e-5 * largest, rtol=1e-4)
 
 
+def test_advantages_are_whitened_over_what_was_said_and_no_padding(ppo: PPO) -> None:
+    experience = experience_of(ppo)
+    assert experience.sequence_level or not experience.action_mask.all(), "ragged, or there is no padding"
+    raw = experience.raw_advantages[experience.action_mask]
+    expected = (raw - raw.mean()) / raw.var(unbiased=False).sqrt()
+    torch.testing.assert_close(experience.advantages[experience.action_mask], expected, atol=1e-4, rtol=1e-4)
+
+
 def test_nothing_after_the_end_token_counts(ppo: PPO) -> None:
     clean = experience_of(ppo)
     rollout = clean.rollout
@@ -235,6 +243,28 @@ def test_a_step_tells_every_metric_as_a_plain_finite_number(ppo: PPO) -> None:
     assert {"rewards/length/mean", "rewards/length/std"} <= set(result.metrics)
     assert all(type(value) is float and abs(value) < float("inf") for value in result.metrics.values())
     assert all(sample.step == 1 and sample.prompt for sample in result.samples)
+
+
+def test_what_a_step_tells_adds_up(ppo: PPO) -> None:
+    """KL is summed over each response, and taken off the score; a policy with random adapters is far from its base."""
+    result = ppo.step(1, ["Once", "There was a", "x", "Long ago"] * 2)
+    told = result.metrics
+    assert len(result.samples) == 8
+    for one in result.samples:
+        assert one.trace
+        assert one.kl == pytest.approx(sum(one.trace.kl), rel=1e-4, abs=1e-4)
+    kl, score = (sum(values) / 8 for values in zip(*((one.kl, one.score) for one in result.samples), strict=True))
+    lengths = [one.tokens for one in result.samples]
+    assert abs(kl) > 0.5
+    assert told["objective/kl"] == pytest.approx(kl, rel=1e-4)
+    assert told["objective/scores"] == pytest.approx(score)
+    assert told["objective/non_score_reward"] == pytest.approx(-0.1 * kl, rel=1e-4)
+    assert told["objective/rlhf_reward"] == pytest.approx(score - 0.1 * kl, rel=1e-4)
+    assert told["completions/mean_length"] == pytest.approx(sum(lengths) / 8)
+    surprise = [-sum(one.trace.log_probs) for one in result.samples if one.trace]
+    assert told["objective/entropy"] == pytest.approx(sum(surprise) / 8, rel=1e-4)
+    likely = [sum(one.trace.reference_log_probs) for one in result.samples if one.trace]
+    assert told["objective/ref_logprob"] == pytest.approx(sum(likely) / sum(lengths), rel=1e-4)
 
 
 def test_learning_rate_warms_up_and_decays() -> None:
