@@ -170,7 +170,7 @@ def refuse(error: Exception):
         (
             "no-such/model",
             ConnectionError("no route"),
-            r"no local folder, and the hub cannot be reached \(ConnectionError\)",
+            r"no folder in .*, and the hub cannot be reached \(ConnectionError\)",
         ),
         ("no-such/model", HFValidationError("bad name"), "the hub knows no model 'no-such/model'"),
     ],
