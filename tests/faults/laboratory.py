@@ -45,7 +45,9 @@ def warm_config(root: Path, *, steps: int, **sections: object) -> RunConfig:
     folder = root / "model"
     if not folder.exists():
         save_tiny_model(folder, "gpt_neo")
-    train = {"steps": steps, "checkpoint_every": EVERY, "keep_checkpoints": 3, "samples_per_step": 1}
+    # none is kept to fork from: each save removes one, which may be hit, too
+    train = {"steps": steps, "checkpoint_every": EVERY, "keep_checkpoints": 3, "checkpoint_budget_mb": 0,
+             "samples_per_step": 1}
     config = tiny_config(folder, **SIZES | {"train": train} | sections)
     policy = Policy.from_config(config)
     matmul_peak(policy.dtype, policy.device)
