@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Sequence
 from math import isfinite
 from pathlib import Path
@@ -39,7 +40,7 @@ def model_card(
                    f"{config.kl.coef:g} ({config.kl.controller})"),
         ("adapter", f"LoRA, rank {config.lora.rank}, alpha {config.lora.alpha:g}"),
         ("rewards", ", ".join(f"{reward.name} ({reward.kind})" for reward in config.rewards)),
-        *_measured([line for line in run_dir.metrics() if line.step <= step][-_AVERAGED:]),
+        *_measured(deque((line for line in run_dir.each_step() if line.step <= step), maxlen=_AVERAGED)),
     ]
     rows = "\n".join(f"| {what} | {_cell(value)} |" for what, value in facts if value)
     front = "\n".join(f"{key}: {json.dumps(value)}" for key, value in header.items())
