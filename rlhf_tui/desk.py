@@ -27,6 +27,7 @@ from rlhf_tui.input_order import InputOrder
 from rlhf_tui.no_color import Plain
 from rlhf_tui.notifications import RunWatch, tell
 from rlhf_tui.preferences import Preferences, preset_to_keep
+from rlhf_tui.second_keys import meant
 from rlhf_tui.terminal_input import BackgroundTold
 from rlhf_tui.theme import AUTO, THEMES, is_light
 from rlhf_tui.widgets.hint import FirstHint
@@ -111,7 +112,9 @@ class Desk(App[None]):
     async def on_event(self, event: events.Event) -> None:
         if not self._input_order.admits(event):
             return
-        if isinstance(event, events.Paste) and not isinstance(self.focused, TextField | TextBox | WordsArea):
+        if isinstance(event, events.Key) and not event.is_forwarded:
+            event = meant(self, event)
+        elif isinstance(event, events.Paste) and not isinstance(self.focused, TextField | TextBox | WordsArea):
             event.text = pasted(event.text)  # a field of Textual's own takes what comes
         # here, and not in a key handler, since most keys are bindings, which no handler sees
         if isinstance(event, events.Key | events.MouseDown) and not self.preferences.now.hint_seen:

@@ -62,7 +62,7 @@ class AlarmsScreen(BaseDialog[None]):
         Binding("y", "copy", "Copy", tooltip="Copy the log", id="alarms.copy"),
         Binding("l", "app.output", "Log", tooltip="What reward functions and libraries printed, and tracebacks",
                 id="alarms.output"),
-        Binding("question_mark", "app.help", "Help", show=False),
+        Binding("question_mark,f1", "app.help", "Help", show=False),
     ]
 
     def __init__(self, log: AlarmLog) -> None:

@@ -20,6 +20,7 @@ from rlhf_tui.clean_text import clean_line
 from rlhf_tui.glossary import GLOSSARY
 from rlhf_tui.key_guide import Deed, deeds, nearest_first, reachable
 from rlhf_tui.screens.base import BaseDialog
+from rlhf_tui.second_keys import TOLD
 from rlhf_tui.widgets.inputs import TextField
 
 ON_THE_SCREEN = """\
@@ -63,7 +64,7 @@ class HelpScreen(BaseDialog[None]):
 
     CSS_PATH = "help.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("q,question_mark,enter", "dismiss", "Close", id="help.close"),
+        Binding("q,question_mark,f1,enter", "dismiss", "Close", id="help.close"),
         Binding("escape", "back", "Back", id="help.back"),
         Binding("slash", "search", "Search", tooltip="Show only what has some words", id="help.search"),
         Binding("down", "scroll(1)", "Down", show=False),
@@ -89,6 +90,7 @@ class HelpScreen(BaseDialog[None]):
         asked_on = self.app.screen_stack[-2] if len(self.app.screen_stack) > 1 else self.app.screen
         self._chapters = [
             *keys(nearest_first(reachable(deeds(asked_on), asked_on), asked_on.focused)),
+            Chapter("Other keys", (Content(TOLD),)),
             Chapter("On the screen", (Content(_flowing(ON_THE_SCREEN)),)),
             Chapter("The charts and what they say", tuple(map(_metric, REGISTRY.values()))),
             Chapter("What helps", tuple(_definition(what, how) for what, how in WHAT_HELPS.items())),

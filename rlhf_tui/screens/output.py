@@ -50,7 +50,7 @@ class OutputScreen(BaseDialog[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q,l,enter", "dismiss", "Close", id="output.close"),
         Binding("y", "copy", "Copy", tooltip="Copy what is shown", id="output.copy"),
-        Binding("question_mark", "app.help", "Help", show=False),
+        Binding("question_mark,f1", "app.help", "Help", show=False),
     ]
 
     def __init__(self, path: Path, whose: str) -> None:

@@ -86,7 +86,7 @@ class SettingsScreen(BaseDialog[str | None]):
         Binding("escape", "put_back", "Put back", tooltip="As it was before", id="settings.put_back"),
         Binding("up", "app.focus_previous", "Up", show=False),
         Binding("down", "app.focus_next", "Down", show=False),
-        Binding("question_mark", "app.help", "Help", show=False),
+        Binding("question_mark,f1", "app.help", "Help", show=False),
     ]
 
     def __init__(self, preferences: Preferences) -> None:

@@ -102,7 +102,7 @@ class SystemScreen(BaseDialog[None]):
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q,f4,enter", "dismiss", "Close", id="system.close"),
-        Binding("question_mark", "app.help", "Help", show=False),
+        Binding("question_mark,f1", "app.help", "Help", show=False),
     ]
 
     def __init__(self, view: RunView, probe: Callable[[], Probe]) -> None:
