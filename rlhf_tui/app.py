@@ -299,9 +299,10 @@ class WorkbenchApp(Desk):
     def action_presets(self) -> None:
         from rlhf_tui.screens.presets import PresetScreen
 
-        held = "the run is only looked at" if self.bridge.viewing else "a run is going on" if self.bridge.busy else ""
-        self.push_screen(PresetScreen(f"{held}: presets are loaded between runs" if held else ""),
-                         self.workbench.load_preset)
+        if self.read_only():
+            return
+        held = "a run is going on: presets are loaded between runs" if self.bridge.busy else ""
+        self.push_screen(PresetScreen(held), self.workbench.load_preset)
 
     def action_runs(self) -> None:
         from rlhf_tui.screens.runs import RunsScreen

@@ -104,7 +104,10 @@ class RunActions(BaseScreen[None]):
         if problem := self._no_resume(run):
             self._alarm.say(problem)
         else:
-            self._workbench.go_on(RunDir(run.path), lambda: self._resumed(run))
+            try:
+                self._workbench.go_on(RunDir.open(run.path), lambda: self._resumed(run))
+            except RlhfError as error:
+                self._done(str(error), "warning")
 
     def _no_resume(self, run: RunSummary) -> str:
         """Why the run cannot be gone on with here; empty if it can."""
