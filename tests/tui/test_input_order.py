@@ -152,7 +152,7 @@ async def test_a_dialog_takes_the_keys_behind_the_one_that_opens_it(app: Workben
         await pilot.press("r")
         await app.workers.wait_for_complete()
         await pilot.pause()
-        for name in ["e", *["backspace"] * 5, *"ambx", "backspace", *"itious", "enter"]:
+        for name in ["R", *["backspace"] * 5, *"ambx", "backspace", *"itious", "enter"]:
             app.post_message(key(name))
         await until(pilot, (app.bridge.runs_root / "ambitious").exists)
         assert [run.name for run in app.bridge.runs_root.iterdir() if not run.name.startswith(".")] == ["ambitious"]
