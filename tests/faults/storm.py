@@ -123,8 +123,11 @@ def _function_key(terminal: Terminal, dice: random.Random) -> None:
 
 
 def _halt(terminal: Terminal, dice: random.Random) -> None:
-    """Stopped, as by a shell's job control or by another process, and gone on with."""
-    os.kill(terminal.pid, dice.choice([signal.SIGSTOP, signal.SIGTSTP]))
+    """Asked to stop, for which there is no shell here; or stopped by another process, and continued."""
+    if dice.random() < 0.5:
+        os.kill(terminal.pid, signal.SIGTSTP)
+        return
+    os.kill(terminal.pid, signal.SIGSTOP)
     _wait(lambda: Path(f"/proc/{terminal.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T", terminal)
     os.kill(terminal.pid, signal.SIGCONT)
 

@@ -113,15 +113,18 @@ THREADS = """
     code = run_workbench"""
 
 
-@pytest.mark.parametrize("stop", [signal.SIGSTOP, signal.SIGTSTP, None], ids=["SIGSTOP", "SIGTSTP", "none"])
-def test_going_on_after_a_halt_takes_the_terminal_up_once(tmp_path: Path, stop: int | None) -> None:
+@pytest.mark.parametrize("how", ["stopped", "asked to stop, where no shell could let it go on", "not stopped"])
+def test_going_on_after_a_halt_takes_the_terminal_up_once(tmp_path: Path, how: str) -> None:
     terminal = start(tmp_path, TRAINING.replace("code = run_workbench", textwrap.dedent(THREADS).strip()))
     terminal.read_until_quiet(0.5)
     drawn = len(terminal.written)
-    if stop is not None:
-        os.kill(terminal.pid, stop)
-        os.waitpid(terminal.pid, os.WUNTRACED)
-    os.kill(terminal.pid, signal.SIGCONT)
+    if how.startswith("asked"):
+        os.kill(terminal.pid, signal.SIGTSTP)
+    else:
+        if how == "stopped":
+            os.kill(terminal.pid, signal.SIGSTOP)
+            os.waitpid(terminal.pid, os.WUNTRACED)
+        os.kill(terminal.pid, signal.SIGCONT)
     terminal.read_until(lambda: b"TRAINING" in terminal.written[drawn:].rpartition(b"\x1b[?1049h")[2])
     terminal.type("?")
     terminal.read_until(lambda: (tmp_path / "threads").exists() and (tmp_path / "threads").read_text() != "")
