@@ -26,6 +26,7 @@ OPTIMIZER = ("engine/test_optimizer.py", "engine/test_ppo.py")
 HEAD = ("engine/test_token_log_probs.py",)
 POLICY = ("engine/test_policy.py", "engine/test_rollout.py", "engine/test_ppo.py")
 ROLLOUT = ("engine/test_rollout.py", "engine/test_decoding.py", "engine/test_sampled_nan.py")
+BROKEN = ("engine/test_sampled_nan.py",)
 ADAPTERS = ("engine/test_adapted_linear.py",)
 
 MUTATIONS = [
@@ -290,11 +291,11 @@ MUTATIONS = [
     Mutation("rollout: top-k keeps the unlikely", "rollout.py",
              "logits.masked_fill(logits < smallest,", "logits.masked_fill(logits > smallest,", ROLLOUT),
     Mutation("rollout: a block of ids beyond the last", "rollout.py",
-             ".clamp_(max=mass.shape[1] - 1)", "", ROLLOUT),
+             ".clamp_(max=mass.shape[1] - 1)", "", BROKEN),
     Mutation("rollout: an id beyond the vocabulary", "rollout.py", ".clamp_(max=count - 1).squeeze(1)", ".squeeze(1)",
-             ROLLOUT),
+             BROKEN),
     Mutation("rollout: NaN is sampled from", "rollout.py",
-             "if not log_probs.isfinite().all():", "if not len(log_probs):", ROLLOUT),
+             "if not log_probs.isfinite().all():", "if not len(log_probs):", BROKEN),
     Mutation("rollout: log-probs of other tokens are kept", "rollout.py",
              "likelihoods.append(probabilities.gather(1, drawn.unsqueeze(1)).squeeze(1))",
              "likelihoods.append(probabilities.amax(1))", PPO),
