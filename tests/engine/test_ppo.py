@@ -169,6 +169,14 @@ def test_the_reference_is_untouched_by_updates(model_folders: dict[str, Path]) -
         assert not torch.equal(before, ppo.policy.base(input_ids=ids).logits)
 
 
+def test_dropout_is_there_in_updates_when_asked_for(model_folders: dict[str, Path]) -> None:
+    norms = []
+    for dropout in (0.0, 0.5):
+        ppo = make(model_folders["llama"], lora={"dropout": dropout}, ppo={"epochs": 1, "minibatch_size": 8})
+        norms.append(ppo.step(1, ["Once", "x", "y", "z"] * 2).metrics["grad_norm/actor"])
+    assert norms[0] != pytest.approx(norms[1], rel=1e-3)
+
+
 def test_an_early_stop_ends_a_steps_updates(model_folders: dict[str, Path]) -> None:
     prompts = ["Once", "x", "y", "z"] * 2
     free = make(model_folders["gpt_neo"], optimizer={"actor_lr": 0.05}, ppo={"epochs": 5})
