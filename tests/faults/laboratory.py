@@ -35,6 +35,7 @@ from rlhf_engine.trainer import Trainer
 
 matmul_peak = cache(trainer.matmul_peak)
 EVERY = 2  # steps between checkpoints
+SLOW_DISK_SECONDS = 0.02  # that a file takes to reach it; a save waits for several
 SIZES = {"sampling": {"max_new_tokens": 4}, "ppo": {"responses_per_step": 2, "minibatch_size": 2, "epochs": 1}}
 
 
@@ -146,10 +147,14 @@ def kill_again_and_again(root: Path, kills: int, seed: int) -> tuple[RunDir, Kil
         elif found.kills % 2:
             # anywhere in the work of a resume: loading, cleaning up, steps, a save by chance
             time.sleep(dice.uniform(0.0, 0.6))
-        else:
+        elif found.kills % 4:
             # the status of a step is written just before its checkpoint
             wait_until(lambda pid=pid: due_to_save(run_dir, pid))  # type: ignore[misc]
             time.sleep(dice.uniform(0.0, 0.02))
+        else:
+            # a save is under way, however fast or slow the machine is
+            wait_until(lambda left=left: bool(half_done(run_dir) - left))  # type: ignore[misc]
+            time.sleep(dice.uniform(0.0, SLOW_DISK_SECONDS))
         os.kill(pid, signal.SIGKILL)
         assert exit_code(pid) == -signal.SIGKILL
         found.kills += 1
@@ -173,7 +178,7 @@ def slow_disk() -> None:
     fsync = os.fsync
 
     def slow(descriptor: int) -> None:
-        time.sleep(0.005)
+        time.sleep(SLOW_DISK_SECONDS)
         fsync(descriptor)
 
     os.fsync = slow
