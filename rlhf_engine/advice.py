@@ -22,14 +22,14 @@ def advice(config: RunConfig) -> list[str]:
     if optimizer.warmup_steps > train.steps:
         share = train.steps / optimizer.warmup_steps
         found.append(
-            f"optimizer.warmup_steps {optimizer.warmup_steps} is more than train.steps {train.steps}: the step sizes "
-            f"only reach {100 * share:.0f} % of what is set"
+            f"optimizer.warmup_steps {optimizer.warmup_steps} is more than train.steps {train.steps}: the learning "
+            f"rates only reach {100 * share:.0f} % of what is set"
         )
     minibatches = math.ceil(ppo.responses_per_step / ppo.minibatch_size)
     if ppo.target_kl is not None and ppo.epochs * minibatches == 1:
         found.append(
-            "ppo.target_kl stops nothing: with one epoch of one minibatch a step has a single update, which is always "
-            "taken"
+            "ppo.target_kl stops nothing: with one epoch of one minibatch a step has a single optimizer step, which "
+            "is always taken"
         )
     if rest := ppo.responses_per_step % ppo.minibatch_size:
         found.append(
@@ -38,7 +38,7 @@ def advice(config: RunConfig) -> list[str]:
         )
     if train.max_rollbacks and train.rollback_factor == 1:
         found.append(
-            "train.rollback_factor 1 lets a run that went back take the very same steps again; below 1 they get smaller"
+            "train.rollback_factor 1 repeats the same steps after a roll-back; below 1 the learning rates get lower"
         )
     horizon = kl_horizon(config.kl.horizon, responses=ppo.responses_per_step, steps=train.steps)
     reach = math.exp(train.steps * math.log1p(0.2 * ppo.responses_per_step / horizon))

@@ -90,7 +90,7 @@ def base_at(run_dir: RunDir, step: int | None) -> Fingerprint | None:
 def missing(run_dir: RunDir, step: int | None) -> str:
     """The sentence for a checkpoint that a run does not have."""
     if step is None:
-        return f"The run {run_dir.name} has no checkpoint yet to go on from."
+        return f"The run {run_dir.name} has no checkpoint yet to resume from."
     there = sorted(steps(run_dir))
     listed = ", ".join(map(str, there)) or "none"
     nearest = [at for at in (max((at for at in there if at < step), default=None),

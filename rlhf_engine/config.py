@@ -46,7 +46,7 @@ class LoraConfig(Section):
 class SamplingConfig(Section):
     """How rollouts are drawn. Log-probs and KL are those of this very distribution."""
 
-    max_new_tokens: int = setting(60, "longest response", unit="tokens", ge=1, le=8192)
+    max_new_tokens: int = setting(60, "maximum length of a response", unit="tokens", ge=1, le=8192)
     temperature: float = setting(
         1.0, "logits are divided by this, for actor and reference alike", live=True, gt=0, le=10
     )
@@ -71,35 +71,35 @@ class SamplingConfig(Section):
 
 
 class PPOConfig(Section):
-    """Proximal policy optimisation (Schulman et al. 2017), per token or per response."""
+    """Proximal policy optimization (Schulman et al. 2017), per token or per response."""
 
     level: Literal["token", "sequence"] = setting(
         "token", "what is one action: token (KL, value, ratio and advantage per token, by GAE), or sequence (a whole "
         "response, with one of each)"
     )
     responses_per_step: int = setting(64, "responses sampled in one step", unit="responses", ge=1, le=65536)
-    minibatch_size: int = setting(32, "responses per optimiser step", unit="responses", ge=1, le=65536)
+    minibatch_size: int = setting(32, "responses per optimizer step", unit="responses", ge=1, le=65536)
     epochs: int = setting(2, "passes over each rollout", live=True, ge=1, le=100)
     clip_range: float = setting(0.2, "the ratio π/π_old of an action is clipped to 1 ± this", live=True, gt=0, lt=1)
     value_clip_range: float | None = setting(
         0.2, "the critic's loss clips a value to that of the rollout ± this; none is off; val/clipfrac_avg shows how "
-        "often it holds the critic back", unit="score", live=True, gt=0,
+        "often", unit="score", live=True, gt=0,
     )
     discount: float = setting(1.0, "γ of the return; not used at level sequence", live=True, ge=0, le=1)
     trace_decay: float = setting(
-        0.95, "λ of generalised advantage estimation; not used at level sequence", live=True, ge=0, le=1
+        0.95, "λ of generalized advantage estimation (GAE); not used at level sequence", live=True, ge=0, le=1
     )
     whiten_advantages: bool = setting(True, "advantages to mean 0 and variance 1 over the rollout", live=True)
     score_normalization: Literal["none", "center", "standardize"] = setting(
         "none", "center subtracts the running mean of scores, standardize divides by their running deviation too"
     )
     target_kl: float | None = setting(
-        None, "stop a step's updates once the policy moved this far from the one that sampled (k3, measured before "
-        "each update, so the first is always taken); none is off", unit="nats per action", live=True, gt=0,
+        None, "skip the rest of a step's optimizer steps once approx. KL (old‖new) is over this (k3, measured before "
+        "each of them, so the first is always taken); none is off", unit="nats per action", live=True, gt=0,
     )
     importance_sampling_cap: float | None = setting(
-        None, "weight each action's loss by p_scored / p_sampled, at most this (2 is common): corrects for what "
-        "sampling/logprob_gap shows; none is off", live=True, ge=1,
+        None, "truncated importance sampling: weight each action's loss by p_scored / p_sampled, at most this (2 is "
+        "common); corrects for what sampling/logprob_gap shows; none is off", live=True, ge=1,
     )
 
     @model_validator(mode="after")
@@ -125,9 +125,9 @@ class KLConfig(Section):
 
     coef: float = setting(0.1, "β, weight of the KL penalty", unit="score per nat", live=True, ge=0, le=100)
     controller: Literal["fixed", "adaptive"] = setting(
-        "fixed", "adaptive moves coef towards target (Ziegler et al. 2019, section 2.2)"
+        "fixed", "adaptive moves coef to hold KL at target (Ziegler et al. 2019, section 2.2)"
     )
-    target: float = setting(6.0, "KL the adaptive controller aims at; drawn in the KL chart", unit="nats per response",
+    target: float = setting(6.0, "target of the adaptive controller; drawn in the KL chart", unit="nats per response",
                             live=True, gt=0)
     horizon: float | None = setting(
         None, "how slowly adaptive corrects: a step of n responses changes coef by at most 20 % × n / horizon; none: a "
@@ -136,53 +136,56 @@ class KLConfig(Section):
 
 
 class OptimizerConfig(Section):
-    """Two Adam optimisers, one for the actor's adapter, one for the critic's adapter and value head."""
+    """Two Adam optimizers, one for the actor's adapter, one for the critic's adapter and value head."""
 
-    actor_lr: float = setting(5e-4, "step size of the actor", live=True, ge=0, le=1)
-    critic_lr: float = setting(1e-3, "step size of the critic", live=True, ge=0, le=1)
-    adam_beta1: float = setting(0.9, "decay of the gradient mean", ge=0, lt=1)
-    adam_beta2: float = setting(0.95, "decay of the squared-gradient mean", ge=0, lt=1)
-    adam_eps: float = setting(1e-5, "added to the root of the squared gradients", gt=0, le=1)
+    actor_lr: float = setting(5e-4, "learning rate of the actor", live=True, ge=0, le=1)
+    critic_lr: float = setting(1e-3, "learning rate of the critic", live=True, ge=0, le=1)
+    adam_beta1: float = setting(0.9, "decay of the running mean of gradients", ge=0, lt=1)
+    adam_beta2: float = setting(0.95, "decay of the running mean of squared gradients", ge=0, lt=1)
+    adam_eps: float = setting(1e-5, "added to the root of the mean of squared gradients", gt=0, le=1)
     weight_decay: float = setting(0.0, "decoupled weight decay", ge=0, le=1)
     warmup_steps: int = setting(
-        0, "both step sizes rise linearly over these, and are reached in the last of them", unit="steps", ge=0
+        0, "both learning rates rise linearly over these, and are reached in the last of them", unit="steps", ge=0
     )
     decay: Literal["constant", "linear"] = setting(
-        "constant", "after warm-up; linear: falls by equal amounts, so that a step after the last would have zero"
+        "constant", "after warm-up; linear: falls by equal amounts, to 0 one step after the last"
     )
-    actor_max_grad_norm: float = setting(1.0, "the actor's gradient norm is clipped to this", live=True, gt=0)
-    critic_max_grad_norm: float = setting(1.0, "the critic's gradient norm is clipped to this", live=True, gt=0)
+    actor_max_grad_norm: float = setting(1.0, "the actor's grad norm is clipped to this", live=True, gt=0)
+    critic_max_grad_norm: float = setting(1.0, "the critic's grad norm is clipped to this", live=True, gt=0)
 
 
 class TrainConfig(Section):
     """How long, how reproducible, how often saved."""
 
-    steps: int = setting(100, "rollouts with their updates", unit="steps", live=True, ge=1, le=10_000_000)
+    steps: int = setting(100, "training steps: one rollout with its optimizer steps each", unit="steps", live=True,
+                         ge=1, le=10_000_000)
     seed: int = setting(0, "seeds sampling, minibatch order, prompt order and adapters", ge=0, lt=2**63)
-    micro_batch_size: int = setting(0, "responses per forward pass; 0: found by itself", unit="responses", ge=0)
+    micro_batch_size: int = setting(0, "responses per forward pass; 0: chosen automatically", unit="responses", ge=0)
     critic_warmup_steps: int = setting(0, "first steps that train the critic alone", unit="steps", ge=0)
     threads: int = setting(0, "CPU threads for torch; 0: measured at the start", ge=0, le=1024)
     checkpoint_every: int = setting(10, "steps between checkpoints", unit="steps", live=True, ge=1)
     keep_checkpoints: int = setting(3, "newest checkpoints kept", live=True, ge=1)
     checkpoint_budget_mb: int = setting(
-        1000, "checkpoints of earlier steps, ever fewer the further back, are kept besides up to this size in all, to "
-              "fork from; 0: none", unit="MB", live=True, ge=0, le=10_000_000)
+        1000, "total size of older checkpoints kept to fork from, log-spaced over the run; 0: none", unit="MB",
+        live=True, ge=0, le=10_000_000,
+    )
     keep_best: str | None = setting(
-        "objective/rlhf_reward", "metric whose best checkpoint, over five steps, is kept besides; none keeps none",
+        "objective/rlhf_reward", "metric whose best checkpoint (mean of five steps) is kept too; none keeps none",
         live=True,
     )
     max_nonfinite_steps: int = setting(
-        3, "steps in a row with numbers that are not finite, after which the run counts as diverged", unit="steps",
-        live=True, ge=1,
+        3, "steps in a row with skipped updates (loss or gradient not finite) after which the run counts as diverged",
+        unit="steps", live=True, ge=1,
     )
     max_rollbacks: int = setting(
-        0, "times that a diverged run goes back to its last checkpoint, with smaller step sizes; 0: it stops",
+        0, "times that a diverged run is rolled back to its last checkpoint, with lower learning rates; 0: it stops",
         live=True, ge=0,
     )
-    rollback_factor: float = setting(0.5, "step sizes are multiplied by this at each roll-back", live=True, gt=0, le=1)
+    rollback_factor: float = setting(0.5, "learning rates are multiplied by this at each roll-back", live=True, gt=0,
+                                     le=1)
     samples_per_step: int = setting(8, "responses of each step written to samples.jsonl and shown", live=True, ge=1)
     traced_samples: int = setting(
-        2, "of these, responses written token by token, so that an old run can be inspected", live=True, ge=0
+        2, "of these, responses kept token by token, to inspect them later", live=True, ge=0
     )
 
     @field_validator("keep_best")
@@ -200,7 +203,7 @@ class SentinelConfig(Section):
     """When to raise an alarm. All means are over `window` steps; the start is the run's first `window` steps."""
 
     enabled: bool = setting(True, "raise the alarms of this section", live=True)
-    window: int = setting(5, "steps averaged before anything is judged", unit="steps", ge=1, le=1000)
+    window: int = setting(5, "steps that alarms average over", unit="steps", ge=1, le=1000)
     kl_factor: float | None = setting(2.0, "alarm when the KL is over this many times kl.target; none is off",
                                       live=True, gt=0)
     entropy_share: float | None = setting(0.4, "alarm when entropy falls under this share of the start; none is off",
@@ -209,39 +212,40 @@ class SentinelConfig(Section):
         0.6, "alarm when distinct-2 falls under this share of the start; none is off", live=True, gt=0, le=1
     )
     ref_logprob_drop: float | None = setting(
-        0.5, "alarm when scores rise and the reference's log-probability of the text fell by this; none is off",
+        0.5, "alarm when scores rise and ref. log-prob fell by this; none is off",
         unit="nats per token", live=True, gt=0,
     )
     critic_share: float | None = setting(
-        0.0, "alarm when the critic explains less of the returns' variance than this; none is off", live=True,
+        0.0, "alarm when explained variance is below this; none is off", live=True,
         ge=-100, le=1,
     )
-    critic_patience: int = setting(60, "steps that the critic is given", unit="steps", live=True, ge=0)
+    critic_patience: int = setting(60, "steps before the alarm on explained variance", unit="steps", live=True, ge=0)
     clip_share: float | None = setting(
-        0.4, "alarm when more than this share of the ratios is clipped; none is off", live=True, ge=0, le=1
+        0.4, "alarm when the clip fraction is over this; none is off", live=True, ge=0, le=1
     )
     logprob_gap: float | None = setting(
-        0.1, "alarm when the log-probs of sampled tokens, as sampled and as scored, are this far apart; none is off",
+        0.1, "alarm when the log-prob gap (as sampled, as recomputed) is over this; none is off",
         unit="nats per token", live=True, gt=0,
     )
     truncated_share: float | None = setting(
-        0.95, "alarm when this share of the responses is cut off by sampling.max_new_tokens; none is off", live=True,
-        gt=0, le=1,
+        0.95, "alarm when this share of the responses is truncated (no EOS) at sampling.max_new_tokens; none is off",
+        live=True, gt=0, le=1,
     )
-    equal_scores: bool = setting(True, "alarm when all responses of a step score alike, step after step", live=True)
+    equal_scores: bool = setting(True, "alarm when all responses of a step have the same score, step after step",
+                                 live=True)
 
 
 class ProbeConfig(Section):
     """One prompt that is answered again and again from the same random numbers, to see how the model changes."""
 
-    prompt: str | None = setting(None, "what is answered; none: the first of the run's prompts")
-    every: int = setting(5, "steps between two answers; 0 is off", unit="steps", live=True, ge=0)
+    prompt: str | None = setting(None, "the prompt; none: the first of the run's prompts")
+    every: int = setting(5, "steps between two responses to it; 0 is off", unit="steps", live=True, ge=0)
 
 
 class RunConfig(Section):
     """A whole run, as a preset or a run directory states it."""
 
-    description: str = setting("", "one line for the preset picker")
+    description: str = setting("", "one line, shown in the list of presets")
     prompts: list[str] = setting(
         ..., "what the model continues, as a list, or the name of a .txt file (one a line) or .jsonl file of them; "
         "taken in shuffled order, again and again", min_length=1, whole_texts=True,

@@ -98,7 +98,7 @@ def step_line(event: StepFinished, seconds_left: float) -> str:
     width = len(str(event.total_steps))
     number = {name: event.metrics.get(name, math.nan) for name in (
         "objective/scores", "objective/kl", "loss/policy_avg", "loss/value_avg", "throughput/responses_per_s")}
-    return (f"step {event.step:{width}}/{event.total_steps}  reward {number['objective/scores']:+z.2f}  "
+    return (f"step {event.step:{width}}/{event.total_steps}  score {number['objective/scores']:+z.2f}  "
             f"KL {number['objective/kl']:z.2f} nats/response  policy loss {number['loss/policy_avg']:+z.4f}  "
             f"value loss {number['loss/value_avg']:.3f}  {number['throughput/responses_per_s']:.1f} responses/s  "
             f"ETA {duration(seconds_left)}")
@@ -113,7 +113,7 @@ def profile_table(profiled: Profiled) -> str:
 
     rest = profiled.seconds - sum(row.seconds for row in profiled.parts)
     return "\n".join([
-        f"where step {profiled.step} went ({profiled.seconds:.2f} s; watching slows it):",
+        f"where step {profiled.step} went ({profiled.seconds:.2f} s; profiling slows it):",
         *lines((*profiled.parts, TimeSpent("the rest", rest, 1))),
         "the operators that took longest (all threads wait for each):",
         *lines(profiled.operators),
@@ -152,7 +152,7 @@ class Reporter:
             case RunStarted():
                 self._end |= {"run": event.name, "path": event.path}
                 self._line(f"run {event.name} in {event.path}"
-                           + (f", on from step {event.first_step}" if event.first_step else ""))
+                           + (f", resumed from step {event.first_step}" if event.first_step else ""))
             case ModelLoaded():
                 self._line(f"{event.name}: {event.parameters:,} parameters, {event.trainable:,} of them trained, "
                            f"on {event.device} in {event.dtype}, {event.threads} thread{'s' * (event.threads != 1)}, "

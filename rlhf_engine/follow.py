@@ -243,7 +243,7 @@ class Follower:
         if status.interrupted:
             state = RunState.STOPPED
             message = (f"interrupted after step {status.step}: its process (pid {status.process.pid}) is gone; "
-                       "a resume goes on from the last checkpoint")
+                       "a resume continues from the last checkpoint")
         if self._state == (state, message):
             return []
         self._state = (state, message)

@@ -10,6 +10,9 @@ from typing import Literal
 
 Better = Literal["up", "down", "neither"]
 
+PER_STEP = "per step"
+"""The unit of what is counted anew in each step."""
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -27,114 +30,114 @@ class Metric:
 
 
 _ALL = [
-    Metric("objective/scores", "reward", "score per response", "up",
-           "Mean score of the step's responses, before the KL penalty.",
+    Metric("objective/scores", "score", "per response", "up",
+           "Mean score of the step's responses: what the rewards give, before the KL penalty.",
            "Climbs within the first tens of steps, then flattens.",
-           "Lies flat (nothing is learnt), or climbs on and on while KL runs away (the reward is gamed)."),
-    Metric("objective/scores_std", "reward spread", "score per response", "neither",
-           "Standard deviation of the step's scores; at 0 all responses score alike and nothing can be learnt.",
+           "Stays flat (nothing is learnt), or keeps climbing while KL runs away (reward hacking)."),
+    Metric("objective/scores_std", "score std", "per response", "neither",
+           "Standard deviation of the step's scores; at 0 all responses have the same score and nothing can be learnt.",
            "Stays well above 0, and shrinks slowly as more responses score high.",
-           "Falls to 0: every response scores alike, and no advantage is left to learn from."),
+           "Falls to 0: every response has the same score, and nothing is left to learn."),
     Metric("objective/kl", "KL", "nats per response", "neither",
-           "How far the actor's responses are from the reference: sum over the response of log π − log π_ref. "
-           "Some is the price of learning; far over the target the text breaks.",
-           "Rises with the reward to its target, or a few nats beyond, and stays there.",
-           "Runs away upwards (raise the KL coefficient, lower the step size), or falls far below 0 (the sampling and "
-           "the scoring of tokens disagree)."),
-    Metric("objective/rlhf_reward", "score − β·KL", "score per response", "up",
-           "What PPO maximises: score minus the KL penalty (the score before ppo.score_normalization).",
-           "Climbs and flattens a little below the reward.",
-           "Falls while the reward climbs: more is paid in KL than is won in score."),
+           "KL from the reference: the step's mean of a response's log-ratio, the sum over its tokens of "
+           "log π − log π_ref. Some is the price of learning; far over the target the text breaks.",
+           "Rises with the score to its target, or a few nats beyond, and stays there.",
+           "Runs away upwards (raise the KL coefficient, lower the learning rate), or falls far below 0 (tokens are "
+           "sampled and scored with different probabilities)."),
+    Metric("objective/rlhf_reward", "RLHF objective", "score per response", "up",
+           "What PPO maximizes: score − β · KL (the score before ppo.score_normalization).",
+           "Climbs and flattens a little below the score.",
+           "Falls while the score climbs: the KL penalty grows faster than the score."),
     Metric("objective/non_score_reward", "KL penalty", "score per response", "neither",
-           "The part of the reward that is not score: −β·KL.",
-           "Sinks a little below 0 and stays small beside the reward.",
-           "As large as the reward itself: the penalty decides what is learnt."),
-    Metric("objective/entropy", "surprise", "nats per response", "neither",
-           "−Σ log π of the sampled tokens; a steep fall says that responses become all alike.",
-           "Falls slowly as the actor grows surer.",
-           "Drops steeply towards 0: the actor says the same thing every time."),
-    Metric("objective/ref_logprob", "reference likes", "nats per token", "neither",
-           "Mean log π_ref of the sampled tokens: how likely the untrained model finds the responses. A reward that "
-           "rises while this falls is being gamed.",
-           "Stays about level, or sinks by a few tenths of a nat.",
-           "Sinks step after step while the reward rises: the text leaves what the reference would ever say."),
-    Metric("sampling/logprob_gap", "sampling gap", "nats per token", "down",
-           "Mean distance between the log-probability a token was sampled with and the one it is scored with: below "
-           "1e-5 in float32, some hundredths in half precision. Ratio and KL are off by as much.",
+           "The part of the reward that is not score: −β · KL.",
+           "Falls a little below 0 and stays small beside the score.",
+           "As large as the score itself: the penalty decides what is learnt."),
+    Metric("objective/entropy", "sampled entropy (−log p)", "nats per response", "neither",
+           "Mean over responses of −Σ log π of the sampled tokens; a steep fall means that responses become alike.",
+           "Falls slowly as the actor becomes more certain.",
+           "Drops steeply towards 0: the actor gives the same response every time."),
+    Metric("objective/ref_logprob", "ref. log-prob", "nats per token", "neither",
+           "Mean log π_ref of the sampled tokens: how likely the responses are under the reference. A score that "
+           "rises while this falls is a sign of reward hacking.",
+           "Stays about level, or falls by a few tenths of a nat.",
+           "Falls step after step while the score rises: the text becomes unlikely under the reference."),
+    Metric("sampling/logprob_gap", "log-prob gap", "nats per token", "down",
+           "Mean absolute difference between a token's log-prob as sampled and as recomputed: below 1e-5 in "
+           "float32, some hundredths in half precision. Ratio and KL are off by as much.",
            "Flat, near 0.",
-           "Climbs, or lies over 0.1: tokens do not come from the distribution that is trained (top_k or top_p, a "
+           "Climbs, or stays over 0.1: tokens do not come from the distribution that is trained (top_k or top_p, a "
            "rounded cache); ppo.importance_sampling_cap corrects for some of it."),
-    Metric("policy/approxkl_avg", "policy shift", "nats per action", "neither",
-           "How far the actor is from the policy that sampled (k3), measured before each update of the step and "
-           "averaged over them: with one update a step it is always 0. An action is a token, or the whole response at "
-           "ppo.level sequence. Above 0.05 per token is a large step.",
-           "Between 0.001 and 0.05 per token, if there are several updates a step.",
-           "Spikes over 0.05 (the step size is high), or sticks at 0 with several updates a step (nothing moves)."),
-    Metric("policy/clipfrac_avg", "clipped", "share of actions", "down",
+    Metric("policy/approxkl_avg", "approx. KL (old‖new)", "nats per action", "neither",
+           "KL between the policy that sampled (old) and the actor (new) by the k3 estimator, measured before each "
+           "optimizer step and averaged: with one optimizer step a rollout it is always 0. An action is a token, or "
+           "the whole response at ppo.level sequence. Above 0.05 per token is a large step.",
+           "Between 0.001 and 0.05 per token, if there are several optimizer steps a rollout.",
+           "Spikes over 0.05 (the learning rate is high), or stays at 0 with several optimizer steps (nothing moves)."),
+    Metric("policy/clipfrac_avg", "clip fraction", "share of actions", "down",
            "Actions (tokens; whole responses at ppo.level sequence) whose ratio was clipped, averaged over the step's "
-           "updates; nothing is clipped in the first of them. Above 0.3 the step size is high.",
+           "optimizer steps; 0 in the first of them. Above 0.3 the learning rate is high.",
            "Stays between 0 and 0.2.",
-           "Stays over 0.3: the step size is too high, or there are too many epochs over one rollout."),
+           "Stays over 0.3: the learning rate is too high, or there are too many epochs over one rollout."),
     Metric("policy/entropy_avg", "entropy", "nats per token", "neither",
            "Mean entropy of the actor's next-token distribution.",
            "Falls slowly and levels off well above 0.",
            "Collapses towards 0 (all responses become one), or climbs steadily (the text turns to noise)."),
     Metric("loss/policy_avg", "policy loss", "", "neither",
-           "Clipped surrogate loss, mean over the step's updates; hovers around 0 while advantages are whitened.",
+           "Clipped surrogate loss, mean over the step's optimizer steps; near 0 while advantages are whitened.",
            "Small and ragged around 0; it need not fall.",
-           "Large, one-sided or with growing spikes: updates go too far at once."),
+           "Large, one-sided or with growing spikes: optimizer steps are too large."),
     Metric("loss/value_avg", "value loss", "score²", "down",
-           "Half the squared error of the critic; should fall, then follow the reward's spread.",
+           "Half the squared error of the critic; should fall, then follow the variance of the score.",
            "Falls quickly in the first steps, then stays low.",
-           "Climbs and stays up: the critic cannot follow (lower its step size, or give it warm-up steps)."),
-    Metric("val/clipfrac_avg", "value clipped", "share of actions", "down",
+           "Climbs and stays up: the critic cannot follow (lower its learning rate, or give it warm-up steps)."),
+    Metric("val/clipfrac_avg", "value clip fraction", "share of actions", "down",
            "Values (one a token, or one a response at ppo.level sequence) that moved over ppo.value_clip_range since "
-           "their rollout and are held back by that, averaged over the step's updates.",
+           "their rollout and are clipped, averaged over the step's optimizer steps.",
            "Falls to a few per cent after the first steps.",
-           "Stays high: the critic wants to move further than its clip range, which is in units of score, lets it."),
+           "Stays high: the clip range, which is in units of score, is too small for the critic."),
     Metric("val/ratio", "ratio", "", "neither",
-           "Mean of π_new / π_old over actions and updates; stays near 1. With one update a step it is always 1.",
+           "Mean of π_new / π_old over actions and optimizer steps; near 1. With one optimizer step a rollout it is 1.",
            "Within a few per cent of 1.",
            "Drifts away from 1, or spikes: the policy moves too far within one step."),
-    Metric("val/explained_variance", "critic explains", "share of variance", "up",
-           "1 − Var(return − value) / Var(return): 0 explains nothing, 1 everything.",
+    Metric("val/explained_variance", "explained variance", "share", "up",
+           "1 − Var(return − value) / Var(return): at 1 the critic predicts the returns exactly, at 0 not at all.",
            "Climbs from about 0 towards 0.5 and more.",
            "Stays at 0 or below it: the critic is no better than a constant, and advantages are mostly noise."),
-    Metric("policy/updates", "updates", "optimiser steps", "neither",
-           "Actor updates in this step: fewer when target_kl stopped it early or some were left out, none while the "
-           "critic warms up.",
+    Metric("policy/updates", "optimizer steps", PER_STEP, "neither",
+           "Optimizer steps of the actor in this step: fewer when target_kl stopped it early or some were skipped, "
+           "none while the critic warms up.",
            "Level at epochs times minibatches, with a dip now and then.",
-           "Falls to one or two: every step is stopped early, so the step size is too high for target_kl."),
-    Metric("train/skipped_updates", "left out", "optimiser steps", "down",
-           "Updates of actor and critic that were left out because their numbers were not finite.",
+           "Falls to one or two: every step is stopped early, so the learning rate is too high for target_kl."),
+    Metric("train/skipped_updates", "skipped updates", PER_STEP, "down",
+           "Optimizer steps of actor and critic that were skipped because loss or gradient was not finite.",
            "Flat at 0.",
-           "Anything above 0, most of all again and again: gradients overflow; lower the step size."),
-    Metric("lr", "step size", "", "neither", "The actor's step size after warm-up and decay.",
+           "Above 0, most of all repeatedly: gradients overflow; lower the learning rate."),
+    Metric("lr", "learning rate", "", "neither", "The actor's learning rate after warm-up and decay.",
            "Follows the schedule: a rise while it warms up, then level or falling.",
            "0, or not what was set: nothing is learnt, or more than was meant."),
-    Metric("kl_coef", "β", "score per nat", "neither", "Weight of the KL penalty.",
+    Metric("kl_coef", "KL coef β", "score per nat", "neither", "Weight of the KL penalty.",
            "Level; with the adaptive controller, settles once KL is at its target.",
            "Grows without end: KL stays over its target whatever it costs."),
-    Metric("grad_norm/actor", "actor gradient", "", "neither", "Gradient norm of the actor before clipping.",
+    Metric("grad_norm/actor", "actor grad norm", "", "neither", "Gradient norm of the actor before clipping.",
            "Ragged, in the same range all along.",
-           "Grows over many steps or spikes tenfold: a divergence announces itself here first."),
-    Metric("grad_norm/critic", "critic gradient", "", "neither", "Gradient norm of the critic before clipping.",
+           "Grows over many steps or spikes tenfold: divergence shows here first."),
+    Metric("grad_norm/critic", "critic grad norm", "", "neither", "Gradient norm of the critic before clipping.",
            "High at first, then falls with the value loss.",
-           "Grows with the value loss: the critic's step size is too high."),
+           "Grows with the value loss: the critic's learning rate is too high."),
     Metric("completions/mean_length", "length", "tokens", "neither", "Mean response length, the end token included.",
            "About level, or moving only as far as the reward asks for.",
-           "Runs to the maximum, or to a few tokens: length is being used to collect score."),
-    Metric("completions/clipped_ratio", "unfinished", "share of responses", "neither",
-           "Responses cut off by max_new_tokens before an end token; unknown of a model that has none.",
+           "Goes to the maximum, or to a few tokens: length is being used to gain score."),
+    Metric("completions/clipped_ratio", "truncated (no EOS)", "share of responses", "neither",
+           "Responses that reached max_new_tokens without an end token (EOS); not known for a model that has none.",
            "Level or falling.",
-           "Climbs to 1: responses no longer end by themselves."),
+           "Climbs to 1: responses no longer end with EOS."),
     Metric("completions/distinct_2", "distinct-2", "share of bigrams", "up",
-           "Different word pairs over all word pairs of the step; a fall says that responses repeat themselves.",
-           "Stays near where it began, and sinks slowly at most.",
-           "Falls while the reward climbs: the same rewarded words are said over and over."),
-    Metric("num_tokens", "tokens", "tokens", "neither", "Response tokens learnt from since the start.",
+           "Different word pairs over all word pairs of the step; a fall means that responses repeat themselves.",
+           "Stays near its start, or falls slowly.",
+           "Falls while the score climbs: the same liked words are repeated."),
+    Metric("num_tokens", "tokens", "tokens", "neither", "Response tokens trained on since the start.",
            "A straight line.",
-           "Bends upwards or downwards: responses get longer or shorter as the run goes on."),
+           "Bends: responses get longer or shorter during the run."),
     Metric("time/rollout", "rollout time", "seconds", "down", "Time to sample the responses.",
            "Level.",
            "Climbs with the length of the responses, or because something else uses the machine."),
@@ -142,15 +145,15 @@ _ALL = [
            "Time for rewards, and for the rollout's log-probs and values under actor, reference and critic.",
            "Level.",
            "Climbs, or is the largest of the three: a reward is slow."),
-    Metric("time/update", "update time", "seconds", "down", "Time for the optimiser steps.",
+    Metric("time/update", "update time", "seconds", "down", "Time for the optimizer steps.",
            "Level.",
-           "Climbs with the length of the responses; a jump says that the micro-batch was halved to fit the memory."),
-    Metric("throughput/responses_per_s", "speed", "responses per second", "up", "Responses trained on per second.",
+           "Climbs with the length of the responses; a jump means that the micro-batch was halved to fit into memory."),
+    Metric("throughput/responses_per_s", "throughput", "responses per second", "up", "Responses trained on per second.",
            "Level after the first step.",
            "Falls: responses get longer, or something else uses the machine."),
-    Metric("throughput/matmul_share", "of matmul peak", "share of peak", "up",
-           "Arithmetic of the step, by formula, over what large matrix products reach here in that time. Small models "
-           "and small batches stay low: their time goes into starting operations.",
+    Metric("throughput/matmul_share", "FLOP/s utilization (MFU)", "share of peak", "up",
+           "FLOP/s of the step, by formula, over the peak that large matrix products reach on this machine. Small "
+           "models and small batches stay low: their time goes into launching operations.",
            "Level; a fifth and more with a model of some size.",
            "Falls during a run, or is a few per cent with a large model: raise the responses per step."),
 ]
@@ -158,14 +161,14 @@ _ALL = [
 REGISTRY: dict[str, Metric] = {metric.name: metric for metric in _ALL}
 
 
-_ACTOR = "it comes with updates of the actor, which begin after train.critic_warmup_steps"
-_CRITIC = "it comes with updates of the critic, and all so far were skipped"
+_ACTOR = "it needs optimizer steps of the actor, which begin after train.critic_warmup_steps"
+_CRITIC = "it needs optimizer steps of the critic, and all so far were skipped"
 COMES_WITH: dict[str, str] = {
     **dict.fromkeys(("policy/approxkl_avg", "policy/clipfrac_avg", "loss/policy_avg", "val/ratio", "grad_norm/actor"),
                     _ACTOR),
     **dict.fromkeys(("loss/value_avg", "val/clipfrac_avg", "grad_norm/critic"), _CRITIC),
 }
-"""With what those metrics come that are not told of each step of each run."""
+"""What those metrics need that are not reported for each step of each run."""
 
 
 def describe(name: str) -> Metric:
@@ -176,10 +179,10 @@ def describe(name: str) -> Metric:
         reward, _, statistic = name.removeprefix("rewards/").rpartition("/")
         if statistic == "mean":
             return Metric(name, f"{reward} mean", "score per response", "up",
-                          f"Mean of the reward “{reward}”, before its weight.",
+                          f"Mean score by the reward “{reward}”, before its weight.",
                           "Climbs, or holds its level while another reward climbs.",
-                          "Falls while the reward as a whole climbs: it is paid for by the others.")
+                          "Falls while the whole score climbs: the other rewards outweigh it.")
         return Metric(name, f"{reward} std", "score per response", "neither",
-                      f"Standard deviation of the reward “{reward}”, before its weight.",
-                      "Stays well above 0.", "At 0: this reward tells no response from another.")
+                      f"Standard deviation of the scores by the reward “{reward}”, before its weight.",
+                      "Stays well above 0.", "At 0: this reward gives every response the same score.")
     return Metric(name, name, "", "neither", "")

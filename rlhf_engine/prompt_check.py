@@ -81,4 +81,4 @@ def check_prompts(policy: Policy, config: RunConfig) -> CheckedPrompts:
         raise ConfigError(f"{counted} are too long, which leaves none: {named}; {limit}")
     left_out = set(over)
     usable = tuple(prompt for index, prompt in enumerate(config.prompts) if index not in left_out)
-    return CheckedPrompts(usable, f"{counted} left out: {named}; {limit}")
+    return CheckedPrompts(usable, f"{counted} skipped: {named}; {limit}")

@@ -28,7 +28,7 @@ class RewardSection(Section):
 
 
 class WordListRewardConfig(RewardSection):
-    """Points for liked words, less for disliked ones, with brakes on repeating oneself."""
+    """A bonus for liked words, a penalty for disliked ones, and penalties against reward hacking."""
 
     kind: Literal["word_list"] = "word_list"
     name: str = reward_name("words")
@@ -40,15 +40,17 @@ class WordListRewardConfig(RewardSection):
     distinct_bonus: float = setting(0.5, "per different liked word", unit="score", live=True, ge=0, le=1000)
     short_penalty: float = setting(1.0, "once, for a response of short_words words or fewer", unit="score", live=True,
                                    ge=0, le=1000)
-    short_words: int = setting(4, "responses up to this long count as short", unit="words", live=True, ge=0)
+    short_words: int = setting(4, "longest response that gets short_penalty", unit="words", live=True, ge=0)
     excess_penalty: float = setting(0.5, "per liked word above max(excess_min, excess_share · words)", unit="score",
                                     live=True, ge=0, le=1000)
-    excess_min: int = setting(5, "liked words that are always welcome", unit="words", live=True, ge=0)
-    excess_share: float = setting(0.15, "share of liked words that is always welcome", live=True, ge=0, le=1)
+    excess_min: int = setting(5, "number of liked words that are never in excess", unit="words", live=True, ge=0)
+    excess_share: float = setting(0.15, "max density: liked words per word of the response before they are in excess",
+                                  live=True, ge=0, le=1)
     repeat_penalty: float = setting(0.0, "per use of one liked word beyond repeat_limit", unit="score", live=True, ge=0,
                                     le=1000)
-    repeat_limit: int = setting(4, "uses of one liked word that are always welcome", unit="words", live=True, ge=1)
-    adjacent_penalty: float = setting(0.0, "per pair of liked words side by side (bare lists)", unit="score", live=True,
+    repeat_limit: int = setting(4, "free repeats: uses of one liked word before repeat_penalty applies", unit="words",
+                              live=True, ge=1)
+    adjacent_penalty: float = setting(0.0, "per pair of adjacent liked words (bare lists)", unit="score", live=True,
                                       ge=0, le=1000)
 
     @model_validator(mode="after")
@@ -71,17 +73,17 @@ class WordListRewardConfig(RewardSection):
 
 
 class LengthRewardConfig(RewardSection):
-    """Takes points off for responses outside a range of words."""
+    """A penalty for responses outside a range of lengths, in words."""
 
     kind: Literal["length"] = "length"
     name: str = reward_name("length")
     min_words: int = setting(
-        0, "shorter responses lose penalty_per_word for each missing word", unit="words", live=True, ge=0
+        0, "shorter responses get penalty_per_word for each missing word", unit="words", live=True, ge=0
     )
-    max_words: int | None = setting(None, "longer responses lose it for each word too many; none is off", unit="words",
+    max_words: int | None = setting(None, "longer responses get it for each word too many; none is off", unit="words",
                                     live=True, ge=0)
     penalty_per_word: float = setting(0.1, "per word outside the range", unit="score", live=True, ge=0, le=1000)
-    max_penalty: float = setting(5.0, "most that can be lost", unit="score", live=True, ge=0, le=1000)
+    max_penalty: float = setting(5.0, "the largest penalty of a response", unit="score", live=True, ge=0, le=1000)
 
     @model_validator(mode="after")
     def _range_is_a_range(self) -> LengthRewardConfig:
@@ -91,7 +93,7 @@ class LengthRewardConfig(RewardSection):
 
 
 class FunctionRewardConfig(RewardSection):
-    """Points by a Python function of your own: prompts and responses in, one number for each response out."""
+    """A Python function of your own: prompts and responses in, one score for each response out."""
 
     kind: Literal["function"] = "function"
     name: str = reward_name("function")
@@ -100,7 +102,7 @@ class FunctionRewardConfig(RewardSection):
         pattern=r"^.+\.py:[A-Za-z_][A-Za-z0-9_]*$", allowed="a path and a name such as rewards.py:score",
     )
     sha256: str | None = setting(
-        None, "digest of the file, written down when a run starts; a run asks before it goes on with another file",
+        None, "digest of the file, recorded when a run starts; resuming asks first if the file has changed",
         pattern="^[0-9a-f]{64}$", allowed="64 hexadecimal digits",
     )
 

@@ -86,7 +86,7 @@ def _entropy(start: Sequence[Metrics], recent: Sequence[Metrics], config: RunCon
     before, now = _mean(start, "policy/entropy_avg"), _mean(recent, "policy/entropy_avg")
     if share is None or not now < share * before:
         return None
-    return (f"entropy fell from {before:.2f} to {now:.2f} nats per token: responses become all alike; raise kl.coef or "
+    return (f"entropy fell from {before:.2f} to {now:.2f} nats per token: responses become alike; raise kl.coef or "
             "lower optimizer.actor_lr")
 
 
@@ -96,7 +96,7 @@ def _distinct(start: Sequence[Metrics], recent: Sequence[Metrics], config: RunCo
     if share is None or not now < share * before:
         return None
     return (f"distinct-2 fell from {before:.2f} to {now:.2f}: responses repeat the same word pairs; raise kl.coef, or "
-            "take points off for repetition in the reward")
+            "add a penalty for repetition to the reward")
 
 
 def _gaming(start: Sequence[Metrics], recent: Sequence[Metrics], config: RunConfig) -> str | None:
@@ -106,17 +106,17 @@ def _gaming(start: Sequence[Metrics], recent: Sequence[Metrics], config: RunConf
     risen = score_now - score_before > 0.5 * _mean(start, "objective/scores_std")
     if drop is None or not (risen and before - now > drop):
         return None
-    return (f"the score rose from {score_before:.2f} to {score_now:.2f} while the reference finds the text ever less "
-            f"likely ({before:.2f} to {now:.2f} nats per token): the reward may be gamed; read samples, mend the "
-            "reward, or raise kl.coef")
+    return (f"the score rose from {score_before:.2f} to {score_now:.2f} while ref. log-prob fell from "
+            f"{before:.2f} to {now:.2f} nats per token: possible reward hacking; read samples, change the reward, or "
+            "raise kl.coef")
 
 
 def _critic(recent: Sequence[Metrics], step: int, config: RunConfig) -> str | None:
     share, explained = config.sentinel.critic_share, _mean(recent, "val/explained_variance")
     if share is None or step < config.sentinel.critic_patience or not explained < share:
         return None
-    return (f"after {step} steps the critic explains {100 * explained:.0f} % of the returns' variance: advantages are "
-            "mostly noise; raise optimizer.critic_lr, or begin with train.critic_warmup_steps")
+    return (f"explained variance is {explained:.2f} after {step} steps: the critic predicts the returns poorly, and "
+            "advantages are mostly noise; raise optimizer.critic_lr, or set train.critic_warmup_steps")
 
 
 def _clipping(recent: Sequence[Metrics], config: RunConfig) -> str | None:
@@ -124,8 +124,8 @@ def _clipping(recent: Sequence[Metrics], config: RunConfig) -> str | None:
     if limit is None or not clipped > limit:
         return None
     what = "responses" if config.ppo.level == "sequence" else "tokens"
-    return (f"{100 * clipped:.0f} % of {what} are clipped: updates want to go further than they may; lower "
-            "optimizer.actor_lr or ppo.epochs")
+    return (f"the clip fraction is {100 * clipped:.0f} % of {what}: optimizer steps are too large for ppo.clip_range; "
+            "lower optimizer.actor_lr or ppo.epochs")
 
 
 def _sampling(recent: Sequence[Metrics], config: RunConfig) -> str | None:
@@ -133,8 +133,9 @@ def _sampling(recent: Sequence[Metrics], config: RunConfig) -> str | None:
     if limit is None or not gap > limit:
         return None
     cure = "turn off sampling.top_k and top_p" if config.sampling.allow_truncation else "take model.dtype = float32"
-    return (f"tokens are sampled with other probabilities than they are scored with, by {gap:.2f} nats per token: "
-            f"ratio and KL are off by as much; {cure}, or correct for it with ppo.importance_sampling_cap = 2")
+    return (f"the log-prob gap is {gap:.2f} nats per token: tokens are sampled with other probabilities than those "
+            f"they are scored with, and ratio and KL are off by as much; {cure}, or correct for it with "
+            "ppo.importance_sampling_cap = 2")
 
 
 def _truncated(recent: Sequence[Metrics], config: RunConfig) -> str | None:
@@ -142,18 +143,18 @@ def _truncated(recent: Sequence[Metrics], config: RunConfig) -> str | None:
     if share is None or not cut >= share:
         return None
     longest = config.sampling.max_new_tokens
-    return (f"{100 * cut:.0f} % of responses are cut off at {longest} tokens, before an end token: a reward "
-            "that looks at how a text ends can never fire; raise sampling.max_new_tokens, or set "
-            "sentinel.truncated_share = none if that is meant")
+    return (f"{100 * cut:.0f} % of responses are truncated at {longest} tokens (no EOS): a reward that "
+            "depends on how a text ends never applies; raise sampling.max_new_tokens, or set "
+            "sentinel.truncated_share = none if that is intended")
 
 
 def _equal_scores(recent: Sequence[Metrics], config: RunConfig) -> str | None:
     spreads = [metrics.get("objective/scores_std", math.inf) for metrics in recent]
     if not config.sentinel.equal_scores or config.ppo.responses_per_step == 1 or not max(spreads) < _EQUAL:
         return None
-    return (f"in {len(recent)} steps all responses of a step scored the same ({_mean(recent, 'objective/scores'):.2f} "
-            "on average): there is nothing to tell better from worse by; change the reward, or raise "
-            "sampling.temperature")
+    return (f"in {len(recent)} steps all responses of a step had the same score "
+            f"({_mean(recent, 'objective/scores'):.2f} on average): there is no signal to learn from; change the "
+            "reward, or raise sampling.temperature")
 
 
 def _mean(rows: Sequence[Metrics], name: str) -> float:

@@ -168,7 +168,7 @@ class Session:
     def _take_job(self, job: _Start | _Resume | _Fork) -> None:
         with self._lock:
             if self._control:
-                raise RunError("a run is under way; stop it before another one starts")
+                raise RunError("a run is in progress; stop it before another one starts")
             self._control, self._job = TrainerControl(), job
             if self._idle.closed:
                 self._control.close()

@@ -179,8 +179,9 @@ class Trainer:
                 self._roll_back(ppo, error)
         done = self.step >= self.config.train.steps
         state = RunState.FINISHED if done else RunState.STOPPED
-        how = "finished" if done else "stopped while paused" if self.control.paused else "stopped"
-        self._enter(state, f"{how} after step {self.step}")
+        how = "stopped while paused" if self.control.paused else "stopped"
+        self._enter(state, f"finished ({self.step}/{self.config.train.steps})" if done
+                    else f"{how} after step {self.step}")
         return state
 
     def _take_up(self) -> TrainingState:
@@ -300,7 +301,7 @@ class Trainer:
                 self._advised.add("matmul peak")
                 self._emit_event(Notice(
                     f"matmul peak is {self._matmul_peak / 1e9:,.0f} GFLOP/s at least, more than was measured at the "
-                    "start: shares of it in the steps before are too high"
+                    "start: the MFU of the steps before is too high"
                 ))
         return self._matmul_peak
 
@@ -324,26 +325,26 @@ class Trainer:
     # --- divergence ---
 
     def _check_course(self, result: StepResult, ppo: PPO) -> None:
-        """Say what was left out; too many such steps in a row, or broken weights, are a divergence."""
+        """Say what was skipped; too many such steps in a row, or broken weights, are a divergence."""
         count = result.metrics["train/skipped_updates"]
-        left_out = f"{count:.0f} of the step's updates were left out because {result.nonfinite}"
+        skipped = f"{count:.0f} of the step's updates were skipped because {result.nonfinite}"
         in_a_row, limit = self._counts.nonfinite_steps, self.config.train.max_nonfinite_steps
-        self._raise_alarm(Alarm(self.step, "non-finite", f"{left_out} ({in_a_row} in a row of at most {limit} steps)"))
+        self._raise_alarm(Alarm(self.step, "non-finite", f"{skipped} ({in_a_row} in a row of at most {limit} steps)"))
         if not all(tensor.isfinite().all() for tensor in ppo.state()[0].values()):
-            raise NonFiniteError(f"{left_out}, and the weights are not finite")
+            raise NonFiniteError(f"{skipped}, and the weights are not finite")
         if in_a_row >= limit:
-            raise NonFiniteError(f"{left_out}, for {in_a_row} steps in a row" if in_a_row > 1 else left_out)
+            raise NonFiniteError(f"{skipped}, for {in_a_row} steps in a row" if in_a_row > 1 else skipped)
 
     def _roll_back(self, ppo: PPO, error: NonFiniteError) -> None:
-        """Go on from the newest checkpoint with smaller step sizes, if the run may; else raises `error`."""
+        """Go on from the newest checkpoint with lower learning rates, if the run may; else raises `error`."""
         train, wanted, diverged_at = self.config.train, self.config, self.step
         seconds, rollbacks = self._seconds, self._counts.rollbacks
         if self._run_dir is None or rollbacks >= train.max_rollbacks:
             raise error
         state = self._take_up()
         self._counts.rollbacks, self._counts.seconds, self._started = rollbacks + 1, seconds, time.perf_counter()
-        text = (f"diverged at step {diverged_at}: {error}; back at the checkpoint of step {self.step} with step sizes "
-                f"times {train.rollback_factor:g} (roll-back {rollbacks + 1} of {train.max_rollbacks})")
+        text = (f"diverged at step {diverged_at}: {error}; back at the checkpoint of step {self.step} with learning "
+                f"rates times {train.rollback_factor:g} (roll-back {rollbacks + 1} of {train.max_rollbacks})")
         self._emit_event(RolledBack(self.step, text))
         self._raise_alarm(Alarm(self.step, "rolled-back", text))
         for path, (_, new) in changed_settings(self.config, wanted).items():

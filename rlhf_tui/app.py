@@ -51,14 +51,14 @@ class WorkbenchApp(Desk):
     COMMANDS: ClassVar = {_commands}
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("f5", "toggle_run", "Start/Stop", tooltip="Start a run, or stop it after this step", id="run.toggle"),
-        Binding("space", "toggle_pause", "Pause", tooltip="Hold the run after this step, or go on", id="run.pause"),
+        Binding("space", "toggle_pause", "Pause", tooltip="Pause after this step, or resume", id="run.pause"),
         Binding("f9", "checkpoint", "Checkpoint", tooltip="Save a checkpoint after this step", id="run.checkpoint"),
-        Binding("d", "detach", "Detach", tooltip="Leave, and let the run go on in the background", id="run.detach"),
+        Binding("d", "detach", "Detach", tooltip="Leave the run training in the background", id="run.detach"),
         Binding("t", "take_over", "Take over", id="run.take_over",
-                tooltip="Drive the run that is viewed from here, or go on with one that has ended"),
-        Binding("question_mark,f1", "help", "Help", tooltip="All keys, and what the charts say", id="app.help"),
+                tooltip="Drive the viewed run from here, or resume one that has ended"),
+        Binding("question_mark,f1", "help", "Help", tooltip="All keys, metrics and terms", id="app.help"),
         Binding("q", "quit", "Quit", tooltip="Leave; asks while training", id="app.quit"),
-        Binding("ctrl+z", "suspend_process", "Suspend", tooltip="Back to the shell; a run stands still until fg",
+        Binding("ctrl+z", "suspend_process", "Suspend", tooltip="Back to the shell; a run is paused until fg",
                 id="app.suspend"),
         # Textual's own, which leave from a field too; help tells of q
         Binding("ctrl+q", "quit", "Quit", show=False, priority=True),
@@ -173,7 +173,7 @@ class WorkbenchApp(Desk):
             self.say(self.bridge.lost, "warning")
         elif self.bridge.viewing:
             state = self.bridge.state
-            self.say("viewing a finished run: t goes on with it" if state is RunState.FINISHED
+            self.say("viewing a finished run: t resumes it" if state is RunState.FINISHED
                      else "viewing a run that nobody drives: t resumes it" if state is not None and state.ended
                      else "viewing: t takes over")
         return self.bridge.viewing
@@ -220,14 +220,14 @@ class WorkbenchApp(Desk):
         if self.bridge.busy:
             self.say("the run is driven from here: there is nothing to take over")
         elif run is None:
-            self.say("there is no run to go on with yet: F5 starts one, r shows those there are")
+            self.say("there is no run to resume yet: F5 starts one, r shows those there are")
         elif self.bridge.lost:
             self.say(self.bridge.lost, "warning")
         elif self.bridge.taking_over:
             self.say("taking over: that process has not left yet")
         else:
             ended = self.bridge.state is not None and self.bridge.state.ended
-            said = "going on with it: the model loads first" if ended else (
+            said = "resuming: the model loads first" if ended else (
                 "taking over: the process that drives the run finishes its step, saves and leaves")
             self.go_on(RunDir(run), lambda: self.say(said))
 
@@ -273,7 +273,7 @@ class WorkbenchApp(Desk):
             with_base(self, run_dir, take)
 
         if changed := self.bridge.changed_code(run_dir):
-            asked = SureScreen("Changed code", f"{changed}\n\nGo on with it as it is now?", lambda: None)
+            asked = SureScreen("Changed code", f"{changed}\n\nContinue with it as it is now?", lambda: None)
             self.push_screen(asked, lambda agreed: look() if agreed else None)
         else:
             look()
@@ -301,7 +301,7 @@ class WorkbenchApp(Desk):
 
         if self.read_only():
             return
-        held = "a run is going on: presets are loaded between runs" if self.bridge.busy else ""
+        held = "a run is in progress: presets are loaded between runs" if self.bridge.busy else ""
         self.push_screen(PresetScreen(held), self.workbench.load_preset)
 
     def action_runs(self) -> None:
@@ -342,7 +342,7 @@ class WorkbenchApp(Desk):
             self.say("not suspended: there is no shell here to go back to")
 
     def action_help_quit(self) -> None:
-        self.say("q quits; a run that goes on is saved first")
+        self.say("q quits; a run in progress is saved first")
 
     def _ask_to_leave(self) -> None:
         from rlhf_tui.screens.quit import QuitScreen
@@ -366,7 +366,7 @@ class WorkbenchApp(Desk):
             self.leave()
             self._ask_to_leave()
         elif self.bridge.busy:
-            self.say("a run that is held cannot be left running: Space lets it go on, q saves and quits")
+            self.say("a paused run cannot be left running: Space resumes it, q saves and quits")
         else:
             self.say("nothing is running: q quits")
 

@@ -21,7 +21,7 @@ def with_base(app: App[Any], run_dir: RunDir, go_on: Callable[[bool], object]) -
 
     async def ask() -> None:
         changed = await asyncio.to_thread(change_of_base, run_dir)
-        question = f"{changed}\n\nGo on with it as it is now?"
+        question = f"{changed}\n\nContinue with it as it is now?"
         if not changed or await app.push_screen_wait(SureScreen("Changed base model", question, lambda: None)):
             go_on(bool(changed))
 

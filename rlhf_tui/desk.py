@@ -50,7 +50,7 @@ class Desk(App[None]):
     CommandPalette:ansi > .command-palette--help-text { text-style: not bold not dim; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("comma,f3", "settings", "Settings", tooltip="Theme, charts, notifications", id="app.settings",
+        Binding("comma,f3", "settings", "Preferences", tooltip="Theme, charts, notifications", id="app.settings",
                 key_display=","),
         Binding("a", "alarms", "Alarms", tooltip="All warnings and notices so far", id="app.alarms"),
         Binding("l", "output", "Log", tooltip="What reward functions and libraries printed, and tracebacks",

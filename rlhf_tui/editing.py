@@ -82,7 +82,7 @@ class Editing:
             return
         if not values:
             app.say("these settings are the preset's" if not fixed else
-                       f"only {clean_line(', '.join(fixed))} differ from the preset, and a run that goes on fixes that")
+                       f"only {clean_line(', '.join(fixed))} differ from the preset, and that is fixed during a run")
             return
         changes = {path: (fields.value_at(app.config, path), value) for path, value in values.items()}
         asked = ResetScreen(changes, fixed, preset=app.preset, training=self._bridge.busy)
@@ -98,7 +98,7 @@ class Editing:
 
     def redo(self) -> None:
         """Make again what was taken back last."""
-        self._walk(self.history.redo, "made again", self.history.redid, self.history.drop_redo)
+        self._walk(self.history.redo, "redone", self.history.redid, self.history.drop_redo)
 
     def _walk(self, step: Step | None, word: str, done: Callable[[], None], drop: Callable[[], None]) -> None:
         app = self._app

@@ -53,7 +53,7 @@ def run_workbench(
     code = app.return_code if app.leave_code is None else app.leave_code
     if bridge.alive:
         if app.hands_over:
-            say("left at once: the run was not handed over; a resume goes on from its last checkpoint")
+            say("left at once: the run was not handed over; a resume continues from its last checkpoint")
         # torch may not be torn down while its thread computes: no interpreter shutdown, just go
         os._exit(code or 0)
     if app.hands_over:

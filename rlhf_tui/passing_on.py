@@ -36,18 +36,18 @@ def pass_on(bridge: EngineBridge, *, wait: bool) -> int:
     """
     bridge.drain()  # the engine's last words: where the run lies, and how it ended
     if bridge.run_path is None or bridge.state is not RunState.STOPPED:
-        say(bridge.view.message or "there is no run that could go on")
+        say(bridge.view.message or "there is no run that could continue")
         return 0 if bridge.state is RunState.FINISHED else 1
     try:
         run_dir = RunDir.open(bridge.run_path)
         handed = hand_over(run_dir)
         if wait:
-            say("saved; waiting for the process that goes on…")
+            say("saved; waiting for the process that continues it…")
             handed.wait(READY_SECONDS)
     except RlhfError as error:
         say(str(error))
         return 1
-    _tell(f"run {run_dir.name} goes on in the background: {command_for(run_dir, 'attach')}")
+    _tell(f"run {run_dir.name} continues in the background: {command_for(run_dir, 'attach')}")
     return 0
 
 

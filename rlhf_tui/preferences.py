@@ -78,7 +78,7 @@ class Preferences:
 
     def save(self) -> str:
         """Write what was noted, in the place of whatever is wrong; a sentence that says where, or why not."""
-        return self._file.save() or f"settings are kept in {self.path}"
+        return self._file.save() or f"preferences are kept in {self.path}"
 
 
 def draws_ascii(marks: str, encoding: str, terminal: str) -> bool:

@@ -105,9 +105,9 @@ def load(path: Path) -> Loaded:
     except FileNotFoundError:
         return Loaded(Settings())
     except OSError as error:
-        return _unreadable(f"settings were not read, defaults are used: {path}: {why(error)}")
+        return _unreadable(f"preferences were not read, defaults are used: {path}: {why(error)}")
     except (ValueError, RecursionError) as error:  # no UTF-8, no TOML, too deeply nested
-        return _unreadable(f"settings are not valid TOML, defaults are used: {path}: {error}")
+        return _unreadable(f"preferences are not valid TOML, defaults are used: {path}: {error}")
     return _checked(data, path)
 
 
@@ -118,7 +118,7 @@ def _unreadable(problem: str) -> Loaded:
 def _checked(data: dict[str, Any], path: Path) -> Loaded:
     good = {name: _plain(value) for name, value in data.items()}
     wrong: list[str] = []
-    unknown = [f"{name}: no such setting" for name in data if name not in Settings.model_fields]
+    unknown = [f"{name}: no such preference" for name in data if name not in Settings.model_fields]
     try:
         settings = Settings.model_validate(good)
     except ValidationError as error:
@@ -180,7 +180,7 @@ class SettingsFile:
                     return ""
                 self._replace(now)
         except OSError as error:
-            return f"settings were not kept: {clean_line(str(self.path))}: {why(error)}"
+            return f"preferences were not kept: {clean_line(str(self.path))}: {why(error)}"
         self._kept, self._loaded = self.settings, Loaded(self.settings)
         return ""
 

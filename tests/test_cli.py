@@ -100,7 +100,7 @@ def test_progress_is_one_plain_line_a_step(tiny: Path, runs_root: Path):
     lines = [line for line in result.stdout.splitlines() if line.startswith("step")]
     number = r"[+-]?\d+\.\d+"
     for step, line in enumerate(lines, 1):
-        assert re.fullmatch(rf"step {step}/2  reward {number}  KL {number} nats/response  policy loss {number}  "
+        assert re.fullmatch(rf"step {step}/2  score {number}  KL {number} nats/response  policy loss {number}  "
                             rf"value loss {number}  {number} responses/s  ETA \d+:\d\d", line)
     assert len(lines) == 2
     assert "\r" not in result.stdout
@@ -147,7 +147,7 @@ def test_an_interrupted_run_is_saved_and_goes_on_where_it_stopped(
     last = invoke("resume", str(run.path))
     assert last.exit_code == 0
     assert signal.getsignal(signal.SIGINT) is handler
-    assert "on from step 2" in last.stdout
+    assert "resumed from step 2" in last.stdout
     assert _state(run) == (RunState.FINISHED, 4)
     assert [line.step for line in run.metrics()] == [1, 2, 3, 4]
     longer = ["--set", "train.steps=5", "--set", "kl.coef=0.7"]
@@ -391,7 +391,7 @@ def test_an_alarm_is_a_warning_line_or_an_object_of_its_own(tiny: Path, runs_roo
     where = ["--runs-dir", str(runs_root)]
     text = invoke("train", "animals", *alarming, *where)
     as_json = invoke("train", "animals", *alarming, *where, "--json")
-    assert re.search(r"^warning: step 2: in 2 steps all responses of a step scored the same", text.stderr, re.M)
+    assert re.search(r"^warning: step 2: in 2 steps all responses of a step had the same score", text.stderr, re.M)
     alarms = [row for line in as_json.stdout.splitlines() if (row := json.loads(line))["event"] == "alarm"]
     assert [(alarm["step"], alarm["kind"]) for alarm in alarms] == [(2, "equal-scores")]
     assert set(alarms[0]) == {"event", "step", "kind", "text"}
@@ -494,7 +494,7 @@ def test_options_of_the_workbench_before_a_command_are_no_silent_nothing(argumen
 def test_without_a_terminal_the_preset_is_trained_with_plain_lines(tiny: Path, runs_root: Path):
     result = invoke(*sets(tiny, "train.steps=1"), "--runs-dir", str(runs_root), workbench=True)
     assert result.exit_code == 0, result.output
-    assert "step 1/1  reward" in result.stdout
+    assert "step 1/1  score" in result.stdout
     assert len(list(runs_root.iterdir())) == 1
 
 
@@ -571,7 +571,7 @@ def test_attach_without_a_terminal_prints_lines_for_people(trained: tuple[Path, 
     lines = invoke("attach", "first", "--runs-dir", str(root), workbench=True).stdout.splitlines()
     assert lines[0] == f"run first in {root / 'first'}"
     assert [line[:8] for line in lines[1:4]] == ["step 1/3", "step 2/3", "step 3/3"]
-    assert lines[4:] == ["finished after step 3"]
+    assert lines[4:] == ["finished (3/3)"]
     assert invoke("attach", "none", "--runs-dir", str(root), workbench=True).exit_code == 2
 
 

@@ -24,7 +24,7 @@ from rlhf_engine.run_dir import DEFAULT_RUNS_ROOT
 
 def export(
     source: Annotated[str, typer.Argument(metavar="[RUN[@STEP]]", help="A run, and which checkpoint: a step, or best; "
-                                                                       "the newest if left out.")],
+                                                                       "the newest if omitted.")],
     folder: Annotated[str | None, typer.Argument(metavar="DIR", help="The folder to write, which must not exist yet, "
                                                                      "or be empty.", show_default=False)] = None,
     merged: Annotated[bool, typer.Option("--merged", help="Write the whole model with the adapter merged in, rather "

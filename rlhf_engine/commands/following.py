@@ -15,7 +15,7 @@ from rlhf_engine.run_dir import DEFAULT_RUNS_ROOT, RunDir
 def attach(run: RunOrNewest = None, runs_dir: RunsDir = DEFAULT_RUNS_ROOT, as_json: AsJson = False) -> int:
     """Watch a run that another process drives, from its first step to its end. --json as for train.
 
-    Where no run is named: the one that is going on, or else the newest.
+    Where no run is named: the one that is training, or else the newest.
 
     Leaving it (Ctrl-C) leaves the run alone. The exit code is 0 if the run finished, else 1.
     """

@@ -69,6 +69,6 @@ def _print_fields(as_json: bool) -> int:
     for row in rows:
         path = row["path"] + (f" ({row['reward_kind']})" if row["reward_kind"] else "")
         unit = f" {row['unit']}" if row["unit"] else ""
-        live = "; may change while training" if row["live"] else ""
+        live = "; live (may change while training)" if row["live"] else ""
         out(f"{path}\n    {row['help']}\n    {row['allowed']}{unit}; default {fields.show(row['default'])}{live}")
     return 0

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 def compare(
     source: AtStep = None,
     other: Annotated[str | None, typer.Argument(metavar="[RUN2[@STEP]]", help="What to compare it with; the reference "
-                                                                              "if left out.")] = None,
+                                                                              "if omitted.")] = None,
     responses: Annotated[int, typer.Option(min=2, help="Responses of each of the two.")] = 200,
     seed: Seed = 0,
     moved: BaseMoved = None,
@@ -51,8 +51,8 @@ def compare(
 ) -> int:
     """Compare reference and tuned on paired samples, or any two checkpoints.
 
-    Differences come with their 95 % intervals. Two checkpoints answer the prompts of the first one's run and are scored
-    by its rewards.
+    Differences come with 95 % confidence intervals (CI). Two checkpoints respond to the prompts of the first one's
+    run and are scored by its rewards.
 
     With --json: run, step (null: the newest), responses and seed, and reference, tuned and difference, each with
     liked_share, disliked_share, mean_score, score/REWARD and score/REWARD/PART (what each adds to the score),
@@ -92,21 +92,21 @@ def compare(
         if result.no_scores:
             say(result.no_scores)
         rows = [_comparison_row(row) for row in result.rows if not row.idle]
-        print_table(["", *map(printable, result.labels), "difference (95 % interval)"], rows)
+        print_table(["", *map(printable, result.labels), "difference (95 % CI)"], rows)
     return 0
 
 
 def generate(
     source: Annotated[str | None, typer.Argument(
-        metavar="[RUN|MODEL]", help="A run, or a model as in model.name; the newest run if left out.",
+        metavar="[RUN|MODEL]", help="A run, or a model as in model.name; the newest run if omitted.",
         show_default=False)] = None,
-    prompt: Annotated[list[str] | None, typer.Option(help="What to continue; repeatable. The run's first if left out.")]
-    = None,
-    temperature: Annotated[float | None, typer.Option(help="Above 0; the run's if left out.")] = None,
-    max_new_tokens: Annotated[int | None, typer.Option(min=1, max=8192, help="Longest; the run's if left out.")] = None,
+    prompt: Annotated[list[str] | None, typer.Option(
+        help="A prompt to continue; repeatable. The run's first if omitted.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="Above 0; the run's if omitted.")] = None,
+    max_new_tokens: Annotated[int | None, typer.Option(min=1, max=8192, help="Longest; the run's if omitted.")] = None,
     seed: Seed = 0,
     count: Annotated[int, typer.Option(min=1, help="Responses to each prompt.")] = 1,
-    reference: Annotated[bool, typer.Option("--reference", help="Answer by the untrained model.")] = False,
+    reference: Annotated[bool, typer.Option("--reference", help="Respond with the untrained model.")] = False,
     moved: BaseMoved = None,
     runs_dir: RunsDir = DEFAULT_RUNS_ROOT,
     trust: TrustRemoteCode = None,
@@ -115,9 +115,10 @@ def generate(
 ) -> int:
     """Continue prompts with a run or a model.
 
-    A run answers by its newest checkpoint.
+    Of a run, its newest checkpoint responds.
 
-    With --json: source, tuned and samples, each with prompt, response, score, parts, kl_nats, tokens and finished.
+    With --json: source, tuned and samples, each with prompt, response, score, parts, kl_nats (the log-ratio:
+    log π − log π_ref, summed over the response), tokens and finished.
     Where the run's rewards cannot be had, its answers have a score of null, and no_scores says why.
     """
     if temperature is not None and not 0 < temperature <= 10:

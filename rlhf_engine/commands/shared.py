@@ -28,15 +28,15 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs ra
 Preset = Annotated[str, typer.Argument(metavar="PRESET", help="A preset's name, or a path ending in .toml.")]
 Run = Annotated[str, typer.Argument(metavar="RUN", help="A run's name under --runs-dir, or its path.")]
 RunOrNewest = Annotated[str | None, typer.Argument(
-    metavar="[RUN]", help="A run's name under --runs-dir, or its path; the newest if left out.",
+    metavar="[RUN]", help="A run's name under --runs-dir, or its path; the newest if omitted.",
     show_default=False)]
 AtStep = Annotated[str | None, typer.Argument(
-    metavar="[RUN[@STEP]]", help="A run, and which checkpoint: a step, or best; the newest if left out.",
+    metavar="[RUN[@STEP]]", help="A run, and which checkpoint: a step, or best; the newest if omitted.",
     show_default=False)]
 
 
 AcceptBase = Annotated[bool, typer.Option(
-    base_model.ACCEPT, help="Go on though the base model is not the one that the run was trained on.")]
+    base_model.ACCEPT, help="Continue although the base model is not the one that the run was trained on.")]
 BaseMoved = Annotated[list[str] | None, typer.Option(
     "--set", metavar="model.name=PATH", help="Where the base model is now, if it has moved.")]
 
@@ -53,7 +53,7 @@ def base_choice(config: RunConfig, overrides: list[str] | None, accept: bool) ->
 def told_how(error: BaseChangedError) -> ConfigError:
     """The error of a command line, with what can be done about it."""
     return ConfigError(f"{error} If it has moved, --set model.name=/new/path says where it is; {base_model.ACCEPT} "
-                       "goes on with what is there now.")
+                       "continues with what is there now.")
 
 
 def _trust(argument: str | None) -> None:
@@ -122,7 +122,7 @@ def run_to_resume(name_or_path: str | None, runs_dir: Path) -> RunDir:
     """`the_run`, or where none is named the newest that no process drives, which is then said. Raises ConfigError."""
     if name_or_path is not None:
         return the_run(name_or_path, runs_dir)
-    return _newest([run for run in list_runs(runs_dir) if not run.driven], runs_dir, "to go on with ")
+    return _newest([run for run in list_runs(runs_dir) if not run.driven], runs_dir, "to resume ")
 
 
 def run_to_watch(name_or_path: str | None, runs_dir: Path) -> RunDir:
@@ -135,7 +135,7 @@ def run_to_watch(name_or_path: str | None, runs_dir: Path) -> RunDir:
     found = list_runs(runs_dir)
     driven = [run for run in found if run.driven]
     if len(driven) > 1:
-        raise ConfigError(f"{len(driven)} runs are going on under {runs_dir}: "
+        raise ConfigError(f"{len(driven)} runs are training under {runs_dir}: "
                           f"{', '.join(run.name for run in driven)}; name one of them")
     return _newest(driven or found, runs_dir)
 
@@ -143,7 +143,7 @@ def run_to_watch(name_or_path: str | None, runs_dir: Path) -> RunDir:
 def _newest(runs: list[RunSummary], runs_dir: Path, wanted: str = "") -> RunDir:
     if not runs:
         raise ConfigError(f"there is no run {wanted}under {runs_dir} yet; name one, or its path")
-    say(f"run {runs[0].name}, {runs[0].state} at step {runs[0].step}/{runs[0].total_steps}, for none was named")
+    say(f"run {runs[0].name}, {runs[0].state} at step {runs[0].step}/{runs[0].total_steps}, since none was named")
     return RunDir(runs[0].path)
 
 

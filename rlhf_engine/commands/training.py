@@ -43,12 +43,12 @@ def train(
     preset: Preset,
     overrides: Overrides = None,
     runs_dir: RunsDir = DEFAULT_RUNS_ROOT,
-    name: Annotated[str | None, typer.Option(help="Name of the new run; made up if left out.")] = None,
-    profile: Annotated[bool, typer.Option("--profile", help="Say where the time of the second step went.")] = False,
+    name: Annotated[str | None, typer.Option(help="Name of the new run; generated if omitted.")] = None,
+    profile: Annotated[bool, typer.Option("--profile", help="Report where the time of the second step went.")] = False,
     trust: TrustRemoteCode = None,
     as_json: AsJson = False,
 ) -> int:
-    """Train a preset. Ctrl-C stops after the step, with a checkpoint; `resume` goes on from there.
+    """Train a preset. Ctrl-C stops after the step, with a checkpoint; `resume` continues from there.
 
     With --json: one object a step (event "step": step, total_steps, seconds, metrics), one an alarm (event "alarm":
     step, kind, text), one a roll-back (event "rolled_back": step, text), one after a profiled step (event "profile":
@@ -88,16 +88,16 @@ def resume(
     runs_dir: RunsDir = DEFAULT_RUNS_ROOT,
     trust: TrustRemoteCode = None,
     accept_code: Annotated[bool, typer.Option(
-        "--accept-changed-code", help="Go on though the file of a reward function has changed.")] = False,
+        "--accept-changed-code", help="Resume although the file of a reward function has changed.")] = False,
     accept_base: AcceptBase = False,
     as_json: AsJson = False,
 ) -> int:
-    """Go on with a run from its newest checkpoint. --json as for train.
+    """Resume a run from its newest checkpoint. --json as for train.
 
     Where no run is named: the newest that no process drives.
 
-    --set changes settings that may change while training, train.steps to go on longer among them; it is recorded as an
-    edit of the run. So is a base model that has moved, and is the same, with --set model.name.
+    --set changes settings that may change while training, train.steps (to train longer) among them; it is recorded as
+    an edit of the run. --set model.name says where the same base model is now, if it has moved.
     """
     run_dir = run_to_resume(run, runs_dir)
 
@@ -122,7 +122,7 @@ def resume(
                 base = True
             except CodeChangedError as error:
                 if not _accepted(error):
-                    raise ConfigError(f"{error} --accept-changed-code goes on with it as it is now.") from None
+                    raise ConfigError(f"{error} --accept-changed-code resumes with the changed file.") from None
                 code = True
         for path, value in changes.items():
             control.edit(path, value)
@@ -135,7 +135,7 @@ def fork(
     source: AtStep = None,
     overrides: Overrides = None,
     runs_dir: RunsDir = DEFAULT_RUNS_ROOT,
-    name: Annotated[str | None, typer.Option(help="Name of the new run; made up if left out.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the new run; generated if omitted.")] = None,
     trust: TrustRemoteCode = None,
     accept_base: AcceptBase = False,
     as_json: AsJson = False,
@@ -164,7 +164,7 @@ def _accepted(error: RunError) -> bool:
     """The answer of the person at the terminal; no where nobody can be asked."""
     asked = all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr))
     return asked and typer.confirm(
-        f"{error} Go on with it as it is now?", default=False, err=True)
+        f"{error} Continue with it as it is now?", default=False, err=True)
 
 
 def _drive(make: Callable[[TrainerControl, Reporter], Trainer], run_dir: RunDir, as_json: bool) -> int:

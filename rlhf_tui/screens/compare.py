@@ -40,12 +40,12 @@ class CompareScreen(BaseScreen[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("r", "again", "Run again", tooltip="Compare once more", id="compare.again"),
         Binding("n", "numbers", "Numbers", tooltip="How many responses, from which seed", id="compare.numbers"),
-        Binding("a", "side(0)", "First", tooltip="Who is compared: the first of the two", id="compare.first"),
+        Binding("a", "side(0)", "First", tooltip="Choose the first of the two", id="compare.first"),
         Binding("y", "copy", "Copy table", tooltip="Copy the table to the clipboard", id="compare.copy"),
-        Binding("b", "side(1)", "Second", tooltip="Who is compared: the second of the two", id="compare.second"),
+        Binding("b", "side(1)", "Second", tooltip="Choose the second of the two", id="compare.second"),
         *(Binding(str(number), f"pane('{pane}')", title, tooltip=f"Go to {title.lower()}", id=f"compare.{pane}")
           for number, (pane, title) in enumerate(PANES.items(), 1)),
-        Binding("escape", "back", "Back", tooltip="Out of a field, give up, or back", id="compare.back"),
+        Binding("escape", "back", "Back", tooltip="Leave the field, cancel, or back", id="compare.back"),
     ]
 
     def __init__(
@@ -163,7 +163,7 @@ class CompareScreen(BaseScreen[None]):
         elif self._request is not None:
             self._give_up()
             self._bar.update("")
-            self._alarm.say("given up · r runs again · Esc leaves")
+            self._alarm.say("cancelled · r runs again · Esc leaves")
             self._show_keys()
         else:
             self.dismiss()
@@ -203,7 +203,7 @@ class CompareScreen(BaseScreen[None]):
         if isinstance(event, ComparisonProgress):
             self._begun = True
             self._draw_bar(event.done, event.total)
-            self._alarm.say(f"comparing {' with '.join(map(side_label, self._sides))} · Esc gives up")
+            self._alarm.say(f"comparing {' with '.join(map(side_label, self._sides))} · Esc cancels")
         elif isinstance(event, ComparisonFinished):
             self._request = None
             self._bar.update("")
@@ -211,18 +211,18 @@ class CompareScreen(BaseScreen[None]):
                 self._result = event.result
                 self._show_result(event.result)
             else:
-                self._alarm.say(event.error or "the comparison was given up", "warning" if event.error else "info")
+                self._alarm.say(event.error or "the comparison was cancelled", "warning" if event.error else "info")
             self._show_keys()
 
     def _say_where_it_is(self) -> None:
         view = self._bridge.view
         if self._bridge.busy and view.state not in (RunState.PAUSED, RunState.LOADING):
             step = min(view.step + 1, view.total_steps)
-            self._alarm.say(f"waiting for step {step} to end: comparisons are made between steps · Esc gives up")
+            self._alarm.say(f"waiting for step {step} to end: comparisons are made between steps · Esc cancels")
         elif view.state is None and self._sides == (REFERENCE, TUNED):
-            self._alarm.say("no run yet: tuned and reference are the same model · Esc gives up")
+            self._alarm.say("no run yet: tuned and reference are the same model · Esc cancels")
         else:
-            self._alarm.say("waiting for the first responses · Esc gives up")
+            self._alarm.say("waiting for the first responses · Esc cancels")
         self._show_keys()
 
     # --- showing ---
@@ -234,7 +234,7 @@ class CompareScreen(BaseScreen[None]):
 
     def _show_names(self, first: str, second: str) -> None:
         first = "Reference" if first == "reference" else "Tuned" if first == "tuned" else first
-        self.query_one("#table").border_title = Content(f"1 {first} against {second}, 95 % intervals")
+        self.query_one("#table").border_title = Content(f"1 {first} against {second}, 95 % CI")
 
     def _show_result(self, result: Comparison) -> None:
         self._show_names(*result.labels)
@@ -262,7 +262,7 @@ class CompareScreen(BaseScreen[None]):
             self._alarm.say(copy(self.app, table_text(self._result.rows, self._result.labels)))
 
     def _show_keys(self) -> None:
-        back = "Back" if self._request is None else "Give up"
+        back = "Back" if self._request is None else "Cancel"
         self._keys.show([("Esc", back, "screen.back"), ("r", "Run again", "screen.again"),
                          ("a", "First", "screen.side(0)"), ("b", "Second", "screen.side(1)"),
                          ("y", "Copy table", "screen.copy"), ("1-3", "Pane", ""), ("←→", "Pair", ""),

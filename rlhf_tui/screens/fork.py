@@ -147,7 +147,7 @@ class ForkScreen(BaseDialog[bool]):
             raise ConfigError(self._settings.problem)
         after = fork_settings(self._before, self._step, self._changes)
         changed = [edit_text(path, old, new) for path, (old, new) in changed_settings(self._before, after).items()]
-        return "; ".join(changed) or "the same settings: the fork then takes the same course"
+        return "; ".join(changed) or "the same settings: the fork will train the same way"
 
     def _check(self) -> None:
         self._sure = False

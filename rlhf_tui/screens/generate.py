@@ -21,8 +21,8 @@ class GenerateScreen(BaseScreen[None]):
     CSS_PATH = "generate.tcss"
     VERTICAL_BREAKPOINTS = [(0, "-flat"), (12, "-tall")]  # noqa: RUF012 (so the base class declares it)
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "ask", "Generate", tooltip="Let the chosen models answer", id="generate.ask"),
-        Binding("escape", "back", "Back", tooltip="Give up an answer; then back to the workbench", id="generate.back"),
+        Binding("enter", "ask", "Generate", tooltip="Let the chosen models respond", id="generate.ask"),
+        Binding("escape", "back", "Back", tooltip="Cancel a response; then back to the workbench", id="generate.back"),
     ]
 
     def __init__(self, bridge: EngineBridge, config: RunConfig, prompt: str = "") -> None:
@@ -64,7 +64,7 @@ class GenerateScreen(BaseScreen[None]):
             self.dismiss()
 
     def _show_keys(self) -> None:
-        back = "Give up" if self._generator.asking else "Back"
+        back = "Cancel" if self._generator.asking else "Back"
         self._keys.show([("Enter", "Generate", "screen.ask"), ("Esc", back, "screen.back"), ("Tab", "Next field", ""),
                          ("PgDn", "Scroll", ""), ("↑↓", "Preset's prompts, or a number's steps", ""),
                          ("←→", "Which model", "")])

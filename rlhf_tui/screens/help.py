@@ -1,4 +1,4 @@
-"""Help: the keys of where one was, then all others; every curve and every word explained. `/` searches all of it."""
+"""Help: the keys of where one was, then all others; every metric and every term explained. `/` searches all of it."""
 
 from __future__ import annotations
 
@@ -27,22 +27,21 @@ ON_THE_SCREEN = """\
 The numbers open the panes: hyperparameters, charts, reward words, samples. Enter opens a setting or a list, and checks
 it as you type; Enter, Tab or the arrows use it, Esc puts back what was there. Esc leaves a field, then a zoomed pane,
 then a screen. • marks what was changed since the run began, ≠ what is not the preset's, ✗ what is not allowed, ⊘ what
-cannot change while a run goes on. u takes a change back, in a run that goes on too."""
+is fixed during a run. u undoes a change, during a run too."""
 
 HOW_PPO_WORKS = """\
-A step samples one response to each of a batch of prompts (a rollout). Rewards score every response. The KL penalty
-holds the actor near the frozen reference: the further its words are from what the reference would say, the more is
-taken off (reward = score − β · KL). The critic guesses what is still to come; the difference to what came is the
-advantage of each token (GAE). Then some passes over the rollout make tokens with a positive advantage likelier and
-others less likely, by no more than the clip range allows in one step.
+A step samples one response to each of a batch of prompts (a rollout). The configured rewards give each a score. The
+KL penalty holds the actor near the frozen reference (reward = score − β · KL). The critic predicts the return; how much
+better the return was than predicted is the advantage of each token (GAE). Then some epochs over the rollout make tokens
+with a positive advantage likelier and others less likely, by no more than the clip range allows in one step.
 Actor and critic are small adapters (LoRA) on one frozen base model, so the reference costs no second copy."""
 
 WHAT_HELPS = {
-    "KL runs away while reward climbs": "the text breaks: raise KL coef, lower actor lr",
-    "reward climbs, distinct-2 falls": "a word list is being gamed: see Samples, add a repeat penalty or fewer bonuses",
-    "reward does not move": "raise actor lr or liked bonus; is any liked word ever said? see Samples",
+    "KL runs away while the score climbs": "the text breaks: raise KL coef, lower actor lr",
+    "the score climbs, distinct-2 falls": "reward hacking: see Samples, raise repeat penalty, lower bonuses",
+    "the score does not move": "raise actor lr or the bonuses; is any liked word ever sampled? see Samples",
     "value loss climbs and stays up": "lower critic lr, or give the critic warm-up steps",
-    "a badge says diverged": "a number was not finite: start again with a smaller step size",
+    "a badge says diverged": "loss or gradient was not finite: start again with a lower learning rate",
 }
 
 
@@ -92,10 +91,10 @@ class HelpScreen(BaseDialog[None]):
             *keys(nearest_first(reachable(deeds(asked_on), asked_on), asked_on.focused)),
             Chapter("Other keys", (Content(TOLD),)),
             Chapter("On the screen", (Content(_flowing(ON_THE_SCREEN)),)),
-            Chapter("The charts and what they say", tuple(map(_metric, REGISTRY.values()))),
+            Chapter("Charts and metrics", tuple(map(_metric, REGISTRY.values()))),
             Chapter("What helps", tuple(_definition(what, how) for what, how in WHAT_HELPS.items())),
             Chapter("How PPO works here", (Content(_flowing(HOW_PPO_WORKS)),)),
-            Chapter("Words", tuple(_definition(word, meaning) for word, meaning in GLOSSARY.items())),
+            Chapter("Glossary", tuple(_definition(word, meaning) for word, meaning in GLOSSARY.items())),
         ]
         self._show()
         self.query_one("#page").focus()

@@ -32,8 +32,8 @@ class MoreStepsScreen(BaseDialog[int | None]):
 
     def compose(self) -> ComposeResult:
         with Vertical(id="box") as box:
-            box.border_title = Content(f"Go on with {clean_line(self._run)}")
-            box.border_subtitle = Content("Enter go on · ↑↓ more, fewer · Esc back")
+            box.border_title = Content(f"Resume {clean_line(self._run)}")
+            box.border_subtitle = Content("Enter resume · ↑↓ more, fewer · Esc back")
             with HorizontalGroup(id="more-row"):
                 yield Static("more steps", classes="name", markup=False)
                 yield self._field
@@ -63,8 +63,9 @@ class MoreStepsScreen(BaseDialog[int | None]):
         if more is None:
             self._said.update(Content.styled(f"✗ {self._field.allowed}", "$text-error"))
         elif more:
-            self._said.update(Content.styled(f"finished at step {self._total}; on to step {self._total + int(more)}, "
-                                             "kept as an edit of train.steps", "$text-muted"))
+            self._said.update(Content.styled(f"finished ({self._total}/{self._total}); trains to step "
+                                             f"{self._total + int(more)}, recorded as an edit of train.steps",
+                                             "$text-muted"))
         else:
             self._said.update(Content.styled("no more steps: the run is loaded, to generate and compare",
                                              "$text-muted"))

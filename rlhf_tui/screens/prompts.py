@@ -36,7 +36,7 @@ class PromptsScreen(BaseDialog[None]):
                 id="prompts.remove"),
         Binding("E", "editor", "Own editor", tooltip="Write all prompts in your own editor ($VISUAL, $EDITOR)",
                 id="prompts.editor"),
-        Binding("u", "undo", "Undo", tooltip="Take the newest change back", id="prompts.undo"),
+        Binding("u", "undo", "Undo", tooltip="Undo the newest change", id="prompts.undo"),
         Binding("slash", "search", "Search", tooltip="Show only prompts with some words", id="prompts.search"),
         Binding("escape", "back", "Back", tooltip="Out of the search, or back", id="prompts.back"),
     ]
@@ -93,8 +93,8 @@ class PromptsScreen(BaseDialog[None]):
     def _refusal(self) -> str:
         """Why nothing can be changed now; empty when it can."""
         if self._app.bridge.viewing:
-            return "the run is only looked at: its prompts are those it began with"
-        return "a run is going on: its prompts are fixed until it ends" if self._app.bridge.busy else ""
+            return "viewing only: these are the prompts that the run began with"
+        return "a run is in progress: its prompts are fixed until it ends" if self._app.bridge.busy else ""
 
     def _change(self, prompts: list[str], at: int | None = None) -> bool:
         """Take these prompts, if they are allowed."""

@@ -32,9 +32,9 @@ class QuitScreen(BaseDialog[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("q", "next", "Quit", tooltip="Finish the step, save, quit; again: leave at once", id="quit.next"),
         Binding("enter,y", "confirm", "Save and quit", tooltip="Finish the step, save, quit", id="quit.confirm"),
-        Binding("d", "app.detach", "Leave it running", tooltip="Save, quit, and let the run go on in the background",
+        Binding("d", "app.detach", "Leave it running", tooltip="Save, quit, and continue the run in the background",
                 id="quit.detach"),
-        Binding("escape,n", "stay", "Stay", tooltip="Go on training", id="quit.stay"),
+        Binding("escape,n", "stay", "Stay", tooltip="Continue training", id="quit.stay"),
     ]
 
     def __init__(self, bridge: EngineBridge) -> None:
@@ -80,12 +80,12 @@ class QuitScreen(BaseDialog[None]):
         view = self._bridge.view
         if self._bridge.closing:
             step = min(view.step + 1, view.total_steps)
-            goes_on = " The run then goes on in the background." if self._workbench.hands_over else ""
+            goes_on = " The run then continues in the background." if self._workbench.hands_over else ""
             slow = f" ({view.slow_reward} so far)" if view.slow_reward else ""
             text = Content.assemble(f"finishing step {step}{slow}, saving…{goes_on}\n\n", ("q", "$accent bold"),
                                     "  leave at once; the last checkpoint stays good")
         else:
-            how_far = f"going on: step {view.step} of {view.total_steps}" if view.total_steps else "about to begin"
+            how_far = f"in progress: step {view.step} of {view.total_steps}" if view.total_steps else "about to begin"
             text = Content.assemble(f"A run is {how_far}.\n\n",
                                     ("q Enter", "$accent bold"), "  finish this step, save a checkpoint, quit\n",
                                     ("d      ", "$accent bold"), "  leave it running in the background\n",

@@ -55,8 +55,8 @@ class ResetScreen(BaseDialog[bool]):
         lines = [Content(f"{_count(len(self._changes))} back to what {named} says{when}:"), *(
             Content.assemble(f"  {path:<{width}}  ", *_told(now, then)) for path, (now, then) in self._changes.items())]
         if self._fixed:
-            stay = "stays, since a run that goes on fixes it:" if len(self._fixed) == 1 else \
-                "stay, since a run that goes on fixes them:"
+            stay = "stays, since it is fixed during a run:" if len(self._fixed) == 1 else \
+                "stay, since they are fixed during a run:"
             lines += [Content.styled(f"{_count(len(self._fixed))} {stay}", "$text-warning"),
                       *(Content(f"  {path}") for path in self._fixed)]
         lines.append(Content.styled("u takes this back.", "dim"))

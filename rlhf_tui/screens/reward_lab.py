@@ -72,11 +72,11 @@ class RewardLabScreen(PanedScreen):
                 id="lab.reference"),
         Binding("n", "number", "How many", tooltip="How many responses to ask the reference for", id="lab.number"),
         Binding("a", "add", "Add reward", tooltip="Another reward of any kind, between runs", id="lab.add"),
-        Binding("u", "undo", "Undo", tooltip="Take the newest change of a setting back", id="settings.undo"),
-        Binding("U", "redo", "Redo", tooltip="Make again what was taken back", id="settings.redo"),
+        Binding("u", "undo", "Undo", tooltip="Undo the newest change of a setting", id="settings.undo"),
+        Binding("U", "redo", "Redo", tooltip="Redo what was undone", id="settings.redo"),
         Binding("z", "zoom", "Zoom", tooltip="Give the whole screen to this pane, or back", id="lab.zoom"),
-        Binding("f2", "app.save_preset", "Save preset", tooltip="Keep these settings", id="app.save_preset"),
-        Binding("escape", "back", "Back", tooltip="Out of a field, give up, or back", id="lab.back"),
+        Binding("f2", "app.save_preset", "Save preset", tooltip="Save these settings", id="app.save_preset"),
+        Binding("escape", "back", "Back", tooltip="Leave the field, cancel, or back", id="lab.back"),
     ]
 
     def __init__(self, bridge: EngineBridge, memory: LabMemory) -> None:
@@ -129,7 +129,7 @@ class RewardLabScreen(PanedScreen):
         self._show_keys()
 
     def _show_keys(self) -> None:
-        back, viewing = "Give up" if self._ask.asking else "Back", self._bridge.viewing
+        back, viewing = "Cancel" if self._ask.asking else "Back", self._bridge.viewing
         change = [] if viewing else [("Enter", "Edit", ""), ("a", "Add", "screen.add"), ("x", "Remove", "")]
         change_words = [] if viewing else [("Enter", "Edit list", ""), ("x", "Remove", "")]
         run = ("F5", "Stop" if self._bridge.busy else "Start", "app.toggle_run")
@@ -219,7 +219,7 @@ class RewardLabScreen(PanedScreen):
             self._follow()
             index = len(config.rewards) - 1
             self._form.show_path(f"rewards.{index}.name")
-            self._alarm.say(f"{config.rewards[index].name} counts from the next start on")
+            self._alarm.say(f"{config.rewards[index].name} takes effect with the next run")
 
     def on_reward_form_removing(self, event: RewardForm.Removing) -> None:
         """Remove a reward when asked for it twice."""
@@ -267,7 +267,7 @@ class RewardLabScreen(PanedScreen):
         elif self._ask.asking:
             self._ask.give_up()
             self._show_keys()
-            self._alarm.say("given up · r asks again · Esc leaves")
+            self._alarm.say("cancelled · r asks again · Esc leaves")
         elif self.zoomed:
             self.action_zoom()
         else:

@@ -33,7 +33,7 @@ from rlhf_tui.widgets.status import AlarmLine
 if TYPE_CHECKING:
     from rlhf_tui.app import WorkbenchApp
 
-_BUSY = "a run is going on here: F5 stops it first"
+_BUSY = "a run is in progress here: F5 stops it first"
 _NAMED = 6
 
 
@@ -117,7 +117,7 @@ class RunActions(BaseScreen[None]):
             return f"{run.name} is driven by another process: Enter shows it, then t takes it over"
         known = self._reader.figures.get(run.path)
         if known is not None and not known.checkpoints:
-            return f"{run.name} has no checkpoint to go on from"
+            return f"{run.name} has no checkpoint to resume from"
         return ""
 
     def _resumed(self, run: RunSummary) -> None:

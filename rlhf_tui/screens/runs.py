@@ -42,7 +42,7 @@ class RunsScreen(RunActions):
     CSS_PATH = "runs.tcss"
     AUTO_FOCUS = "#table"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("t", "resume", "Resume", tooltip="Go on with the run here, from its newest checkpoint",
+        Binding("t", "resume", "Resume", tooltip="Resume the run here, from its newest checkpoint",
                 id="runs.resume"),
         Binding("f", "fork", "Fork", tooltip="A new run from a checkpoint of this one, with other settings",
                 id="runs.fork"),
@@ -51,7 +51,7 @@ class RunsScreen(RunActions):
         Binding("m", "mark", "Mark", tooltip="Mark the run for what takes two or more", id="runs.mark"),
         Binding("i", "settings", "Settings", tooltip="The settings of two runs side by side, only what differs",
                 id="runs.settings"),
-        Binding("c", "compare", "Compare", tooltip="What two runs answer, with intervals", id="runs.compare"),
+        Binding("c", "compare", "Compare", tooltip="Compare two runs, with 95 % CI", id="runs.compare"),
         Binding("o", "overlay", "Overlay", tooltip="Draw the curves of the marked runs into the charts",
                 id="runs.overlay"),
         Binding("O", "clear_overlays", "Clear overlays", tooltip="Take other runs' curves out of the charts",

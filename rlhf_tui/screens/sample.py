@@ -29,9 +29,9 @@ def score_parts(sample: Sample) -> Content:
 
 
 def sample_facts(sample: Sample) -> str:
-    """KL, length, and how the response ended."""
-    ending = "ended by itself" if sample.finished else "cut off at the longest length"
-    return f"KL {figure(sample.kl, '.2f')} nats · {sample.tokens} tokens · {ending}"
+    """Log-ratio, length, and how the response ended."""
+    ending = "ended (EOS)" if sample.finished else "truncated (no EOS)"
+    return f"log-ratio {figure(sample.kl, '.2f')} nats · {sample.tokens} tokens · {ending}"
 
 
 class SampleScreen(BaseDialog[None]):
@@ -48,7 +48,7 @@ class SampleScreen(BaseDialog[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,enter,q", "dismiss", "Close", id="sample.close"),
         Binding("y", "copy", "Copy", tooltip="Copy the response", id="sample.copy"),
-        Binding("i", "inspect", "Inspect", tooltip="Token by token: why the update pushes where", id="sample.inspect"),
+        Binding("i", "inspect", "Inspect", tooltip="Token by token: how the update changes each", id="sample.inspect"),
     ]
 
     def __init__(self, sample: Sample) -> None:

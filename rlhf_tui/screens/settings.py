@@ -50,12 +50,12 @@ def rows(settings: Settings, themes: Sequence[str]) -> list[_Row]:
     return [
         _Row("theme", "Theme", {name: name for name in ordered},
              "auto: what suits the terminal · workbench-16: for 16 colours · all three are safe for colour-blind eyes"),
-        _Row("redraws_per_second", "Draw charts", redraws, "over a slow line, less often is kinder"),
+        _Row("redraws_per_second", "Draw charts", redraws, "how often; less often sends less over a slow connection"),
         *(_Row(f"charts.{index}", f"Chart {index + 1}", metrics, "a metric; ? explains each") for index in range(4)),
         _Row("smoothing", "Smoothing", smoothing,
-             "weight of the past in the curves; auto: none up to 50 steps, then the more, the more steps"),
+             "EMA decay of the curves; auto: none up to 50 steps, then the more, the more steps"),
         _Row("chart_marks", "Chart marks", marks, "auto: braille where the terminal's encoding has it"),
-        _Row("notifications", "Tell me", notices, "when a run finishes, fails or diverges"),
+        _Row("notifications", "Notifications", notices, "when a run finishes, fails or diverges"),
     ]
 
 
@@ -82,8 +82,8 @@ class SettingsScreen(BaseDialog[str | None]):
     CSS_PATH = "settings.tcss"
     VERTICAL_BREAKPOINTS = [(0, "-flat"), (18, "-tall")]  # noqa: RUF012 (so the base class declares it)
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "keep", "Keep", tooltip="Keep these settings", id="settings.keep", priority=True),
-        Binding("escape", "put_back", "Put back", tooltip="As it was before", id="settings.put_back"),
+        Binding("enter", "keep", "Keep", tooltip="Keep these preferences", id="settings.keep", priority=True),
+        Binding("escape", "put_back", "Cancel", tooltip="Restore what was set before", id="settings.put_back"),
         Binding("up", "app.focus_previous", "Up", show=False),
         Binding("down", "app.focus_next", "Down", show=False),
         Binding("question_mark,f1", "app.help", "Help", show=False),
@@ -98,8 +98,8 @@ class SettingsScreen(BaseDialog[str | None]):
         now = self._preferences.now
         self._rows = {row.name: row for row in rows(now, list(self.app.available_themes))}
         with Vertical(id="box") as box:
-            box.border_title = Content("Settings")
-            box.border_subtitle = Content("←→ change · Enter keep · Esc put back")
+            box.border_title = Content("Preferences")
+            box.border_subtitle = Content("←→ change · Enter keep · Esc cancel")
             with VerticalScroll(id="rows", can_focus=False):
                 for row in self._rows.values():
                     with Horizontal(classes="row"):

@@ -44,7 +44,7 @@ def _engine(metrics: Mapping[str, float], model: ModelLoaded | None) -> Iterator
     speed, share = metrics.get("throughput/responses_per_s"), metrics.get("throughput/matmul_share")
     if speed is not None:
         yield _line("Engine", f"{speed:.{0 if speed >= 10 else 1}f} responses/s",
-                    f"{share:.0%} of the matmul peak" if share is not None else "")
+                    f"FLOP/s utilization (MFU) {share:.0%}" if share is not None else "")
     seconds = {phase: metrics[f"time/{phase}"] for phase in PHASES if f"time/{phase}" in metrics}
     if total := sum(seconds.values()):
         yield _line("Step", f"{total:.2f} s", *(f"{phase} {part / total:.0%}" for phase, part in seconds.items()))
@@ -61,13 +61,13 @@ def _machine(reading: Reading, width: int) -> Iterator[Content]:
     if reading.memory:
         yield _line("Memory", f"{size(reading.memory[0])} of {size(reading.memory[1])}", swap if reading.swap else "")
     if reading.disk:
-        yield _line("Disk", f"{size(reading.disk[0])} free of {size(reading.disk[1])} where the runs lie")
+        yield _line("Disk", f"{size(reading.disk[0])} free of {size(reading.disk[1])} (runs folder)")
     if reading.celsius is not None:
         yield _line("Sensors", f"{reading.celsius:.0f} °C at the warmest")
     for index, gpu in enumerate(reading.gpus):
         yield _line(f"GPU {index}", *_gpu(gpu))
     if not reading.gpus:
-        yield _line("GPU", "none that NVIDIA's library tells of")
+        yield _line("GPU", "none found by NVIDIA's library")
 
 
 def _cores(cores: tuple[float, ...], width: int) -> Iterator[Content]:

@@ -79,15 +79,15 @@ class WorkbenchScreen(BaseScreen[None]):
         Binding("shift+tab", "next_pane(-1)", "Previous pane", id="pane.previous", show=False),
         Binding("z", "zoom", "Zoom", tooltip="Give the whole screen to this pane, or back", id="pane.zoom"),
         Binding("slash", "filter", "Filter", tooltip="Show only samples with some words", id="samples.filter"),
-        Binding("i", "inspect", "Inspect", tooltip="The selected sample token by token: why the update pushes where",
+        Binding("i", "inspect", "Inspect", tooltip="The selected sample token by token: how the update changes each",
                 id="samples.inspect"),
         Binding("h", "history", "History", tooltip="The same prompt through time: what changed from step to step",
                 id="samples.history"),
         Binding("escape", "leave_field", "Back", id="pane.back", show=False),
-        Binding("u", "undo", "Undo", tooltip="Take the newest change of a setting back", id="settings.undo"),
-        Binding("U", "redo", "Redo", tooltip="Make again what was taken back", id="settings.redo"),
-        Binding("g", "app.generate", "Generate", tooltip="Write a prompt, see both models answer", id="app.generate"),
-        Binding("c", "app.compare", "Compare", tooltip="Reference against tuned, with intervals", id="app.compare"),
+        Binding("u", "undo", "Undo", tooltip="Undo the newest change of a setting", id="settings.undo"),
+        Binding("U", "redo", "Redo", tooltip="Redo what was undone", id="settings.redo"),
+        Binding("g", "app.generate", "Generate", tooltip="Write a prompt, see both models respond", id="app.generate"),
+        Binding("c", "app.compare", "Compare", tooltip="Reference against tuned, with 95 % CI", id="app.compare"),
         Binding("r", "app.runs", "Runs", tooltip="All runs: open, resume, fork, compare, tidy up", id="app.runs"),
         Binding("w", "app.reward_lab", "Reward lab", tooltip="Rewards, how often their words are said, a text to try",
                 id="app.reward_lab"),
@@ -96,7 +96,7 @@ class WorkbenchScreen(BaseScreen[None]):
                 id="app.prompts"),
         Binding("E", "app.own_editor", "Own editor", id="app.own_editor",
                 tooltip="All settings as TOML in your own editor ($VISUAL, $EDITOR)"),
-        Binding("f2", "app.save_preset", "Save preset", tooltip="Keep these settings", id="app.save_preset"),
+        Binding("f2", "app.save_preset", "Save preset", tooltip="Save these settings", id="app.save_preset"),
     ]
 
     def __init__(self, bridge: EngineBridge, meter: Meter | None = None) -> None:
@@ -299,9 +299,9 @@ class WorkbenchScreen(BaseScreen[None]):
             return " · l shows what was printed"
         if self._bridge.viewing:
             way = "t resumes it" if state is not RunState.FINISHED else (
-                "t goes on with it, or loads it to generate and compare")
+                "t resumes it, or loads it to generate and compare")
             return f" · {way}" if state.ended and not self._bridge.taking_over else ""
-        return " · t trains it further, c compares it with the reference" if state is RunState.FINISHED else ""
+        return " · t resumes it with more steps, c compares it with the reference" if state is RunState.FINISHED else ""
 
     def _show_history(self, last: int, run: Path) -> None:
         """The curves up to step `last` of a run that goes on here, and of which no event told, or one was missed."""

@@ -31,10 +31,10 @@ def keys(pane: str, bridge: EngineBridge, *, one_chart: bool) -> Keys:
     """The keys of `pane`, the most important first."""
     busy, viewing = bridge.busy, bridge.viewing
     ended = bridge.state is not None and bridge.state.ended
-    run: Keys = [("t", "Go on" if ended else "Take over", "app.take_over") if viewing else
+    run: Keys = [("t", "Resume" if ended else "Take over", "app.take_over") if viewing else
                  ("F5", "Stop" if busy else "Start", "app.toggle_run")]
     if ended and not (viewing or busy):
-        run.append(("t", "Go on", "app.take_over"))
+        run.append(("t", "Resume", "app.take_over"))
     if busy:
         paused = bridge.state is RunState.PAUSED or bridge.view.wanted == "pausing"
         run.append(("Space", "Resume" if paused else "Pause", "app.toggle_pause"))

@@ -93,6 +93,6 @@ class Answer(VerticalScroll):
         self._facts.update(Content.styled(text, style))
 
     def _known(self, score: float, parts: Mapping[str, float], kl: float, tokens: int, no_scores: str) -> None:
-        about = Content.styled(f"KL {figure(kl, '.2f')} nats · {tokens} tokens", "$text-muted")
+        about = Content.styled(f"log-ratio {figure(kl, '.2f')} nats · {tokens} tokens", "$text-muted")
         scored = Content.styled(no_scores, "$text-warning") if no_scores else score_line(score, parts)
         self._facts.update(Content("\n").join([scored, about]))

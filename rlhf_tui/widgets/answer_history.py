@@ -65,11 +65,11 @@ class _Block:
 
 
 def heading(sample: Sample, found: Change | None) -> Content:
-    """Step, score, KL, and how much changed."""
+    """Step, score, log-ratio, and how much changed."""
     style = "$text-success" if sample.score > 0 else "$text-error" if sample.score < 0 else ""
     who = "reference" if sample.step == 0 else f"step {sample.step}"
     parts = [Content.styled(f"{who:<10}", "bold"), Content.assemble(" score ", (f"{signed(sample.score):>7}", style)),
-             Content(f"  KL {figure(sample.kl, '5.2f')}  ")]
+             Content(f"  log-ratio {figure(sample.kl, '5.2f')}  ")]
     if found is not None:
         changed = f"{found.added} of {found.words} words new, {found.dropped} gone"
         parts.append(Content.styled(changed if found.added or found.dropped else "unchanged", "$text-muted"))

@@ -90,7 +90,7 @@ class AskReference(HorizontalGroup):
                 case ComparisonProgress(request_id=asked) if asked == self._request:
                     self._begun = True
                     self._draw(event.done, event.total)
-                    self.post_message(self.Said("sampling · Esc gives up"))
+                    self.post_message(self.Said("sampling · Esc cancels"))
                 case ComparisonFinished(request_id=asked) if asked == self._request:
                     self._finish(event)
         if self.asking and not self._begun:
@@ -104,14 +104,14 @@ class AskReference(HorizontalGroup):
             self.post_message(self.Said(f"{len(event.result.pairs)} responses of the reference are counted"))
             self.post_message(self.Arrived())
         else:
-            self.post_message(self.Said(event.error or "given up", "warning" if event.error else "info"))
+            self.post_message(self.Said(event.error or "cancelled", "warning" if event.error else "info"))
 
     def _say_where_it_is(self) -> None:
         view, where = self._bridge.view, "the first responses"
         if self._bridge.busy and view.state not in (RunState.PAUSED, RunState.LOADING):
             step = min(view.step + 1, view.total_steps)
             where = f"step {step} to end: responses are sampled between steps"
-        self.post_message(self.Said(f"waiting for {where} · Esc gives up"))
+        self.post_message(self.Said(f"waiting for {where} · Esc cancels"))
 
     def _draw(self, done: int, total: int) -> None:
         share = done / total if total else 0.0

@@ -34,7 +34,7 @@ def comparison_table(
 def table_text(rows: tuple[Row, ...], labels: tuple[str, str]) -> str:
     """The whole table for another program: with all intervals, signs, and a line that says what those mean."""
     table = "\n".join(line.rstrip() for line in _table(rows, labels, True, True).plain.split("\n"))
-    return f"{table}\n95 % intervals in brackets; {MORE} {LESS} significant (95 % CI excludes 0), {UNCLEAR} not\n"
+    return f"{table}\n95 % CI in brackets; {MORE} {LESS} significant (95 % CI excludes 0), {UNCLEAR} not\n"
 
 
 def sign_of(difference: Estimate) -> tuple[str, str]:

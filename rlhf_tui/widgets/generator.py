@@ -63,7 +63,7 @@ class Who(Choice):
 
 
 class Generator(Widget):
-    """The form and the answers. Enter asks, Esc gives up; `Said` carries one sentence for the screen's alarm line."""
+    """The form and the answers. Enter asks, Esc cancels; `Said` carries one sentence for the screen's alarm line."""
 
     DEFAULT_CSS = """
     Generator { layout: vertical; height: 1fr; }
@@ -155,7 +155,7 @@ class Generator(Widget):
         """Send what the form says; one model after the other, from the same seed."""
         wrong = self._wrong()
         if self._asked:
-            wrong = "still writing: Esc gives up"
+            wrong = "still writing: Esc cancels"
         if wrong:
             self.post_message(self.Said(wrong, "warning"))
             return
@@ -174,9 +174,9 @@ class Generator(Widget):
         """Give up what was asked; what is written so far stays."""
         for request, (name, _) in self._asked.items():
             self._bridge.cancel(request)
-            self._answers[name].fact("given up", "$text-warning")
+            self._answers[name].fact("cancelled", "$text-warning")
         self._asked.clear()
-        self.post_message(self.Said("given up"))
+        self.post_message(self.Said("cancelled"))
 
     def take(self, batch: Sequence[Event]) -> None:
         """Show what the engine says about what was asked here."""
@@ -211,13 +211,13 @@ class Generator(Widget):
         request, (name, _) = next(iter(self._asked.items()))
         view = self._bridge.view
         if request in self._started:
-            text = f"{name} writes… Esc gives up"
+            text = f"{name} writes… Esc cancels"
         elif self._bridge.busy and view.state not in (RunState.PAUSED, RunState.LOADING):
             text = f"waiting for step {min(view.step + 1, view.total_steps)} to end: answers are written between steps"
         elif view.model is None:
-            text = "the model is loaded first; Esc gives up"
+            text = "the model is loaded first; Esc cancels"
         else:
-            text = f"waiting for {name}; Esc gives up"
+            text = f"waiting for {name}; Esc cancels"
         self.post_message(self.Said(text))
 
     # --- the form ---

@@ -10,7 +10,7 @@ _LINES = (
     ("p", "choose another preset"),
     ("1-4", "go to a pane; Enter changes what stands there"),
     (",", "colours, charts, notifications"),
-    ("?", "every key, every curve, every word explained"),
+    ("?", "every key, metric and term explained"),
 )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from textual.content import Content
 
 from rlhf_engine import fields
-from rlhf_engine.metrics import COMES_WITH, Metric, describe
+from rlhf_engine.metrics import COMES_WITH, PER_STEP, Metric, describe
 from rlhf_tui.clean_text import clean_line
 from rlhf_tui.figures import minus
 from rlhf_tui.widgets.history import Bucket
@@ -36,9 +36,9 @@ def show_value(value: float, *, signed: bool = False) -> str:
 
 def show_metric(metric: Metric, value: float) -> str:
     """A value of a metric in few cells: scores with their sign, counts without decimals."""
-    if metric.unit in ("tokens", "optimiser steps") and value.is_integer():
+    if metric.unit in ("tokens", PER_STEP) and value.is_integer():
         return minus(f"{value:.0f}")
-    return show_value(value, signed=metric.better == "up" and metric.unit.startswith("score"))
+    return show_value(value, signed=metric.better == "up" and metric.unit.endswith("per response"))
 
 
 def edit_text(path: str, old: Any, new: Any, arrow: str = "→") -> str:
@@ -95,7 +95,7 @@ def why_empty(scene: Scene, name: str) -> str:
         reward = name.removeprefix("rewards/").rpartition("/")[0] if name.startswith("rewards/") else ""
         why = (f"it has no reward {reward}, or none of its responses is one for it" if reward
                else COMES_WITH.get(name) or "m shows another metric")
-        return clean_line(f"this run has told no {metric.title}: {why}")
+        return clean_line(f"this run has no {metric.title}: {why}")
     steps = scene.steps()
     return f"no values from step {steps[0]} to {steps[1]}" if steps else "no values"
 

@@ -22,7 +22,7 @@ def run_details(run: RunSummary, figures: RunFigures | None, parent: RunSummary 
         lines.append(_named("started", begun))
     if figures:
         if figures.scores:
-            lines.append(_named("reward", sparkline(figures.scores, _CURVE)))
+            lines.append(_named("scores", sparkline(figures.scores, _CURVE)))
         lines += [_named("score", number(figures.score, "+.3f")),
                   _named("KL", f"{number(figures.kl, '.2f')} nats/response"),
                   _named("size", size(figures.bytes)), _named("saved", _steps(figures.checkpoints))]

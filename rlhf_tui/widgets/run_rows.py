@@ -28,7 +28,7 @@ _STATES: dict[str, tuple[str, str]] = {
 _STATE_ORDER = list(_STATES)
 # name, width, rank: the higher the rank, the sooner a column goes when there is no room
 _COLUMNS = (("state", 13, 1), ("step", 10, 2), ("score", 7, 3), ("KL", 6, 4), ("size", 9, 6), ("age", 5, 5),
-            ("reward", 14, 5.5), ("preset", 14, 7), ("started", 18, 8))
+            ("scores", 14, 5.5), ("preset", 14, 7), ("started", 18, 8))
 _LEAST_NAME = 18
 MARK = "◆"
 
@@ -137,7 +137,7 @@ def _cell(title: str, run: RunSummary, figures: RunFigures | None, now: float) -
             return (number(figures.kl, ".1f") if figures else ""), ""
         case "size":
             return (size(figures.bytes) if figures else ""), "$text-muted"
-        case "reward":
+        case "scores":
             return (sparkline(figures.scores, CURVE_PLACES) if figures else ""), "$primary"
         case "started":
             return started(run.started), "$text-muted"
@@ -149,7 +149,7 @@ def _cell(title: str, run: RunSummary, figures: RunFigures | None, now: float) -
 
 def _aligned(title: str, text: str, width: int) -> str:
     """Words to the left, numbers to the right."""
-    if title in ("state", "reward", "preset", "started"):
+    if title in ("state", "scores", "preset", "started"):
         return f" {text}".ljust(width)
     return text.rjust(width)
 

@@ -22,7 +22,7 @@ ORDERS: dict[str, Callable[[Sample], float] | None] = {
     "newest first": None,
     "highest score first": _ranked(lambda sample: sample.score),
     "lowest score first": _ranked(lambda sample: -sample.score),
-    "highest KL first": _ranked(lambda sample: sample.kl),
+    "highest log-ratio first": _ranked(lambda sample: sample.kl),
 }
 
 

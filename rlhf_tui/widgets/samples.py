@@ -26,9 +26,9 @@ from rlhf_tui.widgets.line import line_strip
 from rlhf_tui.widgets.sample_store import ORDERS, SampleStore, listed
 from rlhf_tui.widgets.selecting import selected_text, with_selection
 
-HEADING = " step   score     KL  response"
+HEADING = " step   score  log-ratio  response"
 _DRAWN = 200  # lines that are kept drawn
-_PREFIX = len(" step   score     KL  ")
+_PREFIX = len(" step   score  log-ratio  ")
 
 
 def sample_line(
@@ -41,7 +41,7 @@ def sample_line(
     line = Content.assemble(
         (f"{sample.step:5}", "$text-muted"), ("*" if favourite else " ", "$accent bold"),
         ("i" if inspects else " ", "$accent"), (f"{figure(sample.score, '+6.2f')} ", score_style),
-        f" {figure(sample.kl, '5.1f')}  ",
+        f" {figure(sample.kl, '10.1f')}  ",
         (f"{run}: " if run else "", "$text-muted"), response,
     )
     return line.truncate(width, ellipsis=True, pad=True)
@@ -67,9 +67,9 @@ class SampleList(ScrollView, can_focus=True):
         Binding("f", "freeze", "Follow", tooltip="Hold the list still, or follow the newest", id="samples.follow"),
         Binding("enter", "open", "Open", tooltip="The whole text and its score", id="samples.open"),
         Binding("y", "copy", "Copy", tooltip="Copy the response to the clipboard", id="samples.copy"),
-        Binding("o", "order", "Order", tooltip="Newest, highest or lowest score, or highest KL first",
+        Binding("o", "order", "Order", tooltip="Newest, highest or lowest score, or highest log-ratio first",
                 id="samples.order"),
-        Binding("asterisk", "favourite", "Favourite", tooltip="Keep this sample, or keep it no longer",
+        Binding("asterisk", "favourite", "Favourite", tooltip="Mark this sample as a favourite, or unmark it",
                 id="samples.favourite"),
         Binding("v", "favourites", "Favourites", tooltip="List the favourites of all runs, or this run again",
                 id="samples.favourites"),

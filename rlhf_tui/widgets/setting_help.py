@@ -20,7 +20,7 @@ def setting_help(row: Row, form: SettingForm, editing: bool) -> Content:
     about = Content.styled(f"{row.setting.allowed} · {_keys(row, form, editing)}", "dim")
     lines += [about, *_values(row, form)] if editing else [*_values(row, form), about]
     if form.training and not form.changed(row):
-        lines.append(Content.styled("counts from the next step on", "dim"))
+        lines.append(Content.styled("takes effect at the next step", "dim"))
     return Content("\n").join(lines)
 
 
@@ -28,7 +28,7 @@ def heading_help(form: SettingForm) -> Content:
     """What can be done with a heading, and what the marks say."""
     return Content.assemble((clean_line(form.group), "bold"), "\n",
                             ("Enter, ← → fold and open · − + all of them", "dim"), "\n",
-                            ("• changed since the run began · ≠ not the preset's", "dim"))
+                            ("• changed since the run began · ≠ not the preset's · ⊘ fixed during a run", "dim"))
 
 
 def _values(row: Row, form: SettingForm) -> list[Content]:

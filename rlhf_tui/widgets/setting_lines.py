@@ -12,10 +12,11 @@ from rlhf_tui.clean_text import clean_line
 from rlhf_tui.widgets.setting_form import SettingForm, heading
 from rlhf_tui.widgets.setting_rows import LABEL_WIDTH, Row
 
-VALID, WRONG, LOCKED = "✓", "✗", "⊘"
+WRONG, LOCKED = "✗", "⊘"
 CHANGED, OFF_PRESET = "•", "≠"
 OPEN, SHUT = "▾", "▸"
 VALUE_WIDTH = 16
+_LEAST_VALUE = 11  # cells of a value that a label takes nothing of, where there are so many
 _WIDE, _WITH_DEFAULT, _WIDEST = 56, 72, 96
 _DEFAULT_WIDTH = 18
 
@@ -38,7 +39,7 @@ class Drawing:
 
 def draw(form: SettingForm, width: int) -> Drawing:
     """The whole form for a pane `width` columns wide: a heading per group, a line per setting, problems below it."""
-    drawing = Drawing(label_width=min(LABEL_WIDTH, width // 2))
+    drawing = Drawing(label_width=min(LABEL_WIDTH, max(width // 2, width - _LEAST_VALUE - 4)))
     drawing.value_width = VALUE_WIDTH if width >= _WIDE else max(1, width - drawing.value_at - 2)
     lines: list[Content] = []
     for group, rows in form.groups():
@@ -108,15 +109,14 @@ def _drawn(look: _Look) -> Content:
     """A line; the same object for the same look, by which what has not changed is known."""
     width, usual = look.width, look.text == look.default
     text = f"‹{look.text}›" if look.choice and not look.locked else look.text
-    mark, mark_style = (LOCKED, "dim") if look.locked else (VALID, "$text-success dim")
-    if look.wrong:
-        mark, mark_style = WRONG, "$text-error bold"
+    mark, mark_style = (WRONG, "$text-error bold") if look.wrong else (LOCKED if look.locked else "", "dim")
     value_style = "$text-error" if look.wrong else "dim" if look.locked else "" if usual else "bold"
     parts = [
         Content.styled(look.mark, "$text-accent bold"),
         Content.styled(_cut(look.label, look.label_width) + " ", "dim" if look.locked else ""),
-        Content.styled(_cut(text, look.value_width), value_style),
-        Content.styled(f" {mark}", mark_style),
+        # without a mark behind it, the value has the room of one
+        Content.styled(_cut(text, look.value_width + (0 if mark else 2)), value_style),
+        Content.styled(f" {mark}" if mark else "", mark_style),
     ]
     if width >= _WIDE:
         about = f"  {look.unit:18.18}  {look.help}" if width >= _WIDEST else f"  {look.help}"

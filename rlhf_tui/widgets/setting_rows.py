@@ -13,11 +13,11 @@ from rlhf_engine.errors import ConfigError
 from rlhf_engine.fields import Setting, parse, replace, settings
 from rlhf_engine.run_settings import KEPT
 
-LABEL_WIDTH = 14
-LOCKED_REASON = "fixed once a run has begun; stop it (F5) to change this for the next one"
+LABEL_WIDTH = 20
+LOCKED_REASON = "fixed during a run; stop it (F5) to change this for the next one"
 # of a run that is driven elsewhere, or by nobody: F5 does nothing to it
-VIEWED_REASON = "the run is only looked at: t brings it here, then this can be changed"
-VIEWED_LOCKED_REASON = "fixed since this run began; another run can have it otherwise"
+VIEWED_REASON = "viewing only: t takes the run over, then this can be changed"
+VIEWED_LOCKED_REASON = "fixed during a run; another run can have another value"
 
 _MAIN = (
     "optimizer.actor_lr", "optimizer.critic_lr", "kl.coef", "ppo.clip_range", "train.steps", "ppo.responses_per_step",
@@ -32,32 +32,33 @@ _SECTION_ORDER = ("kl", "ppo", "optimizer", "sampling", "train", "rewards", "sen
 _LABELS = {
     "optimizer.actor_lr": "actor lr", "optimizer.critic_lr": "critic lr", "optimizer.adam_beta1": "Adam β1",
     "optimizer.adam_beta2": "Adam β2", "optimizer.adam_eps": "Adam ε", "optimizer.warmup_steps": "lr warm-up",
-    "optimizer.decay": "lr decay", "optimizer.actor_max_grad_norm": "max |g| actor",
-    "optimizer.critic_max_grad_norm": "max |g| critic",
+    "optimizer.decay": "lr decay", "optimizer.actor_max_grad_norm": "actor max grad norm",
+    "optimizer.critic_max_grad_norm": "critic max grad norm",
     "kl.coef": "KL coef", "kl.controller": "KL controller", "kl.target": "KL target", "kl.horizon": "KL horizon",
-    "ppo.level": "PPO level", "ppo.responses_per_step": "responses/step", "ppo.minibatch_size": "minibatch",
+    "ppo.level": "PPO level", "ppo.responses_per_step": "responses/step", "ppo.minibatch_size": "minibatch size",
     "ppo.epochs": "PPO epochs", "ppo.clip_range": "clip ε", "ppo.value_clip_range": "value clip ε",
-    "ppo.discount": "discount γ", "ppo.trace_decay": "GAE λ", "ppo.whiten_advantages": "whiten advant.",
-    "ppo.score_normalization": "score norm.", "ppo.target_kl": "early-stop KL",
-    "ppo.importance_sampling_cap": "IS weight cap",
-    "sampling.max_new_tokens": "max tokens", "sampling.allow_truncation": "allow trunc.",
-    "train.micro_batch_size": "micro-batch", "train.critic_warmup_steps": "critic warm-up",
-    "train.checkpoint_every": "save every", "train.keep_checkpoints": "keep saved",
-    "train.checkpoint_budget_mb": "keep early", "train.samples_per_step": "samples/step",
-    "train.max_nonfinite_steps": "max bad steps", "train.rollback_factor": "roll-back ×",
-    "train.max_rollbacks": "max roll-backs",
-    "sentinel.enabled": "alarms", "sentinel.window": "alarm window", "sentinel.kl_factor": "KL over ×",
-    "sentinel.ref_logprob_drop": "ref logp drop", "sentinel.critic_patience": "critic waits",
-    "sentinel.clip_share": "clipped share", "sentinel.truncated_share": "truncated",
+    "ppo.discount": "discount γ", "ppo.trace_decay": "GAE λ", "ppo.whiten_advantages": "whiten advantages",
+    "ppo.score_normalization": "score normalization", "ppo.target_kl": "target KL",
+    "ppo.importance_sampling_cap": "IS ratio cap",
+    "sampling.max_new_tokens": "max new tokens", "sampling.allow_truncation": "allow top-k/top-p",
+    "train.micro_batch_size": "micro-batch size", "train.critic_warmup_steps": "critic warm-up",
+    "train.checkpoint_every": "checkpoint every", "train.keep_checkpoints": "keep checkpoints",
+    "train.checkpoint_budget_mb": "checkpoint budget", "train.samples_per_step": "samples/step",
+    "train.max_nonfinite_steps": "max nonfinite steps", "train.rollback_factor": "rollback lr factor",
+    "train.max_rollbacks": "max rollbacks",
+    "sentinel.enabled": "alarms", "sentinel.window": "alarm window", "sentinel.kl_factor": "max KL / target",
+    "sentinel.ref_logprob_drop": "ref. log-prob drop", "sentinel.critic_patience": "critic patience",
+    "sentinel.clip_share": "max clip fraction", "sentinel.truncated_share": "max truncated",
     "lora.rank": "LoRA rank", "lora.alpha": "LoRA α", "lora.dropout": "LoRA dropout", "lora.target_modules": "modules",
     "model.name": "model",
 }  # fmt: skip
 _REWARD_LABELS = {
-    "liked_bonus": "+ liked", "disliked_penalty": "− disliked", "distinct_bonus": "+ distinct",
-    "short_penalty": "− short", "short_words": "short up to", "excess_penalty": "− excess",
-    "excess_min": "excess above", "excess_share": "excess share", "repeat_penalty": "− repeats",
-    "repeat_limit": "repeats free", "adjacent_penalty": "− side by side", "penalty_per_word": "− per word",
-    "max_penalty": "− at most",
+    "liked_bonus": "bonus per liked word", "disliked_penalty": "penalty per disliked",
+    "distinct_bonus": "distinct bonus",
+    "short_penalty": "penalty if shorter", "short_words": "short: max words", "excess_penalty": "excess penalty",
+    "excess_min": "excess above", "excess_share": "max density", "repeat_penalty": "repeat penalty",
+    "repeat_limit": "free repeats", "adjacent_penalty": "adjacent penalty", "penalty_per_word": "penalty per word",
+    "max_penalty": "max penalty",
 }  # fmt: skip
 
 

@@ -90,7 +90,7 @@ class Meter:
 
 
 class StatusLine(Widget):
-    """Which run, in which state, how far, how fast; with reward and KL where the charts may be hidden."""
+    """Which run, in which state, how far, how fast; with score and KL where the charts may be hidden."""
 
     DEFAULT_CSS = "StatusLine { height: 1; background: $panel; padding: 0 1; }"
     next_preset = ""
@@ -129,14 +129,14 @@ class StatusLine(Widget):
         metrics = view.metrics
         parts.append(Part(Content(f"step {view.step}/{view.total_steps}"), 1))
         if self.with_metrics:
-            figures = (("reward", "objective/scores", "+.2f", 2), ("KL", "objective/kl", ".1f", 3))
+            figures = (("score", "objective/scores", "+.2f", 2), ("KL", "objective/kl", ".1f", 3))
             parts += [Part(Content(f"{title} {figure(metrics[name], form)}"), rank)
                       for title, name, form, rank in figures if name in metrics]
         if training:
             speed = metrics.get("throughput/responses_per_s")
             parts.append(Part(Content(f"{speed:.{0 if speed >= 10 else 1}f} resp/s" if speed is not None else ""), 40))
             share = metrics.get("throughput/matmul_share")
-            parts.append(Part(Content(f"{share:.0%} of peak" if share is not None else ""), 65))
+            parts.append(Part(Content(f"MFU {share:.0%}" if share is not None else ""), 65))
             eta = view.eta_seconds
             parts.append(Part(Content(f"ETA {clock(eta)}" if eta is not None else ""), 4))
         edges, bar = "$text-muted", (progress_bar(view.progress, 12), "$primary on $surface")

@@ -35,11 +35,13 @@ class Quantity:
 QUANTITIES = (
     Quantity("advantages", "adv.", "advantage", "above 0 the update makes the token likelier, below 0 less likely",
              per_action=True),
-    Quantity("rewards", "reward", "reward", "−β·KL of the token; the last one gets the score as well", per_action=True),
-    Quantity("values", "value", "value", "what the critic expected from here on, before the update", per_action=True),
-    Quantity("returns", "return", "return", "what came from here on, as the critic is to learn it", per_action=True,
-             dispensable=True),
-    Quantity("kl", "KL", "KL", "log-probability of the actor minus that of the reference, nats"),
+    Quantity("rewards", "reward", "reward", "−β · log-ratio of the token; the last token gets the score as well",
+             per_action=True),
+    Quantity("values", "value", "value", "the return that the critic predicted here, before the update",
+             per_action=True),
+    Quantity("returns", "return", "return", "the rewards from here on: what the critic learns to predict",
+             per_action=True, dispensable=True),
+    Quantity("kl", "log-ratio", "log-ratio", "log π − log π_ref, nats: its mean over samples is the KL"),
     Quantity("log_probs", "log p", "log-probability", "of the actor that sampled it, nats; 0 is certain"),
     Quantity("reference_log_probs", "ref.", "reference log-probability", "of the frozen model, nats", dispensable=True),
 )
@@ -116,8 +118,8 @@ def about_token(sample: Sample, trace: TokenTrace, index: int) -> str:
     name, kl = visible(sample, trace, index), trace.kl[index]
     cost = -trace.kl_coef * kl
     chance = (f"the actor gave it {percent(trace.log_probs[index])}, the reference "
-              f"{percent(trace.reference_log_probs[index])}: KL {number(kl)} nats, worth {number(cost)} "
-              f"(β {trace.kl_coef:g})")
+              f"{percent(trace.reference_log_probs[index])}: log-ratio {number(kl)} nats, KL penalty "
+              f"{number(cost)} (β {trace.kl_coef:g})")
     if trace.sequence_level:
         return f"{about_response(trace)} {name}: {chance}."
     said = _push(name, trace, index, "return")
@@ -129,7 +131,7 @@ def about_token(sample: Sample, trace: TokenTrace, index: int) -> str:
 
 def about_response(trace: TokenTrace) -> str:
     """At sequence level: the one reward, value and advantage of the whole response."""
-    return _push("The whole response, one action,", trace, 0, "reward (score − β · KL)")
+    return _push("The whole response, one action,", trace, 0, "reward (score − β · log-ratio)")
 
 
 def _push(what: str, trace: TokenTrace, index: int, kind: str) -> str:
@@ -140,5 +142,5 @@ def _push(what: str, trace: TokenTrace, index: int, kind: str) -> str:
     verb = {"○": "stays as likely", "▲": "is made likelier", "▼": "is made less likely"}[sign]
     changed = "whitened" if trace.whitened else "weighted" if number(advantage) != number(raw) else ""
     scaled = f", {changed} {number(advantage)}" if changed else ""
-    return (f"{sign} {what} {verb}: {kind} {number(came)}, the critic expected {number(expected)}: advantage "
+    return (f"{sign} {what} {verb}: {kind} {number(came)}, the critic predicted {number(expected)}: advantage "
             f"{number(raw)}{scaled}.")

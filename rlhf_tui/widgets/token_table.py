@@ -37,14 +37,19 @@ def lay_out(found: list[Quantity], shown: Quantity, width: int) -> Layout:
     columns = list(found)
     least = _INDEX + _TOKEN[0] + _GAP + _BAR[0]
     for item in [item for item in reversed(found) if item.dispensable] + list(reversed(found)):
-        if least + _NUMBER * len(columns) <= width:
+        if least + sum(map(_cells, columns)) <= width:
             break
         if item != shown and item in columns:
             columns.remove(item)
-    left = max(0, width - least - _NUMBER * len(columns))
+    left = max(0, width - least - sum(map(_cells, columns)))
     token = _TOKEN[0] + min(left // 2, _TOKEN[1] - _TOKEN[0])
     room = _BAR[0] + left - (token - _TOKEN[0])
     return Layout(tuple(columns), token, min(_BAR[1], room - (room + 1) % 2))
+
+
+def _cells(item: Quantity) -> int:
+    """The width of a column, with the space before it."""
+    return max(_NUMBER, len(item.heading) + 1)
 
 
 class TokenTable(ScrollView, can_focus=True):
@@ -183,7 +188,7 @@ class TokenTable(ScrollView, can_focus=True):
         parts: list[Content] = [Content(f"{'#':>{_INDEX - 1}} {'token':<{layout.token}}")]
         for item in layout.columns:
             shown = item == self.quantity
-            parts.append(Content.styled(f"{item.heading:>{_NUMBER}}", "bold underline $primary" if shown else ""))
+            parts.append(Content.styled(f"{item.heading:>{_cells(item)}}", "bold underline $primary" if shown else ""))
         half = layout.bar // 2
         parts.append(Content(f" {'−':^{half}}0{'+':^{half}}"))
         return Content("").join(parts)
@@ -194,7 +199,7 @@ class TokenTable(ScrollView, can_focus=True):
                  name.truncate(layout.token, ellipsis=True, pad=True)]
         for item in layout.columns:
             shown = item == self.quantity
-            text = f"{number(getattr(trace, item.field)[row]):>{_NUMBER}}"
+            text = f"{number(getattr(trace, item.field)[row]):>{_cells(item)}}"
             parts.append(Content.styled(text, "bold" if shown else ""))
         if self.quantity is not None:
             values = getattr(trace, self.quantity.field)

@@ -119,7 +119,7 @@ def test_single_steps_are_left_out_said_and_counted_and_training_goes_on(
     assert [e.metrics["train/skipped_updates"] for e in run.of(StepFinished)] == [0, 4, 0, 4, 0, 0]
     alarms = run.of(Alarm)
     assert [(alarm.step, alarm.kind) for alarm in alarms] == [(2, "non-finite"), (4, "non-finite")]
-    assert "4 of the step's updates were left out because the actor's gradient is not finite" in alarms[0].text
+    assert "4 of the step's updates were skipped because the actor's gradient is not finite" in alarms[0].text
     assert run.run_dir.alarms() == alarms
 
 

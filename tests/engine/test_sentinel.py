@@ -45,12 +45,12 @@ def test_a_run_that_learns_as_it_should_raises_nothing() -> None:
     ("kl", {"objective/kl": 30.0}, {"objective/kl": 15.0}, "times its target of 8"),
     ("entropy", {"policy/entropy_avg": 0.1}, {"policy/entropy_avg": 0.4}, "entropy fell from 0.7"),
     ("distinct", {"completions/distinct_2": 0.2}, {"completions/distinct_2": 0.45}, "distinct-2 fell from 0.6"),
-    ("gaming", {"objective/ref_logprob": -2.5}, {"objective/ref_logprob": -1.1}, "the reward may be gamed"),
-    ("critic", {"val/explained_variance": -0.5}, {"val/explained_variance": 0.1}, "the critic explains"),
-    ("clipping", {"policy/clipfrac_avg": 0.9}, {"policy/clipfrac_avg": 0.3}, "% of tokens are clipped"),
+    ("gaming", {"objective/ref_logprob": -2.5}, {"objective/ref_logprob": -1.1}, "reward hacking"),
+    ("critic", {"val/explained_variance": -0.5}, {"val/explained_variance": 0.1}, "explained variance is"),
+    ("clipping", {"policy/clipfrac_avg": 0.9}, {"policy/clipfrac_avg": 0.3}, "% of tokens"),
     ("sampling", {"sampling/logprob_gap": 0.5}, {"sampling/logprob_gap": 0.05}, "nats per token"),
-    ("truncated", {"completions/clipped_ratio": 1.0}, {"completions/clipped_ratio": 0.92}, "cut off at 60 tokens"),
-    ("equal-scores", {"objective/scores_std": 0.0}, {"objective/scores_std": 0.01}, "scored the same (5.50"),
+    ("truncated", {"completions/clipped_ratio": 1.0}, {"completions/clipped_ratio": 0.92}, "truncated at 60 tokens"),
+    ("equal-scores", {"objective/scores_std": 0.0}, {"objective/scores_std": 0.01}, "same score (5.50"),
 ])
 def test_what_goes_wrong_is_said_once_in_numbers(kind: str, bad: dict, harmless: dict, said: str) -> None:
     rows = history(LEARNT | bad) + [LEARNT | bad] * 20

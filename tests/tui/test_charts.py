@@ -117,7 +117,7 @@ async def test_charts_show_the_run_and_its_newest_values(app: WorkbenchApp) -> N
         charts.show_target(6.0)
         await settle(pilot, charts)
         headings = [chart.heading_text for chart in charts.charts]
-        assert headings[0].startswith("reward +")
+        assert headings[0].startswith("score +")
         assert "nats/response (target 6)" in headings[1]
         assert headings[2].startswith("policy loss −0.0")
         assert "score²" in headings[3]
@@ -134,7 +134,7 @@ async def test_the_default_run_is_drawn_as_it_was_measured(app: WorkbenchApp) ->
         picture = charts.scene.picture("objective/scores", None, 60)
         assert picture is not None
         assert picture.line[-1] == (18, pytest.approx(4.41))
-        assert charts.charts[0].heading_text.startswith("reward +4.41 ▲ score")
+        assert charts.charts[0].heading_text.startswith("score +4.41 ▲ per response")
         assert charts.charts[1].heading_text.startswith("KL 3.05 ▲")
 
 
@@ -145,7 +145,7 @@ async def test_where_the_line_ends_elsewhere_the_heading_names_both(app: Workben
             charts.add(step, {"objective/scores": 2.0 * step, "objective/kl": 1.0})
         await pilot.press("2", "s", "s")  # none, then 0.6
         await settle(pilot, charts)
-        assert "reward +4.00 ▲ smoothed +3.25" in charts.charts[0].heading_text  # (0.24 · 2 + 0.4 · 4) / 0.64
+        assert "score +4.00 ▲ smoothed +3.25" in charts.charts[0].heading_text  # (0.24 · 2 + 0.4 · 4) / 0.64
         assert "smoothed" not in charts.charts[1].heading_text
         await pilot.press("left_square_bracket")
         await settle(pilot, charts)
@@ -241,12 +241,12 @@ async def test_only_changed_charts_that_are_seen_are_drawn(app: WorkbenchApp, mo
         drawn.clear()
         charts.add(2, step_metrics(2))
         charts.draw_changed()
-        assert drawn == ["reward"]
+        assert drawn == ["score"]
         charts.draw_changed()
-        assert drawn == ["reward"]
+        assert drawn == ["score"]
         charts.add(3, {"lr": 1e-4})
         charts.draw_changed()
-        assert drawn == ["reward"]  # nothing that is shown has changed
+        assert drawn == ["score"]  # nothing that is shown has changed
 
 
 @pytest.mark.parametrize("theme", ["workbench-dark", LIGHT.name, "textual-ansi"])

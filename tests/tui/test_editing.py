@@ -158,7 +158,7 @@ async def test_resetting_all_in_a_run_says_what_stays(
         assert isinstance(app.screen, ResetScreen)
         text = app.screen._text().plain
         assert "1 setting back to what animals says, from the next step on:" in text
-        assert "1 setting stays, since a run that goes on fixes it:\n  train.seed" in text
+        assert "1 setting stays, since it is fixed during a run:\n  train.seed" in text
         await pilot.press("enter")
         assert sessions.last.calls[-1] == ("edit", "kl.coef", 0.1)
         await show(app, pilot)

@@ -46,7 +46,7 @@ async def test_before_any_run_the_reference_answers(app: WorkbenchApp, sessions:
         assert "Once upon a time a fox▌" in shown(app)
         await tell(pilot, sessions, ANSWER)
         for text in ("Once upon a time a fox met a girl.", "score +0.40", "words/liked +1.20", "words/disliked −0.80",
-                     "KL 3.25 nats", "7 tokens"):
+                     "log-ratio 3.25 nats", "7 tokens"):
             assert text in shown(app)
         assert "words/short" not in shown(app)
 
@@ -109,7 +109,7 @@ async def test_an_answer_without_a_score_says_why(app: WorkbenchApp, sessions: S
         await pilot.press("g", "enter")
         await tell(pilot, sessions, GenerationFinished(1, "a fox.", kl=1.5, no_scores="no scores: own.py [/x] is gone"))
         assert "no scores: own.py [/x] is gone" in shown(app)
-        assert "KL 1.50 nats" in shown(app)
+        assert "log-ratio 1.50 nats" in shown(app)
         assert "score +" not in shown(app)
 
 
@@ -129,7 +129,7 @@ async def test_a_number_that_rounds_to_zero_has_no_minus(app: WorkbenchApp, sess
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.press("g", "enter")
         await tell(pilot, sessions, GenerationFinished(1, "a fox.", -0.001, {}, (), -0.004, 3))
-        assert "KL 0.00 nats" in shown(app)
+        assert "log-ratio 0.00 nats" in shown(app)
         assert "score +0.00" in shown(app)
 
 
@@ -169,7 +169,7 @@ async def test_in_the_smallest_terminal_the_form_leaves_room_and_whoever_writes_
         await tell(pilot, sessions, GenerationFinished(2, story, 0.4, PARTS, (), 2.5, 60))
         await pilot.press("pagedown", "pagedown", "pagedown")  # from the field in which the cursor is
         await pilot.pause()
-        assert "KL 2.50 nats" in shown(app)
+        assert "log-ratio 2.50 nats" in shown(app)
         await pilot.press("pageup", "pageup", "pageup")
         await pilot.pause()
         assert "prompt Once" in shown(app)

@@ -169,7 +169,7 @@ def test_a_run_left_running_is_watched_and_taken_over(tmp_path: Path, model: Pat
     wait(lambda: step_of(run) > taken and status_of(run).state is RunState.TRAINING, watching)
     assert not headless.alive
     watching.type("q")
-    watching.read_until(b"A run is going on")
+    watching.read_until(b"A run is in progress")
     watching.type("q")
     assert watching.exit_code() == 0
     assert status_of(run).state is RunState.STOPPED
@@ -209,6 +209,6 @@ def test_a_hand_over_that_fails_says_where_to_read_why(
     with pytest.raises(RunError, match=r"ended with exit code 1; .*empty-.*\.log says why"):
         handed.wait(200)
     assert handed.log is not None
-    assert "has no checkpoint yet to go on from" in handed.log.read_text()
+    assert "has no checkpoint yet to resume from" in handed.log.read_text()
     assert command_for(run, "attach") == f"rlhf-tui attach '{run.path}'"
     assert command_for(RunDir(Path("runs/brave-otter")), "attach") == "rlhf-tui attach brave-otter"

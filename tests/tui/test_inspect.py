@@ -91,14 +91,14 @@ def test_a_response_in_pieces_keeps_its_text_and_its_marks() -> None:
 
 def test_the_sentences_say_what_the_update_does_to_a_token_and_why() -> None:
     assert about_token(FOX, TOKENS, 1) == (
-        "▼ ·fox is made less likely: return +1.80, the critic expected +2.50: advantage −0.70, whitened −0.35. "
-        "The actor gave it 25 %, the reference 5.0 %: KL +1.61 nats, worth −0.16 (β 0.1).")
+        "▼ ·fox is made less likely: return +1.80, the critic predicted +2.50: advantage −0.70, whitened −0.35. "
+        "The actor gave it 25 %, the reference 5.0 %: log-ratio +1.61 nats, KL penalty −0.16 (β 0.1).")
     assert about_token(FOX, TOKENS, 0).startswith("▲ a is made likelier")
     tiny = replace(TOKENS, advantages=(0.004, *TOKENS.advantages[1:]))
     assert about_token(FOX, tiny, 0).startswith("○ a stays as likely")
     assert about_token(FOX, TOKENS, 2) == (
-        "○ ⟨end⟩ stays as likely: return +2.00, the critic expected +1.50: advantage +0.50, whitened 0.00. "
-        "The actor gave it 90 %, the reference 90 %: KL 0.00 nats, worth 0.00 (β 0.1); with the score of +2.00 a "
+        "○ ⟨end⟩ stays as likely: return +2.00, the critic predicted +1.50: advantage +0.50, whitened 0.00. "
+        "The actor gave it 90 %, the reference 90 %: log-ratio 0.00 nats, KL penalty 0.00 (β 0.1); with the score of +2.00 a "
         "reward of +2.00.")
 
 
@@ -108,7 +108,7 @@ def test_at_sequence_level_one_sentence_is_about_the_whole_response() -> None:
     assert "advantage +1.00, weighted +1.50." in about_token(FOX, OTHERWISE, 1)
     trace = story_trace(story_sample(3, 0), sequence_level=True)
     assert [item.field for item in quantities(trace)] == ["kl", "log_probs", "reference_log_probs"]
-    assert "whole response, one action, is made likelier: reward (score − β · KL)" in about_token(FOX, trace, 0)
+    assert "whole response, one action, is made likelier: reward (score − β · log-ratio)" in about_token(FOX, trace, 0)
 
 
 @pytest.mark.parametrize(("log_prob", "text"), [

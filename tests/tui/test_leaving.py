@@ -137,7 +137,7 @@ def test_going_on_after_a_halt_takes_the_terminal_up_once(tmp_path: Path, how: s
 def test_quitting_in_a_real_terminal(tmp_path: Path) -> None:
     terminal = start(tmp_path)
     terminal.type("q")
-    terminal.read_until(b"A run is going on")
+    terminal.read_until(b"A run is in progress")
     terminal.type("q")
     terminal.read_until(b"saving")
     assert terminal.exit_code() == 0
@@ -152,7 +152,7 @@ def test_whoever_leaves_a_run_is_told_where_it_stands(tmp_path: Path, by_signal:
         os.kill(terminal.pid, signal.SIGTERM)
     else:
         terminal.type("q")
-        terminal.read_until(b"A run is going on")
+        terminal.read_until(b"A run is in progress")
         terminal.type("q")
     assert terminal.exit_code() == (143 if by_signal else 0)
     after = terminal.written.rpartition(b"\x1b[?1049l")[2]
@@ -176,7 +176,7 @@ def test_leaving_at_once_does_not_wait_for_the_engine(tmp_path: Path) -> None:
     (tmp_path / "seconds").write_text("60")
     terminal = start(tmp_path)
     terminal.type("q")
-    terminal.read_until(b"A run is going on")
+    terminal.read_until(b"A run is in progress")
     terminal.type("q")
     terminal.read_until(b"saving")
     terminal.type("q")

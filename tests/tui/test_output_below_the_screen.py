@@ -153,7 +153,7 @@ def test_a_reward_that_writes_in_every_way_trains_below_an_untouched_screen(tmp_
                "from rlhf_tui.cli import main\nmain()\n")
     terminal = Terminal(tmp_path, program, HOME=str(tmp_path), XDG_STATE_HOME=str(tmp_path / "state"))
     try:
-        terminal.read_until(b"finished after step 2")
+        terminal.read_until(b"finished (2/2)")
         terminal.type("l")
         terminal.read_until(b"forked it")
         terminal.type("\x1b")

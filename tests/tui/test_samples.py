@@ -68,7 +68,7 @@ def test_orders_sort_and_put_what_is_no_number_last() -> None:
     given_samples = [sample(4, 1.0, 3.0), sample(3, math.nan, math.nan), sample(2, -2.0, 5.0), sample(1, 1.0, 0.5)]
     order = {name: [found.step for found in listed(given_samples, "", name)] for name in ORDERS}
     assert order == {"newest first": [4, 3, 2, 1], "highest score first": [4, 1, 2, 3],
-                     "lowest score first": [2, 4, 1, 3], "highest KL first": [2, 4, 1, 3]}
+                     "lowest score first": [2, 4, 1, 3], "highest log-ratio first": [2, 4, 1, 3]}
 
 
 def test_all_words_of_a_filter_must_be_there_in_any_case() -> None:

@@ -119,7 +119,7 @@ def test_the_report_says_where_the_time_of_a_step_went() -> None:
                    model=ModelLoaded("storyteller", 1, 1, "cpu", "float32", 2, 2e11, 0.5))
     lines = str(report(READING, view, 80)).split("\n")
     assert lines[:3] == ["Model    storyteller  on cpu, float32, 2 threads  matmul peak 200 GFLOP/s",
-                         "Engine   92 responses/s  24% of the matmul peak",
+                         "Engine   92 responses/s  FLOP/s utilization (MFU) 24%",
                          "Step     0.70 s  rollout 60%  score 10%  update 30%"]
     assert "GPU 0    NVIDIA H100 80GB HBM3  use 34%  12.0 G of 80.0 G  54 °C" in lines
     assert "GPU 1    old card" in lines

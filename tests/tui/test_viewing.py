@@ -242,9 +242,9 @@ async def test_a_finished_run_is_extended_by_t(
     async with app.run_test(size=WIDE) as pilot:
         assert "F5" not in alarm(app)
         await until(app, pilot, lambda: "✓ FINISHED" in status(app))
-        assert alarm(app).endswith("finished after step 100 · t goes on with it, or loads it to generate and compare")
+        assert alarm(app).endswith("finished after step 100 · t resumes it, or loads it to generate and compare")
         await pilot.press("g")
-        assert alarm(app) == "viewing a finished run: t goes on with it"
+        assert alarm(app) == "viewing a finished run: t resumes it"
         await pilot.press("t", "escape")
         assert not sessions.last.busy
         await pilot.press("t", *["backspace"] * 3, *"x", "enter")  # as many again are proposed
@@ -261,7 +261,7 @@ async def test_a_run_that_has_just_finished_here_is_extended_by_t(
     run = RunDir.create(app.bridge.runs_root, config, name="brave-otter")
     async with app.run_test(size=WIDE) as pilot:
         await pilot.press("t")
-        assert "no run to go on with" in alarm(app)
+        assert "no run to resume" in alarm(app)
         await pilot.press("f5")
         sessions.last.emit(RunStarted("brave-otter", str(run.path), config, 0))
         with run.lock():
@@ -372,6 +372,6 @@ async def test_a_paused_run_is_not_left_running(app: WorkbenchApp) -> None:
         await pilot.press("f5", "space")
         await show(app, pilot)
         await pilot.press("d")
-        assert "Space lets it go on" in alarm(app)
+        assert "Space resumes it" in alarm(app)
         assert not app.hands_over
         assert not app.bridge.going_on

@@ -273,7 +273,7 @@ async def test_a_narrow_terminal_shows_one_pane_under_tabs(app: WorkbenchApp, se
             seen = [p for p in PANES if app.workbench.query_one(f"#{p}").region]
             assert seen == [name]
             assert TITLE_LINE in app.workbench._tabs.render().plain
-        assert all(part in status(app) for part in ("TRAINING", "41/100", "reward +", "KL ", "ETA"))
+        assert all(part in status(app) for part in ("TRAINING", "41/100", "score +", "KL ", "ETA"))
 
 
 TITLE_LINE = " 1 Hyperparameters   2 Charts   3 Reward words   4 Samples "
@@ -454,7 +454,7 @@ async def test_q_asks_while_training_and_esc_stays(app: WorkbenchApp, sessions: 
         assert isinstance(app.screen, QuitScreen)
         app.bridge.view.total_steps = 100
         app.screen.on_engine_events(EngineEvents([]))
-        assert "A run is going on: step 0 of 100" in str(app.screen.query_one(Static).content)
+        assert "A run is in progress: step 0 of 100" in str(app.screen.query_one(Static).content)
         app.bridge.view.total_steps = 0  # so it is until the engine tells how many
         app.screen.on_engine_events(EngineEvents([]))
         assert "A run is about to begin." in str(app.screen.query_one(Static).content)
@@ -552,7 +552,7 @@ async def test_the_status_line_tells_speed_and_share_of_the_matmul_peak(app: Wor
         sessions.last.emit(StepFinished(2, 100, metrics, (), 1.0))
         await show(app, pilot)
         assert "27 resp/s" in status(app)
-        assert "23% of peak" in status(app)
+        assert "MFU 23%" in status(app)
 
 
 async def test_what_would_be_a_toast_is_on_the_alarm_line(app: WorkbenchApp, sessions: Sessions) -> None:
