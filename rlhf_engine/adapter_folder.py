@@ -53,7 +53,7 @@ def _adapter_in(folder: Path, config: ModelConfig) -> Adapter:
         raise ModelError(f"{folder} holds {reason}")
     name, whole = settings.get("base_model_name_or_path"), bool(weight_files(folder))
     if not isinstance(name, str) or not name:
-        raise ModelError(f"{folder} holds an adapter that does not say which model it goes on; set "
+        raise ModelError(f"{folder} holds an adapter that does not say which base model it is for; set "
                          f"base_model_name_or_path in its {ADAPTER_CONFIG} to that model's folder or hub name")
     base = _base(folder, name)
     beside = base is not None and base.samefile(folder)
@@ -62,7 +62,7 @@ def _adapter_in(folder: Path, config: ModelConfig) -> Adapter:
                          f"one is in the other already; take away the adapter's files (adapter_*), or {CONFIG} and the "
                          "model's weights")
     if base is not None and not beside and (base / ADAPTER_CONFIG).is_file():
-        raise ModelError(f"{folder} holds an adapter that goes on another one, {base}; merge that one first")
+        raise ModelError(f"{folder} holds an adapter for another adapter, {base}; merge that one first")
     revision = settings.get("revision")
     found = {"name": str(base) if base else name,
              "revision": revision if base is None and isinstance(revision, str) else None}

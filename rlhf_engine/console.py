@@ -144,7 +144,7 @@ class Reporter:
             if error.gone:
                 self._control.stop()
             elif not self.failed:
-                say(f"warning: {error}; the run goes on without")
+                say(f"warning: {error}; the run continues without")
             self.failed = True
 
     def _emit(self, event: Event) -> None:

@@ -109,11 +109,11 @@ def logout(folders: list[Path], environment: Mapping[str, str]) -> Check:
     """Whether systemd ends what a user left running when that user logs out."""
     name, user = "after logout", environment.get("USER") or environment.get("LOGNAME") or ""
     if not _kills_user_processes(folders):
-        return Check(name, "ok", "what runs in the background goes on")
+        return Check(name, "ok", "background processes keep running")
     if user and Path("/var/lib/systemd/linger", user).exists():
-        return Check(name, "ok", f"what runs in the background goes on, because {user} lingers")
+        return Check(name, "ok", f"background processes keep running, because {user} lingers")
     return Check(name, "warning", "systemd ends background processes at logout (KillUserProcesses=yes), and "
-                 "with them a run that was to go on without its terminal",
+                 "with them a run that was to continue without its terminal",
                  "run `loginctl enable-linger`, or start with `systemd-run --user --scope rlhf-tui`; what is ended "
                  "saves first and can be resumed")
 

@@ -41,7 +41,7 @@ class HandOver:
                 return
             if ended is not None or time.monotonic() > deadline:
                 what = f"ended with exit code {ended}" if ended is not None else f"was not ready within {seconds:g} s"
-                raise RunError(f"The process that was to go on with {self.run_dir.name} {what}; "
+                raise RunError(f"The process that was to continue {self.run_dir.name} {what}; "
                                f"{f'{self.log} says why' if self.log else 'its output could not be kept'}.")
             time.sleep(_POLL_SECONDS)
 

@@ -157,7 +157,7 @@ def _architecture(source: str, options: dict[str, Any]) -> tuple[Any, Any]:
     saved_as = getattr(config, "architectures", None) or []
     if getattr(config, "is_encoder_decoder", False):
         raise ModelError(f"its architecture, {config.model_type}, is an encoder-decoder, which answers a text instead "
-                         "of going on with it; causal language models are supported")
+                         "of continuing it; causal language models are supported")
     settings = (config, config.get_text_config())
     method = next((how for one in settings if (how := getattr(one, "quantization_config", None))), None)
     if method:

@@ -117,7 +117,7 @@ _ALL = [
            "0, or not what was set: nothing is learnt, or more than was meant."),
     Metric("kl_coef", "KL coef β", "score per nat", "neither", "Weight of the KL penalty.",
            "Level; with the adaptive controller, settles once KL is at its target.",
-           "Grows without end: KL stays over its target whatever it costs."),
+           "Grows without end: KL stays over its target at any coefficient."),
     Metric("grad_norm/actor", "actor grad norm", "", "neither", "Gradient norm of the actor before clipping.",
            "Ragged, in the same range all along.",
            "Grows over many steps or spikes tenfold: divergence shows here first."),

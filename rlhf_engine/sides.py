@@ -71,7 +71,7 @@ class Bench:
         if not self.may_load:
             raise ModelError(f"{ready.label} does not fit the model that trains now ({_shape(self.config)}): "
                              f"it is of {_shape(config)}{_other_files(self.config, config)}; compare it when no run "
-                             "goes on")
+                             "is in progress")
         self._check(ready, base_fingerprint(config.model))
         return ready
 

@@ -294,7 +294,7 @@ class EngineBridge:
             self.resume(path, **self._accepted)
             if self._steps is not None:
                 self.edit("train.steps", self._steps)
-            events.append(Notice("taken over: the libraries and the model load, then the run goes on here"))
+            events.append(Notice("taken over: the libraries and the model load, then the run continues here"))
         return events
 
     # --- the engine thread ---

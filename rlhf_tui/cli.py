@@ -36,7 +36,7 @@ def workbench(
                                                     "open last, or animals.", show_default=False)] = None,
     overrides: Overrides = None,
     runs_dir: RunsDir = DEFAULT_RUNS_ROOT,
-    start: Annotated[bool, typer.Option("--start", help="Begin to train at once.")] = False,
+    start: Annotated[bool, typer.Option("--start", help="Start training at once.")] = False,
     trust: TrustRemoteCode = None,
     version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
 ) -> int | None:
@@ -75,9 +75,9 @@ def attach(
     run: RunOrNewest = None, runs_dir: RunsDir = DEFAULT_RUNS_ROOT, trust: TrustRemoteCode = None,
     as_json: AsJson = False,
 ) -> int:
-    """Watch a run that another process drives, in the workbench. There, t takes it over; leaving leaves it alone.
+    """Watch a run that another process drives, in the workbench. There, t takes it over; leaving does not stop it.
 
-    Where no run is named: the one that is going on, or else the newest.
+    Where no run is named: the one that is training, or else the newest.
 
     With --json (as for train), or where stdin or stdout is no terminal, it prints the run's lines from the first step
     to its end. The exit code is then 0 if the run finished, else 1.

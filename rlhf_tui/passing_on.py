@@ -24,7 +24,7 @@ def say_where_it_lies(bridge: EngineBridge, *, asked: bool) -> None:
     bridge.drain()
     if bridge.run_path is not None and bridge.state is RunState.STOPPED:
         command = command_for(RunDir(bridge.run_path), "attach" if asked else "resume")
-        does = "asked to leave by another process; this shows how it goes on" if asked else "this goes on with it"
+        does = "asked to leave by another process; this shows its progress" if asked else "this continues it"
         _tell(f"run {clean_line(bridge.view.name)} is saved at step {bridge.view.step} of {bridge.view.total_steps}; "
               f"{does}: {command}")
 

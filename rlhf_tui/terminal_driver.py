@@ -18,7 +18,7 @@ from rlhf_engine.streams import give_back, take_away
 from rlhf_tui.crash_log import open_output_log
 from rlhf_tui.terminal_input import TerminalInput
 
-SUSPENDED = "rlhf-tui is suspended, and a run with it: fg goes on"
+SUSPENDED = "rlhf-tui is suspended, and a run with it: fg resumes"
 _ASK_BACKGROUND = "\x1b]11;?\x1b\\"
 
 

@@ -93,7 +93,7 @@ class Viewer:
             if not left and self._holder.stopped and not self._told:
                 self._told = True
                 self._emit(Notice(f"process {self._holder.pid}, which drives the run, is stopped and cannot leave: "
-                                  f"`kill -CONT {self._holder.pid}` lets it go on", "warning"))
+                                  f"`kill -CONT {self._holder.pid}` resumes it", "warning"))
             return left
         status = self.run_dir.status()
         if status is None or status.state.ended:

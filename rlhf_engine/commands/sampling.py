@@ -119,7 +119,7 @@ def generate(
 
     With --json: source, tuned and samples, each with prompt, response, score, parts, kl_nats (the log-ratio:
     log π − log π_ref, summed over the response), tokens and finished.
-    Where the run's rewards cannot be had, its answers have a score of null, and no_scores says why.
+    Where the run's rewards cannot be had, its responses have a score of null, and no_scores says why.
     """
     if temperature is not None and not 0 < temperature <= 10:
         raise ConfigError(f"--temperature: {temperature} is not a number above 0 and up to 10")

@@ -14,7 +14,7 @@ from rlhf_engine.run_dir import DEFAULT_RUNS_ROOT
 
 
 def delete(run: Run, runs_dir: RunsDir = DEFAULT_RUNS_ROOT) -> int:
-    """Delete a run: into the trash beside it, from where it can be restored. A run that is driven is left alone."""
+    """Delete a run: into the trash beside it, from where it can be restored. A run that a process drives is refused."""
     run_dir = the_run(run, runs_dir)
     thrown = throw_away(run_dir)
     at = f" --runs-dir {thrown.path.parent.parent}" if thrown.path.parent.parent != DEFAULT_RUNS_ROOT else ""
@@ -59,21 +59,21 @@ def trash(
 
 
 def rename(
-    run: Run, name: Annotated[str, typer.Argument(help="What it is to be called.")],
+    run: Run, name: Annotated[str, typer.Argument(help="The new name.")],
     runs_dir: RunsDir = DEFAULT_RUNS_ROOT,
 ) -> int:
-    """Give a run another name; its forks still know it. A run that is driven is left alone."""
+    """Give a run another name; its forks stay linked to it. A run that a process drives is refused."""
     out(f"renamed: {rename_run(the_run(run, runs_dir), name).path}")
     return 0
 
 
 def note(
     run: Run,
-    text: Annotated[str | None, typer.Argument(help="What to keep with the run; without it, the note is printed.")]
+    text: Annotated[str | None, typer.Argument(help="The note; without it, the note is printed.")]
     = None,
     runs_dir: RunsDir = DEFAULT_RUNS_ROOT,
 ) -> int:
-    """Write about a run, or print what was written. An empty text takes the note away."""
+    """Write a note on a run, or print it. An empty text removes the note."""
     run_dir = the_run(run, runs_dir)
     if text is None:
         out(run_dir.note)

@@ -25,7 +25,7 @@ from rlhf_tui.widgets.status import KeyBar, StatusLine
 from rlhf_tui.widgets.token_facts import END, Quantity, about_token, heat, largest, quantities, visible
 from rlhf_tui.widgets.token_table import TokenTable
 
-NO_TRACE = ("This response was kept without its tokens. Those of the newest samples are in memory; on disk each step "
+NO_TRACE = ("No tokens were kept for this response. Those of the newest samples are in memory; on disk each step "
             "keeps them for its first train.traced_samples responses, which have an i behind their step in the list.")
 
 

@@ -32,14 +32,15 @@ def choices(run: History) -> list[Metric]:
 
 
 def matching(metrics: Sequence[Metric], words: str) -> list[Metric]:
-    """Those whose title, name, unit or help holds all `words`, in any case: by title first, then by name."""
+    """Those whose title, name, unit or help holds all `words`, in any case: the title itself, by title, by name."""
     wanted = words.lower().split()
 
     def has(text: str) -> bool:
         return all(word in text.lower() for word in wanted)
 
     found = [metric for metric in metrics if has(f"{metric.title} {metric.name} {metric.unit} {metric.help}")]
-    return sorted(found, key=lambda metric: (not has(metric.title), not has(f"{metric.title} {metric.name}")))
+    return sorted(found, key=lambda metric: (metric.title.lower() != " ".join(wanted), not has(metric.title),
+                                             not has(f"{metric.title} {metric.name}")))
 
 
 def explanation(metric: Metric, run: History) -> Content:

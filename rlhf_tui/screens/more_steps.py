@@ -67,5 +67,5 @@ class MoreStepsScreen(BaseDialog[int | None]):
                                              f"{self._total + int(more)}, recorded as an edit of train.steps",
                                              "$text-muted"))
         else:
-            self._said.update(Content.styled("no more steps: the run is loaded, to generate and compare",
+            self._said.update(Content.styled("no more steps: the run is only loaded, to generate and compare",
                                              "$text-muted"))

@@ -37,7 +37,7 @@ class PresetScreen(DetailsPicker):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "take", "Take", tooltip="Use this preset for the next run", id="presets.take", priority=True),
         # no letter, which would be typed into the filter
-        Binding("f8", "remove", "Remove preset", tooltip="Remove a preset of your own for good; asks first",
+        Binding("f8", "remove", "Remove preset", tooltip="Delete a preset of your own for good; asks first",
                 id="presets.remove"),
     ]
     title_text = "Presets"

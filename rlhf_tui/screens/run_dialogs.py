@@ -71,7 +71,7 @@ class NameScreen(_Dialog):
         """Check the name as one types."""
         event.stop()
         problem = self._check(event.value)
-        self.say(f"✗ {problem}" if problem else "its forks still know it", "$text-error" if problem else "$text-muted")
+        self.say(f"✗ {problem}" if problem else "its forks stay linked", "$text-error" if problem else "$text-muted")
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Rename."""

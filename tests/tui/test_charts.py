@@ -477,7 +477,7 @@ async def test_which_metrics_are_shown_can_be_set(app: WorkbenchApp) -> None:
         assert charts.shown == SHOWN
         charts.shown = ("kl_coef", "rewards/words/mean", "policy/entropy_avg", "objective/scores")
         await settle(pilot, charts)
-        assert charts.charts[0].heading_text.startswith("β 0.10")
+        assert charts.charts[0].heading_text.startswith("KL coef β 0.10")
         assert "no reward words" in charts.charts[1].picture_text
         assert len(charts.charts[2].points) == 5  # what was not shown was kept
         with pytest.raises(ValueError, match="4 charts"):
@@ -628,8 +628,9 @@ async def test_the_picker_offers_what_the_run_really_has(app: WorkbenchApp) -> N
         assert set(names) == {*REGISTRY, "rewards/words/mean", "my/own"}
         assert names.index("rewards/words/mean") < names.index("policy/approxkl_avg")
         found = [metric.name for metric in matching(choices(charts.scene.run), "kl")]
-        assert found[:2] == ["objective/kl", "objective/rlhf_reward"]  # by title
-        assert "kl_coef" in found  # by name
+        assert found[0] == "objective/kl"  # the title itself
+        assert set(found[1:4]) == {"objective/non_score_reward", "policy/approxkl_avg", "kl_coef"}  # by title
+        assert found[4] == "objective/rlhf_reward"  # by what its help says
         assert "policy/updates" in found  # by what its help says
 
 

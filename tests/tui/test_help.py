@@ -81,10 +81,10 @@ async def test_a_place_is_named_without_its_counts(app: WorkbenchApp) -> None:
 
 async def test_a_search_shows_only_what_has_all_its_words(app: WorkbenchApp) -> None:
     async with app.run_test(size=(80, 24)) as pilot:
-        await pilot.press("question_mark", "slash", *"Hold run")
+        await pilot.press("question_mark", "slash", *"pause resume")
         await pilot.pause()
         assert page(app).split("\n") == ["Keys · Everywhere", page(app).split("\n")[1]]
-        assert "Hold the run after this step" in page(app)
+        assert "Pause after this step, or resume" in page(app)
         await pilot.press(*"xyz")
         assert page(app) == "nothing here has these words"
         await pilot.press("escape")
@@ -122,7 +122,7 @@ async def test_a_modal_screen_has_help_of_its_own(app: WorkbenchApp) -> None:
         await pilot.press("comma", "question_mark")
         await pilot.pause()
         assert page(app).startswith("Keys · On this screen")
-        assert "Put back" in page(app)
+        assert "Cancel" in page(app)
 
 
 async def test_every_action_with_a_key_is_a_command(app: WorkbenchApp) -> None:
@@ -180,7 +180,7 @@ async def test_a_command_does_what_its_key_does(app: WorkbenchApp) -> None:
 async def test_commands_are_found_by_their_purpose(app: WorkbenchApp) -> None:
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.pause()
-        hits = [hit.text async for hit in WorkbenchCommands(app.screen).search("hold the run")]
+        hits = [hit.text async for hit in WorkbenchCommands(app.screen).search("pause after this step")]
         assert hits == ["Pause"]
 
 

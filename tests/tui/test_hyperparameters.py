@@ -132,7 +132,7 @@ async def test_what_cannot_change_is_locked_while_training_and_says_why(config: 
         await type_into(pilot, "ppo.minibatch_size", "")
         assert app.focused is app.pane
         assert "⊘" in app.line("minibatch")
-        assert any("fixed once" in line for line in app.lines())
+        assert any("fixed during a run" in line for line in app.lines())
         await type_into(pilot, "kl.coef", "0.3", "enter")
         assert app.edits == [("kl.coef", 0.3)]
 

@@ -98,8 +98,8 @@ def test_the_sentences_say_what_the_update_does_to_a_token_and_why() -> None:
     assert about_token(FOX, tiny, 0).startswith("○ a stays as likely")
     assert about_token(FOX, TOKENS, 2) == (
         "○ ⟨end⟩ stays as likely: return +2.00, the critic predicted +1.50: advantage +0.50, whitened 0.00. "
-        "The actor gave it 90 %, the reference 90 %: log-ratio 0.00 nats, KL penalty 0.00 (β 0.1); with the score of +2.00 a "
-        "reward of +2.00.")
+        "The actor gave it 90 %, the reference 90 %: log-ratio 0.00 nats, KL penalty 0.00 (β 0.1); with the score of "
+        "+2.00 a reward of +2.00.")
 
 
 def test_at_sequence_level_one_sentence_is_about_the_whole_response() -> None:
