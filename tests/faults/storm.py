@@ -210,7 +210,7 @@ def _leave(terminal: Terminal) -> None:
     terminal.written = b""
     terminal.type("q")
     deadline = time.monotonic() + LONGEST_SILENCE
-    while _lives(terminal) and b"A run is going on" not in terminal.written and time.monotonic() < deadline:
+    while _lives(terminal) and b"A run is in progress" not in terminal.written and time.monotonic() < deadline:
         terminal.read(0.1)
     with suppress(OSError):  # without a run it does not ask
         terminal.type(ENTER)

@@ -114,7 +114,7 @@ class FakeSession:
 
     def start(self, config: RunConfig, *, runs_root: Path, name: str | None = None, preset: str = "") -> None:
         if self.busy:
-            raise RunError("a run is going on; stop it first")
+            raise RunError("a run is in progress; stop it first")
         self.calls.append(("start", preset))
         self.busy, self.config, self.step, self.seconds = True, config, 0, 0.0
         self.emit(RunStarted("brave-otter", "runs/brave-otter", config, 0))
