@@ -41,7 +41,7 @@ def sample_line(
     line = Content.assemble(
         (f"{sample.step:5}", "$text-muted"), ("*" if favourite else " ", "$accent bold"),
         ("i" if inspects else " ", "$accent"), (f"{figure(sample.score, '+6.2f')} ", score_style),
-        f" {figure(sample.kl, '10.1f')}  ",
+        f" {figure(sample.kl, '9.1f')}  ",
         (f"{run}: " if run else "", "$text-muted"), response,
     )
     return line.truncate(width, ellipsis=True, pad=True)
