@@ -117,7 +117,7 @@ def test_a_wrong_file_stays_until_the_user_saves(path: Path) -> None:
 
 def test_a_key_of_a_newer_version_is_said_and_kept(path: Path) -> None:
     file = write(path, "sparkles = true\n")
-    assert "sparkles: no such setting" in file.problem
+    assert "sparkles: no such preference" in file.problem
     file.change(hint_seen=True)
     assert file.keep() == ""
     assert tomllib.loads(path.read_text()) == {"sparkles": True, "hint_seen": True}
@@ -158,7 +158,7 @@ def test_a_home_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "config").write_text("no folder")
     file.change(zoomed=True)
     said = file.keep()
-    assert said.startswith("settings were not kept: ")
+    assert said.startswith("preferences were not kept: ")
     assert "\n" not in said
     assert file.settings.zoomed  # it counts here all the same
 

@@ -45,7 +45,7 @@ async def test_a_theme_is_seen_at_once_and_kept_with_enter(start: Callable[[], W
         assert app.theme == LIGHT.name
         await pilot.press("enter")
         assert kept()["theme"] == LIGHT.name
-        assert "settings are kept in" in app.workbench._alarm.text
+        assert "preferences are kept in" in app.workbench._alarm.text
     assert start().theme == LIGHT.name
 
 
@@ -82,7 +82,7 @@ async def test_a_wrong_value_is_said_and_replaced_when_the_user_saves(start: Cal
     app = start()
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.pause()
-        assert 'smoothing: must be "auto", 0, 0.6, 0.9 or 0.97; sparkles: no such setting' in app.workbench._alarm.text
+        assert 'smoothing: must be "auto", 0, 0.6, 0.9 or 0.97; sparkles: no such preference' in app.workbench._alarm.text
         assert app.theme == DARK.name
         await pilot.press("2")
     assert kept()["smoothing"] == "much"  # leaving is not saving
@@ -138,9 +138,9 @@ async def test_a_folder_that_cannot_be_written_is_a_sentence(app: WorkbenchApp) 
         settings_path().parent.rmdir()
         settings_path().parent.write_text("no folder")
         await pilot.press("comma", "right", "right", "enter")
-        assert "settings were not kept" in app.workbench._alarm.text
+        assert "preferences were not kept" in app.workbench._alarm.text
         assert app.theme == LIGHT.name
-    assert "settings were not kept" in app.preferences.trouble
+    assert "preferences were not kept" in app.preferences.trouble
 
 
 @pytest.mark.parametrize("size", [(40, 8), (60, 16), (300, 100)])

@@ -269,7 +269,7 @@ async def test_a_run_that_has_just_finished_here_is_extended_by_t(
         sessions.last.steps(100)
         sessions.last.end(RunState.FINISHED, "finished after step 100")
         await show(app, pilot)
-        assert "t trains it further" in alarm(app)
+        assert "t resumes it" in alarm(app)
         await pilot.press("t", "enter")  # as many again
         await until(app, pilot, lambda: ("edit", "train.steps", 200) in sessions.last.calls)
         assert [call[0] for call in sessions.last.calls] == ["start", "resume", "edit"]
