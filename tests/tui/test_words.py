@@ -17,8 +17,8 @@ from rlhf_tui.widgets.setting_rows import LABEL_WIDTH, form_rows
 
 HOMEMADE = re.compile(
     r"policy shift|critic explains|\bstep sizes?\b|unfinished|left out|reward spread|\bsurprise\b|reference likes|"
-    r"% of (?:the )?(?:matmul )?peak|early.stop KL|excess share|repeats free|zero lies|tell me\b|stand in front|\btaken all\b|optimis|"
-    r"score − β·KL|\bgamed\b", re.IGNORECASE)
+    r"% of (?:the )?(?:matmul )?peak|early.stop KL|excess share|repeats free|zero lies|tell me\b|stand in front|"
+    r"\btaken all\b|optimis|score − β·KL|\bgamed\b", re.IGNORECASE)
 COMMANDS = ("train", "resume", "fork", "attach", "compare", "generate", "score", "export", "presets", "runs", "rename",
             "note", "delete", "trash", "verify", "doctor")
 
