@@ -1,4 +1,4 @@
-"""Every key that the README or help names does something where it is said to."""
+"""Every key that the README names does something."""
 
 from __future__ import annotations
 
@@ -82,33 +82,3 @@ async def test_the_keys_of_the_readme(name: str, app: WorkbenchApp, sessions: Se
         if await does(tried, sessions, pane, key_of(name), *first):
             return
     pytest.fail(f"{name} does nothing in any pane")
-
-
-# what some keys need to have something to do: a place, a fold, a cursor, a text that is not allowed, a filter
-_BEFORE: list[tuple[str, ...]] = [
-    (), ("down",), ("up",), ("plus", "left"), ("x",), ("home", "left"), ("left_square_bracket",),
-    ("enter", "x", "tab", "up"), ("asterisk",), ("slash", *"zzz", "enter"),
-]
-
-
-async def test_the_keys_of_help(app: WorkbenchApp, sessions: Sessions, config: Any) -> None:
-    panes = {"Hyperparameters": "1", "Charts": "2", "Reward words": "3", "Samples": "4"}
-    async with app.run_test(size=(120, 40)) as pilot:
-        await pilot.press("question_mark")
-        await pilot.pause()
-        text = str(app.screen.query_one("#text").content)  # type: ignore[attr-defined]
-    idle = []
-    for place, pane in panes.items():
-        lines = text.partition(f"Keys · In {place}\n")[2].partition("\n\n")[0].splitlines()
-        assert lines, place
-        for line in lines:
-            if not line.startswith("  ") or line.startswith(" " * 12):
-                continue
-            key = line.split()[0]
-            for first in _BEFORE:
-                tried = WorkbenchApp(EngineBridge(app.bridge.runs_root, sessions), config, "animals")
-                if await does(tried, sessions, pane, key_of(key), *first):
-                    break
-            else:
-                idle.append((place, key, line.strip()))
-    assert not idle, idle
