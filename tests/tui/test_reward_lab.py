@@ -101,7 +101,7 @@ async def test_live_settings_reach_the_run_and_others_are_locked(app: WorkbenchA
     async with app.run_test(size=WIDE) as pilot:
         await pilot.press("w", "f5")
         await tell(pilot, sessions)
-        assert "fixed once a run has begun" in shown(app)
+        assert "fixed during a run" in shown(app)
         await pilot.press("enter", "down", "enter", *"5", "enter")
         await tell(pilot, sessions)
         assert [call for call in sessions.last.calls if call[0] == "edit"] == [("edit", "rewards.0.weight", 5)]

@@ -290,7 +290,7 @@ async def test_a_run_that_is_driven_elsewhere_is_not_resumed_and_one_that_is_don
             await press(pilot, "r", "s", "home")
             assert "t Resume" in shown(app)
             await press(pilot, "end", "up", "t")
-            assert "finished at step 3; on to step 6" in shown(app)
+            assert "finished (3/3); trains to step 6" in shown(app)
             await press(pilot, "escape", "end", "t")
             assert "held is driven by another process" in said(app)
             assert "Resume" not in shown(app)
