@@ -124,7 +124,7 @@ def test_what_does_not_fit_is_refused_while_training_and_loaded_when_idle(
 ) -> None:
     policy, config, _ = load_tuned(runs["one"])
     before = everything(policy)
-    with pytest.raises(ModelError, match=f"{other}@3 does not fit the model that trains now .* when no run goes on"):
+    with pytest.raises(ModelError, match=f"{other}@3 does not fit the model that trains now .* when no run is"):
         compare(policy, config, responses=4, seed=1, sides=(TUNED, at(runs[other])), may_load=False)
     result = compare(policy, config, responses=4, seed=1, sides=(TUNED, at(runs[other])))
     assert texts(result, "tuned") == texts(compare_run(runs[other], responses=4, seed=1), "tuned")

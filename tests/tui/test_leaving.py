@@ -169,7 +169,7 @@ def test_whoever_leaves_after_stopping_is_told_where_the_run_stands(tmp_path: Pa
     terminal.type("q")
     assert terminal.exit_code() == 0
     after = terminal.written.rpartition(b"\x1b[?1049l")[2]
-    assert b"run brave-otter is saved at step 3 of 100; this goes on with it" in after
+    assert b"run brave-otter is saved at step 3 of 100; this continues it" in after
 
 
 def test_leaving_at_once_does_not_wait_for_the_engine(tmp_path: Path) -> None:
