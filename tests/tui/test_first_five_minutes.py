@@ -94,7 +94,7 @@ async def test_every_step_of_the_first_five_minutes_comes_true(reader: Reader) -
     await sees("+ liked", "cat, dog", "− disliked", "girl, boy")
 
     reader.turn_to_the_next_step()
-    reader.read("pane **2 Charts**: the reward rises; the KL")
+    reader.read("pane **2 Charts**: the score rises; the KL")
     await comes(lambda: len(charts[0].points) >= 2)
     assert [chart.metric.name for chart in charts[:2]] == ["objective/scores", "objective/kl"]
     reader.read("towards the dotted target")
