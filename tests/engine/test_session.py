@@ -70,7 +70,7 @@ def test_runs_one_after_another_and_refuses_a_second_at_once(
 ) -> None:
     served.session.start(neo_config, runs_root=tmp_path, name="one")
     assert served.session.busy
-    with pytest.raises(RunError, match="a run is under way"):
+    with pytest.raises(RunError, match="stop it before another one starts"):
         served.session.start(neo_config, runs_root=tmp_path, name="two")
     served.wait_for(StateChanged, state=RunState.FINISHED)
     while served.session.busy:

@@ -184,7 +184,7 @@ def test_a_second_process_watches_and_never_writes(tmp_path: Path, model: Path) 
                              env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])})
     assert lines.stdout is not None
     assert lines.stdout.readline() == f"run {run.name} in runs/{run.name}\n"
-    assert lines.stdout.readline().startswith("step      1/100000  reward")
+    assert lines.stdout.readline().startswith("step      1/100000  score")
     lines.send_signal(signal.SIGINT)
     assert lines.wait(200) == 130
     terminal.read(0.1)

@@ -14,6 +14,7 @@ from moments import until, wait_until
 from textual.pilot import Pilot
 from textual.widgets import Static
 from tui.fake_session import Sessions
+from tui.test_generate import shown
 from tui.test_hostile_text import is_harmless, shown_lines
 
 from rlhf_engine.events import ModelLoaded
@@ -199,6 +200,7 @@ def test_snapshot(
         await pilot.press("f5")
         sessions.last.steps(9)
         app.show_events(app.bridge.drain())
+        await until(pilot, lambda: "step 9/100" in shown(app))  # it is seen behind the screen that opens over it
         await pilot.press("f4")
         await settled(pilot)
 
