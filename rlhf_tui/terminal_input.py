@@ -53,7 +53,9 @@ class TerminalInput:
 
     def feed(self, data: bytes) -> Iterator[Message]:
         """What `data`, just read, completes."""
-        text, self._rest = self._rest + self._decode(data), ""
+        if not (came := self._decode(data)):
+            return  # what waits has waited for so long already
+        text, self._rest = self._rest + came, ""
         while text:
             if self._pasted is not None:
                 messages, text = self._paste_on(text)

@@ -29,6 +29,7 @@ import rlhf_tui
 from rlhf_engine.config import RunConfig
 from rlhf_tui.app import WorkbenchApp
 from rlhf_tui.bridge import EngineBridge
+from rlhf_tui.terminal_input import TerminalInput
 
 NAMES = {".": "full_stop", ",": "comma", "/": "slash", " ": "space", "-": "minus", "?": "question_mark"}
 
@@ -270,12 +271,24 @@ def test_escape_and_the_letter_behind_it_are_two_keys(tmp_path: Path, terminal: 
     # Esc leaves the field and what was typed; then 3 goes to the words, whose field takes the letters
     terminal.type("/kl.coef\r\r9\x1b3\rhen,\r")
     assert edits(tmp_path, terminal, 1) == [["rewards.0.liked", ["foxhen"]]]
-    # a sequence that comes in two reads is one key: ↓ goes to the other list
-    terminal.type("\x1b")
-    terminal.read(0.02)
-    terminal.type("[B\rcat,\r")
-    assert edits(tmp_path, terminal, 2)[1:] == [["rewards.0.disliked", ["cat"]]]
     leave(terminal)
+
+
+def test_escape_alone_is_a_key_without_another_behind_it(terminal: Terminal) -> None:
+    terminal.type("?")
+    terminal.read_until_quiet(0.5)
+    drawn = len(terminal.written)
+    terminal.type("\x1b")
+    terminal.read_until(lambda: b"2 Charts" in terminal.written[drawn:])  # help is left
+    leave(terminal)
+
+
+def test_a_sequence_that_comes_in_two_reads_is_one_key() -> None:
+    reader = TerminalInput()
+    assert [*reader.feed(b"\x1b"), *reader.feed(b""), *reader.feed(b"")] == []
+    (down,) = reader.feed(b"[B")
+    assert isinstance(down, events.Key)
+    assert down.key == "down"
 
 
 def test_what_a_terminal_answers_is_not_typed(tmp_path: Path, terminal: Terminal) -> None:
