@@ -9,7 +9,6 @@ import random
 import signal
 import tempfile
 import textwrap
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,6 +16,7 @@ from typing import Any, ClassVar
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from moments import until
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.pilot import Pilot
@@ -82,7 +82,7 @@ async def played(config: RunConfig, keys: Sequence[str], *, burst: bool) -> Any:
                     await pilot.pause()
                     await pilot.pause()
             app.post_message(key("f12"))
-            await until(pilot, lambda: app.marked, 60)
+            await until_it_stays(pilot, lambda: app.marked)
             await app.workers.wait_for_complete()
             await pilot.pause()
             found = state(app)
@@ -91,11 +91,9 @@ async def played(config: RunConfig, keys: Sequence[str], *, burst: bool) -> Any:
         return found
 
 
-async def until(pilot: Pilot[Any], there: Any, seconds: float = 20.0) -> None:
-    """Wait for `there`, and see that it stays."""
-    deadline = time.monotonic() + seconds
-    while not there() and time.monotonic() < deadline:
-        await pilot.pause(0.02)
+async def until_it_stays(pilot: Pilot[Any], there: Any) -> None:
+    """Wait for `there`, and a moment longer for what may follow it."""
+    await until(pilot, there)
     await pilot.pause(0.1)
 
 
@@ -143,7 +141,7 @@ async def test_what_is_applied_is_what_was_typed(app: WorkbenchApp, keys: list[s
         await pilot.pause()
         for name in keys:
             app.post_message(key(name))
-        await until(pilot, lambda: app.config.kl.coef == wanted)
+        await until_it_stays(pilot, lambda: app.config.kl.coef == wanted)
         assert app.config.kl.coef == wanted
 
 
@@ -155,12 +153,12 @@ async def test_a_dialog_takes_the_keys_behind_the_one_that_opens_it(app: Workben
         await pilot.pause()
         for name in ["R", *["backspace"] * 5, *"ambx", "backspace", *"itious", "enter"]:
             app.post_message(key(name))
-        await until(pilot, (app.bridge.runs_root / "ambitious").exists)
+        await until_it_stays(pilot, (app.bridge.runs_root / "ambitious").exists)
         assert [run.name for run in app.bridge.runs_root.iterdir() if not run.name.startswith(".")] == ["ambitious"]
         for name in ["n", "a", "b", "backspace", "c", "enter", "d", "f2"]:
             app.post_message(key(name))
         note = app.bridge.runs_root / "ambitious" / "note.txt"
-        await until(pilot, lambda: any("c\nd" in path.read_text() for path in note.parent.glob("note*")))
+        await until_it_stays(pilot, lambda: any("c\nd" in path.read_text() for path in note.parent.glob("note*")))
         assert [path.read_text().strip() for path in note.parent.glob("note*")] == ["ac\nd"]
 
 
@@ -169,7 +167,7 @@ async def test_a_paste_keeps_its_place_among_the_keys(app: WorkbenchApp) -> None
         for event in (key("g"), key("end"), key("a"), key("backspace"), events.Paste(" of old\r"), key("b"),
                       key("backspace"), key("c")):
             app.post_message(event)
-        await until(pilot, lambda: app.screen.query("#prompt") and app.screen.query_one("#prompt", Input).value
+        await until_it_stays(pilot, lambda: app.screen.query("#prompt") and app.screen.query_one("#prompt", Input).value
                     == "Once upon a time of oldc")
         assert app.screen.query_one("#prompt", Input).value == "Once upon a time of oldc"
 
@@ -178,7 +176,7 @@ async def test_a_command_that_is_typed_and_taken_at_once_is_the_one_that_was_typ
     async with app.run_test(size=(120, 40)) as pilot:
         for name in ["ctrl+p", *"system", "enter"]:
             app.post_message(key(name))
-        await until(pilot, lambda: type(app.screen).__name__ == "SystemScreen")
+        await until_it_stays(pilot, lambda: type(app.screen).__name__ == "SystemScreen")
         assert type(app.screen).__name__ == "SystemScreen"
 
 
@@ -213,13 +211,13 @@ def terminal(tmp_path: Path) -> Terminal:
 
 def edits(tmp_path: Path, terminal: Terminal, count: int) -> list[Any]:
     """What was changed in the run, once there are `count` changes."""
-    deadline = time.monotonic() + 30
-    found: list[Any] = []
-    while len(found) < count and time.monotonic() < deadline:
-        terminal.read(0.05)
-        if (tmp_path / "edits").exists():
-            found = [json.loads(line) for line in (tmp_path / "edits").read_text().splitlines()]
-    return found
+    file = tmp_path / "edits"
+
+    def found() -> list[Any]:
+        return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+    terminal.read_until(lambda: len(found()) >= count)
+    return found()
 
 
 def leave(terminal: Terminal) -> None:
