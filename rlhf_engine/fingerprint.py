@@ -13,17 +13,16 @@ import json
 import os
 import time
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-
 from rlhf_engine import model_files
-from rlhf_engine.disk import replace_text, why
+from rlhf_engine.disk import why
 from rlhf_engine.errors import ModelError
+from rlhf_engine.user_cache import read_cache, write_cache
 
+_CACHE = "fingerprints.json"
 _REMEMBERED = 512  # files
 _SETTLED_NS = 2_000_000_000
 _hashed_here: dict[str, list[Any]] = {}  # by this process: where the cache cannot be written, once a start is enough
@@ -81,7 +80,7 @@ def fingerprint_of(folder: Path, adapter: Path | None = None) -> Fingerprint:
         raise ModelError(f"model.name: {error.filename or folder} could not be read: {why(error)}") from error
     if known != remembered:
         _hashed_here.update(known)
-        _remember(known)
+        write_cache(_CACHE, known, _REMEMBERED)
     return Fingerprint(parts)
 
 
@@ -124,19 +123,7 @@ def _said(path: Path) -> bytes | None:
 # --- digests that are known ---
 
 
-def _cache() -> Path:
-    return Path(platformdirs.user_cache_dir("rlhf-tui", appauthor=False)) / "fingerprints.json"
-
-
 def _remembered() -> dict[str, list[Any]]:
     """By file what it was (see `_state`) and its digest, the last hashed last."""
-    found = model_files.read_json(_cache())
-    return {name: entry for name, entry in found.items() if isinstance(entry, list) and len(entry) == 6
+    return {name: entry for name, entry in read_cache(_CACHE).items() if isinstance(entry, list) and len(entry) == 6
             and isinstance(entry[-1], str) and len(entry[-1]) == 64}
-
-
-def _remember(known: Mapping[str, list[Any]]) -> None:
-    path = _cache()
-    with suppress(OSError):
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        replace_text(path, json.dumps(dict(list(known.items())[-_REMEMBERED:])) + "\n")

@@ -9,16 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from contextlib import suppress
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
-import platformdirs
+from rlhf_engine import model_check
+from rlhf_engine.user_cache import read_cache, write_cache
 
-from rlhf_engine import model_check, model_files
-from rlhf_engine.disk import replace_text
-
+_CACHE = "checked-models.json"
 _REMEMBERED = 256  # models
 _LIBRARIES = ("torch", "transformers", "peft")
 
@@ -34,7 +31,7 @@ def check_once(policy: Any, fingerprint: str | None) -> str:
         return known[key]
     found = model_check.check(policy)
     if key:
-        _remember(known | {key: found})
+        write_cache(_CACHE, known | {key: found}, _REMEMBERED)
     return found
 
 
@@ -49,16 +46,6 @@ def _shapes(policy: Any) -> Iterable[tuple[str, list[int]]]:
     return ((name, list(parameter.shape)) for name, parameter in policy.actor_parameters.items())
 
 
-def _file() -> Path:
-    return Path(platformdirs.user_cache_dir("rlhf-tui", appauthor=False)) / "checked-models.json"
-
-
 def _remembered() -> dict[str, str]:
     """What `check` said, by key; those last checked last."""
-    return {key: said for key, said in model_files.read_json(_file()).items() if isinstance(said, str)}
-
-
-def _remember(known: dict[str, str]) -> None:
-    with suppress(OSError):
-        _file().parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        replace_text(_file(), json.dumps(dict(list(known.items())[-_REMEMBERED:])) + "\n")
+    return {key: said for key, said in read_cache(_CACHE).items() if isinstance(said, str)}

@@ -84,8 +84,7 @@ def test_only_the_run_directory_and_the_checkpoint_write_files_of_a_run():
         "rlhf_engine/disk.py", "rlhf_engine/run_dir.py", "rlhf_engine/checkpoint.py",
         "rlhf_engine/presets.py",  # the user's presets
         "rlhf_engine/export.py",   # the folder that the user names
-        "rlhf_engine/fingerprint.py",  # digests that are known, in the user's cache folder
-        "rlhf_engine/passed_checks.py",  # which models passed their check, in the user's cache folder
+        "rlhf_engine/user_cache.py",  # digests and checks that are known, in the user's cache folder
         "rlhf_tui/clipboard.py",   # a file beside what was copied
         "rlhf_tui/settings.py",    # what the workbench remembers of its user
         "rlhf_tui/own_editor.py",  # a text for the editor, in a folder that goes with it
