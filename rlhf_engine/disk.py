@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rlhf_engine.errors import RunError
+from rlhf_engine.reading import NotAFileOfOursError
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 NAME_RULE = "letters, digits, dots, - and _, at most 64, a letter or digit first"
@@ -28,6 +29,8 @@ _SENTENCES = {
 
 def why(error: Exception) -> str:
     """Why the disk refused, in words; safetensors and torch raise errors of their own that only quote the system's."""
+    if isinstance(error, NotAFileOfOursError):
+        return error.reason
     if isinstance(error, OSError):
         return _SENTENCES.get(error.errno or 0) or (error.strerror or str(error)).lower()
     if code := re.search(r"os error (\d+)", str(error)):
