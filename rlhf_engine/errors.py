@@ -5,6 +5,11 @@ Anything else that escapes the engine is a bug and keeps its traceback.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rlhf_engine.trust import CodeInQuestion
+
 
 class RlhfError(Exception):
     """Base of every error whose message is meant for the user."""
@@ -50,7 +55,12 @@ class BaseChangedError(RunError):
 
 
 class CodeChangedError(RunError):
-    """A run's reward code is not what it was; a person must say whether to go on."""
+    """A run's reward code is not what it was; a person must say whether to go on with `codes`, which are what it is
+    now."""
+
+    def __init__(self, message: str, codes: tuple[CodeInQuestion, ...] = ()) -> None:
+        self.codes = codes
+        super().__init__(message)
 
 
 class OutputError(RlhfError):

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import platformdirs
 
-from rlhf_engine import remote_code
+from rlhf_engine import remote_code, trust
 from rlhf_engine.disk import why
 from rlhf_engine.errors import RunError
 from rlhf_engine.run_dir import DEFAULT_RUNS_ROOT, RunDir
@@ -53,7 +53,7 @@ def hand_over(run_dir: RunDir) -> HandOver:
     """
     log = _log_file(run_dir)
     command = [sys.executable, "-m", "rlhf_engine", "resume", str(run_dir.path.resolve()),
-               *remote_code.arguments()]
+               *remote_code.arguments(), *trust.arguments()]
     output = os.open(log or os.devnull, os.O_WRONLY | os.O_APPEND)
     try:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output,

@@ -45,7 +45,7 @@ from rlhf_engine.probing import Prober
 from rlhf_engine.profiling import StepProfiler
 from rlhf_engine.prompt_check import check_prompts
 from rlhf_engine.prompt_order import prompts_for_step
-from rlhf_engine.rewards.function import code_changes, require_same_code
+from rlhf_engine.rewards.function import accept_changes, code_changes, require_same_code
 from rlhf_engine.run_dir import RunDir
 from rlhf_engine.saving import Counts, Saver, fall_back
 from rlhf_engine.sentinel import Sentinel
@@ -83,6 +83,7 @@ class Trainer:
         self._profiler = StepProfiler() if profile else None
         self._resuming = False
         self._base = AS_IT_WAS
+        self._accept_code = False
         self._new = True
         self._counts = Counts()
         self._started = time.perf_counter()
@@ -105,16 +106,19 @@ class Trainer:
         """A trainer that goes on from the newest checkpoint of `run_dir` that verifies. Raises CheckpointError.
 
         The checkpoint is read by `run`, which holds the run's lock: until then another process may save newer ones.
-        accept_code: go on with files of reward functions that have changed since; else they raise CodeChangedError.
+        accept_code: go on with files of reward functions that have changed since, and trust them from now on; else
+        they raise CodeChangedError. Code that this user has not agreed to run raises UntrustedCodeError.
         base: what a person says about the base model; else another one than before raises BaseChangedError.
         new: it is a fork that was made just now, and is gone again if its model does not load.
         """
         config = base.placed(checkpoint.newest_config(run_dir))
         base.check(run_dir.name, base_at(run_dir, None), base_fingerprint(config.model), config.model)
-        if not accept_code:
+        if accept_code:
+            accept_changes(config)
+        else:
             require_same_code(config)
         trainer = cls(config, run_dir=run_dir, control=control, emit=emit)
-        trainer._resuming, trainer._base, trainer._new = True, base, new
+        trainer._resuming, trainer._base, trainer._new, trainer._accept_code = True, base, new, accept_code
         return trainer
 
     def run(self) -> RunState:
@@ -155,6 +159,8 @@ class Trainer:
         resumed = self._take_up() if self._resuming else None
         self._announce()
         if self._resuming:
+            if not self._accept_code:  # once more: it may have changed since, and newer checkpoints may have come
+                require_same_code(self.config)
             for change in code_changes(self.config):
                 self._change(replace(self.config, {change.path: change.new}), change.path)
             for path, (_, new) in changed_settings(self.config, self._base.placed(self.config)).items():

@@ -11,6 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from rlhf_engine.rewards.function import code_at
+from rlhf_engine.trust import trust
+
 PATIENCE = 120.0  # seconds; only what never comes takes so long
 
 _REWARD = """
@@ -38,6 +41,7 @@ class Gate:
         self._closed, self._held = folder / "closed", folder / "held"
         code = folder / "gate.py"
         code.write_text(_REWARD.format(folder=str(folder)))
+        trusted(code)
         self.reward = {"kind": "function", "name": "gate", "function": f"{code}:score"}
 
     def close(self) -> None:
@@ -53,6 +57,12 @@ class Gate:
     def holds(self) -> bool:
         """True once a run has come to the closed gate."""
         return self._held.exists()
+
+
+def trusted(code: Path) -> Path:
+    """The file, whose code as it is now this user trusts: a test that is not about asking has been asked already."""
+    trust(code_at(code).digest, code)
+    return code
 
 
 def wait_until(true: Callable[[], bool], why: Callable[[], object] = lambda: "it did not come to pass") -> None:

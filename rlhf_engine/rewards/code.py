@@ -5,14 +5,17 @@ its folder on `sys.path`, where it would be there for everyone: each file is loa
 whose name comes from path and contents, and the import statements of its modules look there first. Two files may thus
 have neighbours of one name. The digest covers all of them. Neighbours are found by reading import statements, so that
 one that has changed is known before anything runs; what is imported in another way (`importlib`) is not a neighbour.
+What was read is all there is: a package among the neighbours has no other modules, whatever its folder holds by then.
 """
 
 from __future__ import annotations
 
 import ast
 import builtins
+import errno
 import hashlib
 import importlib
+import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +27,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from rlhf_engine.reading import NotAFileOfOursError, read_bytes
+
 _PREFIX = "rlhf_reward_"
+_MOST_BYTES = 2_000_000  # of one file
+_MOST_FILES = 500
 
 
 @dataclass(frozen=True)
@@ -59,9 +66,10 @@ class Code:
 
 
 def read_code(path: Path) -> Code:
-    """The file at `path` and every neighbour that it imports, or that those do. Raises OSError."""
+    """The file at `path` and every neighbour that it imports, or that those do. Raises OSError, also for what is no
+    file, or for more than anybody writes by hand."""
     own = _name_of(path)
-    files = {own: (path, path.read_bytes())}
+    files = {own: (path, read_bytes(path, _MOST_BYTES, follow=True))}
     unread = [own]
     while unread:
         name = unread.pop()
@@ -69,7 +77,9 @@ def read_code(path: Path) -> Code:
         package = name if found.name == "__init__.py" and name != own else name.rpartition(".")[0]
         for wanted in _imports(source, package):
             if wanted not in files and (neighbour := _neighbour(path.parent, wanted)):
-                files[wanted] = neighbour, neighbour.read_bytes()
+                if len(files) == _MOST_FILES:
+                    raise NotAFileOfOursError(errno.EFBIG, f"it imports more than {_MOST_FILES} files beside it", path)
+                files[wanted] = neighbour, read_bytes(neighbour, _MOST_BYTES, follow=True)
                 unread.append(wanted)
     return Code(path, files)
 
@@ -97,7 +107,7 @@ def _imports(source: bytes, package: str) -> Iterator[str]:
     """What the import statements of a module in `package` (empty: beside the file) may mean, outermost first."""
     try:
         tree = ast.parse(source)
-    except (SyntaxError, ValueError):  # told when it is run
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # told when it is run
         return
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -127,7 +137,7 @@ def _chain(name: str) -> Iterator[str]:
 def _neighbour(folder: Path, name: str) -> Path | None:
     place = folder.joinpath(*name.split("."))
     candidates = place / "__init__.py", place.with_name(f"{place.name}.py")
-    return next((candidate.resolve() for candidate in candidates if candidate.is_file()), None)
+    return next((candidate.resolve() for candidate in candidates if os.path.isfile(candidate)), None)
 
 
 # --- running them ---
@@ -183,7 +193,10 @@ class _Finder(MetaPathFinder):
         if name in code.files:
             file, source = code.files[name]
             is_package = file.name == "__init__.py" and name != code.name
-            return spec_from_loader(fullname, _Loader(code, file, source), is_package=is_package)
+            spec = spec_from_loader(fullname, _Loader(code, file, source), is_package=is_package)
+            if spec and is_package:
+                spec.submodule_search_locations = []  # else the path finder imports from its folder what was not read
+            return spec
         if not name or any(other.startswith(f"{name}.") for other in code.files):
             return ModuleSpec(fullname, None, is_package=True)  # a folder without an __init__.py
         return None

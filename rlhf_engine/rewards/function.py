@@ -1,7 +1,8 @@
 """A reward that is somebody's own Python function.
 
-It is code, so a run writes down the SHA-256 of what it was started with, the file and the neighbours that it imports,
-and goes on with another one only when a person says so. Files within a run's directory are never run.
+It is code, and runs only if this user trusts these very contents (`rlhf_engine.trust`), whoever named the file. A run
+writes down the SHA-256 of what it was started with, the file and the neighbours that it imports, and goes on with
+another one only when a person says so. Files within a run's directory are never run.
 """
 
 from __future__ import annotations
@@ -21,11 +22,14 @@ from rlhf_engine.rewards.base import Score
 from rlhf_engine.rewards.code import Code, read_code, run_code
 from rlhf_engine.rewards.failures import print_traceback, raised, where_of
 from rlhf_engine.streams import captured
+from rlhf_engine.trust import CodeInQuestion, UntrustedCodeError, is_trusted, trust
 
 Function = Callable[[list[str], list[str]], Any]
 
-# by file and digest: a live edit of another reward must not run a file anew, let alone a changed one
+# by file and digest of all of it: a live edit of another reward must not run a file anew, let alone a changed one
 _loaded: dict[tuple[Path, str], ModuleType] = {}
+# each, beside a config.toml, tells the folder of a run
+_OF_RUNS = ("run.json", "status.json", "metrics.jsonl", "checkpoints")
 
 
 class FunctionReward:
@@ -67,36 +71,70 @@ def _as_score(value: Any) -> Any:
 @dataclass(frozen=True)
 class CodeChange:
     """A file that differs from what a run was started with, or `with_neighbours` one that it imports does; `path` is
-    that of the setting that holds the digest."""
+    that of the setting that holds the digest. `same_file`: the run wrote down the digest of the file alone, as was done
+    before neighbours were found, and that is as it was."""
 
     path: str
-    file: Path
+    code: CodeInQuestion
     old: str
-    new: str
-    with_neighbours: bool = False
+    same_file: bool
+
+    @property
+    def file(self) -> Path:
+        """The file."""
+        return self.code.file
+
+    @property
+    def new(self) -> str:
+        """The digest of all of it now."""
+        return self.code.digest
+
+    @property
+    def with_neighbours(self) -> bool:
+        """True if there are files that it imports."""
+        return len(self.code.files) > 1
 
 
 def file_of(config: FunctionRewardConfig) -> tuple[Path, str]:
-    """The whole path of a reward's file, which need not exist, and the name of the function in it."""
+    """The whole path of a reward's file, which need not exist, and the name of the function in it. Raises ConfigError.
+    """
     file, _, name = config.function.rpartition(":")
-    return Path(os.path.expanduser(file)).resolve(), name
+    return _whole(file), name
 
 
 def load_function(config: FunctionRewardConfig) -> Function:
-    """The function that a reward names. Raises ConfigError when it cannot be had, or the file is not the one meant."""
+    """The function that a reward names; the one place where code of rewards is run.
+
+    Raises ConfigError when it cannot be had, or the file is not the one meant, and UntrustedCodeError, having run
+    nothing of it, when this user has not agreed to run it.
+    """
     path, name = file_of(config)
-    if config.sha256 and (known := _loaded.get((path, config.sha256))):
+    if config.sha256 and (known := _loaded.get((path, config.sha256))):  # which was trusted when it ran
         return _named(config, known, name)
-    code = _as_meant(config)
-    key = (path, config.sha256 or code.digest)
+    code = _trusted(config)
+    key = (path, code.digest)
     if key not in _loaded:
         _loaded[key] = _run(config, code)
     return _named(config, _loaded[key], name)
 
 
+def require_trusted(config: RunConfig) -> None:
+    """Raises UntrustedCodeError for the first code of `config` that this user has not agreed to run, and ConfigError
+    for what cannot be had; nothing is run."""
+    for reward in config.rewards:
+        if isinstance(reward, FunctionRewardConfig):
+            _trusted(reward)
+
+
+def code_at(path: Path) -> CodeInQuestion:
+    """The code in a file, for the person who decides about it. Raises ConfigError where it cannot be had."""
+    return _in_question(_read(_whole(path), ""))
+
+
 def pinned(config: RunConfig) -> RunConfig:
     """The config with whole paths, and the digest of each file that has none yet. Raises ConfigError as loading does.
     """
+    require_trusted(config)
     changes: dict[str, Any] = {}
     for index, reward in enumerate(config.rewards):
         if isinstance(reward, FunctionRewardConfig):
@@ -108,61 +146,93 @@ def pinned(config: RunConfig) -> RunConfig:
 
 
 def code_changes(config: RunConfig) -> list[CodeChange]:
-    """The files that are not what `config` wrote down. Raises ConfigError for one that cannot be read."""
+    """The code that is not what `config` wrote down. Raises ConfigError for files that cannot be read."""
     found = []
     for index, reward in enumerate(config.rewards):
         if isinstance(reward, FunctionRewardConfig) and reward.sha256:
-            code = _read(reward)
-            if not _is(code, reward.sha256):
-                found.append(CodeChange(f"rewards.{index}.sha256", code.path, reward.sha256, code.digest,
-                                        with_neighbours=len(code.files) > 1))
+            code = _code_of(reward)
+            if code.digest != reward.sha256:
+                found.append(CodeChange(f"rewards.{index}.sha256", _in_question(code), reward.sha256,
+                                        same_file=code.own_digest == reward.sha256))
     return found
 
 
+def accept_changes(config: RunConfig) -> None:
+    """Agree to run the files that differ from those that the run used so far, as they are now. Raises ConfigError for
+    those that cannot be read, UntrustedCodeError for code that is as it was and not trusted, and RunError when what was
+    agreed to cannot be kept."""
+    for change in code_changes(config):
+        if not change.same_file:
+            trust(change.new, change.file)
+    _require_trusted_now(config)
+
+
 def require_same_code(config: RunConfig) -> None:
-    """Raises CodeChangedError when files differ from those that the run used so far."""
-    if changes := code_changes(config):
+    """Raises CodeChangedError when files differ from those that the run used so far, and UntrustedCodeError when they
+    do not, and this user has not agreed to run them."""
+    if changes := [change for change in code_changes(config) if not change.same_file]:
         files = " and ".join(
             f"{item.file} {'or a file that it imports ' * item.with_neighbours}(SHA-256 {item.old[:12]}…, now "
             f"{item.new[:12]}…)" for item in changes)
-        raise CodeChangedError(f"The run scores with code that has changed since: {files}.")
+        raise CodeChangedError(f"The run scores with code that has changed since: {files}.",
+                               tuple(change.code for change in changes))
+    _require_trusted_now(config)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _is(code: Code, digest: str) -> bool:
-    return digest in (code.digest, code.own_digest)
+def _require_trusted_now(config: RunConfig) -> None:
+    """`require_trusted`, of the files as they are, whatever the config wrote down."""
+    changes: dict[str, Any] = {change.path: change.new for change in code_changes(config)}
+    require_trusted(fields.replace(config, changes) if changes else config)
+
+
+def _trusted(config: FunctionRewardConfig) -> Code:
+    """The code, which may be run: these very bytes. Raises UntrustedCodeError, and ConfigError."""
+    code = _as_meant(config)
+    if not is_trusted(code.digest):
+        raise UntrustedCodeError(_in_question(code))
+    return code
+
+
+def _in_question(code: Code) -> CodeInQuestion:
+    own, source = code.files[code.name]
+    neighbours = (path for name, (path, _) in sorted(code.files.items()) if name != code.name)
+    return CodeInQuestion(own, code.digest, (own, *neighbours), source.decode("utf-8", "replace"))
 
 
 def _as_meant(config: FunctionRewardConfig) -> Code:
     """The code. Raises ConfigError where it is not what the configuration wrote down."""
-    code = _read(config)
-    if config.sha256 is not None and not _is(code, config.sha256):
+    code = _code_of(config)
+    if config.sha256 is not None and config.sha256 not in (code.digest, code.own_digest):
         raise ConfigError(f"the reward {config.name!r}: {code.path} is no longer the file whose SHA-256 "
                           f"begins with {config.sha256[:12]}; sha256 = none takes it as it is now")
     return code
 
 
-def _read(config: FunctionRewardConfig) -> Code:
-    path, _ = file_of(config)
-    _must_not_be_of_a_run(config, path)
+def _code_of(config: FunctionRewardConfig) -> Code:
+    return _read(file_of(config)[0], f"the reward {config.name!r}: ")
+
+
+def _read(path: Path, whose: str) -> Code:
+    """The code in a file whose path is whole. whose: stands before what is wrong with it. Raises ConfigError."""
+    _must_not_be_of_a_run(path, whose)
     try:
         code = read_code(path)
     except OSError as error:
-        raise ConfigError(f"the reward {config.name!r}: {error.filename or path} could not be read: {error.strerror}"
-                          ) from None
+        raise ConfigError(f"{whose}{error.filename or path} could not be read: {error.strerror}") from None
     for neighbour, _ in code.files.values():
-        _must_not_be_of_a_run(config, neighbour)
+        _must_not_be_of_a_run(neighbour, whose)
     return code
 
 
-def _must_not_be_of_a_run(config: FunctionRewardConfig, path: Path) -> None:
+def _must_not_be_of_a_run(path: Path, whose: str) -> None:
     for folder in path.parents:
         # run.json is made with a run, but one without it can be opened, too
-        if (folder / "config.toml").is_file() and any((folder / name).exists() for name in ("run.json", "checkpoints")):
-            raise ConfigError(f"the reward {config.name!r}: {path} lies in a run's directory, and nothing there is run "
-                              "as code; keep the file elsewhere")
+        if os.path.lexists(folder / "config.toml") and any(os.path.lexists(folder / name) for name in _OF_RUNS):
+            raise ConfigError(f"{whose}{path} lies in a run's directory, and nothing there is run as code; keep the "
+                              "file elsewhere")
 
 
 def _run(config: FunctionRewardConfig, code: Code) -> ModuleType:
@@ -176,6 +246,14 @@ def _run(config: FunctionRewardConfig, code: Code) -> ModuleType:
     except (Exception, SystemExit) as error:
         raise ConfigError(f"the reward {config.name!r}: {code.path} could not be run: {type(error).__name__}: {error}"
                           f"{where_of(error)}") from error
+
+
+def _whole(file: str | Path) -> Path:
+    """A whole path without links. Raises ConfigError for one that no disk could have."""
+    try:
+        return Path(os.path.realpath(os.path.expanduser(file)))
+    except ValueError as error:  # a NUL
+        raise ConfigError(f"{str(file)!r} is no path: {error}") from None
 
 
 def _named(config: FunctionRewardConfig, module: ModuleType, name: str) -> Function:

@@ -9,9 +9,11 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from moments import trusted
 from tiny_models import tiny_config
 from typer.testing import CliRunner
 
@@ -29,7 +31,7 @@ from rlhf_engine.reward_config import FunctionRewardConfig
 from rlhf_engine.rewards import function
 from rlhf_engine.rewards.base import Score
 from rlhf_engine.rewards.build import build_rewards
-from rlhf_engine.rewards.function import code_changes, pinned
+from rlhf_engine.rewards.function import code_changes, file_of, pinned
 from rlhf_engine.run_dir import RunDir
 from rlhf_engine.trainer import Trainer
 
@@ -42,6 +44,8 @@ def reward(file: Path, function: str = "vowels", **given: object) -> FunctionRew
 
 
 def scored(file: Path, function: str = "vowels", texts: tuple[str, ...] = ("bee", "sky")) -> list[Score]:
+    with suppress(ConfigError):  # told by what is tested
+        trusted(file)
     return build_rewards([reward(file, function)]).score([""] * len(texts), texts).scores
 
 
@@ -59,8 +63,16 @@ def config(model_folders: dict[str, Path], file: Path) -> RunConfig:
     return plain.model_copy(update={"rewards": [reward(file)]})
 
 
+def kept_by_a_run(config: RunConfig) -> RunConfig:
+    """The config as a run would write it down, of code that is trusted as it is now."""
+    for its in config.rewards:
+        if isinstance(its, FunctionRewardConfig):
+            trusted(file_of(its)[0])
+    return pinned(config)
+
+
 def train(config: RunConfig, root: Path) -> RunDir:
-    config = pinned(config)
+    config = kept_by_a_run(config)
     run_dir = RunDir.create(root, config, name="r")
     assert Trainer(config, run_dir=run_dir, control=TrainerControl(), emit=lambda _: None).run() is RunState.FINISHED
     return run_dir
@@ -136,7 +148,7 @@ def none(prompts, responses):
     assert (second.total, dict(second.parts)) == (0.0, {})
     rewards = [reward(file, "some"), reward(file, "none", name="never", weight=5.0)]
     events: list[Event] = []
-    both = pinned(config.model_copy(update={"rewards": rewards}))
+    both = kept_by_a_run(config.model_copy(update={"rewards": rewards}))
     run_dir = RunDir.create(tmp_path / "runs", both, name="r")
     Trainer(both, run_dir=run_dir, control=TrainerControl(), emit=events.append).run()
     metrics = run_dir.metrics()[0].metrics
@@ -195,7 +207,7 @@ def vowels(prompts, responses):
 def inner(text):
     return {{}}[len(text)]
 """)
-    kept = pinned(config)
+    kept = kept_by_a_run(config)
     run_dir = RunDir.create(tmp_path / "runs", kept, name="r")
     with pytest.raises(RewardError, match=r"raised KeyError: \d+ at own\.py:11 \(scoring the response '.*'\)"):
         Trainer(kept, run_dir=run_dir, control=TrainerControl(), emit=lambda _: None).run()
@@ -221,6 +233,7 @@ def loud(prompts, responses):
     subprocess.run(["sh", "-c", "echo from another >&2"])
     return vowels(prompts, responses)
 """)
+    trusted(file)
     preset = tmp_path / "loud.toml"
     preset.write_text(to_toml(config.model_copy(update={"rewards": [reward(file, "loud")]})))
     done = subprocess.run(
@@ -308,7 +321,7 @@ def test_a_changed_neighbour_is_changed_code_and_a_run_under_way_keeps_the_old(
     assert not code_changes(run_dir.config())
     (file.parent / "unrelated.py").write_text("")
     assert not code_changes(run_dir.config())
-    kept = pinned(run_dir.config())
+    kept = kept_by_a_run(run_dir.config())
     helpers.write_text("LETTERS = 'xyz'\n")
     assert build_rewards(kept.rewards).score([""], ["bee"]).scores[0].total == 2.0
     with pytest.raises(CodeChangedError, match=rf"{file} or a file that it imports \(SHA-256 "):
@@ -393,6 +406,7 @@ def test_a_fork_of_changed_code_says_how_to_take_it(config: RunConfig, file: Pat
     with pytest.raises(ConfigError, match=r"no longer the file whose SHA-256 begins with .*; sha256 = none takes it"):
         fork(run_dir, changes={"train.steps": 3}, root=tmp_path / "runs", name="child")
     assert not (tmp_path / "runs" / "child").exists()
+    trusted(file)
     child = fork(run_dir, changes={"train.steps": 3, "rewards.0.sha256": None}, root=tmp_path / "runs", name="child")
     assert not code_changes(child.config())
 
@@ -423,7 +437,7 @@ def test_a_run_answers_without_scores_when_its_code_cannot_be_had(
 
 
 def test_a_running_run_keeps_the_code_that_it_began_with(config: RunConfig, file: Path) -> None:
-    kept = pinned(config)
+    kept = kept_by_a_run(config)
     file.write_text("raise RuntimeError('was run')")
     assert build_rewards(kept.rewards).score([""], ["bee"]).scores[0].total == 2.0
 

@@ -11,6 +11,7 @@ import pytest
 from configs import SMALL, configs
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from moments import trusted
 
 from rlhf_engine import fields, preset_text, presets
 from rlhf_engine.config import KLConfig, RunConfig
@@ -361,6 +362,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     elsewhere.mkdir()
     (folder / "mine.toml").write_text(_WITH_PATHS)
     (folder / "rewards.py").write_text(_VOWELS)
+    trusted(folder / "rewards.py")
     monkeypatch.chdir(elsewhere)
     return folder
 
@@ -377,6 +379,7 @@ def test_paths_in_a_preset_are_relative_to_its_own_file(home: Path, named: str) 
 
 def test_what_is_typed_at_the_command_line_is_relative_to_where_one_stands(home: Path) -> None:
     Path("here.py").write_text(_VOWELS.replace("aeiou", "a"))
+    trusted(Path("here.py"))
     config = presets.load_with_overrides(str(home / "mine.toml"), ["rewards.0.function=here.py:vowels"])
     (found,) = build_rewards(config.rewards).score(["x"], ["a fox"]).scores
     assert found.total == 1.0

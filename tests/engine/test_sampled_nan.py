@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from moments import trusted
 from tiny_models import stir, tiny_config
 from torch import Tensor
 from typer.testing import CliRunner
@@ -216,7 +217,7 @@ def test_no_reward_is_asked_about_what_was_never_sampled(model_folders: dict[str
         "        print('called', file=file)\n"
         "    return [float(len(text)) for text in responses]\n"
     )
-    reward = {"kind": "function", "name": "own", "function": f"{tmp_path / 'rewards.py'}:score"}
+    reward = {"kind": "function", "name": "own", "function": f"{trusted(tmp_path / 'rewards.py')}:score"}
     run = Run(model_folders["llama"], tmp_path / "runs", 1e25, lambda step, _: step == 1,
               steps=9, checkpoint_every=9, checkpoint_budget_mb=0, max_nonfinite_steps=2)
     config = run.config.model_copy(update={"rewards": tiny_config(model_folders["llama"], rewards=[reward]).rewards})

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from moments import wait_until
+from moments import trusted, wait_until
 from tui.fake_session import Sessions
 from tui.terminal import Terminal
 from tui.test_generate import shown
@@ -135,6 +135,7 @@ def test_a_reward_that_writes_in_every_way_trains_below_an_untouched_screen(tmp_
             return [points(text) for text in responses]
         """))
     (tmp_path / "helpers.py").write_text("def points(text): return float(len(text))\n")
+    trusted(tmp_path / "own.py")
     (tmp_path / "mine.toml").write_text(textwrap.dedent("""
         prompts = ["Once upon a time"]
         [train]

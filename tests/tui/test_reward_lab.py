@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from moments import until
+from moments import trusted, until
 from textual import events
 from textual.pilot import Pilot
 from tui.fake_session import Sessions, story_sample
@@ -244,7 +244,8 @@ async def test_code_runs_only_when_a_person_lets_it(app: WorkbenchApp, tmp_path:
     file, trace = tmp_path / "score.py", tmp_path / "ran"
     file.write_text(f"def score(prompts, responses):\n    open({str(trace)!r}, 'w').close()\n"
                     "    return [len(text) for text in responses]\n")
-    app.config = validate({"prompts": ["a"], "rewards": [{"kind": "function", "function": f"{file}:score"}]})
+    app.config = validate({"prompts": ["a"], "rewards": [{"kind": "function",
+                                                              "function": f"{trusted(file)}:score"}]})
     async with app.run_test(size=WIDE) as pilot:
         await pilot.press("w", "3", "enter", *"foxes", "escape")
         await until_shown(pilot, "scoring would run the code in")
@@ -252,6 +253,7 @@ async def test_code_runs_only_when_a_person_lets_it(app: WorkbenchApp, tmp_path:
         await pilot.press("y")
         await until_shown(pilot, "score +5.00")
         file.write_text("def score(prompts, responses):\n    return [1 / 0]\n")
+        trusted(file)
         await pilot.press("enter", "x")
         await until_shown(pilot, "raised ZeroDivisionError: division by zero")
 

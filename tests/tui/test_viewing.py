@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from moments import PATIENCE, wait_until
+from moments import PATIENCE, trusted, wait_until
 from textual.pilot import Pilot
 from textual.widgets import Static
 from tui.fake_session import Sessions, step_metrics, story_sample
@@ -280,7 +280,7 @@ async def test_a_run_whose_reward_is_other_code_now_goes_on_only_after_a_yes(
 ) -> None:
     file = tmp_path / "own.py"
     file.write_text("def own(prompts, responses): return [1.0] * len(responses)")
-    reward = FunctionRewardConfig(name="own", function=f"{file}:own")
+    reward = FunctionRewardConfig(name="own", function=f"{trusted(file)}:own")
     kept = pinned(config.model_copy(update={"rewards": [reward]}))
     run = RunDir.create(bridge.runs_root, kept, name="quiet-owl")
     run.write_status(RunState.STOPPED, 3, 100, "stopped after step 3")
