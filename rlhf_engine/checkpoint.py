@@ -33,6 +33,7 @@ from rlhf_engine.disk import fsync_directory, fsync_file, why, write_new
 from rlhf_engine.errors import CheckpointError, RunError
 from rlhf_engine.fingerprint import Fingerprint
 from rlhf_engine.run_dir import RunDir
+from rlhf_engine.visible_text import escaped_json
 
 TENSORS, MANIFEST = "tensors.safetensors", "manifest.json"
 FORMAT = 1
@@ -178,7 +179,7 @@ def _write(folder: Path, state: TrainingState) -> None:
     content = {"step": state.step, "numbers": state.numbers, "config": state.config.model_dump(),
                "quality": asdict(state.quality) if state.quality else None,
                "base": dict(state.base.parts) if state.base else None}
-    write_new(folder / STATE, json.dumps(content, allow_nan=False) + "\n")
+    write_new(folder / STATE, escaped_json(json.dumps(content, allow_nan=False)) + "\n")
     digests = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in (TENSORS, STATE)}
     write_new(folder / MANIFEST, json.dumps({"format": FORMAT, "files": digests}) + "\n")
     fsync_directory(folder)

@@ -14,6 +14,7 @@ from rlhf_engine.commands.exporting import export
 from rlhf_engine.commands.following import attach
 from rlhf_engine.commands.health import doctor, verify
 from rlhf_engine.commands.listing import list_presets, runs
+from rlhf_engine.commands.parsing import CommandLine
 from rlhf_engine.commands.sampling import compare, generate, score
 from rlhf_engine.commands.shared import command_of
 from rlhf_engine.commands.tidying import delete, note, rename, trash
@@ -25,7 +26,7 @@ from rlhf_engine.streams import degrade
 def make_app(*, help: str = "RLHF without a screen.", attach: Callable[..., int] = attach) -> typer.Typer:
     """All commands in an app of their own. attach: the command of that name, which may have a screen to show a run on.
     """
-    app = typer.Typer(help=help, no_args_is_help=True, add_completion=False, rich_markup_mode=None,
+    app = typer.Typer(cls=CommandLine, help=help, no_args_is_help=True, add_completion=False, rich_markup_mode=None,
                       pretty_exceptions_enable=False)
     for command in (train, resume, fork, attach, compare, generate, score, export, list_presets, runs, rename,
                     note, delete, trash, verify, doctor):

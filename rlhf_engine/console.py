@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import errno
-import json
 import math
 import os
 import signal
 import sys
-import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -33,29 +31,30 @@ from rlhf_engine.events import (
     StepFinished,
     TimeSpent,
 )
-from rlhf_engine.json_text import finite
+from rlhf_engine.json_text import to_json
 from rlhf_engine.streams import answers, drop, stderr_descriptor
+from rlhf_engine.visible_text import one_line, shortened
 
 _NOBODY_READS = (errno.EPIPE, errno.EIO)  # a pipe whose reader has left, a terminal that is gone
 
 
-def printable(text: str) -> str:
-    """Text of a model or file without what a terminal would obey: control and format characters but newlines."""
-    return "".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in ("Cc", "Cf", "Cs") and c != "\n" else c
-                   for c in text)
+_LONGEST_SENTENCE = 4000  # characters of a line for people; what it quotes may be a file of somebody's
+_WIDEST_CELL, _WIDEST_LAST_CELL = 100, 1000
 
 
-def out(text: str = "") -> None:
+def out(*lines: str) -> None:
     """Lines of a command's answer, on stdout. Raises OutputError when they cannot be written.
 
-    All that commands print goes through here and `say`: what the encoding of the stream lacks is degraded.
+    All that commands print goes through here and `say`. An argument is one line whatever it holds, a name with a
+    newline, say: nobody but us begins a line of ours. What a terminal would obey has a visible stand-in, and what the
+    encoding of the stream lacks is degraded. A text of several lines is split by whoever prints it.
     """
-    _write(printable(text))
+    _write("\n".join(map(one_line, lines)))
 
 
 def print_json(value: dict[str, Any]) -> None:
     """One line of valid, ASCII-only JSON on stdout; what is not finite is null. Raises OutputError as `out` does."""
-    _write(json.dumps(finite(value), allow_nan=False))
+    _write(to_json(value))
 
 
 def _write(text: str) -> None:
@@ -71,19 +70,33 @@ def _write(text: str) -> None:
         raise OutputError(f"stdout could not be written: {reason}", gone=number in _NOBODY_READS) from error
 
 
-def say(text: str) -> None:
-    """A line for people on stderr, so that stdout stays clean; lost where nobody can read it."""
+def say(*lines: str) -> None:
+    """Lines for people on stderr, so that stdout stays clean, each as `out` has them, and none endless; lost where
+    nobody can read them."""
+    _on_stderr("\n".join(one_line(shortened(line, _LONGEST_SENTENCE)) for line in lines) + "\n")
+
+
+def sure(question: str) -> bool:
+    """Asks a person at the terminal; no, where nobody answers."""
+    _on_stderr(f"{one_line(shortened(question, _LONGEST_SENTENCE))} [y/N] ")
+    try:
+        return sys.stdin is not None and sys.stdin.readline().strip().lower() in ("y", "yes")
+    except (OSError, ValueError):  # the terminal has gone, or stdin was closed
+        return False
+
+
+def _on_stderr(text: str) -> None:
     if sys.stderr is not None:  # to print, None means stdout
         with suppress(OSError, ValueError):
-            print(printable(text), file=sys.stderr, flush=True)
+            print(text, end="", file=sys.stderr, flush=True)
 
 
 def print_table(head: list[str], rows: list[list[str]]) -> None:
-    """Columns as wide as their widest cell, the last one ragged."""
-    cells = [[printable(cell).replace("\n", " ") for cell in row] for row in [head, *rows]]
+    """Columns as wide as their widest cell, the last one ragged; cells longer than any line are cut."""
+    cells = [[one_line(shortened(cell, _WIDEST_CELL if place < len(row) - 1 else _WIDEST_LAST_CELL))
+              for place, cell in enumerate(row)] for row in [head, *rows]]
     widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
-    out("\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-                  for row in cells))
+    out(*("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells))
 
 
 def duration(seconds: float) -> str:
@@ -162,7 +175,7 @@ class Reporter:
             case Profiled():
                 if self._as_json:
                     print_json({"event": "profile", **asdict(event)})
-                self._line(profile_table(event))
+                self._line(*profile_table(event).split("\n"))
             case Alarm() if self._as_json:
                 print_json({"event": "alarm", "step": event.step, "kind": event.kind, "text": event.text})
             case Alarm():
@@ -193,9 +206,9 @@ class Reporter:
             return
         self._line(step_line(event, event.seconds / event.step * (event.total_steps - event.step)))
 
-    def _line(self, text: str) -> None:
+    def _line(self, *lines: str) -> None:
         if not self._as_json:
-            out(text)
+            out(*lines)
 
 
 class Signals:

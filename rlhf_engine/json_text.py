@@ -1,10 +1,21 @@
-"""JSON knows no NaN and no infinity; what we write is valid JSON all the same."""
+"""JSON as we write it: valid, which NaN and infinity are not, and without a character that a terminal would obey."""
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from typing import Any
+
+from rlhf_engine.visible_text import escaped_json
+
+
+def to_json(value: Any, *, ascii_only: bool = True, indent: int | None = None) -> str:
+    """Plain data as JSON, on one line but for `indent`; a number that is not finite is null.
+
+    ascii_only: every other letter is an escape; else only those that command a terminal or hide are.
+    """
+    return escaped_json(json.dumps(finite(value), ensure_ascii=ascii_only, allow_nan=False, indent=indent))
 
 
 def finite(value: Any) -> Any:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import deque
 from collections.abc import Sequence
 from math import isfinite
@@ -12,8 +11,10 @@ from statistics import fmean
 
 from rlhf_engine import __version__
 from rlhf_engine.config import RunConfig
+from rlhf_engine.json_text import to_json
 from rlhf_engine.run_dir import RunDir
 from rlhf_engine.run_lines import MetricsLine
+from rlhf_engine.visible_text import one_line
 
 _AVERAGED = 5  # steps: one rollout is noisy
 
@@ -43,8 +44,8 @@ def model_card(
         *_measured(deque((line for line in run_dir.each_step() if line.step <= step), maxlen=_AVERAGED)),
     ]
     rows = "\n".join(f"| {what} | {_cell(value)} |" for what, value in facts if value)
-    front = "\n".join(f"{key}: {json.dumps(value)}" for key, value in header.items())
-    return (f"---\n{front}\n---\n\n# {run_dir.name}, step {step}\n\n{_cell(config.description)}\n\n"
+    front = "\n".join(f"{key}: {to_json(value)}" for key, value in header.items())
+    return (f"---\n{front}\n---\n\n# {_cell(run_dir.name)}, step {step}\n\n{_cell(config.description)}\n\n"
             f"| | |\n|---|---|\n{rows}\n\n## Loading\n\n```python\n{_loading(kind, dtype)}```\n\n"
             f"Written by rlhf-tui {__version__}.\n")
 
@@ -75,5 +76,5 @@ tokenizer = AutoTokenizer.from_pretrained(folder)
 
 def _cell(text: str) -> str:
     """One line of a table, with nothing in it that Markdown would read as markup of its own."""
-    flat = " ".join(text.split())
+    flat = one_line(" ".join(text.split()))
     return "".join("\\" + letter if letter in "\\`*_{}[]<>|" else letter for letter in flat)

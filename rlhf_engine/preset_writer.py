@@ -16,6 +16,7 @@ from rlhf_engine import fields
 from rlhf_engine.config import RunConfig
 from rlhf_engine.errors import ConfigError
 from rlhf_engine.preset_text import TOKEN, parse
+from rlhf_engine.visible_text import escaped_toml
 
 WIDTH = 110
 
@@ -30,14 +31,14 @@ def to_toml(config: RunConfig, base_text: str | None = None) -> str:
         try:
             document = tomlkit.parse(base_text)
             _update(document, config)
-            text = document.as_string()
+            text = escaped_toml(document.as_string())  # in a '…' of the earlier text that is no escape: then anew
             if parse(text, "") == config:
                 return text
         except (TOMLKitError, ConfigError, TypeError, ValueError, KeyError, IndexError):
             pass  # keeping comments is a courtesy; the settings must be right
     document = tomlkit.document()
     _update(document, config, whole=True)
-    return re.sub(r"(?<!\n)\n(?=\[)", "\n\n", document.as_string())  # a line between sections
+    return re.sub(r"(?<!\n)\n(?=\[)", "\n\n", escaped_toml(document.as_string()))  # a line between sections
 
 
 # ---------------------------------------------------------------------------------------------------------------------

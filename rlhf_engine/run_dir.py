@@ -16,7 +16,6 @@ environment variable. Nothing here imports torch.
 from __future__ import annotations
 
 import fcntl
-import json
 import math
 import os
 import secrets
@@ -42,6 +41,7 @@ from rlhf_engine.disk import (
 )
 from rlhf_engine.errors import RunError
 from rlhf_engine.events import Alarm, EditApplied, RunState, Sample
+from rlhf_engine.json_text import to_json
 from rlhf_engine.processes import ProcessId, this_process
 from rlhf_engine.run_lines import (
     MetricsLine,
@@ -58,6 +58,7 @@ from rlhf_engine.run_lines import (
     to_line,
 )
 from rlhf_engine.run_names import make_directory
+from rlhf_engine.visible_text import visible
 
 DEFAULT_RUNS_ROOT = Path("runs")
 
@@ -132,7 +133,7 @@ class RunDir:
                 started = datetime.now(UTC).isoformat(timespec="seconds")
                 about = {"id": secrets.token_hex(8), "preset": preset, "started": started, "version": __version__,
                          "parent": asdict(parent) if parent else None}
-                write_new(path / ABOUT, json.dumps(about) + "\n")
+                write_new(path / ABOUT, to_json(about) + "\n")
                 write_new(path / CONFIG, to_toml(config))
                 fsync_directory(path)
                 fsync_directory(root)
@@ -225,7 +226,7 @@ class RunDir:
         if self.path.is_symlink():
             raise RunError(f"{self.path} is a symbolic link, which is never followed for writing.")
         with writing(self.path / NOTE):
-            replace_text(self.path / NOTE, text.encode("utf-8", "replace").decode())
+            replace_text(self.path / NOTE, visible(text))
 
     # --- written by the holder of the lock ---
 
@@ -288,7 +289,7 @@ class RunDir:
         status = {"state": state.value, "step": step, "total_steps": total_steps, "message": message,
                   "pid": process.pid, "process_started": process.started, "boot_id": process.boot}
         with writing(self.path / STATUS):
-            replace_text(self.path / STATUS, json.dumps(status) + "\n")
+            replace_text(self.path / STATUS, to_json(status) + "\n")
 
     def truncate_after(self, step: int, edits: int) -> list[str]:
         """Drops everything that happened after `step`, for a resume from there; one sentence for each damaged file.

@@ -17,7 +17,7 @@ from pydantic_core import from_json
 from rlhf_engine.disk import why
 from rlhf_engine.errors import RunError
 from rlhf_engine.events import Alarm, EditApplied, Sample, TokenTrace
-from rlhf_engine.json_text import finite
+from rlhf_engine.json_text import to_json
 from rlhf_engine.rewards.base import Span
 
 T = TypeVar("T")
@@ -33,8 +33,9 @@ class MetricsLine:
 
 
 def to_line(row: dict[str, Any]) -> str:
-    """One line of valid JSON, without its end: NaN and infinity, which JSON does not know, become null."""
-    return json.dumps(finite(row), ensure_ascii=False, allow_nan=False)
+    """One line of JSON, without its end: NaN and infinity, which JSON does not know, become null, and what a terminal
+    would obey an escape."""
+    return to_json(row, ascii_only=False)
 
 
 def _number(value: Any) -> float:

@@ -14,9 +14,11 @@ import io
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TextIO
+from typing import Any, TextIO, cast
+
+from rlhf_engine.visible_text import visible
 
 # of our own symbols, what an encoding without them is given; the rest becomes a backslash escape
 _STAND_INS = {
@@ -39,7 +41,8 @@ codecs.register_error("stand-in", _stand_in)
 
 
 def degrade() -> None:
-    """From now on what stdout and stderr cannot encode is written in other characters, and is no error."""
+    """From now on what stdout and stderr cannot encode is written in other characters, and is no error; and nothing
+    that Python code writes on stderr commands the terminal (see `clean_stderr`)."""
     for descriptor in range(3):  # closed ones would be given to the next file that is opened
         try:
             os.fstat(descriptor)
@@ -49,6 +52,45 @@ def degrade() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="stand-in")
+    clean_stderr()
+
+
+class _Visible:
+    """A text stream that writes to another one, with visible stand-ins for what a terminal would obey.
+
+    It has no `buffer`: bytes would go past it.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        self._stream.write(harmless(text))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("buffer", "detach", "_stream"):
+            raise AttributeError(name)
+        return getattr(self._stream, name)
+
+
+def clean_stderr() -> None:
+    """From now on what Python code writes on stderr is only text there, whoever writes it: the parser of the command
+    line, which quotes its arguments, a warning, a logger, the traceback of a bug with somebody's text in it.
+
+    What we say ourselves has passed `console` before. The screen is drawn past it, on `sys.__stderr__`.
+    """
+    if sys.stderr is not None and not isinstance(sys.stderr, _Visible):
+        sys.stderr = cast(TextIO, _Visible(sys.stderr))
+
+
+def harmless(text: str) -> str:
+    """What a library printed, as lines that command no terminal: progress that overwrites itself is a line each."""
+    return visible(text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text)
 
 
 def on_a_terminal() -> bool:
@@ -186,7 +228,21 @@ def log(text: str) -> None:
     """Adds `text` to the log of the run under way, and shows it nowhere; lost where there is none."""
     with _lock, suppress(OSError):
         if (there := _the_log()) is not None:
-            os.write(there, text.encode("utf-8", "backslashreplace"))
+            os.write(there, harmless(text).encode())
+
+
+def on_stderr(text: str) -> None:
+    """Writes `text`, a traceback of somebody's code say, on stderr as it is just now: within `captured` that is a log.
+    """
+    if sys.stderr is not None:
+        with suppress(OSError, ValueError):
+            sys.stderr.write(harmless(text))
+
+
+def on_descriptor(number: int, text: str) -> None:
+    """Writes `text` where descriptor 1 or 2 leads just now: while there is a screen, into a log."""
+    with suppress(OSError):
+        os.write(number, harmless(text).encode())
 
 
 @contextmanager
@@ -261,7 +317,7 @@ def _pass_on(log: int, begin: int) -> None:
             if not data:
                 break
             begin += len(data)
-            sys.stderr.write(data.decode("utf-8", "replace"))
+            sys.stderr.write(harmless(data.decode("utf-8", "replace")))
         sys.stderr.flush()
 
 
@@ -287,9 +343,16 @@ class _Raw(io.RawIOBase):
         return len(view)
 
 
+class _Text(io.TextIOWrapper):
+    """What is written as text is harmless."""
+
+    def write(self, text: str) -> int:
+        super().write(harmless(text))
+        return len(text)
+
+
 def _to(descriptor: int) -> TextIO:
-    return io.TextIOWrapper(io.BufferedWriter(_Raw(descriptor)), encoding="utf-8", errors="backslashreplace",
-                            line_buffering=True)
+    return _Text(io.BufferedWriter(_Raw(descriptor)), encoding="utf-8", errors="backslashreplace", line_buffering=True)
 
 
 # whoever keeps one of these, as a logging handler does, writes to wherever the descriptor leads by then

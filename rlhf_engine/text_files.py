@@ -9,6 +9,7 @@ from typing import Any
 
 from rlhf_engine.disk import why
 from rlhf_engine.errors import ConfigError
+from rlhf_engine.json_text import to_json
 
 _JSON_LINES = (".jsonl", ".ndjson")
 _FOREIGN = re.compile(r"\.(json|csv|tsv|parquet|arrow|xlsx?|ya?ml|toml|py|gz|zip|zst|safetensors|bin)$", re.IGNORECASE)
@@ -45,7 +46,7 @@ def read_texts(path: str, folder: Path, key: str) -> list[str]:
         text = where.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise ConfigError(f"there is no file {str(where)!r}; texts themselves are written as a list: "
-                          f"[{json.dumps(path, ensure_ascii=False)}, …]") from None
+                          f"[{to_json(path, ascii_only=False)}, …]") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{where} is not UTF-8 text (byte {error.start})") from None
     except (OSError, ValueError, RuntimeError) as error:  # a zero byte in a path; a home that is not known

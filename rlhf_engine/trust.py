@@ -21,6 +21,7 @@ import platformdirs
 
 from rlhf_engine.disk import replace_text, writing
 from rlhf_engine.errors import ConfigError
+from rlhf_engine.json_text import to_json
 from rlhf_engine.reading import read_bytes
 
 FLAG = "--trust-code"
@@ -69,7 +70,7 @@ def trust(digest: str, file: Path) -> None:
         entries = _kept()
         entries.pop(digest, None)  # the newest is the last
         entries[digest] = {"file": str(file), "when": datetime.now(UTC).isoformat(timespec="seconds")}
-        replace_text(path, json.dumps(dict(list(entries.items())[-_MOST_DIGESTS:]), indent=1) + "\n")
+        replace_text(path, to_json(dict(list(entries.items())[-_MOST_DIGESTS:]), indent=1) + "\n")
 
 
 def trust_once(digest: str) -> None:

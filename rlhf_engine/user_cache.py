@@ -5,7 +5,6 @@ A file that is damaged, or cannot be read or written, is as good as none: nothin
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import platformdirs
 
 from rlhf_engine.disk import replace_text
+from rlhf_engine.json_text import to_json
 from rlhf_engine.model_files import read_json
 
 
@@ -27,7 +27,7 @@ def write_cache(name: str, entries: Mapping[str, Any], most: int) -> None:
     path = _path(name)
     with suppress(OSError):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        replace_text(path, json.dumps(dict(list(entries.items())[-most:])) + "\n")
+        replace_text(path, to_json(dict(list(entries.items())[-most:])) + "\n")
 
 
 def _path(name: str) -> Path:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import gc
-import os
 import sys
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from typing import Any, ClassVar
 
 from textual import events
@@ -22,6 +20,7 @@ from rlhf_engine.config import RunConfig
 from rlhf_engine.errors import RlhfError
 from rlhf_engine.events import ModelLoaded, RunState
 from rlhf_engine.run_dir import RunDir
+from rlhf_engine.streams import on_descriptor
 from rlhf_tui.bridge import TICK_SECONDS, EngineBridge
 from rlhf_tui.clean_text import clean_line
 from rlhf_tui.clipboard import save_picture
@@ -108,8 +107,7 @@ class WorkbenchApp(Desk):
 
     def on_print(self, event: events.Print) -> None:
         # by a thread of ours, a library's warning say; these descriptors lead into the log while there is a screen
-        with suppress(OSError):
-            os.write(2 if event.stderr else 1, event.text.encode("utf-8", "backslashreplace"))
+        on_descriptor(2 if event.stderr else 1, event.text)
 
     def on_descendant_focus(self, event: events.DescendantFocus) -> None:
         # a blinking cursor sends 2.5 KB a second while nothing happens; this reaches the command palette's field too

@@ -1,14 +1,13 @@
 """The one door for text that a model, a file or a run produced.
 
 Such text can hold escape sequences, bidirectional overrides, lone surrogates: a terminal would obey them. Behind this
-door every control and format character is a visible stand-in, so that what is on the screen is what was written. Text
-is then shown without markup; these functions do not escape markup, since no widget interprets it.
+door each is a visible stand-in (see `rlhf_engine.visible_text`), so that what is on the screen is what was written.
+Text is then shown without markup; these functions do not escape markup, since no widget interprets it.
 """
 
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from itertools import accumulate, pairwise
@@ -17,35 +16,15 @@ from typing import Any
 from rlhf_engine import events as engine
 from rlhf_engine.compare import Comparison, Pair
 from rlhf_engine.rewards.base import Span
+from rlhf_engine.visible_text import visible, without_hidden
 
 TAB_WIDTH = 4
-REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
-# joins emoji into one glyph; alone it is invisible and harmless
-_KEPT = {"\n", "\t", "\N{ZERO WIDTH JOINER}"}
-# line and paragraph separators would break a table row in two
-_REPLACED_CATEGORIES = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 
 # what a terminal sends between pasted lines (CR), what files hold, and what Unicode knows as the end of a line
 _LINE_ENDS = re.compile("\r\n|[\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 # colours and the like, as they are copied along with what a program wrote (ECMA-48): CSI, strings such as OSC, others
 _ESCAPES = re.compile("(?:\x1b\\[|\x9b)[0-?]*[ -/]*[@-~]|(?:\x1b[]P^_X]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c\n]*"
                       "(?:\x07|\x1b\\\\|\x9c)|\x1b[ -/]+[0-~]|\x1b[0-Z\\\\^_]")
-
-
-class _StandIns(dict[int, int]):
-    """A table for `str.translate`: one character for one character, so that offsets stay valid."""
-
-    def __missing__(self, code: int) -> int:
-        character = chr(code)
-        stand_in = code
-        if character not in _KEPT and unicodedata.category(character) in _REPLACED_CATEGORIES:
-            # the control pictures name what was there: ESC is ␛
-            stand_in = 0x2400 + code if code < 0x20 else 0x2421 if code == 0x7F else ord(REPLACEMENT)
-        self[code] = stand_in
-        return stand_in
-
-
-_STAND_INS = _StandIns()
 
 
 def clean_text(text: str) -> str:
@@ -62,9 +41,7 @@ def pasted(text: str, tab: str = " ") -> str:
     """Pasted `text` as if it had been typed: every kind of line end is a newline, a tab is `tab`, and nothing that
     cannot be seen is left: no escape sequence, control or format character.
     """
-    text = _ESCAPES.sub("", _LINE_ENDS.sub("\n", text)).replace("\t", tab)
-    return "".join(character for character in text
-                   if character in _KEPT or unicodedata.category(character) not in _REPLACED_CATEGORIES)
+    return without_hidden(_ESCAPES.sub("", _LINE_ENDS.sub("\n", text)).replace("\t", tab))
 
 
 def clean_with_spans(text: str, spans: Iterable[Span]) -> tuple[str, tuple[Span, ...]]:
@@ -97,7 +74,7 @@ def clean_event(event: engine.Event) -> engine.Event:
 
 def _clean(text: str) -> tuple[str, list[int] | None]:
     """`text` made fit to be shown, and where each of its offsets is now; None where they all are as they were."""
-    shown = text.translate(_STAND_INS)
+    shown = visible(text)
     return _expand_tabs(shown) if "\t" in shown else (shown, None)
 
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 import typer
 from typer.core import TyperGroup
 
+from rlhf_engine.commands.parsing import CommandLine
 
-class AnyOrder(TyperGroup):
+
+class AnyOrder(CommandLine):
     """The command line of the workbench. What stands before a command and that command takes is handed to it; the
     rest is left to the workbench, whose function asks for it by `left_before`.
     """

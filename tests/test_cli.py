@@ -251,7 +251,7 @@ def test_runs_are_renamed_noted_deleted_and_restored(runs_root: Path):
     where = ["--runs-dir", str(runs_root)]
     RunDir.create(runs_root, SMALL, name="one")
     assert invoke("note", "one", "learnt\nfast \x1b[2J", *where).exit_code == 0
-    assert invoke("note", "one", *where).stdout == "learnt\nfast \N{REPLACEMENT CHARACTER}[2J\n"
+    assert invoke("note", "one", *where).stdout == "learnt\nfast ␛[2J\n"
     assert "renamed:" in invoke("rename", "one", "two", *where).stdout
     assert invoke("rename", "two", "../x", *where).exit_code == 1
     assert "rlhf-tui trash --restore two --runs-dir" in invoke("delete", "two", *where).stdout

@@ -69,13 +69,31 @@ def test_versions_with_known_holes_in_loading_are_not_accepted(package: str, lea
 
 
 def test_everything_that_is_printed_passes_one_place():
-    """There, what a stream cannot encode is degraded, and a stream that cannot be written is told in a sentence."""
+    """There, what a stream cannot encode is degraded, a stream that cannot be written is told in a sentence, and no
+    text commands the terminal. `streams` moves what others print."""
+    printing = {"print", "input", "echo", "secho", "confirm", "prompt", "getpass", "print_exc", "print_exception",
+                "print_stack", "print_tb", "warn", "rprint", "getLogger", "basicConfig", "StreamHandler"}
+    of_streams = re.compile(r"sys\.(__)?std(out|err)(__)?\.(buffer|write|writelines)|os\.write\((1|2|sys)\b|"
+                            r"file\s*=\s*sys\.|Console\(")
     for path, tree in TREES.items():
-        if path.name == "console.py" or "storyteller" in path.parts:  # the storyteller's own making
-            continue
-        calls = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
-        assert not any(isinstance(call, ast.Name) and call.id == "print" for call in calls), path
-        assert not any(isinstance(call, ast.Attribute) and call.attr in ("echo", "secho") for call in calls), path
+        name = path.relative_to(ROOT).as_posix()
+        if "storyteller" in path.parts or name in ("rlhf_engine/console.py", "rlhf_engine/streams.py"):
+            continue  # the storyteller's own making
+        calls = {node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+                 for node in ast.walk(tree) if isinstance(node, ast.Call)}
+        assert not calls & printing, name
+        assert not of_streams.search(path.read_text(encoding="utf-8")), name
+
+
+def test_what_is_written_as_json_passes_one_place():
+    """There, what is not finite is null, and what a terminal would obey an escape."""
+    allowed = {"rlhf_engine/json_text.py",
+               "rlhf_engine/checkpoint.py",  # where a number that is not finite must be an error
+               # neither written nor shown
+               "rlhf_engine/fingerprint.py", "rlhf_engine/passed_checks.py", "rlhf_engine/adapter_folder.py"}
+    found = [path.relative_to(ROOT).as_posix() for path in SOURCES
+             if re.search(r"json\.dumps?\(", path.read_text(encoding="utf-8")) and "storyteller" not in path.parts]
+    assert set(found) <= allowed
 
 
 def test_only_the_run_directory_and_the_checkpoint_write_files_of_a_run():
@@ -83,6 +101,7 @@ def test_only_the_run_directory_and_the_checkpoint_write_files_of_a_run():
     allowed = {
         "rlhf_engine/disk.py", "rlhf_engine/run_dir.py", "rlhf_engine/checkpoint.py",
         "rlhf_engine/presets.py",  # the user's presets
+        "rlhf_engine/trust.py",    # which reward code the user trusts, in the user's config folder
         "rlhf_engine/export.py",   # the folder that the user names
         "rlhf_engine/user_cache.py",  # digests and checks that are known, in the user's cache folder
         "rlhf_tui/clipboard.py",   # a file beside what was copied

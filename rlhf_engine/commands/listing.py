@@ -70,5 +70,5 @@ def _print_fields(as_json: bool) -> int:
         path = row["path"] + (f" ({row['reward_kind']})" if row["reward_kind"] else "")
         unit = f" {row['unit']}" if row["unit"] else ""
         live = "; live (may change while training)" if row["live"] else ""
-        out(f"{path}\n    {row['help']}\n    {row['allowed']}{unit}; default {fields.show(row['default'])}{live}")
+        out(path, f"    {row['help']}", f"    {row['allowed']}{unit}; default {fields.show(row['default'])}{live}")
     return 0

@@ -23,7 +23,7 @@ from rlhf_engine.commands.shared import (
     run_if_any,
     run_or_newest,
 )
-from rlhf_engine.console import out, print_json, print_table, printable, say
+from rlhf_engine.console import out, print_json, print_table, say
 from rlhf_engine.control import Side
 from rlhf_engine.errors import ConfigError, ModelError, PromptError
 from rlhf_engine.rewards.build import build_rewards
@@ -92,7 +92,7 @@ def compare(
         if result.no_scores:
             say(result.no_scores)
         rows = [_comparison_row(row) for row in result.rows if not row.idle]
-        print_table(["", *map(printable, result.labels), "difference (95 % CI)"], rows)
+        print_table(["", *result.labels, "difference (95 % CI)"], rows)
     return 0
 
 
@@ -155,7 +155,7 @@ def generate(
     else:
         if no_scores:
             say(no_scores)
-        out("\n\n".join(sample.prompt + sample.response for sample in samples))
+        out(*"\n\n".join(sample.prompt + sample.response for sample in samples).split("\n"))
     return 0
 
 

@@ -21,6 +21,8 @@ from rlhf_engine.streams import own_stdout
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_MOST_PROBLEMS = 40
+
 RunsDir = Annotated[Path, typer.Option("--runs-dir", help="The folder that holds the runs.")]
 Overrides = Annotated[list[str] | None,
                       typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; repeatable.")]
@@ -86,7 +88,7 @@ def command_of(function: F) -> F:
             code = 128 + signal.SIGPIPE if problem.gone else 1
         except RlhfError as problem:
             error = told_how(problem) if isinstance(problem, BaseChangedError) else problem
-            say(f"error: {error}" if "\n" not in str(error) else str(error))
+            say(*_told(error))
             code = 2 if isinstance(error, ConfigError) else 1
         except KeyboardInterrupt:
             code = 130
@@ -95,6 +97,14 @@ def command_of(function: F) -> F:
 
     guarded.__signature__ = inspect.signature(function, eval_str=True)  # type: ignore[attr-defined]
     return guarded  # type: ignore[return-value]
+
+
+def _told(error: RlhfError) -> list[str]:
+    """The lines of an error: one, or one for each mistake of a configuration, of which a file may hold any number."""
+    if not isinstance(error, ConfigError) or len(error.problems) == 1:
+        return [f"error: {error}"]
+    more = len(error.problems) - _MOST_PROBLEMS
+    return [*error.problems[:_MOST_PROBLEMS], *([f"… and {more:,} mistakes more"] if more > 0 else [])]
 
 
 class wrong_usage:

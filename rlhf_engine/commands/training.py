@@ -27,7 +27,7 @@ from rlhf_engine.commands.shared import (
     wrong_usage,
 )
 from rlhf_engine.config import RunConfig
-from rlhf_engine.console import Reporter, stopped_by_signals
+from rlhf_engine.console import Reporter, stopped_by_signals, sure
 from rlhf_engine.control import TrainerControl
 from rlhf_engine.errors import BaseChangedError, CodeChangedError, ConfigError, RunError
 from rlhf_engine.events import RunState
@@ -163,8 +163,7 @@ def fork(
 def _accepted(error: RunError) -> bool:
     """The answer of the person at the terminal; no where nobody can be asked."""
     asked = all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr))
-    return asked and typer.confirm(
-        f"{error} Continue with it as it is now?", default=False, err=True)
+    return asked and sure(f"{error} Continue with it as it is now?")
 
 
 def _drive(make: Callable[[TrainerControl, Reporter], Trainer], run_dir: RunDir, as_json: bool) -> int:

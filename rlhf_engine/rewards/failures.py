@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import sysconfig
 import traceback
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 
 from rlhf_engine.errors import RewardError
+from rlhf_engine.streams import on_stderr
 
 _OURS = str(Path(__file__).parents[1])
 _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
@@ -45,11 +45,10 @@ def print_traceback(error: BaseException) -> None:
     begin: TracebackType | None = error.__traceback__
     while begin is not None and not _is_theirs(begin.tb_frame.f_code.co_filename):
         begin = begin.tb_next
-    if sys.stderr is not None:
-        shown = error.with_traceback(begin) if begin is not None else error
-        whole, lines = error.__traceback__, traceback.format_exception(shown)
-        error.__traceback__ = whole
-        sys.stderr.write("".join(lines))
+    shown = error.with_traceback(begin) if begin is not None else error
+    whole, lines = error.__traceback__, traceback.format_exception(shown)
+    error.__traceback__ = whole
+    on_stderr("".join(lines))
 
 
 def quoted(text: str) -> str:

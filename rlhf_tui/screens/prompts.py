@@ -14,6 +14,8 @@ from textual.widgets.option_list import Option
 
 from rlhf_engine.errors import ConfigError, RlhfError
 from rlhf_engine.fields import replace
+from rlhf_engine.json_text import to_json
+from rlhf_engine.visible_text import visible
 from rlhf_tui.clean_text import clean_line, clean_text
 from rlhf_tui.own_editor import edited
 from rlhf_tui.screens.base import BaseDialog
@@ -181,8 +183,9 @@ class PromptsScreen(BaseDialog[None]):
         if refusal := self._refusal():
             self._say(refusal, "$text-warning")
             return
-        several = any("\n" in prompt for prompt in self._prompts)
-        lines = [json.dumps(prompt, ensure_ascii=False) if several else prompt for prompt in self._prompts]
+        # as JSON, too, what an editor, or the terminal below it, would obey
+        several = any("\n" in prompt or visible(prompt) != prompt for prompt in self._prompts)
+        lines = [to_json(prompt, ascii_only=False) if several else prompt for prompt in self._prompts]
         try:
             text = edited(self.app, "\n".join(lines) + "\n", "prompts.jsonl" if several else "prompts.txt")
             prompts = [_json(line, at) if several else line
