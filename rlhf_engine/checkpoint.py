@@ -26,12 +26,13 @@ from torch import Tensor
 from rlhf_engine.checkpoint_list import STATE as STATE
 from rlhf_engine.checkpoint_list import candidates as candidates
 from rlhf_engine.checkpoint_list import found as _found
-from rlhf_engine.checkpoint_list import missing, thinned
+from rlhf_engine.checkpoint_list import missing, run_of, thinned
 from rlhf_engine.checkpoint_list import step_of as step_of
 from rlhf_engine.config import RunConfig
 from rlhf_engine.disk import fsync_directory, fsync_file, why, write_new
 from rlhf_engine.errors import CheckpointError, RunError
 from rlhf_engine.fingerprint import Fingerprint
+from rlhf_engine.run_code import require_named_code
 from rlhf_engine.run_dir import RunDir
 from rlhf_engine.visible_text import escaped_json
 
@@ -100,7 +101,8 @@ def size(path: Path) -> int:
 
 
 def load(path: Path) -> TrainingState:
-    """Reads a checkpoint after verifying it. Raises CheckpointError naming the file that is missing or damaged."""
+    """Reads a checkpoint after verifying it. Raises CheckpointError naming the file that is missing or damaged, or the
+    reward code that it names and its run does not."""
     manifest = _json(path / MANIFEST, _read(path / MANIFEST))
     if manifest.get("format") != FORMAT or set(_dict(manifest.get("files"))) != {TENSORS, STATE}:
         raise CheckpointError(f"{path / MANIFEST} is damaged, or from another version: it is not of format {FORMAT}.")
@@ -109,6 +111,7 @@ def load(path: Path) -> TrainingState:
     try:
         tensors = safetensors.torch.load(data[TENSORS])
         config = RunConfig.model_validate(state["config"])
+        require_named_code(run_of(path), config)
         base = Fingerprint.read(state.get("base"))
         return TrainingState(int(state["step"]), tensors, state["numbers"], config, _quality_in(state), base)
     except ValidationError as error:
@@ -130,7 +133,9 @@ def newest_config(run_dir: RunDir) -> RunConfig:
         try:
             manifest = _json(path / MANIFEST, _read(path / MANIFEST))
             state = _json(path / STATE, _verified(path / STATE, _dict(manifest.get("files")).get(STATE)))
-            return RunConfig.model_validate(state.get("config"))
+            config = RunConfig.model_validate(state.get("config"))
+            require_named_code(run_dir, config)
+            return config
         except (CheckpointError, ValidationError):
             continue
     return load_newest(run_dir)[0].config  # says why there is none

@@ -17,6 +17,7 @@ from rlhf_engine.config import RunConfig
 from rlhf_engine.disk import why
 from rlhf_engine.errors import CheckpointError
 from rlhf_engine.fingerprint import Fingerprint
+from rlhf_engine.run_code import require_named_code
 from rlhf_engine.run_dir import RunDir
 from rlhf_engine.run_lines import read_object
 
@@ -37,6 +38,11 @@ def step_of(path: Path) -> int:
     """The step that a candidate was saved after."""
     match = _NAME.fullmatch(path.name)
     return int(match[1]) if match else 0
+
+
+def run_of(path: Path) -> RunDir:
+    """The run that a candidate is of."""
+    return RunDir(path.parent.parent)
 
 
 def steps(run_dir: RunDir) -> list[int]:
@@ -77,7 +83,9 @@ def config_at(run_dir: RunDir, step: int | None) -> RunConfig:
     """The settings in force at the checkpoint of `step` (None: the newest). Raises CheckpointError."""
     for path in candidates(run_dir):
         if step in (None, step_of(path)):
-            return _config_in(path / STATE)
+            config = _config_in(path / STATE)
+            require_named_code(run_dir, config)
+            return config
     raise CheckpointError(missing(run_dir, step))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rlhf_engine.base_model import AS_IT_WAS, BaseChoice
@@ -90,6 +91,7 @@ def compare(
     sides: tuple[Side, Side] = (REFERENCE, TUNED),
     may_load: bool = True,
     base: BaseChoice = AS_IT_WAS,
+    run: Path | None = None,
     progress: Progress = lambda done, total: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Comparison | None:
@@ -98,11 +100,13 @@ def compare(
     Two checkpoints are compared under the settings of the first; they need neither policy nor config. `policy` is as
     it was afterwards, bit for bit. may_load: a checkpoint that does not fit it is loaded, else refused. base: what a
     person says about the base models of checkpoints; where they have moved, of those that were trained on what lies
-    there. Raises RlhfError for a checkpoint that cannot be used, before anybody answers. Where the rewards cannot be
-    had, the answers have no scores, and the comparison says why.
+    there. run: the run that `config` was read from, if it was one. Raises RlhfError for a checkpoint that cannot be
+    used, before anybody answers. Where the rewards cannot be had, the answers have no scores, and the comparison says
+    why.
     """
     from rlhf_engine.prompt_check import check_prompts
     from rlhf_engine.rewards.build import rewards_if_any
+    from rlhf_engine.run_dir import RunDir
     from rlhf_engine.sides import Bench
 
     bench = Bench(policy, config, step, may_load, base)
@@ -114,7 +118,8 @@ def compare(
     settings = both[0].config if of_checkpoints else config
     if settings is None:
         raise RunError("there is no configuration to take prompts and rewards from")
-    rewards, no_scores = rewards_if_any(settings.rewards)
+    scored_by = sides[0].run if of_checkpoints else run
+    rewards, no_scores = rewards_if_any(settings, RunDir(scored_by) if scored_by else None)
     answers: list[list[Sample]] = []
     prompts: tuple[str, ...] = ()
     for number, side in enumerate(both):
@@ -152,7 +157,8 @@ def compare_run(
     from rlhf_engine.generate import load_tuned
 
     policy, config, at = load_tuned(run_dir, step, base=base)
-    return compare(policy, config, responses=responses, seed=seed, step=at, progress=progress, cancelled=cancelled)
+    return compare(policy, config, responses=responses, seed=seed, step=at, run=run_dir.path, progress=progress,
+                   cancelled=cancelled)
 
 
 def _answers(

@@ -89,7 +89,7 @@ def generate_texts(
     if isinstance(source, RunDir):
         policy, config, step = load_tuned(source, base=base)
         sampling = config.sampling.model_copy(update=changes)
-        rewards, no_scores = rewards_if_any(config.rewards)
+        rewards, no_scores = rewards_if_any(config, source)
         for text in filter(None, (*policy.notices, cut_prompts(policy, prompts, sampling))):
             tell(text)
         return answer(policy, prompts, sampling, tuned=tuned, seed=seed, rewards=rewards, step=step), no_scores

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rlhf_engine import fields
+from rlhf_engine.base_model import MOVES
 from rlhf_engine.config import RunConfig
 from rlhf_engine.errors import ConfigError
 from rlhf_engine.events import EditApplied
@@ -14,6 +15,8 @@ from rlhf_engine.run_dir import RunDir
 
 # the adapters of a checkpoint fit one base model, and one shape: a fork keeps these
 KEPT = ("model.name", "model.revision", "lora.rank", "lora.target_modules")
+# besides what is live: where the base lies now, and the digest of changed code that a person accepted
+_RECORDED = (*MOVES, ".sha256")
 _ABSENT = object()
 
 
@@ -35,9 +38,12 @@ def settings_now(run_dir: RunDir) -> RunConfig:
 
 
 def edited(config: RunConfig, edits: Iterable[EditApplied]) -> RunConfig:
-    """`config` with live changes made, in their order, but for those that this version does not know."""
+    """`config` with live changes made, in their order, but for those that this version does not know, and those of what
+    no run changes: which file a reward is, say."""
     for edit in edits:
         try:
+            if not (fields.setting_at(config, edit.path).live or edit.path.endswith(_RECORDED)):
+                continue
             config = fields.replace(config, {edit.path: edit.new})
         except ConfigError:  # written by another version
             continue

@@ -79,7 +79,7 @@ def _generate(
     )
     if cut := cut_prompts(policy, [request.prompt], sampling):
         emit(Notice(cut, "warning"))
-    rewards, no_scores = rewards_if_any(config.rewards)
+    rewards, no_scores = rewards_if_any(config)
     (found,) = answer(
         policy,
         [request.prompt],

@@ -46,6 +46,7 @@ from rlhf_engine.profiling import StepProfiler
 from rlhf_engine.prompt_check import check_prompts
 from rlhf_engine.prompt_order import prompts_for_step
 from rlhf_engine.rewards.function import accept_changes, code_changes, require_same_code
+from rlhf_engine.run_code import require_own_run
 from rlhf_engine.run_dir import RunDir
 from rlhf_engine.saving import Counts, Saver, fall_back
 from rlhf_engine.sentinel import Sentinel
@@ -107,12 +108,14 @@ class Trainer:
 
         The checkpoint is read by `run`, which holds the run's lock: until then another process may save newer ones.
         accept_code: go on with files of reward functions that have changed since, and trust them from now on; else
-        they raise CodeChangedError. Code that this user has not agreed to run raises UntrustedCodeError.
+        they raise CodeChangedError. Code that this user has not agreed to run raises UntrustedCodeError, and that of
+        another user's run ForeignCodeError.
         base: what a person says about the base model; else another one than before raises BaseChangedError.
         new: it is a fork that was made just now, and is gone again if its model does not load.
         """
         config = base.placed(checkpoint.newest_config(run_dir))
         base.check(run_dir.name, base_at(run_dir, None), base_fingerprint(config.model), config.model)
+        require_own_run(run_dir, config)
         if accept_code:
             accept_changes(config)
         else:

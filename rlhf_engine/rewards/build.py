@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rlhf_engine.config import RunConfig
 from rlhf_engine.errors import ConfigError
 from rlhf_engine.reward_config import FunctionRewardConfig, LengthRewardConfig, RewardConfig, WordListRewardConfig
 from rlhf_engine.rewards.base import Reward
@@ -11,6 +12,8 @@ from rlhf_engine.rewards.composite import RewardSum
 from rlhf_engine.rewards.function import FunctionReward, load_function
 from rlhf_engine.rewards.length import LengthReward
 from rlhf_engine.rewards.word_list import WordListReward
+from rlhf_engine.run_code import require_own_run
+from rlhf_engine.run_dir import RunDir
 
 
 def build_rewards(configs: Sequence[RewardConfig]) -> RewardSum:
@@ -18,10 +21,13 @@ def build_rewards(configs: Sequence[RewardConfig]) -> RewardSum:
     return RewardSum([(_reward(config), config.weight) for config in configs])
 
 
-def rewards_if_any(configs: Sequence[RewardConfig]) -> tuple[RewardSum | None, str]:
-    """For what needs no reward: the weighted sum, or None and one sentence that says why there are no scores."""
+def rewards_if_any(config: RunConfig, run_dir: RunDir | None = None) -> tuple[RewardSum | None, str]:
+    """For what needs no reward: the weighted sum, or None and one sentence that says why there are no scores. run_dir:
+    the run that `config` was read from, whose code is not loaded if it is another user's."""
     try:
-        return build_rewards(configs), ""
+        if run_dir is not None:
+            require_own_run(run_dir, config)
+        return build_rewards(config.rewards), ""
     except ConfigError as error:
         return None, f"no scores: {error}"
 
