@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from rlhf_engine import remote_code
 from rlhf_engine.base_model import ACCEPT
 from rlhf_engine.disk import folder_to_make, why
 from rlhf_engine.errors import RunError
+from rlhf_engine.own_process import environment, python
 from rlhf_engine.run_dir import RunDir
 
 
@@ -35,12 +35,12 @@ def export_apart(wanted: Wanted) -> str:
     target = folder_to_make(wanted.target)
     run = RunDir.open(wanted.run)
     options = [*(["--merged"] if wanted.merged else []), *([ACCEPT] if wanted.accept_base else [])]
-    command = [sys.executable, "-m", "rlhf_engine", "export", f"{run.path.resolve()}@{wanted.step}", str(target),
-               "--json", *options, *remote_code.arguments()]
+    command = python("rlhf_engine", ["export", f"{run.path.resolve()}@{wanted.step}", str(target), "--json", *options,
+                                     *remote_code.arguments()])
     try:
         # a session of its own: Ctrl+C at a terminal, or its end, does not reach it
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
-                              start_new_session=True, check=False)
+                              env=environment(), start_new_session=True, check=False)
     except OSError as error:
         raise RunError(f"{run.name} could not be exported: {why(error)}.") from error
     if done.returncode:

@@ -1,6 +1,6 @@
 """A run handed to a process without a terminal, which resumes it and goes on when this one has left.
 
-It is the ordinary `python -m rlhf_engine resume`, in an OS session of its own: no hang-up of a terminal reaches it.
+It is the ordinary `rlhf-tui resume`, in an OS session of its own: no hang-up of a terminal reaches it.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,6 +18,7 @@ import platformdirs
 from rlhf_engine import remote_code, trust
 from rlhf_engine.disk import why
 from rlhf_engine.errors import RunError
+from rlhf_engine.own_process import environment, python
 from rlhf_engine.run_dir import DEFAULT_RUNS_ROOT, RunDir
 
 _POLL_SECONDS = 0.1
@@ -52,12 +52,12 @@ def hand_over(run_dir: RunDir) -> HandOver:
     Its output goes to a file of the user's log folder: into a run nobody writes but its trainer.
     """
     log = _log_file(run_dir)
-    command = [sys.executable, "-m", "rlhf_engine", "resume", str(run_dir.path.resolve()),
-               *remote_code.arguments(), *trust.arguments()]
+    command = python("rlhf_engine", ["resume", str(run_dir.path.resolve()), *remote_code.arguments(),
+                                     *trust.arguments()])
     output = os.open(log or os.devnull, os.O_WRONLY | os.O_APPEND)
     try:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-                                   start_new_session=True)
+                                   env=environment(), start_new_session=True)
     except OSError as error:
         raise RunError(f"The run {run_dir.name} could not be handed over: {why(error)}.") from error
     finally:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import subprocess
-import sys
 from pathlib import Path
+
+from rlhf_engine.own_process import environment, python
 
 from . import MODEL_DIR
 from .seen import TABLE
@@ -36,7 +37,7 @@ def main() -> None:
     args.work.mkdir(parents=True, exist_ok=True)
     for module, *arguments in steps(args.work, args.minutes, args.folder):
         print(f"== {module}", flush=True)
-        subprocess.run([sys.executable, "-m", f"rlhf_engine.storyteller.{module}", *arguments], check=True)
+        subprocess.run(python(f"rlhf_engine.storyteller.{module}", arguments), env=environment(), check=True)
 
 
 if __name__ == "__main__":

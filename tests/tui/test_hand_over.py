@@ -147,6 +147,50 @@ def test_a_command_whose_terminal_goes_away_goes_on_too(tmp_path: Path, model: P
     same_as_undisturbed(run, config)
 
 
+# of the modules that a start imports early or late; each leaves a word of who imported it
+STRANGERS = ("platformdirs", "torch", "typing", "sitecustomize", "usercustomize", "psutil")
+LEAVES_A_WORD = "import os\nopen({folder!r} + f'/ran-{{__name__}}-{{os.getpid()}}', 'w').close()\n"
+
+
+def lay_out_strangers(folder: Path, told: Path) -> None:
+    told.mkdir(exist_ok=True)
+    for name in STRANGERS:
+        (folder / f"{name}.py").write_text(LEAVES_A_WORD.format(folder=str(told)))
+
+
+def ran(told: Path, *, but: int = 0) -> list[str]:
+    return [found.name for found in told.iterdir() if not found.name.endswith(f"-{but}")]
+
+
+def test_nothing_that_lies_in_the_folder_or_in_the_run_is_run_when_a_run_is_handed_over(
+    tmp_path: Path, model: Path
+) -> None:
+    config = config_of(model, 100_000)
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "tiny.toml").write_text(to_toml(config))
+    path = os.pathsep.join([str(Path(__file__).parents[2]), ".", "lib", ""])
+    process = subprocess.Popen([sys.executable, "-m", "rlhf_engine", "train", "tiny.toml", "--name", "plain"],
+                               cwd=tmp_path, env=os.environ | {"PYTHONPATH": path})
+    wait(lambda: (tmp_path / "runs" / "plain" / "status.json").exists())
+    run = RunDir.open(tmp_path / "runs" / "plain")
+    wait(lambda: step_of(run) >= 2)
+    for folder in (tmp_path, tmp_path / "lib", run.path):
+        lay_out_strangers(folder, tmp_path / "told")
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(200) == 129
+    goes_on_alone(run, process.pid)
+    assert ran(tmp_path / "told", but=process.pid) == []  # that one has it on its path, as it was told
+
+
+def test_nothing_that_lies_in_the_folder_is_run_by_the_module_that_is_the_program(tmp_path: Path) -> None:
+    lay_out_strangers(tmp_path, tmp_path / "told")
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    for module in ("rlhf_engine", "rlhf_tui"):
+        subprocess.run([sys.executable, "-m", module, "runs", "--json"], cwd=tmp_path, env=environment, check=True,
+                       stdout=subprocess.DEVNULL)
+    assert ran(tmp_path / "told") == []
+
+
 def test_a_run_left_running_is_watched_and_taken_over(tmp_path: Path, model: Path) -> None:
     config = config_of(model, 100_000)
     terminal, run = start(tmp_path, config)
