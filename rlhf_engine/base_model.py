@@ -16,7 +16,7 @@ from rlhf_engine.adapter_folder import adapter_of
 from rlhf_engine.checkpoint_list import base_at, config_at
 from rlhf_engine.config import ModelConfig, RunConfig
 from rlhf_engine.disk import why
-from rlhf_engine.errors import BaseChangedError, ModelError, RlhfError
+from rlhf_engine.errors import BaseChangedError, CheckpointError, ModelError, RlhfError
 from rlhf_engine.fingerprint import Fingerprint, fingerprint_of
 from rlhf_engine.model_files import STORYTELLER, folder_in_use, folder_of, located
 from rlhf_engine.run_dir import RunDir
@@ -34,6 +34,10 @@ class Shaped(Protocol):
     @property
     def shape(self) -> Sequence[int]:
         """The size of each dimension."""
+
+    @property
+    def dtype(self) -> Any:
+        """The type of its numbers."""
 
 
 def base_fingerprint(config: ModelConfig) -> Fingerprint | None:
@@ -110,14 +114,16 @@ class BaseChoice:
 AS_IT_WAS = BaseChoice()
 
 
-def require_fit(saved: Mapping[str, Shaped], model: Mapping[str, Shaped], architecture: str) -> None:
-    """Raises ModelError unless the adapters of a checkpoint have the names and shapes of those that the model has."""
-    differing = [name for name in {**saved, **model} if _size(saved.get(name)) != _size(model.get(name))]
+def require_fit(saved: Mapping[str, Shaped], wanted: Mapping[str, Shaped], what: str) -> None:
+    """Raises CheckpointError unless the tensors of a checkpoint have the names, shapes and types of those wanted.
+
+    what: as in "adapters of the checkpoint do not fit GPT2LMHeadModel".
+    """
+    differing = [name for name in {**saved, **wanted} if _size(saved.get(name)) != _size(wanted.get(name))]
     if differing:
         first, more = differing[0], f", and {len(differing) - 1} more like it" if differing[1:] else ""
-        raise ModelError(f"The adapters of the checkpoint do not fit {architecture}: {first} is "
-                         f"{_size(saved.get(first))} in the checkpoint and {_size(model.get(first))} in the model"
-                         f"{more}")
+        raise CheckpointError(f"The {what}: {first} is {_size(saved.get(first))} in the checkpoint and "
+                              f"{_size(wanted.get(first))} in the model{more}")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -130,7 +136,9 @@ def _place(model: ModelConfig) -> str:
 
 
 def _size(tensor: Shaped | None) -> str:
-    return "absent" if tensor is None else " × ".join(map(str, tensor.shape))
+    if tensor is None:
+        return "absent"
+    return f"{' × '.join(map(str, tensor.shape)) or 'one number'} of {str(tensor.dtype).removeprefix('torch.')}"
 
 
 def _listed(parts: list[str]) -> str:

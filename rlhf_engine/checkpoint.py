@@ -1,28 +1,31 @@
 """Checkpoints: everything a run needs to go on bit for bit, complete on disk or not there at all.
 
 `checkpoints/step-000123/` holds `tensors.safetensors`, `state.json` and `manifest.json` with the SHA-256 of both:
-safetensors loads a flipped byte without a word, so every file is verified before it is used. A checkpoint is written
-aside, fsynced and renamed into place; older ones go only afterwards, by a rename too, so that no half checkpoint ever
-bears a checkpoint's name. No pickle is written or read.
+safetensors loads a flipped byte without a word, so every file is verified before it is used; and since whoever can
+write a file can write its SHA-256 too, so is what it says (`checkpoint_content`). A checkpoint is written aside,
+fsynced and renamed into place; older ones go only afterwards, by a rename too, so that no half checkpoint ever bears a
+checkpoint's name. No pickle is written or read.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import secrets
 import shutil
-from collections.abc import Collection
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import torch
-from pydantic import ValidationError
 from safetensors import SafetensorError
 from torch import Tensor
 
+from rlhf_engine import fields
+from rlhf_engine.checkpoint_content import require_sound_numbers, require_sound_tensors
 from rlhf_engine.checkpoint_list import STATE as STATE
 from rlhf_engine.checkpoint_list import candidates as candidates
 from rlhf_engine.checkpoint_list import found as _found
@@ -30,14 +33,22 @@ from rlhf_engine.checkpoint_list import missing, run_of, thinned
 from rlhf_engine.checkpoint_list import step_of as step_of
 from rlhf_engine.config import RunConfig
 from rlhf_engine.disk import fsync_directory, fsync_file, why, write_new
-from rlhf_engine.errors import CheckpointError, RunError
+from rlhf_engine.errors import CheckpointError, ConfigError, RunError
 from rlhf_engine.fingerprint import Fingerprint
+from rlhf_engine.reading import number, read_bytes, whole_number
+from rlhf_engine.run_care import bytes_under
 from rlhf_engine.run_code import require_named_code
 from rlhf_engine.run_dir import RunDir
+from rlhf_engine.run_settings import require_settings_of
+from rlhf_engine.tensor_file import read_tensors
 from rlhf_engine.visible_text import escaped_json
 
 TENSORS, MANIFEST = "tensors.safetensors", "manifest.json"
 FORMAT = 1
+
+_MOST_STATE = 64 * 1024 * 1024  # bytes; all prompts of a run are in it
+_MOST_MANIFEST = 64 * 1024
+_MOST_NAMED = 3  # checkpoints that cannot be used
 
 
 @dataclass(frozen=True)
@@ -97,27 +108,27 @@ def save(
 
 def size(path: Path) -> int:
     """Bytes of a checkpoint's files; those that are gone count nothing."""
-    return sum(file.stat().st_size for file in path.iterdir()) if path.is_dir() else 0
+    return bytes_under(path)
 
 
 def load(path: Path) -> TrainingState:
-    """Reads a checkpoint after verifying it. Raises CheckpointError naming the file that is missing or damaged, or the
-    reward code that it names and its run does not."""
-    manifest = _json(path / MANIFEST, _read(path / MANIFEST))
-    if manifest.get("format") != FORMAT or set(_dict(manifest.get("files"))) != {TENSORS, STATE}:
-        raise CheckpointError(f"{path / MANIFEST} is damaged, or from another version: it is not of format {FORMAT}.")
-    data = {name: _verified(path / name, digest) for name, digest in manifest["files"].items()}
-    state = _json(path / STATE, data[STATE])
+    """Reads a checkpoint after verifying it: its files, and that what they hold is what its run can have saved.
+
+    Raises CheckpointError, one sentence naming the file and what is wrong with it. Whether the tensors are those of the
+    run's model is not known here: see `load_newest`.
+    """
+    state, digests = _told(path)
+    file = path / TENSORS
     try:
-        tensors = safetensors.torch.load(data[TENSORS])
-        config = RunConfig.model_validate(state["config"])
-        require_named_code(run_of(path), config)
-        base = Fingerprint.read(state.get("base"))
-        return TrainingState(int(state["step"]), tensors, state["numbers"], config, _quality_in(state), base)
-    except ValidationError as error:
-        raise CheckpointError(f"{path / STATE} holds settings that this version does not know: {error}") from error
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path} is not a checkpoint of this version: {error}.") from error
+        tensors = read_tensors(file, digests[TENSORS])
+        require_sound_tensors(tensors, state.config)
+    except OSError as error:
+        raise CheckpointError(f"{file} could not be read: {why(error)}.") from error
+    except ValueError as error:
+        raise CheckpointError(f"{file} is damaged: {error}.") from error
+    except CheckpointError as error:
+        raise CheckpointError(f"{file} cannot be used: {str(error).rstrip('.')}.") from error
+    return replace(state, tensors=tensors)
 
 
 def best(run_dir: RunDir) -> Path | None:
@@ -131,39 +142,53 @@ def newest_config(run_dir: RunDir) -> RunConfig:
     """The settings in the newest checkpoint whose settings are undamaged. Raises CheckpointError if there is none."""
     for path in candidates(run_dir):
         try:
-            manifest = _json(path / MANIFEST, _read(path / MANIFEST))
-            state = _json(path / STATE, _verified(path / STATE, _dict(manifest.get("files")).get(STATE)))
-            config = RunConfig.model_validate(state.get("config"))
-            require_named_code(run_dir, config)
-            return config
-        except (CheckpointError, ValidationError):
+            return _told(path)[0].config
+        except CheckpointError:
             continue
     return load_newest(run_dir)[0].config  # says why there is none
 
 
-def load_newest(run_dir: RunDir) -> tuple[TrainingState, list[str]]:
+def load_newest(
+    run_dir: RunDir, fits: Callable[[TrainingState], None] = lambda state: None
+) -> tuple[TrainingState, list[str]]:
     """The newest checkpoint that verifies, and one sentence for each newer one that does not.
 
+    fits: raises CheckpointError for a state that the one who asks has no use for, which is then like a damaged one.
     Raises CheckpointError when there is none to go on from.
     """
     notices: list[str] = []
     for path in candidates(run_dir):
         try:
-            return load(path), notices
+            state = load(path)
         except CheckpointError as error:
             notices.append(f"{error} Going back to the checkpoint before it.")
+            continue
+        try:
+            fits(state)
+            return state, notices
+        except CheckpointError as error:
+            notices.append(f"{path} cannot be used: {str(error).rstrip('.')}. Going back to the checkpoint before it.")
     if notices:
-        raise CheckpointError(f"No checkpoint of {run_dir.name} can be used: {' '.join(notices)}")
+        raise CheckpointError(f"No checkpoint of {run_dir.name} can be used: {' '.join(in_few(notices))}")
     raise CheckpointError(missing(run_dir, None))
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+def in_few(notices: list[str]) -> list[str]:
+    """The first of such sentences, and how many more there are: one names what is wrong, a thousand hide it."""
+    more = len(notices) - _MOST_NAMED
+    return [*notices[:_MOST_NAMED], *([f"So it is with {more} more checkpoints."] if more > 0 else [])]
 
 
-def state_at(run_dir: RunDir, step: int | None) -> TrainingState:
-    """The undamaged checkpoint of `step`, or the newest one if None. Raises CheckpointError saying which there are."""
+def state_at(run_dir: RunDir, step: int | None, tell: Callable[[str], None]) -> TrainingState:
+    """The undamaged checkpoint of `step`, or the newest one if None. Raises CheckpointError saying which there are.
+
+    tell: takes one sentence for each newer checkpoint that is not the newest one because it is damaged.
+    """
     if step is None:
-        return load_newest(run_dir)[0]
+        state, notices = load_newest(run_dir)
+        for text in in_few(notices):
+            tell(text)
+        return state
     problems = []
     for path in (path for path in candidates(run_dir) if step_of(path) == step):
         try:
@@ -173,6 +198,9 @@ def state_at(run_dir: RunDir, step: int | None) -> TrainingState:
     if problems:
         raise CheckpointError(" ".join(problems))
     raise CheckpointError(missing(run_dir, step))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
 
 
 def _write(folder: Path, state: TrainingState) -> None:
@@ -185,9 +213,14 @@ def _write(folder: Path, state: TrainingState) -> None:
                "quality": asdict(state.quality) if state.quality else None,
                "base": dict(state.base.parts) if state.base else None}
     write_new(folder / STATE, escaped_json(json.dumps(content, allow_nan=False)) + "\n")
-    digests = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in (TENSORS, STATE)}
+    digests = {name: _digest(folder / name) for name in (TENSORS, STATE)}
     write_new(folder / MANIFEST, json.dumps({"format": FORMAT, "files": digests}) + "\n")
     fsync_directory(folder)
+
+
+def _digest(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _free_name(folder: Path, step: int) -> Path:
@@ -204,7 +237,8 @@ def _prune(folder: Path, state: TrainingState, keep: int, budget: int, given_up:
     kept = {past[place] for place in places}
     for _, _, path in found:
         if path not in kept:
-            shutil.rmtree(path.rename(folder / f".old-{secrets.token_hex(4)}"))
+            # what cannot be removed is a leftover, and costs no run its end
+            shutil.rmtree(path.rename(folder / f".old-{secrets.token_hex(4)}"), ignore_errors=True)
 
 
 def _best(paths: list[Path], metric: str | None) -> Path | None:
@@ -218,45 +252,91 @@ def _best(paths: list[Path], metric: str | None) -> Path | None:
 
 def _quality_of(path: Path) -> Quality | None:
     try:
-        return _quality_in(_json(path / STATE, _read(path / STATE)))
-    except CheckpointError:
+        return _quality_in(_read_json(path / STATE, _MOST_STATE).get("quality"))
+    except (CheckpointError, ValueError):
         return None
 
 
-def _quality_in(state: dict[str, Any]) -> Quality | None:
-    quality = _dict(state.get("quality"))
+def _told(path: Path) -> tuple[TrainingState, dict[str, Any]]:
+    """What a checkpoint says beside its tensors, verified, and the SHA-256 that each of its files should have."""
+    manifest = _read_json(path / MANIFEST, _MOST_MANIFEST)
+    digests = manifest.get("files")
+    if manifest.get("format") != FORMAT or not isinstance(digests, dict) or digests.keys() != {TENSORS, STATE}:
+        raise CheckpointError(f"{path / MANIFEST} is damaged, or from another version: it is not of format {FORMAT}.")
+    file = path / STATE
+    data = _read(file, _MOST_STATE)
+    if hashlib.sha256(data).hexdigest() != digests[STATE]:
+        raise CheckpointError(f"{file} is damaged: its SHA-256 is not the one in {MANIFEST}.")
     try:
-        return Quality(str(quality["metric"]), float(quality["value"]), bool(quality["more_is_better"]))
-    except (KeyError, TypeError, ValueError):
+        return _state_in(_json(file, data), path), digests
+    except KeyError as error:
+        raise CheckpointError(f"{file} is damaged, or from another version: it has no {error}.") from error
+    except ValueError as error:
+        raise CheckpointError(f"{file} is damaged, or from another version: {error}.") from error
+    except ConfigError as error:
+        raise CheckpointError(f"{file} holds settings that this version does not know: {error.problems[0]}.") from error
+    except CheckpointError as error:
+        raise CheckpointError(f"{file} cannot be used: {str(error).rstrip('.')}.") from error
+
+
+def _state_in(found: dict[str, Any], path: Path) -> TrainingState:
+    """The state in a checkpoint's `found`, still without tensors. Raises KeyError, ValueError, ConfigError and
+    CheckpointError, which are no whole sentences."""
+    step, numbers, base = whole_number(found["step"]), found["numbers"], Fingerprint.read(found.get("base"))
+    if step != step_of(path):
+        raise CheckpointError(f"it is of step {step}, and its folder is called {path.name}")
+    if not isinstance(numbers, dict) or not isinstance(found["config"], dict):
+        raise ValueError("numbers and config are no tables")
+    if base is None and found.get("base") is not None:
+        raise ValueError("base is no fingerprint of a model")
+    require_sound_numbers(numbers)
+    config = fields.validate(found["config"])
+    require_named_code(run_of(path), config)
+    require_settings_of(run_of(path), config)
+    return TrainingState(step, {}, numbers, config, _quality_in(found.get("quality")), base)
+
+
+def _quality_in(found: object) -> Quality | None:
+    """The quality that a checkpoint tells of. Raises ValueError for what is none."""
+    if found is None:
         return None
+    if not isinstance(found, dict) or not isinstance(found.get("metric"), str):
+        raise ValueError("quality is of no metric")
+    value = number(found.get("value"))
+    if not math.isfinite(value):
+        raise ValueError("quality is not finite")
+    return Quality(found["metric"], value, bool(found.get("more_is_better")))
 
 
 def _remove_leftovers(folder: Path) -> None:
     """What a killed process left half written or half removed."""
     for path in [*folder.glob(".tmp-*"), *folder.glob(".old-*")]:
-        shutil.rmtree(path, ignore_errors=True)
+        shutil.rmtree(path, ignore_errors=True)  # of what a link leads to nothing goes, nor the link
 
 
-def _read(path: Path) -> bytes:
+def _read_json(path: Path, most: int) -> dict[str, Any]:
+    return _json(path, _read(path, most))
+
+
+def _read(path: Path, most: int) -> bytes:
     try:
-        return path.read_bytes()
+        return read_bytes(path, most)
     except OSError as error:
         raise CheckpointError(f"{path} could not be read: {why(error)}.") from error
 
 
-def _verified(path: Path, digest: object) -> bytes:
-    data = _read(path)
-    if hashlib.sha256(data).hexdigest() != digest:
-        raise CheckpointError(f"{path} is damaged: its SHA-256 is not the one in {MANIFEST}.")
-    return data
-
-
 def _json(path: Path, data: bytes) -> dict[str, Any]:
+    """A JSON object whose numbers are all finite. Raises CheckpointError."""
     try:
-        return _dict(json.loads(data))
+        found = json.loads(data, parse_constant=_finite, parse_float=_finite)
     except ValueError as error:
         raise CheckpointError(f"{path} is damaged: it is not JSON ({error}).") from error
+    except RecursionError as error:
+        raise CheckpointError(f"{path} is damaged: it is nested too deeply.") from error
+    return found if isinstance(found, dict) else {}
 
 
-def _dict(value: object) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
+def _finite(text: str) -> float:
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"{text[:40]} is no number")
+    return value

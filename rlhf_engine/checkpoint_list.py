@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -108,10 +109,18 @@ def missing(run_dir: RunDir, step: int | None) -> str:
 
 
 def found(folder: Path) -> list[tuple[int, int, Path]]:
-    """(step, attempt, path) of every checkpoint in `folder`, oldest first."""
-    paths = folder.iterdir() if folder.is_dir() else ()
-    named = [(match, path) for path in paths if (match := _NAME.fullmatch(path.name)) and path.is_dir()]
-    return sorted((int(match[1]), int(match[2] or 1), path) for match, path in named)
+    """(step, attempt, path) of every checkpoint in `folder`, oldest first. A link is none, wherever it leads."""
+    checkpoints = []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if (match := _NAME.fullmatch(entry.name)) and entry.is_dir(follow_symlinks=False):
+                    checkpoints.append((int(match[1]), int(match[2] or 1), folder / entry.name))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise CheckpointError(f"The checkpoints under {folder} cannot be listed: {why(error)}.") from error
+    return sorted(checkpoints)
 
 
 def _config_in(path: Path) -> RunConfig:

@@ -94,22 +94,23 @@ def compare(
     run: Path | None = None,
     progress: Progress = lambda done, total: None,
     cancelled: Callable[[], bool] = lambda: False,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> Comparison | None:
     """Let both sides answer the prompts of `config` `responses` times from the same noise; None once cancelled.
 
     Two checkpoints are compared under the settings of the first; they need neither policy nor config. `policy` is as
     it was afterwards, bit for bit. may_load: a checkpoint that does not fit it is loaded, else refused. base: what a
     person says about the base models of checkpoints; where they have moved, of those that were trained on what lies
-    there. run: the run that `config` was read from, if it was one. Raises RlhfError for a checkpoint that cannot be
-    used, before anybody answers. Where the rewards cannot be had, the answers have no scores, and the comparison says
-    why.
+    there. run: the run that `config` was read from, if it was one. tell: takes sentences about checkpoints that are
+    damaged. Raises RlhfError for a checkpoint that cannot be used, before anybody answers. Where the rewards cannot be
+    had, the answers have no scores, and the comparison says why.
     """
     from rlhf_engine.prompt_check import check_prompts
     from rlhf_engine.rewards.build import rewards_if_any
     from rlhf_engine.run_dir import RunDir
     from rlhf_engine.sides import Bench
 
-    bench = Bench(policy, config, step, may_load, base)
+    bench = Bench(policy, config, step, may_load, base, tell)
     both = [bench.read(side) for side in sides]
     if base.moves and not bench.used_moves:
         raise BaseChangedError(f"None of these runs was trained on the base model that is called "
@@ -152,11 +153,12 @@ def compare_run(
     base: BaseChoice = AS_IT_WAS,
     progress: Progress = lambda done, total: None,
     cancelled: Callable[[], bool] = lambda: False,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> Comparison | None:
     """`compare` with a run's checkpoint of `step`, or its newest. Raises as `load_tuned` does."""
     from rlhf_engine.generate import load_tuned
 
-    policy, config, at = load_tuned(run_dir, step, base=base)
+    policy, config, at = load_tuned(run_dir, step, base=base, tell=tell)
     return compare(policy, config, responses=responses, seed=seed, step=at, run=run_dir.path, progress=progress,
                    cancelled=cancelled)
 

@@ -11,7 +11,7 @@ import secrets
 import shutil
 import stat
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -54,17 +54,18 @@ class Exported:
 
 
 def export(
-    run_dir: RunDir, target: Path, *, step: int | None = None, merged: bool = False, base: BaseChoice = AS_IT_WAS
+    run_dir: RunDir, target: Path, *, step: int | None = None, merged: bool = False, base: BaseChoice = AS_IT_WAS,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> Exported:
     """Writes the actor at the checkpoint of `step` (None: the newest) into the new folder `target`.
 
     merged: base and adapter in one model, in the number format that the run's base has; else the adapter alone, beside
     which peft loads the base by name. The run is only read. Raises RunError when `target` is taken or the disk refuses,
     CheckpointError when there is no such checkpoint, BaseChangedError when the base is another one now (unless `base`
-    accepts that), and ModelError when it cannot be had.
+    accepts that), and ModelError when it cannot be had. tell: takes sentences about newer checkpoints that are damaged.
     """
     target = folder_to_make(target)
-    state = checkpoint.state_at(run_dir, step)
+    state = checkpoint.state_at(run_dir, step, tell)
     state = replace(state, config=base.placed(state.config))
     base.check(run_dir.name, state.base, base_fingerprint(state.config.model), state.config.model)
     name, revision = base_of(state.config.model)

@@ -9,7 +9,7 @@ resuming it.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,17 +29,17 @@ from rlhf_engine.saving import Counts
 
 def fork(
     parent: RunDir, *, step: int | None = None, changes: Mapping[str, Any], root: Path, name: str | None = None,
-    accept_base: bool = False,
+    accept_base: bool = False, tell: Callable[[str], None] = lambda text: None,
 ) -> RunDir:
     """A new run under `root` from the parent's checkpoint of `step` (the newest if None); changes: path -> value.
 
     Where the base model lies may be among the changes, if it is the same one. accept_base: go on with another one,
-    which resuming the child then accepts, too.
+    which resuming the child then accepts, too. tell: takes sentences about newer checkpoints that are damaged.
 
     Raises ConfigError for changes that are not allowed or do not fit the adapters, CheckpointError when there is no
     such checkpoint, and RunError when the run cannot be made, of which nothing is then left.
     """
-    state = checkpoint.state_at(parent, step)
+    state = checkpoint.state_at(parent, step, tell)
     base = BaseChoice(accept_base, {path: value for path, value in changes.items() if path in MOVES})
     placed = base.placed(state.config)
     base.check(parent.name, state.base, base_fingerprint(placed.model), placed.model)

@@ -53,13 +53,15 @@ def answer(
 
 
 def load_tuned(
-    run_dir: RunDir, step: int | None = None, *, base: BaseChoice = AS_IT_WAS
+    run_dir: RunDir, step: int | None = None, *, base: BaseChoice = AS_IT_WAS,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> tuple[Policy, RunConfig, int]:
     """The policy of a run's checkpoint of `step` (None: the newest), the config as edited by then, and its step.
 
-    Raises CheckpointError, BaseChangedError when the base model is another one now, and ModelError.
+    tell: takes sentences about newer checkpoints that are damaged. Raises CheckpointError, BaseChangedError when the
+    base model is another one now, and ModelError.
     """
-    state = checkpoint.state_at(run_dir, step)
+    state = checkpoint.state_at(run_dir, step, tell)
     config = base.placed(state.config)
     base.check(run_dir.name, state.base, base_fingerprint(config.model), config.model)
     policy = Policy.from_config(config)
@@ -82,12 +84,13 @@ def generate_texts(
     """Answers by a run's newest checkpoint (or its reference), or by a plain model named as in `model.name`.
 
     What is None is as in the run by then, else the default. With them comes why they have no scores, if a run's rewards
-    cannot be had; a plain model has none. tell: takes sentences about the model's tokens and prompts that are cut.
+    cannot be had; a plain model has none. tell: takes sentences about damaged checkpoints, the
+    model's tokens, and prompts that are cut.
     """
     given = {"temperature": temperature, "max_new_tokens": max_new_tokens}
     changes = {name: value for name, value in given.items() if value is not None}
     if isinstance(source, RunDir):
-        policy, config, step = load_tuned(source, base=base)
+        policy, config, step = load_tuned(source, base=base, tell=tell)
         sampling = config.sampling.model_copy(update=changes)
         rewards, no_scores = rewards_if_any(config, source)
         for text in filter(None, (*policy.notices, cut_prompts(policy, prompts, sampling))):

@@ -73,7 +73,7 @@ def figures(run: RunDir) -> RunFigures:
     line = run.last_metrics()
     metrics = line.metrics if line else {}
     saved: tuple[int, ...] = ()
-    with suppress(OSError):
+    with suppress(RunError):
         saved = tuple(checkpoint_list.steps(run))
     scores = tuple(glimpses(run.path / METRICS, "objective/scores", CURVE_PLACES))
     return RunFigures(metrics.get("objective/scores"), metrics.get("objective/kl"), bytes_under(run.path), saved,

@@ -9,9 +9,9 @@ from typing import Any
 from rlhf_engine import fields
 from rlhf_engine.base_model import MOVES
 from rlhf_engine.config import RunConfig
-from rlhf_engine.errors import ConfigError
+from rlhf_engine.errors import CheckpointError, ConfigError, RunError
 from rlhf_engine.events import EditApplied
-from rlhf_engine.run_dir import RunDir
+from rlhf_engine.run_dir import CONFIG, RunDir
 
 # the adapters of a checkpoint fit one base model, and one shape: a fork keeps these
 KEPT = ("model.name", "model.revision", "lora.rank", "lora.target_modules")
@@ -48,6 +48,25 @@ def edited(config: RunConfig, edits: Iterable[EditApplied]) -> RunConfig:
         except ConfigError:  # written by another version
             continue
     return config
+
+
+def require_settings_of(run_dir: RunDir, config: RunConfig) -> None:
+    """Raises CheckpointError when `config`, of a checkpoint, is of another model, or other adapters, than the run.
+
+    Those of the run stand in its config.toml and in the edits since. Where that cannot be read nothing is known.
+    """
+    try:
+        started, edits = run_dir.config(), run_dir.edits()
+    except (ConfigError, RunError):
+        return
+    if [reward.kind for reward in config.rewards] != [reward.kind for reward in started.rewards]:
+        raise CheckpointError(f"its rewards are of other kinds than those in the run's {CONFIG}")
+    for path in KEPT:
+        value = fields.value_at(config, path)
+        if value not in (fields.value_at(started, path), *(side for edit in edits if edit.path == path
+                                                           for side in (edit.old, edit.new))):
+            raise CheckpointError(f"its {path} is {fields.show(value)[:80]!r}, which neither the run's {CONFIG} nor an "
+                                  "edit says")
 
 
 def differences(left: RunConfig, right: RunConfig) -> list[Difference]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import fmean
 
 from rlhf_engine import checkpoint
-from rlhf_engine.algorithms.ppo import PPO, load_adapters
+from rlhf_engine.algorithms.ppo import PPO, load_adapters, require_adapters
 from rlhf_engine.checkpoint import Quality, TrainingState
 from rlhf_engine.config import RunConfig
 from rlhf_engine.errors import CheckpointError, NonFiniteError
@@ -44,7 +44,7 @@ def fall_back(run_dir: RunDir | None, policy: Policy | None) -> str:
     if run_dir is None or policy is None:
         return "nothing was saved to go back to"
     try:
-        state, _ = checkpoint.load_newest(run_dir)
+        state, _ = checkpoint.load_newest(run_dir, lambda state: require_adapters(policy, state.tensors))
     except CheckpointError as error:
         return str(error)
     load_adapters(policy, state.tensors)

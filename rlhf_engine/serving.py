@@ -118,5 +118,6 @@ def _compare(
         may_load=may_load,
         progress=lambda done, total: emit(ComparisonProgress(request.request_id, done, total)),
         cancelled=lambda: control.cancelled(request.request_id),
+        tell=lambda text: emit(Notice(text, "warning")),
     )
     emit(ComparisonFinished(request.request_id, result, "" if result else "cancelled"))

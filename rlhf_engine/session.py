@@ -204,7 +204,7 @@ class Session:
         run_dir = RunDir.open(job.run_path)
         if isinstance(job, _Fork):
             run_dir = fork(run_dir, step=job.step, changes=job.changes, root=job.runs_root, name=job.name,
-                           accept_base=job.accept_base)
+                           accept_base=job.accept_base, tell=lambda text: self._emit(Notice(text, "warning")))
         accept_code = isinstance(job, _Resume) and job.accept_code
         return Trainer.resume(run_dir, control=control, emit=self._tell, accept_code=accept_code,
                               base=BaseChoice(job.accept_base), new=isinstance(job, _Fork))

@@ -7,7 +7,7 @@ other, so that no more than one base is loaded besides the one at hand; while a 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -42,7 +42,7 @@ class Ready:
 class Bench:
     """Where sides answer: the policy at hand, if there is one, under the settings `config`.
 
-    may_load: a base model besides that one may be loaded.
+    may_load: a base model besides that one may be loaded. tell: takes sentences about checkpoints that are damaged.
     """
 
     policy: Policy | None
@@ -50,6 +50,7 @@ class Bench:
     step: int = 0
     may_load: bool = True
     base: BaseChoice = AS_IT_WAS
+    tell: Callable[[str], None] = lambda text: None
     used_moves: bool = False
     """True once a checkpoint was found to belong to the base that `base` says has moved."""
     _loaded: tuple[Policy | None, RunConfig | None] = (None, None)
@@ -61,7 +62,7 @@ class Bench:
         if side.run is None:
             raise RunError("a checkpoint to compare needs the run it is of")
         run_dir = RunDir.open(side.run)
-        state = checkpoint.state_at(run_dir, side.step)
+        state = checkpoint.state_at(run_dir, side.step, self.tell)
         adapter = {name.removeprefix("actor/"): tensor for name, tensor in state.tensors.items()
                    if name.startswith("actor/")}
         config = self._placed(state.config, state.base)
@@ -101,7 +102,8 @@ class Bench:
             self._loaded = (None, None)  # let go of one base before the next is loaded
             policy = Policy.from_config(ready.config)
             self._check(ready, policy.fingerprint)
-            require_fit(ready.adapter, policy.actor_parameters, type(policy.base).__name__)
+            require_fit(ready.adapter, policy.actor_parameters,
+                        f"adapters of the checkpoint do not fit {type(policy.base).__name__}")
             self._loaded = (policy, ready.config)
         with policy.wearing(ready.adapter, ready.config.lora.alpha / ready.config.lora.rank):
             yield policy

@@ -23,7 +23,7 @@ from rlhf_engine.checkpoint import TrainingState
 from rlhf_engine.checkpoint_list import base_at, is_due
 from rlhf_engine.config import RunConfig
 from rlhf_engine.control import Edit, TrainerControl
-from rlhf_engine.errors import ConfigError, ModelError, NonFiniteError, RlhfError, RunError
+from rlhf_engine.errors import CheckpointError, ConfigError, ModelError, NonFiniteError, RlhfError, RunError
 from rlhf_engine.events import (
     Alarm,
     EditApplied,
@@ -193,13 +193,20 @@ class Trainer:
                     else f"{how} after step {self.step}")
         return state
 
-    def _take_up(self) -> TrainingState:
-        """The newest checkpoint, with this trainer and the run's files where it stood."""
+    def _take_up(self, ppo: PPO | None = None) -> TrainingState:
+        """The newest checkpoint (that fits `ppo`), with this trainer and the run's files where it stood."""
         assert self._run_dir is not None
-        state, notices = checkpoint.load_newest(self._run_dir)
+
+        def fits(state: TrainingState) -> None:
+            if ppo:
+                ppo.require_fit(state.tensors, state.numbers)
+
+        state, notices = checkpoint.load_newest(self._run_dir, fits)
         damaged = checkpoint.candidates(self._run_dir)[:len(notices)]
+        threads = self._counts.threads
         self.config, self.step, self._counts = state.config, state.step, Counts.of(state)
-        for text in [*notices, *self._run_dir.truncate_after(self.step, self._counts.edits)]:
+        self._counts.threads = threads or self._counts.threads  # of this process, once they are chosen
+        for text in [*checkpoint.in_few(notices), *self._run_dir.truncate_after(self.step, self._counts.edits)]:
             self._emit_event(Notice(text, "warning"))
         self._sentinel = Sentinel(self.config.sentinel.window)
         self._saver.recall(self.step, self._counts, self._watched_again(self._run_dir), damaged)
@@ -231,8 +238,8 @@ class Trainer:
         started = time.perf_counter()
         torch.manual_seed(self.config.train.seed)
         self.policy = Policy.from_config(self.config)
-        if resumed and self._run_dir:  # once more: only loading a hub model tells what the hub has by now
-            self._base.check(self._run_dir.name, resumed.base, self.policy.fingerprint, self.config.model)
+        if resumed:  # once more: only loading a hub model tells what the hub has by now
+            self._require_same_base(resumed)
         for text in self.policy.notices:
             self._emit_event(Notice(text, "warning"))
         if not self._resuming:
@@ -244,8 +251,14 @@ class Trainer:
         self._matmul_peak = matmul_peak(self.policy.dtype, self.policy.device)
         ppo = PPO(self.policy, self.config, lambda text: self._emit_event(Notice(text, "warning")))
         if resumed:
-            ppo.load_state(resumed.tensors, resumed.numbers)
-            self._note_base(resumed)
+            wanted = self.config
+            try:
+                ppo.require_fit(resumed.tensors, resumed.numbers)
+            except CheckpointError:  # only the model could tell that the newest one is of another
+                resumed = self._take_up(ppo)
+                self._require_same_base(resumed)
+                self._emit_event(RolledBack(self.step, f"back at the checkpoint of step {self.step}"))
+            self._go_on_from(resumed, ppo, wanted)
         self.ppo = ppo
         self._emit_event(
             ModelLoaded(
@@ -350,19 +363,13 @@ class Trainer:
         seconds, rollbacks = self._seconds, self._counts.rollbacks
         if self._run_dir is None or rollbacks >= train.max_rollbacks:
             raise error
-        state = self._take_up()
+        state = self._take_up(ppo)
         self._counts.rollbacks, self._counts.seconds, self._started = rollbacks + 1, seconds, time.perf_counter()
         text = (f"diverged at step {diverged_at}: {error}; back at the checkpoint of step {self.step} with learning "
                 f"rates times {train.rollback_factor:g} (roll-back {rollbacks + 1} of {train.max_rollbacks})")
         self._emit_event(RolledBack(self.step, text))
         self._raise_alarm(Alarm(self.step, "rolled-back", text))
-        for path, (_, new) in changed_settings(self.config, wanted).items():
-            # of code that was accepted since, whose file of before is no more; or of a base that has moved
-            if path.endswith(".sha256") or path in MOVES:
-                self._change(replace(self.config, {path: new}), path)
-        ppo.reconfigure(self.config)
-        ppo.load_state(state.tensors, state.numbers)
-        self._note_base(state)
+        self._go_on_from(state, ppo, wanted)
         rates = {f"optimizer.{who}_lr": value_at(wanted, f"optimizer.{who}_lr") * train.rollback_factor
                  for who in ("actor", "critic")}
         # live changes since that checkpoint are the user's will: they hold, from this step on
@@ -370,6 +377,16 @@ class Trainer:
         for path, value in edits.items():
             self._edit(Edit(path, value))
         self._save()  # or a crash would forget that this way led nowhere
+
+    def _go_on_from(self, state: TrainingState, ppo: PPO, wanted: RunConfig) -> None:
+        """Let `ppo` stand where this trainer does after it took up `state`, with reward code and base of `wanted`."""
+        for path, (_, new) in changed_settings(self.config, wanted).items():
+            # of code that was accepted since, whose file of before is no more; or of a base that has moved
+            if path.endswith(".sha256") or path in MOVES:
+                self._change(replace(self.config, {path: new}), path)
+        ppo.reconfigure(self.config)
+        ppo.load_state(state.tensors, state.numbers)
+        self._note_base(state)
 
     # --- step boundaries ---
 
@@ -414,6 +431,10 @@ class Trainer:
         self.config = changed
         if event.old != event.new:
             self._note(event)
+
+    def _require_same_base(self, state: TrainingState) -> None:
+        if self._run_dir and self.policy:
+            self._base.check(self._run_dir.name, state.base, self.policy.fingerprint, self.config.model)
 
     def _note_base(self, state: TrainingState) -> None:
         """Record that the run goes on with another base than that of its checkpoint, as a person has said."""

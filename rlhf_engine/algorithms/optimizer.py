@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
+from rlhf_engine.base_model import require_fit
 from rlhf_engine.config import OptimizerConfig
-from rlhf_engine.errors import NonFiniteError
+from rlhf_engine.errors import CheckpointError, NonFiniteError
+
+_STEPS = torch.zeros(())  # what Adam counts its steps of a weight in
 
 
 class AdapterOptimizer:
@@ -54,12 +58,33 @@ class AdapterOptimizer:
             for key, value in entry.items()
         }
 
-    def load_state(self, tensors: dict[str, Tensor]) -> None:
-        """Take over what `state` gave."""
+    def moments(self) -> int:
+        """How many of the weights have taken a step."""
+        return len(self._adam.state)
+
+    def require_fit(self, tensors: Mapping[str, Tensor], moments: int | None) -> None:
+        """Raises CheckpointError unless `tensors` are what `state` gives of these weights, or of those of them that had
+        taken a step by then: so many as `moments` says, if that is known."""
+        saved = {name: tensor for name, tensor in tensors.items() if name.startswith(f"optimizer/{self.name}/")}
+        wanted: dict[str, Tensor] = {}
+        count = 0
+        for name, parameter in zip(self._names, self._parameters, strict=True):
+            prefix = f"optimizer/{self.name}/{name}"
+            entry = {f"{prefix}/step": _STEPS, f"{prefix}/exp_avg": parameter, f"{prefix}/exp_avg_sq": parameter}
+            if not entry.keys().isdisjoint(saved):
+                count += 1
+                wanted |= entry
+        require_fit(saved, wanted, f"moments of the checkpoint do not fit the {self.name}'s optimizer")
+        if moments is not None and moments != count:
+            raise CheckpointError(f"the {self.name}'s optimizer had moments of {moments} weights, of which {count} are "
+                                  "there")
+
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take over what `state` gave, which `require_fit` has accepted."""
         state: dict[int, dict[str, Tensor]] = {}
         for index, name in enumerate(self._names):
             prefix = f"optimizer/{self.name}/{name}/"
-            entry = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+            entry = {key: tensors[prefix + key] for key in ("step", "exp_avg", "exp_avg_sq") if prefix + key in tensors}
             if entry:
                 state[index] = entry
         self._adam.load_state_dict({"state": state, "param_groups": self._adam.state_dict()["param_groups"]})

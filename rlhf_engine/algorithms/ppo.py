@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.profiler import record_function
 
 from rlhf_engine.algorithms.experience import Experience, First, Kept, evaluate
+from rlhf_engine.algorithms.generators import generator_states, require_generators, restore_generators
 from rlhf_engine.algorithms.memory import MicroBatchLimit, out_of_memory
 from rlhf_engine.algorithms.micro_batch import choose_micro_batch_size
 from rlhf_engine.algorithms.optimizer import AdapterOptimizer, learning_rate_factor
@@ -30,7 +31,7 @@ from rlhf_engine.algorithms.score_normalizer import ScoreNormalizer
 from rlhf_engine.base_model import require_fit
 from rlhf_engine.config import RunConfig
 from rlhf_engine.decoding.traced import TracedDecoder
-from rlhf_engine.errors import NonFiniteError
+from rlhf_engine.errors import CheckpointError, NonFiniteError
 from rlhf_engine.estimators import adapt_kl_coef, kl_horizon
 from rlhf_engine.events import Sample
 from rlhf_engine.flops import Lengths, ModelSize, ppo_step
@@ -343,46 +344,66 @@ class PPO:
         tensors = {f"actor/{name}": p.detach() for name, p in self.policy.actor_parameters.items()}
         tensors |= {f"critic/{name}": p.detach() for name, p in self.policy.critic_parameters.items()}
         tensors |= self.actor_optimizer.state() | self.critic_optimizer.state()
-        tensors |= {
-            "generator/sampling": self.sampling_generator.get_state(),
-            "generator/shuffle": self.shuffle_generator.get_state(),
-            "generator/dropout": torch.get_rng_state(),
+        tensors |= generator_states(self.sampling_generator, self.shuffle_generator)
+        numbers = {
+            "kl_coef": self.kl_coef,
+            "token_count": self.token_count,
+            "scores": self.normalizer.state(),
+            # an optimizer that lost what it knew would pass for one that has not begun
+            "moments": {optimizer.name: optimizer.moments() for optimizer in self._optimizers},
         }
-        if self.policy.device.type == "cuda":
-            tensors["generator/dropout_cuda"] = torch.cuda.get_rng_state(self.policy.device)
-        numbers = {"kl_coef": self.kl_coef, "token_count": self.token_count, "scores": self.normalizer.state()}
         return tensors, numbers
 
-    def load_state(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
-        """Take over what `state` gave, bit for bit."""
+    def require_fit(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
+        """Raises CheckpointError unless these are what `state` can have given: every name, shape and type."""
+        require_adapters(self.policy, tensors)
+        moments = numbers.get("moments")
+        for optimizer in self._optimizers:
+            optimizer.require_fit(tensors, moments.get(optimizer.name) if isinstance(moments, dict) else None)
+        require_generators(tensors, self.sampling_generator)
+        known = ("actor/", "critic/", "generator/", *(f"optimizer/{optimizer.name}/" for optimizer in self._optimizers))
+        if unknown := [name for name in tensors if not name.startswith(known)]:
+            raise CheckpointError(f"{unknown[0]} is nothing that a run has")
+        if missing := [name for name in ("kl_coef", "token_count", "scores") if name not in numbers]:
+            raise CheckpointError(f"it has no {missing[0]}")
+
+    def load_state(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
+        """Take over what `state` gave, bit for bit. Raises CheckpointError, with nothing changed, for what does not
+        fit."""
+        self.require_fit(tensors, numbers)
         load_adapters(self.policy, tensors)
-        self.actor_optimizer.load_state(tensors)
-        self.critic_optimizer.load_state(tensors)
-        _restore(self.sampling_generator, tensors.get("generator/sampling"))
-        _restore(self.shuffle_generator, tensors.get("generator/shuffle"))
-        _restore(torch.default_generator, tensors.get("generator/dropout"))
-        if self.policy.device.type == "cuda" and "generator/dropout_cuda" in tensors:
-            torch.cuda.set_rng_state(tensors["generator/dropout_cuda"].cpu(), self.policy.device)
+        for optimizer in self._optimizers:
+            optimizer.load_state(tensors)
+        restore_generators(tensors, self.sampling_generator, self.shuffle_generator)
         self.kl_coef = float(numbers["kl_coef"])
         self.token_count = int(numbers["token_count"])
         self.normalizer.load_state(numbers["scores"])
 
+    @property
+    def _optimizers(self) -> tuple[AdapterOptimizer, AdapterOptimizer]:
+        return self.actor_optimizer, self.critic_optimizer
 
-def load_adapters(policy: Policy, tensors: dict[str, Tensor]) -> None:
-    """Copy a checkpoint's adapters and value head into `policy`. Raises ModelError, before it changes anything, when
-    they do not fit it.
-    """
-    roles = (("actor", policy.actor_parameters), ("critic", policy.critic_parameters))
-    mine = {f"{role}/{name}": parameter for role, parameters in roles for name, parameter in parameters.items()}
-    saved = {name: tensor for name, tensor in tensors.items() if name.startswith(("actor/", "critic/"))}
-    require_fit(saved, mine, type(policy.base).__name__)
+
+def require_adapters(policy: Policy, tensors: Mapping[str, Tensor]) -> None:
+    """Raises CheckpointError unless a checkpoint's adapters and value head are of the names, shapes and types that
+    `policy` has."""
+    require_fit(_adapters_in(tensors), _adapters_of(policy),
+                f"adapters of the checkpoint do not fit {type(policy.base).__name__}")
+
+
+def load_adapters(policy: Policy, tensors: Mapping[str, Tensor]) -> None:
+    """Copy a checkpoint's adapters and value head into `policy`. Raises CheckpointError, before it changes anything,
+    when they do not fit it."""
+    require_adapters(policy, tensors)
     with torch.no_grad():
-        for name, parameter in mine.items():
-            parameter.copy_(saved[name])
+        for name, parameter in _adapters_of(policy).items():
+            parameter.copy_(tensors[name])
 
 
-def _restore(generator: torch.Generator, state: Tensor | None) -> None:
-    """Go on from `state`. A fork with another seed has none, and that of another kind of device has another shape:
-    the generator then stays as it was seeded."""
-    if state is not None and state.shape == generator.get_state().shape:
-        generator.set_state(state.cpu())
+def _adapters_of(policy: Policy) -> dict[str, Tensor]:
+    roles = (("actor", policy.actor_parameters), ("critic", policy.critic_parameters))
+    return {f"{role}/{name}": parameter for role, parameters in roles for name, parameter in parameters.items()}
+
+
+def _adapters_in(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in tensors.items() if name.startswith(("actor/", "critic/"))}

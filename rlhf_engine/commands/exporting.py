@@ -17,7 +17,7 @@ from rlhf_engine.commands.shared import (
     base_choice,
     run_at_step,
 )
-from rlhf_engine.console import out, print_json
+from rlhf_engine.console import out, print_json, say
 from rlhf_engine.errors import ConfigError, RlhfError
 from rlhf_engine.run_dir import DEFAULT_RUNS_ROOT
 
@@ -49,7 +49,7 @@ def export(
     from rlhf_engine.export import export as write
 
     base = base_choice(run_dir.config(), moved, accept_base)
-    done = write(run_dir, Path(folder), step=step, merged=merged, base=base)
+    done = write(run_dir, Path(folder), step=step, merged=merged, base=base, tell=say)
     if as_json:
         print_json(asdict(done) | {"path": str(done.path)})
     else:

@@ -18,6 +18,10 @@ from rlhf_engine.run_dir import DEFAULT_RUNS_ROOT, RunDir
 def verify(run: RunOrNewest = None, runs_dir: RunsDir = DEFAULT_RUNS_ROOT, as_json: AsJson = False) -> int:
     """Check every checkpoint of a run against its SHA-256 sums, and its base model against what it was.
 
+    Also what the files hold, as far as that is known without the model: that weights, moments and counts are finite and
+    in their bounds, of one shape and of the run's rank, and that settings are those of the run. resume asks the model,
+    too.
+
     The exit code is 1 if a checkpoint is damaged, there is none, or the base model is another one now.
 
     With --json: run, sound (true if all are), base (state: "same", "changed" or "unknown"; message) and checkpoints,

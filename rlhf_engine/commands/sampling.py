@@ -71,10 +71,11 @@ def compare(
             say(f"{done}/{total} pairs")
 
     if second is None:
-        result = compare_run(run_dir, step, responses=responses, seed=seed, base=base, progress=progress)
+        result = compare_run(run_dir, step, responses=responses, seed=seed, base=base, progress=progress, tell=say)
     else:
         sides = (Side("checkpoint", run_dir.path, step), Side("checkpoint", second[0].path, second[1]))
-        result = compare_sides(None, None, responses=responses, seed=seed, sides=sides, base=base, progress=progress)
+        result = compare_sides(None, None, responses=responses, seed=seed, sides=sides, base=base, progress=progress,
+                               tell=say)
     if result is None:  # only a cancelled comparison has no result, and nothing cancels this one
         return 130
     if as_json:

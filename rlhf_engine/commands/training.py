@@ -27,7 +27,7 @@ from rlhf_engine.commands.shared import (
     wrong_usage,
 )
 from rlhf_engine.config import RunConfig
-from rlhf_engine.console import Reporter, stopped_by_signals, sure
+from rlhf_engine.console import Reporter, say, stopped_by_signals, sure
 from rlhf_engine.control import TrainerControl
 from rlhf_engine.errors import BaseChangedError, CodeChangedError, ConfigError, RunError
 from rlhf_engine.events import RunState
@@ -148,7 +148,9 @@ def fork(
     from rlhf_engine.checkpoint import state_at
     from rlhf_engine.fork import fork
 
-    changes = presets.parse_overrides(state_at(parent, step).config, overrides or [])
+    state = state_at(parent, step, say)
+    step, changes = state.step, presets.parse_overrides(state.config, overrides or [])
+    del state  # as large as the adapters and both optimisers
     with wrong_usage():
         child = fork(parent, step=step, changes=changes, root=runs_dir, name=name, accept_base=accept_base)
 

@@ -94,7 +94,7 @@ def test_a_run_keeps_its_first_steps_to_fork_from_and_resumes_as_before(neo_conf
     run = trained(config, tmp_path / "runs")
     assert checkpoint_list.steps(run) == [9, 6, 4, 2, 1, 0]
     for step in checkpoint_list.steps(run):
-        assert checkpoint.state_at(run, step).step == step
+        assert checkpoint.state_at(run, step, print).step == step
     bare = trained(replace(config, {"train.checkpoint_budget_mb": 0}), tmp_path / "bare")
     assert checkpoint_list.steps(bare) == [9]
     assert [line.metrics["objective/kl"] for line in bare.metrics()] == [

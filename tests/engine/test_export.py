@@ -150,10 +150,12 @@ def test_nothing_is_replaced_and_an_empty_folder_is_taken(neo_config: RunConfig,
 
 def test_another_base_than_the_trained_one_is_refused(model_folders: dict[str, Path], tmp_path: Path) -> None:
     config = tiny_config(model_folders["llama"])
-    run, policy = trained(config, tmp_path / "runs")
+    _, policy = trained(config, tmp_path / "runs")
     tensors, numbers = PPO(policy, config, lambda _: None).state()
     other = tiny_config(model_folders["gpt_neo"])
-    checkpoint.save(run, TrainingState(3, tensors, numbers, other), keep=3)
+    run = RunDir.create(tmp_path / "runs", other, name="mixed")
+    for step in (2, 3):
+        checkpoint.save(run, TrainingState(step, tensors, numbers, other), keep=3)
     for merged in (False, True):
         with pytest.raises(ModelError, match="not the model that was trained"):
             export(run, tmp_path / "out", step=3, merged=merged)

@@ -1,0 +1,128 @@
+"""What holds of the content of every checkpoint, whatever its model: the SHA-256 of a file only says who wrote it last.
+
+A run never saves weights that are not finite, and of what it counts it knows the least it can be. Whether the tensors
+are those of a model is asked by who takes them up.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rlhf_engine.config import RunConfig
+from rlhf_engine.errors import CheckpointError
+from rlhf_engine.reading import number, whole_number
+
+_COUNTED = ("token_count", "edits", "rollbacks", "nonfinite_steps", "threads")
+_MEASURED = ("kl_coef", "seconds")
+_MOST_MEASURED = 1e12
+_LEARNT = ("actor/", "critic/", "optimizer/")  # in float32, whatever the base computes in
+_CPU_STATE = torch.Generator().get_state().shape
+GENERATOR_STATES = {_CPU_STATE: "cpu", (16,): "cuda", (44,): "mps"}
+"""The shape of a generator's state, by the kind of device it is on."""
+
+
+def require_sound_numbers(numbers: Mapping[str, Any]) -> None:
+    """Raises CheckpointError naming the first of these numbers that no run has. Others than these are not looked at."""
+    moments = numbers.get("scores")
+    try:
+        for name in _COUNTED:
+            _as(name, whole_number, numbers.get(name, 0))
+        for name in _MEASURED:
+            _as(name, _measured, numbers.get(name, 0.0))
+        if moments is not None:
+            if not isinstance(moments, dict):
+                raise CheckpointError("scores is no table")
+            _as("scores.mean", _finite, moments.get("mean"))
+            _as("scores.variance", _not_negative, moments.get("variance"))
+            _as("scores.steps", whole_number, moments.get("steps"))
+    except ValueError as error:
+        raise CheckpointError(str(error)) from None
+
+
+def require_sound_tensors(tensors: Mapping[str, Tensor], config: RunConfig) -> None:
+    """Raises CheckpointError naming the first tensor that no run under `config` saves."""
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and tensor.numel() and not _is_finite(tensor):
+            raise CheckpointError(f"{name} is not finite")
+        if name.startswith(_LEARNT) and tensor.dtype != torch.float32:
+            raise CheckpointError(f"{name} is of {str(tensor.dtype).removeprefix('torch.')}, and no float32")
+        _require_rank(name, tensor, config.lora.rank)
+        if name.startswith("optimizer/"):
+            _require_moment(name, tensor, tensors)
+        if name.startswith("generator/"):
+            require_generator(name, tensor)
+
+
+def require_generator(name: str, state: Tensor) -> None:
+    """Raises CheckpointError unless a generator goes on from `state`, on a device of whichever kind it is of."""
+    if state.dtype != torch.uint8 or tuple(state.shape) not in GENERATOR_STATES:
+        raise CheckpointError(f"{name} is no state of a random number generator")
+    if tuple(state.shape) == tuple(_CPU_STATE):
+        generator = torch.Generator()
+        try:
+            generator.set_state(state.cpu())
+        except RuntimeError:
+            raise CheckpointError(f"{name} is no state that a random number generator can have") from None
+        if len(torch.rand(8, generator=generator).unique()) == 1:  # of nothing but zeros nothing else comes
+            raise CheckpointError(f"{name} is a state from which no random numbers come")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _as(name: str, read: Any, value: Any) -> None:
+    try:
+        read(value)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+
+
+def _finite(value: Any) -> float:
+    if not math.isfinite(told := number(value)):
+        raise ValueError("it is not finite")
+    return told
+
+
+def _not_negative(value: Any) -> float:
+    if (told := _finite(value)) < 0:
+        raise ValueError(f"{told:g} is negative")
+    return told
+
+
+def _measured(value: Any) -> float:
+    if (told := _not_negative(value)) > _MOST_MEASURED:
+        raise ValueError(f"{told:g} is more than there can be")
+    return told
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    low, high = tensor.aminmax()  # in one pass, and without a tensor of the same size
+    return bool(low.isfinite() and high.isfinite())
+
+
+def _require_rank(name: str, tensor: Tensor, rank: int) -> None:
+    side = 0 if ".lora_A." in name else 1 if ".lora_B." in name else None
+    if side is not None and not (tensor.dim() == 2 and tensor.is_floating_point() and tensor.shape[side] == rank):
+        if name.startswith("optimizer/") and tensor.dim() == 0:  # a count of steps
+            return
+        shape = " × ".join(map(str, tensor.shape)) or "a single number"
+        raise CheckpointError(f"{name} is {shape}, which is not of the run's lora.rank = {rank}")
+
+
+def _require_moment(name: str, tensor: Tensor, tensors: Mapping[str, Tensor]) -> None:
+    """What Adam keeps of the weight actor/X stands under optimizer/actor/X/step, …/exp_avg and …/exp_avg_sq."""
+    weight, _, kind = name.removeprefix("optimizer/").rpartition("/")
+    if kind == "step":
+        try:
+            whole_number(tensor.tolist())
+        except ValueError:
+            raise CheckpointError(f"{name} is no count of steps") from None
+    elif weight in tensors and tensor.shape != tensors[weight].shape:
+        raise CheckpointError(f"{name} is of another shape than {weight}")
+    elif kind == "exp_avg_sq" and tensor.numel() and tensor.min() < 0:
+        raise CheckpointError(f"{name} is negative, and is a mean of squares")

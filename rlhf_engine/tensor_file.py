@@ -1,0 +1,129 @@
+"""Safetensors files that others may have made: read and hashed in one pass, with no more memory than they hold.
+
+The library's own ways map a file, so that one which is cut short meanwhile ends the process, or hold all of it twice.
+Here what the header says must agree with the size of the file and with the memory there is before anything is read, so
+that a header as large as the file, or a file as large as the disk, is told at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from io import FileIO
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psutil  # type: ignore[import-untyped, unused-ignore]
+import torch
+from torch import Tensor
+
+from rlhf_engine.reading import open_regular, whole_number
+
+_LENGTH_BYTES = 8
+_MOST_HEADER = 64_000_000  # bytes; a model of 20,000 adapted modules has half of that
+_MOST_DIMENSIONS = 8
+_TYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
+          "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8}
+
+
+class _Entry(NamedTuple):
+    """Where a tensor lies: bytes from `begin` to `end` behind the header."""
+
+    begin: int
+    end: int
+    name: str
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+
+
+def read_tensors(path: Path, digest: object) -> dict[str, Tensor]:
+    """The tensors of a file whose SHA-256 is `digest`, hexadecimal.
+
+    Raises OSError where it cannot be read, and ValueError, saying what is wrong, for a file that is not what its header
+    says, has another digest, or would not fit into the memory that is free.
+    """
+    with open_regular(path) as file:
+        size, hashed = os.fstat(file.fileno()).st_size, hashlib.sha256()
+        start = bytearray(_LENGTH_BYTES)
+        _fill(file, memoryview(start))
+        length = int.from_bytes(start, "little")
+        if length > min(_MOST_HEADER, size - _LENGTH_BYTES):
+            raise ValueError(f"it has {size:,} bytes, of which {length:,} would be its header")
+        header = bytearray(length)
+        _fill(file, memoryview(header))
+        entries = _entries(header, size - _LENGTH_BYTES - length)
+        _must_fit_into_memory(size)
+        hashed.update(start)
+        hashed.update(header)
+        tensors = {}
+        for entry in entries:
+            raw = torch.empty(entry.end - entry.begin, dtype=torch.uint8)
+            data = memoryview(raw.numpy())  # type: ignore[arg-type]
+            _fill(file, data)
+            hashed.update(data)
+            tensors[entry.name] = _shaped(raw, entry)
+        if file.read(1):
+            raise ValueError("it grows while it is read")
+    if hashed.hexdigest() != digest:
+        raise ValueError("its SHA-256 is not the one that was written down")
+    return tensors
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _entries(header: bytearray, data_bytes: int) -> list[_Entry]:
+    """The tensors in the order in which they lie in the file, which they must fill without holes."""
+    try:
+        found = json.loads(header)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise ValueError("its header is no JSON object")
+    found.pop("__metadata__", None)
+    entries = sorted((_entry(name, row) for name, row in found.items()), key=lambda entry: entry[:2])
+    end = 0
+    for entry in entries:
+        if entry.begin != end:
+            raise ValueError(f"its header lets {entry.name[:80]!r} begin at {entry.begin:,}, and the tensor before it "
+                             f"ends at {end:,}")
+        end = entry.end
+    if end != data_bytes:
+        raise ValueError(f"its header tells of {end:,} bytes of tensors, and it holds {data_bytes:,}")
+    return entries
+
+
+def _entry(name: str, row: Any) -> _Entry:
+    try:
+        dtype = _TYPES[row["dtype"]]
+        shape = tuple(whole_number(length) for length in row["shape"])
+        begin, end = (whole_number(place) for place in row["data_offsets"])
+    except (KeyError, TypeError, ValueError):
+        raise ValueError(f"its header describes no tensor of a known type at {name[:80]!r}") from None
+    if len(shape) > _MOST_DIMENSIONS or end - begin != math.prod(shape) * dtype.itemsize:
+        raise ValueError(f"its header gives {name[:80]!r} another number of bytes than its shape has")
+    return _Entry(begin, end, name, dtype, shape)
+
+
+def _must_fit_into_memory(size: int) -> None:
+    free = psutil.virtual_memory().available + psutil.swap_memory().free
+    if size > free:
+        raise ValueError(f"it holds {size / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB of memory are free")
+
+
+def _fill(file: FileIO, data: memoryview) -> None:
+    place = 0
+    while place < len(data):
+        count = file.readinto(data[place : place + (1 << 24)])
+        if not count:
+            raise ValueError("it ends before what its header tells of")
+        place += count
+
+
+def _shaped(raw: Tensor, entry: _Entry) -> Tensor:
+    try:
+        return raw.view(entry.dtype).reshape(entry.shape)
+    except RuntimeError:  # nothing in it, and sides too long to multiply
+        raise ValueError(f"its header gives {entry.name[:80]!r} a shape that cannot be") from None
