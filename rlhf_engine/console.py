@@ -32,7 +32,7 @@ from rlhf_engine.events import (
     TimeSpent,
 )
 from rlhf_engine.json_text import to_json
-from rlhf_engine.streams import answers, drop, stderr_descriptor
+from rlhf_engine.streams import answers, drop, stderr_descriptor, terminal_gone
 from rlhf_engine.visible_text import one_line, shortened
 
 _NOBODY_READS = (errno.EPIPE, errno.EIO)  # a pipe whose reader has left, a terminal that is gone
@@ -64,10 +64,12 @@ def _write(text: str) -> None:
     try:
         print(text, file=stream, flush=True)
     except (OSError, ValueError) as error:
+        hung_up = terminal_gone(stream)
         drop(stream)  # else what still waits in it is written, and fails, once more when the process ends
         number = error.errno if isinstance(error, OSError) else errno.EPIPE  # ValueError: closed within this process
         reason = why(error) if isinstance(error, OSError) else str(error)
-        raise OutputError(f"stdout could not be written: {reason}", gone=number in _NOBODY_READS) from error
+        raise OutputError(f"stdout could not be written: {reason}", gone=number in _NOBODY_READS,
+                          hung_up=hung_up) from error
 
 
 def say(*lines: str) -> None:
@@ -137,14 +139,16 @@ class Reporter:
     """Turns a run's events into lines: for people, or with `as_json` one JSON object a step or alarm, and one at the
     end.
 
-    When the reader of stdout goes away, the run is asked to stop, which saves it. When stdout cannot be written for
-    another reason, a full disk say, that is said once and the run goes on.
+    When the reader of stdout goes away, or the terminal, the run is asked to stop, which saves it. When stdout cannot
+    be written for another reason, a full disk say, that is said once and the run goes on.
     """
 
     def __init__(self, control: TrainerControl, as_json: bool) -> None:
         self._control, self._as_json = control, as_json
         self.failed = False
         """True once a line could not be written."""
+        self.hung_up = False
+        """True once that was so since the terminal has gone away."""
         self._end: dict[str, Any] = {"event": "end", "run": "", "path": "", "checkpoint": ""}
 
     def emit(self, event: Event) -> None:
@@ -158,7 +162,7 @@ class Reporter:
                 self._control.stop()
             elif not self.failed:
                 say(f"warning: {error}; the run continues without")
-            self.failed = True
+            self.failed, self.hung_up = True, self.hung_up or error.hung_up
 
     def _emit(self, event: Event) -> None:
         match event:

@@ -64,10 +64,11 @@ class CodeChangedError(RunError):
 
 
 class OutputError(RlhfError):
-    """Standard output cannot be written. `gone`: since nobody reads it any more, who then need not be told."""
+    """Standard output cannot be written. `gone`: since nobody reads it any more, who then need not be told; `hung_up`:
+    since it is a terminal that has gone away, and nobody told this process."""
 
-    def __init__(self, message: str, *, gone: bool = False) -> None:
-        self.gone = gone
+    def __init__(self, message: str, *, gone: bool = False, hung_up: bool = False) -> None:
+        self.gone, self.hung_up = gone, hung_up
         super().__init__(message)
 
 

@@ -12,6 +12,8 @@ from __future__ import annotations
 import codecs
 import io
 import os
+import select
+import stat
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -98,6 +100,25 @@ def on_a_terminal() -> bool:
     try:
         return all(stream is not None and stream.isatty() for stream in (sys.stdin, answers(), sys.stderr))
     except ValueError:  # one was closed
+        return False
+
+
+def terminal_gone(stream: TextIO | int | None) -> bool:
+    """Whether this is a terminal that has hung up: its window is closed, its line is dropped.
+
+    No signal needs to tell of it: none comes where it is ignored, or where the terminal is not the process's own, as
+    under `su -c` or `setsid`. Reading is then at its end at once, again and again, and writing fails.
+    """
+    if stream is None:
+        return False
+    try:
+        descriptor = stream if isinstance(stream, int) else stream.fileno()
+        if not stat.S_ISCHR(os.fstat(descriptor).st_mode):
+            return False  # a pipe whose other end is closed looks alike
+        poll = select.poll()
+        poll.register(descriptor, 0)
+        return any(found & select.POLLHUP for _, found in poll.poll(0))
+    except (OSError, ValueError):  # closed
         return False
 
 

@@ -1,6 +1,7 @@
 """SIGTERM and SIGHUP, heard by the app's loop: both save the run first, and after SIGHUP it goes on elsewhere.
 
-Without this a closed terminal ends the process where it stands; no `finally` runs.
+Without this a closed terminal ends the process where it stands; no `finally` runs. A terminal may also go away without
+a signal, which its driver notices.
 """
 
 from __future__ import annotations
@@ -21,13 +22,14 @@ HUNG_UP = 129
 
 def heed_signals(app: WorkbenchApp) -> None:
     """From now on SIGTERM asks `app` to save and leave, a second one to leave at once; SIGHUP leaves the screen,
-    and a run that goes on to a process without one.
+    and a run that goes on to a process without one. An ignored SIGHUP (nohup) stays ignored.
     """
     loop = asyncio.get_running_loop()
     # where there are no such signals, there is nothing to heed
     with contextlib.suppress(NotImplementedError, RuntimeError, AttributeError):
         loop.add_signal_handler(signal.SIGTERM, terminated, app)
-        loop.add_signal_handler(signal.SIGHUP, _hung_up, app)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            loop.add_signal_handler(signal.SIGHUP, hung_up, app)
 
 
 def terminated(app: WorkbenchApp) -> None:
@@ -39,7 +41,11 @@ def terminated(app: WorkbenchApp) -> None:
     app.leave(TERMINATED)
 
 
-def _hung_up(app: WorkbenchApp) -> None:
+def hung_up(app: WorkbenchApp) -> None:
+    """The terminal has gone away: hand the run over, exit 129. Told again, as by a signal and the driver, does nothing.
+    """
+    if app.leave_code == HUNG_UP:
+        return
     # the shell may send a second one while we save
     asyncio.get_running_loop().remove_signal_handler(signal.SIGHUP)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)

@@ -9,14 +9,18 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from textual.app import App
 from textual.drivers.linux_driver import LinuxDriver
 
-from rlhf_engine.streams import give_back, take_away
+from rlhf_engine.streams import give_back, take_away, terminal_gone
 from rlhf_tui.crash_log import open_output_log
+from rlhf_tui.signals import hung_up
 from rlhf_tui.terminal_input import TerminalInput
+
+if TYPE_CHECKING:
+    from rlhf_tui.app import WorkbenchApp
 
 SUSPENDED = "rlhf-tui is suspended, and a run with it: fg resumes"
 _ASK_BACKGROUND = "\x1b]11;?\x1b\\"
@@ -45,10 +49,11 @@ class MayGoAway:
 
 
 class TerminalDriver(LinuxDriver):
-    """Textual's driver, which outlives its terminal and takes a terminal up again only once.
+    """Textual's driver, which outlives its terminal, tells the app of it, and takes a terminal up again only once.
 
-    The kernel sends SIGCONT with the SIGHUP of a terminal that goes away. LinuxDriver would begin anew with it, with
-    a second thread that reads keys; the first one is then not always told to end, and the process waits for it.
+    A terminal may go away without SIGHUP: where that is ignored, and where it is not the process's own, as under
+    `su -c`. Where there is one, the kernel sends SIGCONT with it. LinuxDriver would begin anew with that, with a second
+    thread that reads keys; the first one is then not always told to end, and the process waits for it.
 
     While there is a screen the terminal is its alone: the file descriptors that child processes and libraries write to
     lead into a log (see `rlhf_engine.streams`).
@@ -59,6 +64,7 @@ class TerminalDriver(LinuxDriver):
         assert self._file is not None, "run_workbench asks for a terminal"
         mine = os.fdopen(os.dup(self._file.fileno()), "w", encoding=self._file.encoding, errors="backslashreplace")
         self._file = MayGoAway(mine)  # type: ignore[assignment]
+        self._screen = mine.fileno()
         self._away = self._was_continued = False
 
     def start_application_mode(self) -> None:
@@ -89,21 +95,30 @@ class TerminalDriver(LinuxDriver):
         return width or columns or 80, height or lines or 25
 
     def run_input_thread(self) -> None:
-        """Read what is typed until told to end."""
+        """Read what is typed until told to end, or the terminal has gone away."""
         reader, selector = TerminalInput(), selectors.SelectSelector()
         selector.register(self.fileno, selectors.EVENT_READ)
         try:
             while not self.exit_event.is_set():
                 data = b""
                 if selector.select(reader.wait_seconds):
-                    with suppress(OSError):  # the terminal has gone away; a signal tells of it
+                    with suppress(OSError):
                         data = os.read(self.fileno, 4096)
                     if not data:
                         self.exit_event.wait(0.1)
+                if self.gone:
+                    with suppress(RuntimeError):  # no loop any more: it has left meanwhile
+                        self._loop.call_soon_threadsafe(self._hung_up)
+                    return
                 for message in (*reader.feed(data), *reader.overdue()):
                     self.process_message(message)
         finally:
             selector.close()
+
+    @property
+    def gone(self) -> bool:
+        """Whether the terminal has gone away."""
+        return terminal_gone(self.fileno) or terminal_gone(self._screen)
 
     def suspend(self, said: str, group: bool = True) -> bool:
         """Stop this process, or all of its job (`group`), as Ctrl+Z does with other programs; back after SIGCONT.
@@ -135,6 +150,9 @@ class TerminalDriver(LinuxDriver):
 
     def _continued(self) -> None:
         begun = self._writer_thread is not None and not self._app._exit
+        if begun and self.gone:
+            self._hung_up()
+            return
         if not begun or not self._auto_restart or not os.isatty(self.fileno):
             return
         if not self._must_signal_resume:
@@ -143,6 +161,10 @@ class TerminalDriver(LinuxDriver):
             self._must_signal_resume = True
         self.resume_application_mode()
         self._app.refresh(layout=True)
+
+
+    def _hung_up(self) -> None:
+        hung_up(cast("WorkbenchApp", self._app))
 
 
 def _soon(act: Callable[[], object]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 
 from rlhf_engine.commands.shared import AsJson, RunOrNewest, RunsDir, run_to_watch
@@ -10,6 +11,7 @@ from rlhf_engine.control import TrainerControl
 from rlhf_engine.events import RunState, StateChanged
 from rlhf_engine.follow import POLL_SECONDS, Follower
 from rlhf_engine.run_dir import DEFAULT_RUNS_ROOT, RunDir
+from rlhf_engine.streams import answers, terminal_gone
 
 
 def attach(run: RunOrNewest = None, runs_dir: RunsDir = DEFAULT_RUNS_ROOT, as_json: AsJson = False) -> int:
@@ -25,12 +27,13 @@ def attach(run: RunOrNewest = None, runs_dir: RunsDir = DEFAULT_RUNS_ROOT, as_js
 def print_run(run_dir: RunDir, as_json: bool) -> int:
     """Prints a run from its first step on as `train` does, until it ends or nobody reads; the run is left alone.
 
-    Returns 0 if it finished, else 1. Raises RunError when its files cannot be read.
+    Returns 0 if it finished, 129 if the terminal has gone away, else 1. Raises RunError when its files cannot be read.
     """
     control = TrainerControl()  # of no run: by it the reporter says that nobody reads any more
     reporter, follower = Reporter(control, as_json), Follower(run_dir, samples=False)
     newest: StateChanged | None = None
-    while not (control.stopping or reporter.failed):
+    # a run that is paused writes nothing, by which to hear that nobody reads
+    while not (control.stopping or reporter.failed or (gone := terminal_gone(answers()))):
         for event in follower.poll():
             newest = event if isinstance(event, StateChanged) else newest
             reporter.emit(event)
@@ -39,6 +42,8 @@ def print_run(run_dir: RunDir, as_json: bool) -> int:
         if not follower.behind:
             time.sleep(POLL_SECONDS)
     follower.close()
+    if gone or reporter.hung_up:
+        return 128 + signal.SIGHUP
     state = newest.state if newest else None
     if newest and state is RunState.FAILED and not as_json:  # the reporter leaves this to the command that failed
         say(newest.message)

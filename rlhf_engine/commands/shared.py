@@ -85,7 +85,7 @@ def command_of(function: F) -> F:
         except OutputError as problem:
             if not problem.gone:
                 say(f"error: {problem}")
-            code = 128 + signal.SIGPIPE if problem.gone else 1
+            code = 128 + (signal.SIGHUP if problem.hung_up else signal.SIGPIPE) if problem.gone else 1
         except RlhfError as problem:
             error = told_how(problem) if isinstance(problem, BaseChangedError) else problem
             say(*_told(error))

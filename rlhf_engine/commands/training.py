@@ -173,8 +173,9 @@ def _drive(make: Callable[[TrainerControl, Reporter], Trainer], run_dir: RunDir,
     reporter = Reporter(control, as_json)
     with stopped_by_signals(control) as signals:
         state = make(control, reporter).run()
-    if signals.received is signal.SIGHUP and state is RunState.STOPPED:
+    hung_up = reporter.hung_up and not signals.received  # no signal tells of it where it is not this process's own
+    if (hung_up or signals.received is signal.SIGHUP) and state is RunState.STOPPED:
         hand_over(run_dir)  # the terminal is gone: there is nobody to tell
     if state is RunState.FINISHED:
         return 1 if reporter.failed else 0
-    return signals.exit_code or 1
+    return signals.exit_code or (128 + signal.SIGHUP if hung_up else 1)

@@ -58,15 +58,15 @@ def config_of(model: Path, steps: int) -> RunConfig:
                                               "samples_per_step": 1})
 
 
-def open_workbench(tmp_path: Path, *arguments: str) -> Terminal:
+def open_workbench(tmp_path: Path, *arguments: str, hang_up: str = "told") -> Terminal:
     program = COMMAND.format(arguments=list(arguments)).replace("{", "{{").replace("}", "}}")
-    return Terminal(tmp_path, program, XDG_STATE_HOME=str(tmp_path / "state"))
+    return Terminal(tmp_path, program, hang_up=hang_up, XDG_STATE_HOME=str(tmp_path / "state"))
 
 
-def start(tmp_path: Path, config: RunConfig) -> tuple[Terminal, RunDir]:
+def start(tmp_path: Path, config: RunConfig, hang_up: str = "told") -> tuple[Terminal, RunDir]:
     """A workbench that trains, and its run, which has some steps behind it."""
     (tmp_path / "tiny.toml").write_text(to_toml(config))
-    terminal = open_workbench(tmp_path, "--preset", "tiny.toml", "--start")
+    terminal = open_workbench(tmp_path, "--preset", "tiny.toml", "--start", hang_up=hang_up)
     runs = tmp_path / "runs"
     wait(lambda: runs.is_dir() and len(list(runs.glob("*/config.toml"))) == 1, terminal)
     run = RunDir.open(next(runs.iterdir()))
@@ -121,7 +121,7 @@ def timeless(run: RunDir) -> list[str]:
 
 def test_when_the_terminal_goes_away_the_run_goes_on_without_one(tmp_path: Path, model: Path) -> None:
     config = config_of(model, 100_000)
-    terminal, run = start(tmp_path, config)
+    terminal, run = start(tmp_path, config, hang_up="borrowed")  # and nobody tells; a signal that does, below
     os.close(terminal.descriptor)
     _, code = os.waitpid(terminal.pid, 0)
     assert os.waitstatus_to_exitcode(code) == 129
@@ -132,10 +132,11 @@ def test_when_the_terminal_goes_away_the_run_goes_on_without_one(tmp_path: Path,
     assert log.stat().st_mode & 0o077 == 0
 
 
-def test_a_command_whose_terminal_goes_away_goes_on_too(tmp_path: Path, model: Path) -> None:
+@pytest.mark.parametrize("hang_up", ["told", "ignored"])
+def test_a_command_whose_terminal_goes_away_goes_on_too(tmp_path: Path, model: Path, hang_up: str) -> None:
     config = config_of(model, 100_000)
     (tmp_path / "tiny.toml").write_text(to_toml(config))
-    terminal = open_workbench(tmp_path, "train", "tiny.toml", "--name", "plain")
+    terminal = open_workbench(tmp_path, "train", "tiny.toml", "--name", "plain", hang_up=hang_up)
     wait(lambda: (tmp_path / "runs" / "plain" / "status.json").exists(), terminal)
     run = RunDir.open(tmp_path / "runs" / "plain")
     wait(lambda: step_of(run) >= 2, terminal)
@@ -189,6 +190,18 @@ def test_nothing_that_lies_in_the_folder_is_run_by_the_module_that_is_the_progra
         subprocess.run([sys.executable, "-m", module, "runs", "--json"], cwd=tmp_path, env=environment, check=True,
                        stdout=subprocess.DEVNULL)
     assert ran(tmp_path / "told") == []
+
+
+def test_who_watches_a_run_that_stands_still_leaves_with_the_terminal(tmp_path: Path, model: Path) -> None:
+    run = RunDir.create(tmp_path / "runs", config_of(model, 9), name="held")
+    with run.lock():
+        run.write_status(RunState.PAUSED, 1, 9)
+        # on a terminal it would be the workbench
+        program = COMMAND.replace("rlhf_tui.cli", "rlhf_engine.cli").format(arguments=["attach", "held"])
+        terminal = Terminal(tmp_path, program, hang_up="borrowed")
+        terminal.read_until(b"run held")
+        assert terminal.hang_up() < 0.8
+    assert terminal.left == 129
 
 
 def test_a_run_left_running_is_watched_and_taken_over(tmp_path: Path, model: Path) -> None:

@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from moments import wait_until
@@ -45,7 +47,7 @@ CHILD = textwrap.dedent("""
 TRAINING, IDLE = CHILD.replace("START", "True"), CHILD.replace("START", "False")
 
 
-def start(tmp_path: Path, program: str = TRAINING, **environment: str) -> Terminal:
+def start(tmp_path: Path, program: str = TRAINING, **environment: Any) -> Terminal:
     terminal = Terminal(tmp_path, program, **environment)
     terminal.read_until(b"TRAINING" if "start=True" in program else b"IDLE")
     return terminal
@@ -75,6 +77,60 @@ def test_a_terminal_that_goes_away_does_not_take_the_run_with_it(tmp_path: Path)
     wait_until((tmp_path / "saved").exists)
     _, status = os.waitpid(terminal.pid, 0)
     assert os.waitstatus_to_exitcode(status) == 129
+
+
+EDITOR = """
+import os, signal, time
+from pathlib import Path
+
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+workbench = os.getppid()
+Path("edits").touch()
+while os.getppid() == workbench:
+    time.sleep(0.02)
+"""
+
+
+@pytest.mark.parametrize(("how", "over"), [("borrowed", ""), ("ignored", "?"), ("borrowed", "q")],
+                         ids=["at work", "under help", "while it asks"])
+def test_a_terminal_that_goes_away_untold_is_noticed(tmp_path: Path, how: str, over: str) -> None:
+    (tmp_path / "seconds").write_text("1.5")  # of its leaving it does nothing but wait
+    terminal = start(tmp_path, hang_up=how)
+    terminal.type(over)
+    terminal.read_until_quiet(0.3)
+    assert terminal.hang_up() < 0.5
+    assert terminal.left == 129
+    assert (tmp_path / "saved").exists()
+
+
+@pytest.mark.parametrize("how", ["borrowed", "ignored"])
+def test_a_workbench_at_rest_whose_terminal_goes_away_untold_leaves(tmp_path: Path, how: str) -> None:
+    terminal = start(tmp_path, IDLE, hang_up=how)
+    if how == "ignored":
+        os.kill(terminal.pid, signal.SIGHUP)  # as nohup wants it
+    terminal.read_until_quiet(0.3)
+    terminal.hang_up()
+    assert terminal.left == 129
+
+
+def test_an_editor_that_stays_without_its_terminal_is_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "editor.py").write_text(EDITOR)
+    terminal = start(tmp_path, hang_up="borrowed", VISUAL=f"{sys.executable} editor.py")
+    terminal.type("E")
+    terminal.read_until((tmp_path / "edits").exists)
+    assert terminal.hang_up() < 0.5
+    assert terminal.left == 129
+    assert (tmp_path / "saved").exists()
+
+
+def test_a_terminal_that_goes_away_during_a_halt_is_noticed_after_it(tmp_path: Path) -> None:
+    terminal = start(tmp_path, hang_up="borrowed")
+    os.kill(terminal.pid, signal.SIGSTOP)
+    os.waitpid(terminal.pid, os.WUNTRACED)
+    threading.Timer(0.5, os.kill, [terminal.pid, signal.SIGCONT]).start()
+    terminal.hang_up()
+    assert terminal.left == 129
+    assert (tmp_path / "saved").exists()
 
 
 GONE_WHILE_DRAWING = """
