@@ -22,11 +22,13 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks
 
 # what CI has no time for: mistakes in the mathematics, each of which a test must notice; every causal architecture of
-# transformers; 500 random kills of a run, each resumed; storms against the screen
+# transformers; 500 random kills of a run, each resumed; storms against the screen; 5,000 damaged runs, checkpoints,
+# presets and models, read by every command and screen
 soak: $(READY)
 	PYTHONPATH=.:tests $(BIN)/python -m faults.mutants
 	PYTHONPATH=.:tests $(BIN)/python -m faults.architectures
 	PYTHONPATH=.:tests $(BIN)/python -m faults.soak
+	PYTHONPATH=.:tests $(BIN)/python -m faults.fuzz --cases 5000 --seed 0
 
 # make the embedded model from nothing: words, tokenizer, 68 minutes of pre-training, export, measurement
 storyteller: $(READY)

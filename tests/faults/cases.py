@@ -1,0 +1,167 @@
+"""A case of the fuzzer, told by its number: which of the files are damaged, how, and the door they are read through."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from faults import hostile
+from faults.damage import damage, forged
+from faults.doors import DOORS, Door, Subject
+from faults.material import Place
+
+from rlhf_engine.processes import ProcessId
+
+_KINDS = {"run": 42, "checkpoint": 20, "preset": 14, "model": 14, "trash": 4, "home": 6}
+_PICKLED = b"cos\nsystem\n(S'touch {marker}'\ntR."
+
+
+@dataclass
+class Case:
+    """number and seed tell all of it, as long as the material is the same. `damaged`: what was done, in words."""
+
+    number: int
+    seed: int
+    light: bool = False
+    damaged: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._dice = random.Random(f"{self.seed}/{self.number}")
+        self.kind = self._dice.choices(list(_KINDS), list(_KINDS.values()))[0]
+        doors = [door for door in DOORS if self.kind in door.of and not (self.light and door.slow)]
+        if not doors:  # models are read by heavy commands alone
+            self.kind = "run"
+            doors = [door for door in DOORS if "run" in door.of and not door.slow]
+        self.door: Door = self._dice.choices(doors, [door.weight for door in doors])[0]
+
+    def damage(self, place: Place, decoy: ProcessId) -> Subject:
+        """Damages the copy at `place`; says what the subject is called by now. decoy: a process that nobody may signal.
+        """
+        subject = self._subject()
+        for _ in range(self._dice.choice((1, 1, 1, 2, 3))):
+            before = len(self.damaged)
+            # an earlier damage may have left nothing that can be damaged further
+            with suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
+                subject = self._once(place, subject, decoy)
+            if len(self.damaged) == before:
+                self.damaged.append("nothing")
+        return subject
+
+    def _subject(self) -> Subject:
+        dice = self._dice
+        return Subject(dice.choice(("own", "own", "own", "child", "plain")),
+                       dice.choice(("words", "length", "function", "files")),
+                       dice.choice(("llama", "gpt2", "adapter", "adapter")))
+
+    def _once(self, place: Place, subject: Subject, decoy: ProcessId) -> Subject:
+        dice, kind = self._dice, self.kind
+        folder = {"run": place.runs / subject.run, "checkpoint": place.runs / subject.run, "home": place.home,
+                  "model": place.models / subject.model, "preset": place.presets, "trash": place.runs / ".trash"}[kind]
+        chance = dice.random()
+        if chance < 0.06:
+            self.damaged.append(_planted(folder, dice, place))
+            return subject
+        if chance < 0.12:
+            return self._renamed(folder, subject)
+        if kind == "run" and chance < 0.18:
+            self.damaged.append(_someone_drives(folder, dice, decoy))
+            return subject
+        if kind == "model" and chance < 0.2:
+            self.damaged.append(_templated(folder, dice))
+            return subject
+        files = sorted(Path(at, name) for at, _, names in os.walk(folder) for name in names)
+        if kind == "checkpoint":
+            files = [file for file in files if file.parent.parent.name == "checkpoints"]
+        elif kind == "run":  # those of checkpoints have cases of their own
+            files = [file for file in files if file.parent.parent.name != "checkpoints" or dice.random() < 0.1]
+        elif kind == "preset" and dice.random() < 0.7:
+            files = [file for file in files if file.stem == subject.preset]
+        if not files:
+            return subject
+        file = dice.choice(files)
+        if kind in ("run", "checkpoint") and dice.random() < 0.03:
+            file = file.parent  # a folder, too, may be something else
+        how = damage(file, dice, place.canary / "secret.txt")
+        if file.parent.parent.name == "checkpoints" and dice.random() < 0.7:
+            forged(file.parent)
+            how += ", and the manifest vouches for it"
+        self.damaged.append(f"{file.relative_to(place.root)}: {how}")
+        return subject
+
+    def _renamed(self, folder: Path, subject: Subject) -> Subject:
+        """The folder, or something in it, under another name, or many more beside it."""
+        dice, name = self._dice, self._dice.choice(hostile.NAMES)
+        if self.kind == "run" and dice.random() < 0.5:
+            folder.rename(folder.with_name(name))
+            self.damaged.append(f"run {subject.run} is called {name!a}")
+            return replace(subject, run=str(folder.with_name(name)))
+        inside = sorted(path for path in folder.rglob("*") if path.name != "rlhf-tui")
+        if not inside:
+            return subject
+        path = dice.choice(inside)
+        if dice.random() < 0.3:
+            for number in range(300):
+                path.with_name(f"{path.name}{number}").mkdir()
+            self.damaged.append(f"300 folders beside {path.relative_to(folder)!s}")
+            return subject
+        name += path.suffix if dice.random() < 0.5 else ""
+        if dice.random() < 0.5 and path.is_file():
+            shutil.copy(path, path.with_name(name))
+            self.damaged.append(f"{path.relative_to(folder)!s} is there as {name!a}, too")
+        else:
+            path.rename(path.with_name(name))
+            self.damaged.append(f"{path.relative_to(folder)!s} is called {name!a}")
+        if self.kind == "preset" and path.stem == subject.preset and path.suffix == ".toml":
+            return replace(subject, preset=str(path.with_name(name)))
+        return subject
+
+
+def _planted(folder: Path, dice: random.Random, place: Place) -> str:
+    """Code in a place where an import, a model or an unpickler may find it; run, it leaves a file."""
+    marker = place.root / "ran"
+    code = f"open({str(marker)!r}, 'w')\ndef score(prompts, responses): return [1.0] * len(responses)\n"
+    name = dice.choice(("platformdirs.py", "torch.py", "sitecustomize.py", "usercustomize.py", "evil.pth",
+                        "conftest.py", "json.py", "modeling_evil.py", "pytorch_model.bin", "adapter_model.bin",
+                        "training_args.bin", "tensors.pt", "__init__.py", "rlhf_engine/__init__.py", "evil.so",
+                        "chat_template.jinja", "own.py"))
+    if name == "own.py":
+        (place.root / "rewards" / name).write_text(code)
+        return "the code of a reward is other code now"
+    path = (folder if dice.random() < 0.7 else place.root) / name
+    path.parent.mkdir(exist_ok=True)
+    if path.suffix in (".bin", ".pt"):
+        path.write_bytes(_PICKLED.replace(b"{marker}", os.fsencode(marker)))
+        for weights in folder.glob("*.safetensors"):  # else nobody looks at a pickle
+            weights.unlink()
+    else:
+        path.write_text("import os; " + code if path.suffix == ".pth" else code)
+    if name == "modeling_evil.py" and (config := folder / "config.json").is_file():
+        told = json.loads(config.read_bytes())
+        told |= {"auto_map": {"AutoConfig": "modeling_evil.C", "AutoModelForCausalLM": "modeling_evil.M"},
+                 "model_type": "evil"}
+        config.write_text(json.dumps(told))
+    return f"{path.relative_to(place.root)} is planted"
+
+
+def _someone_drives(folder: Path, dice: random.Random, decoy: ProcessId) -> str:
+    """A status that says that a process drives the run, which it does not."""
+    who = dice.choice(((decoy.pid, decoy.started, decoy.boot), (decoy.pid, "", ""), (1, "", ""), (-1, "", ""),
+                       (0, "", ""), (os.getppid(), "", ""), (2**31, "", ""), (True, None, None)))
+    told = json.loads((folder / "status.json").read_bytes())
+    told |= {"state": dice.choice(("training", "paused", "loading", "stopping")), "pid": who[0],
+             "process_started": who[1], "boot_id": who[2]}
+    (folder / "status.json").write_text(json.dumps(told))
+    return f"status.json says that process {who[0]} drives the run"
+
+
+def _templated(folder: Path, dice: random.Random) -> str:
+    template = dice.choice(hostile.CHAT_TEMPLATES)
+    told = json.loads((folder / "tokenizer_config.json").read_bytes())
+    (folder / "tokenizer_config.json").write_text(json.dumps(told | {"chat_template": template}))
+    (folder / "chat_template.jinja").write_text(template)
+    return f"a chat template: {template[:40]}"
