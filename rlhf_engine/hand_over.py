@@ -6,6 +6,7 @@ It is the ordinary `rlhf-tui resume`, in an OS session of its own: no hang-up of
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import subprocess
 import time
@@ -18,6 +19,7 @@ import platformdirs
 from rlhf_engine import remote_code, trust
 from rlhf_engine.disk import why
 from rlhf_engine.errors import RunError
+from rlhf_engine.own_files import own_folder
 from rlhf_engine.own_process import environment, python
 from rlhf_engine.run_dir import DEFAULT_RUNS_ROOT, RunDir
 
@@ -75,8 +77,9 @@ def _log_file(run_dir: RunDir) -> Path | None:
     """A new file, readable by its owner alone."""
     moment = datetime.now(UTC)
     try:
-        folder = Path(platformdirs.user_log_dir("rlhf-tui", appauthor=False, ensure_exists=True))
-        path = folder / f"{run_dir.name}-{moment:%Y%m%dT%H%M%S.%fZ}.log"
+        folder = own_folder(Path(platformdirs.user_log_dir("rlhf-tui", appauthor=False)))
+        name = re.sub(r"[^A-Za-z0-9._-]", "_", run_dir.name)[:64]  # a run that was renamed by hand may have any
+        path = folder / f"{name}-{moment:%Y%m%dT%H%M%S.%fZ}.log"
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     except OSError:
         return None

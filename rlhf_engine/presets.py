@@ -16,6 +16,7 @@ from rlhf_engine.config import RunConfig
 from rlhf_engine.disk import NAME, NAME_RULE, replace_text, why, writing
 from rlhf_engine.errors import ConfigError
 from rlhf_engine.model_files import STORYTELLER, folder_of
+from rlhf_engine.own_files import make_folder
 from rlhf_engine.reward_config import FunctionRewardConfig
 
 Origin = Literal["yours", "shipped"]
@@ -131,7 +132,7 @@ def save(name: str, config: RunConfig, overwrite: bool = False) -> Path:
 
     text = to_toml(placed(config, Path.cwd()), _read(earlier) if earlier else None)
     with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         replace_text(path, text)
     return path
 

@@ -126,7 +126,7 @@ class RunDir:
         if name is not None and not NAME.fullmatch(name):
             raise RunError(f"The run name {name!r} is not allowed: {NAME_RULE}.")
         with writing(root):
-            root.mkdir(parents=True, exist_ok=True)
+            root.mkdir(mode=0o755, parents=True, exist_ok=True)  # never for others to write to
             path = make_directory(root, name)
         try:
             with writing(path):

@@ -22,6 +22,7 @@ import platformdirs
 from rlhf_engine.disk import replace_text, writing
 from rlhf_engine.errors import ConfigError
 from rlhf_engine.json_text import to_json
+from rlhf_engine.own_files import make_folder
 from rlhf_engine.reading import read_bytes
 
 FLAG = "--trust-code"
@@ -66,7 +67,7 @@ def trust(digest: str, file: Path) -> None:
     trust_once(digest)
     path = _path()
     with writing(path):
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(path.parent)
         entries = _kept()
         entries.pop(digest, None)  # the newest is the last
         entries[digest] = {"file": str(file), "when": datetime.now(UTC).isoformat(timespec="seconds")}

@@ -15,6 +15,7 @@ import platformdirs
 from rlhf_engine.disk import replace_text
 from rlhf_engine.json_text import to_json
 from rlhf_engine.model_files import read_json
+from rlhf_engine.own_files import own_folder
 
 
 def read_cache(name: str) -> dict[str, Any]:
@@ -26,7 +27,7 @@ def write_cache(name: str, entries: Mapping[str, Any], most: int) -> None:
     """Keep the last `most` of `entries` in the file `name`."""
     path = _path(name)
     with suppress(OSError):
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        own_folder(path.parent)
         replace_text(path, to_json(dict(list(entries.items())[-most:])) + "\n")
 
 

@@ -8,15 +8,20 @@ from pathlib import Path
 import platformdirs
 from textual.app import App
 
+from rlhf_engine.disk import replace_text, why
+from rlhf_engine.own_files import own_folder
+from rlhf_engine.visible_text import visible
+
 
 def copy(app: App[None], text: str) -> str:
     """Copy `text`; a sentence that says where it went."""
+    text = visible(text)
     app.copy_to_clipboard(text)
     try:
         path = _folder() / "copied.txt"
-        path.write_text(text, encoding="utf-8")
+        replace_text(path, text)
     except OSError as error:
-        return f"sent to the terminal's clipboard; not written to a file: {error.strerror}"
+        return f"sent to the terminal's clipboard; not written to a file: {why(error)}"
     return f"sent to the terminal's clipboard (OSC 52), and written to {path}"
 
 
@@ -25,12 +30,12 @@ def save_picture(app: App[None]) -> str:
     name = f"screen-{datetime.now():%Y%m%d-%H%M%S}.svg"
     try:
         path = _folder() / name
-        path.write_text(app.export_screenshot(), encoding="utf-8")
+        replace_text(path, visible(app.export_screenshot()))
     except OSError as error:
-        return f"the picture was not written: {error.strerror}"
+        return f"the picture was not written: {why(error)}"
     return f"the screen as a picture: {path}"
 
 
 def _folder() -> Path:
     """Of this user's files; a file system may refuse (OSError)."""
-    return Path(platformdirs.user_state_dir("rlhf-tui", appauthor=False, ensure_exists=True))
+    return own_folder(Path(platformdirs.user_state_dir("rlhf-tui", appauthor=False)))

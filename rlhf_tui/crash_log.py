@@ -9,6 +9,10 @@ from pathlib import Path
 
 import platformdirs
 
+from rlhf_engine.disk import why, write_new
+from rlhf_engine.own_files import open_to_add, own_folder
+from rlhf_engine.visible_text import visible
+
 _OUTPUT_BYTES = 1024 * 1024
 
 
@@ -21,10 +25,13 @@ def open_output_log() -> int | None:
     """A descriptor of that file, for reading and appending; None where there can be none."""
     path = output_log()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists() and path.stat().st_size > _OUTPUT_BYTES:
-            path.replace(path.with_name("output-before.log"))
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+        own_folder(path.parent)
+        handle = open_to_add(path)
+        if os.fstat(handle).st_size <= _OUTPUT_BYTES:
+            return handle
+        os.close(handle)
+        path.replace(path.with_name("output-before.log"))
+        return open_to_add(path)
     except OSError:
         return None
 
@@ -33,9 +40,9 @@ def write_crash_log(error: BaseException) -> Path | str:
     """The whole traceback into a new file of the user's log folder; its path, or why there is none."""
     moment = datetime.now(UTC)
     try:
-        folder = Path(platformdirs.user_log_dir("rlhf-tui", appauthor=False, ensure_exists=True))
+        folder = own_folder(Path(platformdirs.user_log_dir("rlhf-tui", appauthor=False)))
         path = folder / f"crash-{moment:%Y%m%dT%H%M%S.%fZ}.log"
-        path.write_text("".join(traceback.format_exception(error)), encoding="utf-8", errors="backslashreplace")
+        write_new(path, visible("".join(traceback.format_exception(error))))
     except OSError as failure:
-        return f"no file ({failure.strerror})"
+        return f"no file ({why(failure)})"
     return path

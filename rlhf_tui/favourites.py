@@ -5,6 +5,7 @@ Not in the run's directory: a workbench that only views a run may write nothing 
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import platformdirs
 from rlhf_engine.disk import append_line, replace_text, writing
 from rlhf_engine.errors import RunError
 from rlhf_engine.events import Sample
+from rlhf_engine.own_files import open_to_add, own_folder
 from rlhf_engine.run_lines import read_lines, readable, sample, sample_row, to_line
 from rlhf_tui.clean_text import clean_line, clean_sample
 
@@ -69,7 +71,8 @@ class Favourites:
         if len(rest) >= MOST:
             return f"not marked: there are {MOST} favourites, and no more are kept; v lists them, * takes a mark off"
         with writing(self.path):
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            own_folder(self.path.parent)
+            os.close(open_to_add(self.path))
             append_line(self.path, _line(wanted))
         self._know([wanted, *rest])
         return f"favourite, kept in {self.path}; v lists {_count(len(rest) + 1)}"

@@ -23,6 +23,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from rlhf_engine.disk import replace_text, why
 from rlhf_engine.metrics import REGISTRY
+from rlhf_engine.own_files import make_folder
+from rlhf_engine.visible_text import escaped_toml
 from rlhf_tui.clean_text import clean_line
 
 REDRAWS = (0.2, 0.5, 1.0, 2.0)
@@ -173,7 +175,7 @@ class SettingsFile:
 
     def _write(self, *, asked: bool) -> str:
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path.parent)
             with _held(self.path.parent):
                 now = load(self.path)  # another workbench, or an editor, may have written since
                 if now.state != "fine" and not asked:
@@ -204,7 +206,9 @@ class SettingsFile:
             # what the user wrote, however wrong, is not ours to throw away
             os.replace(self.path, self.path.with_name(f"{self.path.name}.{secrets.token_hex(3)}.wrong"))
         if document.as_string() != text or not self.path.exists():
-            replace_text(self.path, document.as_string())
+            written = escaped_toml(document.as_string())
+            # in a '…' of the user's own that is no escape: what they wrote stays
+            replace_text(self.path, written if tomlkit.parse(written) == document else document.as_string())
 
 
 def _is_wrong(name: str, value: Any) -> bool:

@@ -120,6 +120,18 @@ def test_only_the_run_directory_and_the_checkpoint_write_files_of_a_run():
         assert not calls & writers, name
 
 
+def test_folders_are_made_for_the_user_alone():
+    """As `own_files` makes them, or with a mode of their own."""
+    for path, tree in TREES.items():
+        name = path.relative_to(ROOT).as_posix()
+        if "/storyteller/" in name or name == "rlhf_engine/export.py":  # an export is for others: as the umask has it
+            continue
+        assert "ensure_exists" not in path.read_text(encoding="utf-8"), name
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and getattr(node.func, "attr", "") in ("mkdir", "makedirs"):
+                assert any(keyword.arg == "mode" for keyword in node.keywords), name
+
+
 @pytest.mark.parametrize(("module", "absent"), [
     ("rlhf_engine.run_dir", ["torch", "textual"]),
     ("rlhf_engine.presets", ["torch", "textual"]),
