@@ -18,20 +18,25 @@ from rlhf_engine.config import RunConfig
 from rlhf_engine.disk import why
 from rlhf_engine.errors import CheckpointError
 from rlhf_engine.fingerprint import Fingerprint
+from rlhf_engine.reading import MOST_COUNTED, read_bytes
 from rlhf_engine.run_code import require_named_code
 from rlhf_engine.run_dir import RunDir
-from rlhf_engine.run_lines import read_object
+from rlhf_engine.run_lines import MOST_WHOLE, read_object
 
 STATE = "state.json"
 
 MOST_SPACED = 32  # checkpoints kept to fork from: with so many, few of 10,000,000 steps are further apart than half
 
 # A step that is saved again (after a change of course, say) gets a number behind it rather than the old one's place.
-_NAME = re.compile(r"step-(\d{6,})(?:\.(\d+))?")
+_NAME = re.compile(r"step-([0-9]{6,16})(?:\.([0-9]{1,9}))?")
+_MOST_ENTRIES = 100_000  # of a folder of checkpoints, whatever they are
 
 
 def candidates(run_dir: RunDir) -> list[Path]:
-    """The checkpoints of a run, newest first. Each is complete, though only `load` tells whether it is undamaged."""
+    """The checkpoints of a run, newest first. Each is complete, though only `load` tells whether it is undamaged.
+
+    Raises CheckpointError when they cannot be listed.
+    """
     return [path for _, _, path in reversed(found(run_dir.checkpoints))]
 
 
@@ -47,7 +52,7 @@ def run_of(path: Path) -> RunDir:
 
 
 def steps(run_dir: RunDir) -> list[int]:
-    """The steps that there are checkpoints of, the newest first."""
+    """The steps that there are checkpoints of, the newest first. Raises CheckpointError when they cannot be listed."""
     return sorted({step_of(path) for path in candidates(run_dir)}, reverse=True)
 
 
@@ -109,23 +114,32 @@ def missing(run_dir: RunDir, step: int | None) -> str:
 
 
 def found(folder: Path) -> list[tuple[int, int, Path]]:
-    """(step, attempt, path) of every checkpoint in `folder`, oldest first. A link is none, wherever it leads."""
+    """(step, attempt, path) of every checkpoint in `folder`, oldest first; links are none.
+
+    Raises CheckpointError when they cannot be listed.
+    """
     checkpoints = []
     try:
+        if folder.is_symlink():
+            raise CheckpointError(f"{folder} is a symbolic link, which is not followed.")
         with os.scandir(folder) as entries:
-            for entry in entries:
-                if (match := _NAME.fullmatch(entry.name)) and entry.is_dir(follow_symlinks=False):
+            for number, entry in enumerate(entries):
+                if number == _MOST_ENTRIES:
+                    raise CheckpointError(f"{folder} holds more than {_MOST_ENTRIES:,} entries: it is no folder of "
+                                          "checkpoints.")
+                match = _NAME.fullmatch(entry.name)
+                if match and int(match[1]) <= MOST_COUNTED and entry.is_dir(follow_symlinks=False):
                     checkpoints.append((int(match[1]), int(match[2] or 1), folder / entry.name))
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError):  # nothing was saved yet
         return []
     except OSError as error:
-        raise CheckpointError(f"The checkpoints under {folder} cannot be listed: {why(error)}.") from error
+        raise CheckpointError(f"The checkpoints in {folder} cannot be listed: {why(error, 'read')}.") from error
     return sorted(checkpoints)
 
 
 def _config_in(path: Path) -> RunConfig:
     try:
-        return RunConfig.model_validate(json.loads(path.read_bytes())["config"])
+        return RunConfig.model_validate(json.loads(read_bytes(path, MOST_WHOLE))["config"])
     except OSError as error:
         raise CheckpointError(f"{path} could not be read: {why(error)}.") from error
     except ValidationError as error:

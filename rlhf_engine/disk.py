@@ -21,17 +21,20 @@ _SENTENCES = {
     errno.EDQUOT: "the disk quota is used up",
     errno.EFBIG: "the file would pass the size limit of this process, or of the disk",
     errno.EROFS: "the disk is read-only",
-    errno.EACCES: "this user may not write there",
-    errno.EPERM: "this user may not write there",
     errno.ELOOP: "it is a symbolic link, which is never followed for writing",
 }
 
 
-def why(error: Exception) -> str:
-    """Why the disk refused, in words; safetensors and torch raise errors of their own that only quote the system's."""
+def why(error: Exception, to: str = "write") -> str:
+    """Why the disk refused, in words; safetensors and torch raise errors of their own that only quote the system's.
+
+    to: what was tried.
+    """
     if isinstance(error, NotAFileOfOursError):
         return error.reason
     if isinstance(error, OSError):
+        if error.errno in (errno.EACCES, errno.EPERM):
+            return f"this user may not {to} there"
         return _SENTENCES.get(error.errno or 0) or (error.strerror or str(error)).lower()
     if code := re.search(r"os error (\d+)", str(error)):
         return why(OSError(int(code[1]), str(error)))

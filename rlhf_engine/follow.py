@@ -7,6 +7,7 @@ all are read anew, and a RolledBack takes back what no longer counts.
 
 Nothing is read whole. Who shows a run gathers the metrics of its past by columns, and gets the newest few hundred steps
 as events, with the newest samples and probes; who prints one gets all steps, a portion at each look, without samples.
+Where more than MOST_WHOLE of another file waits, which no run of ours writes, only the newest of it is read.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from rlhf_engine.disk import folder_identity, why
 from rlhf_engine.errors import RunError
 from rlhf_engine.events import (
     Event,
+    Notice,
     PastRead,
     Probed,
     RolledBack,
@@ -35,10 +37,11 @@ from rlhf_engine.events import (
     StepFinished,
 )
 from rlhf_engine.processes import ProcessId
+from rlhf_engine.reading import Lines, open_regular, too_large
 from rlhf_engine.run_care import TRASH
 from rlhf_engine.run_columns import Columns, columns_in, last_lines
-from rlhf_engine.run_dir import ALARMS, EDITS, METRICS, PROBES, SAMPLES, RunDir, Status
-from rlhf_engine.run_lines import MetricsLine, alarm, as_object, edit, metrics_line, readable, sample
+from rlhf_engine.run_dir import ALARMS, EDITS, METRICS, PROBES, SAMPLES, STATUS, RunDir, Status
+from rlhf_engine.run_lines import MOST_WHOLE, MetricsLine, alarm, as_object, edit, metrics_line, readable, sample
 from rlhf_engine.run_settings import edited
 
 POLL_SECONDS = 0.5
@@ -46,8 +49,10 @@ TRACED_ROWS = 400
 """Of the rows read at one look, the newest that keep their traces: those of a long run would fill the memory."""
 LOOK_BYTES = 1024 * 1024
 """Of metrics.jsonl, read at one look: some hundreds of steps."""
-NEWEST_BYTES = {METRICS: 256 * 1024, SAMPLES: 2 * 1024 * 1024, PROBES: 1024 * 1024}
+NEWEST_BYTES = {METRICS: 256 * 1024, SAMPLES: 2 * 1024 * 1024, PROBES: 1024 * 1024, ALARMS: 1024 * 1024}
 """Of a long run, told by events: what is further back in these files is told at once, or not at all."""
+MOST_TOLD = 2000
+"""Edits, alarms and probes that are told at one look, each: the newest. A person takes in no more."""
 _BLOCK = 1024 * 1024
 
 _FILES = (METRICS, SAMPLES, EDITS, PROBES, ALARMS)  # in the order in which they are looked at
@@ -89,6 +94,7 @@ class Follower:
         self._process: ProcessId | None = None
         self._announced = False
         self._state: tuple[RunState, str] | None = None
+        self._said_damaged = False
         self._begin_anew()
 
     def poll(self) -> list[Event]:
@@ -99,19 +105,24 @@ class Follower:
         if folder_identity(self.run_dir.path) != self._folder:
             raise RunError(self._where_it_went())
         status = self._status()  # before the files: what it speaks of is in them
+        # who drives the run, if anybody, cannot be told: nothing is to be waited for
+        damaged = status is None and self.run_dir.status_damaged
         try:
             replaced = any(tail.replaced for tail in self._tails.values())
             if replaced:
                 self._begin_anew()
             past = self._read(status)
         except OSError as error:
-            raise RunError(f"The run {self.run_dir.name} could not be read: {why(error)}.") from error
+            named = f"{Path(error.filename).name}: " if isinstance(error.filename, str) else ""
+            raise RunError(f"The run {self.run_dir.name} could not be read: {named}{why(error, 'read')}.") from error
         if self._given_up:
             return []
         self.behind = self._tails[METRICS].behind
-        self.ended = status is not None and (status.state.ended or status.interrupted) and not self.behind
+        at_rest = damaged if status is None else status.state.ended or status.interrupted
+        self.ended = at_rest and not self.behind
         return [*(self._take_back() if replaced and not past else ()), *self._start(status, past), *past,
-                *self._due(status), *(self._change(status) if status and not self.behind else ())]
+                *self._due(status), *(self._change(status) if status and not self.behind else ()),
+                *(self._say_damaged() if damaged and not self.behind else ())]
 
     def give_up(self) -> None:
         """From another thread: a look that is under way ends soon, and tells nothing."""
@@ -179,15 +190,22 @@ class Follower:
         return past
 
     def _read_newest(self) -> None:
-        for name in (SAMPLES, PROBES) if self._past_end else ():
+        for name in (SAMPLES, PROBES, ALARMS) if self._past_end else ():
             if not self._tails[name].begun:
                 self._tails[name].skip_to_last(NEWEST_BYTES[name])
         names = [name for name in _FILES if name != SAMPLES or self._with_samples]
-        rows = {name: self._tails[name].read(LOOK_BYTES if name == METRICS else -1) for name in names}
+        for name in names:
+            if name != METRICS and self._tails[name].waiting > MOST_WHOLE:
+                if name == EDITS:  # of which none may be left out
+                    raise too_large(self.run_dir.path / name, MOST_WHOLE)
+                self._tails[name].skip_to_last(NEWEST_BYTES[name])
+        rows = {name: self._tails[name].read(LOOK_BYTES if name == METRICS else MOST_WHOLE) for name in names}
+        told = -MOST_TOLD if self._gather else None
         self._series[_STEP].waiting += readable(rows[METRICS], metrics_line)
-        self._series[_EDIT].waiting += readable(rows[EDITS], edit)
-        self._series[_ALARM].waiting += readable(rows[ALARMS], alarm)
-        self._series[_PROBE].waiting += (Probed(found.step, found) for found in readable(rows[PROBES], sample))
+        self._series[_EDIT].waiting += readable(rows[EDITS], edit)[told:]
+        self._series[_ALARM].waiting += readable(rows[ALARMS], alarm)[told:]
+        probes = readable(rows[PROBES], sample)[told:]
+        self._series[_PROBE].waiting += (Probed(found.step, found) for found in probes)
         for response in readable(rows.get(SAMPLES, []), sample):
             self._samples.setdefault(response.step, []).append(response)
 
@@ -237,6 +255,11 @@ class Follower:
         self._last = line.step
         return StepFinished(line.step, total, line.metrics, tuple(self._samples.pop(line.step, ())), line.seconds)
 
+    def _say_damaged(self) -> list[Event]:
+        said, self._said_damaged = self._said_damaged, True
+        told = f"the run has a {STATUS} that tells nothing: whether it goes on is not known"
+        return [] if said else [Notice(told, "warning")]
+
     def _change(self, status: Status) -> list[Event]:
         """The state, if it is another one than the last that was told, or tells something else."""
         state, message = status.state, status.message
@@ -281,7 +304,7 @@ class _Tail:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file: FileIO | None = None
-        self._torn = b""
+        self._lines = Lines(path)
         self._first: list[bytes] = []  # lines before those that were skipped
         self.behind = False
         """True when the last look left something unread."""
@@ -297,6 +320,11 @@ class _Tail:
         return os.fstat(file.fileno()).st_size if (file := self._open()) else 0
 
     @property
+    def waiting(self) -> int:
+        """Bytes that were not read yet."""
+        return self.size - self.place
+
+    @property
     def place(self) -> int:
         """How far it was read."""
         return self._file.tell() if self._file else 0
@@ -308,7 +336,7 @@ class _Tail:
             return False
         held = os.fstat(self._file.fileno())
         with suppress(FileNotFoundError):
-            there = self._path.stat()
+            there = self._path.lstat()
             return (there.st_dev, there.st_ino) != (held.st_dev, held.st_ino) or there.st_size < self._file.tell()
         return False
 
@@ -331,11 +359,12 @@ class _Tail:
             yield from columns_in(file, end)
 
     def skip_to_last(self, most: int) -> None:
-        """Read the first line, and then only the last, `most` bytes of them."""
+        """Go on with the last lines, `most` bytes of them; from the start of the file the first is read as well."""
         if file := self._open():
-            first = file.read(_BLOCK).partition(b"\n")
-            if last_lines(file, most) > len(first[0]):
-                self._first = [first[0]]
+            first = file.read(_BLOCK).partition(b"\n")[0] if file.tell() == 0 else b""
+            if last_lines(file, most) > len(first) > 0:
+                self._first = [first]
+            self._lines = Lines(self._path)
 
     def read(self, most: int = -1) -> list[dict[str, Any]]:
         """At most so many bytes of them, if any limit is given."""
@@ -343,8 +372,7 @@ class _Tail:
             return []
         data = file.read(most)
         self.behind = len(data) == most
-        *lines, self._torn = (self._torn + data).split(b"\n")
-        lines, self._first = self._first + lines, []
+        lines, self._first = self._first + self._lines(data), []
         rows = []
         for left, line in zip(range(len(lines), 0, -1), lines, strict=True):
             row = as_object(line)
@@ -361,7 +389,7 @@ class _Tail:
     def _open(self) -> FileIO | None:
         if self._file is None:
             with suppress(FileNotFoundError):
-                self._file = FileIO(self._path)
+                self._file = open_regular(self._path)
         return self._file
 
 

@@ -3,7 +3,7 @@
 Such a file may be a FIFO that nobody writes, a device without an end, a link to somewhere else, or larger than any
 memory. Here it is opened without waiting, must be a regular file of no more than so many bytes, and whatever is wrong
 with it is an OSError, whose reason `disk.why` tells in words. Numbers that such files hold pass `whole_number` or
-`number`: JSON has some that no computer counts with.
+`number`: JSON has some that no computer counts with. Lines come out of `Lines`, which holds no more than one of them.
 """
 
 from __future__ import annotations
@@ -18,10 +18,15 @@ from typing import Any
 
 MOST_COUNTED = 2**53
 """The greatest whole number that every reader of JSON holds exactly."""
+MOST_LINE = 16 * 1024 * 1024
+"""Bytes of a line. That of a response of 32,000 tokens, with all that the update was made of, has three million."""
+MOST_DAMAGE = 64 * 1024 * 1024
+"""Bytes of a file of lines that may be no lines of ours. A crash leaves some; a hole of 200 GB is no work of a crash.
+"""
 
 
 class NotAFileOfOursError(OSError):
-    """There is something, but nothing that we would have written there."""
+    """There is something, but nothing that we would have written there, or nothing that this user may read."""
 
     def __init__(self, code: int, reason: str, path: Path) -> None:
         super().__init__(code, reason, str(path))
@@ -38,26 +43,40 @@ def open_regular(path: Path, most: int | None = None, *, follow: bool = False) -
     most: bytes that it may have. follow: whether a symbolic link in the place of the file is followed; those of runs
     never are. Raises OSError: FileNotFoundError where there is none, else for what is no regular file, or too large.
     """
-    _must_be_regular(path, os.stat(path, follow_symlinks=follow), most)  # before it is opened: a device may act on that
+    require_regular(path, most, follow=follow)  # before it is opened: a device may act on that
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
-    handle = os.open(path, flags)
+    try:
+        handle = os.open(path, flags)
+    except PermissionError:
+        raise _not_allowed(path) from None
     try:
         _must_be_regular(path, os.fstat(handle), most)  # and after: it may have been replaced in between
-        return FileIO(handle, closefd=True)
+        return FileIO(os.fspath(path), opener=lambda *_: handle)  # which has a name then
     except BaseException:
         os.close(handle)
         raise
 
 
+def require_regular(path: Path, most: int | None = None, *, follow: bool = False) -> os.stat_result:
+    """What the system says of a file that `open_regular` would open. Raises OSError where it would not for its kind."""
+    try:
+        found = os.stat(path, follow_symlinks=follow)
+    except PermissionError:
+        raise _not_allowed(path) from None
+    _must_be_regular(path, found, most)
+    return found
+
+
 def read_bytes(path: Path, most: int, *, follow: bool = False) -> bytes:
     """What a file holds. Raises OSError as `open_regular` does, also for one that grows beyond `most` meanwhile."""
     with open_regular(path, most, follow=follow) as file:
-        parts, left = [], most + 1
-        while left > 0 and (data := file.read(min(left, 1 << 20))):
+        parts, left, block = [], most + 1, os.fstat(file.fileno()).st_size + 1
+        while left > 0 and (data := file.read(min(left, block))):
             parts.append(data)
             left -= len(data)
+            block = 1 << 20
     if left <= 0:  # files of /proc call themselves empty
-        raise _too_large(path, most)
+        raise too_large(path, most)
     return b"".join(parts)
 
 
@@ -68,23 +87,76 @@ def read_text(path: Path, most: int, *, follow: bool = False) -> str:
 
 def whole_number(value: Any, least: int = 0, most: int = MOST_COUNTED) -> int:
     """A count, a step, a pid that a file tells. Raises ValueError for all but a whole number from `least` to `most`."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"{str(value)[:40]!r} is no number")
-    if value != int(value) or not least <= value <= most:
-        raise ValueError(f"{value:.17g} is no whole number from {least} to {most}")
+    # in this order: NaN and infinity are no whole numbers, and no other is too large to be compared
+    if (isinstance(value, float) and not value.is_integer()) or not least <= value <= most:
+        raise ValueError(f"{str(value)[:40]} is no whole number from {least} to {most}")
     return int(value)
 
 
 def number(value: Any) -> float:
-    """A measured number that a file tells; null is NaN, as we write what is not finite. Raises ValueError."""
+    """A measured number that a file tells; NaN for what is not finite, which we write as null. Raises ValueError."""
     if value is None:
         return math.nan
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"{str(value)[:40]!r} is no number")
     try:
-        return float(value)
+        told = float(value)
     except OverflowError:
         raise ValueError("a whole number too large to count with") from None
+    return told if math.isfinite(told) else math.nan
+
+
+class Lines:
+    """The lines in the portions of a file that are read one after another.
+
+    What a call returns are the lines that end in its portion, without their ends. One that is longer than MOST_LINE
+    is as if it were b"\0", which is no line of ours. Raises OSError for a file that has more than MOST_DAMAGE of such
+    lines, and of NUL.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._torn: list[bytes] = []
+        self._length = self._damage = 0
+
+    def __call__(self, data: bytes) -> list[bytes]:
+        self._damage += data.count(b"\0")
+        first, *rest = data.split(b"\n")
+        self._add(first)
+        if not rest:
+            return []
+        lines = [self._taken(), *rest[:-1]]
+        if len(data) > MOST_LINE:
+            lines = [line if len(line) <= MOST_LINE else b"\0" for line in lines]
+        self._add(rest[-1])
+        return lines
+
+    def _add(self, piece: bytes) -> None:
+        self._length += len(piece)
+        if self._length <= MOST_LINE:
+            self._torn.append(piece)
+        else:
+            self._torn = [b"\0"]
+            self._damage += len(piece)
+        if self._damage > MOST_DAMAGE:
+            raise much_damage(self._path)
+
+    def _taken(self) -> bytes:
+        line, self._torn, self._length = b"".join(self._torn), [], 0
+        return line
+
+
+def much_damage(path: Path) -> NotAFileOfOursError:
+    """The error of a file of which too much is no lines of ours."""
+    return NotAFileOfOursError(errno.EFBIG, f"more than {MOST_DAMAGE / 1e6:,.0f} MB of it are no lines of a run", path)
+
+
+def too_large(path: Path, most: int) -> NotAFileOfOursError:
+    """The error of a file that holds more than it may."""
+    size = f"{most / 1e6:,.0f} MB" if most >= 1_000_000 else f"{most / 1e3:,.0f} KB"
+    return NotAFileOfOursError(errno.EFBIG, f"it is larger than {size}, which no such file is", path)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -99,9 +171,8 @@ def _must_be_regular(path: Path, found: os.stat_result, most: int | None) -> Non
         kind = _KINDS.get(stat.S_IFMT(found.st_mode), "something else")
         raise NotAFileOfOursError(errno.EINVAL, f"it is {kind}, and no file", path)
     if most is not None and found.st_size > most:
-        raise _too_large(path, most)
+        raise too_large(path, most)
 
 
-def _too_large(path: Path, most: int) -> NotAFileOfOursError:
-    size = f"{most / 1e6:,.0f} MB" if most >= 1_000_000 else f"{most / 1e3:,.0f} KB"
-    return NotAFileOfOursError(errno.EFBIG, f"it is larger than {size}, which no such file is", path)
+def _not_allowed(path: Path) -> NotAFileOfOursError:
+    return NotAFileOfOursError(errno.EACCES, "this user may not read it", path)

@@ -15,11 +15,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from io import FileIO
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from rlhf_engine.run_lines import as_object
+from rlhf_engine.reading import MOST_COUNTED, Lines, open_regular, whole_number
+from rlhf_engine.run_lines import MOST_METRICS, as_object, measured, seconds_in
 
 PORTION_BYTES = 512 * 1024
 """Read at once: some four hundred steps, a few milliseconds of work, after which another thread may have its turn."""
@@ -63,7 +64,7 @@ class Columns:
 def read_columns(path: Path) -> Iterator[Columns]:
     """All whole lines of a metrics.jsonl, in portions. No file is no portion. Raises OSError."""
     try:
-        file = FileIO(path)
+        file = open_regular(path)
     except FileNotFoundError:
         return
     with file:
@@ -75,11 +76,10 @@ def columns_in(file: FileIO, end: int) -> Iterator[Columns]:
 
     A last line without its end is left out. Raises OSError.
     """
-    torn, left = b"", end - file.tell()
+    lines_in, left = Lines(Path(file.name)), end - file.tell()
     while left > 0 and (data := file.read(min(PORTION_BYTES, left))):
         left -= len(data)
-        *lines, torn = (torn + data).split(b"\n")
-        if lines:
+        if lines := lines_in(data):
             yield columns_of(lines)
 
 
@@ -89,12 +89,14 @@ def columns_of(lines: Sequence[bytes]) -> Columns:
     for line in lines:
         row: Any = as_object(line)
         try:
-            step, told, at = int(row["step"]), row["metrics"], row["seconds"]
-            told.items()  # a dict, or no line of ours
-            seconds.append(math.nan if at is None else float(at))
+            step, told, at = row["step"], row["metrics"], row["seconds"]
+            if not isinstance(told, dict) or len(told) > MOST_METRICS:
+                continue
+            # first what all lines of ours have, for there are a hundred thousand of them
+            step = step if type(step) is int and 0 <= step <= MOST_COUNTED else whole_number(step)
+            seconds.append(seconds_in(at))
             steps.append(step)
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
-            del seconds[len(steps):]
+        except (KeyError, TypeError, ValueError):
             continue
         metrics.append(told)
     not_finite: dict[str, int] = {}
@@ -123,7 +125,7 @@ def glimpses(path: Path, name: str, places: int) -> list[float]:
     What cannot be read is left out.
     """
     found: list[float] = []
-    with suppress(OSError), FileIO(path) as file:
+    with suppress(OSError), open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         part = size if size <= _BLOCK else _GLIMPSE
         for place in range(1 if part == size else places):
@@ -141,7 +143,8 @@ def _transposed(rows: list[dict[str, Any]]) -> Iterator[tuple[str, Sequence[Any]
     names = list(rows[0]) if rows else []
     if all(list(row) == names for row in rows):
         return zip(names, zip(*map(dict.values, rows), strict=True), strict=True)
-    return ((name, [row.get(name, _ABSENT) for row in rows]) for name in dict.fromkeys(chain.from_iterable(rows)))
+    told = islice(dict.fromkeys(chain.from_iterable(rows)), MOST_METRICS)
+    return ((name, [row.get(name, _ABSENT) for row in rows]) for name in told)
 
 
 def _column(name: str, found: Sequence[Any], steps: array[int], not_finite: dict[str, int]) -> array[float]:
@@ -153,16 +156,8 @@ def _column(name: str, found: Sequence[Any], steps: array[int], not_finite: dict
         pass
     column = array("d")
     for step, value in zip(steps, found, strict=True):
-        number = _ABSENT if value is None else _float(value)
-        if value is not _ABSENT and not math.isfinite(number):
+        number = measured(value)
+        if value is not _ABSENT and math.isnan(number):
             not_finite.setdefault(name, step)
-            number = math.nan
         column.append(number)
     return column
-
-
-def _float(value: Any) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError, OverflowError):
-        return math.nan

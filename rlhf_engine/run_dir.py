@@ -36,6 +36,7 @@ from rlhf_engine.disk import (
     fsync_directory,
     replace_bytes,
     replace_text,
+    why,
     write_new,
     writing,
 )
@@ -43,7 +44,10 @@ from rlhf_engine.errors import RunError
 from rlhf_engine.events import Alarm, EditApplied, RunState, Sample
 from rlhf_engine.json_text import to_json
 from rlhf_engine.processes import ProcessId, this_process
+from rlhf_engine.reading import open_regular, read_text, require_regular, whole_number
 from rlhf_engine.run_lines import (
+    MOST_WHOLE,
+    MOST_WORDS,
     MetricsLine,
     alarm,
     as_object,
@@ -68,6 +72,9 @@ PROBES = "probes.jsonl"
 OUTPUT = "output.log"
 
 NOTE_LENGTH = 4000  # characters of a note
+MOST_NAME = 200  # characters of what a file says a run, a preset or a process is called
+_MOST_CHANGES = 1000  # settings in which a fork differs
+_MOST_PID = 2**31 - 1
 _BLOCK_BYTES = 1024 * 1024
 _TAIL_BYTES = 16 * 1024  # holds some lines of metrics
 _OUTPUT_BYTES = 16 * 1024 * 1024  # of the log; what is older goes
@@ -88,10 +95,16 @@ def parent_in(about: Mapping[str, Any]) -> Parent | None:
     """The parent that a run.json names, if it names one."""
     try:
         parent = about["parent"]
-        changes = tuple((str(path), old, new) for path, old, new in parent.get("changes", ()))
-        return Parent(str(parent["run"]), int(parent["step"]), str(parent.get("id", "")), changes)
-    except (AttributeError, KeyError, TypeError, ValueError):
+        changes = tuple((str(path), old, new) for path, old, new in parent.get("changes", ())[:_MOST_CHANGES])
+        return Parent(text_in(parent, "run"), whole_number(parent["step"]), text_in(parent, "id"), changes)
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
         return None
+
+
+def text_in(told: Mapping[str, Any], key: str, most: int = MOST_NAME) -> str:
+    """A text that a file tells, at most so many characters of it; empty if there is none."""
+    value = told.get(key, "")
+    return value[:most] if isinstance(value, str) else ""
 
 
 @dataclass(frozen=True)
@@ -144,9 +157,13 @@ class RunDir:
 
     @classmethod
     def open(cls, path: Path) -> RunDir:
-        """An existing run. Raises RunError when there is none at `path`."""
-        if not (path / CONFIG).is_file():
-            raise RunError(f"{path} is no run: it has no {CONFIG}.")
+        """An existing run. Raises RunError when there is none at `path`, or none that can be read."""
+        try:
+            require_regular(path / CONFIG, MOST_WHOLE)
+        except FileNotFoundError:
+            raise RunError(f"{path} is no run: it has no {CONFIG}.") from None
+        except (OSError, ValueError) as error:
+            raise RunError(f"{path} is no run that can be read: {CONFIG}: {why(error)}.") from error
         return cls(path)
 
     @property
@@ -162,12 +179,12 @@ class RunDir:
     @property
     def preset(self) -> str:
         """The preset that the run was started from; empty if there was none, or nobody knows."""
-        return str(read_object(self.path / ABOUT).get("preset", ""))
+        return text_in(read_object(self.path / ABOUT), "preset")
 
     @property
     def id(self) -> str:
         """What stays the same when the run is renamed; empty if nobody knows."""
-        return str(read_object(self.path / ABOUT).get("id", ""))
+        return text_in(read_object(self.path / ABOUT), "id")
 
     @property
     def parent(self) -> Parent | None:
@@ -178,17 +195,17 @@ class RunDir:
     def note(self) -> str:
         """What a person wrote about the run; empty if nothing, or if it cannot be read."""
         try:
-            with open(self.path / NOTE, encoding="utf-8", errors="replace") as file:
-                return file.read(NOTE_LENGTH)
+            with open_regular(self.path / NOTE) as file:
+                return file.read(4 * NOTE_LENGTH).decode(errors="replace")[:NOTE_LENGTH]
         except OSError:
             return ""
 
     def config(self) -> RunConfig:
         """The configuration as started; `edits` tells what changed. Raises RunError, or ConfigError if damaged."""
         try:
-            return preset_text.parse((self.path / CONFIG).read_text(encoding="utf-8"), str(self.path / CONFIG))
+            return preset_text.parse(read_text(self.path / CONFIG, MOST_WHOLE), str(self.path / CONFIG))
         except (OSError, UnicodeDecodeError) as error:
-            raise RunError(f"{self.path / CONFIG} could not be read: {error}.") from error
+            raise RunError(f"{self.path / CONFIG} could not be read: {why(error)}.") from error
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -302,12 +319,12 @@ class RunDir:
             path, rows, damaged, dropped = self.path / name, 0, 0, False
             kept: list[tuple[int, int]] = []  # places of the file, lines that follow each other as one
             place = 0
-            for line, row in each_line(path):
-                begin, place = place, place + len(line)
+            for length, row, blank in each_line(path):
+                begin, place = place, place + length
                 rows += row is not None
                 stays = row is not None and (rows <= edits if name == EDITS else _step_of(row) <= step)
-                damaged += row is None and bool(line.strip())
-                dropped = dropped or (not stays and bool(line.strip()))
+                damaged += row is None and not blank
+                dropped = dropped or not (stays or blank)
                 if stays and kept and kept[-1][1] == begin:
                     kept[-1] = (kept[-1][0], place)
                 elif stays:
@@ -331,15 +348,15 @@ class RunDir:
 
     def each_step(self) -> Iterator[MetricsLine]:
         """`metrics`, of which one step at a time is held: all of a long run would fill the memory."""
-        for _, row in each_line(self.path / METRICS):
+        for _, row, _ in each_line(self.path / METRICS):
             yield from readable([row], metrics_line) if row is not None else ()
 
     def last_metrics(self) -> MetricsLine | None:
         """The metrics of the last step, read from the end of the file; None before the first."""
         try:
-            with open(self.path / METRICS, "rb") as file:
+            with open_regular(self.path / METRICS) as file:
                 file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL_BYTES))
-                lines = file.read().splitlines()
+                lines = file.read(_TAIL_BYTES).splitlines()
         except OSError:
             return None
         rows = (row for line in reversed(lines) if (row := as_object(line)) is not None)
@@ -355,7 +372,7 @@ class RunDir:
 
     def edits(self) -> list[EditApplied]:
         """The live changes so far; lines that cannot be read are left out."""
-        return readable(read_lines(self.path / EDITS)[0], edit)
+        return readable(read_lines(self.path / EDITS, MOST_WHOLE)[0], edit)
 
     def alarms(self) -> list[Alarm]:
         """The alarms so far; lines that cannot be read are left out."""
@@ -365,21 +382,29 @@ class RunDir:
         """Where the run stands; None before it said so for the first time, or if that cannot be read."""
         row = read_object(self.path / STATUS)
         try:
-            process = ProcessId(int(row["pid"]), str(row["process_started"]), str(row["boot_id"]))
-            step, total = int(row["step"]), int(row["total_steps"])
-            return Status(RunState(row["state"]), step, total, str(row["message"]), process)
+            process = ProcessId(whole_number(row["pid"], 1, _MOST_PID), text_in(row, "process_started"),
+                                text_in(row, "boot_id"))
+            step, total = whole_number(row["step"]), whole_number(row["total_steps"])
+            return Status(RunState(row["state"]), step, total, text_in(row, "message", MOST_WORDS), process)
         except (KeyError, TypeError, ValueError):
             return None
+
+    @property
+    def status_damaged(self) -> bool:
+        """True when there is something in the place of the status that tells none."""
+        return self.status() is None and os.path.lexists(self.path / STATUS)
 
 
 def _step_of(row: Mapping[str, Any]) -> float:
     """The step that a line is of; of none, one that comes after all others."""
-    step = row.get("step")
-    return step if isinstance(step, int) else math.inf
+    try:
+        return whole_number(row.get("step"))
+    except ValueError:
+        return math.inf
 
 
 def _pieces(path: Path, places: Sequence[tuple[int, int]]) -> Iterator[bytes]:
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         for begin, end in places:
             file.seek(begin)
             while (left := end - file.tell()) > 0 and (data := file.read(min(_BLOCK_BYTES, left))):

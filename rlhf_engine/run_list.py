@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from rlhf_engine import checkpoint_list
 from rlhf_engine.disk import why
 from rlhf_engine.errors import RunError
+from rlhf_engine.reading import require_regular
 from rlhf_engine.run_care import bytes_under
 from rlhf_engine.run_columns import glimpses
-from rlhf_engine.run_dir import ABOUT, CONFIG, METRICS, STATUS, Parent, RunDir, parent_in
-from rlhf_engine.run_lines import read_object
+from rlhf_engine.run_dir import ABOUT, CONFIG, METRICS, STATUS, Parent, RunDir, parent_in, text_in
+from rlhf_engine.run_lines import MOST_WHOLE, read_object
 
 CURVE_PLACES = 12
+UNREADABLE = "unreadable"
+_MOST_ENTRIES = 100_000  # of a folder of runs, whatever they are
 
 
 @dataclass(frozen=True)
 class RunSummary:
     """A line of the list of runs. `state` is a RunState's value, "interrupted" if its process is gone, "not begun"
-    before it has said so much as that its model loads, or "unknown"."""
+    before it has said so much as that its model loads, "unknown" where its status tells nothing, or "unreadable" where
+    it cannot be opened; `message` says why then."""
 
     name: str
     path: Path
@@ -59,13 +65,20 @@ class RunFigures:
 
 
 def list_runs(root: Path) -> list[RunSummary]:
-    """The runs under `root`, the last changed first; none if there is no such folder."""
+    """The runs under `root`, the last changed first, those that are unreadable last; none if there is no such folder.
+
+    Raises RunError when it cannot be listed.
+    """
     try:
-        paths = list(root.iterdir()) if root.is_dir() else []
-    except OSError as error:
-        raise RunError(f"The runs under {root} cannot be listed: {why(error)}.") from None
+        paths = list(islice(root.iterdir(), _MOST_ENTRIES + 1))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except (OSError, ValueError) as error:
+        raise RunError(f"The runs under {root} cannot be listed: {why(error, 'read')}.") from None
+    if len(paths) > _MOST_ENTRIES:
+        raise RunError(f"{root} holds more than {_MOST_ENTRIES:,} entries: it is no folder of runs.")
     runs = [run for path in paths if (run := _summary(RunDir(path)))]
-    return sorted(runs, key=lambda run: (-run.changed, run.name))
+    return sorted(runs, key=lambda run: (run.state == UNREADABLE, -run.changed, run.name))
 
 
 def figures(run: RunDir) -> RunFigures:
@@ -117,10 +130,10 @@ def as_tree(runs: Sequence[RunSummary]) -> list[tuple[int, RunSummary]]:
 def find_run(name_or_path: str, root: Path) -> RunDir:
     """The run of that name under `root`, or at that path. Raises RunError saying which runs there are."""
     for path in (root / name_or_path, Path(name_or_path)):
-        with suppress(OSError):  # too long to be a path, or in a folder that may not be read: not a run, then
-            if (path / CONFIG).is_file():
+        with suppress(OSError, ValueError):  # too long to be a path, or in a folder that may not be read: not a run
+            if os.path.lexists(path / CONFIG):
                 # "." has no name, by which a run is renamed or thrown away
-                return RunDir(path if path.name not in ("", "..") else path.resolve())
+                return RunDir.open(path if path.name not in ("", "..") else path.resolve())
     names = [summary.name for summary in list_runs(root)]
     there = f"there are {', '.join(names[:8])}{' …' if len(names) > 8 else ''}" if names else "there is none yet"
     raise RunError(f"There is no run {name_or_path!r}, neither under {root} nor as a path; {there}.")
@@ -129,16 +142,24 @@ def find_run(name_or_path: str, root: Path) -> RunDir:
 def _summary(run: RunDir) -> RunSummary | None:
     """None if there is no run, or no longer: others may remove it while it is read."""
     try:
-        if not (run.path / CONFIG).is_file():
-            return None
+        changed = require_regular(run.path / CONFIG, MOST_WHOLE).st_mtime
         status, step, total, message = run.status(), 0, 0, ""
-        state = "unknown" if (run.path / STATUS).exists() else "not begun"
         if status is not None:
             state = "interrupted" if status.interrupted else status.state.value
             step, total, message = status.step, status.total_steps, status.message
-        changed = (run.path / (STATUS if status else CONFIG)).stat().st_mtime
-    except OSError:
+            changed = (run.path / STATUS).lstat().st_mtime
+        elif os.path.lexists(run.path / STATUS):
+            state = "unknown"
+        else:
+            run.path.lstat()  # gone meanwhile, perhaps
+            state = "not begun"
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        # a folder that starts with a dot is no run of ours (the trash), and of a loop of links there is nothing
+        if run.path.name.startswith(".") or not run.path.is_dir():
+            return None
+        return RunSummary(run.path.name, run.path, "", UNREADABLE, 0, 0, why(error, "read"), 0.0)
     about = read_object(run.path / ABOUT)  # once: of hundreds of runs each file counts
-    return RunSummary(run.path.name, run.path, str(about.get("preset", "")), state, step, total, message, changed,
-                      parent_in(about), str(about.get("id", "")), run.note, str(about.get("started", "")))
+    return RunSummary(run.path.name, run.path, text_in(about, "preset"), state, step, total, message, changed,
+                      parent_in(about), text_in(about, "id"), run.note, text_in(about, "started"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ KEPT = ("model.name", "model.revision", "lora.rank", "lora.target_modules")
 # besides what is live: where the base lies now, and the digest of changed code that a person accepted
 _RECORDED = (*MOVES, ".sha256")
 _ABSENT = object()
+_MOST_SETTINGS = 500  # that live changes may name: there are some eighty
 
 
 @dataclass(frozen=True)
@@ -38,13 +40,18 @@ def settings_now(run_dir: RunDir) -> RunConfig:
 
 
 def edited(config: RunConfig, edits: Iterable[EditApplied]) -> RunConfig:
-    """`config` with live changes made, in their order, but for those that this version does not know, and those of what
-    no run changes: which file a reward is, say."""
+    """`config` with live changes made, the newest of each setting, but for those that this version does not know, and
+    those of what no run changes: which file a reward is, say."""
+    newest: dict[str, Any] = {}
     for edit in edits:
+        newest.pop(edit.path, None)  # in the order of the last ones
+        newest[edit.path] = edit.new
+    made = {path: new for path, new in list(newest.items())[-_MOST_SETTINGS:] if _may_change(config, path)}
+    with suppress(ConfigError):
+        return fields.replace(config, made)
+    for path, new in made.items():
         try:
-            if not (fields.setting_at(config, edit.path).live or edit.path.endswith(_RECORDED)):
-                continue
-            config = fields.replace(config, {edit.path: edit.new})
+            config = fields.replace(config, {path: new})
         except ConfigError:  # written by another version
             continue
     return config
@@ -90,6 +97,13 @@ def fork_settings(before: RunConfig, step: int, changes: Mapping[str, Any]) -> R
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+
+
+def _may_change(config: RunConfig, path: str) -> bool:
+    try:
+        return path.endswith(_RECORDED) or fields.setting_at(config, path).live
+    except ConfigError:
+        return False
 
 
 def _values(config: RunConfig) -> dict[str, Any]:

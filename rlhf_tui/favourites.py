@@ -78,7 +78,7 @@ class Favourites:
         return f"favourite, kept in {self.path}; v lists {_count(len(rest) + 1)}"
 
     def _read(self) -> None:
-        found = readable(read_lines(self.path)[0],
+        found = readable(read_lines(self.path, follow=True)[0],
                          lambda row: Favourite(clean_line(str(row["run"])), clean_sample(sample(row))))
         self._know(list({known.key: known for known in found}.values())[::-1][:MOST])
 

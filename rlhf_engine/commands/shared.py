@@ -16,7 +16,7 @@ from rlhf_engine.config import RunConfig
 from rlhf_engine.console import say
 from rlhf_engine.errors import BaseChangedError, CheckpointError, ConfigError, OutputError, RlhfError, RunError
 from rlhf_engine.run_dir import RunDir
-from rlhf_engine.run_list import RunSummary, find_run, list_runs
+from rlhf_engine.run_list import UNREADABLE, RunSummary, find_run, list_runs
 from rlhf_engine.streams import own_stdout
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -151,6 +151,7 @@ def run_to_watch(name_or_path: str | None, runs_dir: Path) -> RunDir:
 
 
 def _newest(runs: list[RunSummary], runs_dir: Path, wanted: str = "") -> RunDir:
+    runs = [run for run in runs if run.state != UNREADABLE]
     if not runs:
         raise ConfigError(f"there is no run {wanted}under {runs_dir} yet; name one, or its path")
     say(f"run {runs[0].name}, {runs[0].state} at step {runs[0].step}/{runs[0].total_steps}, since none was named")

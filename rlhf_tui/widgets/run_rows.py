@@ -23,7 +23,7 @@ _STATES: dict[str, tuple[str, str]] = {
     "not begun": ("○", "$text-muted"), "loading": ("◌", "$accent"), "training": ("●", "$success bold"),
     "paused": ("‖", "$accent bold"), "stopping": ("◐", "$accent bold"), "finished": ("✓", "$success"),
     "stopped": ("■", "$primary"), "failed": ("✗", "$error bold"), "diverged": ("✗", "$error bold"),
-    "interrupted": ("✗", "$warning bold"), "unknown": ("?", "$text-muted"),
+    "interrupted": ("✗", "$warning bold"), "unknown": ("?", "$text-muted"), "unreadable": ("?", "$text-muted"),
 }
 _STATE_ORDER = list(_STATES)
 # name, width, rank: the higher the rank, the sooner a column goes when there is no room

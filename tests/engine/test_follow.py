@@ -324,7 +324,8 @@ def test_of_a_long_run_the_past_is_told_at_once_and_the_newest_steps_one_by_one(
 def test_of_large_files_only_the_end_is_read_and_the_first_probe(
     run: RunDir, gathered: list[Gathered], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(follow, "NEWEST_BYTES", {METRICS: 4000, SAMPLES: 4000, PROBES: 2000})
+    monkeypatch.setattr(follow, "NEWEST_BYTES",
+                        follow.NEWEST_BYTES | {METRICS: 4000, SAMPLES: 4000, PROBES: 2000})
     long(run, 1, 2000)
     say(run, RunState.FINISHED, 2000)
     _, past, *events = Follower(run, gather=Gathered).poll()

@@ -105,7 +105,7 @@ numbers = st.floats(allow_nan=False, allow_infinity=False)
 metrics = st.dictionaries(st.text(max_size=9), numbers, max_size=4)
 
 
-@given(st.builds(MetricsLine, st.integers(0, 10**9), numbers, metrics))
+@given(st.builds(MetricsLine, st.integers(0, 10**9), st.floats(0, 1e12), metrics))
 def test_any_metrics_are_one_line_of_valid_json(line: MetricsLine):
     text = to_line({"step": line.step, "seconds": line.seconds, "metrics": line.metrics})
     assert "\n" not in text
