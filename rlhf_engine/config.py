@@ -7,20 +7,28 @@ Unknown keys are refused. What reads each field is pinned by a test: there is no
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from rlhf_engine.config_section import Section, setting
+from rlhf_engine.config_section import COUNT, MOST_LETTERS, Section, Text, Word, setting
+from rlhf_engine.errors import short
 from rlhf_engine.metrics import REGISTRY, describe
 from rlhf_engine.reward_config import RewardConfig
+from rlhf_engine.toml_text import MOST_CHARACTERS
+
+MOST_PROMPTS = 200_000
+MOST_OF_PROMPTS = 32_000_000  # characters of all together
+MOST_REWARDS = 100
 
 
 class ModelConfig(Section):
     """Which language model, and where it computes."""
 
-    name: str = setting("storyteller", "storyteller (ships with us), a hub name, or a local folder", min_length=1)
-    revision: str | None = setting(None, "branch, tag or commit of a hub model")
+    name: str = setting("storyteller", "storyteller (ships with us), a hub name, or a local folder", min_length=1,
+                        max_length=MOST_LETTERS)
+    revision: str | None = setting(None, "branch, tag or commit of a hub model", max_length=MOST_LETTERS)
     device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", "auto takes cuda, then mps, then cpu")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = setting(
         "auto", "number format of the frozen base; auto: bfloat16 on cuda, else float32"
@@ -33,8 +41,9 @@ class LoraConfig(Section):
     rank: int = setting(16, "rank of each adapter", ge=1, le=1024)
     alpha: float = setting(32.0, "adapter output is scaled by alpha / rank", gt=0, le=4096)
     dropout: float = setting(0.0, "dropout inside the adapters during updates", ge=0, lt=1)
-    target_modules: list[str] = setting(
-        [], "module names to adapt, all-linear, or a regular expression; empty: the attention projections"
+    target_modules: list[Word] = setting(
+        [], "module names to adapt, all-linear, or a regular expression; empty: the attention projections",
+        max_length=1_000, fail_fast=True,
     )
 
     @field_validator("target_modules", mode="before")
@@ -50,7 +59,7 @@ class SamplingConfig(Section):
     temperature: float = setting(
         1.0, "logits are divided by this, for actor and reference alike", live=True, gt=0, le=10
     )
-    top_k: int = setting(0, "0 is off; in training needs allow_truncation", unit="tokens", ge=0)
+    top_k: int = setting(0, "0 is off; in training needs allow_truncation", unit="tokens", ge=0, le=COUNT)
     top_p: float = setting(1.0, "1 is off; in training needs allow_truncation", gt=0, le=1)
     long_prompts: Literal["refuse", "skip", "truncate_left"] = setting(
         "refuse", "prompts with no room for max_new_tokens behind them in the model's context: refuse to start, skip "
@@ -145,7 +154,8 @@ class OptimizerConfig(Section):
     adam_eps: float = setting(1e-5, "added to the root of the mean of squared gradients", gt=0, le=1)
     weight_decay: float = setting(0.0, "decoupled weight decay", ge=0, le=1)
     warmup_steps: int = setting(
-        0, "both learning rates rise linearly over these, and are reached in the last of them", unit="steps", ge=0
+        0, "both learning rates rise linearly over these, and are reached in the last of them", unit="steps", ge=0,
+        le=COUNT,
     )
     decay: Literal["constant", "linear"] = setting(
         "constant", "after warm-up; linear: falls by equal amounts, to 0 one step after the last"
@@ -160,42 +170,44 @@ class TrainConfig(Section):
     steps: int = setting(100, "training steps: one rollout with its optimizer steps each", unit="steps", live=True,
                          ge=1, le=10_000_000)
     seed: int = setting(0, "seeds sampling, minibatch order, prompt order and adapters", ge=0, lt=2**63)
-    micro_batch_size: int = setting(0, "responses per forward pass; 0: chosen automatically", unit="responses", ge=0)
-    critic_warmup_steps: int = setting(0, "first steps that train the critic alone", unit="steps", ge=0)
+    micro_batch_size: int = setting(0, "responses per forward pass; 0: chosen automatically", unit="responses", ge=0,
+                                    le=COUNT)
+    critic_warmup_steps: int = setting(0, "first steps that train the critic alone", unit="steps", ge=0, le=COUNT)
     threads: int = setting(0, "CPU threads for torch; 0: measured at the start", ge=0, le=1024)
-    checkpoint_every: int = setting(10, "steps between checkpoints", unit="steps", live=True, ge=1)
-    keep_checkpoints: int = setting(3, "newest checkpoints kept", live=True, ge=1)
+    checkpoint_every: int = setting(10, "steps between checkpoints", unit="steps", live=True, ge=1, le=COUNT)
+    keep_checkpoints: int = setting(3, "newest checkpoints kept", live=True, ge=1, le=COUNT)
     checkpoint_budget_mb: int = setting(
         1000, "total size of older checkpoints kept to fork from, log-spaced over the run; 0: none", unit="MB",
         live=True, ge=0, le=10_000_000,
     )
     keep_best: str | None = setting(
         "objective/rlhf_reward", "metric whose best checkpoint (mean of five steps) is kept too; none keeps none",
-        live=True,
+        live=True, max_length=MOST_LETTERS,
     )
     max_nonfinite_steps: int = setting(
         3, "steps in a row with skipped updates (loss or gradient not finite) after which the run counts as diverged",
-        unit="steps", live=True, ge=1,
+        unit="steps", live=True, ge=1, le=COUNT,
     )
     max_rollbacks: int = setting(
         0, "times that a diverged run is rolled back to its last checkpoint, with lower learning rates; 0: it stops",
-        live=True, ge=0,
+        live=True, ge=0, le=COUNT,
     )
     rollback_factor: float = setting(0.5, "learning rates are multiplied by this at each roll-back", live=True, gt=0,
                                      le=1)
-    samples_per_step: int = setting(8, "responses of each step written to samples.jsonl and shown", live=True, ge=1)
+    samples_per_step: int = setting(8, "responses of each step written to samples.jsonl and shown", live=True, ge=1,
+                                    le=COUNT)
     traced_samples: int = setting(
-        2, "of these, responses kept token by token, to inspect them later", live=True, ge=0
+        2, "of these, responses kept token by token, to inspect them later", live=True, ge=0, le=COUNT
     )
 
     @field_validator("keep_best")
     @classmethod
     def _is_better_or_worse(cls, name: str | None) -> str | None:
         if name is not None and describe(name).better == "neither":
-            near = difflib.get_close_matches(name, REGISTRY, n=1)
+            near = difflib.get_close_matches(name[:100], REGISTRY, n=1)
             said = f"did you mean {near[0]}?" if near and REGISTRY[near[0]].better != "neither" else (
                 "objective/rlhf_reward, objective/scores or rewards/<name>/mean would do, or none")
-            raise ValueError(f"keep_best {name!r} is no metric of which more, or less, is better; {said}")
+            raise ValueError(f"keep_best {short(repr(name))} is no metric of which more, or less, is better; {said}")
         return name
 
 
@@ -219,7 +231,8 @@ class SentinelConfig(Section):
         0.0, "alarm when explained variance is below this; none is off", live=True,
         ge=-100, le=1,
     )
-    critic_patience: int = setting(60, "steps before the alarm on explained variance", unit="steps", live=True, ge=0)
+    critic_patience: int = setting(60, "steps before the alarm on explained variance", unit="steps", live=True, ge=0,
+                                   le=COUNT)
     clip_share: float | None = setting(
         0.4, "alarm when the clip fraction is over this; none is off", live=True, ge=0, le=1
     )
@@ -238,18 +251,19 @@ class SentinelConfig(Section):
 class ProbeConfig(Section):
     """One prompt that is answered again and again from the same random numbers, to see how the model changes."""
 
-    prompt: str | None = setting(None, "the prompt; none: the first of the run's prompts")
-    every: int = setting(5, "steps between two responses to it; 0 is off", unit="steps", live=True, ge=0)
+    prompt: str | None = setting(None, "the prompt; none: the first of the run's prompts",
+                                 max_length=MOST_CHARACTERS)
+    every: int = setting(5, "steps between two responses to it; 0 is off", unit="steps", live=True, ge=0, le=COUNT)
 
 
 class RunConfig(Section):
     """A whole run, as a preset or a run directory states it."""
 
-    description: str = setting("", "one line, shown in the list of presets")
-    prompts: list[str] = setting(
+    description: str = setting("", "one line, shown in the list of presets", max_length=MOST_LETTERS)
+    prompts: list[Text] = setting(
         ..., "what the model continues, as a list, or the name of a .txt file (one a line) or .jsonl file of them; "
-        "taken in shuffled order, again and again", min_length=1, whole_texts=True,
-        allowed="a list of texts, one at least, or the name of a file of them",
+        f"taken in shuffled order, again and again; at most {MOST_PROMPTS:,}", min_length=1, max_length=MOST_PROMPTS,
+        fail_fast=True, whole_texts=True, allowed="a list of texts, one at least, or the name of a file of them",
     )
     model: ModelConfig = Field(default_factory=ModelConfig)
     lora: LoraConfig = Field(default_factory=LoraConfig)
@@ -260,12 +274,20 @@ class RunConfig(Section):
     train: TrainConfig = Field(default_factory=TrainConfig)
     sentinel: SentinelConfig = Field(default_factory=SentinelConfig)
     probe: ProbeConfig = Field(default_factory=ProbeConfig)
-    rewards: list[RewardConfig] = Field(min_length=1)
+    rewards: list[RewardConfig] = Field(min_length=1, max_length=MOST_REWARDS)
+
+    @field_validator("prompts")
+    @classmethod
+    def _prompts_are_no_library(cls, prompts: list[str]) -> list[str]:
+        if (size := sum(map(len, prompts))) > MOST_OF_PROMPTS:
+            raise ValueError(f"the prompts have {size:,} characters together, where at most {MOST_OF_PROMPTS:,} are "
+                             "allowed: every run keeps its own copy")
+        return prompts
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> RunConfig:
-        names = [reward.name for reward in self.rewards]
-        twice = sorted({name for name in names if names.count(name) > 1})
+        names = Counter(reward.name for reward in self.rewards)
+        twice = sorted(name for name, count in names.items() if count > 1)
         if twice:
             raise ValueError(f"two rewards are named {', '.join(twice)}; give each its own name")
         return self

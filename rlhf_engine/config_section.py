@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from rlhf_engine.toml_text import MOST_CHARACTERS
+
+COUNT = 1_000_000_000
+"""The most steps, tokens or words that any setting counts."""
+MOST_LETTERS = 10_000
+"""Of a name, a path or a description."""
+Text = Annotated[str, StringConstraints(max_length=MOST_CHARACTERS)]
+"""One of a list of texts."""
+Word = Annotated[str, StringConstraints(max_length=1_000)]
+"""One of a list of words, or a phrase."""
 
 
 def setting(

@@ -72,6 +72,18 @@ class OutputError(RlhfError):
         super().__init__(message)
 
 
+def short(text: str, most: int = 80) -> str:
+    """A text of somebody else's, cut to what fits into a sentence."""
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def first_few(problems: list[str], most: int = 20) -> list[str]:
+    """Sentences as people read them: a line for each, but no more lines than a screen has."""
+    if len(problems) <= most:
+        return problems
+    return [*problems[: most - 1], f"and {len(problems) - most + 1:,} more mistakes"]
+
+
 def first_line(error: BaseException) -> str:
     """What an error of somebody else's says, cut to what fits into a sentence of ours."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["without a word"]

@@ -6,7 +6,6 @@ Paths read as in TOML: `ppo.clip_range`, and rewards by position: `rewards.0.lik
 from __future__ import annotations
 
 import re
-import tomllib
 import types
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,9 +16,10 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from rlhf_engine.config import RunConfig
-from rlhf_engine.errors import ConfigError
+from rlhf_engine.errors import ConfigError, first_few, short
 from rlhf_engine.reward_config import RewardConfig
 from rlhf_engine.text_files import file_named, read_texts
+from rlhf_engine.toml_text import loads
 
 Kind = Literal["bool", "int", "float", "choice", "text", "list"]
 
@@ -111,7 +111,7 @@ def validate(data: dict[str, Any]) -> RunConfig:
     try:
         return RunConfig.model_validate(data)
     except ValidationError as error:
-        raise ConfigError([f"{path}: {what}" if path else what for path, what in problems(error)]) from None
+        raise ConfigError(first_few([f"{path}: {what}" if path else what for path, what in problems(error)])) from None
 
 
 def parse(setting: Setting, text: str) -> Any:
@@ -130,7 +130,7 @@ def parse(setting: Setting, text: str) -> Any:
     try:
         return _READERS[setting.kind](text)
     except ValueError:
-        raise ConfigError(f"{setting.path}: {text!r} is not {setting.allowed}") from None
+        raise ConfigError(f"{setting.path}: {short(repr(text))} is not {setting.allowed}") from None
 
 
 def list_in_file(setting: Setting, text: str, folder: Path) -> list[str] | None:
@@ -200,16 +200,26 @@ def changed_settings(before: RunConfig, after: RunConfig) -> dict[str, tuple[Any
 
 def problems(error: ValidationError) -> list[tuple[str, str]]:
     """A pydantic error as (path, sentence) pairs, in our words and with what is allowed."""
-    return [(_path_of(item["loc"]), _sentence(dict(item))) for item in error.errors()]
+    return [(_path_of(item["loc"]), _sentence(dict(item))) for item in error.errors(include_url=False)]
 
 
 def unknown_key(path: str, known: list[str]) -> str:
     """The sentence for a key that does not exist, naming the nearest ones."""
+    return f"{shown_path(path)}: {no_such_setting(path, known)}"
+
+
+def no_such_setting(path: str, known: list[str]) -> str:
+    """`unknown_key` without the key itself."""
     import difflib
 
-    near = difflib.get_close_matches(path, known, n=3, cutoff=0.6)
+    near = difflib.get_close_matches(path, known, n=3, cutoff=0.6) if len(path) < 100 else []
     hint = f"; did you mean {' or '.join(near)}?" if near else "; `rlhf-tui presets --fields` lists all"
-    return f"{path}: no such setting{hint}"
+    return f"no such setting{hint}"
+
+
+def shown_path(path: str) -> str:
+    """The path of a setting, or what stands in the place of one: a key of TOML may be any text."""
+    return short(path if path.isprintable() else repr(path)[1:-1])
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -292,7 +302,7 @@ def _read_bool(text: str) -> bool:
 
 def _read_list(text: str) -> list[str]:
     if text.startswith("["):
-        items = tomllib.loads(f"x = {text}")["x"]
+        items = loads(f"x = {text}")["x"]
         if not all(isinstance(item, str | int | float) and not isinstance(item, bool) for item in items):
             raise ValueError(text)
         return [str(item) for item in items]
@@ -318,13 +328,17 @@ def _sentence(item: dict[str, Any]) -> str:
     if kind == "missing":
         return "is missing"
     if kind == "string_unicode":
-        return (f"{given!r} is not UTF-8 text; rename what it names, or set a locale that reads it as such "
+        return (f"{short(repr(given))} is not UTF-8 text; rename what it names, or set a locale that reads it as such "
                 "(LC_ALL=C.UTF-8)")
     if kind in ("union_tag_not_found", "union_tag_invalid"):
         kinds = ", ".join(reward_kinds())
         tag = context.get("tag")
-        return f"kind {tag!r} is not one of {kinds}" if tag else f"kind is missing; it is one of {kinds}"
-    shown = repr(given) if isinstance(given, str) else show(given)
+        return f"kind {short(repr(tag))} is not one of {kinds}" if tag else f"kind is missing; it is one of {kinds}"
+    if kind == "too_long":
+        return f"has more than {context['max_length']:,}, the most that are allowed"
+    if kind == "string_too_long":
+        return f"a text of {len(given):,} characters is longer than the {context['max_length']:,} that are allowed"
+    shown = short(repr(given) if isinstance(given, str) else _shown(given))
     if isinstance(given, dict | list):
         shown = ("a " if given else "an empty ") + ("table" if isinstance(given, dict) else "list")
     return f"{shown} is not {_allowed_at(item['loc']) or item['msg']}"
@@ -350,6 +364,14 @@ def needed_settings(kind: str) -> list[Setting]:
     known = [_setting(name, info) for name, info in model.model_fields.items() if name != "kind"]
     return [item for item in known if item.name == "name" or item.name in missing
             or ("" in missing and item.kind in ("text", "list"))]
+
+
+def _shown(value: Any) -> str:
+    """`show`, of a value that is none of ours."""
+    try:
+        return show(value)
+    except ValueError:  # more digits than Python writes
+        return "a number of thousands of digits"
 
 
 def _allowed_at(location: tuple[int | str, ...]) -> str:

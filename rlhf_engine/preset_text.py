@@ -5,23 +5,17 @@ TOML has no null: settings that are off are written as the word "none".
 
 from __future__ import annotations
 
-import re
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from rlhf_engine import fields
+from rlhf_engine import fields, toml_text
 from rlhf_engine.config import RunConfig
-from rlhf_engine.errors import ConfigError
+from rlhf_engine.errors import ConfigError, first_few
 
-TOKEN = re.compile(
-    r'"""(?:\\.|[^\\])*?"{3,5}' r"|'''.*?'{3,5}" r'|"(?:\\.|[^"\\\n])*"' r"|'[^'\n]*'"
-    r"|\#[^\n]*" r"|[\[\]{}]" r"|\n" r"""|[^\[\]{}"'\#\n]+""",
-    re.DOTALL,
-)
+_LOOKED_UP = 20
 
 
 def parse(text: str, source: str, folder: Path | None = None) -> RunConfig:
@@ -31,80 +25,71 @@ def parse(text: str, source: str, folder: Path | None = None) -> RunConfig:
     recorded holds them, and must not read what lies about.
     """
     try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(_syntax_error(text, source, error)) from None
-    except RecursionError:
-        raise ConfigError(f"{source}: is nested too deeply to be a preset.") from None
+        data = toml_text.loads(text)
+    except toml_text.TomlError as error:
+        raise ConfigError(f"{source}:{error.line}: {error}" if error.line else f"{source}: {error}") from None
     wrong: list[tuple[str, str]] = []
     if folder is not None:
         data, wrong = fields.lists_from_files(data, folder)
     try:
         config = RunConfig.model_validate(data)
     except ValidationError as error:
-        wrong += [(path, _sentence(path, what, data)) for path, what in fields.problems(error)]
+        wrong += fields.problems(error)
     if not wrong:
         return config
     lines = key_lines(text)
     found = sorted(((_line_of(path, lines), path, what) for path, what in wrong), key=lambda item: item[0])
-    raise ConfigError([f"{source}:{line}: {path}: {what}" if line else f"{source}: {path}: {what}"
-                       for line, path, what in found])
+    # those that are not shown are not looked up either: of ten thousand keys, each is held against all that there are
+    raise ConfigError(first_few([_problem(source, line, path, _sentence(path, what, data) if at < _LOOKED_UP else what)
+                                 for at, (line, path, what) in enumerate(found)]))
 
 
 def key_lines(text: str) -> dict[str, int]:
-    """The line (from 1) of every key and table of a valid TOML text, by dotted path; items of lists count from 0."""
+    """The line (from 1) of every key and table of a valid TOML text, by dotted path; tables of lists count from 0.
+
+    What stands inside the value of a key is on the line of the key.
+    """
     lines: dict[str, int] = {}
     prefix: list[str] = []
     counts: dict[str, int] = {}
-    for line, statement in _statements(text):
-        value = tomllib.loads(statement)
-        if statement.lstrip().startswith("["):
-            prefix = []
-            while isinstance(value, dict | list) and value:
-                if isinstance(value, list):
-                    index = counts[".".join(prefix)] = counts.get(".".join(prefix), -1) + 1
-                    prefix.append(str(index))
-                    value = value[0]
-                else:
-                    key, value = next(iter(value.items()))
-                    prefix.append(key)
-                lines.setdefault(".".join(prefix), line)
-        else:
-            for path in _paths(value, prefix):
-                lines.setdefault(path, line)
+    for line, head in _heads(text):
+        table = head.startswith("[")
+        value = toml_text.loads(head if table else f"{head} = 0")
+        path = [] if table else prefix.copy()
+        while isinstance(value, dict | list) and value:
+            if isinstance(value, list):
+                index = counts[".".join(path)] = counts.get(".".join(path), -1) + 1
+                path.append(str(index))
+                value = value[0]
+            else:
+                key, value = next(iter(value.items()))
+                path.append(key)
+            lines.setdefault(".".join(path), line)
+        prefix = path if table else prefix
     return lines
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _syntax_error(text: str, source: str, error: tomllib.TOMLDecodeError) -> str:
-    what, at, where = str(error).rpartition(" (at ")
-    number = re.match(r"line (\d+)", where)
-    line = int(number[1]) if number else len(text.splitlines()) or 1  # else "end of document"
-    return f"{source}:{line}: is not valid TOML: {what if at else error}"
+def _problem(source: str, line: int, path: str, what: str) -> str:
+    return ": ".join(filter(None, (f"{source}:{line}" if line else source, fields.shown_path(path), what)))
 
 
-def _statements(text: str) -> Iterator[tuple[int, str]]:
-    """Each `key = value` and each [table] header with the line it starts on; values may span lines."""
-    line, start, depth, statement = 1, 1, 0, ""
-    for token in TOKEN.findall(text + "\n"):
+def _heads(text: str) -> Iterator[tuple[int, str]]:
+    """Each key that is given a value, and each [table] header, as it is written, with the line it starts on."""
+    line, start, depth, head, open_ended = 1, 1, 0, "", True
+    for token in toml_text.tokens(text + "\n"):
         if token == "\n" and depth == 0:
-            if statement.strip():
-                yield start, statement
-            statement, start = "", line + 1
-        elif not token.startswith("#"):
-            statement += token
-            depth += (token in ("[", "{")) - (token in ("]", "}"))
+            if head.strip():
+                yield start, head.strip()
+            head, start, open_ended = "", line + 1, True
+        elif open_ended and depth == 0 and token == "=":
+            open_ended = False
+        elif open_ended and token[0] != "#":
+            head += token
+        depth += (token in ("[", "{")) - (token in ("]", "}"))
         line += token.count("\n")
-
-
-def _paths(value: Any, prefix: list[str]) -> Iterator[str]:
-    if prefix:
-        yield ".".join(prefix)
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, item in items:
-        yield from _paths(item, [*prefix, str(key)])
 
 
 def _line_of(path: str, lines: dict[str, int]) -> int:
@@ -117,7 +102,7 @@ def _line_of(path: str, lines: dict[str, int]) -> int:
 def _sentence(path: str, what: str, data: dict[str, Any]) -> str:
     if what != "no such setting":
         return what
-    return fields.unknown_key(path, _known_keys(data)).removeprefix(f"{path}: ")
+    return fields.no_such_setting(path, _known_keys(data))
 
 
 def _known_keys(data: dict[str, Any]) -> list[str]:

@@ -5,20 +5,23 @@ Apart from reading, since tomlkit, which keeps comments, is needed for this alon
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
 import tomlkit
 from tomlkit.exceptions import TOMLKitError
-from tomlkit.items import AoT, Array, Table
+from tomlkit.items import AoT, Array, String, StringType, Table, Trivia
 
-from rlhf_engine import fields
+from rlhf_engine import fields, toml_text
 from rlhf_engine.config import RunConfig
 from rlhf_engine.errors import ConfigError
-from rlhf_engine.preset_text import TOKEN, parse
+from rlhf_engine.preset_text import parse
 from rlhf_engine.visible_text import escaped_toml
 
 WIDTH = 110
+_MOST_KEPT = 1_000_000  # characters of an earlier text: tomlkit reads so many in two seconds
+_MOST_PARSED = 100_000  # characters of a list
 
 
 def to_toml(config: RunConfig, base_text: str | None = None) -> str:
@@ -27,8 +30,9 @@ def to_toml(config: RunConfig, base_text: str | None = None) -> str:
     With `base_text`, an earlier preset, its comments, order and layout stay, and only what differs is changed. If it
     is no valid TOML, or its shape stands in the way, a new text is made.
     """
-    if base_text is not None:
+    if base_text is not None and len(base_text) <= _MOST_KEPT:
         try:
+            toml_text.loads(base_text)  # within bounds that tomlkit copes with
             document = tomlkit.parse(base_text)
             _update(document, config)
             text = escaped_toml(document.as_string())  # in a '…' of the earlier text that is no escape: then anew
@@ -38,7 +42,11 @@ def to_toml(config: RunConfig, base_text: str | None = None) -> str:
             pass  # keeping comments is a courtesy; the settings must be right
     document = tomlkit.document()
     _update(document, config, whole=True)
-    return re.sub(r"(?<!\n)\n(?=\[)", "\n\n", escaped_toml(document.as_string()))  # a line between sections
+    text = re.sub(r"(?<!\n)\n(?=\[)", "\n\n", escaped_toml(document.as_string()))  # a line between sections
+    if len(text.encode()) > toml_text.MOST_BYTES:
+        raise ConfigError(f"the settings take more than the {toml_text.MOST_BYTES // 1_000_000} MB that a preset or a "
+                          "run may have of them: fewer or shorter prompts do")
+    return text
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -96,19 +104,31 @@ def _put(table: Any, key: str, value: Any, default: Any, whole: bool) -> None:
         old = table[key]
         if _same(getattr(old, "unwrap", lambda: old)(), value):
             return
-        table[key] = _list(value, old) if isinstance(value, list) else value
+        table[key] = _item(value, old)
     elif whole or value != default:
-        table[key] = _list(value) if isinstance(value, list) else value
+        table[key] = _item(value)
 
 
 def _same(old: Any, new: Any) -> bool:
     return bool(old == new) and isinstance(old, bool) == isinstance(new, bool)
 
 
+def _item(value: Any, old: Any = None) -> Any:
+    if isinstance(value, list):
+        return _list(value, old)
+    return String(StringType.SLB, value, _quoted(value)[1:-1], Trivia()) if isinstance(value, str) else value
+
+
+def _quoted(text: str) -> str:
+    """A text as TOML. JSON's escapes are TOML's, and tomlkit takes minutes for a long text that is full of them."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
 def _list(values: list[str], old: Any = None) -> Array:
     """A list as wide as a page, short words side by side; comments inside an old list go to its top."""
-    comments = [token for token in TOKEN.findall(old.as_string()) if token[0] == "#"] if isinstance(old, Array) else []
-    items = [tomlkit.string(value).as_string() for value in values]
+    before = toml_text.tokens(old.as_string()) if isinstance(old, Array) else ()
+    comments = [token for token in before if token[0] == "#"]
+    items = [_quoted(value) for value in values]
     if not comments and sum(len(item) + 2 for item in items) < WIDTH - 20:
         return tomlkit.parse(f"x = [{', '.join(items)}]")["x"]
     side_by_side = max(map(len, items), default=0) <= 24
@@ -119,7 +139,21 @@ def _list(values: list[str], old: Any = None) -> Array:
         else:
             rows.append(f"  {item},")
     lines = "\n".join([*(f"  {comment}" for comment in comments), *rows])
-    return tomlkit.parse(f"x = [\n{lines}\n]")["x"]
+    whole = f"[\n{lines}\n]"
+    return tomlkit.parse(f"x = {whole}")["x"] if len(whole) <= _MOST_PARSED else _LongList(whole)
+
+
+class _LongList(Array):
+    """A list that is written as it stands: tomlkit takes seconds to read a hundred thousand texts that it is only to
+    write."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__([], Trivia())
+        self._text = text
+
+    def as_string(self) -> str:
+        """The list as TOML."""
+        return self._text
 
 
 def _defaults() -> dict[str, Any]:

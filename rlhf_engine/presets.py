@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import difflib
 import os
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import platformdirs
 
-from rlhf_engine import fields, preset_text
+from rlhf_engine import fields, preset_text, toml_text
 from rlhf_engine.config import RunConfig
+from rlhf_engine.config_section import MOST_LETTERS
 from rlhf_engine.disk import NAME, NAME_RULE, replace_text, why, writing
-from rlhf_engine.errors import ConfigError
+from rlhf_engine.errors import ConfigError, first_few, short
 from rlhf_engine.model_files import STORYTELLER, folder_of
 from rlhf_engine.own_files import make_folder
+from rlhf_engine.reading import read_text
 from rlhf_engine.reward_config import FunctionRewardConfig
 
 Origin = Literal["yours", "shipped"]
@@ -51,16 +52,16 @@ def available() -> list[PresetInfo]:
 def find(name_or_path: str) -> Path:
     """The file of a preset: the path itself if it ends in .toml, else a name. Raises ConfigError if there is none."""
     if name_or_path.endswith(".toml"):
-        if not Path(name_or_path).is_file():
+        if not os.path.lexists(name_or_path):
             raise ConfigError(f"There is no preset file {name_or_path}.")
         return Path(name_or_path)
     presets = {name: path for name, (path, _) in sorted(_files().items())}
     if name_or_path in presets:
         return presets[name_or_path]
-    near = difflib.get_close_matches(name_or_path, presets, n=1)
+    near = difflib.get_close_matches(name_or_path[:100], presets, n=1)
     hint = f"; did you mean {near[0]}?" if near else "."
     there = f"There are {', '.join(presets)}; the path of another must end in .toml."
-    raise ConfigError(f"There is no preset {name_or_path!r}{hint} {there}")
+    raise ConfigError(f"There is no preset {short(repr(name_or_path))}{hint} {there}")
 
 
 def load(name_or_path: str) -> RunConfig:
@@ -101,7 +102,7 @@ def parse_overrides(config: RunConfig, overrides: list[str]) -> dict[str, Any]:
         path, equals, text = override.partition("=")
         try:
             if not equals:
-                raise ConfigError(f"{override}: is not of the form key=value")
+                raise ConfigError(f"{short(override)}: is not of the form key=value")
             changes[path.strip()] = fields.parse(fields.setting_at(config, path.strip()), text)
         except ConfigError as error:
             problems += error.problems
@@ -110,7 +111,7 @@ def parse_overrides(config: RunConfig, overrides: list[str]) -> dict[str, Any]:
     except ConfigError as error:
         problems += error.problems
     if problems:
-        raise ConfigError([f"--set {problem}" for problem in problems])
+        raise ConfigError(first_few([f"--set {problem}" for problem in problems]))
     return changes
 
 
@@ -162,7 +163,7 @@ def _files() -> dict[str, tuple[Path, Origin]]:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return read_text(path, toml_text.MOST_BYTES, follow=True)
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not UTF-8 text (byte {error.start}).") from None
     except OSError as error:
@@ -171,6 +172,6 @@ def _read(path: Path) -> str:
 
 def _description(path: Path) -> str:
     try:
-        return str(tomllib.loads(_read(path)).get("description", ""))
-    except (ConfigError, tomllib.TOMLDecodeError):
+        return short(str(toml_text.loads(_read(path)).get("description", "")), MOST_LETTERS)
+    except (ConfigError, toml_text.TomlError):
         return "(cannot be read; load it to see why)"

@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_engine.disk import why
-from rlhf_engine.errors import ConfigError
+from rlhf_engine.errors import ConfigError, short
 from rlhf_engine.json_text import to_json
+from rlhf_engine.reading import read_bytes
 
+_MOST_BYTES = 256_000_000
+_MOST_LINES = 1_000_000
 _JSON_LINES = (".jsonl", ".ndjson")
 _FOREIGN = re.compile(r"\.(json|csv|tsv|parquet|arrow|xlsx?|ya?ml|toml|py|gz|zip|zst|safetensors|bin)$", re.IGNORECASE)
 _NAMED = re.compile(r"[^\n]+\.(txt|jsonl|ndjson)", re.IGNORECASE)
@@ -38,19 +41,19 @@ def read_texts(path: str, folder: Path, key: str) -> list[str]:
     """
     where = folder / Path(path).expanduser()
     try:
-        if where.exists() and not where.is_file():
-            raise ConfigError(f"{where} is no file of texts but " + ("a folder" if where.is_dir() else "a device"))
         if _FOREIGN.search(where.name):
             raise ConfigError(f"{where} is not a file of texts: those are plain text with one a line, or .jsonl with "
                               f'{{"{key}": "…"}} on each line')
-        text = where.read_text(encoding="utf-8-sig")
+        text = read_bytes(where, _MOST_BYTES, follow=True).decode("utf-8-sig")
     except FileNotFoundError:
-        raise ConfigError(f"there is no file {str(where)!r}; texts themselves are written as a list: "
-                          f"[{to_json(path, ascii_only=False)}, …]") from None
+        raise ConfigError(f"there is no file {short(repr(str(where)), 400)}; texts themselves are written as a list: "
+                          f"[{short(to_json(path, ascii_only=False))}, …]") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{where} is not UTF-8 text (byte {error.start})") from None
     except (OSError, ValueError, RuntimeError) as error:  # a zero byte in a path; a home that is not known
-        raise ConfigError(f"{str(where)!r} could not be read: {why(error)}") from None
+        raise ConfigError(f"{short(repr(str(where)), 400)} could not be read: {why(error)}") from None
+    if text.count("\n") > _MOST_LINES:
+        raise ConfigError(f"{where} has more than {_MOST_LINES:,} lines")
     lines = [(number, line.removesuffix("\r")) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     if not lines:
         raise ConfigError(f"{where} holds no text: " + ("every line is blank" if text else "it is empty"))
@@ -66,7 +69,8 @@ def _json_text(line: str, key: str, where: str) -> str:
         raise ConfigError(f"{where}: is not JSON") from None
     if isinstance(value, dict):
         if key not in value:
-            raise ConfigError(f"{where}: has no {key!r}, only {', '.join(map(repr, value)) or 'an empty object'}")
+            others = short(", ".join(map(repr, value))) or "an empty object"
+            raise ConfigError(f"{where}: has no {key!r}, only {others}")
         value = value[key]
         if isinstance(value, list):
             raise ConfigError(f"{where}: {key!r} is a list; chat messages become a text by their model's chat template")

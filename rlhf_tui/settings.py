@@ -12,7 +12,6 @@ import fcntl
 import os
 import secrets
 import time
-import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from rlhf_engine.disk import replace_text, why
 from rlhf_engine.metrics import REGISTRY
 from rlhf_engine.own_files import make_folder
+from rlhf_engine.reading import read_text
+from rlhf_engine.toml_text import loads
 from rlhf_engine.visible_text import escaped_toml
 from rlhf_tui.clean_text import clean_line
 
@@ -31,6 +32,7 @@ REDRAWS = (0.2, 0.5, 1.0, 2.0)
 SMOOTHINGS: tuple[float | Literal["auto"], ...] = ("auto", 0.0, 0.6, 0.9, 0.97)
 CHARTS = ("objective/scores", "objective/kl", "loss/policy_avg", "loss/value_avg")
 LOCK_SECONDS = 0.2
+_MOST_BYTES = 1_000_000
 
 
 def _metric(name: str) -> str:
@@ -103,12 +105,12 @@ def settings_path() -> Path:
 def load(path: Path) -> Loaded:
     """The settings in `path`, with the default for each that is wrong; never raises. No file is nothing wrong."""
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = loads(read_text(path, _MOST_BYTES, follow=True))
     except FileNotFoundError:
         return Loaded(Settings())
     except OSError as error:
         return _unreadable(f"preferences were not read, defaults are used: {path}: {why(error)}")
-    except (ValueError, RecursionError) as error:  # no UTF-8, no TOML, too deeply nested
+    except ValueError as error:  # no UTF-8, no TOML
         return _unreadable(f"preferences are not valid TOML, defaults are used: {path}: {error}")
     return _checked(data, path)
 
@@ -194,7 +196,7 @@ class SettingsFile:
         text = ""
         try:
             if now.state != "unreadable" and self.path.exists():
-                text = self.path.read_text(encoding="utf-8")
+                text = read_text(self.path, _MOST_BYTES, follow=True)
             document = tomlkit.parse(text)
         except TOMLKitError:
             document, now = tomlkit.document(), Loaded(now.settings, state="unreadable")

@@ -74,7 +74,11 @@ class WordListReward:
         self.repeat_limit = repeat_limit
         self.adjacent_penalty = adjacent_penalty
         self._is_liked = dict.fromkeys(_entries(disliked), False) | dict.fromkeys(_entries(liked), True)
-        self._longest = max((len(entry) for entry in self._is_liked), default=0)
+        self._lengths: dict[str, list[int]] = {}
+        """Of the entries that begin with a word, the longest first."""
+        for entry in self._is_liked:
+            self._lengths.setdefault(entry[0], []).append(len(entry))
+        self._lengths = {word: sorted(set(lengths), reverse=True) for word, lengths in self._lengths.items()}
 
     def score(self, prompts: Sequence[str], responses: Sequence[str]) -> list[Score]:
         """One Score per response, with a Span for each match; the prompts do not matter."""
@@ -126,7 +130,14 @@ class WordListReward:
         return matches
 
     def _match_at(self, words: list[Word], first: int) -> Match | None:
-        for last in range(min(first + self._longest, len(words)), first, -1):
+        word = words[first].word
+        lengths = self._lengths.get(word, [])
+        if (bare := without_possessive(word)) != word and 1 not in lengths and 1 in self._lengths.get(bare, ()):
+            lengths = [*lengths, 1]
+        for length in lengths:
+            last = first + length
+            if last > len(words):
+                continue
             whole = tuple(w.word for w in words[first:last])
             for entry in (whole, (*whole[:-1], without_possessive(whole[-1]))):
                 if entry in self._is_liked:

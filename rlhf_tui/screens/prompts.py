@@ -228,7 +228,7 @@ class PromptsScreen(BaseDialog[None]):
 def _json(line: str, number: int) -> str:
     try:
         value = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         value = None
     if not isinstance(value, str):
         raise ConfigError(f"line {number} is no JSON string: nothing was changed")
