@@ -337,7 +337,7 @@ def _sentence(item: dict[str, Any]) -> str:
     if kind == "too_long":
         return f"has more than {context['max_length']:,}, the most that are allowed"
     if kind == "string_too_long":
-        return f"a text of {len(given):,} characters is longer than the {context['max_length']:,} that are allowed"
+        return f"a text of {len(str(given)):,} characters is longer than the {context['max_length']:,} that are allowed"
     shown = short(repr(given) if isinstance(given, str) else _shown(given))
     if isinstance(given, dict | list):
         shown = ("a " if given else "an empty ") + ("table" if isinstance(given, dict) else "list")

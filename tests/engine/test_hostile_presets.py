@@ -54,7 +54,7 @@ PRESETS: dict[str, Callable[[], str]] = {
     "a long quoted key": lambda: '"' + "k" * 900_000 + '" = 1\n' + PLAIN,
     "a long text": lambda: with_prompts('["' + "x" * 30_000_000 + '"]'),
     "a long text over lines": lambda: with_prompts('["""' + "x\n" * 400_000 + "x" * 400_000 + '"""]'),
-    "long texts": lambda: with_prompts('["' + '", "'.join(["x" * 900_000] * 20) + '"]'),
+    "long texts": lambda: with_prompts('["' + '", "'.join(["x" * 900_000] * 36) + '"]'),
     "a long name": lambda: PLAIN + '[model]\nname = "' + "n" * 900_000 + '"\n',
     "a long description": lambda: 'description = "' + "n" * 900_000 + '"\n' + PLAIN,
     "a long metric": lambda: PLAIN + '[train]\nkeep_best = "' + "m" * 900_000 + '"\n',
