@@ -5,6 +5,8 @@ Anything else that escapes the engine is a bug and keeps its traceback.
 
 from __future__ import annotations
 
+from rlhf_engine.visible_text import one_line
+
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -73,8 +75,8 @@ class OutputError(RlhfError):
 
 
 def short(text: str, most: int = 80) -> str:
-    """A text of somebody else's, cut to what fits into a sentence."""
-    return text if len(text) <= most else text[: most - 1] + "…"
+    """A text of somebody else's on one line, cut to what fits into a sentence, and nothing in it that hides."""
+    return one_line(text if len(text) <= most else text[: most - 1] + "…")
 
 
 def first_few(problems: list[str], most: int = 20) -> list[str]:
@@ -88,4 +90,4 @@ def first_line(error: BaseException) -> str:
     """What an error of somebody else's says, cut to what fits into a sentence of ours."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["without a word"]
     said = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
-    return (f"there is no {said}" if isinstance(error, KeyError) else said)[:200]
+    return one_line((f"there is no {said}" if isinstance(error, KeyError) else said)[:200])

@@ -219,7 +219,7 @@ def no_such_setting(path: str, known: list[str]) -> str:
 
 def shown_path(path: str) -> str:
     """The path of a setting, or what stands in the place of one: a key of TOML may be any text."""
-    return short(path if path.isprintable() else repr(path)[1:-1])
+    return short(path)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
