@@ -5,9 +5,9 @@ Anything else that escapes the engine is a bug and keeps its traceback.
 
 from __future__ import annotations
 
-from rlhf_engine.visible_text import one_line
-
 from typing import TYPE_CHECKING
+
+from rlhf_engine.visible_text import one_line
 
 if TYPE_CHECKING:
     from rlhf_engine.trust import CodeInQuestion
