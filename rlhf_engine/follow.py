@@ -104,7 +104,7 @@ class Follower:
         """
         if folder_identity(self.run_dir.path) != self._folder:
             raise RunError(self._where_it_went())
-        status = self._status()  # before the files: what it speaks of is in them
+        status = self.run_dir.status()  # before the files: what it speaks of is in them
         # who drives the run, if anybody, cannot be told: nothing is to be waited for
         damaged = status is None and self.run_dir.status_damaged
         try:
@@ -144,11 +144,6 @@ class Follower:
         return f"The run {path.name} is gone: it was moved or deleted elsewhere."
 
     # --- reading ---
-
-    def _status(self) -> Status | None:
-        status = self.run_dir.status()
-        # a process that is gone may have written its last word after our look
-        return self.run_dir.status() if status and status.interrupted else status
 
     def _begin_anew(self) -> None:
         before, self._tails = self._tails, {name: _Tail(self.run_dir.path / name) for name in _FILES}

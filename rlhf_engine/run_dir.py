@@ -15,19 +15,18 @@ environment variable. Nothing here imports torch.
 
 from __future__ import annotations
 
-import fcntl
 import math
 import os
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from rlhf_engine import __version__, preset_text
+from rlhf_engine import __version__, preset_text, run_lock
 from rlhf_engine.config import RunConfig
 from rlhf_engine.disk import (
     NAME,
@@ -61,6 +60,7 @@ from rlhf_engine.run_lines import (
     sample_row,
     to_line,
 )
+from rlhf_engine.run_lock import Driver
 from rlhf_engine.run_names import make_directory
 from rlhf_engine.visible_text import visible
 
@@ -116,11 +116,9 @@ class Status:
     total_steps: int
     message: str
     process: ProcessId
-
-    @property
-    def interrupted(self) -> bool:
-        """True when the process has gone although the run had not ended."""
-        return not self.state.ended and not self.process.alive
+    """What it called itself; only who holds the run's lock drives it."""
+    interrupted: bool = False
+    """True when no process drives the run although it had not ended."""
 
 
 class RunDir:
@@ -215,23 +213,17 @@ class RunDir:
         """
         if self.path.is_symlink():
             raise RunError(f"{self.path} is a symbolic link, which is never followed for writing.")
-        with writing(self.path / LOCK):
-            handle = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-        try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                holder = os.pread(handle, 32, 0).decode(errors="replace").strip() or "unknown"
-                raise RunError(f"The run {self.name} is driven by another process (pid {holder}).") from None
-            # renamed or thrown away since it was opened: what has the name now is not what is held
-            if not (self.path / LOCK).exists() or not os.path.samestat(os.fstat(handle), (self.path / LOCK).stat()):
-                raise RunError(f"The run {self.name} was moved just now.")
-            with writing(self.path / LOCK):
-                os.ftruncate(handle, 0)
-                os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+        with run_lock.held(self.lock_file, self.name):
             yield
-        finally:
-            os.close(handle)
+
+    @property
+    def lock_file(self) -> Path:
+        """Whoever holds its lock drives the run."""
+        return self.path / LOCK
+
+    def driver(self) -> Driver | None:
+        """The process that drives the run; None if none does."""
+        return run_lock.find_driver(self.lock_file)
 
     # --- written by anyone, at any time ---
 
@@ -304,7 +296,7 @@ class RunDir:
         """Says where the run stands, and that it is this process that says so."""
         process = this_process()
         status = {"state": state.value, "step": step, "total_steps": total_steps, "message": message,
-                  "pid": process.pid, "process_started": process.started, "boot_id": process.boot}
+                  "pid": process.pid, "process_started": process.started}
         with writing(self.path / STATUS):
             replace_text(self.path / STATUS, to_json(status) + "\n")
 
@@ -380,10 +372,20 @@ class RunDir:
 
     def status(self) -> Status | None:
         """Where the run stands; None before it said so for the first time, or if that cannot be read."""
+        said = self._said()
+        if said is None or said.state.ended or self._is_driven(said):
+            return said
+        said = self._said()  # a process that is gone may have written its last word after our look
+        return said if said is None or said.state.ended else replace(said, interrupted=True)
+
+    def _is_driven(self, said: Status) -> bool:
+        driver = self.driver()
+        return driver is not None and (driver.certain or said.process.alive)
+
+    def _said(self) -> Status | None:
         row = read_object(self.path / STATUS)
         try:
-            process = ProcessId(whole_number(row["pid"], 1, _MOST_PID), text_in(row, "process_started"),
-                                text_in(row, "boot_id"))
+            process = ProcessId(whole_number(row["pid"], 1, _MOST_PID), text_in(row, "process_started"))
             step, total = whole_number(row["step"]), whole_number(row["total_steps"])
             return Status(RunState(row["state"]), step, total, text_in(row, "message", MOST_WORDS), process)
         except (KeyError, TypeError, ValueError):

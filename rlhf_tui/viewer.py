@@ -6,11 +6,11 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 
-from rlhf_engine.errors import RlhfError
+from rlhf_engine.errors import RlhfError, RunError
 from rlhf_engine.events import Event, Notice, PastRead
 from rlhf_engine.follow import POLL_SECONDS, Follower
-from rlhf_engine.processes import ProcessId
 from rlhf_engine.run_dir import RunDir
+from rlhf_engine.take_over import Asked, ask_to_leave
 from rlhf_tui.clean_text import clean_sample
 from rlhf_tui.crash_log import write_crash_log
 from rlhf_tui.past import Past
@@ -37,8 +37,8 @@ class Viewer:
         """Why the run can be followed no more; empty while it is."""
         self._emit, self._waiting = emit, waiting
         self._follower = Follower(run_dir, gather=Past)
-        self._holder: ProcessId | None = None
-        self._told = False  # that the holder cannot leave
+        self._asked: Asked | None = None
+        self._told = False  # that it cannot leave
         self._closed = False
         self._wake = threading.Event()
         threading.Thread(target=self._watch, name="viewer", daemon=True).start()
@@ -88,22 +88,16 @@ class Viewer:
 
     def _has_left(self) -> bool:
         """True when no process drives the run; the first time, one that does is asked to leave."""
-        if self._holder is not None:
-            left = not self._holder.alive
-            if not left and self._holder.stopped and not self._told:
-                self._told = True
-                self._emit(Notice(f"process {self._holder.pid}, which drives the run, is stopped and cannot leave: "
-                                  f"`kill -CONT {self._holder.pid}` resumes it", "warning"))
-            return left
-        status = self.run_dir.status()
-        if status is None or status.state.ended:
-            return True
-        try:
-            asked = status.process.ask_to_leave()
-        except PermissionError:
-            self.taking_over = False
-            sentence = f"not taken over: process {status.process.pid}, which drives the run, belongs to another user"
-            self._emit(Notice(sentence, "warning"))
-            return False
-        self._holder = status.process
-        return not asked
+        if self._asked is None:
+            try:
+                self._asked = ask_to_leave(self.run_dir)
+            except RunError as error:
+                self.taking_over = False
+                self._emit(Notice(str(error), "warning"))
+                return False
+            return self._asked is None
+        if not self._asked.gone and self._asked.stopped and not self._told:
+            self._told = True
+            self._emit(Notice(f"process {self._asked.pid}, which drives the run, is stopped and cannot leave: "
+                              f"`kill -CONT {self._asked.pid}` resumes it", "warning"))
+        return self._asked.gone

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
@@ -40,7 +42,7 @@ from rlhf_engine.run_dir import METRICS, PROBES, SAMPLES, STATUS, RunDir
 from rlhf_engine.run_lines import sample_row, to_line
 from rlhf_engine.trainer import Trainer
 
-GONE = ProcessId(2**22 + 5, "1", "no such boot")
+GONE = ProcessId(2**22 + 5, "1")
 COURSE = (StepFinished, EditApplied, Alarm, Probed)
 
 
@@ -53,7 +55,7 @@ def say(run: RunDir, state: RunState, step: int, process: ProcessId | None = Non
     run.write_status(state, step, 100, message)
     if process is not None:
         row = json.loads((run.path / STATUS).read_text())
-        row |= {"pid": process.pid, "process_started": process.started, "boot_id": process.boot}
+        row |= {"pid": process.pid, "process_started": process.started}
         (run.path / STATUS).write_text(json.dumps(row))
 
 
@@ -90,6 +92,14 @@ def run(runs_root: Path) -> RunDir:
     return RunDir.create(runs_root, SMALL, name="watched", preset="animals")
 
 
+@pytest.fixture
+def driven(run: RunDir) -> Iterator[RunDir]:
+    """The run, driven by this process."""
+    with run.lock():
+        yield run
+
+
+@pytest.mark.usefixtures("driven")
 def test_all_is_told_at_the_first_look_and_the_new_at_each_later_one(run: RunDir) -> None:
     say(run, RunState.LOADING, 0)
     follower = Follower(run)
@@ -110,6 +120,7 @@ def test_all_is_told_at_the_first_look_and_the_new_at_each_later_one(run: RunDir
     assert follower.ended
 
 
+@pytest.mark.usefixtures("driven")
 def test_a_step_waits_for_its_responses_and_for_the_end_of_its_line(run: RunDir) -> None:
     step(run, 1)
     follower = Follower(run)
@@ -146,11 +157,12 @@ def test_a_run_that_is_taken_up_again_goes_back_to_its_checkpoint(run: RunDir) -
     follower = Follower(run)
     follower.poll()
     assert follower.ended
-    run.truncate_after(2, 1)
-    say(run, RunState.LOADING, 2)
-    step(run, 3, 3.5)
-    config = SMALL.model_copy(update={"kl": SMALL.kl.model_copy(update={"coef": 0.2})})
-    back, *events = follower.poll()
+    with run.lock():
+        run.truncate_after(2, 1)
+        say(run, RunState.LOADING, 2)
+        step(run, 3, 3.5)
+        config = SMALL.model_copy(update={"kl": SMALL.kl.model_copy(update={"coef": 0.2})})
+        back, *events = follower.poll()
     assert isinstance(back, RolledBack)
     assert back.step == 2
     assert events == [RunStarted("watched", str(run.path), config, 2), finished(3, 3.5),
@@ -432,7 +444,7 @@ def writes(folder: Path, actions: list[str]) -> tuple[RunDir, list[Write]]:
 def status_row(number: int) -> dict[str, object]:
     process = this_process()
     return {"state": "training", "step": number, "total_steps": 100, "message": "", "pid": process.pid,
-            "process_started": process.started, "boot_id": process.boot}
+            "process_started": process.started}
 
 
 @given(st.data())
@@ -443,9 +455,11 @@ def test_any_cut_of_what_is_written_gives_the_same_events(data: st.DataObject) -
     actions = ["probe"] * (0 in probes) + [
         action for number, (edits, alarms) in enumerate(counts, 1)
         for action in ["edit"] * edits + ["step"] + ["alarm"] * alarms + ["probe"] * (number in probes)]
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as driven:
         whole, done = writes(Path(folder), actions)
         growing = RunDir.create(Path(folder), SMALL, name="growing")
+        for run in (whole, growing):
+            driven.enter_context(run.lock())
         follower, told = Follower(growing), list[Event]()
         for name, written in done:
             if name == STATUS:

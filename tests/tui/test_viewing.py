@@ -65,12 +65,19 @@ def run(bridge: EngineBridge, config: RunConfig) -> RunDir:
 
 
 @pytest.fixture
+def driven(run: RunDir) -> Iterator[None]:
+    """It is driven by this process, which may not be asked to leave it."""
+    with run.lock():
+        yield
+
+
+@pytest.fixture
 def holder(run: RunDir) -> Iterator[Callable[[], subprocess.Popen[bytes]]]:
     def begin() -> subprocess.Popen[bytes]:
         process = subprocess.Popen([sys.executable, "-c", HOLDER, str(run.path)],
                                    env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])})
         started.append(process)
-        wait_until(lambda: run.status() is not None)
+        wait_until(lambda: (status := run.status()) is not None and status.process.pid == process.pid)
         return process
 
     started: list[subprocess.Popen[bytes]] = []
@@ -104,6 +111,7 @@ def steps(app: WorkbenchApp) -> list[float]:
     return [x for x, _ in app.workbench.charts.charts[0].points]
 
 
+@pytest.mark.usefixtures("driven")
 async def test_a_run_is_shown_as_it_goes_on(watching: Callable[[], WorkbenchApp], run: RunDir) -> None:
     run.write_status(RunState.TRAINING, 3, 100)
     app = watching()
@@ -148,6 +156,7 @@ async def test_a_long_run_is_shown_with_few_messages_and_its_newest_samples(
         assert max(bucket.high for bucket in charts.scene.run.buckets("objective/scores", 1, 20_000, 500)) == 1000.0
 
 
+@pytest.mark.usefixtures("driven")
 async def test_nothing_that_would_change_the_run_is_done(
     watching: Callable[[], WorkbenchApp], run: RunDir, sessions: Sessions
 ) -> None:
@@ -173,6 +182,7 @@ async def test_nothing_that_would_change_the_run_is_done(
     assert app.return_code == 0
 
 
+@pytest.mark.usefixtures("driven")
 async def test_settings_and_words_of_a_viewed_run_can_be_read_but_not_typed_over(
     watching: Callable[[], WorkbenchApp], run: RunDir
 ) -> None:
