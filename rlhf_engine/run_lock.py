@@ -9,6 +9,7 @@ descriptors of that process whether it holds it still. Where the system does not
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import pwd
@@ -257,10 +258,10 @@ def _is_free(lock: Path) -> bool | None:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    except (FileNotFoundError, NotAFileOfOursError):  # nothing that a process of ours could hold
-        return True
-    except OSError:
-        return None
+    except OSError as error:
+        # where there is no file of ours, there is nothing that a process of ours could hold
+        nothing = isinstance(error, FileNotFoundError | NotAFileOfOursError)
+        return True if nothing and error.errno not in (errno.EACCES, errno.EPERM) else None
     return True
 
 
