@@ -29,7 +29,7 @@ from rlhf_engine.checkpoint_content import require_sound_numbers, require_sound_
 from rlhf_engine.checkpoint_list import STATE as STATE
 from rlhf_engine.checkpoint_list import candidates as candidates
 from rlhf_engine.checkpoint_list import found as _found
-from rlhf_engine.checkpoint_list import missing, run_of, thinned
+from rlhf_engine.checkpoint_list import is_name, missing, run_of, thinned
 from rlhf_engine.checkpoint_list import step_of as step_of
 from rlhf_engine.config import RunConfig
 from rlhf_engine.disk import fsync_directory, fsync_file, why, write_new
@@ -41,13 +41,14 @@ from rlhf_engine.run_code import require_named_code
 from rlhf_engine.run_dir import RunDir
 from rlhf_engine.run_settings import require_settings_of
 from rlhf_engine.tensor_file import read_tensors
-from rlhf_engine.visible_text import escaped_json
+from rlhf_engine.visible_text import escaped_json, one_line
 
 TENSORS, MANIFEST = "tensors.safetensors", "manifest.json"
 FORMAT = 1
 
 _MOST_STATE = 64 * 1024 * 1024  # bytes; all prompts of a run are in it
 _MOST_MANIFEST = 64 * 1024
+_MOST_SAID = 300  # characters of what is wrong with a setting, which may be as long as that is
 _MOST_NAMED = 3  # checkpoints that cannot be used
 
 
@@ -159,15 +160,11 @@ def load_newest(
     notices: list[str] = []
     for path in candidates(run_dir):
         try:
-            state = load(path)
+            return _load_fitting(path, fits), notices
         except CheckpointError as error:
+            if not path.is_dir():  # removed since they were listed, by a run that has saved a newer one
+                return load_newest(run_dir, fits)
             notices.append(f"{error} Going back to the checkpoint before it.")
-            continue
-        try:
-            fits(state)
-            return state, notices
-        except CheckpointError as error:
-            notices.append(f"{path} cannot be used: {str(error).rstrip('.')}. Going back to the checkpoint before it.")
     if notices:
         raise CheckpointError(f"No checkpoint of {run_dir.name} can be used: {' '.join(in_few(notices))}")
     raise CheckpointError(missing(run_dir, None))
@@ -203,6 +200,16 @@ def state_at(run_dir: RunDir, step: int | None, tell: Callable[[str], None]) -> 
 # ---------------------------------------------------------------------------------------------------------------------
 
 
+def _load_fitting(path: Path, fits: Callable[[TrainingState], None]) -> TrainingState:
+    """`load`, in a function of its own, so that a state that is of no use is let go of before the next is read."""
+    state = load(path)
+    try:
+        fits(state)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path} cannot be used: {str(error).rstrip('.')}.") from None
+    return state
+
+
 def _write(folder: Path, state: TrainingState) -> None:
     # clones, because safetensors refuses tensors that share memory or are not contiguous
     tensors = {name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
@@ -224,8 +231,15 @@ def _digest(path: Path) -> str:
 
 
 def _free_name(folder: Path, step: int) -> Path:
-    attempts = [attempt for taken, attempt, _ in _found(folder) if taken == step]
-    return folder / (f"step-{step:06d}" + (f".{max(attempts) + 1}" if attempts else ""))
+    attempts = {attempt for taken, attempt, _ in _found(folder) if taken == step}
+    free = max(attempts, default=0) + 1
+    path = _named(folder, step, free)
+    # others may have made one that is the last that can be counted: what came after it would not be found again
+    return path if is_name(path.name) else _named(folder, step, min(set(range(1, len(attempts) + 2)) - attempts))
+
+
+def _named(folder: Path, step: int, attempt: int) -> Path:
+    return folder / (f"step-{step:06d}" + (f".{attempt}" if attempt > 1 else ""))
 
 
 def _prune(folder: Path, state: TrainingState, keep: int, budget: int, given_up: Collection[Path]) -> None:
@@ -267,14 +281,16 @@ def _told(path: Path) -> tuple[TrainingState, dict[str, Any]]:
     data = _read(file, _MOST_STATE)
     if hashlib.sha256(data).hexdigest() != digests[STATE]:
         raise CheckpointError(f"{file} is damaged: its SHA-256 is not the one in {MANIFEST}.")
+    found = _json(file, data)
     try:
-        return _state_in(_json(file, data), path), digests
+        return _state_in(found, path), digests
     except KeyError as error:
         raise CheckpointError(f"{file} is damaged, or from another version: it has no {error}.") from error
     except ValueError as error:
         raise CheckpointError(f"{file} is damaged, or from another version: {error}.") from error
     except ConfigError as error:
-        raise CheckpointError(f"{file} holds settings that this version does not know: {error.problems[0]}.") from error
+        problem = one_line(error.problems[0][:_MOST_SAID])
+        raise CheckpointError(f"{file} holds settings that this version does not know: {problem}.") from error
     except CheckpointError as error:
         raise CheckpointError(f"{file} cannot be used: {str(error).rstrip('.')}.") from error
 
@@ -305,7 +321,9 @@ def _quality_in(found: object) -> Quality | None:
     value = number(found.get("value"))
     if not math.isfinite(value):
         raise ValueError("quality is not finite")
-    return Quality(found["metric"], value, bool(found.get("more_is_better")))
+    if not isinstance(found.get("more_is_better"), bool):
+        raise ValueError("quality is neither the better for more nor for less")
+    return Quality(found["metric"], value, found["more_is_better"])
 
 
 def _remove_leftovers(folder: Path) -> None:

@@ -18,8 +18,7 @@ from rlhf_engine.errors import CheckpointError
 from rlhf_engine.reading import number, whole_number
 
 _COUNTED = ("token_count", "edits", "rollbacks", "nonfinite_steps", "threads")
-_MEASURED = ("kl_coef", "seconds")
-_MOST_MEASURED = 1e12
+_MOST_SECONDS, _MOST_COEF = 1e12, 1e30  # beyond that float32 soon has no numbers
 _LEARNT = ("actor/", "critic/", "optimizer/")  # in float32, whatever the base computes in
 _CPU_STATE = torch.Generator().get_state().shape
 GENERATOR_STATES = {_CPU_STATE: "cpu", (16,): "cuda", (44,): "mps"}
@@ -28,18 +27,19 @@ GENERATOR_STATES = {_CPU_STATE: "cpu", (16,): "cuda", (44,): "mps"}
 
 def require_sound_numbers(numbers: Mapping[str, Any]) -> None:
     """Raises CheckpointError naming the first of these numbers that no run has. Others than these are not looked at."""
-    moments = numbers.get("scores")
     try:
         for name in _COUNTED:
             _as(name, whole_number, numbers.get(name, 0))
-        for name in _MEASURED:
-            _as(name, _measured, numbers.get(name, 0.0))
-        if moments is not None:
-            if not isinstance(moments, dict):
-                raise CheckpointError("scores is no table")
-            _as("scores.mean", _finite, moments.get("mean"))
-            _as("scores.variance", _not_negative, moments.get("variance"))
-            _as("scores.steps", whole_number, moments.get("steps"))
+        _as("kl_coef", lambda value: _not_negative(value, _MOST_COEF), numbers.get("kl_coef", 0.0))
+        _as("seconds", lambda value: _not_negative(value, _MOST_SECONDS), numbers.get("seconds", 0.0))
+        if "scores" in numbers:
+            scores = _table("scores", numbers)
+            _as("scores.mean", _finite, scores.get("mean"))
+            _as("scores.variance", _not_negative, scores.get("variance"))
+            _as("scores.steps", whole_number, scores.get("steps"))
+        if "moments" in numbers:
+            for name, count in _table("moments", numbers).items():
+                _as(f"moments of {name[:40]!r}", whole_number, count)
     except ValueError as error:
         raise CheckpointError(str(error)) from None
 
@@ -75,6 +75,12 @@ def require_generator(name: str, state: Tensor) -> None:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
+def _table(name: str, numbers: Mapping[str, Any]) -> dict[str, Any]:
+    if not isinstance(found := numbers[name], dict):
+        raise ValueError(f"{name} is no table")
+    return found
+
+
 def _as(name: str, read: Any, value: Any) -> None:
     try:
         read(value)
@@ -88,15 +94,9 @@ def _finite(value: Any) -> float:
     return told
 
 
-def _not_negative(value: Any) -> float:
-    if (told := _finite(value)) < 0:
-        raise ValueError(f"{told:g} is negative")
-    return told
-
-
-def _measured(value: Any) -> float:
-    if (told := _not_negative(value)) > _MOST_MEASURED:
-        raise ValueError(f"{told:g} is more than there can be")
+def _not_negative(value: Any, most: float = math.inf) -> float:
+    if not 0 <= (told := _finite(value)) <= most:
+        raise ValueError(f"{told:g} is not from 0 to {most:g}")
     return told
 
 
@@ -119,7 +119,7 @@ def _require_moment(name: str, tensor: Tensor, tensors: Mapping[str, Tensor]) ->
     weight, _, kind = name.removeprefix("optimizer/").rpartition("/")
     if kind == "step":
         try:
-            whole_number(tensor.tolist())
+            whole_number(tensor.item() if tensor.dim() == 0 else None)
         except ValueError:
             raise CheckpointError(f"{name} is no count of steps") from None
     elif weight in tensors and tensor.shape != tensors[weight].shape:

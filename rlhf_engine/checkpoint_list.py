@@ -40,6 +40,11 @@ def candidates(run_dir: RunDir) -> list[Path]:
     return [path for _, _, path in reversed(found(run_dir.checkpoints))]
 
 
+def is_name(name: str) -> bool:
+    """Whether a checkpoint may be called so."""
+    return _NAME.fullmatch(name) is not None
+
+
 def step_of(path: Path) -> int:
     """The step that a candidate was saved after."""
     match = _NAME.fullmatch(path.name)

@@ -30,7 +30,7 @@ from rlhf_engine.base_model import AS_IT_WAS, BaseChoice, base_fingerprint
 from rlhf_engine.checkpoint import TrainingState
 from rlhf_engine.config import ModelConfig, RunConfig
 from rlhf_engine.disk import folder_to_make, fsync_directory, fsync_file, why
-from rlhf_engine.errors import ModelError, RunError
+from rlhf_engine.errors import CheckpointError, ModelError, RunError
 from rlhf_engine.loading import choose_dtype, load_plain, load_skeleton
 from rlhf_engine.model_card import model_card
 from rlhf_engine.model_files import ADAPTER_WEIGHTS, STORYTELLER, folder_of
@@ -122,9 +122,12 @@ def _write_merged(folder: Path, state: TrainingState, dtype: torch.dtype) -> Any
 
 
 def adapter_tensors(state: TrainingState) -> dict[str, Tensor]:
-    """The actor's adapter in a checkpoint, by the names that peft gives its files."""
-    return {name.removeprefix("actor/").replace(".actor.", "."): tensor.contiguous()
-            for name, tensor in state.tensors.items() if name.startswith("actor/")}
+    """The actor's adapter in a checkpoint, by the names that peft gives its files. Raises CheckpointError for none."""
+    found = {name.removeprefix("actor/").replace(".actor.", "."): tensor.contiguous()
+             for name, tensor in state.tensors.items() if name.startswith("actor/")}
+    if not found:
+        raise CheckpointError(f"The checkpoint of step {state.step} holds no adapter.")
+    return found
 
 
 def _lora_config(config: RunConfig, tensors: Mapping[str, Tensor], model: Any) -> LoraConfig:

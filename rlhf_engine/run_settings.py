@@ -18,6 +18,8 @@ from rlhf_engine.run_dir import CONFIG, RunDir
 KEPT = ("model.name", "model.revision", "lora.rank", "lora.target_modules")
 # besides what is live: where the base lies now, and the digest of changed code that a person accepted
 _RECORDED = (*MOVES, ".sha256")
+# what the adapters of a run mean something to
+_ADAPTED = ("model.", "lora.")
 _ABSENT = object()
 _MOST_SETTINGS = 500  # that live changes may name: there are some eighty
 
@@ -68,11 +70,10 @@ def require_settings_of(run_dir: RunDir, config: RunConfig) -> None:
         return
     if [reward.kind for reward in config.rewards] != [reward.kind for reward in started.rewards]:
         raise CheckpointError(f"its rewards are of other kinds than those in the run's {CONFIG}")
-    for path in KEPT:
-        value = fields.value_at(config, path)
-        if value not in (fields.value_at(started, path), *(side for edit in edits if edit.path == path
-                                                           for side in (edit.old, edit.new))):
-            raise CheckpointError(f"its {path} is {fields.show(value)[:80]!r}, which neither the run's {CONFIG} nor an "
+    for path, (now, then) in fields.changed_settings(config, started).items():
+        said = [then, *(side for edit in edits if edit.path == path for side in (edit.old, edit.new))]
+        if path.startswith(_ADAPTED) and now not in said:
+            raise CheckpointError(f"its {path} is {fields.show(now)[:80]!r}, which neither the run's {CONFIG} nor an "
                                   "edit says")
 
 

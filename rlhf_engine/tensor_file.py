@@ -23,7 +23,7 @@ from rlhf_engine.reading import open_regular, whole_number
 
 _LENGTH_BYTES = 8
 _MOST_HEADER = 64_000_000  # bytes; a model of 20,000 adapted modules has half of that
-_MOST_DIMENSIONS = 8
+_MOST_NAME, _MOST_DIMENSIONS = 400, 8
 _TYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
           "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8}
 
@@ -96,6 +96,8 @@ def _entries(header: bytearray, data_bytes: int) -> list[_Entry]:
 
 
 def _entry(name: str, row: Any) -> _Entry:
+    if not name.isprintable() or len(name) > _MOST_NAME:
+        raise ValueError(f"its header has a name that no tensor has, {name[:80]!r}")
     try:
         dtype = _TYPES[row["dtype"]]
         shape = tuple(whole_number(length) for length in row["shape"])
@@ -108,7 +110,10 @@ def _entry(name: str, row: Any) -> _Entry:
 
 
 def _must_fit_into_memory(size: int) -> None:
-    free = psutil.virtual_memory().available + psutil.swap_memory().free
+    try:
+        free = psutil.virtual_memory().available + psutil.swap_memory().free
+    except (OSError, RuntimeError):  # a system that does not tell
+        return
     if size > free:
         raise ValueError(f"it holds {size / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB of memory are free")
 

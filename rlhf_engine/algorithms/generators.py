@@ -45,12 +45,19 @@ def require_generators(tensors: Mapping[str, Tensor], sampling: torch.Generator)
                 raise CheckpointError(f"{name} is no state that a generator on {sampling.device} can have") from None
 
 
-def restore_generators(tensors: Mapping[str, Tensor], sampling: torch.Generator, shuffle: torch.Generator) -> None:
-    """Go on from the states that `require_generators` has accepted. That of another kind of device has another shape:
-    the generator then stays as it was seeded, as all do where there are none."""
+def restore_generators(tensors: Mapping[str, Tensor], sampling: torch.Generator, shuffle: torch.Generator) -> bool:
+    """Go on from the states that `require_generators` has accepted; where there are none, all stay as seeded.
+
+    True if that of sampling is of another kind of device, where it has another shape: then it stays as seeded, too.
+    """
+    elsewhere = False
     for name, generator in ((_SAMPLING, sampling), (_SHUFFLE, shuffle), (_DROPOUT, torch.default_generator)):
-        state = tensors.get(name)
-        if state is not None and state.shape == generator.get_state().shape:
+        if (state := tensors.get(name)) is None:
+            continue
+        if state.shape == generator.get_state().shape:
             generator.set_state(state.cpu())
+        else:
+            elsewhere = True
     if sampling.device.type == "cuda" and _DROPOUT_CUDA in tensors:
         torch.cuda.set_rng_state(tensors[_DROPOUT_CUDA].cpu(), sampling.device)
+    return elsewhere

@@ -357,9 +357,9 @@ class PPO:
     def require_fit(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
         """Raises CheckpointError unless these are what `state` can have given: every name, shape and type."""
         require_adapters(self.policy, tensors)
-        moments = numbers.get("moments")
+        moments = numbers.get("moments", {})  # earlier versions did not count them
         for optimizer in self._optimizers:
-            optimizer.require_fit(tensors, moments.get(optimizer.name) if isinstance(moments, dict) else None)
+            optimizer.require_fit(tensors, moments.get(optimizer.name))
         require_generators(tensors, self.sampling_generator)
         known = ("actor/", "critic/", "generator/", *(f"optimizer/{optimizer.name}/" for optimizer in self._optimizers))
         if unknown := [name for name in tensors if not name.startswith(known)]:
@@ -374,7 +374,9 @@ class PPO:
         load_adapters(self.policy, tensors)
         for optimizer in self._optimizers:
             optimizer.load_state(tensors)
-        restore_generators(tensors, self.sampling_generator, self.shuffle_generator)
+        if restore_generators(tensors, self.sampling_generator, self.shuffle_generator):
+            self._tell("the checkpoint was saved on another kind of device: its random numbers for sampling mean "
+                       f"nothing to {self.policy.device.type}, and begin anew from train.seed")
         self.kl_coef = float(numbers["kl_coef"])
         self.token_count = int(numbers["token_count"])
         self.normalizer.load_state(numbers["scores"])

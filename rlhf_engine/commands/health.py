@@ -37,6 +37,8 @@ def verify(run: RunOrNewest = None, runs_dir: RunsDir = DEFAULT_RUNS_ROOT, as_js
         try:
             checkpoint.load(path)
         except CheckpointError as error:
+            if not path.is_dir():  # removed since it was listed, by the run
+                continue
             message = str(error)
         rows.append({"name": path.name, "path": str(path), "step": checkpoint.step_of(path), "sound": not message,
                      "best": path == best, "bytes": checkpoint.size(path), "message": message})

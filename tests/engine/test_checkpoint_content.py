@@ -186,6 +186,7 @@ def extra(name: str, tensor: Tensor) -> Callable[[Tensors], None]:
 
 FOR_THE_MODEL: dict[str, Callable[[Tensors], None]] = {
     "no weight of a module": without("h.1.attn"),
+    "no actor": without("actor/"),
     "no critic": without("critic/"),
     "no value head": without("critic/value_head.bias"),
     "no moments of one weight": without(MOMENT),
@@ -238,7 +239,9 @@ STATES: dict[str, Callable[[dict[str, Any]], None]] = {
     **{f"step {value!r}": lambda state, value=value: state.update(step=value)
        for value in (-1, 3, 2.5, 1e300, 2**70, True, "2", None, [2], NAN, INFINITY)},
     **{f"kl_coef {value!r}": number("kl_coef", value) for value in (-0.1, NAN, 1e300, 10**400, True, "0.1", None, {})},
-    **{f"token_count {value!r}": number("token_count", value) for value in (-1, 0.5, 2**60, False, "7", None, [])},
+    **{f"token_count {value!r}": number("token_count", value)
+       for value in (-1, 0.5, 2**60, 10**400, False, "7", None, [])},
+    **{f"moments {value!r}": number("moments", value) for value in (None, [1], {"actor": -1}, {"critic": "4"})},
     **{f"edits {value!r}": number("edits", value) for value in (-1, 1.5, "1", None)},
     **{f"seconds {value!r}": number("seconds", value) for value in (-1.0, INFINITY, 1e300, None)},
     **{f"scores {value!r}": number("scores", value) for value in (
@@ -251,6 +254,7 @@ STATES: dict[str, Callable[[dict[str, Any]], None]] = {
     **{f"config {value!r}": lambda state, value=value: state.update(config=value) for value in (None, [], {}, "x")},
     **{f"no {name}": lambda state, name=name: state.pop(name) for name in ("step", "numbers", "config")},
     "another rank": setting("lora.rank", 8),
+    "another scale of the adapters": setting("lora.alpha", 99.0),
     "another model": setting("model.name", "storyteller"),
     "other modules": setting("lora.target_modules", "v_proj"),
     "an unknown setting": setting("lora.spread", 8),
@@ -397,6 +401,15 @@ def test_names_beyond_all_counting_and_thousands_of_them_cost_a_run_nothing(mine
     assert newest(mine).name == "step-000003"
 
 
+@pytest.mark.parametrize("digits", [1, 8, 9, 10, 15, 16, 200])
+def test_a_step_that_is_saved_again_is_found_again_whatever_lies_there(mine: RunDir, digits: int) -> None:
+    state = checkpoint.load(newest(mine))
+    (mine.checkpoints / f"step-000002.{'9' * digits}").mkdir()
+    path = checkpoint.save(mine, state, keep=9)
+    assert checkpoint.load(path).step == 2
+    assert path in checkpoint.candidates(mine)
+
+
 # --- the ways in ---
 
 
@@ -450,7 +463,7 @@ def test_a_roll_back_takes_no_checkpoint_that_does_not_fit(mine: RunDir) -> None
     assert [line.step for line in mine.metrics()] == [1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("changes", [SELF_EVIDENT["NaN in the actor"], FOR_THE_MODEL["no weight of a module"]])
+@pytest.mark.parametrize("changes", [SELF_EVIDENT["NaN in the actor"], FOR_THE_MODEL["no actor"]])
 def test_where_no_checkpoint_can_be_used_every_way_in_is_one_sentence(
     mine: RunDir, tmp_path: Path, changes: Callable[[Tensors], None]
 ) -> None:
@@ -462,9 +475,9 @@ def test_where_no_checkpoint_can_be_used_every_way_in_is_one_sentence(
                   ["compare", mine.path, f"{mine.path}@1", "--responses", 2],
                   ["fork", mine.path, "--set", "train.steps=5", "--runs-dir", new]):
         one_sentence(command(*words))
+    one_sentence(command("export", mine.path, new / "adapter"))
+    one_sentence(command("export", f"{mine.path}@2", new / "merged", "--merged"))
     if changes is SELF_EVIDENT["NaN in the actor"]:
-        one_sentence(command("export", mine.path, new / "adapter"))
-        one_sentence(command("export", f"{mine.path}@2", new / "merged", "--merged"))
         told = command("verify", mine.path, "--json")
         assert told.exit_code == 1
         assert [row["sound"] for row in json.loads(told.stdout)["checkpoints"]] == [False] * 3
