@@ -19,6 +19,7 @@ from rlhf_engine.commands.sampling import compare, generate, score
 from rlhf_engine.commands.shared import command_of
 from rlhf_engine.commands.tidying import delete, note, rename, trash
 from rlhf_engine.commands.training import fork, resume, train
+from rlhf_engine.commands.trusting import trust
 from rlhf_engine.cores import share_cores
 from rlhf_engine.streams import degrade
 
@@ -29,7 +30,7 @@ def make_app(*, help: str = "RLHF without a screen.", attach: Callable[..., int]
     app = typer.Typer(cls=CommandLine, help=help, no_args_is_help=True, add_completion=False, rich_markup_mode=None,
                       pretty_exceptions_enable=False)
     for command in (train, resume, fork, attach, compare, generate, score, export, list_presets, runs, rename,
-                    note, delete, trash, verify, doctor):
+                    note, delete, trash, trust, verify, doctor):
         app.command(name="presets" if command is list_presets else None)(command_of(command))
     return app
 

@@ -8,14 +8,17 @@ keeps `safe.directory`, and Jupyter the signatures of notebooks. No torch here.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
 import shlex
+import time
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import platformdirs
 
@@ -27,8 +30,9 @@ from rlhf_engine.reading import read_bytes
 
 FLAG = "--trust-code"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_MOST_BYTES = 4_000_000  # of the file: some twenty thousand digests
-_MOST_DIGESTS = 10_000
+_MOST_DIGESTS = 2_000  # the oldest go
+_MOST_BYTES = 60_000_000  # of the file: so many of the longest paths there are
+_PATIENCE = 10.0  # seconds until another process has written
 
 
 @dataclass(frozen=True)
@@ -42,13 +46,23 @@ class CodeInQuestion:
     """What `file` holds, for the person who decides; it is text of a stranger."""
 
 
+@dataclass(frozen=True)
+class Trusted:
+    """Code that this user has agreed to run. file: where it lay then; when: in ISO 8601. Both only inform a person."""
+
+    digest: str
+    file: str
+    when: str
+
+
 class UntrustedCodeError(ConfigError):
     """Reward code that this user has not agreed to run; nothing of it ran. A person must say whether it may."""
 
     def __init__(self, code: CodeInQuestion) -> None:
         self.code = code
-        super().__init__(f"the reward code {code.file} (SHA-256 {code.digest}) is not trusted yet: read it, then "
-                         f"`rlhf-tui trust {shlex.quote(str(code.file))}`, or {FLAG} {code.digest} for this once")
+        file = " ".join(str(code.file).splitlines())  # a name may hold newlines; this is one sentence
+        super().__init__(f"the reward code {file} (SHA-256 {code.digest}) is not trusted yet: read it, then "
+                         f"`rlhf-tui trust {shlex.quote(file)}`, or {FLAG} {code.digest} for this once")
 
 
 _for_this_process: dict[str, None] = {}
@@ -65,13 +79,26 @@ def trust(digest: str, file: Path) -> None:
     Raises RunError when that cannot be written down; it holds for this process all the same.
     """
     trust_once(digest)
-    path = _path()
-    with writing(path):
-        make_folder(path.parent)
-        entries = _kept()
+    with _changing() as entries:
         entries.pop(digest, None)  # the newest is the last
-        entries[digest] = {"file": str(file), "when": datetime.now(UTC).isoformat(timespec="seconds")}
-        replace_text(path, to_json(dict(list(entries.items())[-_MOST_DIGESTS:]), indent=1) + "\n")
+        entries[digest] = Trusted(digest, str(file), datetime.now(UTC).isoformat(timespec="seconds"))
+
+
+def withdraw(digests: Collection[str]) -> None:
+    """Agree no more to run the code of these SHA-256s. Processes that run already do not hear of it.
+
+    Raises RunError when that cannot be written down.
+    """
+    for digest in digests:
+        _for_this_process.pop(digest, None)
+    with _changing() as entries:
+        for digest in digests:
+            entries.pop(digest, None)
+
+
+def trusted() -> list[Trusted]:
+    """All that was agreed to for good, the oldest first."""
+    return list(_kept().values())
 
 
 def trust_once(digest: str) -> None:
@@ -86,16 +113,52 @@ def arguments() -> list[str]:
     return [argument for digest in _for_this_process for argument in (FLAG, digest)]
 
 
-def _kept() -> dict[str, Any]:
+@contextmanager
+def _changing() -> Iterator[dict[str, Trusted]]:
+    """What is kept, to be changed; it is written at the end. One process at a time: another's words are not lost.
+    Raises RunError."""
+    path = _path()
+    with writing(path):
+        make_folder(path.parent)
+        handle = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            _take_turns(handle)
+            entries = _kept()
+            yield entries
+            rows = {one.digest: {"file": one.file, "when": one.when} for one in list(entries.values())[-_MOST_DIGESTS:]}
+            replace_text(path, to_json(rows, indent=1) + "\n")
+        finally:
+            os.close(handle)
+
+
+def _take_turns(handle: int) -> None:
+    """Returns when no other process writes. Raises BlockingIOError when one does not come to an end."""
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+        except OSError:  # a disk that knows no locks
+            return
+
+
+def _kept() -> dict[str, Trusted]:
     """What was agreed to for good. A file that this user alone may not have written is as good as none."""
     path = _path()
     try:
-        if os.stat(path).st_uid != os.geteuid() or os.stat(path).st_mode & 0o022:
+        found = os.stat(path, follow_symlinks=False)
+        if found.st_uid != os.geteuid() or found.st_mode & 0o022:
             return {}
-        found = json.loads(read_bytes(path, _MOST_BYTES))
+        rows = json.loads(read_bytes(path, _MOST_BYTES))
     except (OSError, ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return {digest: Trusted(digest, str(about.get("file", "")), str(about.get("when", "")))
+            for digest, about in (rows if isinstance(rows, dict) else {}).items()
+            if _DIGEST.fullmatch(digest) and isinstance(about, dict)}
 
 
 def _path() -> Path:

@@ -14,6 +14,7 @@ from rlhf_engine.commands.shared import (
     Overrides,
     RunOrNewest,
     RunsDir,
+    TrustCode,
     TrustRemoteCode,
     command_of,
     run_to_watch,
@@ -38,6 +39,7 @@ def workbench(
     runs_dir: RunsDir = DEFAULT_RUNS_ROOT,
     start: Annotated[bool, typer.Option("--start", help="Start training at once.")] = False,
     trust: TrustRemoteCode = None,
+    trust_code: TrustCode = None,
     version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
 ) -> int | None:
     """A workbench for RLHF in the terminal. Without a command it opens the workbench.
@@ -73,7 +75,7 @@ def workbench(
 
 def attach(
     run: RunOrNewest = None, runs_dir: RunsDir = DEFAULT_RUNS_ROOT, trust: TrustRemoteCode = None,
-    as_json: AsJson = False,
+    trust_code: TrustCode = None, as_json: AsJson = False,
 ) -> int:
     """Watch a run that another process drives, in the workbench. There, t takes it over; leaving does not stop it.
 

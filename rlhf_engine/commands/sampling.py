@@ -17,12 +17,14 @@ from rlhf_engine.commands.shared import (
     Overrides,
     Preset,
     RunsDir,
+    TrustCode,
     TrustRemoteCode,
     base_choice,
     run_at_step,
     run_if_any,
     run_or_newest,
 )
+from rlhf_engine.commands.trusting import ask_for_scores, having_asked
 from rlhf_engine.console import out, print_json, print_table, say
 from rlhf_engine.control import Side
 from rlhf_engine.errors import ConfigError, ModelError, PromptError
@@ -46,6 +48,7 @@ def compare(
     moved: BaseMoved = None,
     runs_dir: RunsDir = DEFAULT_RUNS_ROOT,
     trust: TrustRemoteCode = None,
+    trust_code: TrustCode = None,
     accept_base: AcceptBase = False,
     as_json: AsJson = False,
 ) -> int:
@@ -63,6 +66,7 @@ def compare(
     run_dir, step = run_at_step(source, runs_dir)
     second = run_at_step(other, runs_dir) if other else None
     base = base_choice(run_dir.config(), moved, accept_base)
+    ask_for_scores(run_dir, step)
     from rlhf_engine.compare import compare as compare_sides
     from rlhf_engine.compare import compare_run
 
@@ -111,6 +115,7 @@ def generate(
     moved: BaseMoved = None,
     runs_dir: RunsDir = DEFAULT_RUNS_ROOT,
     trust: TrustRemoteCode = None,
+    trust_code: TrustCode = None,
     accept_base: AcceptBase = False,
     as_json: AsJson = False,
 ) -> int:
@@ -134,6 +139,8 @@ def generate(
     prompts = prompt or (config.prompts[:1] if config else None)
     if not prompts:
         raise ConfigError("--prompt: a model needs at least one prompt; an empty one starts a text from nothing")
+    if run_dir:
+        ask_for_scores(run_dir)
     from rlhf_engine.generate import generate_texts
 
     try:
@@ -164,11 +171,13 @@ def score(
     preset: Preset,
     texts: Annotated[list[str], typer.Argument(metavar="TEXT...", help="Texts to score.")],
     overrides: Overrides = None,
+    trust_code: TrustCode = None,
     as_json: AsJson = False,
 ) -> int:
     """Score texts with a preset's rewards. With --json: preset and scores, each with text, total and parts."""
     config = presets.load_with_overrides(preset, overrides or [])
-    scores = build_rewards(config.rewards).score([""] * len(texts), texts).scores
+    rewards = having_asked(lambda: build_rewards(config.rewards))
+    scores = rewards.score([""] * len(texts), texts).scores
     if as_json:
         rows = [{"text": text, "total": found.total, "parts": dict(found.parts)}
                 for text, found in zip(texts, scores, strict=True)]

@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from rlhf_engine import base_model, presets, remote_code
+from rlhf_engine import base_model, presets, remote_code, trust
 from rlhf_engine.config import RunConfig
 from rlhf_engine.console import say
 from rlhf_engine.errors import BaseChangedError, CheckpointError, ConfigError, OutputError, RlhfError, RunError
@@ -71,6 +71,21 @@ def _trust(argument: str | None) -> None:
 TrustRemoteCode = Annotated[str | None, typer.Option(
     remote_code.FLAG, metavar="OWNER/NAME@COMMIT|FOLDER", callback=_trust, expose_value=False,
     help="Run the Python code that comes with this model, for this start. Read it first.",
+)]
+
+
+def _trust_code(digests: list[str] | None) -> None:
+    for digest in digests or []:
+        try:
+            trust.trust_once(digest.lower())
+        except ConfigError as error:
+            raise typer.BadParameter(str(error)) from None
+
+
+# of every command that may run the code of rewards; as above, no command has to pass it on
+TrustCode = Annotated[list[str] | None, typer.Option(
+    trust.FLAG, metavar="SHA-256", callback=_trust_code, expose_value=False,
+    help="Run the reward code of this digest, for this once; repeatable. Read it first; `trust` tells the digest.",
 )]
 
 

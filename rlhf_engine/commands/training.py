@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -21,19 +20,22 @@ from rlhf_engine.commands.shared import (
     Preset,
     RunOrNewest,
     RunsDir,
+    TrustCode,
     TrustRemoteCode,
     run_at_step,
     run_to_resume,
     wrong_usage,
 )
+from rlhf_engine.commands.trusting import accepted, accepted_code, asked_to_trust, having_asked
 from rlhf_engine.config import RunConfig
-from rlhf_engine.console import Reporter, say, stopped_by_signals, sure
+from rlhf_engine.console import Reporter, say, stopped_by_signals
 from rlhf_engine.control import TrainerControl
-from rlhf_engine.errors import BaseChangedError, CodeChangedError, ConfigError, RunError
+from rlhf_engine.errors import BaseChangedError, CodeChangedError, ConfigError
 from rlhf_engine.events import RunState
 from rlhf_engine.hand_over import hand_over
 from rlhf_engine.rewards.function import pinned
 from rlhf_engine.run_dir import DEFAULT_RUNS_ROOT, RunDir
+from rlhf_engine.trust import UntrustedCodeError
 
 if TYPE_CHECKING:
     from rlhf_engine.trainer import Trainer
@@ -46,6 +48,7 @@ def train(
     name: Annotated[str | None, typer.Option(help="Name of the new run; generated if omitted.")] = None,
     profile: Annotated[bool, typer.Option("--profile", help="Report where the time of the second step went.")] = False,
     trust: TrustRemoteCode = None,
+    trust_code: TrustCode = None,
     as_json: AsJson = False,
 ) -> int:
     """Train a preset. Ctrl-C stops after the step, with a checkpoint; `resume` continues from there.
@@ -70,7 +73,7 @@ def train_config(
     profile: bool = False,
 ) -> int:
     """Trains in a new run directory, with progress on stdout. Returns the exit code."""
-    config = pinned(pinned_base(config))
+    config = having_asked(lambda: pinned(pinned_base(config)))
     with wrong_usage():
         run_dir = RunDir.create(runs_dir, config, name=name, preset=preset)
 
@@ -87,6 +90,7 @@ def resume(
     overrides: Overrides = None,
     runs_dir: RunsDir = DEFAULT_RUNS_ROOT,
     trust: TrustRemoteCode = None,
+    trust_code: TrustCode = None,
     accept_code: Annotated[bool, typer.Option(
         "--accept-changed-code", help="Resume although the file of a reward function has changed.")] = False,
     accept_base: AcceptBase = False,
@@ -117,11 +121,14 @@ def resume(
                                          base=BaseChoice(base, moves))
                 break
             except BaseChangedError as error:
-                if not _accepted(error):
+                if not accepted(error):
                     raise
                 base = True
+            except UntrustedCodeError as error:
+                if not asked_to_trust(error.code):
+                    raise
             except CodeChangedError as error:
-                if not _accepted(error):
+                if not accepted_code(error):
                     raise ConfigError(f"{error} --accept-changed-code resumes with the changed file.") from None
                 code = True
         for path, value in changes.items():
@@ -137,6 +144,7 @@ def fork(
     runs_dir: RunsDir = DEFAULT_RUNS_ROOT,
     name: Annotated[str | None, typer.Option(help="Name of the new run; generated if omitted.")] = None,
     trust: TrustRemoteCode = None,
+    trust_code: TrustCode = None,
     accept_base: AcceptBase = False,
     as_json: AsJson = False,
 ) -> int:
@@ -152,7 +160,8 @@ def fork(
     step, changes = state.step, presets.parse_overrides(state.config, overrides or [])
     del state  # as large as the adapters and both optimisers
     with wrong_usage():
-        child = fork(parent, step=step, changes=changes, root=runs_dir, name=name, accept_base=accept_base)
+        child = having_asked(lambda: fork(parent, step=step, changes=changes, root=runs_dir, name=name,
+                                          accept_base=accept_base))
 
     def trainer(control: TrainerControl, reporter: Reporter) -> Trainer:
         from rlhf_engine.trainer import Trainer
@@ -160,12 +169,6 @@ def fork(
         return Trainer.resume(child, control=control, emit=reporter.emit, base=BaseChoice(accept_base), new=True)
 
     return _drive(trainer, child, as_json)
-
-
-def _accepted(error: RunError) -> bool:
-    """The answer of the person at the terminal; no where nobody can be asked."""
-    asked = all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr))
-    return asked and sure(f"{error} Continue with it as it is now?")
 
 
 def _drive(make: Callable[[TrainerControl, Reporter], Trainer], run_dir: RunDir, as_json: bool) -> int:

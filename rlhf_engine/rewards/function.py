@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -16,13 +17,13 @@ from typing import Any, cast
 
 from rlhf_engine import fields
 from rlhf_engine.config import RunConfig
-from rlhf_engine.errors import CodeChangedError, ConfigError, RewardError
+from rlhf_engine.errors import CodeChangedError, ConfigError, RewardError, RunError
 from rlhf_engine.reward_config import FunctionRewardConfig
 from rlhf_engine.rewards.base import Score
 from rlhf_engine.rewards.code import Code, read_code, run_code
 from rlhf_engine.rewards.failures import print_traceback, raised, where_of
 from rlhf_engine.streams import captured
-from rlhf_engine.trust import CodeInQuestion, UntrustedCodeError, is_trusted, trust
+from rlhf_engine.trust import CodeInQuestion, UntrustedCodeError, is_trusted, trust, trust_once
 
 Function = Callable[[list[str], list[str]], Any]
 
@@ -109,9 +110,10 @@ def load_function(config: FunctionRewardConfig) -> Function:
     nothing of it, when this user has not agreed to run it.
     """
     path, name = file_of(config)
-    if config.sha256 and (known := _loaded.get((path, config.sha256))):  # which was trusted when it ran
+    if config.sha256 and is_trusted(config.sha256) and (known := _loaded.get((path, config.sha256))):
         return _named(config, known, name)
     code = _trusted(config)
+    trust_once(code.digest)  # what runs here goes on, here and in a process that takes over
     key = (path, code.digest)
     if key not in _loaded:
         _loaded[key] = _run(config, code)
@@ -126,9 +128,9 @@ def require_trusted(config: RunConfig) -> None:
             _trusted(reward)
 
 
-def code_at(path: Path) -> CodeInQuestion:
+def code_at(file: str | Path) -> CodeInQuestion:
     """The code in a file, for the person who decides about it. Raises ConfigError where it cannot be had."""
-    return _in_question(_read(_whole(path), ""))
+    return _in_question(_read(_whole(file), ""))
 
 
 def pinned(config: RunConfig) -> RunConfig:
@@ -159,11 +161,11 @@ def code_changes(config: RunConfig) -> list[CodeChange]:
 
 def accept_changes(config: RunConfig) -> None:
     """Agree to run the files that differ from those that the run used so far, as they are now. Raises ConfigError for
-    those that cannot be read, UntrustedCodeError for code that is as it was and not trusted, and RunError when what was
-    agreed to cannot be kept."""
+    those that cannot be read, and UntrustedCodeError for code that is as it was and not trusted."""
     for change in code_changes(config):
         if not change.same_file:
-            trust(change.new, change.file)
+            with suppress(RunError):  # it holds for this process; that it was not kept is no reason not to go on
+                trust(change.new, change.file)
     _require_trusted_now(config)
 
 
