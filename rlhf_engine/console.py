@@ -15,7 +15,7 @@ from typing import Any
 
 from rlhf_engine.control import TrainerControl
 from rlhf_engine.disk import why
-from rlhf_engine.errors import OutputError
+from rlhf_engine.errors import OutputError, short
 from rlhf_engine.events import (
     Alarm,
     CheckpointSaved,
@@ -33,7 +33,7 @@ from rlhf_engine.events import (
 )
 from rlhf_engine.json_text import to_json
 from rlhf_engine.streams import answers, drop, stderr_descriptor, terminal_gone
-from rlhf_engine.visible_text import one_line, shortened
+from rlhf_engine.visible_text import one_line
 
 _NOBODY_READS = (errno.EPIPE, errno.EIO)  # a pipe whose reader has left, a terminal that is gone
 
@@ -75,12 +75,12 @@ def _write(text: str) -> None:
 def say(*lines: str) -> None:
     """Lines for people on stderr, so that stdout stays clean, each as `out` has them, and none endless; lost where
     nobody can read them."""
-    _on_stderr("\n".join(one_line(shortened(line, _LONGEST_SENTENCE)) for line in lines) + "\n")
+    _on_stderr("\n".join(short(line, _LONGEST_SENTENCE) for line in lines) + "\n")
 
 
 def sure(question: str) -> bool:
     """Asks a person at the terminal; no, where nobody answers."""
-    _on_stderr(f"{one_line(shortened(question, _LONGEST_SENTENCE))} [y/N] ")
+    _on_stderr(f"{short(question, _LONGEST_SENTENCE)} [y/N] ")
     try:
         return sys.stdin is not None and sys.stdin.readline().strip().lower() in ("y", "yes")
     except (OSError, ValueError):  # the terminal has gone, or stdin was closed
@@ -95,7 +95,7 @@ def _on_stderr(text: str) -> None:
 
 def print_table(head: list[str], rows: list[list[str]]) -> None:
     """Columns as wide as their widest cell, the last one ragged; cells longer than any line are cut."""
-    cells = [[one_line(shortened(cell, _WIDEST_CELL if place < len(row) - 1 else _WIDEST_LAST_CELL))
+    cells = [[short(cell, _WIDEST_CELL if place < len(row) - 1 else _WIDEST_LAST_CELL)
               for place, cell in enumerate(row)] for row in [head, *rows]]
     widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
     out(*("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells))

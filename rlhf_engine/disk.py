@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rlhf_engine.errors import RunError
+from rlhf_engine.errors import RunError, first_line
 from rlhf_engine.reading import NotAFileOfOursError
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -38,7 +38,7 @@ def why(error: Exception, to: str = "write") -> str:
         return _SENTENCES.get(error.errno or 0) or (error.strerror or str(error)).lower()
     if code := re.search(r"os error (\d+)", str(error)):
         return why(OSError(int(code[1]), str(error)))
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+    return first_line(error) if str(error) else type(error).__name__
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from typing import Literal
 
 from rlhf_engine import __version__
 from rlhf_engine.disk import why
+from rlhf_engine.errors import first_line
 from rlhf_engine.streams import answers
 
 _SPACE_WANTED = 2 * 10**9  # bytes: some dozens of checkpoints of a small model
@@ -146,7 +147,8 @@ def torch_checks() -> Iterator[Check]:
 
         from rlhf_engine.loading import choose_device
     except (ImportError, OSError) as error:
-        yield Check("torch", "warning", f"cannot be imported: {error}", "install it for this machine: pytorch.org")
+        yield Check("torch", "warning", f"cannot be imported: {first_line(error)}",
+                    "install it for this machine: pytorch.org")
         return
     yield Check("torch", "ok", f"{torch.__version__}, {torch.get_num_threads()} threads of {os.cpu_count()} cores")
     device = choose_device("auto")

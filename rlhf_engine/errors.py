@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pydantic_core import ValidationError
+
 from rlhf_engine.visible_text import one_line
 
 if TYPE_CHECKING:
@@ -87,7 +89,27 @@ def first_few(problems: list[str], most: int = 20) -> list[str]:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error of somebody else's says, cut to what fits into a sentence of ours."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["without a word"]
-    said = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
-    return one_line((f"there is no {said}" if isinstance(error, KeyError) else said)[:200])
+    """What an error of somebody else's says, cut to what fits into a sentence of ours.
+
+    Such an error may quote megabytes of what it was given, and that of the settings' library gives an address to read.
+    """
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False, include_input=False)[0]
+        said = ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
+    else:
+        lines = list(filter(None, map(str.strip, _beginning(error).splitlines()))) or ["without a word"]
+        said = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+    return short(f"there is no {said}" if isinstance(error, KeyError) else said, 200)
+
+
+def named(error: BaseException) -> str:
+    """The kind of an error of somebody's code and what it says, on one line and cut: "KeyError: 'fox'"."""
+    said = first_line(error) if isinstance(error, ValidationError) else short(_beginning(error).strip(), 400)
+    return short(type(error).__name__) + (f": {said}" if said else "")
+
+
+def _beginning(error: BaseException) -> str:
+    try:
+        return str(error)[:4000]
+    except Exception:  # what somebody's own error says may raise
+        return ""

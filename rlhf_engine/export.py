@@ -30,7 +30,7 @@ from rlhf_engine.base_model import AS_IT_WAS, BaseChoice, base_fingerprint
 from rlhf_engine.checkpoint import TrainingState
 from rlhf_engine.config import ModelConfig, RunConfig
 from rlhf_engine.disk import folder_to_make, fsync_directory, fsync_file, why
-from rlhf_engine.errors import CheckpointError, ModelError, RunError
+from rlhf_engine.errors import CheckpointError, ModelError, RunError, first_line
 from rlhf_engine.loading import choose_dtype, load_plain, load_skeleton
 from rlhf_engine.model_card import model_card
 from rlhf_engine.model_files import ADAPTER_WEIGHTS, STORYTELLER, folder_of
@@ -117,7 +117,7 @@ def _write_merged(folder: Path, state: TrainingState, dtype: torch.dtype) -> Any
     try:
         model.merge_and_unload(safe_merge=True).save_pretrained(folder)
     except ValueError as error:  # weights that are not finite, or settings that transformers will not write
-        raise ModelError(f"base and adapter could not be merged: {str(error).strip().splitlines()[0]}") from error
+        raise ModelError(f"base and adapter could not be merged: {first_line(error)}") from error
     return tokenizer
 
 

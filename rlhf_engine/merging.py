@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from rlhf_engine.adapter_folder import Adapter
-from rlhf_engine.errors import ModelError
+from rlhf_engine.errors import ModelError, first_line
 from rlhf_engine.model_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, read_json
 
 _PREFIX = "base_model.model."
@@ -39,10 +39,8 @@ def merge(adapter: Adapter, base: Any) -> Any:
             SafetensorError) as error:
         if isinstance(error, KeyError):  # peft looks weights up by name
             error = ValueError(f"it lacks {error.args[0] if error.args else 'a weight'}")
-        lines = [line.strip() for line in str(error).split("\n") if line.strip()] or [type(error).__name__]
-        told = lines[1] if lines[0].endswith(":") and lines[1:] else lines[0]  # torch: errors in ...:, then which
-        raise ModelError(f"model.name: the adapter in {adapter.folder} does not fit {adapter.base.name}: {told[:200]}"
-                         ) from error
+        raise ModelError(f"model.name: the adapter in {adapter.folder} does not fit {adapter.base.name}: "
+                         f"{first_line(error)}") from error
 
 
 def _settings(adapter: Adapter) -> PeftConfig:
@@ -51,7 +49,7 @@ def _settings(adapter: Adapter) -> PeftConfig:
     except (KeyError, ValueError, TypeError) as error:
         kind = read_json(adapter.folder / ADAPTER_CONFIG).get("peft_type")
         raise ModelError(f"peft cannot read its {ADAPTER_CONFIG}, of the kind {kind}: "
-                         f"{(str(error).strip() or type(error).__name__).splitlines()[0][:200]}") from error
+                         f"{first_line(error)}") from error
 
 
 def _shapes(adapter: Adapter) -> dict[str, list[int]]:

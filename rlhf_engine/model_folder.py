@@ -12,7 +12,7 @@ import struct
 from pathlib import Path
 
 from rlhf_engine.disk import why
-from rlhf_engine.errors import ModelError
+from rlhf_engine.errors import ModelError, first_line
 from rlhf_engine.model_files import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
@@ -95,7 +95,7 @@ def _require_files(folder: Path) -> None:
         except OSError as error:
             raise ModelError(f"{path} could not be read: {why(error)}") from error
         except (ValueError, RecursionError) as error:
-            raise ModelError(f"{path} is not JSON ({error}); download it anew") from error
+            raise ModelError(f"{path} is not JSON ({first_line(error)}); download it anew") from error
         if not isinstance(found, dict):
             raise ModelError(f"{path} holds a JSON {type(found).__name__}, where an object is needed; download it anew")
 

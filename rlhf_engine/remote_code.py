@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_engine.config import ModelConfig
-from rlhf_engine.errors import ConfigError, ModelError
+from rlhf_engine.errors import ConfigError, ModelError, first_line
 from rlhf_engine.model_files import folder_of
 
 FLAG = "--trust-remote-code"
@@ -113,7 +113,7 @@ def _classes(source: str, file: str, where: dict[str, Any]) -> list[str]:
     try:
         found = json.loads(Path(path).read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ModelError(f"model.name: {file} of {source} is not JSON: {error}") from None
+        raise ModelError(f"model.name: {file} of {source} is not JSON: {first_line(error)}") from None
     if not isinstance(found, dict):
         raise ModelError(f"model.name: {file} of {source} holds no JSON object")
     return list(_texts(found.get("auto_map")))

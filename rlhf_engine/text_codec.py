@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from rlhf_engine.errors import PromptError
+from rlhf_engine.errors import PromptError, first_line
 from rlhf_engine.tokens import special_ids, token_name
 
 Ids = Sequence[int]
@@ -68,8 +68,8 @@ class TextCodec:
         except Exception as error:  # tokenizers raise plain Exceptions, for a character they lack or half of one
             for prompt in prompts if len(prompts) > 1 else ():
                 self._read([prompt])
-            said = str(error).strip().split("\n")[0][:200]
-            raise PromptError(f"the tokenizer cannot read the prompt {quoted(prompts[0])}: {said}") from error
+            raise PromptError(f"the tokenizer cannot read the prompt {quoted(prompts[0])}: {first_line(error)}"
+                              ) from error
 
     def _row(self, prompt: str, ids: list[int], longest: int | None) -> list[int]:
         prefix = [] if self._prefix and ids[:1] == self._prefix[:1] else self._prefix

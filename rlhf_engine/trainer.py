@@ -23,7 +23,7 @@ from rlhf_engine.checkpoint import TrainingState
 from rlhf_engine.checkpoint_list import base_at, is_due
 from rlhf_engine.config import RunConfig
 from rlhf_engine.control import Edit, TrainerControl
-from rlhf_engine.errors import CheckpointError, ConfigError, ModelError, NonFiniteError, RlhfError, RunError
+from rlhf_engine.errors import CheckpointError, ConfigError, ModelError, NonFiniteError, RlhfError, RunError, named
 from rlhf_engine.events import (
     Alarm,
     EditApplied,
@@ -145,7 +145,7 @@ class Trainer:
                 raise
             except Exception as error:
                 log(traceback.format_exc())
-                self._enter(RunState.FAILED, f"a bug in rlhf-tui: {type(error).__name__}: {error}")
+                self._enter(RunState.FAILED, f"a bug in rlhf-tui: {named(error)}")
                 raise
 
     def _discarded(self) -> bool:

@@ -45,11 +45,6 @@ def one_line(text: str) -> str:
     return visible(text).expandtabs(4).replace("\n", "↵")
 
 
-def shortened(text: str, most: int) -> str:
-    """The beginning of a text that is longer than `most` characters, and how much more there is."""
-    return text if len(text) <= most else f"{text[:most]}… ({len(text) - most:,} characters more)"
-
-
 def escaped_json(encoded: str) -> str:
     """JSON with every such character of its strings as an escape; it means the same."""
     return _escaped(encoded, _json_escape)

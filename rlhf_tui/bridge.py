@@ -15,7 +15,7 @@ from typing import Any
 
 from rlhf_engine.config import RunConfig
 from rlhf_engine.control import REFERENCE, TUNED, CompareRequest, GenerateRequest, Side
-from rlhf_engine.errors import CodeChangedError, RlhfError
+from rlhf_engine.errors import CodeChangedError, RlhfError, first_line
 from rlhf_engine.events import (
     ComparisonFinished,
     EditApplied,
@@ -321,7 +321,7 @@ class EngineBridge:
         except BaseException as error:
             # a bug: the thread ends, the workbench lives on and says where to read about it
             log = write_crash_log(error)
-            crash = f"the engine crashed ({type(error).__name__}): {error}; details in {log}"
+            crash = f"the engine crashed ({type(error).__name__}): {first_line(error)}; details in {log}"
         with self._asking:  # whoever asks from here on has a new thread to ask
             self._session = None
             if crash:

@@ -15,7 +15,7 @@ from typing import Any
 from textual.app import App, SuspendNotSupported
 
 from rlhf_engine.disk import why, write_new
-from rlhf_engine.errors import ConfigError
+from rlhf_engine.errors import ConfigError, first_line
 from rlhf_engine.streams import terminal_gone
 from rlhf_tui.clean_text import clean_text
 
@@ -75,7 +75,7 @@ def _command() -> list[str]:
             try:
                 return shlex.split(named)
             except ValueError as error:
-                raise ConfigError(f"${variable} is no command: {str(error).lower()}") from error
+                raise ConfigError(f"${variable} is no command: {first_line(error).lower()}") from error
     for name in _USUAL:
         if shutil.which(name):
             return [name]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from rlhf_engine.errors import RlhfError, named
 from rlhf_engine.reward_config import FunctionRewardConfig, RewardConfig
 from rlhf_engine.rewards.base import Score, Span
 from rlhf_tui.clean_text import clean_line
@@ -57,8 +58,9 @@ class Scorer:
             # a user's code may have put anything into a span
             spans = tuple(Span(int(span.start), int(span.end), str(span.kind)) for span in batch.scores[0].spans)
         except (Exception, SystemExit) as error:
-            known = type(error).__module__.startswith("rlhf_engine.")
-            return Verdict(error=clean_line(str(error) if known else f"{type(error).__name__}: {error}"))
+            if isinstance(error, RlhfError):
+                return Verdict(error=clean_line(str(error)))
+            return Verdict(error=clean_line(named(error)))
         (score,) = batch.scores
         shares = [_share(config, batch.by_reward[config.name][0], score) for config in configs]
         return Verdict(Score(float(score.total), score.parts, spans), tuple(shares))

@@ -21,6 +21,7 @@ import platformdirs
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from rlhf_engine.disk import replace_text, why
+from rlhf_engine.errors import first_line
 from rlhf_engine.metrics import REGISTRY
 from rlhf_engine.own_files import make_folder
 from rlhf_engine.reading import read_text
@@ -111,7 +112,7 @@ def load(path: Path) -> Loaded:
     except OSError as error:
         return _unreadable(f"preferences were not read, defaults are used: {path}: {why(error)}")
     except ValueError as error:  # no UTF-8, no TOML
-        return _unreadable(f"preferences are not valid TOML, defaults are used: {path}: {error}")
+        return _unreadable(f"preferences are not valid TOML, defaults are used: {path}: {first_line(error)}")
     return _checked(data, path)
 
 

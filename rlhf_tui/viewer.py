@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 
-from rlhf_engine.errors import RlhfError, RunError
+from rlhf_engine.errors import RlhfError, RunError, first_line
 from rlhf_engine.events import Event, Notice, PastRead
 from rlhf_engine.follow import POLL_SECONDS, Follower
 from rlhf_engine.run_dir import RunDir
@@ -78,7 +78,7 @@ class Viewer:
             self._lose(str(error))
         except Exception as error:  # a bug: whoever waits for what this thread tells would wait for ever
             log = write_crash_log(error)
-            self._lose(f"The run can be shown no more ({type(error).__name__}): {error}; details in {log}.")
+            self._lose(f"The run can be shown no more ({type(error).__name__}): {first_line(error)}; details in {log}.")
         finally:
             self._follower.close()
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from rlhf_engine import fields, preset_text
-from rlhf_engine.errors import ConfigError
+from rlhf_engine import errors, fields, preset_text
+from rlhf_engine.errors import ConfigError, RlhfError
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted([*ROOT.glob("rlhf_engine/**/*.py"), *ROOT.glob("rlhf_tui/**/*.py")])
@@ -119,6 +119,33 @@ def test_only_the_run_directory_and_the_checkpoint_write_files_of_a_run():
         calls = {node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
                  for node in ast.walk(tree) if isinstance(node, ast.Call)}
         assert not calls & writers, name
+
+
+def test_what_errors_of_others_say_is_cut_to_a_sentence():
+    """`first_line` does that. A library's error may quote megabytes, and give addresses of its documentation."""
+    ours = {name for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, RlhfError)}
+    ours |= {"UntrustedCodeError", "TomlError"}
+    found = []
+    for path, tree in TREES.items():
+        name = path.relative_to(ROOT).as_posix()
+        if "/storyteller/" in name or name in (
+            "rlhf_engine/checkpoint.py", "rlhf_engine/checkpoint_content.py",  # a ValueError of our own sentences
+            "rlhf_engine/fork.py", "rlhf_engine/model_check.py", "rlhf_tui/scoring.py",  # where it is of our own kinds
+            "rlhf_engine/console.py", "rlhf_engine/toml_text.py",  # of known length
+        ):
+            continue
+        for handler in (node for node in ast.walk(tree) if isinstance(node, ast.ExceptHandler) and node.name):
+            caught = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
+            names = {getattr(kind, "id", getattr(kind, "attr", "")) for kind in caught}
+            if all(kind in ours or kind.startswith("_") for kind in names):
+                continue
+            for node in ast.walk(handler):
+                quoted = node.value if isinstance(node, ast.FormattedValue) else (
+                    node.args[0] if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("str", "repr")
+                    else None)
+                if isinstance(quoted, ast.Name) and quoted.id == handler.name:
+                    found.append(f"{name}:{node.lineno}")
+    assert found == []
 
 
 def test_folders_are_made_for_the_user_alone():

@@ -14,14 +14,20 @@ import typer
 from rlhf_engine import base_model, presets, remote_code, trust
 from rlhf_engine.config import RunConfig
 from rlhf_engine.console import say
-from rlhf_engine.errors import BaseChangedError, CheckpointError, ConfigError, OutputError, RlhfError, RunError
+from rlhf_engine.errors import (
+    BaseChangedError,
+    CheckpointError,
+    ConfigError,
+    OutputError,
+    RlhfError,
+    RunError,
+    first_few,
+)
 from rlhf_engine.run_dir import RunDir
 from rlhf_engine.run_list import UNREADABLE, RunSummary, find_run, list_runs
 from rlhf_engine.streams import own_stdout
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-_MOST_PROBLEMS = 40
 
 RunsDir = Annotated[Path, typer.Option("--runs-dir", help="The folder that holds the runs.")]
 Overrides = Annotated[list[str] | None,
@@ -118,8 +124,7 @@ def _told(error: RlhfError) -> list[str]:
     """The lines of an error: one, or one for each mistake of a configuration, of which a file may hold any number."""
     if not isinstance(error, ConfigError) or len(error.problems) == 1:
         return [f"error: {error}"]
-    more = len(error.problems) - _MOST_PROBLEMS
-    return [*error.problems[:_MOST_PROBLEMS], *([f"… and {more:,} mistakes more"] if more > 0 else [])]
+    return first_few(error.problems)
 
 
 class wrong_usage:

@@ -27,6 +27,7 @@ from rlhf_engine.algorithms.memory import out_of_memory
 from rlhf_engine.decoding.captured import CapturedStep
 from rlhf_engine.decoding.graph import shorten
 from rlhf_engine.decoding.uncached import untraced
+from rlhf_engine.errors import first_line, named
 from rlhf_engine.policy import Policy
 from rlhf_engine.text_pass import hidden_states
 
@@ -201,7 +202,7 @@ class TracedDecoder:
         try:
             cache = StaticCache(config=self._policy.base.config, max_cache_len=length)
         except Exception as error:  # models with layers of other kinds
-            raise _CannotTrace(f"there is no cache of fixed length for the model: {error}".splitlines()[0]) from error
+            raise _CannotTrace(f"there is no cache of fixed length for the model: {first_line(error)}") from error
         if any(type(layer) is not StaticLayer for layer in cache.layers):
             raise _CannotTrace("the model's cache does not keep all positions")
         width, probes = ids.shape[1], self._probes(ids, length)
@@ -249,7 +250,7 @@ class TracedDecoder:
         except Exception as error:  # whatever a model does that cannot be recorded: torch and models raise many kinds
             if _memory_ran_out(error):
                 raise
-            raise _CannotTrace(f"{type(error).__name__}: {error}".splitlines()[0]) from error
+            raise _CannotTrace(f"{named(error)}") from error
         if not all(_same(answer, states) for answer, states in zip(answers, own, strict=True)):
             raise _CannotTrace("the recorded step does not give the model's own answer")
         return step

@@ -17,7 +17,7 @@ from typing import Any, cast
 
 from rlhf_engine import fields
 from rlhf_engine.config import RunConfig
-from rlhf_engine.errors import CodeChangedError, ConfigError, RewardError, RunError
+from rlhf_engine.errors import CodeChangedError, ConfigError, RewardError, RunError, first_line, named
 from rlhf_engine.reward_config import FunctionRewardConfig
 from rlhf_engine.rewards.base import Score
 from rlhf_engine.rewards.code import Code, read_code, run_code
@@ -246,7 +246,7 @@ def _run(config: FunctionRewardConfig, code: Code) -> ModuleType:
         raise ConfigError(f"the reward {config.name!r}: {code.path} could not be run: {type(error).__name__}: "
                           f"{error.msg} at {where}") from error
     except (Exception, SystemExit) as error:
-        raise ConfigError(f"the reward {config.name!r}: {code.path} could not be run: {type(error).__name__}: {error}"
+        raise ConfigError(f"the reward {config.name!r}: {code.path} could not be run: {named(error)}"
                           f"{where_of(error)}") from error
 
 
@@ -255,7 +255,7 @@ def _whole(file: str | Path) -> Path:
     try:
         return Path(os.path.realpath(os.path.expanduser(file)))
     except ValueError as error:  # a NUL
-        raise ConfigError(f"{str(file)!r} is no path: {error}") from None
+        raise ConfigError(f"{str(file)!r} is no path: {first_line(error)}") from None
 
 
 def _named(config: FunctionRewardConfig, module: ModuleType, name: str) -> Function:

@@ -19,6 +19,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 from textual.widgets import Static
 
+from rlhf_engine.errors import named
 from rlhf_engine.metrics import Metric, describe
 from rlhf_tui.widgets.plot import Picture, draw
 from rlhf_tui.widgets.readout import heading, legend, why_empty
@@ -185,7 +186,7 @@ class Chart(Widget):
             self._sheet = why_empty(self.scene, name) if drawn is None else drawn
         except Exception as error:
             # whatever the library cannot draw must not take the workbench, and a running training, with it
-            self._sheet = f"cannot draw this: {type(error).__name__}: {error}"
+            self._sheet = f"cannot draw this: {named(error)}"
         self.show()
 
     def show(self) -> None:

@@ -10,7 +10,9 @@ import unicodedata
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel, ValidationError
 
+from rlhf_engine.errors import first_line
 from rlhf_engine.fields import validate
 from rlhf_engine.json_text import to_json
 from rlhf_engine.preset_text import parse
@@ -103,3 +105,23 @@ def test_a_raw_preset_of_before_is_read_and_what_is_saved_of_it_is_clean() -> No
     saved = to_toml(config, raw)
     assert is_visible(saved)
     assert tomllib.loads(saved)["description"] == "c\x9bd"
+
+
+class Unspeakable(Exception):
+    def __str__(self) -> str:
+        raise ValueError("no")
+
+
+def test_what_an_error_of_others_says_fits_into_a_sentence() -> None:
+    class Strict(BaseModel):
+        size: int
+
+    with pytest.raises(ValidationError) as caught:
+        Strict.model_validate({"size": "x" * 1_000_000})
+    for error in (caught.value, ValueError("\x1b[2J" + "x" * 1_000_000), KeyError("name\n"), Unspeakable(), OSError()):
+        said = first_line(error)
+        assert 0 < len(said) <= 300
+        assert is_visible(said, "")
+        assert "http" not in said
+    assert "size" in first_line(caught.value)
+    assert "name" in first_line(KeyError("name"))
