@@ -170,6 +170,7 @@ def drop(stream: TextIO) -> None:
 
 # --- descriptors 1 and 2 away from the terminal ---
 
+_MOST_TIDIED = 1 << 24  # bytes of a log at once
 _lock = threading.RLock()
 _holders = 0
 _kept: tuple[int, int] | None = None
@@ -297,8 +298,10 @@ def captured() -> Iterator[None]:
                 sys.stdout, sys.stderr = _python
                 _python = None
             give_back()
-            if shown and log is not None and log == _log:
-                _pass_on(log, begin)
+            if log is not None and log == _log:
+                _tidy(log, begin)
+                if shown:
+                    _pass_on(log, begin)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -327,6 +330,20 @@ def _flush() -> None:
     for stream in (sys.stdout, sys.stderr, _OUT, _ERR):
         with suppress(OSError, ValueError, AttributeError):
             stream.flush()
+
+
+def _tidy(log: int, begin: int) -> None:
+    """Makes harmless what child processes and libraries without Python added to the log since it was `begin` bytes
+    long. What somebody adds at this very moment may be lost, and only where there was something to mend."""
+    with suppress(OSError):
+        size = os.fstat(log).st_size - begin
+        if not 0 < size <= _MOST_TIDIED:
+            return
+        data = os.pread(log, size, begin)
+        mended = harmless(data.decode("utf-8", "replace")).encode()
+        if mended != data:
+            os.ftruncate(log, begin)
+            os.write(log, mended)  # at the end: it was opened for appending
 
 
 def _pass_on(log: int, begin: int) -> None:

@@ -170,6 +170,36 @@ def test_a_run_of_such_names_is_named_and_leaves_only_harmless_files(zoo: Zoo, t
     assert is_harmless((tmp_path / f"out {HOSTILE}" / "README.md").read_text())
 
 
+def test_what_a_reward_and_its_child_processes_print_commands_nothing(tmp_path: Path) -> None:
+    code = tmp_path / "own.py"
+    code.write_text(f"""
+import os, subprocess, sys, warnings
+text = {HOSTILE!r}
+def score(prompts, responses):
+    print(text)
+    warnings.warn(text)
+    subprocess.run(["printf", "%s child", text])
+    os.write(2, text.encode() + b"\\x9b31m raw\\n")
+    return [1.0] * len(responses)
+""")
+    preset = tmp_path / "p.toml"
+    preset.write_text("prompts = ['x']\n[[rewards]]\nkind = 'function'\nname = 'own'\n"
+                      f"function = {json.dumps(f'{code}:score')}\n[train]\nsteps = 1\nthreads = 1\n"
+                      "[sampling]\nmax_new_tokens = 3\n[ppo]\nresponses_per_step = 2\nminibatch_size = 2\n")
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    for arguments in (["trust", str(code)], ["train", str(preset), "--name", "one"]):
+        done = subprocess.run([sys.executable, "-m", "rlhf_engine", *arguments], cwd=tmp_path, timeout=250,
+                              stdin=subprocess.DEVNULL, capture_output=True, env=environment)
+        assert done.returncode == 0, done.stderr
+        assert is_visible(done.stdout.decode())
+        assert is_visible(done.stderr.decode(), "\n\t\u200d")
+    said = (tmp_path / "runs" / "one" / "output.log").read_bytes().decode()
+    assert is_visible(said, "\n\t\u200d")
+    assert said.count("FORGED") >= 4
+    assert " child" in said
+    assert " raw" in said
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1"])
 def test_the_traceback_of_a_bug_and_a_warning_command_nothing(encoding: str) -> None:
     script = f"""
