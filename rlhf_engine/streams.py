@@ -58,13 +58,11 @@ def degrade() -> None:
 
 
 class _Visible:
-    """A text stream that writes to another one, with visible stand-ins for what a terminal would obey.
-
-    It has no `buffer`: bytes would go past it.
-    """
+    """A text stream that writes to another one, with visible stand-ins for what a terminal would obey."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        self.buffer = _VisibleBytes(self)
 
     def write(self, text: str) -> int:
         self._stream.write(harmless(text))
@@ -75,9 +73,23 @@ class _Visible:
             self.write(line)
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("buffer", "detach", "_stream"):
+        if name in ("detach", "_stream"):
             raise AttributeError(name)
         return getattr(self._stream, name)
+
+
+class _VisibleBytes(io.RawIOBase):
+    """The same for what is written as bytes."""
+
+    def __init__(self, text: _Visible) -> None:
+        self._text, self._decoder = text, codecs.getincrementaldecoder("utf-8")("replace")
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self._text.write(self._decoder.decode(bytes(data)))
+        return len(data)
 
 
 def clean_stderr() -> None:

@@ -271,7 +271,8 @@ class WorkbenchApp(Desk):
             with_base(self, run_dir, take)
 
         if changed := self.bridge.changed_code(run_dir):
-            asked = SureScreen("Changed code", f"{changed}\n\nContinue with it as it is now?", lambda: None)
+            question = f"{clean_line(str(changed))}\n\nContinue with it as it is now?"
+            asked = SureScreen("Changed code", question, lambda: None)
             self.push_screen(asked, lambda agreed: look() if agreed else None)
         else:
             look()

@@ -10,6 +10,7 @@ from textual.app import App
 
 from rlhf_engine.base_model import change_of_base
 from rlhf_engine.run_dir import RunDir
+from rlhf_tui.clean_text import clean_line
 
 
 def with_base(app: App[Any], run_dir: RunDir, go_on: Callable[[bool], object]) -> None:
@@ -21,7 +22,7 @@ def with_base(app: App[Any], run_dir: RunDir, go_on: Callable[[bool], object]) -
 
     async def ask() -> None:
         changed = await asyncio.to_thread(change_of_base, run_dir)
-        question = f"{changed}\n\nContinue with it as it is now?"
+        question = f"{clean_line(changed)}\n\nContinue with it as it is now?"
         if not changed or await app.push_screen_wait(SureScreen("Changed base model", question, lambda: None)):
             go_on(bool(changed))
 

@@ -210,6 +210,7 @@ text = {HOSTILE!r}
 warnings.warn(text)
 logging.getLogger("x").warning(text)
 print(text, file=sys.stderr)
+sys.stderr.buffer.write(text.encode() + b"\\x9b31m\\xff\\n")
 raise ValueError(text)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, cwd=ROOT, timeout=100,
@@ -217,7 +218,7 @@ raise ValueError(text)
     said = done.stderr.decode(encoding)
     assert done.returncode == 1
     assert "ValueError" in said
-    assert said.count("FORGED") >= 4
+    assert said.count("FORGED") >= 5
     assert is_visible(said, "\n\t\u200d")
 
 
