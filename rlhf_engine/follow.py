@@ -260,7 +260,7 @@ class Follower:
         state, message = status.state, status.message
         if status.interrupted:
             state = RunState.STOPPED
-            message = (f"interrupted after step {status.step}: its process (pid {status.process.pid}) is gone; "
+            message = (f"interrupted after step {status.step}: the process that drove it is gone; "
                        "a resume continues from the last checkpoint")
         if self._state == (state, message):
             return []

@@ -379,7 +379,7 @@ class RunDir:
         return said if said is None or said.state.ended else replace(said, interrupted=True)
 
     def _is_driven(self, said: Status) -> bool:
-        driver = self.driver()
+        driver = run_lock.find_driver(self.lock_file, prove=False)
         return driver is not None and (driver.certain or said.process.alive)
 
     def _said(self) -> Status | None:

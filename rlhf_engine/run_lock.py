@@ -55,8 +55,10 @@ def user_name(uid: int | None) -> str:
         return str(uid)
 
 
-def find_driver(lock: Path) -> Driver | None:
+def find_driver(lock: Path, *, prove: bool = True) -> Driver | None:
     """Who drives the run that `lock` is the lock of; None if nobody does, also where it is held by one who only reads.
+
+    prove: look through the descriptors of that process, which takes a while where lists are made of many runs.
     """
     try:
         there, folder = os.lstat(lock), os.stat(lock.parent)
@@ -77,7 +79,7 @@ def find_driver(lock: Path) -> Driver | None:
             continue
         if user is not None and not _may_drive(user, there, folder):
             continue
-        holds = _holds(taker.pid, there)
+        holds = _holds(taker.pid, there) if prove or not taker.exact else None
         likely = taker.exact or (free is None and user == there.st_uid)
         if holds or (holds is None and likely):
             return Driver(taker.pid, user, holds is True)
@@ -273,13 +275,14 @@ def _takers(there: os.stat_result) -> list[_Taker] | None:
         if os.readlink("/proc/self") != str(os.getpid()):  # of another container: its numbers are not ours
             return None
         for line in read_text(_LIST, _LIST_BYTES).splitlines():
-            words = line.split()
-            if len(words) < 6 or words[1] != "FLOCK":  # those that wait for one have an arrow there
+            if f":{there.st_ino} " not in line:
                 continue
+            words = line.split()
             where, _, number = words[5].rpartition(":")
-            if number == str(there.st_ino) and int(words[4]) > 0:
+            # those that wait for one have an arrow in the place of their kind
+            if words[1] == "FLOCK" and number == str(there.st_ino) and int(words[4]) > 0:
                 found.append(_Taker(int(words[4]), words[3] == "WRITE", where == device))
-    except (OSError, ValueError):
+    except (OSError, ValueError, IndexError):
         return None
     return found
 

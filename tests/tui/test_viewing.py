@@ -244,6 +244,39 @@ async def test_a_run_whose_process_is_gone_is_resumed_by_t(
         await until(app, pilot, lambda: ("resume", run.path, False) in sessions.last.calls)
 
 
+@pytest.mark.usefixtures("driven")
+async def test_t_says_why_who_drives_a_run_is_not_asked_to_leave_it(
+    watching: Callable[[], WorkbenchApp], run: RunDir, sessions: Sessions
+) -> None:
+    run.write_status(RunState.TRAINING, 3, 100)
+    app = watching()
+    async with app.run_test(size=WIDE) as pilot:
+        await until(app, pilot, lambda: "step 3/100" in status(app))
+        for _ in range(2):  # whatever is done meanwhile, it may be asked again
+            app.say("")
+            await pilot.press("t")
+            await until(app, pilot, lambda: str(os.getpid()) in alarm(app))
+            assert not app.bridge.taking_over
+        assert app.bridge.viewing
+        assert [call for session in sessions for call in session.calls] == []
+
+
+async def test_a_process_that_is_only_named_is_not_asked_when_a_run_is_resumed(
+    watching: Callable[[], WorkbenchApp], run: RunDir, sessions: Sessions
+) -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as innocent:
+        run.write_status(RunState.TRAINING, 3, 100)
+        row = json.loads((run.path / "status.json").read_text())
+        (run.path / "status.json").write_text(json.dumps(row | {"pid": innocent.pid}))
+        app = watching()
+        async with app.run_test(size=WIDE) as pilot:
+            await until(app, pilot, lambda: "■ STOPPED" in status(app))
+            await pilot.press("t")
+            await until(app, pilot, lambda: ("resume", run.path, False) in sessions.last.calls)
+        assert innocent.poll() is None
+        innocent.kill()
+
+
 async def test_a_finished_run_is_extended_by_t(
     watching: Callable[[], WorkbenchApp], run: RunDir, sessions: Sessions
 ) -> None:
