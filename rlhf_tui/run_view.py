@@ -7,9 +7,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from rlhf_engine import fields
 from rlhf_engine.config import RunConfig
-from rlhf_engine.errors import ConfigError
 from rlhf_engine.events import (
     EditApplied,
     Event,
@@ -21,6 +19,7 @@ from rlhf_engine.events import (
     StepFinished,
     StepProgress,
 )
+from rlhf_engine.run_settings import edited
 from rlhf_tui.event_ring import StepsMissed
 
 PACE_STEPS = 10
@@ -125,8 +124,5 @@ class RunView:
     def _edit(self, event: EditApplied) -> None:
         if self.config is None:
             return
-        try:
-            self.config = fields.replace(self.config, {event.path: event.new})
-        except ConfigError:
-            return
+        self.config = edited(self.config, [event])
         self.total_steps = self.config.train.steps

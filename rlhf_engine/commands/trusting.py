@@ -17,7 +17,7 @@ from rlhf_engine import trust as trust_store
 from rlhf_engine.checkpoint_list import config_at
 from rlhf_engine.commands.shared import AsJson
 from rlhf_engine.console import out, print_json, print_table, say, sure
-from rlhf_engine.errors import CodeChangedError, ConfigError, RlhfError, RunError
+from rlhf_engine.errors import CodeChangedError, ConfigError, RlhfError, RunError, short
 from rlhf_engine.rewards.function import code_at, require_trusted
 from rlhf_engine.run_code import require_own_run
 from rlhf_engine.run_dir import RunDir
@@ -140,7 +140,7 @@ def _keep(code: CodeInQuestion) -> bool:
 
 def _show_code(code: CodeInQuestion) -> None:
     lines = code.source.splitlines()
-    shown = [f"  | {line[:_COLUMNS]}" for line in lines[:_LINES]]
+    shown = [f"  | {short(line, _COLUMNS)}" for line in lines[:_LINES]]
     more = [f"  … and {len(lines) - _LINES} more lines: read them all"] if len(lines) > _LINES else []
     say(f"  file     {code.file}", *_about(code), *shown, *more)
 

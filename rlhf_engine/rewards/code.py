@@ -30,7 +30,8 @@ from typing import Any
 from rlhf_engine.reading import NotAFileOfOursError, read_bytes
 
 _PREFIX = "rlhf_reward_"
-_MOST_BYTES = 2_000_000  # of one file
+_MOST_BYTES = 1_000_000  # of one file
+_MOST_TOGETHER = 4_000_000
 _MOST_FILES = 500
 
 
@@ -79,7 +80,8 @@ def read_code(path: Path) -> Code:
             if wanted not in files and (neighbour := _neighbour(path.parent, wanted)):
                 if len(files) == _MOST_FILES:
                     raise NotAFileOfOursError(errno.EFBIG, f"it imports more than {_MOST_FILES} files beside it", path)
-                files[wanted] = neighbour, read_bytes(neighbour, _MOST_BYTES, follow=True)
+                left = _MOST_TOGETHER - sum(len(source) for _, source in files.values())
+                files[wanted] = neighbour, read_bytes(neighbour, min(_MOST_BYTES, left), follow=True)
                 unread.append(wanted)
     return Code(path, files)
 

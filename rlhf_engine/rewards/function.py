@@ -160,12 +160,11 @@ def code_changes(config: RunConfig) -> list[CodeChange]:
 
 
 def accept_changes(config: RunConfig) -> None:
-    """Agree to run the files that differ from those that the run used so far, as they are now. Raises ConfigError for
-    those that cannot be read, and UntrustedCodeError for code that is as it was and not trusted."""
+    """Agree to run the files that differ, or may, from those that the run used so far, as they are now. Raises
+    ConfigError for those that cannot be read, and UntrustedCodeError for code that is as it was and not trusted."""
     for change in code_changes(config):
-        if not change.same_file:
-            with suppress(RunError):  # it holds for this process; that it was not kept is no reason not to go on
-                trust(change.new, change.file)
+        with suppress(RunError):  # it holds for this process; that it was not kept is no reason not to go on
+            trust(change.new, change.file)
     _require_trusted_now(config)
 
 

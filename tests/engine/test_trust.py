@@ -271,6 +271,24 @@ def test_changed_code_of_a_run_is_one_question(config: RunConfig, preset: str, f
     assert is_trusted(code_at(file).digest)
 
 
+def test_a_run_that_knows_the_digest_of_its_file_alone_is_asked_about_all(
+    config: RunConfig, file: Path, tmp_path: Path
+) -> None:
+    """As runs were begun before neighbours were part of the digest."""
+    code = trusted(file)
+    alone = hashlib.sha256(code.read_bytes()).hexdigest()
+    kept = config.model_copy(update={"rewards": [config.rewards[0].model_copy(update={"sha256": alone})]})
+    run_dir = RunDir.create(tmp_path / "runs", kept, name="r")
+    assert Trainer(kept, run_dir=run_dir, control=TrainerControl(), emit=lambda _: None).run() is RunState.FINISHED
+    (file.parent / "helper.py").write_text("POINTS = 5.0\n")
+    refused = command("resume", str(run_dir.path))
+    assert (refused.exit_code, code_at(file).digest in refused.stderr) == (2, True)
+    trusted(file)
+    assert command("resume", str(run_dir.path), "--set", "train.steps=2").exit_code == 0
+    assert [edit.new for edit in run_dir.edits() if edit.path == "rewards.0.sha256"] == [code_at(file).digest]
+    assert run_dir.metrics()[-1].metrics["rewards/own/mean"] == 5.0
+
+
 # --- files that are none, and ways round ---
 
 
