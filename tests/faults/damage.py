@@ -8,6 +8,7 @@ import os
 import random
 import shutil
 import socket
+import stat
 import struct
 import tomllib
 from collections.abc import Callable, Iterator
@@ -18,12 +19,15 @@ from faults import hostile
 
 SPARSE_BYTES = 200 * 10**9
 MANY_KEYS = 20_000
+_MOST_READ = 50_000_000
 
 
 def damage(path: Path, dice: random.Random, out: Path) -> str:
     """Damages the file at `path`; says how. out: a file elsewhere, which a link may lead to."""
     structured = _STRUCTURED.get(path.suffix)
     chance = dice.random()
+    if not _is_plain(path):  # an earlier damage lies in its place
+        return _replaced(path, dice, out)
     if structured and chance < 0.6:
         try:
             return structured(path, dice)
@@ -42,13 +46,24 @@ def forged(checkpoint: Path) -> None:
     """Lets the manifest of a checkpoint vouch for its files as they are now."""
     manifest = checkpoint / "manifest.json"
     try:
+        if not _is_plain(manifest):
+            return
         told = json.loads(manifest.read_bytes())
         for name in told["files"]:
-            if (checkpoint / name).is_file() and (checkpoint / name).stat().st_size < 1e8:
+            if _is_plain(checkpoint / name):
                 told["files"][name] = hashlib.sha256((checkpoint / name).read_bytes()).hexdigest()
         manifest.write_text(json.dumps(told))
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return
+
+
+def _is_plain(path: Path) -> bool:
+    """True for a file that can be read whole, and by us."""
+    try:
+        there = path.lstat()
+    except (OSError, ValueError):
+        return False
+    return stat.S_ISREG(there.st_mode) and there.st_size < _MOST_READ and bool(there.st_mode & 0o400)
 
 
 # --- bytes ---
@@ -103,7 +118,7 @@ def _many_lines(path: Path, dice: random.Random) -> str:
 
 def _replaced(path: Path, dice: random.Random, out: Path) -> str:
     kind = dice.choice(list(_PLACES))
-    inside = path.read_bytes() if path.is_file() and path.stat().st_size < 1e8 else b""
+    inside = path.read_bytes() if _is_plain(path) else b""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

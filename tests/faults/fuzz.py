@@ -223,7 +223,7 @@ def _tell(fuzzer: Fuzzer, cases: list[Case], keep: Path | None, *, verbose: bool
             if faults[offence.kind, offence.where] == 1:
                 print(f"--- {offence.kind}: {offence.where}\ncase {verdict.number}, {verdict.door}; "
                       f"{'; '.join(verdict.damaged)}\n{offence.text}", flush=True)
-        if done % 500 == 0:
+        if done % 100 == 0:
             print(f"... {done} cases, {failed} offended", flush=True)
     for (kind, where), count in faults.most_common():
         print(f"{count:5} {kind}: {where}")
