@@ -9,6 +9,7 @@ guard cannot be taken off again, so each case has a process of its own.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import stat
@@ -22,7 +23,7 @@ from pathlib import Path
 from types import CodeType, TracebackType
 from typing import Any
 
-MOST_LINES, MOST_CHARACTERS = 40, 8000
+MOST_LINES, MOST_CHARACTERS = 50, 10_000
 """Of what is said on stderr: a sentence or a few, one for each mistake of a preset, progress and warnings too."""
 MEMORY_BYTES = 300_000_000
 """That a case may need beyond what the same command needs of sound files."""
@@ -207,6 +208,20 @@ def of_output(code: int | None, answer: bytes, said: bytes) -> list[Offence]:
     if code and not words.strip() and not answer.strip():
         found.append(Offence("words", f"none for exit code {code}", "it failed, and did not say why"))
     return found
+
+
+def of_json(answer: bytes) -> list[Offence]:
+    """What is wrong with what was printed for programs: lines of JSON, whose numbers are finite."""
+    try:
+        for line in answer.splitlines():
+            json.loads(line, parse_constant=_refused)
+    except (ValueError, RecursionError) as error:
+        return [Offence("words", "no JSON", f"{error}: {_tail(answer)}")]
+    return []
+
+
+def _refused(constant: str) -> float:
+    raise ValueError(f"{constant} is no JSON")
 
 
 def of_exception(error: BaseException) -> Offence:

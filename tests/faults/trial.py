@@ -25,7 +25,7 @@ from pathlib import Path
 
 from faults.cases import Case
 from faults.doors import Door, Subject
-from faults.judge import MEMORY_BYTES, Guard, Offence, of_exception, of_output, state_of, written_outside
+from faults.judge import MEMORY_BYTES, Guard, Offence, of_exception, of_json, of_output, state_of, written_outside
 from faults.material import Place, copied
 
 from rlhf_engine.processes import ProcessId
@@ -200,6 +200,8 @@ def _try(case: Case | None, door: Door, original: Place, root: Path, decoy: Proc
     found += written_outside(before, state_of(root), may_write)
     if not door.keys and not raised:
         found += of_output(code, os.pread(answer, _MOST_READ, 0), os.pread(said, _MOST_READ, 0))
+        if "--json" in door.arguments and os.fstat(answer).st_size < _MOST_READ:
+            found += of_json(os.pread(answer, _MOST_READ, 0))
     if (root / "ran").exists():
         found.append(Offence("code", "planted", "planted code was run"))
     for log in (place.home / "state").rglob("crash-*.log"):
