@@ -39,6 +39,7 @@ from rlhf_engine.reading import number, read_bytes, whole_number
 from rlhf_engine.run_care import bytes_under
 from rlhf_engine.run_code import require_named_code
 from rlhf_engine.run_dir import RunDir
+from rlhf_engine.run_lines import MOST_WHOLE
 from rlhf_engine.run_settings import require_settings_of
 from rlhf_engine.tensor_file import read_tensors
 from rlhf_engine.visible_text import escaped_json, one_line
@@ -46,7 +47,6 @@ from rlhf_engine.visible_text import escaped_json, one_line
 TENSORS, MANIFEST = "tensors.safetensors", "manifest.json"
 FORMAT = 1
 
-_MOST_STATE = 64 * 1024 * 1024  # bytes; all prompts of a run are in it
 _MOST_MANIFEST = 64 * 1024
 _MOST_SAID = 300  # characters of what is wrong with a setting, which may be as long as that is
 _MOST_NAMED = 3  # checkpoints that cannot be used
@@ -219,7 +219,11 @@ def _write(folder: Path, state: TrainingState) -> None:
     content = {"step": state.step, "numbers": state.numbers, "config": state.config.model_dump(),
                "quality": asdict(state.quality) if state.quality else None,
                "base": dict(state.base.parts) if state.base else None}
-    write_new(folder / STATE, escaped_json(json.dumps(content, allow_nan=False)) + "\n")
+    text = escaped_json(json.dumps(content, ensure_ascii=False, allow_nan=False)) + "\n"
+    if len(text.encode()) > MOST_WHOLE:  # it would be saved, and never be read again
+        raise RunError(f"The checkpoint of step {state.step} was not written: the run's settings, prompts among them, "
+                       f"are more than {MOST_WHOLE / 1e6:,.0f} MB.")
+    write_new(folder / STATE, text)
     digests = {name: _digest(folder / name) for name in (TENSORS, STATE)}
     write_new(folder / MANIFEST, json.dumps({"format": FORMAT, "files": digests}) + "\n")
     fsync_directory(folder)
@@ -266,7 +270,7 @@ def _best(paths: list[Path], metric: str | None) -> Path | None:
 
 def _quality_of(path: Path) -> Quality | None:
     try:
-        return _quality_in(_read_json(path / STATE, _MOST_STATE).get("quality"))
+        return _quality_in(_read_json(path / STATE, MOST_WHOLE).get("quality"))
     except (CheckpointError, ValueError):
         return None
 
@@ -278,7 +282,7 @@ def _told(path: Path) -> tuple[TrainingState, dict[str, Any]]:
     if manifest.get("format") != FORMAT or not isinstance(digests, dict) or digests.keys() != {TENSORS, STATE}:
         raise CheckpointError(f"{path / MANIFEST} is damaged, or from another version: it is not of format {FORMAT}.")
     file = path / STATE
-    data = _read(file, _MOST_STATE)
+    data = _read(file, MOST_WHOLE)
     if hashlib.sha256(data).hexdigest() != digests[STATE]:
         raise CheckpointError(f"{file} is damaged: its SHA-256 is not the one in {MANIFEST}.")
     found = _json(file, data)

@@ -160,6 +160,14 @@ def test_a_number_that_json_cannot_hold_is_no_checkpoint(run: RunDir):
     assert [path.name for path in run.checkpoints.iterdir()] == ["step-000001"]
 
 
+def test_settings_that_would_not_be_read_again_are_not_saved(run: RunDir):
+    checkpoint.save(run, state_at(1), keep=2)
+    prompts = ["狐" * 1000] * 25_000  # three bytes each
+    with pytest.raises(RunError, match="prompts"):
+        checkpoint.save(run, TrainingState(2, {}, {}, SMALL.model_copy(update={"prompts": prompts})), keep=2)
+    assert [path.name for path in run.checkpoints.iterdir()] == ["step-000001"]
+
+
 @pytest.mark.parametrize("limit", [100, 3000])  # within state.json or the manifest, and within the tensors
 def test_a_full_disk_is_one_sentence_and_leaves_the_checkpoint_before(run: RunDir, limit: int):
     checkpoint.save(run, state_at(1), keep=1)
