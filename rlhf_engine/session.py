@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from rlhf_engine.config import RunConfig
 from rlhf_engine.control import CompareRequest, Edit, GenerateRequest, TrainerControl
-from rlhf_engine.errors import RlhfError, RunError
+from rlhf_engine.errors import CodeChangedError, RlhfError, RunError
 from rlhf_engine.events import EditRefused, Event, Notice, RunState, StateChanged
 
 if TYPE_CHECKING:
     from rlhf_engine.policy import Policy
+    from rlhf_engine.run_dir import RunDir
     from rlhf_engine.trainer import Trainer
 
 
@@ -82,8 +83,8 @@ class Session:
     def resume(self, run_path: Path, *, accept_code: bool = False, accept_base: bool = False) -> None:
         """Go on with a run from its newest checkpoint. Raises RunError while another one is busy.
 
-        accept_code: with files of reward functions that have changed since, too. accept_base: with another base model
-        than before, too.
+        accept_code: with files of reward functions that have changed since, too, if this user trusts what they are
+        by then. accept_base: with another base model than before, too.
         """
         self._take_job(_Resume(run_path, accept_code, accept_base))
 
@@ -206,6 +207,8 @@ class Session:
             run_dir = fork(run_dir, step=job.step, changes=job.changes, root=job.runs_root, name=job.name,
                            accept_base=job.accept_base, tell=lambda text: self._emit(Notice(text, "warning")))
         accept_code = isinstance(job, _Resume) and job.accept_code
+        if accept_code:
+            _require_agreed(run_dir)
         return Trainer.resume(run_dir, control=control, emit=self._tell, accept_code=accept_code,
                               base=BaseChoice(job.accept_base), new=isinstance(job, _Fork))
 
@@ -276,6 +279,21 @@ class Session:
             use_threads(policy, config)
             self._preview = (config, policy)
         return self._preview[1], config, 0
+
+
+def _require_agreed(run_dir: RunDir) -> None:
+    """Raises UntrustedCodeError for changed code that is not what a person has said yes to: it may have changed once
+    more, while another process took its time to leave."""
+    from rlhf_engine.rewards.function import require_same_code
+    from rlhf_engine.run_settings import settings_now
+    from rlhf_engine.trust import UntrustedCodeError, is_trusted
+
+    try:
+        require_same_code(settings_now(run_dir))
+    except CodeChangedError as error:
+        for code in error.codes:
+            if not is_trusted(code.digest):
+                raise UntrustedCodeError(code) from None
 
 
 def _same_model(ran: RunConfig, shown: RunConfig) -> bool:

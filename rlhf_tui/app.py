@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, ClassVar
 
 from textual import events
@@ -20,10 +21,12 @@ from rlhf_engine.config import RunConfig
 from rlhf_engine.errors import RlhfError
 from rlhf_engine.events import ModelLoaded, RunState
 from rlhf_engine.run_dir import RunDir
+from rlhf_engine.run_settings import settings_now
 from rlhf_engine.streams import on_descriptor
 from rlhf_tui.bridge import TICK_SECONDS, EngineBridge
 from rlhf_tui.clean_text import clean_line
 from rlhf_tui.clipboard import save_picture
+from rlhf_tui.code_questions import CodeQuestions
 from rlhf_tui.desk import Desk
 from rlhf_tui.lab_memory import LabMemory
 from rlhf_tui.messages import EngineEvents
@@ -76,6 +79,7 @@ class WorkbenchApp(Desk):
         self.original = original or config
         """The settings of the preset, without what was changed on the command line."""
         self.lab_memory = LabMemory()
+        self.code_questions = CodeQuestions(self)
         self.leave_code: int | None = None
         self.left_at_once = False
         self.hands_over = False
@@ -187,8 +191,11 @@ class WorkbenchApp(Desk):
         if problem := next(filter(None, (form.problem for form in forms)), ""):
             self.say(f"not started: {problem}", "warning")
             return
+        self.code_questions.settle(self.config, partial(self._start_run, self.config, self.preset))
+
+    def _start_run(self, config: RunConfig, preset: str, _: bool) -> None:
         try:
-            self.bridge.start(self.config, self.preset)
+            self.bridge.start(config, preset)
             self.say("starting: the first step waits for the libraries and the model to load")
         except RlhfError as error:
             self.say(str(error), "warning")
@@ -250,11 +257,10 @@ class WorkbenchApp(Desk):
 
     def _go_on(self, run_dir: RunDir, steps: int | None, taken: Callable[[], object]) -> None:
         from rlhf_tui.changed_base import with_base
-        from rlhf_tui.screens.run_dialogs import SureScreen
 
         shown = self.bridge.watched
 
-        def take(accept_base: bool) -> None:
+        def take(accept_code: bool, accept_base: bool) -> None:
             if self.bridge.busy or self.bridge.watched != shown:  # looking at a large model takes a while
                 return
             try:
@@ -263,19 +269,19 @@ class WorkbenchApp(Desk):
             except RlhfError as error:
                 self.say(str(error), "warning")
                 return
-            self.bridge.take_over(accept_code=bool(changed), accept_base=accept_base, steps=steps)
+            self.bridge.take_over(accept_code=accept_code, accept_base=accept_base, steps=steps)
             self.workbench.show_run()
             taken()
 
-        def look() -> None:
-            with_base(self, run_dir, take)
+        def look(accept_code: bool) -> None:
+            with_base(self, run_dir, partial(take, accept_code))
 
-        if changed := self.bridge.changed_code(run_dir):
-            question = f"{clean_line(str(changed))}\n\nContinue with it as it is now?"
-            asked = SureScreen("Changed code", question, lambda: None)
-            self.push_screen(asked, lambda agreed: look() if agreed else None)
+        try:
+            config = settings_now(run_dir)
+        except RlhfError:
+            look(False)  # what is wrong with the run is told when it is resumed
         else:
-            look()
+            self.code_questions.settle(config, look, goes_on=True, of=run_dir)
 
     # --- screens ---
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from rlhf_engine.config import RunConfig
 from rlhf_engine.control import REFERENCE, TUNED, CompareRequest, GenerateRequest, Side
-from rlhf_engine.errors import CodeChangedError, RlhfError, first_line
+from rlhf_engine.errors import first_line
 from rlhf_engine.events import (
     ComparisonFinished,
     EditApplied,
@@ -29,7 +29,6 @@ from rlhf_engine.events import (
     StepProgress,
 )
 from rlhf_engine.run_dir import RunDir
-from rlhf_engine.run_settings import settings_now
 from rlhf_tui.clean_text import clean_event
 from rlhf_tui.crash_log import write_crash_log
 from rlhf_tui.engine_session import EngineSession, SessionFactory, engine_session
@@ -160,18 +159,6 @@ class EngineBridge:
     def watched(self) -> Path | None:
         """Where the run lies that is shown and not driven from here; None if there is none."""
         return self._viewer.run_dir.path if self._viewer else None
-
-    def changed_code(self, run_dir: RunDir) -> str:
-        """What a person must agree to before the run goes on here: its reward's code is another now; or empty."""
-        from rlhf_engine.rewards.function import require_same_code
-
-        try:
-            require_same_code(settings_now(run_dir))
-        except CodeChangedError as error:
-            return str(error)
-        except RlhfError:
-            pass  # what else is wrong with the run is told when it is resumed
-        return ""
 
     def take_over(self, *, accept_code: bool = False, accept_base: bool = False, steps: int | None = None) -> bool:
         """Ask the process that drives the shown run to leave, and resume it here then; False if that was asked before.

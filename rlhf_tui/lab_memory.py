@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from rlhf_engine.compare import Pair
 from rlhf_engine.config import RunConfig
@@ -16,8 +16,6 @@ class LabMemory:
     pairs: tuple[Pair, ...] = ()
     typed: tuple[str, str] | None = None
     """Prompt and response, clean."""
-    agreed: set[str] = field(default_factory=set)
-    """Files of reward functions that a person lets run here."""
     _asked_with: RunConfig | None = None
 
     def keep(self, pairs: tuple[Pair, ...], config: RunConfig) -> None:

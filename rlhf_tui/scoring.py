@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from rlhf_engine.config import RunConfig
 from rlhf_engine.errors import RlhfError, named
 from rlhf_engine.reward_config import FunctionRewardConfig, RewardConfig
 from rlhf_engine.rewards.base import Score, Span
+from rlhf_engine.run_code import require_own_run
+from rlhf_engine.run_dir import RunDir
+from rlhf_engine.trust import UntrustedCodeError
 from rlhf_tui.clean_text import clean_line
 
 if TYPE_CHECKING:
@@ -33,13 +36,8 @@ class Verdict:
     score: Score | None = None
     shares: tuple[Share, ...] = ()
     error: str = ""
-
-
-def code_of(rewards: Sequence[RewardConfig]) -> set[str]:
-    """The files of code that scoring would run."""
-    from rlhf_engine.rewards.function import file_of
-
-    return {str(file_of(reward)[0]) for reward in rewards if isinstance(reward, FunctionRewardConfig)}
+    untrusted: str = ""
+    """The file whose code would have to run for it, and has not: nobody has agreed to that yet."""
 
 
 class Scorer:
@@ -50,13 +48,21 @@ class Scorer:
         self._built_of: list[RewardConfig] = []
         self._rewards: RewardSum | None = None
 
-    def verdict(self, configs: Sequence[RewardConfig], prompt: str, response: str) -> Verdict:
-        """The score of `response`. A reward may run a user's code: whatever it raises becomes the verdict's error."""
+    def verdict(self, config: RunConfig, prompt: str, response: str, run_dir: RunDir | None = None) -> Verdict:
+        """The score of `response`. A reward may run a user's code: whatever it raises becomes the verdict's error.
+
+        run_dir: the run that `config` is of, if it is of one.
+        """
+        configs = config.rewards
         try:
+            if run_dir is not None:
+                require_own_run(run_dir, config)
             rewards = self._build(list(configs))
             batch = rewards.score([prompt], [response])
             # a user's code may have put anything into a span
             spans = tuple(Span(int(span.start), int(span.end), str(span.kind)) for span in batch.scores[0].spans)
+        except UntrustedCodeError as error:
+            return Verdict(untrusted=clean_line(str(error.code.file)))
         except (Exception, SystemExit) as error:
             if isinstance(error, RlhfError):
                 return Verdict(error=clean_line(str(error)))
@@ -69,7 +75,8 @@ class Scorer:
         # some kinds of rewards may load a model: not before one is tried
         from rlhf_engine.rewards.build import build_rewards
 
-        if self._rewards is None or configs != self._built_of or code_of(configs):
+        if self._rewards is None or configs != self._built_of or any(
+                isinstance(config, FunctionRewardConfig) for config in configs):
             self._rewards, self._built_of = build_rewards(configs), configs
         return self._rewards
 

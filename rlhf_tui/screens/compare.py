@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual import events
 from textual.app import ComposeResult
@@ -15,7 +15,10 @@ from textual.widgets import Input, Static
 from rlhf_engine.compare import Comparison
 from rlhf_engine.config import RunConfig
 from rlhf_engine.control import REFERENCE, TUNED, Side
+from rlhf_engine.errors import RlhfError
 from rlhf_engine.events import ComparisonFinished, ComparisonProgress, Event, RunState
+from rlhf_engine.run_dir import RunDir
+from rlhf_engine.run_settings import settings_now
 from rlhf_tui.bridge import EngineBridge
 from rlhf_tui.clipboard import copy
 from rlhf_tui.messages import EngineEvents
@@ -26,6 +29,9 @@ from rlhf_tui.widgets.inputs import NumberField
 from rlhf_tui.widgets.pairs import Pairs
 from rlhf_tui.widgets.scores import ScoreHistogram
 from rlhf_tui.widgets.status import AlarmLine, KeyBar, StatusLine, progress_bar
+
+if TYPE_CHECKING:
+    from rlhf_tui.app import WorkbenchApp
 
 PANES = {"table": "Table", "pairs": "Pairs", "scores": "Scores"}
 RESPONSES = 100
@@ -131,6 +137,27 @@ class CompareScreen(BaseScreen[None]):
             if field.number is None:
                 self._alarm.say(f"{field.id} is {field.allowed}", "warning")
                 return
+        config, run_dir = self._scored_by()
+        if config is None:
+            self._compare()
+        else:
+            questions = cast("WorkbenchApp", self.app).code_questions
+            questions.settle(config, lambda _: self._compare(), of=run_dir, needed=False)
+
+    def _scored_by(self) -> tuple[RunConfig | None, RunDir | None]:
+        """The settings whose rewards score, where they are not those of a run that goes on, and the run they are of."""
+        first, second = self._sides
+        if first.kind == second.kind == "checkpoint" and first.run is not None:
+            run_dir = RunDir(first.run)
+            try:
+                return settings_now(run_dir), run_dir
+            except RlhfError:  # told by the engine
+                return None, None
+        return (None if self._bridge.busy else self._config), None
+
+    def _compare(self) -> None:
+        if not self.is_attached:
+            return
         self._give_up()
         responses, seed = int(self._responses.number or 0), int(self._seed.number or 0)
         self._request, self._begun = self._bridge.compare(responses, seed, self._config, self._sides), False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -27,6 +27,9 @@ from rlhf_tui.widgets.hyperparameters import HyperparametersPane
 from rlhf_tui.widgets.inputs import TextField
 from rlhf_tui.widgets.readout import edit_text
 from rlhf_tui.widgets.setting_rows import fork_rows
+
+if TYPE_CHECKING:
+    from rlhf_tui.app import WorkbenchApp
 
 
 class Begin(Protocol):
@@ -163,6 +166,16 @@ class ForkScreen(BaseDialog[bool]):
         self._settings.finish()
         try:
             self._read()
+            assert self._before is not None, "it was read"
+            config = fork_settings(self._before, self._step, self._changes)
+        except RlhfError as error:
+            self._say(f"✗ {error}", "$text-error")
+            return
+        questions = cast("WorkbenchApp", self.app).code_questions
+        questions.settle(config, lambda _: self._go(), refused=lambda why: self._say(f"✗ {why}", "$text-error"))
+
+    def _go(self) -> None:
+        try:
             self._begin(self._step, self._changes, self._called.value or None)
         except RlhfError as error:
             self._say(f"✗ {error}", "$text-error")

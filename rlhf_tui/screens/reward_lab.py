@@ -25,11 +25,11 @@ from rlhf_engine.events import (
     StateChanged,
     StepFinished,
 )
+from rlhf_engine.run_dir import RunDir
 from rlhf_tui.bridge import EngineBridge
 from rlhf_tui.editing import Editing
 from rlhf_tui.lab_memory import LabMemory
 from rlhf_tui.messages import EngineEvents
-from rlhf_tui.scoring import code_of
 from rlhf_tui.screens.new_reward import NewRewardScreen
 from rlhf_tui.screens.panes import PanedScreen
 from rlhf_tui.widgets.ask_reference import AskReference
@@ -84,7 +84,7 @@ class RewardLabScreen(PanedScreen):
         self._bridge, self._memory = bridge, memory
         self._form = RewardForm(id="lab-rewards", classes="lab-pane")
         self._words = WordTable(id="lab-words", classes="lab-pane")
-        self._try = TryIt(memory.agreed, id="lab-try", classes="lab-pane")
+        self._try = TryIt(id="lab-try", classes="lab-pane")
         self._ask = AskReference(bridge, memory, id="lab-ask")
         self._alarm = AlarmLine(id="alarm")
         self._keys = KeyBar(id="keys")
@@ -98,6 +98,11 @@ class RewardLabScreen(PanedScreen):
     @property
     def _workbench(self) -> WorkbenchApp:
         return cast("WorkbenchApp", self.app)
+
+    @property
+    def _whose(self) -> RunDir | None:
+        """The run that is viewed, if one is: its settings are shown."""
+        return RunDir(self._bridge.watched) if self._bridge.watched else None
 
     def compose(self) -> ComposeResult:
         yield StatusLine(self._bridge.view, id="status")
@@ -152,10 +157,7 @@ class RewardLabScreen(PanedScreen):
         self._form.load(config, training=training, viewing=viewing, preset=self._editing.original,
                         start=self._editing.start)
         self._words.load(config, training=training, viewing=viewing)
-        if self._bridge.busy and self._bridge.view.config is not None:
-            # what a run does here may be tried here
-            self._memory.agreed |= code_of(self._bridge.view.config.rewards)
-        self._try.score_with(config.rewards)
+        self._try.score_with(config, self._whose)
         self._count_soon()
 
     def _follow(self) -> None:
@@ -163,7 +165,7 @@ class RewardLabScreen(PanedScreen):
         config = self._workbench.config
         self._form.follow(config)
         self._words.follow(config)
-        self._try.score_with(config.rewards)
+        self._try.score_with(config, self._whose)
         self._count_soon()
 
     def on_hyperparameters_pane_edited(self, event: HyperparametersPane.Edited) -> None:
@@ -321,6 +323,10 @@ class RewardLabScreen(PanedScreen):
     def on_counted(self, event: Counted) -> None:
         self._words.show_rates(event.count.rates)
         self._words.border_subtitle = Content(window(event.count))
+
+    def on_try_it_asked(self) -> None:
+        """A person wants to decide about code that would score."""
+        self._workbench.code_questions.settle(self._workbench.config, lambda _: self._try.score_again(), of=self._whose)
 
     def on_try_it_typed(self, event: TryIt.Typed) -> None:
         self._memory.typed = (event.trial.prompt, event.trial.response)

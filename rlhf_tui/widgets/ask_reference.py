@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from textual.app import ComposeResult
 from textual.containers import HorizontalGroup
@@ -19,6 +19,9 @@ from rlhf_tui.bridge import EngineBridge
 from rlhf_tui.lab_memory import LabMemory
 from rlhf_tui.widgets.inputs import NumberField
 from rlhf_tui.widgets.status import progress_bar
+
+if TYPE_CHECKING:
+    from rlhf_tui.app import WorkbenchApp
 
 
 class AskReference(HorizontalGroup):
@@ -68,6 +71,15 @@ class AskReference(HorizontalGroup):
         """Ask for pairs with these settings, in the place of any asked for before."""
         if self.number.number is None:
             self._say_what_is_allowed()
+            return
+        if self._bridge.busy:  # the run's own rewards score
+            self._ask(config)
+        else:
+            questions = cast("WorkbenchApp", self.app).code_questions
+            questions.settle(config, lambda _: self._ask(config), needed=False)
+
+    def _ask(self, config: RunConfig) -> None:
+        if not self.is_attached or self.number.number is None:
             return
         self.give_up()
         self._memory.responses = int(self.number.number)

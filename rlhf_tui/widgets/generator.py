@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from textual import events
 from textual.app import ComposeResult
@@ -19,6 +19,9 @@ from rlhf_engine.events import Event, GenerationFinished, GenerationToken, RunSt
 from rlhf_tui.bridge import EngineBridge
 from rlhf_tui.widgets.answer import Answer
 from rlhf_tui.widgets.inputs import Choice, NumberField, TextField, one_line
+
+if TYPE_CHECKING:
+    from rlhf_tui.app import WorkbenchApp
 
 MODELS = ("reference", "tuned")
 _WHO = {"both": MODELS, "tuned": ("tuned",), "reference": ("reference",)}
@@ -158,6 +161,15 @@ class Generator(Widget):
             wrong = "still writing: Esc cancels"
         if wrong:
             self.post_message(self.Said(wrong, "warning"))
+            return
+        if self._bridge.busy:  # the run's own rewards score
+            self._ask()
+        else:
+            questions = cast("WorkbenchApp", self.app).code_questions
+            questions.settle(self._config, lambda _: self._ask(), needed=False)
+
+    def _ask(self) -> None:
+        if not self.is_attached:
             return
         prompt, temperature = self._prompt.prompt, float(self._temperature.number or 0)
         tokens, seed = int(self._tokens.number or 0), int(self._seed.number or 0)

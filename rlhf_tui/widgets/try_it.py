@@ -18,12 +18,13 @@ from textual.widget import Widget
 from textual.widgets import Static, TextArea
 
 from rlhf_engine.compare import Pair
+from rlhf_engine.config import RunConfig
 from rlhf_engine.events import Sample
-from rlhf_engine.reward_config import RewardConfig
+from rlhf_engine.run_dir import RunDir
 from rlhf_tui.clean_text import clean_line, clean_text
 from rlhf_tui.figures import minus
 from rlhf_tui.latest import Latest
-from rlhf_tui.scoring import Scorer, Share, Verdict, code_of
+from rlhf_tui.scoring import Scorer, Share, Verdict
 from rlhf_tui.widgets.answer import continued, signed
 from rlhf_tui.widgets.text_pad import TextPad
 
@@ -62,7 +63,7 @@ class TryIt(Widget, can_focus=True):
                 id="try.next"),
         Binding("enter", "edit", "Edit text", tooltip="Type a text, or change the one shown, and see its score",
                 id="try.edit"),
-        Binding("y", "agree", "Run code", tooltip="Let the Python file of a reward run here, to score texts",
+        Binding("y", "agree", "Run code", tooltip="Read the Python code of a reward, and say whether it may run",
                 id="try.agree"),
         Binding("up", "scroll(-1)", "Up", show=False),
         Binding("down", "scroll(1)", "Down", show=False),
@@ -91,13 +92,17 @@ class TryIt(Widget, can_focus=True):
         trial: Trial
         verdict: Verdict
 
-    def __init__(self, agreed: set[str], **options: Any) -> None:
-        """agreed: files of code that may run; grows by what a person agrees to."""
+    @dataclass
+    class Asked(Message):
+        """A person wants to decide whether code may run that would score."""
+
+    def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._agreed = agreed
         self.trials: Sequence[Trial] = ()
         self._trial: Trial | None = None
-        self._rewards: Sequence[RewardConfig] = ()
+        self._config: RunConfig | None = None
+        self._run_dir: RunDir | None = None
+        self._untrusted = False
         self._editing = self._waiting = False
         self._timer: Timer | None = None
         self._scorer = Scorer()
@@ -107,11 +112,16 @@ class TryIt(Widget, can_focus=True):
 
     # --- what the screen calls ---
 
-    def score_with(self, rewards: Sequence[RewardConfig]) -> None:
-        """Score with other settings from now on."""
-        if rewards != self._rewards:
-            self._rewards = rewards
+    def score_with(self, config: RunConfig, run_dir: RunDir | None) -> None:
+        """Score with the rewards of `config`, which is that of the run in `run_dir`, if of one, from now on."""
+        before = self._config and self._config.rewards, self._run_dir
+        self._config, self._run_dir = config, run_dir
+        if before != (config.rewards, run_dir):
             self._score_soon()
+
+    def score_again(self) -> None:
+        """The same text with the same settings: more may run now."""
+        self._score_soon()
 
     def offer(self, trials: Sequence[Trial]) -> None:
         """The texts to choose from. The one shown stays until a key asks for another."""
@@ -200,34 +210,23 @@ class TryIt(Widget, can_focus=True):
         self._timer = self.set_timer(DEBOUNCE_SECONDS, self._score)
 
     def _score(self) -> None:
-        foreign = self._foreign()
-        if foreign and self._trial is not None:
-            # the settings may have come with a preset or a run of somebody else
-            sentence = clean_line(f"scoring would run the code in {', '.join(sorted(foreign))}: y lets it")
-            text = continued(self._trial.prompt, self._trial.response)
-            self._shown.update(Content("\n\n").join([Content.styled(f"⚠ {sentence}", "$text-warning"), text]))
-        elif self._trial is not None and self._rewards:
+        if self._trial is not None and self._config is not None:
             self._waiting = True
             self.set_timer(PATIENCE_SECONDS, self._draw_origin)
-            self._jobs.ask(partial(_judge, self._scorer, tuple(self._rewards), self._trial))
-
-    def _foreign(self) -> set[str]:
-        """Files of code that nobody has agreed to."""
-        return code_of(self._rewards) - self._agreed
+            self._jobs.ask(partial(_judge, self._scorer, self._config, self._run_dir, self._trial))
 
     def action_agree(self) -> None:
-        """Let that code run."""
-        self._agreed |= self._foreign()
-        self._score_soon()
+        """Ask whether that code may run."""
+        self.post_message(self.Asked())
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """There is nothing to agree to where there is no code."""
-        return action != "agree" or bool(self._foreign())
+        """There is nothing to agree to where all code is trusted."""
+        return action != "agree" or self._untrusted
 
     def on_try_it_judged(self, event: Judged) -> None:
         event.stop()
         if event.trial == self._trial:
-            self._waiting = False
+            self._waiting, self._untrusted = False, bool(event.verdict.untrusted)
             self._draw_origin()
             self._shown.update(shown_verdict(event.trial, event.verdict))
 
@@ -245,6 +244,11 @@ class TryIt(Widget, can_focus=True):
 
 def shown_verdict(trial: Trial, verdict: Verdict) -> Content:
     """The score, a line per reward, and the text with its words marked."""
+    if verdict.untrusted:
+        # the settings may have come with a preset or a run of somebody else
+        sentence = f"⚠ not trusted, and not run: the code in {verdict.untrusted} would score this; y shows it and asks"
+        return Content("\n\n").join([Content.styled(sentence, "$text-warning"),
+                                     continued(trial.prompt, trial.response)])
     if verdict.score is None:
         problem = Content.styled(f"✗ {verdict.error}", "$text-error")
         return Content("\n\n").join([problem, continued(trial.prompt, trial.response)])
@@ -266,5 +270,5 @@ def share_line(share: Share) -> Content:
                             (f"   {parts}" if parts else "", "$text-muted"))
 
 
-def _judge(scorer: Scorer, rewards: Sequence[RewardConfig], trial: Trial) -> TryIt.Judged:
-    return TryIt.Judged(trial, scorer.verdict(rewards, trial.prompt, trial.response))
+def _judge(scorer: Scorer, config: RunConfig, run_dir: RunDir | None, trial: Trial) -> TryIt.Judged:
+    return TryIt.Judged(trial, scorer.verdict(config, trial.prompt, trial.response, run_dir))

@@ -10,6 +10,7 @@ from moments import trusted, until
 from textual import events
 from textual.pilot import Pilot
 from tui.fake_session import Sessions, story_sample
+from tui.questions import agree
 from tui.test_compare import ROWS
 from tui.test_generate import shown, tell
 from tui.test_hostile_screens import hostile_config, pair, texts
@@ -244,13 +245,13 @@ async def test_code_runs_only_when_a_person_lets_it(app: WorkbenchApp, tmp_path:
     file, trace = tmp_path / "score.py", tmp_path / "ran"
     file.write_text(f"def score(prompts, responses):\n    open({str(trace)!r}, 'w').close()\n"
                     "    return [len(text) for text in responses]\n")
-    app.config = validate({"prompts": ["a"], "rewards": [{"kind": "function",
-                                                              "function": f"{trusted(file)}:score"}]})
+    app.config = validate({"prompts": ["a"], "rewards": [{"kind": "function", "function": f"{file}:score"}]})
     async with app.run_test(size=WIDE) as pilot:
         await pilot.press("w", "3", "enter", *"foxes", "escape")
-        await until_shown(pilot, "scoring would run the code in")
+        await until_shown(pilot, "not trusted")
         assert not trace.exists()
         await pilot.press("y")
+        await agree(pilot)
         await until_shown(pilot, "score +5.00")
         file.write_text("def score(prompts, responses):\n    return [1 / 0]\n")
         trusted(file)

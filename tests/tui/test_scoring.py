@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from rlhf_engine.config import RunConfig
-from rlhf_engine.fields import needed_settings, reward_kinds
+from rlhf_engine.fields import needed_settings, replace, reward_kinds
 from rlhf_engine.reward_config import LengthRewardConfig
 from rlhf_engine.rewards import build
 from rlhf_engine.rewards.base import Score, Span
@@ -40,7 +40,7 @@ def fail() -> list[Score]:
 
 def test_the_score_is_that_of_a_run(config: RunConfig) -> None:
     rewards = [*config.rewards, LengthRewardConfig(max_words=2, weight=0.5)]
-    verdict = Scorer().verdict(rewards, "Once", "a fox and a boy")
+    verdict = Scorer().verdict(config.model_copy(update={"rewards": rewards}), "Once", "a fox and a boy")
     assert verdict.score is not None
     assert verdict.score.total == pytest.approx(1.2 + 0.5 - 0.8 - 0.15)
     assert [share.name for share in verdict.shares] == ["words", "length"]
@@ -61,7 +61,7 @@ def test_whatever_a_reward_does_is_a_sentence(
     config: RunConfig, monkeypatch: pytest.MonkeyPatch, does: Callable[[], list[Score]], said: str
 ) -> None:
     monkeypatch.setattr(build, "build_rewards", lambda configs: RewardSum([(Odd(does), 1.0)]))
-    verdict = Scorer().verdict(config.rewards, "Once", "a fox")
+    verdict = Scorer().verdict(config, "Once", "a fox")
     assert verdict.score is None
     assert verdict.error.startswith(said)
     assert "\n" not in verdict.error
@@ -75,12 +75,12 @@ def test_rewards_are_built_once_for_the_same_settings(config: RunConfig, monkeyp
                         build_rewards(configs))
     scorer = Scorer()
     for weight in (1.0, 1.0, 2.0):
-        scorer.verdict([config.rewards[0].model_copy(update={"weight": weight})], "", "fox")
+        scorer.verdict(replace(config, {"rewards.0.weight": weight}), "", "fox")
     assert built == [1.0, 2.0]
 
 
 def test_another_score_than_in_the_run_is_said(config: RunConfig) -> None:
-    verdict = Scorer().verdict(config.rewards, "", "a fox and an owl")
+    verdict = Scorer().verdict(config, "", "a fox and an owl")
     assert "was +1.00 when it was sampled" in shown_verdict(Trial("", "", "a fox and an owl", 1.0), verdict).plain
     assert "was" not in shown_verdict(Trial("", "", "a fox and an owl", 3.4), verdict).plain
 

@@ -16,6 +16,7 @@ from moments import PATIENCE, trusted, wait_until
 from textual.pilot import Pilot
 from textual.widgets import Static
 from tui.fake_session import Sessions, step_metrics, story_sample
+from tui.questions import agree
 from tui.test_generate import shown
 from tui.test_workbench import WIDE, alarm, keys, show, status
 
@@ -336,7 +337,8 @@ async def test_a_run_whose_reward_is_other_code_now_goes_on_only_after_a_yes(
             f"The run scores with code that has changed since: {file} (SHA-256 ")
         await pilot.press("escape")
         assert not app.bridge.taking_over
-        await pilot.press("t", "y")
+        await pilot.press("t")
+        await agree(pilot)
         await until(app, pilot, lambda: ("resume", run.path, True) in sessions.last.calls)
 
 
