@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 _HOME = Path(__file__).resolve().parents[1]  # where the packages lie; a checkout, say, that is not installed
+_PLACES = {"PYTHONPATH", "PYTHONUSERBASE", "PYTHONPYCACHEPREFIX"}
 # last on the path: nothing that lies beside the packages is taken for a library
 _PROGRAM = "import sys, runpy; sys.path.append(sys.argv.pop(1)); runpy.run_module(sys.argv.pop(1), None, '__main__')"
 
@@ -24,10 +25,13 @@ def python(module: str, arguments: Sequence[str]) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """That of this process, without the entries of PYTHONPATH that mean another place in each working folder."""
-    kept = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if os.path.isabs(entry)]
-    others = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    return others | ({"PYTHONPATH": os.pathsep.join(kept)} if kept else {})
+    """That of this process, without the places for modules that are other ones in each working folder."""
+    found = dict(os.environ)
+    for name in _PLACES & found.keys():
+        kept = [entry for entry in found.pop(name).split(os.pathsep) if os.path.isabs(entry)]
+        if kept:
+            found[name] = os.pathsep.join(kept)
+    return found
 
 
 def leave_working_folder() -> None:

@@ -100,7 +100,8 @@ def held(lock: Path, name: str) -> Iterator[None]:
             raise RunError(f"The run {name} was moved just now.")
         with writing(lock):
             found = os.fstat(handle)
-            if found.st_mode & 0o077 or found.st_nlink != 1:  # others may have it open, or hold it by another name
+            # others may have it open, or hold it by another name; where it is another user's, it stays so
+            if found.st_uid == os.geteuid() and (found.st_mode & 0o077 or found.st_nlink != 1):
                 handle, before = _put_new(lock), handle
                 _close(before)
             os.ftruncate(handle, 0)
@@ -147,7 +148,7 @@ def _take(lock: Path, name: str, *, alone: bool) -> int:
         deadline = time.monotonic() + _PATIENCE
         while not _locked(handle):
             if driver := find_driver(lock):
-                free = f"; if nobody does, remove {lock}" if driver.pid is None else ""
+                free = f"; if nobody does, remove {lock}" if driver.user is None else ""
                 raise RunError(f"The run {name} is driven by another process ({driver}){free}.")
             if time.monotonic() > deadline:
                 if not (alone and _is_at(handle, lock) and _only_readers(lock)):

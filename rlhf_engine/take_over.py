@@ -64,13 +64,15 @@ def ask_to_leave(run_dir: RunDir) -> Asked | None:
         raise RunError(f"not taken over: {run_dir.name} is driven by another process, {driver}")
     try:
         asked = Asked(process := psutil.Process(driver.pid))
+        if (again := run_dir.driver()) is None:  # of the process that has the number now
+            return None
         users, parents = process.uids(), {parent.pid for parent in psutil.Process().parents()}
         why = ""
         if {users.real, users.effective} != {os.geteuid()}:
             why = f"belongs to user {user_name(users.real)}"
         elif driver.pid <= 1 or driver.pid == os.getpid() or driver.pid in parents:
             why = "is this one, or one that it was started by" if driver.pid > 1 else "is the first of the system"
-        elif (run_dir.driver() or driver) != driver or not driver.proven:  # of the process that has the number now
+        elif again != driver or not driver.proven:
             why = "is not proven to hold its lock"
         elif os.lstat(run_dir.lock_file).st_nlink != 1:
             why = f"may do so of another run: {run_dir.lock_file} has a second name elsewhere (a hard link)"
