@@ -142,16 +142,16 @@ def test_emptying_follows_no_link_and_says_what_stays(tmp_path: Path, monkeypatc
     assert (tmp_path / "precious" / "file").exists()
 
 
-def test_a_note_is_kept_as_it_is_and_refused_when_too_long(tmp_path: Path) -> None:
+def test_a_note_is_kept_without_what_a_terminal_obeys_and_refused_when_too_long(tmp_path: Path) -> None:
     run = make(tmp_path, "a")
-    for text in ("plain", "two\nlines [/x] \x1b[2J", ""):
+    for text in ("plain", "two\nlines [/x]\t\\", "", "two\nlines \x1b[2J"):  # people look at the file with cat
         run.write_note(text)
-        assert run.note == text
+        assert run.note == text.replace("\x1b", "␛")
     run.write_note("\ud83dx" + "y" * (NOTE_LENGTH - 2))
-    assert run.note == "?x" + "y" * (NOTE_LENGTH - 2)
+    assert run.note == "\ufffdx" + "y" * (NOTE_LENGTH - 2)
     with pytest.raises(RunError, match=f"not kept: it has {NOTE_LENGTH + 5} characters, 5 more than the {NOTE_LENGTH}"):
         run.write_note("z" * (NOTE_LENGTH + 5))
-    assert run.note.startswith("?x")
+    assert run.note.startswith("\ufffdx")
     (run.path / "note.txt").write_bytes(b"\xff\xfe ok")
     assert run.note.endswith(" ok")
 
