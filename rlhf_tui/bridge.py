@@ -34,7 +34,7 @@ from rlhf_tui.crash_log import write_crash_log
 from rlhf_tui.engine_session import EngineSession, SessionFactory, engine_session
 from rlhf_tui.event_ring import EventRing
 from rlhf_tui.run_view import RunView
-from rlhf_tui.viewer import Viewer
+from rlhf_tui.viewer import Opened, Viewer, open_run
 
 TICK_SECONDS = 0.1
 TICKS_BETWEEN_DRAINS = 3
@@ -135,18 +135,19 @@ class EngineBridge:
         self.view.preset = RunDir(path).preset
         self.view.state = RunState.LOADING
 
-    def watch(self, run_dir: RunDir) -> None:
+    def watch(self, run: RunDir | Opened) -> None:
         """Show a run that another process drives, or nobody, in the place of the one shown so far.
 
         Raises RlhfError when it cannot be read.
         """
         viewed: deque[Event] = deque()  # its own: the thread of the one before may have a last word
-        viewer = Viewer(run_dir, viewed.append, waiting=viewed.__len__)
+        opened = run if isinstance(run, Opened) else open_run(run)
+        viewer = Viewer(opened, viewed.append, waiting=viewed.__len__)
         self.unwatch()
         self._viewer, self._viewed = viewer, viewed
         self.brings_settings = True
         self.view.forget()
-        self.view.preset, self.view.watched = run_dir.preset, True
+        self.view.preset, self.view.watched = opened.preset, True
 
     def unwatch(self) -> None:
         """Show the run that is driven elsewhere no more."""

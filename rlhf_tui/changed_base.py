@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +9,7 @@ from textual.app import App
 
 from rlhf_engine.base_model import change_of_base
 from rlhf_engine.run_dir import RunDir
+from rlhf_tui.apart import apart, sentence
 from rlhf_tui.clean_text import clean_line
 
 
@@ -21,9 +21,13 @@ def with_base(app: App[Any], run_dir: RunDir, go_on: Callable[[bool], object]) -
     from rlhf_tui.screens.run_dialogs import SureScreen
 
     async def ask() -> None:
-        changed = await asyncio.to_thread(change_of_base, run_dir)
+        try:
+            changed = await apart(lambda: change_of_base(run_dir))
+        except Exception as error:
+            app.notify(sentence(error), severity="warning")
+            return
         question = f"{clean_line(changed)}\n\nContinue with it as it is now?"
         if not changed or await app.push_screen_wait(SureScreen("Changed base model", question, lambda: None)):
             go_on(bool(changed))
 
-    app.run_worker(ask(), group="base", exclusive=True)
+    app.run_worker(ask, group="base", exclusive=True)  # type: ignore[arg-type]

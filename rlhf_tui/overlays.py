@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from textual.message import Message
 from textual.screen import Screen
 
 from rlhf_engine.disk import folder_identity
-from rlhf_engine.errors import RlhfError
 from rlhf_engine.run_dir import METRICS, RunDir
+from rlhf_tui.apart import do_apart
 from rlhf_tui.clean_text import clean_line
 from rlhf_tui.past import read_history
 from rlhf_tui.widgets.charts import Charts
@@ -42,18 +41,19 @@ class _Laid:
     not_before: float = 0.0
 
 
+@dataclass
+class CurvesRead:
+    """The metrics of a run, or why they could not be read."""
+
+    label: str
+    history: History | None
+    responses_per_step: int | None = None
+    took: float = 0.0
+    why: str = ""
+
+
 class Overlays:
     """Belongs to `screen`'s thread. `shown` is where the run lies that the charts show; `say` takes a sentence."""
-
-    @dataclass
-    class CurvesRead(Message, namespace="overlays"):
-        """The metrics of a run, or why they could not be read."""
-
-        label: str
-        history: History | None
-        responses_per_step: int | None = None
-        took: float = 0.0
-        why: str = ""
 
     def __init__(self, screen: Screen[None], charts: Charts, shown: Callable[[], Path | None],
                  say: Callable[[str, str], None]) -> None:
@@ -127,16 +127,15 @@ class Overlays:
     def _read(self, label: str) -> None:
         laid = self._laid[label]
         laid.reading, laid.stamp = True, _stamp(laid.path)
-        self._screen.run_worker(partial(self._read_in_thread, label, RunDir(laid.path)), thread=True, group="overlays")
+        # a group for each: the curves of several runs are read at a time
+        do_apart(self._screen, partial(_curves, label, RunDir(laid.path)), self.take,
+                 lambda why: self.take(CurvesRead(label, None, why=why)), f"overlay {label}")
 
-    def _read_in_thread(self, label: str, run: RunDir) -> None:
-        began = time.monotonic()
-        try:
-            history, responses = read_history(run), run.config().ppo.responses_per_step
-        except RlhfError as error:
-            self._screen.post_message(self.CurvesRead(label, None, why=clean_line(str(error))))
-        else:
-            self._screen.post_message(self.CurvesRead(label, history, responses, time.monotonic() - began))
+
+def _curves(label: str, run: RunDir) -> CurvesRead:
+    began = time.monotonic()
+    history, responses = read_history(run), run.config().ppo.responses_per_step
+    return CurvesRead(label, history, responses, time.monotonic() - began)
 
 
 def _stamp(path: Path) -> Stamp | None:

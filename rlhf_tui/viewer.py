@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from rlhf_engine.errors import RlhfError, RunError, first_line
 from rlhf_engine.events import Event, Notice, PastRead
@@ -19,24 +19,35 @@ from rlhf_tui.widgets.sample_store import KEPT_SAMPLES
 MOST_WAITING = 1000  # events: while the screen stalls, no more is read
 
 
+@dataclass(frozen=True)
+class Opened:
+    """A run that can be shown: what had to be read of it for that."""
+
+    run_dir: RunDir
+    follower: Follower
+    preset: str
+
+
+def open_run(run_dir: RunDir) -> Opened:
+    """Reads what a view begins with: not for the screen's thread. Raises RlhfError when it cannot be read."""
+    return Opened(run_dir, Follower(RunDir.open(run_dir.path), gather=Past), run_dir.preset)
+
+
 class Viewer:
     """Follows a run and writes nothing. `emit` is called in the viewer's thread."""
 
     def __init__(
-        self, run_dir: RunDir, emit: Callable[[Event], None], waiting: Callable[[], int] = lambda: 0
+        self, opened: Opened, emit: Callable[[Event], None], waiting: Callable[[], int] = lambda: 0
     ) -> None:
-        """waiting: how many events nobody has taken yet; what is in the files can wait there as well.
-
-        Raises RlhfError when the run's configuration cannot be read.
-        """
-        self.run_dir = run_dir
+        """waiting: how many events nobody has taken yet; what is in the files can wait there as well."""
+        self.run_dir = opened.run_dir
         self.taking_over = False
         self.free = False
         """True once the run was to be taken over and nobody drives it any more; nothing is emitted after that."""
         self.lost = ""
         """Why the run can be followed no more; empty while it is."""
         self._emit, self._waiting = emit, waiting
-        self._follower = Follower(run_dir, gather=Past)
+        self._follower = opened.follower
         self._asked: Asked | None = None
         self._told = False  # that it cannot leave
         self._closed = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
 from textual.app import ComposeResult
@@ -31,11 +32,36 @@ from rlhf_tui.widgets.setting_rows import fork_rows
 if TYPE_CHECKING:
     from rlhf_tui.app import WorkbenchApp
 
+_MOST_STEPS = 200  # a run keeps some forty at the most
+
 
 class Begin(Protocol):
     """Starts the fork; raises RlhfError."""
 
     def __call__(self, step: int, changes: Mapping[str, Any], name: str | None) -> None: ...
+
+
+@dataclass(frozen=True)
+class Forkable:
+    """What a run can be forked from: the steps of its checkpoints, the newest first, and the settings in each, or why
+    they cannot be read."""
+
+    steps: list[int]
+    settings: dict[int, RunConfig | str]
+
+
+def forkable(run: RunDir) -> Forkable:
+    """Reads that: not for the screen's thread. Raises CheckpointError if the run has no checkpoint."""
+    there = steps(RunDir.open(run.path))[:_MOST_STEPS]
+    if not there:
+        raise CheckpointError(missing(run, None))
+    found: dict[int, RunConfig | str] = {}
+    for step in there:
+        try:
+            found[step] = config_at(run, step)
+        except CheckpointError as error:
+            found[step] = str(error)
+    return Forkable(there, found)
 
 
 class ForkSettings(HyperparametersPane):
@@ -56,14 +82,10 @@ class ForkScreen(BaseDialog[bool]):
         Binding("escape", "back", "Back", id="fork.back"),
     ]
 
-    def __init__(self, run: RunSummary, begin: Begin) -> None:
-        """Raises RlhfError if the run has no checkpoint."""
+    def __init__(self, run: RunSummary, found: Forkable, begin: Begin) -> None:
         super().__init__()
-        self._run, self._begin = run, begin
-        self._dir = RunDir.open(run.path)
-        self._steps = steps(self._dir)
-        if not self._steps:
-            raise CheckpointError(missing(self._dir, None))
+        self._run, self._found, self._begin = run, found, begin
+        self._steps = found.steps
         self._before: RunConfig | None = None
         self._sure = False
         self._called = TextField(placeholder="made up if left empty", id="name", max_length=64)
@@ -103,8 +125,11 @@ class ForkScreen(BaseDialog[bool]):
     def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
         """Another checkpoint may have other settings; what was changed is changed there, too."""
         event.stop()
+        before = self._found.settings[self._step]
+        if isinstance(before, str):
+            self._say(f"✗ {before}", "$text-error")
+            return
         try:
-            before = config_at(self._dir, self._step)
             after = replace(before, self._proposed(before) if self._before is None else self._changes)
         except RlhfError as error:
             self._say(f"✗ {error}", "$text-error")

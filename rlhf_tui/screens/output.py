@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import ClassVar
 
@@ -11,6 +12,8 @@ from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
+from rlhf_engine.reading import open_regular
+from rlhf_tui.apart import apart
 from rlhf_tui.clean_text import clean_line, clean_text
 from rlhf_tui.clipboard import copy
 from rlhf_tui.screens.base import BaseDialog
@@ -26,7 +29,7 @@ def last_lines(path: Path, most: int = TAIL_BYTES) -> str:
     Of what a progress bar wrote over itself, only the last is shown.
     """
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             size = file.seek(0, 2)
             file.seek(max(0, size - most))
             data = file.read(most)
@@ -68,21 +71,28 @@ class OutputScreen(BaseDialog[None]):
             yield self._text
 
     def on_mount(self) -> None:
-        self._look()
-        self.call_after_refresh(self.query_one(VerticalScroll).scroll_end, animate=False)
-        self.set_interval(_LOOK_SECONDS, self._look)
+        self.run_worker(self._follow, exit_on_error=False)
 
-    def _look(self) -> None:
+    async def _follow(self) -> None:
+        while True:  # until the screen goes, and its workers with it
+            if (found := await apart(self._look)) is not None:
+                self._seen, text = found
+                self._show(text)
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    def _look(self) -> tuple[tuple[float, int], str] | None:
+        """What tells the file from what it was, and its end; None where nothing changed. In a thread."""
         try:
-            found = self._path.stat()
+            found = self._path.lstat()
             seen = found.st_mtime, found.st_size
         except OSError:
             seen = 0.0, 0
-        if seen == self._seen:
-            return
+        return None if seen == self._seen else (seen, last_lines(self._path))
+
+    def _show(self, text: str) -> None:
         box = self.query_one(VerticalScroll)
-        follows = box.scroll_offset.y >= box.max_scroll_y
-        self._seen, self._shown = seen, last_lines(self._path)
+        follows = not self._shown or box.scroll_offset.y >= box.max_scroll_y
+        self._shown = text
         nothing = ("nothing was printed so far: what reward functions, libraries and child processes print, and the "
                    f"traceback of a reward that fails, comes here and into {clean_line(str(self._path))}")
         self._text.update(Content(self._shown.rstrip("\n") or nothing))

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from textual.screen import Screen
 
 from rlhf_engine.checkpoint_list import steps
+from rlhf_engine.config import RunConfig
 from rlhf_engine.control import Side
 from rlhf_engine.disk import NAME, NAME_RULE
 from rlhf_engine.errors import RlhfError, RunError
@@ -20,11 +21,13 @@ from rlhf_engine.run_care import rename_run, throw_away
 from rlhf_engine.run_dir import RunDir
 from rlhf_engine.run_list import RunSummary, parents
 from rlhf_engine.run_settings import settings_now
+from rlhf_tui.apart import do_apart
 from rlhf_tui.bridge import EngineBridge
 from rlhf_tui.changed_base import with_base
 from rlhf_tui.clean_text import clean_line
 from rlhf_tui.screens.base import BaseScreen
 from rlhf_tui.screens.run_dialogs import NameScreen, NoteScreen, SureScreen
+from rlhf_tui.viewer import Opened, open_run
 from rlhf_tui.widgets.run_reader import RunReader
 from rlhf_tui.widgets.run_rows import size
 from rlhf_tui.widgets.run_table import RunTable
@@ -32,6 +35,8 @@ from rlhf_tui.widgets.status import AlarmLine
 
 if TYPE_CHECKING:
     from rlhf_tui.app import WorkbenchApp
+
+T = TypeVar("T")
 
 _BUSY = "a run is in progress here: F5 stops it first"
 _NAMED = 6
@@ -80,6 +85,11 @@ class RunActions(BaseScreen[None]):
         self._alarm.say(text, level)
         self._reader.read()
 
+    def _apart(self, job: Callable[[], T], then: Callable[[T], object]) -> None:
+        """Do `job` in a thread, for it reads a disk, then `then` here; what is wrong is said, and the list read again.
+        """
+        do_apart(self, job, then, lambda why: self._done(why, "warning"), "deed")
+
     # --- onto the workbench ---
 
     def on_run_table_opened(self, event: RunTable.Opened) -> None:
@@ -89,8 +99,8 @@ class RunActions(BaseScreen[None]):
             self.dismiss()
         elif self._bridge.busy:
             self._alarm.say(f"{_BUSY}, then others can be opened")
-        elif self._watch(run):
-            self.dismiss()
+        else:
+            self._apart(lambda: open_run(RunDir(run.path)), self._watch)
 
     def action_open(self) -> None:
         """What Enter does."""
@@ -133,18 +143,17 @@ class RunActions(BaseScreen[None]):
         else:
             self._alarm.say("no run is viewed")
 
-    def _watch(self, run: RunSummary) -> bool:
-        try:
-            self._bridge.watch(RunDir.open(run.path))
-        except RlhfError as error:
-            self._done(str(error), "warning")
-            return False
+    def _watch(self, opened: Opened) -> None:
+        if self._bridge.busy:  # started meanwhile
+            opened.follower.close()
+            return
+        self._bridge.watch(opened)
         self._workbench.workbench.show_run()
-        return True
+        self.dismiss()
 
     def action_fork(self) -> None:
         """Choose a checkpoint and what is to change."""
-        from rlhf_tui.screens.fork import ForkScreen
+        from rlhf_tui.screens.fork import Forkable, ForkScreen, forkable
 
         run = self._table.selected
         if run is None:
@@ -154,10 +163,10 @@ class RunActions(BaseScreen[None]):
             return
 
         def choose(accept_base: bool) -> None:
-            try:
-                self.app.push_screen(ForkScreen(run, partial(self._fork, run, accept_base)), self._forked)
-            except RlhfError as error:
-                self._alarm.say(str(error), "warning")
+            def ask(found: Forkable) -> None:
+                self.app.push_screen(ForkScreen(run, found, partial(self._fork, run, accept_base)), self._forked)
+
+            self._apart(partial(forkable, RunDir(run.path)), ask)
 
         with_base(self.app, RunDir(run.path), choose)
 
@@ -181,10 +190,14 @@ class RunActions(BaseScreen[None]):
         run = self._table.selected
         if run is None:
             return
-        if saved := steps(RunDir(run.path)):
-            self.app.push_screen(ExportScreen(run, saved, self._export))
-        else:
-            self._alarm.say(f"{run.name} has no checkpoint to export yet")
+
+        def ask(saved: list[int]) -> None:
+            if saved:
+                self.app.push_screen(ExportScreen(run, saved, self._export))
+            else:
+                self._alarm.say(f"{run.name} has no checkpoint to export yet")
+
+        self._apart(partial(steps, RunDir(run.path)), ask)
 
     def _export(self, wanted: Wanted) -> None:
         def go_on(accept_base: bool) -> None:
@@ -211,25 +224,18 @@ class RunActions(BaseScreen[None]):
         from rlhf_tui.screens.differences import DifferencesScreen
 
         if two := self._two():
-            try:
-                configs = [settings_now(RunDir.open(run.path)) for run in two]
-            except RlhfError as error:
-                self._done(str(error), "warning")
-                return
-            self.app.push_screen(DifferencesScreen((two[0].name, two[1].name), (configs[0], configs[1])))
+            names = (two[0].name, two[1].name)
+            self._apart(lambda: (_settings(two[0]), _settings(two[1])),
+                        lambda found: self.app.push_screen(DifferencesScreen(names, found)))
 
     def action_compare(self) -> None:
         """What the newest checkpoints of two runs answer."""
         from rlhf_tui.screens.compare import CompareScreen
 
         if two := self._two():
-            try:
-                config = settings_now(RunDir.open(two[0].path))
-            except RlhfError as error:
-                self._done(str(error), "warning")
-                return
             sides = (Side("checkpoint", two[0].path), Side("checkpoint", two[1].path))
-            self.app.push_screen(CompareScreen(self._bridge, config, sides))
+            self._apart(lambda: _settings(two[0]),
+                        lambda config: self.app.push_screen(CompareScreen(self._bridge, config, sides)))
 
     def action_overlay(self) -> None:
         """Read the curves of the chosen runs for the charts."""
@@ -303,3 +309,7 @@ class RunActions(BaseScreen[None]):
             self._done(said) if done else self._reader.read()
 
         self.app.push_screen(dialog, after)
+
+
+def _settings(run: RunSummary) -> RunConfig:
+    return settings_now(RunDir.open(run.path))

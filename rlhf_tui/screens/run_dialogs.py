@@ -11,7 +11,7 @@ from textual.containers import Vertical
 from textual.content import Content
 from textual.widgets import Input, Static
 
-from rlhf_engine.errors import RlhfError
+from rlhf_tui.apart import do_apart
 from rlhf_tui.clean_text import clean_text
 from rlhf_tui.screens.base import BaseDialog
 from rlhf_tui.widgets.inputs import TextBox, TextField
@@ -27,19 +27,22 @@ class _Dialog(BaseDialog[bool]):
     def __init__(self) -> None:
         super().__init__()
         self._said = Static("", id="said", markup=False)
+        self._acting = False
 
     def on_mount(self) -> None:
         box = self.query_one("#box")
         box.border_title, box.border_subtitle = Content(self.title_text), Content(self.keys_text)
 
     def do(self, act: Callable[[], object]) -> None:
-        """Dismiss with True once `act` is done."""
-        try:
-            act()
-        except RlhfError as error:
-            self.say(f"✗ {error}", "$text-error")
-        else:
-            self.dismiss(True)
+        """Dismiss with True once `act` is done, in a thread. Until then nothing else is done."""
+        if self._acting:
+            return
+        self._acting = True
+        do_apart(self, act, lambda _: self.dismiss(True), self._refused, "act")
+
+    def _refused(self, why: str) -> None:
+        self._acting = False
+        self.say(f"✗ {why}", "$text-error")
 
     def say(self, text: str, style: str = "$text-muted") -> None:
         """One sentence below."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -10,7 +10,6 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
-from textual.message import Message
 from textual.widgets import Static
 from textual.widgets.option_list import Option
 
@@ -19,6 +18,7 @@ from rlhf_engine.control import REFERENCE, TUNED, Side
 from rlhf_engine.errors import RlhfError
 from rlhf_engine.run_dir import RunDir
 from rlhf_engine.run_list import list_runs
+from rlhf_tui.apart import do_apart
 from rlhf_tui.clean_text import clean_line
 from rlhf_tui.screens.picker import Picker
 
@@ -41,13 +41,6 @@ class SideScreen(Picker[Side]):
         Binding("enter", "take", "Take", tooltip="Let this one answer", id="side.take", priority=True),
     ]
 
-    @dataclass
-    class Found(Message):
-        """Checkpoints on the disk, or why they could not be listed."""
-
-        sides: list[Side]
-        problem: str = ""
-
     def __init__(self, which: str, root: Path, here: Path | None, *, with_live: bool) -> None:
         """with_live: the reference and the model as it stands can be chosen, for they are here."""
         super().__init__()
@@ -66,20 +59,16 @@ class SideScreen(Picker[Side]):
             yield self._said
 
     def on_mount(self) -> None:
-        self.run_worker(self._look_up, thread=True)
+        do_apart(self, self._look_up, self._found, partial(self._found, []))
 
-    def _look_up(self) -> None:
-        try:
-            runs = sorted(list_runs(self._root), key=lambda run: run.path != self._here)
-            self.post_message(self.Found([Side("checkpoint", run.path, step) for run in runs
-                                          for step in _steps(run.path)]))
-        except RlhfError as error:
-            self.post_message(self.Found([], clean_line(str(error))))
+    def _look_up(self) -> list[Side]:
+        runs = sorted(list_runs(self._root), key=lambda run: run.path != self._here)
+        return [Side("checkpoint", run.path, step) for run in runs for step in _steps(run.path)]
 
-    def on_side_screen_found(self, event: Found) -> None:
+    def _found(self, sides: list[Side], problem: str = "") -> None:
         """Show them below those that are always there."""
-        self._sides = [side for side in self._sides if side.run is None] + event.sides
-        self._problem = event.problem
+        self._sides = [side for side in self._sides if side.run is None] + sides
+        self._problem = problem
         self._fill()
 
     def _fill(self) -> None:
@@ -101,7 +90,7 @@ class SideScreen(Picker[Side]):
 def _steps(path: Path) -> list[int]:
     try:
         return steps(RunDir(path))
-    except OSError:
+    except RlhfError:
         return []
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
@@ -11,12 +10,11 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
-from textual.message import Message
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
-from rlhf_engine.errors import RlhfError
 from rlhf_engine.run_care import Thrown, empty_trash, restore, thrown_away
+from rlhf_tui.apart import do_apart
 from rlhf_tui.clean_text import clean_line, clean_text
 from rlhf_tui.screens.base import BaseDialog
 from rlhf_tui.screens.run_dialogs import SureScreen
@@ -36,13 +34,6 @@ class TrashScreen(BaseDialog[None]):
         Binding("escape", "back", "Back", id="trash.back"),
     ]
 
-    @dataclass
-    class Listed(Message):
-        """What there is."""
-
-        runs: list[Thrown]
-        problem: str = ""
-
     def __init__(self, root: Path) -> None:
         super().__init__()
         self._root = root
@@ -61,24 +52,17 @@ class TrashScreen(BaseDialog[None]):
         self._read()
 
     def _read(self) -> None:
-        self.run_worker(self._look, thread=True, exclusive=True, group="trash")
+        do_apart(self, lambda: thrown_away(self._root), self._show, partial(self._show, []), "trash")
 
-    def _look(self) -> None:
-        try:
-            self.post_message(self.Listed(thrown_away(self._root)))
-        except RlhfError as error:
-            self.post_message(self.Listed([], str(error)))
-
-    def on_trash_screen_listed(self, event: Listed) -> None:
-        """Show it."""
+    def _show(self, runs: list[Thrown], problem: str = "") -> None:
         at = self._list.highlighted or 0
-        self._thrown = event.runs
+        self._thrown = runs
         self._list.clear_options()
         self._list.add_options([Option(_line(thrown)) for thrown in self._thrown])
         if self._thrown:
             self._list.highlighted = min(at, len(self._thrown) - 1)
-        if event.problem:
-            self._say(event.problem, "$text-error")
+        if problem:
+            self._say(problem, "$text-error")
         else:
             self._say(f"{len(self._thrown)} in the trash, {size(self._bytes)}" if self._thrown else
                       "the trash is empty")
@@ -96,12 +80,8 @@ class TrashScreen(BaseDialog[None]):
         if self._list.highlighted is None or not self._thrown:
             return
         thrown = self._thrown[self._list.highlighted]
-        try:
-            restore(self._root, thrown.entry)
-        except RlhfError as error:
-            self._say(str(error), "$text-error")
-        else:
-            self._read()
+        do_apart(self, lambda: restore(self._root, thrown.entry), lambda _: self._read(),
+                 lambda problem: self._say(problem, "$text-error"), "restore")
 
     def action_empty(self) -> None:
         """Ask, with how many and how much."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, cast
@@ -12,10 +11,8 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
-from textual.message import Message
 from textual.widget import Widget
 
-from rlhf_engine.errors import RlhfError
 from rlhf_engine.events import (
     Alarm,
     CheckpointSaved,
@@ -33,8 +30,8 @@ from rlhf_engine.events import (
     StepFinished,
 )
 from rlhf_engine.run_dir import OUTPUT, RunDir
+from rlhf_tui.apart import do_apart
 from rlhf_tui.bridge import EngineBridge
-from rlhf_tui.clean_text import clean_line
 from rlhf_tui.editing import Editing
 from rlhf_tui.event_ring import StepsMissed
 from rlhf_tui.messages import EngineEvents
@@ -62,14 +59,6 @@ _BROKEN = (RunState.FAILED, RunState.DIVERGED)
 
 class WorkbenchScreen(BaseScreen[None]):
     """Shows the run and edits its settings. Layouts: `-wide` (four panes), `-tabs` (one), `-tiny` (one, no frills)."""
-
-    @dataclass
-    class CurvesRead(Message):
-        """The steps up to `last` of a run that goes on here, out of its files."""
-
-        run: str
-        last: int
-        history: History
 
     AUTO_FOCUS = "#hyperparameters"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -306,24 +295,14 @@ class WorkbenchScreen(BaseScreen[None]):
     def _show_history(self, last: int, run: Path) -> None:
         """The curves up to step `last` of a run that goes on here, and of which no event told, or one was missed."""
         self._read_up_to, self._read_from = last, run
-        job = partial(self._read_history, self._shown_run, RunDir(run), last)
-        self.run_worker(job, thread=True, group="history", exclusive=True)
+        do_apart(self, partial(read_history, RunDir(run), last), partial(self._curves_read, self._shown_run, last),
+                 lambda why: self.say(f"the curves so far are not shown: {why}", "warning"), "history")
 
-    def _read_history(self, name: str, run_dir: RunDir, last: int) -> None:
-        try:
-            self.post_message(self.CurvesRead(name, last, read_history(run_dir, last)))
-        except RlhfError as error:
-            self.app.call_from_thread(self.say, f"the curves so far are not shown: {clean_line(str(error))}", "warning")
-
-    def on_workbench_screen_curves_read(self, event: CurvesRead) -> None:
+    def _curves_read(self, run: str, last: int, history: History) -> None:
         """Draw them before the steps taken since, unless another run, or an earlier step, is shown by now."""
-        if (event.run, event.last) == (self._shown_run, self._read_up_to):
+        if (run, last) == (self._shown_run, self._read_up_to):
             self._read_up_to = 0
-            self.charts.take_past(event.history)
-
-    def on_overlays_curves_read(self, event: Overlays.CurvesRead) -> None:
-        """Another run's."""
-        self.overlays.take(event)
+            self.charts.take_past(history)
 
     def _shown_path(self) -> Path | None:
         """Where the run lies that the charts show."""

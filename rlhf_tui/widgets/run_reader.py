@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -9,12 +10,10 @@ from pathlib import Path
 
 from textual.message import Message
 from textual.screen import Screen
-from textual.worker import get_current_worker
 
-from rlhf_engine.errors import RlhfError
 from rlhf_engine.run_dir import RunDir
 from rlhf_engine.run_list import RunFigures, RunSummary, figures, list_runs
-from rlhf_tui.clean_text import clean_line
+from rlhf_tui.apart import apart, sentence
 from rlhf_tui.widgets.run_rows import clean_run
 
 _BATCH = 32
@@ -53,20 +52,25 @@ class RunReader:
     def read(self) -> None:
         """Look again. A look that is still under way is given up: what it finds no longer counts."""
         self._turn += 1
-        self._screen.run_worker(partial(self._read, self._turn), thread=True, group="runs", exclusive=True)
+        self._screen.run_worker(partial(self._read, self._turn),  # type: ignore[arg-type]
+                                group="runs", exclusive=True, exit_on_error=False)
+
+    async def _read(self, turn: int) -> None:
+        left = threading.Event()
+        try:
+            await apart(partial(self._look, turn, left))
+        except Exception as error:
+            self._screen.post_message(self.Failed(sentence(error)))
+        finally:
+            left.set()
 
     # --- in a thread ---
 
-    def _read(self, turn: int) -> None:
-        worker = get_current_worker()
+    def _look(self, turn: int, left: threading.Event) -> None:
         self._began = time.monotonic()
-        try:
-            runs = [clean_run(run) for run in list_runs(self._root)]
-        except RlhfError as error:
-            self._screen.post_message(self.Failed(clean_line(str(error))))
-            return
+        runs = [clean_run(run) for run in list_runs(self._root)]
         self._took = time.monotonic() - self._began
-        if turn != self._turn:
+        if left.is_set() or turn != self._turn:
             return
         changed = runs != self.runs or not self.has_read
         self.runs, self.has_read = runs, True
@@ -76,7 +80,7 @@ class RunReader:
         for start in range(0, len(unknown), _BATCH):
             batch = unknown[start : start + _BATCH]
             found = {run.path: figures(RunDir(run.path)) for run in batch}
-            if worker.is_cancelled or turn != self._turn:
+            if left.is_set() or turn != self._turn:
                 return
             self.figures = {**self.figures, **found}
             self._as_of |= {run.path: run.changed for run in batch}
