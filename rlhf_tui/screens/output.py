@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import ClassVar
 
@@ -13,7 +12,7 @@ from textual.content import Content
 from textual.widgets import Static
 
 from rlhf_engine.reading import open_regular
-from rlhf_tui.apart import apart
+from rlhf_tui.apart import do_apart
 from rlhf_tui.clean_text import clean_line, clean_text
 from rlhf_tui.clipboard import copy
 from rlhf_tui.screens.base import BaseDialog
@@ -39,6 +38,9 @@ def last_lines(path: Path, most: int = TAIL_BYTES) -> str:
     return clean_text("\n".join(line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n")))
 
 
+_Seen = tuple[float, int] | None
+
+
 class OutputScreen(BaseDialog[None]):
     """Shows the end of a log, and follows it while it grows, unless somebody reads further up."""
 
@@ -60,7 +62,8 @@ class OutputScreen(BaseDialog[None]):
         """whose: the name of the run, clean; empty where the log belongs to none."""
         super().__init__()
         self._path, self._whose = path, whose
-        self._seen: tuple[float, int] | None = None
+        self._seen: _Seen = None
+        self._looking = False
         self._shown = ""
         self._text = Static("", markup=False)
 
@@ -71,16 +74,15 @@ class OutputScreen(BaseDialog[None]):
             yield self._text
 
     def on_mount(self) -> None:
-        self.run_worker(self._follow, exit_on_error=False)
+        self._look_again()
+        self.set_interval(_LOOK_SECONDS, self._look_again)
 
-    async def _follow(self) -> None:
-        while True:  # until the screen goes, and its workers with it
-            if (found := await apart(self._look)) is not None:
-                self._seen, text = found
-                self._show(text)
-            await asyncio.sleep(_LOOK_SECONDS)
+    def _look_again(self) -> None:
+        if not self._looking:  # a disk that does not answer is asked once
+            self._looking = True
+            do_apart(self, self._look, self._take, lambda why: self._take((self._seen, why)))
 
-    def _look(self) -> tuple[tuple[float, int], str] | None:
+    def _look(self) -> tuple[_Seen, str] | None:
         """What tells the file from what it was, and its end; None where nothing changed. In a thread."""
         try:
             found = self._path.lstat()
@@ -89,7 +91,11 @@ class OutputScreen(BaseDialog[None]):
             seen = 0.0, 0
         return None if seen == self._seen else (seen, last_lines(self._path))
 
-    def _show(self, text: str) -> None:
+    def _take(self, found: tuple[_Seen, str] | None) -> None:
+        self._looking = False
+        if found is None:
+            return
+        self._seen, text = found
         box = self.query_one(VerticalScroll)
         follows = not self._shown or box.scroll_offset.y >= box.max_scroll_y
         self._shown = text
