@@ -160,6 +160,31 @@ def test_folders_are_made_for_the_user_alone():
                 assert any(keyword.arg == "mode" for keyword in node.keywords), name
 
 
+def test_what_others_may_have_written_is_read_through_one_door():
+    """Who opens a file by itself opens one of another kind, named here with it."""
+    allowed = {
+        "rlhf_engine/reading.py",  # the door
+        "rlhf_engine/disk.py", "rlhf_engine/own_files.py",  # to write
+        "rlhf_engine/run_dir.py",  # the log, to write
+        "rlhf_engine/run_lock.py", "rlhf_engine/trust.py",  # locks
+        "rlhf_engine/hand_over.py", "rlhf_engine/streams.py",  # logs to write, and /dev/null
+        "rlhf_engine/processes.py", "rlhf_engine/take_over.py", "rlhf_engine/doctor.py",  # /proc
+        "rlhf_engine/checkpoint.py",  # sums of weights
+        "rlhf_engine/fingerprint.py", "rlhf_engine/model_files.py", "rlhf_engine/model_folder.py",  # models
+        "rlhf_engine/remote_code.py",  # code of a model that the user named
+        "rlhf_tui/own_editor.py",  # what the user's editor left in a folder of ours
+        "rlhf_tui/settings.py",  # the lock of the folder that they lie in
+    }
+    for path, tree in TREES.items():
+        name = path.relative_to(ROOT).as_posix()
+        if name in allowed or "/storyteller/" in name:  # our own data
+            continue
+        for call in (node.func for node in ast.walk(tree) if isinstance(node, ast.Call)):
+            opens = ast.unparse(call) in ("open", "io.open", "os.open", "os.fdopen", "FileIO")
+            assert not opens, f"{name}:{call.lineno}"
+            assert not (isinstance(call, ast.Attribute) and call.attr in ("read_text", "read_bytes")), name
+
+
 @pytest.mark.parametrize(("module", "absent"), [
     ("rlhf_engine.run_dir", ["torch", "textual"]),
     ("rlhf_engine.presets", ["torch", "textual"]),
