@@ -174,6 +174,7 @@ def test_what_others_may_have_written_is_read_through_one_door():
         "rlhf_engine/remote_code.py",  # code of a model that the user named
         "rlhf_tui/own_editor.py",  # what the user's editor left in a folder of ours
         "rlhf_tui/settings.py",  # the lock of the folder that they lie in
+        "rlhf_tui/terminal_driver.py",  # the terminal
     }
     for path, tree in TREES.items():
         name = path.relative_to(ROOT).as_posix()
