@@ -10,15 +10,27 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import psutil
 from faults import hostile
 from faults.damage import damage, forged
 from faults.doors import DOORS, Door, Subject
 from faults.material import Place
 
-from rlhf_engine.processes import ProcessId
-
 _KINDS = {"run": 42, "checkpoint": 20, "preset": 14, "model": 14, "trash": 4, "home": 6}
 _PICKLED = b"cos\nsystem\n(S'touch {marker}'\ntR."
+
+
+@dataclass(frozen=True)
+class Decoy:
+    """A process of this user that nobody may signal, as anybody may look it up. started: seconds since the epoch."""
+
+    pid: int
+    started: str = ""
+
+    @classmethod
+    def of(cls, pid: int) -> Decoy:
+        """A process that lives."""
+        return cls(pid, f"{psutil.Process(pid).create_time():.2f}")
 
 
 @dataclass
@@ -39,7 +51,7 @@ class Case:
             doors = [door for door in DOORS if "run" in door.of and not door.slow]
         self.door: Door = self._dice.choices(doors, [door.weight for door in doors])[0]
 
-    def damage(self, place: Place, decoy: ProcessId) -> Subject:
+    def damage(self, place: Place, decoy: Decoy) -> Subject:
         """Damages the copy at `place`; says what the subject is called by now. decoy: a process that nobody may signal.
         """
         subject = self._subject()
@@ -58,7 +70,7 @@ class Case:
                        dice.choice(("words", "length", "function", "files")),
                        dice.choice(("llama", "gpt2", "adapter", "adapter")))
 
-    def _once(self, place: Place, subject: Subject, decoy: ProcessId) -> Subject:
+    def _once(self, place: Place, subject: Subject, decoy: Decoy) -> Subject:
         dice, kind = self._dice, self.kind
         folder = {"run": place.runs / subject.run, "checkpoint": place.runs / subject.run, "home": place.home,
                   "model": place.models / subject.model, "preset": place.presets, "trash": place.runs / ".trash"}[kind]
@@ -148,13 +160,13 @@ def _planted(folder: Path, dice: random.Random, place: Place) -> str:
     return f"{path.relative_to(place.root)} is planted"
 
 
-def _someone_drives(folder: Path, dice: random.Random, decoy: ProcessId) -> str:
+def _someone_drives(folder: Path, dice: random.Random, decoy: Decoy) -> str:
     """A status that says that a process drives the run, which it does not."""
-    who = dice.choice(((decoy.pid, decoy.started, decoy.boot), (decoy.pid, "", ""), (1, "", ""), (-1, "", ""),
-                       (0, "", ""), (os.getppid(), "", ""), (2**31, "", ""), (True, None, None)))
+    who = dice.choice(((decoy.pid, decoy.started), (decoy.pid, ""), (1, ""), (-1, ""), (0, ""), (os.getppid(), ""),
+                       (2**31, ""), (True, None)))
     told = json.loads((folder / "status.json").read_bytes())
     told |= {"state": dice.choice(("training", "paused", "loading", "stopping")), "pid": who[0],
-             "process_started": who[1], "boot_id": who[2]}
+             "process_started": who[1]}
     (folder / "status.json").write_text(json.dumps(told))
     return f"status.json says that process {who[0]} drives the run"
 

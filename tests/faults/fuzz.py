@@ -21,14 +21,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from faults.cases import Case
+from faults.cases import Case, Decoy
 from faults.doors import DOORS, Door
 from faults.laboratory import warm_config
 from faults.material import Place, make
 from faults.trial import Trial, Verdict
 from tqdm import tqdm
-
-from rlhf_engine.processes import ProcessId
 
 _SOUND = 2  # times that each door is measured with sound files; the slower counts
 
@@ -43,7 +41,7 @@ class Fuzzer:
         _warm()
         self.original: Place = make(root)
         self._decoy = subprocess.Popen(["sleep", "100000"])
-        self._decoy_id = _process(self._decoy.pid)
+        self._decoy_id = Decoy.of(self._decoy.pid)
         self.allowed: dict[str, Verdict] = {}
         self.offended_when_sound: list[Verdict] = []
         gc.collect()
@@ -114,11 +112,6 @@ class Fuzzer:
 
 def _only_slow(verdict: Verdict) -> bool:
     return bool(verdict.offences) and all(offence.kind == "hang" for offence in verdict.offences)
-
-
-def _process(pid: int) -> ProcessId:
-    values = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return ProcessId(pid, values[19], Path("/proc/sys/kernel/random/boot_id").read_text().strip())
 
 
 def _warm() -> None:

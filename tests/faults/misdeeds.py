@@ -16,12 +16,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from faults.cases import Decoy
 from faults.doors import Door, Subject
 from faults.judge import Offence
 from faults.material import Place
 from faults.trial import Trial, Verdict
-
-from rlhf_engine.processes import this_process
 
 SOUND = Verdict(-1, "misdeed", seconds=0.1)
 
@@ -134,7 +133,7 @@ def main() -> None:
         folder.mkdir(parents=True)
     (place.canary / "secret.txt").write_text("a secret\n")
     for number, name in enumerate(DEEDS):
-        trial = Trial(None, Misdeed(name, (), 1), place, root / f"{number:08d}", this_process(), SOUND)
+        trial = Trial(None, Misdeed(name, (), 1), place, root / f"{number:08d}", Decoy(os.getpid()), SOUND)
         while not trial.over():
             time.sleep(0.01)
         kinds = sorted({offence.kind for offence in trial.verdict.offences})

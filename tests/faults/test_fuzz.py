@@ -43,3 +43,9 @@ def noticed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
 def test_the_judge_notices(noticed: dict[str, list[str]], name: str) -> None:
     kind = _deeds()[name]
     assert kind in noticed[name] if kind else noticed[name] == []
+
+
+@pytest.mark.slow
+def test_no_damaged_file_gets_a_command_to_do_what_none_may() -> None:
+    done = in_an_interpreter_of_its_own("fuzz", "--light", "--cases", "150", "--seed", "1")
+    assert done.returncode == 0, done.stdout[-20_000:] + done.stderr

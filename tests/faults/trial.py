@@ -23,12 +23,10 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from faults.cases import Case
+from faults.cases import Case, Decoy
 from faults.doors import Door, Subject
 from faults.judge import MEMORY_BYTES, Guard, Offence, of_exception, of_json, of_output, state_of, written_outside
 from faults.material import Place, copied
-
-from rlhf_engine.processes import ProcessId
 
 LIMIT_SECONDS = 2.0
 """That a case may take beyond what its door takes of sound files."""
@@ -56,7 +54,7 @@ class Trial:
     """A case that is being tried. Call `over` again and again until it says so; then `verdict` holds."""
 
     def __init__(
-        self, case: Case | None, door: Door, original: Place, root: Path, decoy: ProcessId, allowed: Verdict
+        self, case: Case | None, door: Door, original: Place, root: Path, decoy: Decoy, allowed: Verdict
     ) -> None:
         """case: None tries sound files. allowed: what the door needs of those."""
         self.root, self._allowed = root, allowed
@@ -158,7 +156,7 @@ def _text(path: Path) -> str:
 # --- in the process of the case ---
 
 
-def _try(case: Case | None, door: Door, original: Place, root: Path, decoy: ProcessId, told: int) -> None:
+def _try(case: Case | None, door: Door, original: Place, root: Path, decoy: Decoy, told: int) -> None:
     os.setsid()
     answer, said = (os.open(root.with_suffix(suffix), os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
                     for suffix in (".stdout", ".stderr"))
