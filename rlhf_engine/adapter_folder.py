@@ -13,7 +13,7 @@ from typing import Any
 
 from rlhf_engine.config import ModelConfig
 from rlhf_engine.disk import why
-from rlhf_engine.errors import ModelError
+from rlhf_engine.errors import ModelError, short
 from rlhf_engine.model_files import ADAPTER_CONFIG, CONFIG, folder_in_use, folder_of, read_json, weight_files
 from rlhf_engine.model_folder import require_adapter
 
@@ -74,10 +74,12 @@ def _no_use(settings: dict[str, Any]) -> str:
     kind, task = str(settings.get("peft_type")), settings.get("task_type")
     trained = json.dumps(settings.get("auto_mapping") or {})
     if task not in (None, "CAUSAL_LM") or "Classification" in trained or "QuestionAnswering" in trained:
-        what = task or "another kind of model"
+        what = short(str(task or "another kind of model"))
         return f"an adapter for {what}, not for a causal language model (CAUSAL_LM)"
     if kind in _NO_SEQUENCE:
         return f"an adapter of the kind {kind}, which adds to the prompt and cannot be merged into weights"
+    if settings.get("megatron_config"):  # with it, PEFT imports the module that another setting names
+        return "an adapter for Megatron, which would run code that it names"
     for setting in ("layer_replication", "alora_invocation_tokens"):
         if settings.get(setting):
             return f"an adapter with {setting}, which cannot be merged into weights"
@@ -91,13 +93,13 @@ def _base(folder: Path, name: str) -> Path | None:
     named = folder_of(name)
     if named.is_absolute():
         if not os.path.isdir(named):
-            raise ModelError(f"{folder} holds an adapter for {name}, and there is no such folder; set "
+            raise ModelError(f"{folder} holds an adapter for {short(name, 400)}, and there is no such folder; set "
                              f"base_model_name_or_path in its {ADAPTER_CONFIG} to where that model is")
         return named
     whole = folder.absolute()
     places = [place / named for place in (whole, *whole.parents, Path.cwd())]
     found = next((place for place in places if os.path.isfile(place / CONFIG)), None)
     if found is None and (name.startswith(".") or name.count("/") > 1 or os.sep == name[-1:]):
-        raise ModelError(f"{folder} holds an adapter for {name}, and no such folder is near; set "
+        raise ModelError(f"{folder} holds an adapter for {short(name, 400)}, and no such folder is near; set "
                          f"base_model_name_or_path in its {ADAPTER_CONFIG} to where that model is")
     return found

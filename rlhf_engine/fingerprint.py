@@ -20,6 +20,7 @@ from typing import Any
 from rlhf_engine import model_files
 from rlhf_engine.disk import why
 from rlhf_engine.errors import ModelError
+from rlhf_engine.reading import open_regular
 from rlhf_engine.user_cache import read_cache, write_cache
 
 _CACHE = "fingerprints.json"
@@ -74,7 +75,7 @@ def fingerprint_of(folder: Path, adapter: Path | None = None) -> Fingerprint:
     remembered = _remembered()
     known = remembered | _hashed_here
     try:
-        there = {part: [path for path in paths if path.is_file()] for part, paths in files.items()}
+        there = {part: [path for path in paths if os.path.isfile(path)] for part, paths in files.items()}
         parts = {part: _together(paths, known) for part, paths in there.items() if paths}
     except OSError as error:
         raise ModelError(f"model.name: {error.filename or folder} could not be read: {why(error)}") from error
@@ -96,7 +97,7 @@ def _digest(path: Path, known: dict[str, list[Any]]) -> str:
     if path.name.endswith("config.json") and (said := _said(path)) is not None:
         return hashlib.sha256(said).hexdigest()
     name, now = os.path.realpath(path), time.time_ns()
-    with open(name, "rb") as file:
+    with open_regular(Path(name)) as file:
         state = _state(os.fstat(file.fileno()))
         if name in known and known[name][:-1] == state:
             return str(known[name][-1])

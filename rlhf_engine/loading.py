@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,25 +12,22 @@ from typing import Any
 
 import huggingface_hub
 import torch
-from huggingface_hub.errors import (
-    HFValidationError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-    StrictDataclassError,
-)
-from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
+from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer, PretrainedConfig
 from transformers.utils import cached_file
 from transformers.utils import logging as transformers_logging
 
 from rlhf_engine import remote_code
 from rlhf_engine.adapter_folder import Adapter, adapter_of
+from rlhf_engine.algorithms.memory import out_of_memory
 from rlhf_engine.base_model import base_fingerprint
 from rlhf_engine.config import ModelConfig
-from rlhf_engine.errors import ModelError, first_line
+from rlhf_engine.errors import ModelError, first_line, short
 from rlhf_engine.fingerprint import Fingerprint
+from rlhf_engine.foreign import foreign
 from rlhf_engine.lean_modules import make_lean
 from rlhf_engine.merging import merge
+from rlhf_engine.model_claims import require_as_large, require_modest
 from rlhf_engine.model_files import ADAPTER_CONFIG, FETCHED, STORYTELLER, folder_in_use, folder_of, has_tokenizer
 from rlhf_engine.model_folder import require_model
 from rlhf_engine.storyteller import MODEL_DIR
@@ -62,7 +60,7 @@ def load_model(config: ModelConfig) -> LoadedModel:
     device = choose_device(config.device)
     dtype = choose_dtype(config.dtype, device)
     tokenizer, model = load_plain(config, dtype)
-    with _told(config, device, dtype):
+    with told(config, device, dtype):
         model.to(device).eval()
         text = read_text(model)
     # adapters are float32; where they feed into half precision, the tensor cores' 19 bits lose nothing. The setting is
@@ -73,7 +71,8 @@ def load_model(config: ModelConfig) -> LoadedModel:
     model.requires_grad_(False)
     model.eval()
     make_lean(model)
-    ids = token_ids(model, tokenizer)
+    with told(config, device, dtype):
+        ids = token_ids(model, tokenizer)
     return LoadedModel(
         model=model,
         tokenizer=tokenizer,
@@ -90,16 +89,17 @@ def load_plain(config: ModelConfig, dtype: torch.dtype) -> tuple[Any, Any]:
     ModelError as `load_model` does."""
     adapter = _adapter(config)
     tokenizer, model = _load_merged(config, adapter, dtype) if adapter else _load_whole(config, dtype)
-    with _told(config, torch.device("cpu"), dtype):
+    with told(config, torch.device("cpu"), dtype):
         require_finite(model)
     return tokenizer, model
 
 
 def _load_whole(config: ModelConfig, dtype: torch.dtype) -> tuple[Any, Any]:
-    with _told(config, torch.device("cpu"), dtype):
+    with told(config, torch.device("cpu"), dtype):
         source, options = _found(config)
+        settings, auto = _architecture(source, options)  # first: the tokenizer's class makes a config of its own
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
-        settings, auto = _architecture(source, options)
+        require_as_large(_skeleton(auto, settings, options), folder_in_use(config))
         # no pickle: of a hub model without safetensors, transformers takes the copy that the hub's own bot proposes
         model, info = auto.from_pretrained(
             source, config=settings, dtype=dtype, use_safetensors=True, output_loading_info=True,
@@ -119,7 +119,7 @@ def _load_merged(config: ModelConfig, adapter: Adapter, dtype: torch.dtype) -> t
                          ) from error
     model = merge(adapter, base).to(dtype)
     if has_tokenizer(adapter.folder) and not adapter.beside:
-        with _told(config, torch.device("cpu"), dtype):
+        with told(config, torch.device("cpu"), dtype):
             where = {"local_files_only": True}
             options = where | remote_code.options(config, str(adapter.folder), where)
             tokenizer = AutoTokenizer.from_pretrained(adapter.folder, config=model.config, **options)
@@ -130,7 +130,7 @@ def _adapter(config: ModelConfig) -> Adapter | None:
     """The adapter that `config` names, if it is one; fetched first, if the hub has it."""
     fetched = folder_in_use(config)
     if fetched is None or ("snapshots" in fetched.parts and (fetched / ADAPTER_CONFIG).is_file()):
-        with _told(config, torch.device("cpu"), torch.float32):
+        with told(config, torch.device("cpu"), torch.float32):
             name, options = _source(config)
             if cached_file(name, ADAPTER_CONFIG, _raise_exceptions_for_missing_entries=False, **options):
                 revision, local = options.get("revision"), "local_files_only" in options
@@ -141,18 +141,26 @@ def _adapter(config: ModelConfig) -> Adapter | None:
 
 def load_skeleton(config: ModelConfig) -> tuple[Any, Any]:
     """Tokenizer, and the model's modules without their weights (on torch's device "meta"). Raises ModelError."""
-    with _told(config, torch.device("cpu"), torch.float32):
+    with told(config, torch.device("cpu"), torch.float32):
         source, options = _found(config)
+        settings, auto = _architecture(source, options)  # first: the tokenizer's class makes a config of its own
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
-        trust = {name: value for name, value in options.items() if name == "trust_remote_code"}
-        settings, auto = _architecture(source, options)
-        with torch.device("meta"):
-            return tokenizer, auto.from_config(settings, **trust)
+        skeleton = _skeleton(auto, settings, options)
+        require_as_large(skeleton, folder_in_use(config))
+        return tokenizer, skeleton
+
+
+def _skeleton(auto: Any, settings: Any, options: dict[str, Any]) -> Any:
+    """The modules of a model as its config describes them, on torch's device "meta", where they take no memory."""
+    trust = {name: value for name, value in options.items() if name in ("trust_remote_code", "code_revision")}
+    with torch.device("meta"):
+        return auto.from_config(copy.deepcopy(settings), **trust)
 
 
 def _architecture(source: str, options: dict[str, Any]) -> tuple[Any, Any]:
     """A model's config, and the auto class that loads it as it was saved. One that also sees is loaded whole, though
     only its text part is used. Raises ModelError for what cannot be adapted as a causal language model."""
+    require_modest(PretrainedConfig.get_config_dict(source, **options)[0])
     config = AutoConfig.from_pretrained(source, **options)
     saved_as = getattr(config, "architectures", None) or []
     if getattr(config, "is_encoder_decoder", False):
@@ -162,7 +170,8 @@ def _architecture(source: str, options: dict[str, Any]) -> tuple[Any, Any]:
     method = next((how for one in settings if (how := getattr(one, "quantization_config", None))), None)
     if method:
         name = method.get("quant_method") if isinstance(method, dict) else getattr(method, "quant_method", None)
-        raise ModelError(f"its weights are quantised ({name or 'by a method it does not name'}); training takes them "
+        shown = short(str(name or "by a method it does not name"))
+        raise ModelError(f"its weights are quantised ({shown}); training takes them "
                          "in float32, bfloat16 or float16, so take the model they were made from, or dequantise it")
     autos = (AutoModelForCausalLM, AutoModelForImageTextToText)
     known = [auto for auto in autos if type(config) in auto._model_mapping]
@@ -189,17 +198,17 @@ def choose_dtype(wanted: str, device: torch.device) -> torch.dtype:
 
 
 @contextmanager
-def _told(config: ModelConfig, device: torch.device, dtype: torch.dtype) -> Iterator[None]:
+def told(config: ModelConfig, device: torch.device, dtype: torch.dtype) -> Iterator[None]:
     """Turns what the libraries raise while they load into a ModelError of one sentence."""
+    def sentence(error: BaseException) -> str:
+        return _no_room(config, device, dtype) if out_of_memory(error) else _why_not(config, error)
+
     try:
-        yield
+        with foreign(sentence):
+            yield
     except ModelError as error:
-        raise ModelError(str(error) if str(error).startswith("model.") else cannot_use(config, error)) from error
-    except torch.OutOfMemoryError as error:
-        raise ModelError(_no_room(config, device, dtype)) from error
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, AssertionError, ImportError,
-            RuntimeError, SafetensorError, StrictDataclassError) as error:  # whatever odd values in its files lead to
-        raise ModelError(_why_not(config, error)) from error
+        told = str(error).startswith(("model.", "lora."))
+        raise ModelError(str(error) if told else cannot_use(config, error)) from error
 
 
 def _found(config: ModelConfig) -> tuple[str, dict[str, Any]]:
@@ -264,7 +273,7 @@ def cannot_use(config: ModelConfig, why: Exception) -> str:
     return f"model.name: {config.name!r} cannot be used: {why}"
 
 
-def _why_not(config: ModelConfig, error: Exception) -> str:
+def _why_not(config: ModelConfig, error: BaseException) -> str:
     """One sentence on a model that was found but does not load."""
     if "trust_remote_code" in str(error):
         return remote_code.how_to(config)

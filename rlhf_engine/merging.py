@@ -7,11 +7,13 @@ from typing import Any
 
 import torch
 from peft import PeftConfig, PeftModel, get_peft_model_state_dict
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
 from rlhf_engine.adapter_folder import Adapter
-from rlhf_engine.errors import ModelError, first_line
+from rlhf_engine.errors import ModelError, short
+from rlhf_engine.expressions import matching
+from rlhf_engine.foreign import foreign
 from rlhf_engine.model_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, read_json
 
 _PREFIX = "base_model.model."
@@ -23,33 +25,63 @@ def merge(adapter: Adapter, base: Any) -> Any:
 
     PEFT itself only warns of weights that are missing, and passes over those that it has no place for.
     """
+    def does_not_fit(error: BaseException) -> str:
+        return f"model.name: the adapter in {adapter.folder} does not fit {adapter.base.name}: {_told(error)}"
+
     try:
-        with warnings.catch_warnings():
+        with foreign(does_not_fit), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             settings = _settings(adapter)
             saved = _shapes(adapter)
+            _require_modest(settings, saved, base)
             _make_room(base, saved)
             peft = PeftModel(base, settings)
             _load(adapter, peft, saved)
             return _merged(peft.eval())
     except ModelError as error:
+        if str(error).startswith("model.name"):
+            raise
         raise ModelError(f"model.name: the adapter in {adapter.folder} does not go into {adapter.base.name}: {error}"
                          ) from error
-    except (ValueError, KeyError, TypeError, AttributeError, NotImplementedError, RuntimeError, IndexError,
-            SafetensorError) as error:
-        if isinstance(error, KeyError):  # peft looks weights up by name
-            error = ValueError(f"it lacks {error.args[0] if error.args else 'a weight'}")
-        raise ModelError(f"model.name: the adapter in {adapter.folder} does not fit {adapter.base.name}: "
-                         f"{first_line(error)}") from error
+
+
+def _told(error: BaseException) -> str:
+    """What went wrong, in what peft and torch say of it."""
+    if isinstance(error, KeyError):  # peft looks weights up by name
+        return f"it lacks {short(str(error.args[0])) if error.args else 'a weight'}"
+    lines = [line.strip() for line in str(error).split("\n") if line.strip()] or [type(error).__name__]
+    # torch: errors in ...:, then which
+    return short(lines[1] if lines[0].endswith(":") and lines[1:] else lines[0], 200)
 
 
 def _settings(adapter: Adapter) -> PeftConfig:
     try:
         return PeftConfig.from_pretrained(str(adapter.folder))
-    except (KeyError, ValueError, TypeError) as error:
+    except Exception as error:
         kind = read_json(adapter.folder / ADAPTER_CONFIG).get("peft_type")
-        raise ModelError(f"peft cannot read its {ADAPTER_CONFIG}, of the kind {kind}: "
-                         f"{first_line(error)}") from error
+        raise ModelError(f"peft cannot read its {ADAPTER_CONFIG}, of the kind {short(str(kind))}: "
+                         f"{_told(error)}") from error
+
+
+def _require_modest(settings: Any, saved: dict[str, list[int]], base: Any) -> None:
+    """Raises ModelError for expressions that do not end, and ranks that no weight of it has."""
+    patterns = {name: getattr(settings, name, None) or {} for name in ("rank_pattern", "alpha_pattern")}
+    keys = [key for pattern in patterns.values() if isinstance(pattern, dict) for key in pattern]
+    whole = [value for name in ("target_modules", "exclude_modules")
+             if isinstance(value := getattr(settings, name, None), str)]
+    named = getattr(settings, "layers_pattern", None) or []
+    layers = [named] if isinstance(named, str) else list(named) if isinstance(named, list) else []
+    expressions = [*whole, *(rf"(.*\.)?({key}).*" for key in keys), *(rf".*\.{layer}\.(\d+)\..*" for layer in layers)]
+    if expressions:  # as peft holds them against names
+        try:
+            matching(expressions, [name for name, _ in base.named_modules()])
+        except ValueError as error:
+            raise ModelError(f"one of its expressions, {short(expressions[0])}, {error}") from error
+    longest = max((side for shape in saved.values() for side in shape), default=0)
+    ranks = patterns["rank_pattern"].values() if isinstance(patterns["rank_pattern"], dict) else ()
+    for rank in (getattr(settings, "r", None), *ranks):
+        if isinstance(rank, int) and rank > longest:
+            raise ModelError(f"its rank is {short(f'{rank:,}')}, and no weight in it has more than {longest:,} rows")
 
 
 def _shapes(adapter: Adapter) -> dict[str, list[int]]:
@@ -91,7 +123,7 @@ def _load(adapter: Adapter, peft: PeftModel, saved: dict[str, list[int]]) -> Non
     unexpected = sorted(name for name in found.unexpected_keys if ".modules_to_save." not in name)
     for what, names in (("the model has no place for its", unexpected), ("it lacks", sorted(missing))):
         if names:
-            raise ModelError(f"{what} {names[0]}" + (f" and {len(names) - 1} more" if names[1:] else ""))
+            raise ModelError(f"{what} {short(names[0], 200)}" + (f" and {len(names) - 1} more" if names[1:] else ""))
 
 
 @torch.no_grad()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_engine.config import ModelConfig
+from rlhf_engine.reading import read_bytes
 from rlhf_engine.storyteller import MODEL_DIR
 
 STORYTELLER = "storyteller"
@@ -20,6 +21,7 @@ ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetens
 _OF_TOKENIZERS = ("tokenizer*", "vocab*", "merges*", "special_tokens_map.json", "added_tokens.json", "chat_template*",
                   "additional_chat_templates/*", "*.model", "*.jinja", "*.tiktoken", "*.tokenizer", "tekken.json",
                   "dict.txt", "emoji.json", "entity_vocab.json", "byte_maps.json", "bpe.codes")
+_VOCABULARIES = ("tokenizer.", "vocab", "merges", "tekken", "dict", "entity_vocab", "bpe")
 # of an adapter on the hub, what is read
 FETCHED = ["adapter_*", *_OF_TOKENIZERS, "*.py"]
 
@@ -62,10 +64,16 @@ def located(config: ModelConfig) -> ModelConfig:
 def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in a file; empty if there is no such file, or it holds none."""
     try:
-        found = json.loads(path.read_bytes())
+        found = json.loads(read_bytes(path, most_bytes(path), follow=True))
     except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def most_bytes(path: Path) -> int:
+    """How large a file of a model may be that is read whole: a vocabulary has some ten million bytes, an index of
+    weights ten, what only says something a few thousand."""
+    return 256_000_000 if path.name.startswith(_VOCABULARIES) or path.suffix == ".model" else 16_000_000
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -74,7 +82,8 @@ def weight_files(folder: Path) -> list[Path]:
     Shards that the index names stand in the list whether or not they are there; empty when the folder holds no model.
     """
     named = read_json(folder / CONFIG).get("transformers_weights")  # which transformers takes before any other
-    first = next((name for name in (named, WEIGHTS, SHARDS) if isinstance(name, str) and (folder / name).is_file()), "")
+    first = next((name for name in (named, WEIGHTS, SHARDS)
+                  if isinstance(name, str) and os.path.isfile(folder / name)), "")
     if not first:
         return []
     shards = read_json(folder / first).get("weight_map") if first.endswith(".index.json") else None

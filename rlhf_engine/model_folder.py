@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import json
 import os
-import struct
 from pathlib import Path
 
 from rlhf_engine.disk import why
-from rlhf_engine.errors import ModelError, first_line
+from rlhf_engine.errors import ModelError, first_line, short
 from rlhf_engine.model_files import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
@@ -21,9 +20,13 @@ from rlhf_engine.model_files import (
     SHARDS,
     TOKENIZER_CONFIG,
     WEIGHTS,
+    most_bytes,
     tokenizer_files,
     weight_files,
 )
+from rlhf_engine.reading import NotAFileOfOursError, open_regular, read_bytes
+from rlhf_engine.safetensors_header import Header, read_header
+from rlhf_engine.tokenizer_claims import require_modest
 
 _LFS = b"version https://git-lfs"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
@@ -31,8 +34,11 @@ _JSON = (CONFIG, GENERATION, TOKENIZER_CONFIG, SHARDS, ADAPTER_CONFIG, "tokenize
          "added_tokens.json")
 
 
-def require_model(folder: Path) -> None:
-    """Raises ModelError unless `folder` is one with a whole model and its tokenizer in files of their own size."""
+def require_model(folder: Path) -> Header:
+    """Raises ModelError unless `folder` is one with a whole model and its tokenizer in files of their own size.
+
+    Returns what the headers of its weights tell, of all files together.
+    """
     _require_folder(folder)
     _require_files(folder)
     if not (folder / CONFIG).is_file():
@@ -42,25 +48,28 @@ def require_model(folder: Path) -> None:
         raise ModelError(_no_model(folder, "weights"))
     if files[0].name.endswith(".index.json") and not files[1:]:
         raise ModelError(f"{files[0]} names no files of weights; download it anew")
-    if missing := [path.name for path in files if not path.is_file()]:
+    if wrong := [str(path) for path in files[1:] if not _inside(path, folder) or path.suffix != ".safetensors"]:
+        raise ModelError(f"{files[0]} names {_some(wrong)}: only files of safetensors in that folder are read")
+    if missing := [path.name for path in files if not os.path.isfile(path)]:
         raise ModelError(f"{files[0]} names files that are not there: {_some(missing)}; download them too")
-    for path in files:
-        if path.suffix == ".safetensors":
-            _require_whole_weights(path)
+    found = Header.of([_require_whole_weights(path) for path in files if path.suffix == ".safetensors"])
     if not tokenizer_files(folder):
         raise ModelError(f"{folder} has no tokenizer; copy the tokenizer's files of the model that it came from there")
+    return found
 
 
-def require_adapter(folder: Path) -> None:
-    """Raises ModelError unless the adapter's two files in `folder` are whole, and a tokenizer's, if there is one."""
+def require_adapter(folder: Path) -> Header:
+    """Raises ModelError unless the adapter's two files in `folder` are whole, and a tokenizer's, if there is one.
+    Returns what the header of its weights tells."""
     _require_files(folder)
     path = folder / ADAPTER_WEIGHTS
     if not path.is_file():
-        there = next((path.name for path in folder.glob("adapter_model.*")), None)
+        there = next((short(path.name) for path in folder.glob("adapter_model.*") if path != folder / ADAPTER_WEIGHTS),
+                     None)
         raise ModelError(f"the weights of the adapter in {folder} are a pickle ({there}), which could run code when it "
                          "is read; only safetensors are, so save the adapter anew with save_pretrained" if there else
                          f"{folder} has an {ADAPTER_CONFIG} and no {ADAPTER_WEIGHTS}")
-    _require_whole_weights(path)
+    return _require_whole_weights(path)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -78,11 +87,13 @@ def _require_folder(folder: Path) -> None:
 
 
 def _require_files(folder: Path) -> None:
-    """What stands in the folder must be there itself, and its JSON be JSON."""
-    for path in sorted(folder.glob("*")):
+    """What stands in the folder must be there itself, files of a size, and its JSON be JSON."""
+    for path in sorted([*folder.glob("*"), *folder.glob("additional_chat_templates/*")]):
         if path.is_symlink() and not path.exists():
-            raise ModelError(f"{path} is a link to {os.readlink(path)}, which is not there; copy the folder with what "
-                             "its links lead to (cp -rL)")
+            there = short(os.readlink(path), 400)
+            raise ModelError(f"{path} is a link to {there}, which is not there; copy the folder with what its links "
+                             "lead to (cp -rL)")
+        _require_plain(path)
     for path in tokenizer_files(folder):
         if path.suffix not in (".json", ".jinja", ".txt") or path.stat().st_size:
             _require_real(path)
@@ -91,43 +102,48 @@ def _require_files(folder: Path) -> None:
             continue
         _require_real(path)
         try:
-            found = json.loads(path.read_bytes())
+            found = json.loads(read_bytes(path, most_bytes(path), follow=True))
         except OSError as error:
             raise ModelError(f"{path} could not be read: {why(error)}") from error
         except (ValueError, RecursionError) as error:
             raise ModelError(f"{path} is not JSON ({first_line(error)}); download it anew") from error
         if not isinstance(found, dict):
             raise ModelError(f"{path} holds a JSON {type(found).__name__}, where an object is needed; download it anew")
+        if path.name == "tokenizer.json":
+            require_modest(found, path)
 
 
-def _require_whole_weights(path: Path) -> None:
-    """A file of safetensors is 8 bytes that tell the length of its header, the header, and the tensors."""
-    start = _require_real(path)
-    size = path.stat().st_size
-    (length,) = struct.unpack("<Q", start[:8].ljust(8, b"\0"))
-    if size < 8 or length > 100_000_000 or not start[8:9].startswith(b"{"):
-        raise ModelError(f"{path} is no file of safetensors, whatever its name says; download it anew")
+def _inside(path: Path, folder: Path) -> bool:
+    """Whether a path is below a folder by what it says; links, of which the hub's cache is made, may lead elsewhere."""
+    return os.path.normpath(path).startswith(os.path.join(os.path.normpath(folder), ""))
+
+
+def _require_plain(path: Path) -> None:
+    """A FIFO, or a device, by any name is what no library should be let near; nor is a folder where a file belongs, or
+    a file that is larger than any such file is."""
+    ours = path.name in _JSON or path.suffix in (".json", ".jinja", ".txt", ".model", ".safetensors", ".tiktoken")
+    if path.is_dir() and not ours:
+        return
     try:
-        with open(path, "rb") as file:
-            file.seek(8)
-            header = json.loads(file.read(length)) if 8 + length <= size else {}
-        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+        most = most_bytes(path) if ours and path.suffix != ".safetensors" else None
+        open_regular(path, most, follow=True).close()
+    except NotAFileOfOursError as error:
+        raise ModelError(f"{path} cannot be read: {why(error)}") from error
     except OSError as error:
-        raise ModelError(f"{path} could not be read: {why(error)}") from error
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-        raise ModelError(f"{path} is damaged: its header cannot be read; download it anew") from error
-    whole = 8 + length + max(ends, default=0)
-    if size < whole:
-        least = "" if ends else "at least "  # where the header is cut, too
-        raise ModelError(f"{path} is cut off: it has {size:,} bytes of {least}{whole:,}; download it anew")
-    if not ends:
-        raise ModelError(f"{path} holds no weights")
+        if ours:
+            raise ModelError(f"{path} could not be read: {why(error)}") from error
+
+
+def _require_whole_weights(path: Path) -> Header:
+    """A file of safetensors is 8 bytes that tell the length of its header, the header, and the tensors."""
+    _require_real(path)
+    return read_header(path)
 
 
 def _require_real(path: Path) -> bytes:
     """The file's beginning. Raises ModelError when it only stands for the file that was meant."""
     try:
-        with open(path, "rb") as file:
+        with open_regular(path, follow=True) as file:
             start = file.read(64)
     except OSError as error:
         raise ModelError(f"{path} could not be read: {why(error)}") from error
@@ -167,4 +183,4 @@ def _gguf(path: Path) -> str:
 
 
 def _some(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if names[3:] else "")
+    return ", ".join(short(name, 400) for name in names[:3]) + (f" and {len(names) - 3} more" if names[3:] else "")

@@ -23,7 +23,7 @@ from rlhf_engine.adapted_linear import adapt
 from rlhf_engine.config import LoraConfig as LoraSettings
 from rlhf_engine.config import ModelConfig, RunConfig
 from rlhf_engine.errors import ModelError, first_line
-from rlhf_engine.loading import LoadedModel, cannot_use, load_model
+from rlhf_engine.loading import LoadedModel, cannot_use, load_model, told
 from rlhf_engine.passed_checks import check_once
 from rlhf_engine.target_modules import choose_targets, leaves
 from rlhf_engine.text_codec import TextCodec
@@ -88,7 +88,8 @@ class Policy:
         """Load a model, give it fresh adapters, and check that this engine reads it as it reads itself. Raises
         ModelError, one sentence, if it does not."""
         loaded = load_model(model)
-        policy = cls(loaded, lora, seed=seed)
+        with told(model, loaded.device, loaded.dtype):
+            policy = cls(loaded, lora, seed=seed)
         try:
             policy.why_uncached = check_once(policy, loaded.fingerprint.hex if loaded.fingerprint else None)
         except ModelError as error:

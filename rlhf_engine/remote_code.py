@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_engine.config import ModelConfig
-from rlhf_engine.errors import ConfigError, ModelError, first_line
-from rlhf_engine.model_files import folder_of
+from rlhf_engine.disk import why
+from rlhf_engine.errors import ConfigError, ModelError, first_line, short
+from rlhf_engine.model_files import folder_of, most_bytes
+from rlhf_engine.reading import read_bytes
 
 FLAG = "--trust-remote-code"
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -46,8 +49,12 @@ def trust(argument: str) -> str:
     global _trusted
     folder = folder_of(argument)
     if argument and folder.is_dir():
+        try:
+            digest = _digest(folder)
+        except OSError as error:
+            raise ConfigError(f"{FLAG}: the code in {folder} could not be read: {why(error)}") from None
         _trusted = Trusted(str(folder.resolve()), None)
-        return f"running the model code in {_trusted.name} (SHA-256 {_digest(folder)[:16]}…), as {FLAG} allows"
+        return f"running the model code in {_trusted.name} (SHA-256 {digest[:16]}…), as {FLAG} allows"
     name, at, revision = argument.rpartition("@")
     if not at or name.count("/") != 1 or not _COMMIT.fullmatch(revision):
         raise ConfigError(f"{FLAG}: {argument!r} is neither a folder nor owner/name@commit, with the 40 hexadecimal "
@@ -87,8 +94,8 @@ def options(config: ModelConfig, source: str, where: dict[str, Any]) -> dict[str
         for target in _classes(source, file, where):
             repository = target.partition("--")[0] if "--" in target else ""
             if repository not in ("", config.name):
-                raise ModelError(f"model.name: {config.name!r} names code of another repository, {repository!r}, which "
-                                 f"{FLAG} does not cover")
+                raise ModelError(f"model.name: {config.name!r} names code of another repository, {short(repository)}, "
+                                 f"which {FLAG} does not cover")
     return {"trust_remote_code": True} | ({"code_revision": config.revision} if config.revision else {})
 
 
@@ -111,9 +118,11 @@ def _classes(source: str, file: str, where: dict[str, Any]) -> list[str]:
     if not path:
         return []
     try:
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
-    except ValueError as error:
+        found = json.loads(read_bytes(Path(path), most_bytes(Path(path)), follow=True))
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"model.name: {file} of {source} is not JSON: {first_line(error)}") from None
+    except OSError as error:
+        raise ModelError(f"model.name: {file} of {source} could not be read: {why(error)}") from None
     if not isinstance(found, dict):
         raise ModelError(f"model.name: {file} of {source} holds no JSON object")
     return list(_texts(found.get("auto_map")))
@@ -132,5 +141,6 @@ def _digest(folder: Path) -> str:
     """SHA-256 over names and contents of the folder's Python files."""
     total = hashlib.sha256()
     for path in sorted(path for path in folder.rglob("*.py") if path.is_file()):
-        total.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes() + b"\0")
+        code = read_bytes(path, most_bytes(path), follow=True)
+        total.update(os.fsencode(path.relative_to(folder)) + b"\0" + code + b"\0")
     return total.hexdigest()

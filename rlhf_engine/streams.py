@@ -15,6 +15,7 @@ import os
 import select
 import stat
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -190,6 +191,8 @@ _open_log: Callable[[], int | None] | None = None
 _log: int | None = None
 _log_of_nobody: Callable[[], int | None] = lambda: os.open(os.devnull, os.O_RDWR)  # noqa: E731
 _calls = 0
+_aside: int | None = None  # see `cleaned`
+_MOST_HELD = 100_000  # bytes
 _python: tuple[TextIO, TextIO] | None = None
 
 
@@ -316,6 +319,53 @@ def captured() -> Iterator[None]:
                     _pass_on(log, begin)
 
 
+@contextmanager
+def cleaned() -> Iterator[None]:
+    """Around libraries that read somebody's files: what code that is not Python's writes to descriptors 1 and 2 is
+    held back, and follows afterwards as text that commands no terminal; into a log, where they lead to one. Where it
+    ends in an exception, which says what there is to say, only the log of a run gets it.
+
+    What Python code says, progress among it, is not held back: it passes `clean_stderr`.
+    """
+    global _aside
+    with _lock:
+        if _aside is not None:  # we are inside of another one already
+            nested = True
+        else:
+            nested, shown = False, not _holders
+            _flush()
+            held = tempfile.TemporaryFile()  # noqa: SIM115
+            take_away()
+            _aside = held.fileno()
+            _point()
+            python = sys.stdout, sys.stderr
+            if shown and _kept is not None:
+                direct = cast(TextIO, _Visible(_to(_kept[1])))
+                sys.stdout, sys.stderr = direct if sys.stdout is sys.stderr else sys.stdout, direct
+    if nested:
+        yield
+        return
+    failed = True
+    try:
+        yield
+        failed = False
+    finally:
+        with _lock:
+            sys.stdout, sys.stderr = python
+            _aside = None
+            if _holders > 1:
+                _point()
+            give_back()
+        with held:
+            held.seek(0)
+            said = held.read(_MOST_HELD).decode("utf-8", "replace")
+        if said:
+            if failed and shown:
+                log(said)
+            else:
+                on_descriptor(2, said)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 
 
@@ -327,7 +377,7 @@ def _the_log() -> int | None:
 
 
 def _point() -> None:
-    target, mine = _the_log(), False
+    target, mine = _the_log() if _aside is None else _aside, False
     if target is None:
         target, mine = _log_of_nobody(), True
     if target is None:

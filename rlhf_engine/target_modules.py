@@ -10,7 +10,8 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from rlhf_engine.errors import ModelError, first_line
+from rlhf_engine.errors import ModelError
+from rlhf_engine.expressions import matching
 
 ALL_LINEAR = "all-linear"
 _SHOWN = 40
@@ -58,10 +59,10 @@ def _matching(model: Any, linear: Sequence[str], target: str) -> list[str]:
         why = "is no linear module that text passes through in"
     elif re.search(r"[][*+?(){}|^$\\]", target):
         try:
-            found = [name for name in linear if re.fullmatch(target, name)]
-        except re.error as error:
-            raise ModelError(f"lora.target_modules: {target!r} is no regular expression ({first_line(error)}), and no "
-                             f"module of {type(model).__name__} has that name") from error
+            (found,) = matching([target], linear)
+        except ValueError as error:
+            raise ModelError(f"lora.target_modules: {target!r} {error}, and no module of {type(model).__name__} has "
+                             "that name") from error
         if found:
             return found
         why = "as a regular expression matches no whole name of a linear module of"

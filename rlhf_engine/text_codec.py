@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from rlhf_engine.errors import PromptError, first_line
+from rlhf_engine.errors import ModelError, PromptError, first_line
+from rlhf_engine.foreign import foreign, is_panic
 from rlhf_engine.tokens import special_ids, token_name
 
 Ids = Sequence[int]
@@ -64,12 +65,12 @@ class TextCodec:
 
     def _read(self, prompts: list[str]) -> list[list[int]]:
         try:
-            return _bare_ids(self._tokenizer, prompts)
-        except Exception as error:  # tokenizers raise plain Exceptions, for a character they lack or half of one
+            with foreign(first_line):  # of a character that they lack, or half of one
+                return _bare_ids(self._tokenizer, prompts)
+        except ModelError as error:
             for prompt in prompts if len(prompts) > 1 else ():
                 self._read([prompt])
-            raise PromptError(f"the tokenizer cannot read the prompt {quoted(prompts[0])}: {first_line(error)}"
-                              ) from error
+            raise PromptError(f"the tokenizer cannot read the prompt {quoted(prompts[0])}: {error}") from error
 
     def _row(self, prompt: str, ids: list[int], longest: int | None) -> list[int]:
         prefix = [] if self._prefix and ids[:1] == self._prefix[:1] else self._prefix
@@ -89,6 +90,15 @@ class TextCodec:
 
     def _texts(self, rows: Sequence[Ids]) -> list[str]:
         decode = self._tokenizer.decode
+        try:
+            return self._decoded(decode, rows)
+        except BaseException as error:
+            if not is_panic(error):
+                raise
+            raise ModelError(f"the tokenizer cannot write what was sampled as text: {first_line(error)}") from error
+
+    @staticmethod
+    def _decoded(decode: Callable[..., Any], rows: Sequence[Ids]) -> list[str]:
         return [str(decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)) for ids in rows]
 
     def _without_anchor(self, text: str, ids: Ids) -> str:

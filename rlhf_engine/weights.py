@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from rlhf_engine.errors import ModelError
+from rlhf_engine.errors import ModelError, short
 
 _NAMED = 3
 # buffers that older files hold and newer code computes: nothing in them was learnt
@@ -73,7 +73,7 @@ def _saved_as(model: Any) -> str:
 
 
 def _names(keys: Collection[str]) -> str:
-    return ", ".join(sorted(keys)[:_NAMED]) + _more(len(keys) - _NAMED)
+    return ", ".join(short(key, 200) for key in sorted(keys)[:_NAMED]) + _more(len(keys) - _NAMED)
 
 
 def _more(count: int) -> str:
