@@ -11,6 +11,8 @@ import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 
+from rlhf_engine.errors import ModelError, first_line
+
 SECONDS = 5.0
 """How long a set of expressions may take for all names; what people write takes a millisecond."""
 
@@ -23,19 +25,19 @@ json.dump(found, sys.stdout)
 
 
 def matching(expressions: Sequence[str], names: Iterable[str]) -> list[list[str]]:
-    """For each expression those of the names that it matches whole. Raises ValueError, whose text goes on a sentence
+    """For each expression those of the names that it matches whole. Raises ModelError, whose text goes on a sentence
     about the expression, for what is none or does not come to an end."""
     for expression in expressions:
         try:
             re.compile(expression)
         except (re.error, RecursionError, OverflowError, MemoryError) as error:
-            raise ValueError(f"is no regular expression ({str(error)[:100]})") from None
+            raise ModelError(f"is no regular expression ({first_line(error)})") from None
     try:
         done = subprocess.run([sys.executable, "-I", "-S", "-c", _MATCH], input=json.dumps([expressions, list(names)]),
                               capture_output=True, text=True, timeout=SECONDS, check=True)
     except subprocess.TimeoutExpired:
-        raise ValueError(f"does not come to an end within {SECONDS:g} seconds for the names of the modules") from None
+        raise ModelError(f"does not come to an end within {SECONDS:g} seconds for the names of the modules") from None
     except (subprocess.CalledProcessError, OSError) as error:
-        raise ValueError(f"could not be tried ({type(error).__name__})") from None
+        raise ModelError(f"could not be tried ({type(error).__name__})") from None
     found: list[list[str]] = json.loads(done.stdout)
     return found

@@ -75,7 +75,7 @@ def _require_modest(settings: Any, saved: dict[str, list[int]], base: Any) -> No
     if expressions:  # as peft holds them against names
         try:
             matching(expressions, [name for name, _ in base.named_modules()])
-        except ValueError as error:
+        except ModelError as error:
             raise ModelError(f"one of its expressions, {short(expressions[0])}, {error}") from error
     longest = max((side for shape in saved.values() for side in shape), default=0)
     ranks = patterns["rank_pattern"].values() if isinstance(patterns["rank_pattern"], dict) else ()

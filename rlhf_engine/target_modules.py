@@ -60,7 +60,7 @@ def _matching(model: Any, linear: Sequence[str], target: str) -> list[str]:
     elif re.search(r"[][*+?(){}|^$\\]", target):
         try:
             (found,) = matching([target], linear)
-        except ValueError as error:
+        except ModelError as error:
             raise ModelError(f"lora.target_modules: {target!r} {error}, and no module of {type(model).__name__} has "
                              "that name") from error
         if found:
