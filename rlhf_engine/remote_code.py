@@ -94,8 +94,9 @@ def options(config: ModelConfig, source: str, where: dict[str, Any]) -> dict[str
         for target in _classes(source, file, where):
             repository = target.partition("--")[0] if "--" in target else ""
             if repository not in ("", config.name):
-                raise ModelError(f"model.name: {config.name!r} names code of another repository, {short(repository)}, "
-                                 f"which {FLAG} does not cover")
+                shown = short(repr(repository))
+                raise ModelError(f"model.name: {config.name!r} names code of another repository, {shown}, which {FLAG} "
+                                 "does not cover")
     return {"trust_remote_code": True} | ({"code_revision": config.revision} if config.revision else {})
 
 
