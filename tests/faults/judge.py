@@ -29,7 +29,7 @@ MEMORY_BYTES = 300_000_000
 """That a case may need beyond what the same command needs of sound files."""
 EXIT_CODES = (0, 1, 2, 130)
 
-_ROOTS_OF_NOBODY = ("/dev/null", "/proc/self/", "/dev/tty", "/dev/pts/", "/dev/shm/")
+_ROOTS_OF_NOBODY = ("/dev/null", "/proc/self/", "/dev/tty", "/dev/pts/")
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 # event -> which of its arguments are written to
 _WRITES = {"os.remove": (0,), "os.rename": (0, 1), "os.mkdir": (0,), "os.rmdir": (0,), "os.symlink": (1,),
