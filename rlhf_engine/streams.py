@@ -192,7 +192,7 @@ _log: int | None = None
 _log_of_nobody: Callable[[], int | None] = lambda: os.open(os.devnull, os.O_RDWR)  # noqa: E731
 _calls = 0
 _aside: int | None = None  # see `cleaned`
-_MOST_HELD = 100_000  # bytes
+_MOST_HELD = 4000  # bytes: some libraries say the same of each of a million keys
 _python: tuple[TextIO, TextIO] | None = None
 
 
@@ -359,6 +359,8 @@ def cleaned() -> Iterator[None]:
         with held:
             held.seek(0)
             said = held.read(_MOST_HELD).decode("utf-8", "replace")
+            if held.read(1):
+                said = said.rpartition("\n")[0] + "\n… and more of the kind\n"
         if said:
             if failed and shown:
                 log(said)

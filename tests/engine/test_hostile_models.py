@@ -274,3 +274,16 @@ def test_nothing_of_a_model_commands_the_terminal(model_folders: dict[str, Path]
     assert sum(line.startswith("error: ") for line in text.splitlines()) == 1, text
     assert not re.search("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e]", text), repr(text)
     assert "panicked" not in text
+
+
+def test_what_a_library_says_of_each_of_many_keys_is_cut(
+    model_folders: dict[str, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str],
+) -> None:
+    folder = Path(shutil.copytree(model_folders["llama"], tmp_path / "model"))
+    told = json.loads((folder / "tokenizer.json").read_bytes())
+    told["added_tokens"][0] |= {f"key{number}": 0 for number in range(20_000)}
+    (folder / "tokenizer.json").write_text(json.dumps(told))
+    generate_texts(str(folder), prompts=["Once"], tuned=False, seed=0, temperature=None, max_new_tokens=4)
+    said = capfd.readouterr().err
+    assert "key0" in said
+    assert len(said) < 10_000
