@@ -16,7 +16,7 @@ from faults.damage import damage, forged
 from faults.doors import DOORS, Door, Subject
 from faults.material import Place
 
-_KINDS = {"run": 42, "checkpoint": 20, "preset": 14, "model": 14, "trash": 4, "home": 6}
+_KINDS = {"run": 42, "checkpoint": 20, "preset": 14, "model": 14, "trash": 4, "home": 6, "code": 5}
 _PICKLED = b"cos\nsystem\n(S'touch {marker}'\ntR."
 
 
@@ -73,7 +73,8 @@ class Case:
     def _once(self, place: Place, subject: Subject, decoy: Decoy) -> Subject:
         dice, kind = self._dice, self.kind
         folder = {"run": place.runs / subject.run, "checkpoint": place.runs / subject.run, "home": place.home,
-                  "model": place.models / subject.model, "preset": place.presets, "trash": place.runs / ".trash"}[kind]
+                  "model": place.models / subject.model, "preset": place.presets, "trash": place.runs / ".trash",
+                  "code": place.root / "rewards"}[kind]
         chance = dice.random()
         if chance < 0.06:
             self.damaged.append(_planted(folder, dice, place))
@@ -82,6 +83,9 @@ class Case:
             return self._renamed(folder, subject)
         if kind == "run" and chance < 0.18:
             self.damaged.append(_someone_drives(folder, dice, decoy))
+            return subject
+        if kind == "code" and chance < 0.6:
+            self.damaged.append(_written_anew(folder, dice))
             return subject
         if kind == "model" and chance < 0.2:
             self.damaged.append(_templated(folder, dice))
@@ -169,6 +173,20 @@ def _someone_drives(folder: Path, dice: random.Random, decoy: Decoy) -> str:
              "process_started": who[1]}
     (folder / "status.json").write_text(json.dumps(told))
     return f"status.json says that process {who[0]} drives the run"
+
+
+def _written_anew(folder: Path, dice: random.Random) -> str:
+    """Another reward function, which nobody has agreed to run."""
+    source = dice.choice((
+        "(" * 100_000, "-" * 100_000 + "1", "x = " + "[" * 90 + "]" * 90, "import a" + ".a" * 50_000, "\0",
+        "".join(f"import x{number}\n" for number in range(20_000)), "from . import own\nimport own",
+        "import canary.secret", f"# {hostile.text(dice)}", f"NAME = {hostile.text(dice)!r}", "from ...... import x",
+        "\ufeff# coding: x\n", "# coding: utf-7\n", "\t \tx\n  y", "print('\x1b[31m')", "raise SystemExit(0)",
+        "x" * 5_000_000))
+    (folder / "own.py").write_bytes(source.encode("utf-8", "surrogatepass"))
+    if dice.random() < 0.3:
+        (folder / "x1.py").symlink_to("/dev/zero")
+    return f"own.py is {source[:40]!a}"
 
 
 def _templated(folder: Path, dice: random.Random) -> str:

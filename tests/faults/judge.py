@@ -35,6 +35,9 @@ _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _WRITES = {"os.remove": (0,), "os.rename": (0, 1), "os.mkdir": (0,), "os.rmdir": (0,), "os.symlink": (1,),
            "os.link": (1,), "os.chmod": (0,), "os.chown": (0,), "os.truncate": (0,), "os.utime": (0,),
            "os.setxattr": (0,), "os.removexattr": (0,), "shutil.rmtree": (0,), "shutil.move": (0, 1)}
+_COPIED = (".jsonl", ".log")
+_TEXTS = (".json", ".toml", ".txt", ".md", *_COPIED)
+_MOST_TEXT = 20_000_000
 _FOLLOWING = ("os.chmod", "os.chown", "os.truncate", "os.utime", "os.setxattr", "os.removexattr")
 _SIGNALS = ("os.kill", "os.killpg", "signal.pthread_kill")
 _PROGRAMS = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn")
@@ -102,9 +105,11 @@ class Guard:
                     return found
             return None
         if event in _SIGNALS:
-            return ("signal", f"{arguments[1]} to {arguments[0]}") if arguments[1] else None
+            fine = not arguments[1] or (event == "os.kill" and _parent_of(arguments[0]) == os.getpid())
+            return None if fine else ("signal", f"{arguments[1]} to {arguments[0]}")
         if event in _PROGRAMS:
-            return "program", repr(arguments[:2])[:300]
+            return None if event == "subprocess.Popen" and _is_isolated(arguments[1]) else (
+                "program", repr(arguments[:2])[:300])
         if event in _CONNECTIONS:
             return "connection", repr(arguments[1:])[:300]
         if event == "pickle.find_class":
@@ -141,6 +146,19 @@ class Guard:
         return None if digest in self._trusted else ("code", there)
 
 
+def _parent_of(pid: int) -> int:
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            return int(file.read().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
+
+
+def _is_isolated(command: Any) -> bool:
+    """True for this very interpreter, told to take no code from the working folder or the user's environment."""
+    return isinstance(command, list) and list(command[:2]) == [sys.executable, "-I"]
+
+
 def _below(path: str, roots: Collection[str]) -> bool:
     return any(path == root or path.startswith(root.rstrip("/") + "/") for root in roots)
 
@@ -170,6 +188,37 @@ def written_outside(before: dict[str, tuple[int, ...]], after: dict[str, tuple[i
     changed = [path for path in sorted({*before, *after}) if before.get(path) != after.get(path)]
     return [Offence("write", "seen afterwards", f"{path}: {before.get(path)} before, {after.get(path)} after")
             for path in changed if not _below(path, roots)]
+
+
+def of_written(before: dict[str, tuple[int, ...]], after: dict[str, tuple[int, ...]], theirs: bool) -> list[Offence]:
+    """An offence for each new text that holds what a terminal would obey: someone will `cat` it.
+
+    What merely bears another name is as it was. theirs: whether lines held such things before: those are copied.
+    """
+    known, found = set(before.values()), []
+    for path, state in after.items():
+        if state in known or not path.endswith(_TEXTS) or (theirs and path.endswith(_COPIED)):
+            continue
+        if bad := obeyed(_text_of(path)):
+            where = f"written to {os.path.basename(path)}: U+{ord(bad):04X}"
+            found.append(Offence("control character", where, path))
+    return found
+
+
+def holds_commands(state: Collection[str]) -> bool:
+    """Whether the lines of a run, among these files, hold what a terminal would obey."""
+    return any(path.endswith(_COPIED) and obeyed(_text_of(path)) for path in state)
+
+
+def _text_of(path: str) -> str:
+    try:
+        there = os.lstat(path)
+        if not stat.S_ISREG(there.st_mode) or there.st_size > _MOST_TEXT:
+            return ""
+        with open(path, "rb") as file:
+            return file.read().decode(errors="ignore")
+    except OSError:
+        return ""
 
 
 # --- what it said ---

@@ -60,6 +60,12 @@ def _write_natively() -> None:
     _natively_made("canary/secret.txt")
 
 
+def _ended() -> None:
+    process = subprocess.Popen([sys.executable, "-I", "-S", "-c", "input()"], stdin=subprocess.PIPE)
+    process.kill()
+    process.wait()
+
+
 def _natively_made(name: str) -> None:
     library = ctypes.CDLL(None)
     library.close(library.creat(name.encode(), 0o600))
@@ -88,6 +94,7 @@ DEEDS: dict[str, tuple[str, Callable[[], object]]] = {
     "a line separator": ("control character", lambda: print("\u2028")),
     "a carriage return": ("control character", lambda: print("over\rwritten")),
     "bytes that are no UTF-8": ("control character", lambda: os.write(1, b"\xff")),
+    "an escape in a text": ("control character", lambda: Path("home/x.txt").write_text("\x1b[31m")),
     "a file elsewhere": ("write", lambda: Path("canary/new").write_text("")),
     "a file written through a link": ("write", _write_through_a_link),
     "a file removed": ("write", lambda: Path("canary/secret.txt").unlink()),
@@ -101,6 +108,8 @@ DEEDS: dict[str, tuple[str, Callable[[], object]]] = {
     "a pickle": ("code", _unpickle),
     "what planted code leaves": ("code", lambda: _natively_made("ran")),
     "a program": ("program", lambda: subprocess.run(["true"])),
+    "python, which would take code from here": ("program", lambda: subprocess.run([sys.executable, "-c", ""])),
+    "python that takes code from nowhere, and is ended": ("", _ended),
     "a connection": ("connection", lambda: socket.create_connection(("127.0.0.1", 9))),
     "700 MB": ("memory", _fill_memory),
     "an unknown exit code": ("exit code", lambda: sys.exit(3)),  # and without a word

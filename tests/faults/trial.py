@@ -25,7 +25,18 @@ from pathlib import Path
 
 from faults.cases import Case, Decoy
 from faults.doors import Door, Subject
-from faults.judge import MEMORY_BYTES, Guard, Offence, of_exception, of_json, of_output, state_of, written_outside
+from faults.judge import (
+    MEMORY_BYTES,
+    Guard,
+    Offence,
+    holds_commands,
+    of_exception,
+    of_json,
+    of_output,
+    of_written,
+    state_of,
+    written_outside,
+)
 from faults.material import Place, copied
 
 LIMIT_SECONDS = 2.0
@@ -174,6 +185,7 @@ def _try(case: Case | None, door: Door, original: Place, root: Path, decoy: Deco
         root.with_suffix(".damaged").write_text(json.dumps(case.damaged))
     _meek()
     before, may_write = state_of(root), door.may_write(place)
+    theirs = bool(door.writes) and holds_commands(before)
     guard = Guard(root, [*may_write, answer_file(root)], trusted)
     resident = _memory("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # from here on, the most that is resident is told anew
@@ -195,7 +207,8 @@ def _try(case: Case | None, door: Door, original: Place, root: Path, decoy: Deco
     guard.end()
     growth = _memory("VmHWM") - resident
     found += guard.offences
-    found += written_outside(before, state_of(root), may_write)
+    after = state_of(root)
+    found += written_outside(before, after, may_write) + of_written(before, after, theirs)
     if not door.keys and not raised:
         found += of_output(code, os.pread(answer, _MOST_READ, 0), os.pread(said, _MOST_READ, 0))
         if "--json" in door.arguments and os.fstat(answer).st_size < _MOST_READ:
