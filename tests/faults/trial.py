@@ -1,7 +1,7 @@
 """One case tried in a process of its own, and measured from outside: how long it computed or waited, and what it said.
 
 What counts is not the clock, which a busy machine lets run on: it is the time in which the process computed, and that
-in which its first thread waited for something. A thread that only waits for its turn to compute does neither.
+in which all of its threads waited for something. A thread that only waits for its turn to compute does neither.
 """
 
 from __future__ import annotations
@@ -106,14 +106,14 @@ class Trial:
 
     def _measure(self, passed: float) -> None:
         try:
-            state = Path(f"/proc/{self.pid}/task/{self.pid}/stat").read_text().rpartition(")")[2].split()[0]
+            states = {_state(thread) for thread in Path(f"/proc/{self.pid}/task").iterdir()}
             whole = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         except OSError:
             return
         computed = (int(whole[11]) + int(whole[12])) * _TICK
         if not self._begun:
             self._begun, self._before = True, computed
-        elif state in "SD" and computed - self._computed < 2 * _TICK:
+        elif states <= {"S", "D"} and computed - self._computed < 2 * _TICK:
             self._waited += min(passed, 5 * _LOOK_SECONDS)  # had we not looked for long, we would not know
         self._computed = computed
 
@@ -155,6 +155,10 @@ class Trial:
         shutil.rmtree(self.root, ignore_errors=True)
         for suffix in (".stdout", ".stderr", ".stacks", ".damaged"):
             self.root.with_suffix(suffix).unlink(missing_ok=True)
+
+
+def _state(thread: Path) -> str:
+    return (thread / "stat").read_text().rpartition(")")[2].split()[0]
 
 
 def _text(path: Path) -> str:
