@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 from faults import hostile
-from faults.damage import damage, forged
+from faults.damage import damage, document, forged, put
 from faults.doors import DOORS, Door, Subject
 from faults.material import Place
 
@@ -146,21 +146,19 @@ def _planted(folder: Path, dice: random.Random, place: Place) -> str:
                         "training_args.bin", "tensors.pt", "__init__.py", "rlhf_engine/__init__.py", "evil.so",
                         "chat_template.jinja", "own.py"))
     if name == "own.py":
-        (place.root / "rewards" / name).write_text(code)
+        put(place.root / "rewards" / name, code)
         return "the code of a reward is other code now"
     path = (folder if dice.random() < 0.7 else place.root) / name
-    path.parent.mkdir(exist_ok=True)
     if path.suffix in (".bin", ".pt"):
-        path.write_bytes(_PICKLED.replace(b"{marker}", os.fsencode(marker)))
+        put(path, _PICKLED.replace(b"{marker}", os.fsencode(marker)))
         for weights in folder.glob("*.safetensors"):  # else nobody looks at a pickle
             weights.unlink()
     else:
-        path.write_text("import os; " + code if path.suffix == ".pth" else code)
-    if name == "modeling_evil.py" and (config := folder / "config.json").is_file():
-        told = json.loads(config.read_bytes())
-        told |= {"auto_map": {"AutoConfig": "modeling_evil.C", "AutoModelForCausalLM": "modeling_evil.M"},
-                 "model_type": "evil"}
-        config.write_text(json.dumps(told))
+        put(path, "import os; " + code if path.suffix == ".pth" else code)
+    if name == "modeling_evil.py" and (folder / "config.json").exists():
+        code_of = {"AutoConfig": "modeling_evil.C", "AutoModelForCausalLM": "modeling_evil.M"}
+        told = document(folder / "config.json") | {"auto_map": code_of, "model_type": "evil"}
+        put(folder / "config.json", json.dumps(told))
     return f"{path.relative_to(place.root)} is planted"
 
 
@@ -168,10 +166,9 @@ def _someone_drives(folder: Path, dice: random.Random, decoy: Decoy) -> str:
     """A status that says that a process drives the run, which it does not."""
     who = dice.choice(((decoy.pid, decoy.started), (decoy.pid, ""), (1, ""), (-1, ""), (0, ""), (os.getppid(), ""),
                        (2**31, ""), (True, None)))
-    told = json.loads((folder / "status.json").read_bytes())
-    told |= {"state": dice.choice(("training", "paused", "loading", "stopping")), "pid": who[0],
-             "process_started": who[1]}
-    (folder / "status.json").write_text(json.dumps(told))
+    state = dice.choice(("training", "paused", "loading", "stopping"))
+    told = {"state": state, "pid": who[0], "process_started": who[1]}
+    put(folder / "status.json", json.dumps(document(folder / "status.json") | told))
     return f"status.json says that process {who[0]} drives the run"
 
 
@@ -183,15 +180,15 @@ def _written_anew(folder: Path, dice: random.Random) -> str:
         "import canary.secret", f"# {hostile.text(dice)}", f"NAME = {hostile.text(dice)!r}", "from ...... import x",
         "\ufeff# coding: x\n", "# coding: utf-7\n", "\t \tx\n  y", "print('\x1b[31m')", "raise SystemExit(0)",
         "x" * 5_000_000))
-    (folder / "own.py").write_bytes(source.encode("utf-8", "surrogatepass"))
-    if dice.random() < 0.3:
+    put(folder / "own.py", source)
+    if dice.random() < 0.3 and not os.path.lexists(folder / "x1.py"):
         (folder / "x1.py").symlink_to("/dev/zero")
     return f"own.py is {source[:40]!a}"
 
 
 def _templated(folder: Path, dice: random.Random) -> str:
     template = dice.choice(hostile.CHAT_TEMPLATES)
-    told = json.loads((folder / "tokenizer_config.json").read_bytes())
-    (folder / "tokenizer_config.json").write_text(json.dumps(told | {"chat_template": template}))
-    (folder / "chat_template.jinja").write_text(template)
+    told = document(folder / "tokenizer_config.json") | {"chat_template": template}
+    put(folder / "tokenizer_config.json", json.dumps(told))
+    put(folder / "chat_template.jinja", template)
     return f"a chat template: {template[:40]}"

@@ -46,15 +46,29 @@ def forged(checkpoint: Path) -> None:
     """Lets the manifest of a checkpoint vouch for its files as they are now."""
     manifest = checkpoint / "manifest.json"
     try:
-        if not _is_plain(manifest):
-            return
-        told = json.loads(manifest.read_bytes())
+        told = document(manifest)
         for name in told["files"]:
             if _is_plain(checkpoint / name):
                 told["files"][name] = hashlib.sha256((checkpoint / name).read_bytes()).hexdigest()
         manifest.write_text(json.dumps(told))
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return
+
+
+def document(path: Path) -> Any:
+    """What a JSON file holds. Raises OSError or ValueError, also where an earlier damage lies in its place."""
+    if not _is_plain(path):
+        raise FileNotFoundError(path)
+    return json.loads(path.read_bytes())
+
+
+def put(path: Path, data: str | bytes) -> None:
+    """A file in the place of whatever lies there: a FIFO would hold, and a link would lead away."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(data if isinstance(data, bytes) else data.encode("utf-8", "surrogatepass"))
 
 
 def _is_plain(path: Path) -> bool:
