@@ -166,7 +166,7 @@ def _trace(row: Any) -> TokenTrace | None:
     except (KeyError, TypeError, ValueError):
         return None
     actions = 1 if found.sequence_level else len(found.texts)
-    whole = (all(len(getattr(found, name)) == len(found.texts) for name in _PER_TOKEN)
+    whole = (math.isfinite(found.kl_coef) and all(len(getattr(found, name)) == len(found.texts) for name in _PER_TOKEN)
              and all(len(getattr(found, name)) == actions for name in _PER_ACTION))
     return found if whole else None
 

@@ -28,6 +28,7 @@ def old(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """A copy of what one version left, with the model and the reward function that its files name."""
     here = tmp_path / "old"
     shutil.copytree(OLD / request.param, here)
+    (here / "kept").rename(here / "runs")
     shutil.copytree(OLD / "model", here / "model")
     shutil.copy(OLD / "vowels.py", here)
     for path in here.rglob("*"):

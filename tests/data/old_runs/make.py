@@ -109,7 +109,7 @@ def main(target: Path) -> None:
         for name, text in PRESETS.items():
             (target / f"{name}.toml").write_text(text, encoding="utf-8")
         for run in runs.iterdir():
-            keep(run, target / "runs" / run.name, str(here))
+            keep(run, target / "kept" / run.name, str(here))  # git ignores folders named runs
 
 
 def train(here: Path) -> None:
