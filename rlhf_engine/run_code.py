@@ -8,7 +8,6 @@ place, may name no other code than that file does, but for the digests of change
 from __future__ import annotations
 
 import os
-import pwd
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from rlhf_engine.config import RunConfig
 from rlhf_engine.errors import CheckpointError, ConfigError, RlhfError
 from rlhf_engine.reward_config import FunctionRewardConfig
 from rlhf_engine.run_dir import CONFIG, EDITS, RunDir
+from rlhf_engine.run_lock import user_name
 
 
 class ForeignCodeError(ConfigError):
@@ -59,7 +59,7 @@ def require_own_run(run_dir: RunDir, config: RunConfig) -> None:
         if owner != os.geteuid():
             what = "belongs" if path == run_dir.path else f"has a file, {path.relative_to(run_dir.path)}, that belongs"
             raise ForeignCodeError(f"the reward code of the run {run_dir.name} is not run, for the run {what} to "
-                                   f"another user ({_name_of(owner)}); a fork of it is a run of your own")
+                                   f"another user ({user_name(owner)}); a fork of it is a run of your own")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -78,10 +78,3 @@ def _read_for_code(run_dir: RunDir) -> Iterator[Path]:
         for folder in sorted(run_dir.checkpoints.glob("step-*")):
             yield folder
             yield from sorted(folder.glob("*"))
-
-
-def _name_of(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return f"number {uid}"

@@ -213,7 +213,7 @@ class RunDir:
         """
         if self.path.is_symlink():
             raise RunError(f"{self.path} is a symbolic link, which is never followed for writing.")
-        with run_lock.held(self.lock_file, self.name):
+        with run_lock.hold(self.lock_file, self.name):
             yield
 
     @property

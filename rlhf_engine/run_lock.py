@@ -22,12 +22,13 @@ from pathlib import Path
 
 from rlhf_engine.disk import writing
 from rlhf_engine.errors import RunError
+from rlhf_engine.own_files import make_folder
 from rlhf_engine.reading import NotAFileOfOursError, open_regular, read_text
 
 _PATIENCE = 0.5  # seconds: others hold a lock for some microseconds while they look whether it is free
-_TURN_SECONDS = 2.0
-_LIST = Path("/proc/locks")
-_LIST_BYTES = 64_000_000
+_QUEUE_SECONDS = 2.0
+_KERNEL_LOCKS = Path("/proc/locks")
+_MOST_PROC_BYTES = 64_000_000
 
 
 @dataclass(frozen=True)
@@ -64,36 +65,36 @@ def find_driver(lock: Path, *, prove: bool = True) -> Driver | None:
         there, folder = os.lstat(lock), os.stat(lock.parent)
     except OSError:
         return None
-    free = _is_free(lock)
+    free = _is_unlocked(lock)
     if free:
         return None
-    takers = _takers(there)
-    if takers is None:
-        return _named_in(lock, there) or Driver(certain=free is False)
-    for taker in takers:
-        if not taker.alone:
+    entries = _lock_entries(there)
+    if entries is None:
+        return _driver_named_in(lock, there) or Driver(certain=free is False)
+    for entry in entries:
+        if not entry.exclusive:
             continue
         try:
-            user = _user_of(taker.pid)
+            user = _user_of(entry.pid)
         except ProcessLookupError:
             continue
-        if user is not None and not _may_drive(user, there, folder):
+        if user is not None and not _may_write_run(user, there, folder):
             continue
-        holds = _holds(taker.pid, there) if prove or not taker.exact else None
-        likely = taker.exact or (free is None and user == there.st_uid)
+        holds = _holds_lock(entry.pid, there) if prove or not entry.exact else None
+        likely = entry.exact or (free is None and user == there.st_uid)
         if holds or (holds is None and likely):
-            return Driver(taker.pid, user, holds is True)
-    return Driver() if free is False and not any(taker.exact for taker in takers) else None
+            return Driver(entry.pid, user, holds is True)
+    return Driver() if free is False and not any(entry.exact for entry in entries) else None
 
 
 @contextmanager
-def held(lock: Path, name: str) -> Iterator[None]:
+def hold(lock: Path, name: str) -> Iterator[None]:
     """Holds the lock of the run `name`. Raises RunError, naming the process, while another one drives it.
 
     It goes with this process, however that ends; children that are forked meanwhile do not have it.
     """
-    with writing(lock), _turn() as alone:
-        handle = _take(lock, name, alone=alone)
+    with writing(lock), _one_at_a_time() as alone:
+        handle = _acquire(lock, name, alone=alone)
     try:
         # renamed or thrown away since it was opened: what has the name now is not what is held
         if not _is_at(handle, lock):
@@ -102,7 +103,7 @@ def held(lock: Path, name: str) -> Iterator[None]:
             found = os.fstat(handle)
             # others may have it open, or hold it by another name; where it is another user's, it stays so
             if found.st_uid == os.geteuid() and (found.st_mode & 0o077 or found.st_nlink != 1):
-                handle, before = _put_new(lock), handle
+                handle, before = _replace_with_new(lock), handle
                 _close(before)
             os.ftruncate(handle, 0)
             os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
@@ -122,13 +123,13 @@ def _close(handle: int) -> None:
         os.close(handle)
 
 
-def _let_go() -> None:
+def _release_in_child() -> None:
     """In a child: it does not drive the run, nor may it hold its lock when its parent has gone."""
     while _handles:
         os.close(_handles.pop())
 
 
-os.register_at_fork(after_in_child=_let_go)
+os.register_at_fork(after_in_child=_release_in_child)
 
 
 def _open(path: Path, flags: int) -> int:
@@ -138,7 +139,7 @@ def _open(path: Path, flags: int) -> int:
     return handle
 
 
-def _take(lock: Path, name: str, *, alone: bool) -> int:
+def _acquire(lock: Path, name: str, *, alone: bool) -> int:
     """A descriptor that holds the lock. alone: no other process of this user takes one now. Raises OSError, RunError.
     """
     with suppress(FileNotFoundError):
@@ -146,15 +147,15 @@ def _take(lock: Path, name: str, *, alone: bool) -> int:
     handle = _open(lock, 0)
     try:
         deadline = time.monotonic() + _PATIENCE
-        while not _locked(handle):
+        while not _try_lock(handle):
             if driver := find_driver(lock):
                 free = f"; if nobody does, remove {lock}" if driver.user is None else ""
                 raise RunError(f"The run {name} is driven by another process ({driver}){free}.")
             if time.monotonic() > deadline:
-                if not (alone and _is_at(handle, lock) and _only_readers(lock)):
+                if not (alone and _is_at(handle, lock) and _only_readers_hold(lock)):
                     raise RunError(f"The run {name} is locked by a process that does not drive it ({_holder(lock)}); "
                                    f"once it has ended, or you have removed {lock}, the run is free.")
-                handle, before = _put_new(lock), handle
+                handle, before = _replace_with_new(lock), handle
                 _close(before)
                 break
             time.sleep(0.02)
@@ -164,7 +165,7 @@ def _take(lock: Path, name: str, *, alone: bool) -> int:
     return handle
 
 
-def _locked(handle: int) -> bool:
+def _try_lock(handle: int) -> bool:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -179,7 +180,7 @@ def _is_at(handle: int, lock: Path) -> bool:
         return False
 
 
-def _put_new(lock: Path) -> int:
+def _replace_with_new(lock: Path) -> int:
     """Puts a new file in the place of the lock's, and returns a descriptor that holds its lock. Raises OSError."""
     aside = lock.with_name(f".{lock.name}.{secrets.token_hex(4)}")
     handle = _open(aside, os.O_EXCL)
@@ -194,7 +195,7 @@ def _put_new(lock: Path) -> int:
 
 
 @contextmanager
-def _turn() -> Iterator[bool]:
+def _one_at_a_time() -> Iterator[bool]:
     """Processes of one user take locks one after the other, by a file that nobody else can open; False where that
     cannot be. Else two of them that both put a new file in the place of a lock's could both hold one."""
     handle = None
@@ -202,12 +203,12 @@ def _turn() -> Iterator[bool]:
         import platformdirs
 
         folder = Path(platformdirs.user_cache_dir("rlhf-tui", appauthor=False))
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(folder)
         handle = _open(folder / "taking_a_lock", 0)
     try:
-        deadline, mine = time.monotonic() + _TURN_SECONDS, False
+        deadline, mine = time.monotonic() + _QUEUE_SECONDS, False
         with suppress(OSError):
-            while handle is not None and not (mine := _locked(handle)) and time.monotonic() < deadline:
+            while handle is not None and not (mine := _try_lock(handle)) and time.monotonic() < deadline:
                 time.sleep(0.02)
         yield mine
     finally:
@@ -215,29 +216,29 @@ def _turn() -> Iterator[bool]:
             _close(handle)
 
 
-def _only_readers(lock: Path) -> bool:
+def _only_readers_hold(lock: Path) -> bool:
     """True where it is certain that no process holds the lock that could write the run, which is this user's."""
     there, folder = os.lstat(lock), os.stat(lock.parent)
-    takers = [taker for taker in _takers(there) or [] if taker.exact]
-    if not takers or folder.st_uid != os.geteuid() or folder.st_mode & 0o022:
+    entries = [entry for entry in _lock_entries(there) or [] if entry.exact]
+    if not entries or folder.st_uid != os.geteuid() or folder.st_mode & 0o022:
         return False
-    for taker in takers:
+    for entry in entries:
         try:
-            user = _user_of(taker.pid)
+            user = _user_of(entry.pid)
         except ProcessLookupError:
             continue
-        if user is None or (_may_drive(user, there, folder) and _holds(taker.pid, there) is not False):
+        if user is None or (_may_write_run(user, there, folder) and _holds_lock(entry.pid, there) is not False):
             return False
     # a process that took it and left may have left it to a child
-    return not any(_holds(pid, there) for pid in _own_processes())
+    return not any(_holds_lock(pid, there) for pid in _own_processes())
 
 
 def _holder(lock: Path) -> Driver:
     """Whoever holds the lock, if only to read."""
-    for taker in _takers(os.lstat(lock)) or []:
+    for entry in _lock_entries(os.lstat(lock)) or []:
         with suppress(ProcessLookupError):
-            if taker.exact:
-                return Driver(taker.pid, _user_of(taker.pid))
+            if entry.exact:
+                return Driver(entry.pid, _user_of(entry.pid))
     return Driver()
 
 
@@ -245,16 +246,17 @@ def _holder(lock: Path) -> Driver:
 
 
 @dataclass(frozen=True)
-class _Taker:
-    """An entry of the kernel's list: who took a lock. alone: no other can have it. exact: of this very file; else only
-    its number is the same, for some file systems tell another device there than elsewhere."""
+class _LockEntry:
+    """An entry of the kernel's list of locks, by the process that took it. exclusive: no other process can have it.
+    exact: of this very file; else only its inode number is the same, for some file systems tell another device there
+    than elsewhere."""
 
     pid: int
-    alone: bool
+    exclusive: bool
     exact: bool
 
 
-def _is_free(lock: Path) -> bool | None:
+def _is_unlocked(lock: Path) -> bool | None:
     """Whether nobody holds the lock so that no other can; None where this user may not open it."""
     try:
         with open_regular(lock) as file:
@@ -268,21 +270,21 @@ def _is_free(lock: Path) -> bool | None:
     return True
 
 
-def _takers(there: os.stat_result) -> list[_Taker] | None:
+def _lock_entries(there: os.stat_result) -> list[_LockEntry] | None:
     """Who took the lock of the file, of the processes that can be seen; None where the system does not tell."""
     device = f"{os.major(there.st_dev):02x}:{os.minor(there.st_dev):02x}"
     found = []
     try:
         if os.readlink("/proc/self") != str(os.getpid()):  # of another container: its numbers are not ours
             return None
-        for line in read_text(_LIST, _LIST_BYTES).splitlines():
+        for line in read_text(_KERNEL_LOCKS, _MOST_PROC_BYTES).splitlines():
             if f":{there.st_ino} " not in line:
                 continue
             words = line.split()
             where, _, number = words[5].rpartition(":")
             # those that wait for one have an arrow in the place of their kind
             if words[1] == "FLOCK" and number == str(there.st_ino) and int(words[4]) > 0:
-                found.append(_Taker(int(words[4]), words[3] == "WRITE", where == device))
+                found.append(_LockEntry(int(words[4]), words[3] == "WRITE", where == device))
     except (OSError, ValueError, IndexError):
         return None
     return found
@@ -305,13 +307,13 @@ def _user_of(pid: int) -> int | None:
         return None
 
 
-def _may_drive(user: int, lock: os.stat_result, folder: os.stat_result) -> bool:
+def _may_write_run(user: int, lock: os.stat_result, folder: os.stat_result) -> bool:
     """Whether a process of that user may write the run, as far as its modes tell. (An ACL that lets somebody write
     shows as if the group might.)"""
     return user in (0, folder.st_uid, lock.st_uid) or bool(folder.st_mode & 0o022)
 
 
-def _holds(pid: int, lock: os.stat_result) -> bool | None:
+def _holds_lock(pid: int, lock: os.stat_result) -> bool | None:
     """Whether a descriptor of the process holds the lock; None where the system does not let this user see."""
     try:
         numbers = os.listdir(f"/proc/{pid}/fdinfo")
@@ -321,7 +323,7 @@ def _holds(pid: int, lock: os.stat_result) -> bool | None:
         return None
     for number in numbers:
         with suppress(OSError, UnicodeDecodeError):  # it may be closed meanwhile
-            told = read_text(Path(f"/proc/{pid}/fdinfo/{number}"), _LIST_BYTES)
+            told = read_text(Path(f"/proc/{pid}/fdinfo/{number}"), _MOST_PROC_BYTES)
             locks = (line.split() for line in told.splitlines() if line.startswith("lock:"))
             # the file itself is looked at only where its number fits: that of another could be on a disk that hangs
             if (any("FLOCK" in words and any(word.endswith(f":{lock.st_ino}") for word in words) for words in locks)
@@ -339,7 +341,7 @@ def _own_processes() -> Iterator[int]:
                 yield pid
 
 
-def _named_in(lock: Path, there: os.stat_result) -> Driver | None:
+def _driver_named_in(lock: Path, there: os.stat_result) -> Driver | None:
     """Where the kernel has no list: the process of this user that the file names, if it has the file open."""
     import psutil
 
