@@ -78,7 +78,7 @@ def say(*lines: str) -> None:
     _on_stderr("\n".join(short(line, _LONGEST_SENTENCE) for line in lines) + "\n")
 
 
-def sure(question: str) -> bool:
+def confirm(question: str) -> bool:
     """Asks a person at the terminal; no, where nobody answers."""
     _on_stderr(f"{short(question, _LONGEST_SENTENCE)} [y/N] ")
     try:

@@ -102,7 +102,7 @@ def first_line(error: BaseException) -> str:
     return short(f"there is no {said}" if isinstance(error, KeyError) else said, 200)
 
 
-def named(error: BaseException) -> str:
+def kind_and_message(error: BaseException) -> str:
     """The kind of an error of somebody's code and what it says, on one line and cut: "KeyError: 'fox'"."""
     said = first_line(error) if isinstance(error, ValidationError) else short(_beginning(error).strip(), 400)
     return short(type(error).__name__) + (f": {said}" if said else "")

@@ -23,7 +23,15 @@ from rlhf_engine.checkpoint import TrainingState
 from rlhf_engine.checkpoint_list import base_at, is_due
 from rlhf_engine.config import RunConfig
 from rlhf_engine.control import Edit, TrainerControl
-from rlhf_engine.errors import CheckpointError, ConfigError, ModelError, NonFiniteError, RlhfError, RunError, named
+from rlhf_engine.errors import (
+    CheckpointError,
+    ConfigError,
+    ModelError,
+    NonFiniteError,
+    RlhfError,
+    RunError,
+    kind_and_message,
+)
 from rlhf_engine.events import (
     Alarm,
     EditApplied,
@@ -145,7 +153,7 @@ class Trainer:
                 raise
             except Exception as error:
                 log(traceback.format_exc())
-                self._enter(RunState.FAILED, f"a bug in rlhf-tui: {named(error)}")
+                self._enter(RunState.FAILED, f"a bug in rlhf-tui: {kind_and_message(error)}")
                 raise
 
     def _discarded(self) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rlhf_engine.config import RunConfig
-from rlhf_engine.errors import RlhfError, named
+from rlhf_engine.errors import RlhfError, kind_and_message
 from rlhf_engine.reward_config import FunctionRewardConfig, RewardConfig
 from rlhf_engine.rewards.base import Score, Span
 from rlhf_engine.run_code import require_own_run
@@ -66,7 +66,7 @@ class Scorer:
         except (Exception, SystemExit) as error:
             if isinstance(error, RlhfError):
                 return Verdict(error=clean_line(str(error)))
-            return Verdict(error=clean_line(named(error)))
+            return Verdict(error=clean_line(kind_and_message(error)))
         (score,) = batch.scores
         shares = [_share(config, batch.by_reward[config.name][0], score) for config in configs]
         return Verdict(Score(float(score.total), score.parts, spans), tuple(shares))

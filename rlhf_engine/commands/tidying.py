@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from rlhf_engine.commands.shared import AsJson, Run, RunsDir, the_run
-from rlhf_engine.console import out, print_json, print_table, say, sure
+from rlhf_engine.console import confirm, out, print_json, print_table, say
 from rlhf_engine.errors import ConfigError
 from rlhf_engine.run_care import empty_trash, rename_run, restore, throw_away, thrown_away
 from rlhf_engine.run_dir import DEFAULT_RUNS_ROOT
@@ -44,7 +44,7 @@ def trash(
     if empty:
         count, size = len(found), sum(thrown.bytes for thrown in found)
         runs = "1 run" if count == 1 else f"{count} runs"
-        if count and not yes and not sure(f"empty the trash of {runs} for good, {size:,} bytes?"):
+        if count and not yes and not confirm(f"empty the trash of {runs} for good, {size:,} bytes?"):
             say("the trash was not emptied")
             return 1
         count, size = empty_trash(runs_dir, [thrown.entry for thrown in found])

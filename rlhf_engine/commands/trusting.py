@@ -16,7 +16,7 @@ import typer
 from rlhf_engine import trust as trust_store
 from rlhf_engine.checkpoint_list import config_at
 from rlhf_engine.commands.shared import AsJson
-from rlhf_engine.console import out, print_json, print_table, say, sure
+from rlhf_engine.console import confirm, out, print_json, print_table, say
 from rlhf_engine.errors import CodeChangedError, ConfigError, RlhfError, RunError, short
 from rlhf_engine.rewards.function import code_at, require_trusted
 from rlhf_engine.run_code import require_own_run
@@ -96,7 +96,7 @@ def asked_to_trust(code: CodeInQuestion) -> bool:
         return False
     say(f"The reward code {code.file} is not trusted yet; it would run with all that you may do.")
     _show_code(code)
-    return _sure("Trust it from now on, as it is?") and _keep(code)
+    return _confirm_or_leave("Trust it from now on, as it is?") and _keep(code)
 
 
 def accepted_code(error: CodeChangedError) -> bool:
@@ -107,25 +107,26 @@ def accepted_code(error: CodeChangedError) -> bool:
     say(str(error))
     for code in error.codes:
         _show_code(code)
-    return _sure("Continue with it as it is now, and trust it from now on?") and all(map(_keep, error.codes))
+    agreed = _confirm_or_leave("Continue with it as it is now, and trust it from now on?")
+    return agreed and all(map(_keep, error.codes))
 
 
 def accepted(error: RunError) -> bool:
     """Whether the person at the terminal goes on with what has changed; no where nobody can be asked."""
     if not _can_ask():
         return False
-    return _sure(f"{error} Continue with it as it is now?")
+    return _confirm_or_leave(f"{error} Continue with it as it is now?")
 
 
 def _can_ask() -> bool:
     return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr))
 
 
-def _sure(question: str) -> bool:
+def _confirm_or_leave(question: str) -> bool:
     """The answer. Ctrl-C leaves, also where it would otherwise stop a run: none has begun."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        return sure(question)
+        return confirm(question)
     finally:
         signal.signal(signal.SIGINT, before)
 

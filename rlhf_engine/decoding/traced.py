@@ -27,7 +27,7 @@ from rlhf_engine.algorithms.memory import out_of_memory
 from rlhf_engine.decoding.captured import CapturedStep
 from rlhf_engine.decoding.graph import shorten
 from rlhf_engine.decoding.uncached import untraced
-from rlhf_engine.errors import first_line, named
+from rlhf_engine.errors import first_line, kind_and_message
 from rlhf_engine.policy import Policy
 from rlhf_engine.text_pass import hidden_states
 
@@ -250,7 +250,7 @@ class TracedDecoder:
         except Exception as error:  # whatever a model does that cannot be recorded: torch and models raise many kinds
             if _memory_ran_out(error):
                 raise
-            raise _CannotTrace(f"{named(error)}") from error
+            raise _CannotTrace(kind_and_message(error)) from error
         if not all(_same(answer, states) for answer, states in zip(answers, own, strict=True)):
             raise _CannotTrace("the recorded step does not give the model's own answer")
         return step

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
-from rlhf_engine.errors import RewardError, named
+from rlhf_engine.errors import RewardError, kind_and_message
 from rlhf_engine.streams import on_stderr
 
 _OURS = str(Path(__file__).parents[1])
@@ -36,7 +36,7 @@ def culprit_of(error: BaseException, responses: Sequence[str]) -> str:
 
 def raised(name: str, error: BaseException, responses: Sequence[str]) -> RewardError:
     """The sentence about what the reward `name` raised while it scored `responses`."""
-    return RewardError(f"Reward {name!r} raised {named(error)}{where_of(error)} (scoring "
+    return RewardError(f"Reward {name!r} raised {kind_and_message(error)}{where_of(error)} (scoring "
                        f"{culprit_of(error, responses)}).")
 
 

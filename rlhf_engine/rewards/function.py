@@ -17,7 +17,7 @@ from typing import Any, cast
 
 from rlhf_engine import fields
 from rlhf_engine.config import RunConfig
-from rlhf_engine.errors import CodeChangedError, ConfigError, RewardError, RunError, first_line, named
+from rlhf_engine.errors import CodeChangedError, ConfigError, RewardError, RunError, first_line, kind_and_message
 from rlhf_engine.reward_config import FunctionRewardConfig
 from rlhf_engine.rewards.base import Score
 from rlhf_engine.rewards.code import Code, read_code, run_code
@@ -245,7 +245,7 @@ def _run(config: FunctionRewardConfig, code: Code) -> ModuleType:
         raise ConfigError(f"the reward {config.name!r}: {code.path} could not be run: {type(error).__name__}: "
                           f"{error.msg} at {where}") from error
     except (Exception, SystemExit) as error:
-        raise ConfigError(f"the reward {config.name!r}: {code.path} could not be run: {named(error)}"
+        raise ConfigError(f"the reward {config.name!r}: {code.path} could not be run: {kind_and_message(error)}"
                           f"{where_of(error)}") from error
 
 

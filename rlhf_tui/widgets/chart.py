@@ -19,7 +19,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 from textual.widgets import Static
 
-from rlhf_engine.errors import named
+from rlhf_engine.errors import kind_and_message
 from rlhf_engine.metrics import Metric, describe
 from rlhf_tui.widgets.plot import Picture, draw
 from rlhf_tui.widgets.readout import heading, legend, why_empty
@@ -186,7 +186,7 @@ class Chart(Widget):
             self._sheet = why_empty(self.scene, name) if drawn is None else drawn
         except Exception as error:
             # whatever the library cannot draw must not take the workbench, and a running training, with it
-            self._sheet = f"cannot draw this: {named(error)}"
+            self._sheet = f"cannot draw this: {kind_and_message(error)}"
         self.show()
 
     def show(self) -> None:

@@ -13,7 +13,7 @@ from textual.theme import Theme
 from textual.widget import Widget
 from textual.widgets import Static
 
-from rlhf_engine.errors import named
+from rlhf_engine.errors import kind_and_message
 from rlhf_tui.widgets.histogram import REFERENCE_MARKER, TUNED_MARKER, Colours, draw_histogram
 from rlhf_tui.widgets.plot import Paint
 
@@ -75,7 +75,7 @@ class ScoreHistogram(Widget, can_focus=True):
             picture = draw_histogram(self._reference, self._tuned, size.width, size.height, self._colours())
         except Exception as error:
             # whatever the library cannot draw must not take the workbench, and a running training, with it
-            picture = Text(f"cannot draw this: {named(error)}")
+            picture = Text(f"cannot draw this: {kind_and_message(error)}")
         self._canvas.update(picture)
 
     def _colours(self) -> Colours:
