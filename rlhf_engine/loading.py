@@ -28,8 +28,16 @@ from rlhf_engine.foreign import foreign
 from rlhf_engine.lean_modules import make_lean
 from rlhf_engine.merging import merge
 from rlhf_engine.model_claims import require_as_large, require_modest
-from rlhf_engine.model_files import ADAPTER_CONFIG, FETCHED, STORYTELLER, folder_in_use, folder_of, has_tokenizer
-from rlhf_engine.model_folder import require_model
+from rlhf_engine.model_files import (
+    ADAPTER_CONFIG,
+    FETCHED,
+    LOOKED_OVER,
+    STORYTELLER,
+    folder_in_use,
+    folder_of,
+    has_tokenizer,
+)
+from rlhf_engine.model_folder import require_fetched, require_model
 from rlhf_engine.storyteller import MODEL_DIR
 from rlhf_engine.text_pass import TextPass, read_text
 from rlhf_engine.tokens import TokenIds, token_ids
@@ -235,8 +243,13 @@ def _source(config: ModelConfig) -> tuple[str, dict[str, Any]]:
             f"model.name: there is no folder {config.name!r}; if it has moved, --set model.name=/new/path says where "
             "it is; else give a folder that holds config.json, a hub name such as owner/model, or storyteller"
         )
-    revision = {"revision": config.revision} if config.revision else {}
-    return config.name, revision | ({} if _hub_has(config) else {"local_files_only": True})
+    options: dict[str, Any] = {"revision": config.revision} if config.revision else {}
+    options |= {} if _hub_has(config) else {"local_files_only": True}
+    try:  # before any library reads them; the weights come later, for transformers chooses among them
+        require_fetched(Path(huggingface_hub.snapshot_download(config.name, allow_patterns=LOOKED_OVER, **options)))
+    except ModelError as error:
+        raise ModelError(f"model.name: {config.name!r}, as the hub has it: {error}") from error
+    return config.name, options
 
 
 def _is_path(name: str) -> bool:

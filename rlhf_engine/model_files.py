@@ -22,6 +22,8 @@ _OF_TOKENIZERS = ("tokenizer*", "vocab*", "merges*", "special_tokens_map.json", 
                   "additional_chat_templates/*", "*.model", "*.jinja", "*.tiktoken", "*.tokenizer", "tekken.json",
                   "dict.txt", "emoji.json", "entity_vocab.json", "byte_maps.json", "bpe.codes")
 _VOCABULARIES = ("tokenizer.", "vocab", "merges", "tekken", "dict", "entity_vocab", "bpe")
+# of a model on the hub, what is looked over before it is loaded; weights only where they are there already
+LOOKED_OVER = [CONFIG, GENERATION, SHARDS, ADAPTER_CONFIG, *_OF_TOKENIZERS]
 # of an adapter on the hub, what is read
 FETCHED = ["adapter_*", *_OF_TOKENIZERS, "*.py"]
 

@@ -58,6 +58,14 @@ def require_model(folder: Path) -> Header:
     return found
 
 
+def require_fetched(folder: Path) -> None:
+    """Raises ModelError for what of a hub model is there and is not whole; its weights may be fetched later."""
+    _require_files(folder)
+    for path in weight_files(folder):
+        if path.suffix == ".safetensors" and path.is_file():
+            _require_whole_weights(path)
+
+
 def require_adapter(folder: Path) -> Header:
     """Raises ModelError unless the adapter's two files in `folder` are whole, and a tokenizer's, if there is one.
     Returns what the header of its weights tells."""

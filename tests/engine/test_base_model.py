@@ -361,6 +361,22 @@ def test_a_hub_model_stays_at_the_commit_that_the_run_was_started_with(model: Pa
     assert "weights" in refused.stderr
 
 
+def test_what_was_fetched_from_the_hub_is_looked_over_before_a_library_reads_it(model: Path, tmp_path: Path) -> None:
+    snapshot = tmp_path / "hf" / "hub" / "models--someone--tiny" / "snapshots" / ("a" * 40)
+    shutil.copytree(model, snapshot)
+    (snapshot.parents[1] / "refs").mkdir()
+    (snapshot.parents[1] / "refs" / "main").write_text("a" * 40)
+    tokenizer = json.loads((snapshot / "tokenizer.json").read_text())
+    grows = {"type": "Replace", "pattern": {"String": "a"}, "content": "a" * 1000}  # ends a process that applies it
+    tokenizer["normalizer"] = {"type": "Sequence", "normalizers": [grows] * 4}
+    (snapshot / "tokenizer.json").write_text(json.dumps(tokenizer))
+    refused = process("generate", "someone/tiny", "--prompt", "a", HF_HOME=str(tmp_path / "hf"))
+    assert refused.returncode in (1, 2)
+    assert "someone/tiny" in refused.stderr
+    assert "tokenizer.json" in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
+
+
 def test_a_folder_goes_before_a_hub_model_of_that_name(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
