@@ -2,13 +2,14 @@
 
 A run may be renamed, deleted, gone on with or opened while its curves lie over another's. So its folder is
 looked at every few seconds, which is cheap: what was renamed gets its new name, what is gone or is shown itself is
-taken out, and what has grown is read again.
+taken out, and what has grown is read again. Folders are looked at beside the screen's thread, for their disk may hang.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,17 +27,29 @@ from rlhf_tui.widgets.history import History
 LOOK_SECONDS = 2.0
 _SHARE = 20  # reading a run again takes at most this part of the time
 
+Identity = tuple[int, int]
+"""What tells a folder from every other, whatever it is called."""
 Stamp = tuple[int, int, int]
 """What tells a file from what it was: which it is, its size, its time."""
 
 
+@dataclass(frozen=True)
+class _Found:
+    """A run's folder at a look: where it lies (None: it is gone), which it is, how its metrics stand, and whether the
+    charts show this very run."""
+
+    path: Path | None
+    identity: Identity | None
+    stamp: Stamp | None
+    shown: bool
+
+
 @dataclass
 class _Laid:
-    """A run whose curves are laid over, or are being read for that."""
+    """A run whose curves are laid over, or are being read for that, as it was found when they were read."""
 
     path: Path
-    identity: tuple[int, int] | None
-    stamp: Stamp | None = None
+    found: _Found | None = None
     reading: bool = False
     not_before: float = 0.0
 
@@ -50,6 +63,7 @@ class CurvesRead:
     responses_per_step: int | None = None
     took: float = 0.0
     why: str = ""
+    found: _Found | None = None
 
 
 class Overlays:
@@ -59,14 +73,12 @@ class Overlays:
                  say: Callable[[str, str], None]) -> None:
         self._screen, self._charts, self._shown, self._say = screen, charts, shown, say
         self._laid: dict[str, _Laid] = {}
+        self._looking = False
 
     def lay(self, run: RunDir) -> None:
         """Read the run's curves and lay them over the charts, unless it is the run that they show."""
-        if self._is_shown(folder_identity(run.path)):
-            self._say(f"{clean_line(run.name)} is the run that the charts show: it cannot be laid over itself", "info")
-            return
         label = clean_line(run.name)
-        self._laid[label] = _Laid(run.path, folder_identity(run.path))
+        self._laid[label] = _Laid(run.path)
         self._read(label)
 
     def clear(self) -> None:
@@ -79,7 +91,10 @@ class Overlays:
         laid = self._laid.get(event.label)
         if laid is None:
             return
-        laid.reading, laid.not_before = False, time.monotonic() + _SHARE * event.took
+        laid.reading, laid.not_before, laid.found = False, time.monotonic() + _SHARE * event.took, event.found
+        if event.found is not None and event.found.shown:
+            self._drop(event.label, f"{event.label} is the run that the charts show: it cannot be laid over itself")
+            return
         if event.history is None or event.history.bounds is None:
             self._drop(event.label, event.why or f"{event.label} has no curves yet", "warning" if event.why else "info")
             return
@@ -92,30 +107,33 @@ class Overlays:
             self._say(f"the charts show {', '.join(others)} too · O takes {'them' if others[1:] else 'it'} out", "info")
 
     def look(self) -> None:
-        """Bring names and curves up to date."""
-        for label, laid in list(self._laid.items()):
-            if self._is_shown(laid.identity):
+        """Bring names and curves up to date. One look at a time: a disk that hangs is not waited for twice."""
+        if self._looking or not self._laid:
+            return
+        self._looking = True
+        known = {label: (laid.path, laid.found.identity) for label, laid in self._laid.items() if laid.found}
+        do_apart(self._screen, partial(_look, known, self._shown()), self._looked, self._not_looked, "look at overlays")
+
+    def _not_looked(self, why: str) -> None:
+        self._looking = False
+
+    def _looked(self, all_found: Mapping[str, _Found]) -> None:
+        self._looking = False
+        for label, found in all_found.items():
+            laid = self._laid.get(label)
+            if laid is None or laid.found is None:
+                continue
+            if found.shown:
                 self._drop(label, f"{label} is shown itself now: its curves are laid over no more")
-            elif folder_identity(laid.path) != laid.identity:
-                self._follow(label, laid)
-            elif not laid.reading and _stamp(laid.path) != laid.stamp and time.monotonic() >= laid.not_before:
+            elif found.path is None:
+                self._drop(label, f"{label} is not there any more: its curves are laid over no more")
+            elif found.path != laid.path and not laid.reading:
+                self._rename(label, laid, found.path)
+            elif not laid.reading and found.stamp != laid.found.stamp and time.monotonic() >= laid.not_before:
                 self._read(label)
 
-    def _is_shown(self, identity: tuple[int, int] | None) -> bool:
-        shown = self._shown()
-        return shown is not None and identity is not None and folder_identity(shown) == identity
-
-    def _follow(self, label: str, laid: _Laid) -> None:
-        try:
-            there = ((folder_identity(other), other) for other in laid.path.parent.iterdir())
-            found = next((other for identity, other in there if identity == laid.identity), None)
-        except OSError:
-            found = None
-        if found is None:
-            self._drop(label, f"{label} is not there any more: its curves are laid over no more")
-            return
-        name = clean_line(found.name)
-        laid.path = found
+    def _rename(self, label: str, laid: _Laid, path: Path) -> None:
+        name, laid.path = clean_line(path.name), path
         self._laid = {name if known == label else known: run for known, run in self._laid.items()}
         self._charts.rename_overlay(label, name)
 
@@ -126,21 +144,36 @@ class Overlays:
 
     def _read(self, label: str) -> None:
         laid = self._laid[label]
-        laid.reading, laid.stamp = True, _stamp(laid.path)
+        laid.reading = True
         # a group for each: the curves of several runs are read at a time
-        do_apart(self._screen, partial(_curves, label, RunDir(laid.path)), self.take,
+        do_apart(self._screen, partial(_curves, label, RunDir(laid.path), self._shown()), self.take,
                  lambda why: self.take(CurvesRead(label, None, why=why)), f"overlay {label}")
 
 
-def _curves(label: str, run: RunDir) -> CurvesRead:
+def _curves(label: str, run: RunDir, shown: Path | None) -> CurvesRead:
     began = time.monotonic()
+    found = _found(run.path, folder_identity(run.path), folder_identity(shown) if shown else None)
+    if found.shown:
+        return CurvesRead(label, None, found=found)
     history, responses = read_history(run), run.config().ppo.responses_per_step
-    return CurvesRead(label, history, responses, time.monotonic() - began)
+    return CurvesRead(label, history, responses, time.monotonic() - began, found=found)
 
 
-def _stamp(path: Path) -> Stamp | None:
-    try:
-        there = (path / METRICS).stat()
-    except OSError:
-        return None
-    return there.st_ino, there.st_size, there.st_mtime_ns
+def _look(known: Mapping[str, tuple[Path, Identity | None]], shown: Path | None) -> dict[str, _Found]:
+    shown_identity = folder_identity(shown) if shown else None
+    return {label: _found(path, identity, shown_identity) for label, (path, identity) in known.items()}
+
+
+def _found(path: Path, identity: Identity | None, shown: Identity | None) -> _Found:
+    """The folder that was `identity` when it lay at `path`, wherever beside it that is now."""
+    place: Path | None = path
+    if folder_identity(path) != identity:
+        place = None
+        with suppress(OSError):
+            place = next((other for other in path.parent.iterdir() if folder_identity(other) == identity), None)
+    stamp = None
+    if place is not None:
+        with suppress(OSError):
+            there = (place / METRICS).lstat()
+            stamp = there.st_ino, there.st_size, there.st_mtime_ns
+    return _Found(place, identity, stamp, shown is not None and identity == shown)
