@@ -71,10 +71,10 @@ def test_versions_with_known_holes_in_loading_are_not_accepted(package: str, lea
 def test_everything_that_is_printed_passes_one_place():
     """There, what a stream cannot encode is degraded, a stream that cannot be written is told in a sentence, and no
     text commands the terminal. `streams` moves what others print."""
-    printing = {"print", "input", "echo", "secho", "confirm", "prompt", "getpass", "print_exc", "print_exception",
+    printing = {"print", "input", "echo", "secho", "prompt", "getpass", "print_exc", "print_exception",
                 "print_stack", "print_tb", "warn", "rprint", "getLogger", "basicConfig", "StreamHandler"}
     of_streams = re.compile(r"sys\.(__)?std(out|err)(__)?\.(buffer|write|writelines)|os\.write\((1|2|sys)\b|"
-                            r"file\s*=\s*sys\.|Console\(")
+                            r"file\s*=\s*sys\.|Console\(|(typer|click)\.(confirm|edit|launch)")
     for path, tree in TREES.items():
         name = path.relative_to(ROOT).as_posix()
         if "storyteller" in path.parts or name in ("rlhf_engine/console.py", "rlhf_engine/streams.py"):
