@@ -15,6 +15,7 @@ import math
 import secrets
 import shutil
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ from rlhf_engine.checkpoint_list import found as _found
 from rlhf_engine.checkpoint_list import is_name, missing, run_of, thinned
 from rlhf_engine.checkpoint_list import step_of as step_of
 from rlhf_engine.config import RunConfig
-from rlhf_engine.disk import fsync_directory, fsync_file, why, write_new
+from rlhf_engine.disk import fsync_directory, fsync_file, remove_folder, why, write_new
 from rlhf_engine.errors import CheckpointError, ConfigError, RunError
 from rlhf_engine.fingerprint import Fingerprint
 from rlhf_engine.reading import number, read_bytes, whole_number
@@ -256,7 +257,9 @@ def _prune(folder: Path, state: TrainingState, keep: int, budget: int, given_up:
     for _, _, path in found:
         if path not in kept:
             # what cannot be removed is a leftover, and costs no run its end
-            shutil.rmtree(path.rename(folder / f".old-{secrets.token_hex(4)}"), ignore_errors=True)
+            old = path.rename(folder / f".old-{secrets.token_hex(4)}")
+            with suppress(OSError):
+                remove_folder(old)
 
 
 def _best(paths: list[Path], metric: str | None) -> Path | None:
@@ -333,7 +336,8 @@ def _quality_in(found: object) -> Quality | None:
 def _remove_leftovers(folder: Path) -> None:
     """What a killed process left half written or half removed."""
     for path in [*folder.glob(".tmp-*"), *folder.glob(".old-*")]:
-        shutil.rmtree(path, ignore_errors=True)  # of what a link leads to nothing goes, nor the link
+        with suppress(OSError):
+            remove_folder(path)  # of what a link leads to nothing goes, nor the link
 
 
 def _read_json(path: Path, most: int) -> dict[str, Any]:

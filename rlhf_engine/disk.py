@@ -88,6 +88,51 @@ def folder_identity(folder: Path) -> tuple[int, int] | None:
     return there.st_dev, there.st_ino
 
 
+def remove_folder(path: Path) -> None:
+    """Removes a folder with all that is in it, however deep; what links lead to stays. Raises OSError.
+
+    Folders are moved up to `path` before they are emptied: neither recursion, nor open files, nor the length of a path
+    limits the depth, as they do with `shutil.rmtree`.
+    """
+    only_folder = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+    top = os.open(path, only_folder)
+    try:
+        mark = f".gone-{secrets.token_hex(8)}-"
+        number, waiting = 0, _remove_files(top)
+        while waiting:
+            name = waiting.pop()
+            folder = os.open(name, only_folder, dir_fd=top)
+            try:
+                for inner in _remove_files(folder):
+                    number += 1
+                    os.rename(inner, f"{mark}{number}", src_dir_fd=folder, dst_dir_fd=top)
+                    waiting.append(f"{mark}{number}")
+            finally:
+                os.close(folder)
+            os.rmdir(name, dir_fd=top)
+    finally:
+        os.close(top)
+    os.rmdir(path)
+
+
+def _remove_files(folder: int) -> list[str]:
+    """Removes all of an open folder but folders that are not empty, whose names it gives."""
+    left = []
+    with os.scandir(folder) as listed:
+        entries = list(listed)
+    for entry in entries:
+        if not entry.is_dir(follow_symlinks=False):
+            os.unlink(entry.name, dir_fd=folder)
+            continue
+        try:
+            os.rmdir(entry.name, dir_fd=folder)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            left.append(entry.name)
+    return left
+
+
 def write_new(path: Path, text: str) -> None:
     """Writes `text` to a file that must not exist, readable by its owner alone, and fsyncs it. Raises OSError."""
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from rlhf_engine.disk import NAME, NAME_RULE, fsync_directory, why, writing
+from rlhf_engine.disk import NAME, NAME_RULE, fsync_directory, remove_folder, why, writing
 from rlhf_engine.errors import RunError
 from rlhf_engine.run_dir import RunDir
 
@@ -101,7 +100,7 @@ def empty_trash(root: Path, entries: list[str] | None = None) -> tuple[int, int]
             continue
         try:
             with RunDir(thrown.path).lock():
-                shutil.rmtree(thrown.path)
+                remove_folder(thrown.path)
         except RunError as error:
             problems.append(str(error).rstrip("."))
         except OSError as error:

@@ -33,6 +33,7 @@ from rlhf_engine.disk import (
     NAME_RULE,
     append_line,
     fsync_directory,
+    remove_folder,
     replace_bytes,
     replace_text,
     why,
@@ -248,7 +249,7 @@ class RunDir:
         bare |= {METRICS, PROBES, EDITS, self.checkpoints.name} if copied else set()
         with suppress(OSError):
             if not self.path.is_symlink() and set(os.listdir(self.path)) <= bare:
-                shutil.rmtree(self.path)
+                remove_folder(self.path)
                 fsync_directory(self.path.parent)
                 return True
         return False

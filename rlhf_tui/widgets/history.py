@@ -144,7 +144,8 @@ class History:
         past = (seconds if abs(seconds) <= LARGEST else before for seconds in columns.seconds)
         exact.seconds.extend(list(accumulate(past, max, initial=before))[1:])
         for name, step in columns.not_finite.items():
-            self.not_finite_at.setdefault(name, step)
+            if name in exact.columns:
+                self.not_finite_at.setdefault(name, step)
         for name, (values,) in exact.columns.items():
             told = columns.values.get(name)
             values.extend(array("d", [_NAN]) * len(steps) if told is None else self._drawable(name, told, steps))

@@ -13,6 +13,7 @@ from configs import SMALL
 
 from rlhf_engine.checkpoint_list import config_at, steps
 from rlhf_engine.config import RunConfig
+from rlhf_engine.disk import remove_folder
 from rlhf_engine.errors import CheckpointError, ConfigError, RunError
 from rlhf_engine.events import EditApplied
 from rlhf_engine.fields import replace
@@ -128,18 +129,37 @@ def test_emptying_follows_no_link_and_says_what_stays(tmp_path: Path, monkeypatc
         run = make(tmp_path, name)
         (run.path / "link").symlink_to(tmp_path / "precious")
         throw_away(run)
-    real = __import__("shutil").rmtree
+    real = remove_folder
 
     def refuse(path: Path) -> None:
         if path.name == "a":
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
         real(path)
 
-    monkeypatch.setattr("rlhf_engine.run_care.shutil.rmtree", refuse)
+    monkeypatch.setattr("rlhf_engine.run_care.remove_folder", refuse)
     with pytest.raises(RunError, match="a could not be removed: the disk is read-only"):
         empty_trash(tmp_path)
     assert [thrown.entry for thrown in thrown_away(tmp_path)] == ["a"]
     assert (tmp_path / "precious" / "file").exists()
+
+
+def test_a_run_with_folders_deeper_than_a_path_can_name_is_removed_whole(tmp_path: Path) -> None:
+    run = make(tmp_path, "deep")
+    here = os.open(".", os.O_RDONLY)
+    try:
+        os.chdir(run.path)
+        for _ in range(5000):
+            os.mkdir("folder")
+            os.chdir("folder")
+            os.close(os.open("file", os.O_CREAT | os.O_WRONLY))
+    finally:
+        os.fchdir(here)
+        os.close(here)
+    assert [found.name for found in list_runs(tmp_path)] == ["deep"]
+    throw_away(rename_run(run, "deeper"))
+    assert empty_trash(tmp_path)[0] == 1
+    assert thrown_away(tmp_path) == []
+    assert list_runs(tmp_path) == []
 
 
 def test_a_note_is_kept_without_what_a_terminal_obeys_and_refused_when_too_long(tmp_path: Path) -> None:

@@ -182,3 +182,11 @@ def test_a_place_is_found_where_steps_are_exact_and_where_they_are_not() -> None
     assert history.seconds_at(19_000) == pytest.approx(9500)
     assert History().neighbour(3, 1) is None
     assert history.at("a", 20_001) is None
+
+
+def test_of_more_names_than_a_run_can_have_none_is_remembered_for_not_being_finite() -> None:
+    history = History()
+    for step in range(20):
+        metrics = ", ".join(f'"metric {step}.{number}": NaN' for number in range(100))
+        history.extend(columns_of([f'{{"step": {step}, "seconds": {step}, "metrics": {{{metrics}}}}}'.encode()]))
+    assert len(history.names) == len(history.not_finite_at) == MOST_METRICS
