@@ -11,14 +11,16 @@ import os
 from pathlib import Path
 
 
-def make_folder(path: Path) -> None:
+def make_folder(path: Path, mode: int = 0o700) -> None:
     """A folder, and those around it that are missing, each for this user alone; one that is there stays as it is.
+
+    mode: of new ones, where others may read them.
 
     Raises OSError.
     """
     for folder in reversed([path, *path.parents]):  # Path.mkdir makes the parents as the umask has it
         if not folder.is_dir():
-            folder.mkdir(mode=0o700, exist_ok=True)
+            folder.mkdir(mode=mode, exist_ok=True)
 
 
 def own_folder(path: Path) -> Path:

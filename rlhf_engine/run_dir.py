@@ -43,6 +43,7 @@ from rlhf_engine.disk import (
 from rlhf_engine.errors import RunError
 from rlhf_engine.events import Alarm, EditApplied, RunState, Sample
 from rlhf_engine.json_text import to_json
+from rlhf_engine.own_files import make_folder
 from rlhf_engine.processes import ProcessId, this_process
 from rlhf_engine.reading import open_regular, read_text, require_regular, whole_number
 from rlhf_engine.run_lines import (
@@ -138,7 +139,7 @@ class RunDir:
         if name is not None and not NAME.fullmatch(name):
             raise RunError(f"The run name {name!r} is not allowed: {NAME_RULE}.")
         with writing(root):
-            root.mkdir(mode=0o755, parents=True, exist_ok=True)  # never for others to write to
+            make_folder(root, 0o755)  # never for others to write to
             path = make_directory(root, name)
         try:
             with writing(path):

@@ -143,3 +143,10 @@ def test_the_log_of_a_run_that_is_handed_over_has_a_harmless_name(home: Path) ->
     said = log.read_text()
     assert said.strip()
     assert not set("\x1b\x07\x9b\u202e") & set(said)
+
+
+def test_a_run_makes_no_folder_that_others_may_write_to(home: Path, tmp_path: Path) -> None:
+    with RunDir.create(tmp_path / "some" / "where" / "runs", SMALL).lock():
+        made = [path for top in (home, tmp_path / "some") for path in [top, *top.rglob("*")] if path != home]
+    assert {path.name for path in made} >= {"where", "runs", "cache", "deep"}
+    assert [path for path in made if mode(path) & 0o022] == []
