@@ -33,8 +33,8 @@ MOST_WORDS = 10_000
 """Characters of a sentence."""
 MOST_SPANS = 10_000
 """Words of a response that a reward tells of."""
-MOST_TOKENS = 100_000
-"""Tokens of a response."""
+MOST_TOKENS = 8192
+"""Tokens of a response: the bound of sampling.max_new_tokens."""
 MOST_SECONDS = 1e12
 """Thirty thousand years."""
 MOST_WHOLE = 64 * 1024 * 1024

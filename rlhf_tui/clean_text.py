@@ -19,6 +19,7 @@ from rlhf_engine.rewards.base import Span
 from rlhf_engine.visible_text import visible, without_hidden
 
 TAB_WIDTH = 4
+MOST_LINES, MOST_CHARACTERS = 2_000, 100_000  # of a prompt or response on the screen
 
 # what a terminal sends between pasted lines (CR), what files hold, and what Unicode knows as the end of a line
 _LINE_ENDS = re.compile("\r\n|[\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
@@ -93,14 +94,23 @@ def _expand_tabs(text: str) -> tuple[str, list[int]]:
     return "".join(out), place
 
 
+def _laid_out(text: str) -> str:
+    """As much of a text as a screen can lay out at once: a hundred thousand lines would hold it for half a minute."""
+    end = min(len(text), MOST_CHARACTERS)
+    lines = text.split("\n", MOST_LINES)
+    if len(lines) > MOST_LINES:
+        end = min(end, len(text) - len(lines[-1]))
+    return text if end == len(text) else f"{text[:end]}… ({len(text) - end:,} more characters are in the run's files)"
+
+
 def _parts(parts: Mapping[str, float]) -> dict[str, float]:
     return {clean_line(name): value for name, value in parts.items()}
 
 
 def clean_sample(sample: engine.Sample) -> engine.Sample:
-    response, spans = clean_with_spans(sample.response, sample.spans)
+    response, spans = clean_with_spans(_laid_out(sample.response), sample.spans)
     trace = sample.trace and replace(sample.trace, texts=clean_pieces(sample.trace.texts))
-    return replace(sample, prompt=clean_text(sample.prompt), response=response, spans=spans,
+    return replace(sample, prompt=clean_text(_laid_out(sample.prompt)), response=response, spans=spans,
                    parts=_parts(sample.parts), trace=trace)
 
 

@@ -134,3 +134,16 @@ def test_every_event_with_text_is_cleaned(event: Event) -> None:
 def test_an_event_without_text_is_handed_back() -> None:
     event = StepProgress(1, "rollout", 0.5)
     assert clean_event(event) is event
+
+
+@pytest.mark.parametrize("response", ["a\n" * 200_000, "fox " * 250_000])
+def test_a_response_that_no_screen_could_lay_out_is_cut_and_says_so(response: str) -> None:
+    event = Probed(1, Sample(1, "p", response, 1.0, {}, 0.5, 5, True, (Span(0, 1, "x"), Span(390_000, 390_001, "x"))))
+    cleaned = clean_event(event)
+    assert isinstance(cleaned, Probed)
+    shown = cleaned.sample.response
+    assert shown.count("\n") <= 2_001
+    assert len(shown) <= 101_000
+    kept = len(shown.partition("…")[0])
+    assert f"{len(response) - kept:,}" in shown
+    assert cleaned.sample.spans == (Span(0, 1, "x"),)
