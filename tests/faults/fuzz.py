@@ -40,7 +40,8 @@ class Fuzzer:
         warm_config(root, steps=1)
         _warm()
         self.original: Place = make(root)
-        self._decoy = subprocess.Popen(["sleep", "100000"])
+        # it ends with us, however we end
+        self._decoy = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
         self._decoy_id = Decoy.of(self._decoy.pid)
         self.allowed: dict[str, Verdict] = {}
         self.offended_when_sound: list[Verdict] = []
