@@ -252,7 +252,7 @@ class Follower:
 
     def _say_damaged(self) -> list[Event]:
         said, self._said_damaged = self._said_damaged, True
-        told = f"the run has a {STATUS} that tells nothing: whether it goes on is not known"
+        told = f"the {STATUS} of the run is gone, or tells nothing: whether it goes on is not known"
         return [] if said else [Notice(told, "warning")]
 
     def _change(self, status: Status) -> list[Event]:

@@ -395,8 +395,14 @@ class RunDir:
 
     @property
     def status_damaged(self) -> bool:
-        """True when there is something in the place of the status that tells none."""
-        return self.status() is None and os.path.lexists(self.path / STATUS)
+        """True when what is in the place of the status tells none, or there is nothing there although the run has begun
+        and nobody drives it."""
+        if self.status() is not None:
+            return False
+        begun = (SAMPLES, ALARMS, EDITS)  # a fork that has not begun yet has metrics and probes, of its parent
+        return os.path.lexists(self.path / STATUS) or (
+            any(os.path.lexists(self.path / name) for name in begun)
+            and run_lock.find_driver(self.lock_file, prove=False) is None)
 
 
 def _step_of(row: Mapping[str, Any]) -> float:

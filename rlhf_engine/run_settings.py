@@ -65,14 +65,19 @@ def require_settings_of(run_dir: RunDir, config: RunConfig) -> None:
     Those of the run stand in its config.toml and in the edits since. Where that cannot be read nothing is known.
     """
     try:
-        started, edits = run_dir.config(), run_dir.edits()
+        started = run_dir.config()
     except (ConfigError, RunError):
         return
     if [reward.kind for reward in config.rewards] != [reward.kind for reward in started.rewards]:
         raise CheckpointError(f"its rewards are of other kinds than those in the run's {CONFIG}")
-    for path, (now, then) in fields.changed_settings(config, started).items():
-        said = [then, *(side for edit in edits if edit.path == path for side in (edit.old, edit.new))]
-        if path.startswith(_ADAPTED) and now not in said:
+    changed = fields.changed_settings(config, started).items()
+    others = {path: now for path, (now, _) in changed if path.startswith(_ADAPTED)}
+    try:
+        edits = run_dir.edits() if others else []  # a long file, and checkpoints are many
+    except RunError:
+        return
+    for path, now in others.items():
+        if not any(edit.path == path and now in (edit.old, edit.new) for edit in edits):
             raise CheckpointError(f"its {path} is {fields.show(now)[:80]!r}, which neither the run's {CONFIG} nor an "
                                   "edit says")
 

@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.abc import MetaPathFinder, SourceLoader
 from importlib.machinery import ModuleSpec
-from importlib.util import spec_from_loader
+from importlib.util import decode_source, spec_from_loader
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -33,6 +33,8 @@ _PREFIX = "rlhf_reward_"
 _MOST_BYTES = 1_000_000  # of one file
 _MOST_TOGETHER = 4_000_000
 _MOST_FILES = 500
+# for each part of a dotted name Python's parser keeps all before it: a name of some thousands takes gigabytes
+_LONG_NAME = re.compile(r"(?<!\w)(?:\w++[ \t\f]*+\.[ \t\f]*+){100}")
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def read_code(path: Path) -> Code:
     """The file at `path` and every neighbour that it imports, or that those do. Raises OSError, also for what is no
     file, or for more than anybody writes by hand."""
     own = _name_of(path)
-    files = {own: (path, read_bytes(path, _MOST_BYTES, follow=True))}
+    files = {own: (path, _source(path, _MOST_BYTES))}
     unread = [own]
     while unread:
         name = unread.pop()
@@ -81,7 +83,7 @@ def read_code(path: Path) -> Code:
                 if len(files) == _MOST_FILES:
                     raise NotAFileOfOursError(errno.EFBIG, f"it imports more than {_MOST_FILES} files beside it", path)
                 left = _MOST_TOGETHER - sum(len(source) for _, source in files.values())
-                files[wanted] = neighbour, read_bytes(neighbour, min(_MOST_BYTES, left), follow=True)
+                files[wanted] = neighbour, _source(neighbour, min(_MOST_BYTES, left))
                 unread.append(wanted)
     return Code(path, files)
 
@@ -99,6 +101,17 @@ def run_code(code: Code) -> ModuleType:
 
 
 # --- which files ---
+
+
+def _source(path: Path, most: int) -> bytes:
+    source = read_bytes(path, most, follow=True)
+    try:
+        text = decode_source(source)  # in what encoding it says it is
+    except (SyntaxError, LookupError, ValueError):
+        return source  # no Python: told when it is run
+    if _LONG_NAME.search(text.replace("\\\n", "")):
+        raise NotAFileOfOursError(errno.EFBIG, "it has a name of more than a hundred parts with dots between", path)
+    return source
 
 
 def _name_of(path: Path) -> str:

@@ -24,6 +24,7 @@ from rlhf_engine.events import (
     Alarm,
     EditApplied,
     Event,
+    Notice,
     PastRead,
     Probed,
     RolledBack,
@@ -118,6 +119,22 @@ def test_all_is_told_at_the_first_look_and_the_new_at_each_later_one(run: RunDir
     assert not follower.ended
     assert follower.poll() == [StateChanged(RunState.FINISHED, 2, 100, "finished after step 2")]
     assert follower.ended
+
+
+def test_a_run_that_has_begun_and_lost_its_status_is_not_waited_for(run: RunDir) -> None:
+    waiting = Follower(run)
+    waiting.poll()
+    assert not waiting.ended  # it is about to begin
+    step(run, 1)
+    (run.path / "status.json").unlink()
+    with run.lock():
+        driven = Follower(run)
+        driven.poll()
+        assert not driven.ended
+    left = Follower(run)
+    told = left.poll()
+    assert left.ended
+    assert any(isinstance(event, Notice) and "status.json" in event.text for event in told)
 
 
 @pytest.mark.usefixtures("driven")

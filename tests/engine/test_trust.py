@@ -306,7 +306,7 @@ def test_only_what_was_read_is_run(file: Path, score: Callable[[], float], trace
     assert not trace.exists()
 
 
-@pytest.mark.parametrize("what", ["fifo", "device", "folder", "huge", "deep", "long", "loop"])
+@pytest.mark.parametrize("what", ["fifo", "device", "folder", "huge", "deep", "names", "hidden names", "long", "loop"])
 def test_what_is_no_code_is_told_at_once(tmp_path: Path, what: str) -> None:
     path = tmp_path / "own.py"
     match what:
@@ -323,6 +323,10 @@ def test_what_is_no_code_is_told_at_once(tmp_path: Path, what: str) -> None:
             path.write_text("x = " + "(" * 50_000 + ")" * 50_000)
             with suppress(ConfigError):
                 trusted(path)
+        case "names":  # for each of its parts the parser would keep all before it
+            path.write_text("import " + "a .\\\n" * 40_000 + "a\n")
+        case "hidden names":
+            path.write_text("# coding: utf-7\nimport " + "a+AC4-" * 40_000 + "a\n")
         case "long":
             path = tmp_path / ("a" * 5000 + ".py")
         case "loop":
