@@ -103,6 +103,8 @@ def print_table(head: list[str], rows: list[list[str]]) -> None:
 
 def duration(seconds: float) -> str:
     """Seconds as people read them: 0:07, 12:30, 1:02:03."""
+    if not math.isfinite(seconds):  # of a run whose file says nothing of use
+        return "unknown"
     minutes, second = divmod(round(seconds), 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
