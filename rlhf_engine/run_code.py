@@ -15,7 +15,7 @@ from rlhf_engine.config import RunConfig
 from rlhf_engine.errors import CheckpointError, ConfigError, RlhfError
 from rlhf_engine.reward_config import FunctionRewardConfig
 from rlhf_engine.run_dir import CONFIG, EDITS, RunDir
-from rlhf_engine.run_lock import user_name
+from rlhf_engine.run_driver import user_name
 
 
 class ForeignCodeError(ConfigError):

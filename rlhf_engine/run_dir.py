@@ -46,6 +46,7 @@ from rlhf_engine.json_text import to_json
 from rlhf_engine.own_files import make_folder
 from rlhf_engine.processes import ProcessId, this_process
 from rlhf_engine.reading import open_regular, read_text, require_regular, whole_number
+from rlhf_engine.run_driver import Driver, find_driver
 from rlhf_engine.run_lines import (
     MOST_WHOLE,
     MOST_WORDS,
@@ -62,7 +63,6 @@ from rlhf_engine.run_lines import (
     sample_row,
     to_line,
 )
-from rlhf_engine.run_lock import Driver
 from rlhf_engine.run_names import make_directory
 from rlhf_engine.visible_text import visible
 
@@ -225,7 +225,7 @@ class RunDir:
 
     def driver(self) -> Driver | None:
         """The process that drives the run; None if none does."""
-        return run_lock.find_driver(self.lock_file)
+        return find_driver(self.lock_file)
 
     # --- written by anyone, at any time ---
 
@@ -381,7 +381,7 @@ class RunDir:
         return said if said is None or said.state.ended else replace(said, interrupted=True)
 
     def _is_driven(self, said: Status) -> bool:
-        driver = run_lock.find_driver(self.lock_file, prove=False)
+        driver = find_driver(self.lock_file, prove=False)
         return driver is not None and (driver.certain or said.process.alive)
 
     def _said(self) -> Status | None:
@@ -402,7 +402,7 @@ class RunDir:
         begun = (SAMPLES, ALARMS, EDITS)  # a fork that has not begun yet has metrics and probes, of its parent
         return os.path.lexists(self.path / STATUS) or (
             any(os.path.lexists(self.path / name) for name in begun)
-            and run_lock.find_driver(self.lock_file, prove=False) is None)
+            and find_driver(self.lock_file, prove=False) is None)
 
 
 def _step_of(row: Mapping[str, Any]) -> float:

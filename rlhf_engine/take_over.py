@@ -11,7 +11,7 @@ from typing import Any
 
 from rlhf_engine.errors import RunError
 from rlhf_engine.run_dir import RunDir
-from rlhf_engine.run_lock import user_name
+from rlhf_engine.run_driver import user_name
 
 
 class Asked:

@@ -8,12 +8,11 @@ keeps `safe.directory`, and Jupyter the signatures of notebooks. No torch here.
 
 from __future__ import annotations
 
-import fcntl
+import errno
 import json
 import os
 import re
 import shlex
-import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ import platformdirs
 
 from rlhf_engine.disk import replace_text, writing
 from rlhf_engine.errors import ConfigError
+from rlhf_engine.file_locks import lock_within
 from rlhf_engine.json_text import to_json
 from rlhf_engine.own_files import make_folder
 from rlhf_engine.reading import read_bytes
@@ -133,17 +133,12 @@ def _changing() -> Iterator[dict[str, Trusted]]:
 
 def _take_turns(handle: int) -> None:
     """Returns when no other process writes. Raises BlockingIOError when one does not come to an end."""
-    deadline = time.monotonic() + _PATIENCE
-    while True:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.02)
-        except OSError:  # a disk that knows no locks
-            return
+    try:
+        mine = lock_within(handle, _PATIENCE)
+    except OSError:  # a disk that knows no locks
+        return
+    if not mine:
+        raise BlockingIOError(errno.EWOULDBLOCK, os.strerror(errno.EWOULDBLOCK))
 
 
 def _kept() -> dict[str, Trusted]:

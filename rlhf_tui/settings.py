@@ -8,10 +8,8 @@ the file says by then, so that two workbenches at once, a user's comments and ke
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import secrets
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +20,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from rlhf_engine.disk import replace_text, why
 from rlhf_engine.errors import first_line
+from rlhf_engine.file_locks import lock_within
 from rlhf_engine.metrics import REGISTRY
 from rlhf_engine.own_files import make_folder
 from rlhf_engine.reading import read_text
@@ -223,17 +222,8 @@ def _held(folder: Path) -> Iterator[None]:
     """No other workbench writes into `folder` meanwhile; after a moment we go on all the same: a rename is whole."""
     handle = os.open(folder, os.O_RDONLY)
     try:
-        deadline = time.monotonic() + LOCK_SECONDS
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    break
-                time.sleep(0.01)
-            except OSError:  # a disk without locks
-                break
+        with contextlib.suppress(OSError):  # a disk that knows no locks
+            lock_within(handle, LOCK_SECONDS)
         yield
     finally:
         os.close(handle)

@@ -170,8 +170,6 @@ def test_what_others_may_have_written_is_read_through_one_door():
         "rlhf_engine/hand_over.py", "rlhf_engine/streams.py",  # logs to write, and /dev/null
         "rlhf_engine/processes.py", "rlhf_engine/take_over.py", "rlhf_engine/doctor.py",  # /proc
         "rlhf_engine/checkpoint.py",  # sums of weights
-        "rlhf_engine/fingerprint.py", "rlhf_engine/model_files.py", "rlhf_engine/model_folder.py",  # models
-        "rlhf_engine/remote_code.py",  # code of a model that the user named
         "rlhf_tui/own_editor.py",  # what the user's editor left in a folder of ours
         "rlhf_tui/settings.py",  # the lock of the folder that they lie in
         "rlhf_tui/terminal_driver.py",  # the terminal
