@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_engine.config import ModelConfig
+from rlhf_engine.errors import first_line
 from rlhf_engine.reading import read_bytes
 from rlhf_engine.storyteller import MODEL_DIR
 
@@ -63,13 +64,25 @@ def located(config: ModelConfig) -> ModelConfig:
     return config.model_copy(update={"name": str(whole)})
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in a file; empty if there is no such file, or it holds none."""
+def json_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file of a model. Raises OSError where it cannot be read, and ValueError, which says what it
+    holds instead."""
+    data = read_bytes(path, most_bytes(path), follow=True)
     try:
-        found = json.loads(read_bytes(path, most_bytes(path), follow=True))
-    except (OSError, ValueError, RecursionError):
+        found = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"it is not JSON ({first_line(error)})") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"it holds a JSON {type(found).__name__}, where an object is needed")
+    return found
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """`json_object`, empty if there is no such file, or it holds none."""
+    try:
+        return json_object(path)
+    except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
 
 
 def most_bytes(path: Path) -> int:

@@ -6,12 +6,11 @@ offsets where a download was cut off. No torch here.
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
 from rlhf_engine.disk import why
-from rlhf_engine.errors import ModelError, first_line, short
+from rlhf_engine.errors import ModelError, short
 from rlhf_engine.model_files import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
@@ -20,11 +19,12 @@ from rlhf_engine.model_files import (
     SHARDS,
     TOKENIZER_CONFIG,
     WEIGHTS,
+    json_object,
     most_bytes,
     tokenizer_files,
     weight_files,
 )
-from rlhf_engine.reading import NotAFileOfOursError, open_regular, read_bytes
+from rlhf_engine.reading import NotAFileOfOursError, open_regular
 from rlhf_engine.safetensors_header import Header, read_header
 from rlhf_engine.tokenizer_claims import require_modest
 
@@ -110,13 +110,11 @@ def _require_files(folder: Path) -> None:
             continue
         _require_real(path)
         try:
-            found = json.loads(read_bytes(path, most_bytes(path), follow=True))
+            found = json_object(path)
         except OSError as error:
             raise ModelError(f"{path} could not be read: {why(error)}") from error
-        except (ValueError, RecursionError) as error:
-            raise ModelError(f"{path} is not JSON ({first_line(error)}); download it anew") from error
-        if not isinstance(found, dict):
-            raise ModelError(f"{path} holds a JSON {type(found).__name__}, where an object is needed; download it anew")
+        except ValueError as error:
+            raise ModelError(f"{path} is damaged: {error}; download it anew") from error
         if path.name == "tokenizer.json":
             require_modest(found, path)
 

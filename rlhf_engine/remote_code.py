@@ -6,7 +6,6 @@ A preset or a run can never ask for it: what is trusted is kept by the process, 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 from collections.abc import Iterator
@@ -16,8 +15,8 @@ from typing import Any
 
 from rlhf_engine.config import ModelConfig
 from rlhf_engine.disk import why
-from rlhf_engine.errors import ConfigError, ModelError, first_line, short
-from rlhf_engine.model_files import folder_of, most_bytes
+from rlhf_engine.errors import ConfigError, ModelError, short
+from rlhf_engine.model_files import folder_of, json_object, most_bytes
 from rlhf_engine.reading import read_bytes
 
 FLAG = "--trust-remote-code"
@@ -119,13 +118,11 @@ def _classes(source: str, file: str, where: dict[str, Any]) -> list[str]:
     if not path:
         return []
     try:
-        found = json.loads(read_bytes(Path(path), most_bytes(Path(path)), follow=True))
-    except (ValueError, RecursionError) as error:
-        raise ModelError(f"model.name: {file} of {source} is not JSON: {first_line(error)}") from None
+        found = json_object(Path(path))
+    except ValueError as error:
+        raise ModelError(f"model.name: {file} of {source} is damaged: {error}") from None
     except OSError as error:
         raise ModelError(f"model.name: {file} of {source} could not be read: {why(error)}") from None
-    if not isinstance(found, dict):
-        raise ModelError(f"model.name: {file} of {source} holds no JSON object")
     return list(_texts(found.get("auto_map")))
 
 

@@ -1,6 +1,7 @@
 """The header of a file of safetensors: which tensors it holds, and whether the file is as long as they need.
 
-Read before any library reads it, whose words of headers and offsets help nobody, and within bounds. No torch here.
+Of a model it is read before any library reads it, whose words of headers and offsets help nobody, and within bounds. No
+torch here.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rlhf_engine.disk import why
 from rlhf_engine.errors import ModelError
@@ -19,6 +20,30 @@ from rlhf_engine.reading import open_regular, whole_number
 
 _MOST_BYTES = 32_000_000  # of a header; a tensor takes a hundred
 _MOST_TENSORS = 200_000
+
+
+class Entry(NamedTuple):
+    """Where a tensor lies: bytes from `begin` to `end` behind the header."""
+
+    begin: int
+    end: int
+    name: str
+    dtype: str
+    """As safetensors calls it: F32, BF16, …"""
+    shape: tuple[int, ...]
+
+
+def entries_in(header: bytes | bytearray) -> list[Entry]:
+    """The tensors of which the JSON of a header tells, in the order in which they lie in the file. Raises ValueError.
+    """
+    try:
+        found = json.loads(header)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise ValueError("its header is no JSON object")
+    found.pop("__metadata__", None)
+    return sorted((_entry(name, row) for name, row in found.items()), key=lambda entry: entry[:2])
 
 
 @dataclass(frozen=True)
@@ -52,13 +77,13 @@ def read_header(path: Path) -> Header:
                 raise ModelError(f"{path} has a header of {length:,} bytes, where {_MOST_BYTES:,} are the most that "
                                  "any model needs")
             rest = _exactly(file, length - 1)
-        header = json.loads(start[8:] + rest) if 8 + length <= size else {}
-        found, end = _tensors(header)
+        entries = entries_in(start[8:] + rest) if 8 + length <= size else []
     except OSError as error:
         raise ModelError(f"{path} could not be read: {why(error)}") from error
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
+    except ValueError as error:
         raise ModelError(f"{path} is damaged: its header cannot be read; download it anew") from error
-    whole = 8 + length + end
+    found = {entry.name: entry.shape for entry in entries}
+    whole = 8 + length + max((entry.end for entry in entries), default=0)
     if size < whole:
         least = "" if found else "at least "  # where the header is cut, too
         raise ModelError(f"{path} is cut off: it has {size:,} bytes of {least}{whole:,}; download it anew")
@@ -78,15 +103,12 @@ def _exactly(file: Any, count: int) -> bytes:
     return b"".join(parts)
 
 
-def _tensors(header: dict[str, Any]) -> tuple[dict[str, tuple[int, ...]], int]:
-    """Shapes by name, and where the last tensor ends. Raises ValueError and the like."""
-    shapes, end = {}, 0
-    for name, entry in header.items():
-        if name == "__metadata__":
-            continue
-        begins, ends = (whole_number(offset) for offset in entry["data_offsets"])
-        shape = tuple(whole_number(side) for side in entry["shape"])
-        if not isinstance(entry["dtype"], str) or ends < begins or (math.prod(shape) > 0) != (ends > begins):
-            raise ValueError(name)
-        shapes[name], end = shape, max(end, ends)
-    return shapes, end
+def _entry(name: str, row: Any) -> Entry:
+    try:
+        begin, end = map(whole_number, row["data_offsets"])
+        dtype, shape = row["dtype"], tuple(map(whole_number, row["shape"]))
+    except (KeyError, TypeError, ValueError):
+        raise ValueError(f"its header describes no tensor at {name[:80]!r}") from None
+    if not isinstance(dtype, str) or end < begin or (math.prod(shape) > 0) != (end > begin):
+        raise ValueError(f"its header gives {name[:80]!r} another number of bytes than its shape has")
+    return Entry(begin, end, name, dtype, shape)

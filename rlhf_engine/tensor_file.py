@@ -8,34 +8,23 @@ that a header as large as the file, or a file as large as the disk, is told at o
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import os
 from io import FileIO
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import psutil  # type: ignore[import-untyped, unused-ignore]
 import torch
 from torch import Tensor
 
-from rlhf_engine.reading import open_regular, whole_number
+from rlhf_engine.reading import open_regular
+from rlhf_engine.safetensors_header import Entry, entries_in
 
 _LENGTH_BYTES = 8
 _MOST_HEADER = 64_000_000  # bytes; a model of 20,000 adapted modules has half of that
 _MOST_NAME, _MOST_DIMENSIONS = 400, 8
 _TYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
           "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8}
-
-
-class _Entry(NamedTuple):
-    """Where a tensor lies: bytes from `begin` to `end` behind the header."""
-
-    begin: int
-    end: int
-    name: str
-    dtype: torch.dtype
-    shape: tuple[int, ...]
 
 
 def read_tensors(path: Path, digest: object) -> dict[str, Tensor]:
@@ -53,17 +42,17 @@ def read_tensors(path: Path, digest: object) -> dict[str, Tensor]:
             raise ValueError(f"it has {size:,} bytes, of which {length:,} would be its header")
         header = bytearray(length)
         _fill(file, memoryview(header))
-        entries = _entries(header, size - _LENGTH_BYTES - length)
+        entries = _whole(header, size - _LENGTH_BYTES - length)
         _must_fit_into_memory(size)
         hashed.update(start)
         hashed.update(header)
         tensors = {}
-        for entry in entries:
+        for entry, dtype in entries:
             raw = torch.empty(entry.end - entry.begin, dtype=torch.uint8)
             data = memoryview(raw.numpy())  # type: ignore[arg-type]
             _fill(file, data)
             hashed.update(data)
-            tensors[entry.name] = _shaped(raw, entry)
+            tensors[entry.name] = _shaped(raw, entry, dtype)
         if file.read(1):
             raise ValueError("it grows while it is read")
     if hashed.hexdigest() != digest:
@@ -74,18 +63,11 @@ def read_tensors(path: Path, digest: object) -> dict[str, Tensor]:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _entries(header: bytearray, data_bytes: int) -> list[_Entry]:
-    """The tensors in the order in which they lie in the file, which they must fill without holes."""
-    try:
-        found = json.loads(header)
-    except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
-        raise ValueError("its header is no JSON object")
-    found.pop("__metadata__", None)
-    entries = sorted((_entry(name, row) for name, row in found.items()), key=lambda entry: entry[:2])
+def _whole(header: bytearray, data_bytes: int) -> list[tuple[Entry, torch.dtype]]:
+    """The tensors with their types, in the order in which they lie in the file, which they must fill without holes."""
+    entries = [(entry, _type_of(entry)) for entry in entries_in(header)]
     end = 0
-    for entry in entries:
+    for entry, _ in entries:
         if entry.begin != end:
             raise ValueError(f"its header lets {entry.name[:80]!r} begin at {entry.begin:,}, and the tensor before it "
                              f"ends at {end:,}")
@@ -95,18 +77,17 @@ def _entries(header: bytearray, data_bytes: int) -> list[_Entry]:
     return entries
 
 
-def _entry(name: str, row: Any) -> _Entry:
-    if not name.isprintable() or len(name) > _MOST_NAME:
-        raise ValueError(f"its header has a name that no tensor has, {name[:80]!r}")
-    try:
-        dtype = _TYPES[row["dtype"]]
-        shape = tuple(whole_number(length) for length in row["shape"])
-        begin, end = (whole_number(place) for place in row["data_offsets"])
-    except (KeyError, TypeError, ValueError):
-        raise ValueError(f"its header describes no tensor of a known type at {name[:80]!r}") from None
-    if len(shape) > _MOST_DIMENSIONS or end - begin != math.prod(shape) * dtype.itemsize:
-        raise ValueError(f"its header gives {name[:80]!r} another number of bytes than its shape has")
-    return _Entry(begin, end, name, dtype, shape)
+def _type_of(entry: Entry) -> torch.dtype:
+    """Its type. Raises ValueError for what no checkpoint of ours holds."""
+    name = f"{entry.name[:80]!r}"
+    if not entry.name.isprintable() or len(entry.name) > _MOST_NAME:
+        raise ValueError(f"its header has a name that no tensor has, {name}")
+    if entry.dtype not in _TYPES:
+        raise ValueError(f"its header describes no tensor of a known type at {name}")
+    dtype = _TYPES[entry.dtype]
+    if len(entry.shape) > _MOST_DIMENSIONS or entry.end - entry.begin != math.prod(entry.shape) * dtype.itemsize:
+        raise ValueError(f"its header gives {name} another number of bytes than its shape has")
+    return dtype
 
 
 def _must_fit_into_memory(size: int) -> None:
@@ -127,8 +108,8 @@ def _fill(file: FileIO, data: memoryview) -> None:
         place += count
 
 
-def _shaped(raw: Tensor, entry: _Entry) -> Tensor:
+def _shaped(raw: Tensor, entry: Entry, dtype: torch.dtype) -> Tensor:
     try:
-        return raw.view(entry.dtype).reshape(entry.shape)
+        return raw.view(dtype).reshape(entry.shape)
     except RuntimeError:  # nothing in it, and sides too long to multiply
         raise ValueError(f"its header gives {entry.name[:80]!r} a shape that cannot be") from None
