@@ -69,6 +69,16 @@ def newest(run: RunDir) -> Path:
     return checkpoint.candidates(run)[0]
 
 
+def passed_over(run: RunDir, file: Path) -> checkpoint.TrainingState:
+    """The state of the checkpoint before, which is taken with one sentence that names `file`."""
+    state, notices = checkpoint.load_newest(run)
+    assert state.step == 1
+    assert len(notices) == 1
+    assert str(file) in notices[0]
+    assert "\n" not in notices[0]
+    return state
+
+
 def signed(path: Path) -> None:
     """Write the sums of what is there now into the manifest."""
     digests = {name: hashlib.sha256((path / name).read_bytes()).hexdigest()
@@ -161,11 +171,7 @@ SELF_EVIDENT: dict[str, Callable[[Tensors], None]] = {
 def test_a_tensor_that_no_run_saves_is_told_without_the_model(mine: RunDir, wrong: str) -> None:
     path = newest(mine)
     with_tensors(path, SELF_EVIDENT[wrong])
-    state, notices = checkpoint.load_newest(mine)
-    assert state.step == 1
-    assert len(notices) == 1
-    assert str(path / "tensors.safetensors") in notices[0]
-    assert "\n" not in notices[0]
+    passed_over(mine, path / "tensors.safetensors")
 
 
 # --- what only the model tells ---
@@ -269,11 +275,7 @@ STATES: dict[str, Callable[[dict[str, Any]], None]] = {
 def test_what_stands_beside_the_tensors_is_checked_too(mine: RunDir, wrong: str) -> None:
     path = newest(mine)
     with_state(path, STATES[wrong])
-    state, notices = checkpoint.load_newest(mine)
-    assert state.step == 1
-    assert len(notices) == 1
-    assert str(path / "state.json") in notices[0]
-    assert "\n" not in notices[0]
+    state = passed_over(mine, path / "state.json")
     assert checkpoint.newest_config(mine) == state.config
 
 

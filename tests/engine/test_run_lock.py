@@ -268,10 +268,12 @@ def test_what_is_no_file_in_the_place_of_the_lock_holds_nobody(run: RunDir, make
 
 
 def test_many_look_whether_a_run_is_driven_while_it_is_taken(run: RunDir) -> None:
-    looks = "while True:\n    run.driver()"
+    looks = 'print("looks", flush=True)\nwhile True:\n    run.driver()'
     watching = [program(run, looks) for _ in range(2)]
     try:
-        time.sleep(0.5)
+        for process in watching:
+            assert process.stdout
+            assert process.stdout.readline() == "looks\n"
         for _ in range(300):
             with run.lock():
                 pass

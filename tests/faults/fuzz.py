@@ -140,23 +140,15 @@ def _warm() -> None:
 def _parse_styles_once() -> None:
     import asyncio
 
-    from textual.css.model import RuleSet
     from textual.css.stylesheet import Stylesheet
     from tui.fake_session import Sessions
+    from tui.parsed_styles import parsing_once
 
     from rlhf_engine import presets
     from rlhf_tui.app import WorkbenchApp
     from rlhf_tui.bridge import EngineBridge
 
-    parse, parsed = Stylesheet._parse_rules, {}
-
-    def remembered(sheet: Stylesheet, *given: object, **named: object) -> list[RuleSet]:
-        key = given, tuple(named.items()), tuple(sheet._variables.items())
-        if key not in parsed:
-            parsed[key] = parse(sheet, *given, **named)
-        return parsed[key]
-
-    Stylesheet._parse_rules = remembered
+    Stylesheet._parse_rules = parsing_once()
 
     async def once() -> None:
         with tempfile.TemporaryDirectory() as folder:

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from textual.css.model import RuleSet
 from textual.css.stylesheet import Stylesheet
 from tui.fake_session import Sessions
+from tui.parsed_styles import parsing_once
 
 from rlhf_engine.config import RunConfig
 from rlhf_engine.fields import validate
@@ -20,16 +20,8 @@ from rlhf_tui.settings import settings_path
 @pytest.fixture(scope="session", autouse=True)
 def _styles_are_parsed_once() -> Iterator[None]:
     """Each test mounts an app of its own; the rules of the same styles with the same colours are read once for all."""
-    parse, parsed = Stylesheet._parse_rules, {}
-
-    def remembered(sheet: Stylesheet, *given: object, **named: object) -> list[RuleSet]:
-        key = given, tuple(named.items()), tuple(sheet._variables.items())
-        if key not in parsed:
-            parsed[key] = parse(sheet, *given, **named)
-        return parsed[key]
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Stylesheet, "_parse_rules", remembered)
+        patch.setattr(Stylesheet, "_parse_rules", parsing_once())
         yield
 
 
