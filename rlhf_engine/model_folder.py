@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 
 from rlhf_engine.disk import why
-from rlhf_engine.errors import ModelError, short
+from rlhf_engine.errors import ModelError, first_line, short
 from rlhf_engine.model_files import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
@@ -114,7 +114,7 @@ def _require_files(folder: Path) -> None:
         except OSError as error:
             raise ModelError(f"{path} could not be read: {why(error)}") from error
         except ValueError as error:
-            raise ModelError(f"{path} is damaged: {error}; download it anew") from error
+            raise ModelError(f"{path} is damaged: {first_line(error)}; download it anew") from error
         if path.name == "tokenizer.json":
             require_modest(found, path)
 

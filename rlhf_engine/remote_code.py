@@ -15,7 +15,7 @@ from typing import Any
 
 from rlhf_engine.config import ModelConfig
 from rlhf_engine.disk import why
-from rlhf_engine.errors import ConfigError, ModelError, short
+from rlhf_engine.errors import ConfigError, ModelError, first_line, short
 from rlhf_engine.model_files import folder_of, json_object, most_bytes
 from rlhf_engine.reading import read_bytes
 
@@ -120,7 +120,7 @@ def _classes(source: str, file: str, where: dict[str, Any]) -> list[str]:
     try:
         found = json_object(Path(path))
     except ValueError as error:
-        raise ModelError(f"model.name: {file} of {source} is damaged: {error}") from None
+        raise ModelError(f"model.name: {file} of {source} is damaged: {first_line(error)}") from None
     except OSError as error:
         raise ModelError(f"model.name: {file} of {source} could not be read: {why(error)}") from None
     return list(_texts(found.get("auto_map")))

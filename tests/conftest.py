@@ -18,8 +18,10 @@ for _name, _folder in {"HOME": ".", "XDG_CONFIG_HOME": "config", "XDG_DATA_HOME"
                        "XDG_STATE_HOME": "state"}.items():
     os.environ[_name] = str((_HOME / _folder).resolve())
 os.environ["HF_HUB_OFFLINE"] = "1"
-# a suite that was started with nohup would hand that on to each process that a test hangs up on
+# a suite that was started with nohup, or in the background of a script, ignores these, and would hand that on to each
+# process that a test hangs up on, or interrupts
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # read when torch is first imported: one thread in each test process, and none that spins while others want the core
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["OMP_WAIT_POLICY"] = "passive"
