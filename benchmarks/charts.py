@@ -20,15 +20,15 @@ from typing import Any
 
 from textual.pilot import Pilot
 
-from rlhf_engine import presets
+from rlhf_engine.config import presets
 from rlhf_engine.events import Sample, StepFinished
 from rlhf_engine.metrics import REGISTRY
-from rlhf_engine.processes import resident_bytes
+from rlhf_engine.system.processes import resident_bytes
 from rlhf_tui.app import WorkbenchApp
-from rlhf_tui.bridge import EngineBridge
+from rlhf_tui.areas.charts.charts import Charts
+from rlhf_tui.areas.charts.history import History
+from rlhf_tui.engine.bridge import EngineBridge
 from rlhf_tui.messages import EngineEvents
-from rlhf_tui.widgets.charts import Charts
-from rlhf_tui.widgets.history import History
 
 SIZE = (120, 40)
 REPEATS = 15

@@ -55,11 +55,11 @@ def picture(title: str, x: list[int], y: list[float]) -> None:
 
 def run_steps(model: str, threads: int, steps: int) -> None:
     """Many small steps; one JSON line with resident memory and time per step along the way. Inside a child."""
-    from rlhf_engine import presets
-    from rlhf_engine.control import TrainerControl
+    from rlhf_engine.config import presets
     from rlhf_engine.events import Event, StepFinished
-    from rlhf_engine.processes import resident_bytes
-    from rlhf_engine.trainer import Trainer
+    from rlhf_engine.system.processes import resident_bytes
+    from rlhf_engine.training.control import TrainerControl
+    from rlhf_engine.training.trainer import Trainer
 
     settings = [f"model.name={model}", f"train.threads={threads}", f"train.steps={steps}", "sampling.max_new_tokens=8",
                 "ppo.responses_per_step=8", "ppo.minibatch_size=8", *ONE_EPOCH]

@@ -12,14 +12,14 @@ import json
 import tempfile
 from pathlib import Path
 
-from rlhf_engine import presets
-from rlhf_engine.compare import Comparison, compare
-from rlhf_engine.control import TrainerControl
+from rlhf_engine.config import presets
+from rlhf_engine.config.fields import replace
+from rlhf_engine.evaluation.compare import Comparison, compare
 from rlhf_engine.events import StepFinished
-from rlhf_engine.fields import replace
-from rlhf_engine.run_dir import RunDir
+from rlhf_engine.runs.run_dir import RunDir
 from rlhf_engine.storyteller.seen import TABLE, load, unseen_bigrams
-from rlhf_engine.trainer import Trainer
+from rlhf_engine.training.control import TrainerControl
+from rlhf_engine.training.trainer import Trainer
 
 COMPARE_SEED = 900_001  # far from every training seed
 

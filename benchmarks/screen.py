@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.workbench import Workbench
-from rlhf_engine.run_dir import RunDir
+from rlhf_engine.runs.run_dir import RunDir
 
 Speeds = list[float]
 """Responses per second of each step of a run."""

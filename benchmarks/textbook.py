@@ -17,9 +17,9 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from rlhf_engine.config import RunConfig
-from rlhf_engine.flops import ModelSize
-from rlhf_engine.loading import choose_device
+from rlhf_engine.config.run_config import RunConfig
+from rlhf_engine.models.flops import ModelSize
+from rlhf_engine.models.loading import choose_device
 from rlhf_engine.rewards.build import build_rewards
 
 
@@ -106,7 +106,7 @@ class TextbookPPO:
         return width, ids.shape[1] - width
 
     def _operations(self, prompt: int, whole: int) -> float:
-        """By the formula of `rlhf_engine.flops`, with the head over all tokens, as all passes but sampling take it."""
+        """By the formula of `rlhf_engine.models.flops`, with the head over all tokens, as all but sampling take it."""
         pairs, head = whole * (whole + 1) / 2, 2.0 * self.size.head
         forward, backward = self.size.forward(whole, pairs), self.size.backward(whole, pairs)
         sampling = forward + head * (whole - prompt)

@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rlhf_engine.cores import share_cores
+from rlhf_engine.system.cores import share_cores
 
 CONTESTANTS = {"textbook": "textbook loop, one prompt at a time", "engine": "engine (PPO)"}
 
@@ -32,7 +32,7 @@ def run_textbook(model: str, threads: int, responses: int, overrides: list[str])
     import torch
 
     from benchmarks.textbook import Seconds, TextbookPPO
-    from rlhf_engine import presets
+    from rlhf_engine.config import presets
 
     torch.set_num_threads(threads)
     config = presets.load_with_overrides("notebook", overrides)
@@ -48,11 +48,11 @@ def run_textbook(model: str, threads: int, responses: int, overrides: list[str])
 
 def run_engine(model: str, threads: int, responses: int, overrides: list[str]) -> dict[str, float]:
     """As many steps of the trainer as give at least that many responses, after two that warm it up."""
-    from rlhf_engine import presets
-    from rlhf_engine.control import TrainerControl
+    from rlhf_engine.config import presets
+    from rlhf_engine.config.fields import replace
     from rlhf_engine.events import Event, ModelLoaded, StepFinished
-    from rlhf_engine.fields import replace
-    from rlhf_engine.trainer import Trainer
+    from rlhf_engine.training.control import TrainerControl
+    from rlhf_engine.training.trainer import Trainer
 
     config = presets.load_with_overrides("notebook", [f"model.name={model}", f"train.threads={threads}", *overrides])
     a_step = config.ppo.responses_per_step
@@ -81,9 +81,9 @@ def run_peak(threads: int, overrides: list[str]) -> dict[str, float]:
     """What large matrix products reach, in the numbers and on the device that the engine takes."""
     import torch
 
-    from rlhf_engine import presets
-    from rlhf_engine.flops import matmul_peak
-    from rlhf_engine.loading import choose_device, choose_dtype
+    from rlhf_engine.config import presets
+    from rlhf_engine.models.flops import matmul_peak
+    from rlhf_engine.models.loading import choose_device, choose_dtype
 
     torch.set_num_threads(threads)
     wanted = presets.load_with_overrides("notebook", overrides).model

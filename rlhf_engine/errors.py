@@ -5,14 +5,23 @@ Anything else that escapes the engine is a bug and keeps its traceback.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from pathlib import Path
 
 from pydantic_core import ValidationError
 
-from rlhf_engine.visible_text import one_line
+from rlhf_engine.system.visible_text import one_line
 
-if TYPE_CHECKING:
-    from rlhf_engine.trust import CodeInQuestion
+
+@dataclass(frozen=True)
+class CodeInQuestion:
+    """Reward code that was named and is not trusted. files: all that would run, `file` first, then its neighbours."""
+
+    file: Path
+    digest: str
+    files: tuple[Path, ...]
+    source: str
+    """What `file` holds, for the person who decides; it is text of a stranger."""
 
 
 class RlhfError(Exception):

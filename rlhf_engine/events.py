@@ -10,8 +10,16 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from rlhf_engine.config import RunConfig
-from rlhf_engine.rewards.base import Span
+from rlhf_engine.config.run_config import RunConfig
+
+
+@dataclass(frozen=True)
+class Span:
+    """A stretch response[start:end] worth showing (character offsets); kind is "liked" or "disliked"."""
+
+    start: int
+    end: int
+    kind: str
 
 
 class RunState(StrEnum):

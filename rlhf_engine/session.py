@@ -13,15 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlhf_engine.config import RunConfig
-from rlhf_engine.control import CompareRequest, Edit, GenerateRequest, TrainerControl
+from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import CodeChangedError, RlhfError, RunError
 from rlhf_engine.events import EditRefused, Event, Notice, RunState, StateChanged
+from rlhf_engine.requests import CompareRequest, Edit, GenerateRequest
+from rlhf_engine.training.control import TrainerControl
 
 if TYPE_CHECKING:
-    from rlhf_engine.policy import Policy
-    from rlhf_engine.run_dir import RunDir
-    from rlhf_engine.trainer import Trainer
+    from rlhf_engine.models.policy import Policy
+    from rlhf_engine.runs.run_dir import RunDir
+    from rlhf_engine.training.trainer import Trainer
 
 
 _ENDED = "the run has ended"
@@ -192,11 +193,11 @@ class Session:
             self._end_run(control)
 
     def _trainer_for(self, job: _Start | _Resume | _Fork, control: TrainerControl) -> Trainer:
-        from rlhf_engine.base_model import BaseChoice, pinned_base
-        from rlhf_engine.fork import fork
         from rlhf_engine.rewards.function import pinned
-        from rlhf_engine.run_dir import RunDir
-        from rlhf_engine.trainer import Trainer
+        from rlhf_engine.runs.base_model import BaseChoice, pinned_base
+        from rlhf_engine.runs.run_dir import RunDir
+        from rlhf_engine.training.fork import fork
+        from rlhf_engine.training.trainer import Trainer
 
         if isinstance(job, _Start):
             config = pinned(pinned_base(job.config))
@@ -238,7 +239,7 @@ class Session:
             self._emit(event)
 
     def _answer(self, request: GenerateRequest | CompareRequest) -> None:
-        from rlhf_engine.serving import refuse, serve_request
+        from rlhf_engine.training.serving import refuse, serve_request
 
         with self._lock:
             config = self._configs.pop(request.request_id)
@@ -265,8 +266,8 @@ class Session:
 
     def _policy_for_requests(self, config: RunConfig) -> tuple[Policy, RunConfig, int]:
         """The last run's policy while the workbench still shows its model, else the shown config's, untrained."""
-        from rlhf_engine.policy import Policy
-        from rlhf_engine.threads import use_threads
+        from rlhf_engine.models.policy import Policy
+        from rlhf_engine.models.threads import use_threads
 
         trainer = self._trainer
         if trainer and trainer.policy and _same_model(trainer.config, config):
@@ -285,8 +286,8 @@ def _require_agreed(run_dir: RunDir) -> None:
     """Raises UntrustedCodeError for changed code that is not what a person has said yes to: it may have changed once
     more, while another process took its time to leave."""
     from rlhf_engine.rewards.function import require_same_code
-    from rlhf_engine.run_settings import settings_now
-    from rlhf_engine.trust import UntrustedCodeError, is_trusted
+    from rlhf_engine.runs.run_settings import settings_now
+    from rlhf_engine.runs.trust import UntrustedCodeError, is_trusted
 
     try:
         require_same_code(settings_now(run_dir))
@@ -298,7 +299,7 @@ def _require_agreed(run_dir: RunDir) -> None:
 
 def _same_model(ran: RunConfig, shown: RunConfig) -> bool:
     """True when what was loaded for `ran` is what `shown` asks for, which may name it less exactly."""
-    from rlhf_engine.model_files import located
+    from rlhf_engine.model_folders.model_files import located
 
     model = located(shown.model)
     if model.revision is None:
@@ -308,7 +309,7 @@ def _same_model(ran: RunConfig, shown: RunConfig) -> bool:
 
 def _swapped(policy: Policy, config: RunConfig) -> bool:
     """True when other files lie where this untrained model was loaded from."""
-    from rlhf_engine.base_model import base_fingerprint
+    from rlhf_engine.runs.base_model import base_fingerprint
 
     now = None
     with suppress(RlhfError):

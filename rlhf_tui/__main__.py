@@ -1,6 +1,6 @@
 """`python -m rlhf_tui`: the same as `rlhf-tui`."""
 
-from rlhf_engine.own_process import leave_working_folder
+from rlhf_engine.system.own_process import leave_working_folder
 
 leave_working_folder()
 

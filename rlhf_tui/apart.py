@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 from textual.dom import DOMNode
 
 from rlhf_engine.errors import RlhfError
-from rlhf_tui.clean_text import clean_line
-from rlhf_tui.crash_log import write_crash_log
+from rlhf_tui.terminal.clean_text import clean_line
+from rlhf_tui.terminal.crash_log import write_crash_log
 
 T = TypeVar("T")
 

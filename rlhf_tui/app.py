@@ -17,24 +17,24 @@ from textual.notifications import SeverityLevel
 from textual.screen import Screen
 from textual.widgets import Input, TextArea
 
-from rlhf_engine.config import RunConfig
+from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import RlhfError
 from rlhf_engine.events import ModelLoaded, RunState
-from rlhf_engine.run_dir import RunDir
-from rlhf_engine.run_settings import settings_now
-from rlhf_engine.streams import on_descriptor
-from rlhf_tui.bridge import TICK_SECONDS, EngineBridge
-from rlhf_tui.clean_text import clean_line
-from rlhf_tui.clipboard import save_picture
-from rlhf_tui.code_questions import CodeQuestions
+from rlhf_engine.runs.run_dir import RunDir
+from rlhf_engine.runs.run_settings import settings_now
+from rlhf_engine.system.streams import on_descriptor
+from rlhf_tui.areas.preferences.preferences import Preferences
+from rlhf_tui.areas.rewards.code_questions import CodeQuestions
+from rlhf_tui.areas.rewards.lab_memory import LabMemory
+from rlhf_tui.areas.settings_form.hyperparameters import HyperparametersPane
+from rlhf_tui.areas.workbench.screen import WorkbenchScreen
 from rlhf_tui.desk import Desk
-from rlhf_tui.lab_memory import LabMemory
+from rlhf_tui.engine.bridge import TICK_SECONDS, EngineBridge
 from rlhf_tui.messages import EngineEvents
-from rlhf_tui.preferences import Preferences
-from rlhf_tui.screens.base import BaseScreen
-from rlhf_tui.screens.workbench import WorkbenchScreen
-from rlhf_tui.signals import heed_signals
-from rlhf_tui.widgets.hyperparameters import HyperparametersPane
+from rlhf_tui.terminal.clean_text import clean_line
+from rlhf_tui.terminal.clipboard import save_picture
+from rlhf_tui.terminal.signals import heed_signals
+from rlhf_tui.widgets.screen import BaseScreen
 from rlhf_tui.widgets.status import AlarmLine, Meter
 
 
@@ -49,7 +49,7 @@ class WorkbenchApp(Desk):
 
     TITLE = "rlhf-tui"
     # that of the default screen; only screens that are pushed bring their own
-    CSS_PATH = "screens/workbench.tcss"
+    CSS_PATH = "areas/workbench/screen.tcss"
     COMMANDS: ClassVar = {_commands}
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("f5", "toggle_run", "Start/Stop", tooltip="Start a run, or stop it after this step", id="run.toggle"),
@@ -92,7 +92,7 @@ class WorkbenchApp(Desk):
     def get_driver_class(self) -> type[Driver]:
         if sys.platform == "win32":
             return super().get_driver_class()
-        from rlhf_tui.terminal_driver import TerminalDriver
+        from rlhf_tui.terminal.driver import TerminalDriver
         return TerminalDriver
 
     def get_default_screen(self) -> WorkbenchScreen:
@@ -241,7 +241,7 @@ class WorkbenchApp(Desk):
 
         Asks first: how much longer, where it has finished; whether to, where its reward's code or its base has changed.
         """
-        from rlhf_tui.screens.more_steps import MoreStepsScreen
+        from rlhf_tui.areas.runs.more_steps import MoreStepsScreen
 
         status = run_dir.status()
         if status is None or not 0 < status.total_steps <= status.step:
@@ -256,7 +256,7 @@ class WorkbenchApp(Desk):
         self.push_screen(MoreStepsScreen(run_dir.name, total), after)
 
     def _go_on(self, run_dir: RunDir, steps: int | None, taken: Callable[[], object]) -> None:
-        from rlhf_tui.changed_base import with_base
+        from rlhf_tui.areas.runs.changed_base import with_base
 
         shown = self.bridge.watched
 
@@ -286,23 +286,23 @@ class WorkbenchApp(Desk):
     # --- screens ---
 
     def action_generate(self) -> None:
-        from rlhf_tui.screens.generate import GenerateScreen
+        from rlhf_tui.areas.generate.screen import GenerateScreen
         if self.read_only():
             return
         self.push_screen(GenerateScreen(self.bridge, self.config))
 
     def action_compare(self) -> None:
-        from rlhf_tui.screens.compare import CompareScreen
+        from rlhf_tui.areas.compare.screen import CompareScreen
         if self.read_only():
             return
         self.push_screen(CompareScreen(self.bridge, self.config))
 
     def action_reward_lab(self) -> None:
-        from rlhf_tui.screens.reward_lab import RewardLabScreen
+        from rlhf_tui.areas.rewards.reward_lab import RewardLabScreen
         self.push_screen(RewardLabScreen(self.bridge, self.lab_memory), self.workbench.follow_lab)
 
     def action_presets(self) -> None:
-        from rlhf_tui.screens.presets import PresetScreen
+        from rlhf_tui.areas.presets.screen import PresetScreen
 
         if self.read_only():
             return
@@ -310,18 +310,18 @@ class WorkbenchApp(Desk):
         self.push_screen(PresetScreen(held), self.workbench.load_preset)
 
     def action_runs(self) -> None:
-        from rlhf_tui.screens.runs import RunsScreen
+        from rlhf_tui.areas.runs.screen import RunsScreen
         self.push_screen(RunsScreen(self.bridge))
 
     def action_prompts(self) -> None:
-        from rlhf_tui.screens.prompts import PromptsScreen
+        from rlhf_tui.areas.presets.prompts import PromptsScreen
         self.push_screen(PromptsScreen())
 
     def action_own_editor(self) -> None:
         self.workbench.editing.in_editor()
 
     def action_save_preset(self) -> None:
-        from rlhf_tui.screens.presets import SavePresetScreen
+        from rlhf_tui.areas.presets.screen import SavePresetScreen
 
         def saved(name: str | None) -> None:
             if name is not None:
@@ -335,13 +335,13 @@ class WorkbenchApp(Desk):
         self.refresh(layout=True)
 
     def action_help(self) -> None:
-        from rlhf_tui.screens.help import HelpScreen
+        from rlhf_tui.areas.help.screen import HelpScreen
         self.push_screen(HelpScreen())
 
     # --- leaving ---
 
     def action_suspend_process(self) -> None:
-        from rlhf_tui.terminal_driver import SUSPENDED, TerminalDriver
+        from rlhf_tui.terminal.driver import SUSPENDED, TerminalDriver
 
         if isinstance(self._driver, TerminalDriver) and not self._driver.suspend(SUSPENDED):
             self.say("not suspended: there is no shell here to go back to")
@@ -350,7 +350,7 @@ class WorkbenchApp(Desk):
         self.say("q quits; a run in progress is saved first")
 
     def _ask_to_leave(self) -> None:
-        from rlhf_tui.screens.quit import QuitScreen
+        from rlhf_tui.widgets.quit import QuitScreen
 
         if not isinstance(self.screen, QuitScreen):
             self.push_screen(QuitScreen(self.bridge))

@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
-from rlhf_engine import __version__, fields, presets
-from rlhf_engine.cli import make_app
+from rlhf_engine import __version__
+from rlhf_engine.commands.cli import make_app
+from rlhf_engine.commands.console import out, say
 from rlhf_engine.commands.following import print_run
 from rlhf_engine.commands.shared import (
     AsJson,
@@ -20,11 +21,11 @@ from rlhf_engine.commands.shared import (
     run_to_watch,
 )
 from rlhf_engine.commands.training import train_config
-from rlhf_engine.console import out, say
-from rlhf_engine.cores import share_cores
+from rlhf_engine.config import fields, presets
 from rlhf_engine.errors import ConfigError
-from rlhf_engine.run_dir import DEFAULT_RUNS_ROOT
-from rlhf_engine.streams import degrade
+from rlhf_engine.runs.run_dir import DEFAULT_RUNS_ROOT
+from rlhf_engine.system.cores import share_cores
+from rlhf_engine.system.streams import degrade
 from rlhf_tui.option_order import AnyOrder
 from rlhf_tui.start import PRESET, no_screen, preset_of_last_time
 

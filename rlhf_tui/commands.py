@@ -11,8 +11,8 @@ from textual.content import Content
 from textual.markup import escape
 from textual.types import IgnoreReturnCallbackType
 
-from rlhf_tui.clean_text import clean_line
-from rlhf_tui.key_guide import deeds
+from rlhf_tui.areas.help.key_guide import deeds
+from rlhf_tui.terminal.clean_text import clean_line
 
 
 class _Command(NamedTuple):

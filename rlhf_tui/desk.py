@@ -19,24 +19,24 @@ from textual.filter import LineFilter, Monochrome
 from textual.theme import Theme
 
 from rlhf_engine.events import Event, RunStarted
-from rlhf_tui.alarm_log import AlarmLog
-from rlhf_tui.ascii_only import AsciiOnly, terminal_has_unicode
-from rlhf_tui.clean_text import clean_text, pasted
-from rlhf_tui.crash_log import write_crash_log
-from rlhf_tui.input_order import InputOrder
-from rlhf_tui.no_color import Plain
-from rlhf_tui.notifications import RunWatch, tell
-from rlhf_tui.preferences import Preferences, preset_to_keep
+from rlhf_tui.areas.preferences.preferences import Preferences, preset_to_keep
+from rlhf_tui.engine.alarm_log import AlarmLog
 from rlhf_tui.second_keys import meant
-from rlhf_tui.terminal_input import BackgroundTold
-from rlhf_tui.theme import AUTO, THEMES, is_light
+from rlhf_tui.terminal.ascii_only import AsciiOnly, terminal_has_unicode
+from rlhf_tui.terminal.clean_text import clean_text, pasted
+from rlhf_tui.terminal.crash_log import write_crash_log
+from rlhf_tui.terminal.input import BackgroundTold
+from rlhf_tui.terminal.input_order import InputOrder
+from rlhf_tui.terminal.no_color import Plain
+from rlhf_tui.terminal.notifications import RunWatch, tell
+from rlhf_tui.terminal.theme import AUTO, THEMES, is_light
 from rlhf_tui.widgets.hint import FirstHint
 from rlhf_tui.widgets.inputs import TextBox, TextField, WordsArea
 from rlhf_tui.widgets.status import AlarmLine
 
 if TYPE_CHECKING:
-    from rlhf_tui.bridge import EngineBridge
-    from rlhf_tui.screens.workbench import WorkbenchScreen
+    from rlhf_tui.areas.workbench.screen import WorkbenchScreen
+    from rlhf_tui.engine.bridge import EngineBridge
 
 
 class Desk(App[None]):
@@ -164,27 +164,27 @@ class Desk(App[None]):
         self.workbench.show_unread(self.alarm_log.unread)
 
     def action_alarms(self) -> None:
-        from rlhf_tui.screens.alarms import AlarmsScreen
+        from rlhf_tui.areas.system.alarms import AlarmsScreen
 
         self.workbench.show_unread(0)
         self.push_screen(AlarmsScreen(self.alarm_log), lambda _: self.workbench.show_unread(self.alarm_log.unread))
 
     def action_output(self) -> None:
-        from rlhf_engine.run_dir import OUTPUT
-        from rlhf_tui.crash_log import output_log
-        from rlhf_tui.screens.output import OutputScreen
+        from rlhf_engine.runs.run_dir import OUTPUT
+        from rlhf_tui.areas.system.output import OutputScreen
+        from rlhf_tui.terminal.crash_log import output_log
 
         run = self.bridge.watched or self.bridge.run_path
         self.push_screen(OutputScreen(run / OUTPUT, self.bridge.view.name) if run else OutputScreen(output_log(), ""))
 
     def action_system(self) -> None:
-        from rlhf_tui.screens.system import SystemScreen
-        from rlhf_tui.system import Probe
+        from rlhf_tui.areas.system.machine import Probe
+        from rlhf_tui.areas.system.screen import SystemScreen
 
         self.push_screen(SystemScreen(self.bridge.view, partial(Probe, self.bridge.runs_root)))
 
     def action_settings(self) -> None:
-        from rlhf_tui.screens.settings import SettingsScreen
+        from rlhf_tui.areas.preferences.screen import SettingsScreen
 
         self.preferences.note_charts(self.workbench.charts)
         self.push_screen(SettingsScreen(self.preferences), self._settings_closed)

@@ -6,11 +6,11 @@ import os
 import sys
 from pathlib import Path
 
-from rlhf_engine.config import RunConfig
-from rlhf_engine.run_dir import RunDir
+from rlhf_engine.config.run_config import RunConfig
+from rlhf_engine.runs.run_dir import RunDir
 from rlhf_tui.app import WorkbenchApp
-from rlhf_tui.bridge import EngineBridge
-from rlhf_tui.engine_session import SessionFactory, engine_session
+from rlhf_tui.engine.bridge import EngineBridge
+from rlhf_tui.engine.engine_session import SessionFactory, engine_session
 from rlhf_tui.widgets.status import Meter
 
 # seconds that the engine may hold the interpreter while a key waits; the default of 5 ms is felt at each of them
@@ -27,7 +27,7 @@ def run_workbench(
     sentence to begin with. Raises RlhfError when the run cannot be read.
     """
     if not all(stream is not None and stream.isatty() for stream in (sys.__stdin__, sys.__stderr__)):
-        from rlhf_engine.console import out
+        from rlhf_engine.commands.console import out
 
         out("the workbench needs a terminal (stdin and stderr); `rlhf-tui train` runs without")
         return 2
@@ -45,8 +45,8 @@ def run_workbench(
             # a run is waited for, however long its step takes; anything else is not worth waiting for
             bridge.join(None if bridge.busy else 1.0)
     # what leaving needs, the first frame need not wait for
-    from rlhf_engine.console import say
-    from rlhf_tui.passing_on import pass_on, say_where_it_lies
+    from rlhf_engine.commands.console import say
+    from rlhf_tui.engine.passing_on import pass_on, say_where_it_lies
 
     if app.preferences.trouble:
         say(app.preferences.trouble)

@@ -28,7 +28,7 @@ def main() -> None:
 
 def no_screen() -> str:
     """Why the workbench cannot be shown here; empty where it can."""
-    from rlhf_engine.streams import on_a_terminal
+    from rlhf_engine.system.streams import on_a_terminal
 
     if not on_a_terminal():
         return "this is no terminal"
@@ -39,9 +39,9 @@ def no_screen() -> str:
 
 def preset_of_last_time() -> tuple[str, str]:
     """The preset to open where none is named, and a sentence about it where that is not the usual one."""
-    from rlhf_engine import presets
+    from rlhf_engine.config import presets
     from rlhf_engine.errors import ConfigError
-    from rlhf_tui.settings import load, settings_path
+    from rlhf_tui.areas.preferences.settings import load, settings_path
 
     last = load(settings_path()).settings.last_preset
     if last in ("", PRESET):
@@ -55,10 +55,10 @@ def preset_of_last_time() -> tuple[str, str]:
 
 def _open_workbench() -> int | None:
     """What the command line does without arguments; None where that is for the command line to say in words."""
-    from rlhf_engine import presets
-    from rlhf_engine.cores import share_cores
+    from rlhf_engine.config import presets
     from rlhf_engine.errors import RlhfError
-    from rlhf_engine.run_dir import DEFAULT_RUNS_ROOT
+    from rlhf_engine.runs.run_dir import DEFAULT_RUNS_ROOT
+    from rlhf_engine.system.cores import share_cores
 
     share_cores()
     preset, said = preset_of_last_time()

@@ -7,10 +7,10 @@ from typing import Any
 from hypothesis import strategies as st
 from pydantic.fields import FieldInfo
 
-from rlhf_engine import fields
-from rlhf_engine.config import RunConfig, TrainConfig
+from rlhf_engine.config import fields
+from rlhf_engine.config.rewards import LengthRewardConfig, WordListRewardConfig
+from rlhf_engine.config.run_config import RunConfig, TrainConfig
 from rlhf_engine.errors import ConfigError
-from rlhf_engine.reward_config import LengthRewardConfig, WordListRewardConfig
 
 SMALL = RunConfig(
     prompts=["Once upon a time", "One day,"],

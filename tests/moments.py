@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_engine.rewards.function import code_at
-from rlhf_engine.trust import trust
+from rlhf_engine.runs.trust import trust
 
 PATIENCE = 120.0  # seconds; only what never comes takes so long
 

@@ -19,13 +19,13 @@ from moments import Gate, wait_until
 from tiny_models import save_tiny_model, tiny_config
 from typer.testing import CliRunner, Result
 
-from rlhf_engine import console
-from rlhf_engine.cli import make_app
+from rlhf_engine.commands import console
+from rlhf_engine.commands.cli import make_app
+from rlhf_engine.config.preset_writer import to_toml
 from rlhf_engine.events import RunState, StepFinished
-from rlhf_engine.preset_writer import to_toml
-from rlhf_engine.run_dir import RunDir
+from rlhf_engine.runs.run_dir import RunDir
+from rlhf_tui.areas.preferences.settings import SettingsFile
 from rlhf_tui.cli import make_workbench_app
-from rlhf_tui.settings import SettingsFile
 from rlhf_tui.start import preset_of_last_time
 
 ROOT = Path(__file__).parents[1]
@@ -523,7 +523,7 @@ main()
     os.close(follower)
 
 
-@pytest.mark.parametrize("module", ["rlhf_engine.cli", "rlhf_tui.cli"])
+@pytest.mark.parametrize("module", ["rlhf_engine.commands.cli", "rlhf_tui.cli"])
 def test_the_command_line_starts_without_the_heavy_libraries(module: str):
     heavy = ("torch", "transformers", "peft", "textual", "plotext")
     script = f"import sys, {module}; print([name for name in {heavy} if name in sys.modules])"

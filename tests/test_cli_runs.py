@@ -15,9 +15,9 @@ from configs import SMALL
 from tiny_models import save_tiny_model
 from typer.testing import CliRunner, Result
 
-from rlhf_engine.cli import make_app
+from rlhf_engine.commands.cli import make_app
 from rlhf_engine.events import RunState
-from rlhf_engine.run_dir import RunDir
+from rlhf_engine.runs.run_dir import RunDir
 from rlhf_tui.cli import make_workbench_app
 
 QUICK = ["sampling.max_new_tokens=6", "ppo.responses_per_step=4", "ppo.minibatch_size=2", "train.threads=1"]
@@ -104,7 +104,7 @@ import time
 from pathlib import Path
 from configs import SMALL
 from rlhf_engine.events import RunState
-from rlhf_engine.run_dir import RunDir
+from rlhf_engine.runs.run_dir import RunDir
 run = RunDir.create(Path({str(root)!r}), SMALL, name="going")
 with run.lock():
     run.write_status(RunState.TRAINING, 1, 9)

@@ -15,11 +15,11 @@ from configs import SMALL
 from tiny_models import save_tiny_model
 from typer.testing import CliRunner, Result
 
-from rlhf_engine.config import ModelConfig
+from rlhf_engine.config.preset_writer import to_toml
+from rlhf_engine.config.rewards import WordListRewardConfig
+from rlhf_engine.config.run_config import ModelConfig
 from rlhf_engine.events import Alarm, RunState
-from rlhf_engine.preset_writer import to_toml
-from rlhf_engine.reward_config import WordListRewardConfig
-from rlhf_engine.run_dir import RunDir
+from rlhf_engine.runs.run_dir import RunDir
 from rlhf_tui.cli import make_workbench_app
 
 ROOT = Path(__file__).parents[1]
@@ -204,7 +204,7 @@ def score(prompts, responses):
 def test_the_traceback_of_a_bug_and_a_warning_command_nothing(encoding: str) -> None:
     script = f"""
 import logging, sys, warnings
-from rlhf_engine.streams import degrade
+from rlhf_engine.system.streams import degrade
 degrade()
 text = {HOSTILE!r}
 warnings.warn(text)

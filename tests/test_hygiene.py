@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from rlhf_engine import errors, fields, preset_text
+from rlhf_engine import errors
+from rlhf_engine.config import fields, preset_text
 from rlhf_engine.errors import ConfigError, RlhfError
 
 ROOT = Path(__file__).parents[1]
@@ -77,7 +78,7 @@ def test_everything_that_is_printed_passes_one_place():
                             r"file\s*=\s*sys\.|Console\(|(typer|click)\.(confirm|edit|launch)")
     for path, tree in TREES.items():
         name = path.relative_to(ROOT).as_posix()
-        if "storyteller" in path.parts or name in ("rlhf_engine/console.py", "rlhf_engine/streams.py"):
+        if "storyteller" in path.parts or name in ("rlhf_engine/commands/console.py", "rlhf_engine/system/streams.py"):
             continue  # the storyteller's own making
         calls = {node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
                  for node in ast.walk(tree) if isinstance(node, ast.Call)}
@@ -87,11 +88,12 @@ def test_everything_that_is_printed_passes_one_place():
 
 def test_what_is_written_as_json_passes_one_place():
     """There, what is not finite is null, and what a terminal would obey an escape."""
-    allowed = {"rlhf_engine/json_text.py",
-               "rlhf_engine/checkpoint.py",  # where a number that is not finite must be an error
+    allowed = {"rlhf_engine/files/json_text.py",
+               "rlhf_engine/runs/checkpoint.py",  # where a number that is not finite must be an error
                # neither written nor shown
-               "rlhf_engine/fingerprint.py", "rlhf_engine/passed_checks.py", "rlhf_engine/adapter_folder.py",
-               "rlhf_engine/expressions.py"}
+               "rlhf_engine/model_folders/fingerprint.py", "rlhf_engine/models/passed_checks.py",
+               "rlhf_engine/model_folders/adapter_folder.py",
+               "rlhf_engine/models/expressions.py"}
     found = [path.relative_to(ROOT).as_posix() for path in SOURCES
              if re.search(r"json\.dumps?\(", path.read_text(encoding="utf-8")) and "storyteller" not in path.parts]
     assert set(found) <= allowed
@@ -100,16 +102,16 @@ def test_what_is_written_as_json_passes_one_place():
 def test_only_the_run_directory_and_the_checkpoint_write_files_of_a_run():
     """Who else calls a writing function has a folder of its own, named here with it."""
     allowed = {
-        "rlhf_engine/disk.py", "rlhf_engine/run_dir.py", "rlhf_engine/checkpoint.py",
-        "rlhf_engine/presets.py",  # the user's presets
-        "rlhf_engine/trust.py",    # which reward code the user trusts, in the user's config folder
-        "rlhf_engine/export.py",   # the folder that the user names
-        "rlhf_engine/user_cache.py",  # digests and checks that are known, in the user's cache folder
-        "rlhf_tui/clipboard.py",   # a file beside what was copied
-        "rlhf_tui/settings.py",    # what the workbench remembers of its user
-        "rlhf_tui/own_editor.py",  # a text for the editor, in a folder that goes with it
-        "rlhf_tui/favourites.py",  # samples that the user marked, in the user's data folder
-        "rlhf_tui/crash_log.py",  # the log of a crash, in the user's log folder
+        "rlhf_engine/files/disk.py", "rlhf_engine/runs/run_dir.py", "rlhf_engine/runs/checkpoint.py",
+        "rlhf_engine/config/presets.py",  # the user's presets
+        "rlhf_engine/runs/trust.py",    # which reward code the user trusts, in the user's config folder
+        "rlhf_engine/exporting/export.py",   # the folder that the user names
+        "rlhf_engine/model_folders/user_cache.py",  # digests and checks that are known, in the user's cache folder
+        "rlhf_tui/terminal/clipboard.py",   # a file beside what was copied
+        "rlhf_tui/areas/preferences/settings.py",    # what the workbench remembers of its user
+        "rlhf_tui/terminal/own_editor.py",  # a text for the editor, in a folder that goes with it
+        "rlhf_tui/areas/samples/favourites.py",  # samples that the user marked, in the user's data folder
+        "rlhf_tui/terminal/crash_log.py",  # the log of a crash, in the user's log folder
     }
     writers = {"write_text", "write_bytes", "replace_text", "write_new", "append_line", "save_file"}
     for path, tree in TREES.items():
@@ -129,9 +131,10 @@ def test_what_errors_of_others_say_is_cut_to_a_sentence():
     for path, tree in TREES.items():
         name = path.relative_to(ROOT).as_posix()
         if "/storyteller/" in name or name in (
-            "rlhf_engine/checkpoint.py", "rlhf_engine/checkpoint_content.py",  # a ValueError of our own sentences
-            "rlhf_engine/fork.py", "rlhf_engine/model_check.py", "rlhf_tui/scoring.py",  # where it is of our own kinds
-            "rlhf_engine/console.py", "rlhf_engine/toml_text.py",  # of known length
+            "rlhf_engine/runs/checkpoint.py", "rlhf_engine/runs/checkpoint_content.py",  # a ValueError of ours
+            # where it is of our own kinds
+            "rlhf_engine/training/fork.py", "rlhf_engine/models/model_check.py", "rlhf_tui/areas/rewards/scoring.py",
+            "rlhf_engine/commands/console.py", "rlhf_engine/files/toml_text.py",  # of known length
         ):
             continue
         for handler in (node for node in ast.walk(tree) if isinstance(node, ast.ExceptHandler) and node.name):
@@ -152,7 +155,8 @@ def test_folders_are_made_for_the_user_alone():
     """As `own_files` makes them, or with a mode of their own."""
     for path, tree in TREES.items():
         name = path.relative_to(ROOT).as_posix()
-        if "/storyteller/" in name or name == "rlhf_engine/export.py":  # an export is for others: as the umask has it
+        # an export is for others: as the umask has it
+        if "/storyteller/" in name or name == "rlhf_engine/exporting/export.py":
             continue
         assert "ensure_exists" not in path.read_text(encoding="utf-8"), name
         for node in ast.walk(tree):
@@ -163,16 +167,16 @@ def test_folders_are_made_for_the_user_alone():
 def test_what_others_may_have_written_is_read_through_one_door():
     """Who opens a file by itself opens one of another kind, named here with it."""
     allowed = {
-        "rlhf_engine/reading.py",  # the door
-        "rlhf_engine/disk.py", "rlhf_engine/own_files.py",  # to write
-        "rlhf_engine/run_dir.py",  # the log, to write
-        "rlhf_engine/run_lock.py", "rlhf_engine/trust.py",  # locks
-        "rlhf_engine/hand_over.py", "rlhf_engine/streams.py",  # logs to write, and /dev/null
-        "rlhf_engine/processes.py", "rlhf_engine/take_over.py", "rlhf_engine/doctor.py",  # /proc
-        "rlhf_engine/checkpoint.py",  # sums of weights
-        "rlhf_tui/own_editor.py",  # what the user's editor left in a folder of ours
-        "rlhf_tui/settings.py",  # the lock of the folder that they lie in
-        "rlhf_tui/terminal_driver.py",  # the terminal
+        "rlhf_engine/files/reading.py",  # the door
+        "rlhf_engine/files/disk.py", "rlhf_engine/files/own_files.py",  # to write
+        "rlhf_engine/runs/run_dir.py",  # the log, to write
+        "rlhf_engine/runs/run_lock.py", "rlhf_engine/runs/trust.py",  # locks
+        "rlhf_engine/runs/hand_over.py", "rlhf_engine/system/streams.py",  # logs to write, and /dev/null
+        "rlhf_engine/system/processes.py", "rlhf_engine/runs/take_over.py", "rlhf_engine/commands/doctor.py",  # /proc
+        "rlhf_engine/runs/checkpoint.py",  # sums of weights
+        "rlhf_tui/terminal/own_editor.py",  # what the user's editor left in a folder of ours
+        "rlhf_tui/areas/preferences/settings.py",  # the lock of the folder that they lie in
+        "rlhf_tui/terminal/driver.py",  # the terminal
     }
     for path, tree in TREES.items():
         name = path.relative_to(ROOT).as_posix()
@@ -185,12 +189,12 @@ def test_what_others_may_have_written_is_read_through_one_door():
 
 
 @pytest.mark.parametrize(("module", "absent"), [
-    ("rlhf_engine.run_dir", ["torch", "textual"]),
-    ("rlhf_engine.presets", ["torch", "textual"]),
+    ("rlhf_engine.runs.run_dir", ["torch", "textual"]),
+    ("rlhf_engine.config.presets", ["torch", "textual"]),
     ("rlhf_engine.session", ["torch", "textual"]),
-    ("rlhf_engine.compare", ["torch", "textual"]),
+    ("rlhf_engine.evaluation.compare", ["torch", "textual"]),
     ("rlhf_engine.rewards.build", ["torch", "textual"]),
-    ("rlhf_engine.trainer", ["textual", "rich", "plotext"]),
+    ("rlhf_engine.training.trainer", ["textual", "rich", "plotext"]),
     ("rlhf_tui.app", ["torch", "transformers", "peft"]),
 ])
 def test_importing_a_module_does_not_pull_in_what_it_must_not(module: str, absent: list[str]):

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from rlhf_engine import presets
-from rlhf_engine.compare import compare
-from rlhf_engine.control import TrainerControl
+from rlhf_engine.config import presets
+from rlhf_engine.evaluation.compare import compare
 from rlhf_engine.events import StepFinished
-from rlhf_engine.run_dir import RunDir
+from rlhf_engine.runs.run_dir import RunDir
 from rlhf_engine.storyteller.seen import load, unseen_bigrams
-from rlhf_engine.trainer import Trainer
+from rlhf_engine.training.control import TrainerControl
+from rlhf_engine.training.trainer import Trainer
 
 
 @pytest.mark.slow

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from rlhf_engine.cli import make_app
-from rlhf_engine.run_dir import RunDir
+from rlhf_engine.commands.cli import make_app
+from rlhf_engine.runs.run_dir import RunDir
 
 OLD = Path(__file__).parent / "data" / "old_runs"
 VERSIONS = sorted(path.name for path in OLD.iterdir() if (path / "expected.json").is_file())

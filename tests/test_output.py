@@ -12,10 +12,10 @@ import pytest
 from tiny_models import save_tiny_model
 from typer.testing import CliRunner
 
-from rlhf_engine import fields
-from rlhf_engine.cli import make_app
+from rlhf_engine.commands.cli import make_app
+from rlhf_engine.config import fields
 from rlhf_engine.events import RunState
-from rlhf_engine.run_dir import RunDir
+from rlhf_engine.runs.run_dir import RunDir
 
 ROOT = Path(__file__).parents[1]
 QUICK = ["train.steps=2", "sampling.max_new_tokens=4", "ppo.responses_per_step=2", "ppo.minibatch_size=2",

@@ -16,10 +16,10 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from rlhf_engine.config import RunConfig, SamplingConfig
-from rlhf_engine.decoding.traced import TracedDecoder
-from rlhf_engine.policy import Policy
-from rlhf_engine.rollout import sample
+from rlhf_engine.config.run_config import RunConfig, SamplingConfig
+from rlhf_engine.models.decoding.traced import TracedDecoder
+from rlhf_engine.models.policy import Policy
+from rlhf_engine.models.rollout import sample
 
 VOCABULARY = 258  # every byte, an end token, a padding token
 

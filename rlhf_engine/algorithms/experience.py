@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.profiler import record_function
 
-from rlhf_engine.config import RunConfig
+from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import NonFiniteError
-from rlhf_engine.estimators import (
+from rlhf_engine.maths.estimators import (
     gae,
     importance_weights,
     kl_k1,
@@ -20,8 +20,8 @@ from rlhf_engine.estimators import (
     shape_rewards,
     whiten,
 )
-from rlhf_engine.policy import Policy
-from rlhf_engine.rollout import Rollout
+from rlhf_engine.models.policy import Policy
+from rlhf_engine.models.rollout import Rollout
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from rlhf_engine.checkpoint_content import require_generator
 from rlhf_engine.errors import CheckpointError
+from rlhf_engine.runs.checkpoint_content import require_generator
 
 _SAMPLING, _SHUFFLE, _DROPOUT = "generator/sampling", "generator/shuffle", "generator/dropout"
 _DROPOUT_CUDA = "generator/dropout_cuda"

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from rlhf_engine.base_model import require_fit
-from rlhf_engine.config import OptimizerConfig
+from rlhf_engine.config.run_config import OptimizerConfig
 from rlhf_engine.errors import CheckpointError, NonFiniteError
+from rlhf_engine.runs.base_model import require_fit
 
 _STEPS = torch.zeros(())  # what Adam counts its steps of a weight in
 

@@ -23,23 +23,23 @@ from torch.profiler import record_function
 
 from rlhf_engine.algorithms.experience import Experience, First, Kept, evaluate
 from rlhf_engine.algorithms.generators import generator_states, require_generators, restore_generators
-from rlhf_engine.algorithms.memory import MicroBatchLimit, out_of_memory
-from rlhf_engine.algorithms.micro_batch import choose_micro_batch_size
 from rlhf_engine.algorithms.optimizer import AdapterOptimizer, learning_rate_factor
 from rlhf_engine.algorithms.report import rollout_metrics, shown_samples
 from rlhf_engine.algorithms.score_normalizer import ScoreNormalizer
-from rlhf_engine.base_model import require_fit
-from rlhf_engine.config import RunConfig
-from rlhf_engine.decoding.traced import TracedDecoder
+from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import CheckpointError, NonFiniteError
-from rlhf_engine.estimators import adapt_kl_coef, kl_horizon
 from rlhf_engine.events import Sample
-from rlhf_engine.flops import Lengths, ModelSize, ppo_step
-from rlhf_engine.losses import clipped_policy_loss, clipped_value_loss
-from rlhf_engine.policy import Policy
+from rlhf_engine.maths.estimators import adapt_kl_coef, kl_horizon
+from rlhf_engine.maths.losses import clipped_policy_loss, clipped_value_loss
+from rlhf_engine.models.decoding.traced import TracedDecoder
+from rlhf_engine.models.flops import Lengths, ModelSize, ppo_step
+from rlhf_engine.models.memory import MicroBatchLimit, out_of_memory
+from rlhf_engine.models.micro_batch import choose_micro_batch_size
+from rlhf_engine.models.policy import Policy
+from rlhf_engine.models.rollout import Rollout, draw_by_inverse, sample
 from rlhf_engine.rewards.build import build_rewards
 from rlhf_engine.rewards.composite import ScoredBatch
-from rlhf_engine.rollout import Rollout, draw_by_inverse, sample
+from rlhf_engine.runs.base_model import require_fit
 
 Progress = Callable[[str, float], None]
 Learn = Callable[[Tensor, Experience, float, Tensor | None], dict[str, float]]

@@ -11,15 +11,15 @@ import torch
 
 from rlhf_engine.algorithms.experience import Experience
 from rlhf_engine.algorithms.trace import traces_of
-from rlhf_engine.config import RunConfig
-from rlhf_engine.estimators import explained_variance, masked_mean
+from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.events import Sample
+from rlhf_engine.maths.estimators import explained_variance, masked_mean
+from rlhf_engine.maths.statistics import distinct_n
+from rlhf_engine.models.rollout import Rollout
+from rlhf_engine.models.text_codec import TextCodec
 from rlhf_engine.rewards.base import Score
 from rlhf_engine.rewards.composite import ScoredBatch
-from rlhf_engine.rewards.words import count_words
-from rlhf_engine.rollout import Rollout
-from rlhf_engine.statistics import distinct_n
-from rlhf_engine.text_codec import TextCodec
+from rlhf_engine.words import count_words
 
 
 def rollout_metrics(

@@ -9,7 +9,7 @@ import torch
 
 from rlhf_engine.algorithms.experience import Experience
 from rlhf_engine.events import TokenTrace
-from rlhf_engine.rollout import unpadded
+from rlhf_engine.models.rollout import unpadded
 
 Decode = Callable[[Sequence[int]], str]
 """ids -> text"""

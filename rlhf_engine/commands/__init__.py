@@ -1,1 +1,1 @@
-"""The commands, one module for each group of them; `rlhf_engine.cli` puts them together."""
+"""The commands, one module for each group of them; `rlhf_engine.commands.cli` puts them together."""

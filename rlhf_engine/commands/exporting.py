@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from rlhf_engine.commands.console import out, print_json, say
 from rlhf_engine.commands.shared import (
     AcceptBase,
     AsJson,
@@ -17,9 +18,8 @@ from rlhf_engine.commands.shared import (
     base_choice,
     run_at_step,
 )
-from rlhf_engine.console import out, print_json, say
 from rlhf_engine.errors import ConfigError, RlhfError
-from rlhf_engine.run_dir import DEFAULT_RUNS_ROOT
+from rlhf_engine.runs.run_dir import DEFAULT_RUNS_ROOT
 
 
 def export(
@@ -46,7 +46,7 @@ def export(
         folder, source = source, ""
         _must_not_be_a_run(folder, runs_dir)
     run_dir, step = run_at_step(source or None, runs_dir)
-    from rlhf_engine.export import export as write
+    from rlhf_engine.exporting.export import export as write
 
     base = base_choice(run_dir.config(), moved, accept_base)
     done = write(run_dir, Path(folder), step=step, merged=merged, base=base, tell=say)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import signal
 import time
 
+from rlhf_engine.commands.console import Reporter, say
 from rlhf_engine.commands.shared import AsJson, RunOrNewest, RunsDir, run_to_watch
-from rlhf_engine.console import Reporter, say
-from rlhf_engine.control import TrainerControl
 from rlhf_engine.events import RunState, StateChanged
-from rlhf_engine.follow import POLL_SECONDS, Follower
-from rlhf_engine.run_dir import DEFAULT_RUNS_ROOT, RunDir
-from rlhf_engine.streams import answers, terminal_gone
+from rlhf_engine.runs.follow import POLL_SECONDS, Follower
+from rlhf_engine.runs.run_dir import DEFAULT_RUNS_ROOT, RunDir
+from rlhf_engine.system.streams import answers, terminal_gone
+from rlhf_engine.training.control import TrainerControl
 
 
 def attach(run: RunOrNewest = None, runs_dir: RunsDir = DEFAULT_RUNS_ROOT, as_json: AsJson = False) -> int:

@@ -6,13 +6,13 @@ import os
 from dataclasses import asdict
 from typing import Any
 
-from rlhf_engine.base_model import base_fingerprint, require_same_base
-from rlhf_engine.checkpoint_list import base_at
+from rlhf_engine.commands.console import out, print_json, print_table
+from rlhf_engine.commands.doctor import checks
 from rlhf_engine.commands.shared import AsJson, RunOrNewest, RunsDir, run_or_newest
-from rlhf_engine.console import out, print_json, print_table
-from rlhf_engine.doctor import checks
 from rlhf_engine.errors import BaseChangedError, CheckpointError, RlhfError
-from rlhf_engine.run_dir import DEFAULT_RUNS_ROOT, RunDir
+from rlhf_engine.runs.base_model import base_fingerprint, require_same_base
+from rlhf_engine.runs.checkpoint_list import base_at
+from rlhf_engine.runs.run_dir import DEFAULT_RUNS_ROOT, RunDir
 
 
 def verify(run: RunOrNewest = None, runs_dir: RunsDir = DEFAULT_RUNS_ROOT, as_json: AsJson = False) -> int:
@@ -28,7 +28,7 @@ def verify(run: RunOrNewest = None, runs_dir: RunsDir = DEFAULT_RUNS_ROOT, as_js
     newest first, each with name, path, step, sound, best, bytes and message.
     """
     run_dir = run_or_newest(run, runs_dir)
-    from rlhf_engine import checkpoint
+    from rlhf_engine.runs import checkpoint
 
     best = checkpoint.best(run_dir)
     rows: list[dict[str, Any]] = []
@@ -60,7 +60,7 @@ def verify(run: RunOrNewest = None, runs_dir: RunsDir = DEFAULT_RUNS_ROOT, as_js
 
 def _base(run_dir: RunDir) -> tuple[str, str]:
     """Whether the base of the newest checkpoint is still there, in a word, and in a sentence."""
-    from rlhf_engine.checkpoint import newest_config
+    from rlhf_engine.runs.checkpoint import newest_config
 
     try:
         model, before = newest_config(run_dir).model, base_at(run_dir, None)

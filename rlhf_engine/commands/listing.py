@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from rlhf_engine import fields, presets
+from rlhf_engine.commands.console import out, print_json, print_table
 from rlhf_engine.commands.shared import AsJson, RunsDir
-from rlhf_engine.console import out, print_json, print_table
-from rlhf_engine.run_dir import DEFAULT_RUNS_ROOT
-from rlhf_engine.run_list import RunSummary, as_tree, list_runs
+from rlhf_engine.config import fields, presets
+from rlhf_engine.runs.run_dir import DEFAULT_RUNS_ROOT
+from rlhf_engine.runs.run_list import RunSummary, as_tree, list_runs
 
 
 def list_presets(

@@ -10,8 +10,8 @@ from typing import Any, cast
 import typer
 from typer.core import TyperGroup
 
-from rlhf_engine.streams import clean_stderr
-from rlhf_engine.visible_text import one_line
+from rlhf_engine.system.streams import clean_stderr
+from rlhf_engine.system.visible_text import one_line
 
 _WrongUsage = cast(type[Exception], typer.BadParameter.__base__)  # typer does not export it
 

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rlhf_engine import presets
-from rlhf_engine.base_model import AS_IT_WAS
+from rlhf_engine.commands.console import out, print_json, print_table, say
 from rlhf_engine.commands.shared import (
     AcceptBase,
     AsJson,
@@ -25,18 +24,19 @@ from rlhf_engine.commands.shared import (
     run_or_newest,
 )
 from rlhf_engine.commands.trusting import ask_for_scores, having_asked
-from rlhf_engine.console import out, print_json, print_table, say
-from rlhf_engine.control import Side
+from rlhf_engine.config import presets
 from rlhf_engine.errors import ConfigError, ModelError, PromptError
+from rlhf_engine.requests import Side
 from rlhf_engine.rewards.build import build_rewards
-from rlhf_engine.run_dir import DEFAULT_RUNS_ROOT
+from rlhf_engine.runs.base_model import AS_IT_WAS
+from rlhf_engine.runs.run_dir import DEFAULT_RUNS_ROOT
 
 # a comparison counts up from its seed, and torch takes 64 bits
 Seed = Annotated[int, typer.Option(min=0, max=2**62, help="The same seed gives the same texts.")]
 
 if TYPE_CHECKING:
-    from rlhf_engine.compare import Comparison, Row
-    from rlhf_engine.statistics import Estimate
+    from rlhf_engine.evaluation.compare import Comparison, Row
+    from rlhf_engine.maths.statistics import Estimate
 
 
 def compare(
@@ -67,8 +67,8 @@ def compare(
     second = run_at_step(other, runs_dir) if other else None
     base = base_choice(run_dir.config(), moved, accept_base)
     ask_for_scores(run_dir, step)
-    from rlhf_engine.compare import compare as compare_sides
-    from rlhf_engine.compare import compare_run
+    from rlhf_engine.evaluation.compare import compare as compare_sides
+    from rlhf_engine.evaluation.compare import compare_run
 
     def progress(done: int, total: int) -> None:
         if not as_json:
@@ -141,7 +141,7 @@ def generate(
         raise ConfigError("--prompt: a model needs at least one prompt; an empty one starts a text from nothing")
     if run_dir:
         ask_for_scores(run_dir)
-    from rlhf_engine.generate import generate_texts
+    from rlhf_engine.evaluation.generate import generate_texts
 
     try:
         samples, no_scores = generate_texts(
@@ -195,7 +195,7 @@ def _comparison_json(result: Comparison, names: tuple[str, str]) -> dict[str, di
 
 
 def _comparison_row(row: Row) -> list[str]:
-    from rlhf_engine.compare import SHARES
+    from rlhf_engine.evaluation.compare import SHARES
 
     share = row.key in SHARES
 

@@ -11,9 +11,9 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from rlhf_engine import base_model, presets, remote_code, trust
-from rlhf_engine.config import RunConfig
-from rlhf_engine.console import say
+from rlhf_engine.commands.console import say
+from rlhf_engine.config import presets
+from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import (
     BaseChangedError,
     CheckpointError,
@@ -23,9 +23,11 @@ from rlhf_engine.errors import (
     RunError,
     first_few,
 )
-from rlhf_engine.run_dir import RunDir
-from rlhf_engine.run_list import UNREADABLE, RunSummary, find_run, list_runs
-from rlhf_engine.streams import own_stdout
+from rlhf_engine.model_folders import remote_code
+from rlhf_engine.runs import base_model, trust
+from rlhf_engine.runs.run_dir import RunDir
+from rlhf_engine.runs.run_list import UNREADABLE, RunSummary, find_run, list_runs
+from rlhf_engine.system.streams import own_stdout
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -199,7 +201,7 @@ def run_at_step(source: str | None, runs_dir: Path) -> tuple[RunDir, int | None]
 
 
 def _at_best(run_dir: RunDir) -> tuple[RunDir, int]:
-    from rlhf_engine import checkpoint
+    from rlhf_engine.runs import checkpoint
 
     best = checkpoint.best(run_dir)
     if best is None:

@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
+from rlhf_engine.commands.console import confirm, out, print_json, print_table, say
 from rlhf_engine.commands.shared import AsJson, Run, RunsDir, the_run
-from rlhf_engine.console import confirm, out, print_json, print_table, say
 from rlhf_engine.errors import ConfigError
-from rlhf_engine.run_care import empty_trash, rename_run, restore, throw_away, thrown_away
-from rlhf_engine.run_dir import DEFAULT_RUNS_ROOT
+from rlhf_engine.runs.run_care import empty_trash, rename_run, restore, throw_away, thrown_away
+from rlhf_engine.runs.run_dir import DEFAULT_RUNS_ROOT
 
 
 def delete(run: Run, runs_dir: RunsDir = DEFAULT_RUNS_ROOT) -> int:

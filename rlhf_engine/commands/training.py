@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rlhf_engine import fields, presets
-from rlhf_engine.base_model import MOVES, BaseChoice, pinned_base
+from rlhf_engine.commands.console import Reporter, say, stopped_by_signals
 from rlhf_engine.commands.shared import (
     AcceptBase,
     AsJson,
@@ -27,18 +26,19 @@ from rlhf_engine.commands.shared import (
     wrong_usage,
 )
 from rlhf_engine.commands.trusting import accepted, accepted_code, asked_to_trust, having_asked
-from rlhf_engine.config import RunConfig
-from rlhf_engine.console import Reporter, say, stopped_by_signals
-from rlhf_engine.control import TrainerControl
+from rlhf_engine.config import fields, presets
+from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import BaseChangedError, CodeChangedError, ConfigError
 from rlhf_engine.events import RunState
-from rlhf_engine.hand_over import hand_over
 from rlhf_engine.rewards.function import pinned
-from rlhf_engine.run_dir import DEFAULT_RUNS_ROOT, RunDir
-from rlhf_engine.trust import UntrustedCodeError
+from rlhf_engine.runs.base_model import MOVES, BaseChoice, pinned_base
+from rlhf_engine.runs.hand_over import hand_over
+from rlhf_engine.runs.run_dir import DEFAULT_RUNS_ROOT, RunDir
+from rlhf_engine.runs.trust import UntrustedCodeError
+from rlhf_engine.training.control import TrainerControl
 
 if TYPE_CHECKING:
-    from rlhf_engine.trainer import Trainer
+    from rlhf_engine.training.trainer import Trainer
 
 
 def train(
@@ -78,7 +78,7 @@ def train_config(
         run_dir = RunDir.create(runs_dir, config, name=name, preset=preset)
 
     def trainer(control: TrainerControl, reporter: Reporter) -> Trainer:
-        from rlhf_engine.trainer import Trainer
+        from rlhf_engine.training.trainer import Trainer
 
         return Trainer(config, run_dir=run_dir, control=control, emit=reporter.emit, profile=profile)
 
@@ -106,8 +106,8 @@ def resume(
     run_dir = run_to_resume(run, runs_dir)
 
     def trainer(control: TrainerControl, reporter: Reporter) -> Trainer:
-        from rlhf_engine.checkpoint import newest_config
-        from rlhf_engine.trainer import Trainer
+        from rlhf_engine.runs.checkpoint import newest_config
+        from rlhf_engine.training.trainer import Trainer
 
         config = newest_config(run_dir)
         changes = presets.parse_overrides(config, overrides or [])
@@ -153,8 +153,8 @@ def fork(
     --set changes any setting that keeps the model and the shape of its adapters. The other run is left as it is.
     """
     parent, step = run_at_step(source, runs_dir)
-    from rlhf_engine.checkpoint import state_at
-    from rlhf_engine.fork import fork
+    from rlhf_engine.runs.checkpoint import state_at
+    from rlhf_engine.training.fork import fork
 
     state = state_at(parent, step, say)
     step, changes = state.step, presets.parse_overrides(state.config, overrides or [])
@@ -164,7 +164,7 @@ def fork(
                                           accept_base=accept_base))
 
     def trainer(control: TrainerControl, reporter: Reporter) -> Trainer:
-        from rlhf_engine.trainer import Trainer
+        from rlhf_engine.training.trainer import Trainer
 
         return Trainer.resume(child, control=control, emit=reporter.emit, base=BaseChoice(accept_base), new=True)
 

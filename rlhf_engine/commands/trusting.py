@@ -13,15 +13,15 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from rlhf_engine import trust as trust_store
-from rlhf_engine.checkpoint_list import config_at
+from rlhf_engine.commands.console import confirm, out, print_json, print_table, say
 from rlhf_engine.commands.shared import AsJson
-from rlhf_engine.console import confirm, out, print_json, print_table, say
-from rlhf_engine.errors import CodeChangedError, ConfigError, RlhfError, RunError, short
+from rlhf_engine.errors import CodeChangedError, CodeInQuestion, ConfigError, RlhfError, RunError, short
 from rlhf_engine.rewards.function import code_at, require_trusted
-from rlhf_engine.run_code import require_own_run
-from rlhf_engine.run_dir import RunDir
-from rlhf_engine.trust import CodeInQuestion, Trusted, UntrustedCodeError
+from rlhf_engine.runs import trust as trust_store
+from rlhf_engine.runs.checkpoint_list import config_at
+from rlhf_engine.runs.run_code import require_own_run
+from rlhf_engine.runs.run_dir import RunDir
+from rlhf_engine.runs.trust import Trusted, UntrustedCodeError
 
 T = TypeVar("T")
 

@@ -6,14 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from rlhf_engine.events import Span
 
-@dataclass(frozen=True)
-class Span:
-    """A stretch response[start:end] worth showing (character offsets); kind is "liked" or "disliked"."""
-
-    start: int
-    end: int
-    kind: str
+__all__ = ["Reward", "Score", "Span"]
 
 
 @dataclass(frozen=True)

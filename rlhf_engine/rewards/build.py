@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rlhf_engine.config import RunConfig
+from rlhf_engine.config.rewards import FunctionRewardConfig, LengthRewardConfig, RewardConfig, WordListRewardConfig
+from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import ConfigError
-from rlhf_engine.reward_config import FunctionRewardConfig, LengthRewardConfig, RewardConfig, WordListRewardConfig
 from rlhf_engine.rewards.base import Reward
 from rlhf_engine.rewards.composite import RewardSum
 from rlhf_engine.rewards.function import FunctionReward, load_function
 from rlhf_engine.rewards.length import LengthReward
 from rlhf_engine.rewards.word_list import WordListReward
-from rlhf_engine.run_code import require_own_run
-from rlhf_engine.run_dir import RunDir
+from rlhf_engine.runs.run_code import require_own_run
+from rlhf_engine.runs.run_dir import RunDir
 
 
 def build_rewards(configs: Sequence[RewardConfig]) -> RewardSum:

@@ -27,7 +27,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from rlhf_engine.reading import NotAFileOfOursError, read_bytes
+from rlhf_engine.files.reading import NotAFileOfOursError, read_bytes
 
 _PREFIX = "rlhf_reward_"
 _MOST_BYTES = 1_000_000  # of one file

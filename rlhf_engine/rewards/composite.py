@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from operator import attrgetter
 
 from rlhf_engine.errors import ConfigError, RewardError
-from rlhf_engine.rewards.base import Reward, Score, Span
+from rlhf_engine.events import Span
+from rlhf_engine.rewards.base import Reward, Score
 from rlhf_engine.rewards.failures import quoted, raised
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 
 from rlhf_engine.errors import RewardError, kind_and_message
-from rlhf_engine.streams import on_stderr
+from rlhf_engine.system.streams import on_stderr
 
 _OURS = str(Path(__file__).parents[1])
 _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})

@@ -1,6 +1,6 @@
 """A reward that is somebody's own Python function.
 
-It is code, and runs only if this user trusts these very contents (`rlhf_engine.trust`), whoever named the file. A run
+It is code, and runs only if this user trusts these very contents (`runs.trust`), whoever named the file. A run
 writes down the SHA-256 of what it was started with, the file and the neighbours that it imports, and goes on with
 another one only when a person says so. Files within a run's directory are never run.
 """
@@ -15,15 +15,23 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
 
-from rlhf_engine import fields
-from rlhf_engine.config import RunConfig
-from rlhf_engine.errors import CodeChangedError, ConfigError, RewardError, RunError, first_line, kind_and_message
-from rlhf_engine.reward_config import FunctionRewardConfig
+from rlhf_engine.config import fields
+from rlhf_engine.config.rewards import FunctionRewardConfig
+from rlhf_engine.config.run_config import RunConfig
+from rlhf_engine.errors import (
+    CodeChangedError,
+    CodeInQuestion,
+    ConfigError,
+    RewardError,
+    RunError,
+    first_line,
+    kind_and_message,
+)
 from rlhf_engine.rewards.base import Score
 from rlhf_engine.rewards.code import Code, read_code, run_code
 from rlhf_engine.rewards.failures import print_traceback, raised, where_of
-from rlhf_engine.streams import captured
-from rlhf_engine.trust import CodeInQuestion, UntrustedCodeError, is_trusted, trust, trust_once
+from rlhf_engine.runs.trust import UntrustedCodeError, is_trusted, trust, trust_once
+from rlhf_engine.system.streams import captured
 
 Function = Callable[[list[str], list[str]], Any]
 

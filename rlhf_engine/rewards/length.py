@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rlhf_engine.errors import ConfigError
 from rlhf_engine.rewards.base import Score
-from rlhf_engine.rewards.words import count_words
+from rlhf_engine.words import count_words
 
 
 class LengthReward:

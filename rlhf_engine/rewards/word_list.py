@@ -9,8 +9,9 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from rlhf_engine.errors import ConfigError
-from rlhf_engine.rewards.base import Score, Span
-from rlhf_engine.rewards.words import Word, count_words, without_possessive
+from rlhf_engine.events import Span
+from rlhf_engine.rewards.base import Score
+from rlhf_engine.words import Word, count_words, without_possessive
 
 Entry = tuple[str, ...]
 """A list entry as its normalised words: ("fox",), ("polar", "bear")."""

@@ -6,7 +6,7 @@ import argparse
 import subprocess
 from pathlib import Path
 
-from rlhf_engine.own_process import environment, python
+from rlhf_engine.system.own_process import environment, python
 
 from . import MODEL_DIR
 from .seen import TABLE

@@ -11,9 +11,8 @@ from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
-from rlhf_engine.events import GenerationFinished, Sample
-from rlhf_engine.rewards.base import Span
-from rlhf_tui.figures import figure
+from rlhf_engine.events import GenerationFinished, Sample, Span
+from rlhf_tui.widgets.figures import figure
 from rlhf_tui.widgets.highlight import highlighted
 
 

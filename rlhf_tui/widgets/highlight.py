@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from textual.content import Content
 
-from rlhf_engine.rewards.base import Span
+from rlhf_engine.events import Span
 
 STYLES = {"liked": "$text-success underline", "disliked": "$text-error strike"}
 """Style of each kind of span, in the theme's colours; a kind that is not here is shown plain."""

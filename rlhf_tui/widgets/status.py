@@ -16,10 +16,10 @@ from textual.reactive import reactive
 from textual.widget import Widget
 
 from rlhf_engine.events import RunState
-from rlhf_engine.processes import resident_bytes
-from rlhf_tui.clean_text import clean_line
-from rlhf_tui.figures import figure
-from rlhf_tui.run_view import RunView
+from rlhf_engine.system.processes import resident_bytes
+from rlhf_tui.engine.run_view import RunView
+from rlhf_tui.terminal.clean_text import clean_line
+from rlhf_tui.widgets.figures import figure
 
 BADGES: dict[RunState | None, tuple[str, str]] = {
     None: ("○ IDLE", "$text-muted"),

@@ -10,9 +10,9 @@ import pytest
 import torch
 from tiny_models import save_tiny_model, tiny_config
 
-from rlhf_engine import trainer
-from rlhf_engine.config import RunConfig
-from rlhf_engine.policy import Policy
+from rlhf_engine.config.run_config import RunConfig
+from rlhf_engine.models.policy import Policy
+from rlhf_engine.training import trainer
 
 ARCHITECTURES = ("gpt_neo", "llama", "gpt2")
 

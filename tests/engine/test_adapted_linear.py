@@ -10,8 +10,8 @@ from tiny_models import stir, tiny_config
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from rlhf_engine.lean_modules import make_lean
-from rlhf_engine.policy import Policy, Role
+from rlhf_engine.models.lean_modules import make_lean
+from rlhf_engine.models.policy import Policy, Role
 
 
 def pass_and_gradients(policy: Policy, role: Role) -> list[Tensor]:

@@ -25,12 +25,12 @@ from tiny_models import save_tiny_model, tiny_config
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 from typer.testing import CliRunner, Result
 
-from rlhf_engine import preset_writer
-from rlhf_engine.cli import make_app
-from rlhf_engine.config import ModelConfig
+from rlhf_engine.commands.cli import make_app
+from rlhf_engine.config import preset_writer
+from rlhf_engine.config.run_config import ModelConfig
 from rlhf_engine.errors import ModelError
-from rlhf_engine.loading import load_model
-from rlhf_engine.run_dir import RunDir
+from rlhf_engine.models.loading import load_model
+from rlhf_engine.runs.run_dir import RunDir
 
 IDS = torch.tensor([[72, 101, 108, 108, 111, 32, 119, 111, 114, 108, 100]])
 

@@ -8,11 +8,11 @@ import pytest
 from configs import SMALL
 from tiny_models import tiny_config
 
-from rlhf_engine import fields, presets
-from rlhf_engine.advice import advice
-from rlhf_engine.control import TrainerControl
+from rlhf_engine.config import fields, presets
+from rlhf_engine.config.advice import advice
 from rlhf_engine.events import Event, Notice, StepFinished
-from rlhf_engine.trainer import Trainer
+from rlhf_engine.training.control import TrainerControl
+from rlhf_engine.training.trainer import Trainer
 
 
 @pytest.mark.parametrize(("changes", "cured", "said"), [

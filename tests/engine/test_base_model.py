@@ -20,18 +20,20 @@ import torch
 from tiny_models import save_tiny_model, tiny_config
 from typer.testing import CliRunner, Result
 
-from rlhf_engine import checkpoint, preset_writer
-from rlhf_engine.base_model import BaseChoice
-from rlhf_engine.cli import make_app
-from rlhf_engine.compare import compare
-from rlhf_engine.control import TUNED, GenerateRequest, Side, TrainerControl
+from rlhf_engine.commands.cli import make_app
+from rlhf_engine.config import preset_writer
 from rlhf_engine.errors import BaseChangedError, ModelError
+from rlhf_engine.evaluation.compare import compare
+from rlhf_engine.evaluation.generate import load_tuned
 from rlhf_engine.events import Event, GenerationFinished, RolledBack, RunState, StateChanged, StepFinished
-from rlhf_engine.generate import load_tuned
-from rlhf_engine.policy import Policy
-from rlhf_engine.run_dir import RunDir
+from rlhf_engine.models.policy import Policy
+from rlhf_engine.requests import TUNED, GenerateRequest, Side
+from rlhf_engine.runs import checkpoint
+from rlhf_engine.runs.base_model import BaseChoice
+from rlhf_engine.runs.run_dir import RunDir
 from rlhf_engine.session import Session
-from rlhf_engine.trainer import Trainer
+from rlhf_engine.training.control import TrainerControl
+from rlhf_engine.training.trainer import Trainer
 
 FLAG = "--accept-changed-base"
 

@@ -12,10 +12,10 @@ import pytest
 import torch
 from configs import SMALL
 
-from rlhf_engine import checkpoint
-from rlhf_engine.checkpoint import Quality, TrainingState
 from rlhf_engine.errors import CheckpointError, RunError
-from rlhf_engine.run_dir import RunDir
+from rlhf_engine.runs import checkpoint
+from rlhf_engine.runs.checkpoint import Quality, TrainingState
+from rlhf_engine.runs.run_dir import RunDir
 
 ROOT = Path(__file__).parents[2]
 
@@ -177,9 +177,9 @@ from pathlib import Path
 sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}]
 import torch
 from configs import SMALL
-from rlhf_engine import checkpoint
+from rlhf_engine.runs import checkpoint
 from rlhf_engine.errors import RunError
-from rlhf_engine.run_dir import RunDir
+from rlhf_engine.runs.run_dir import RunDir
 state = checkpoint.TrainingState(2, {{"w": torch.zeros(1000)}}, {{}}, SMALL)
 resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
 try:
@@ -217,8 +217,8 @@ from pathlib import Path
 sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}]
 import torch
 from configs import SMALL
-from rlhf_engine import checkpoint
-from rlhf_engine.run_dir import RunDir
+from rlhf_engine.runs import checkpoint
+from rlhf_engine.runs.run_dir import RunDir
 
 torch.set_num_threads(1)
 run, dice, newest = RunDir.open(Path(sys.argv[1])), random.Random(0), 0

@@ -23,17 +23,18 @@ from tiny_models import tiny_config
 from torch import Tensor
 from typer.testing import CliRunner, Result
 
-from rlhf_engine import checkpoint
 from rlhf_engine.algorithms.ppo import PPO
-from rlhf_engine.cli import make_app
-from rlhf_engine.config import RunConfig
-from rlhf_engine.control import CompareRequest, Side, TrainerControl
+from rlhf_engine.commands.cli import make_app
+from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import CheckpointError
 from rlhf_engine.events import ComparisonFinished, Event, Notice, RolledBack, RunStarted, RunState, StepFinished
-from rlhf_engine.policy import Policy
-from rlhf_engine.run_dir import RunDir
-from rlhf_engine.serving import serve_request
-from rlhf_engine.trainer import Trainer
+from rlhf_engine.models.policy import Policy
+from rlhf_engine.requests import CompareRequest, Side
+from rlhf_engine.runs import checkpoint
+from rlhf_engine.runs.run_dir import RunDir
+from rlhf_engine.training.control import TrainerControl
+from rlhf_engine.training.serving import serve_request
+from rlhf_engine.training.trainer import Trainer
 
 Tensors = dict[str, Tensor]
 NAN, INFINITY = math.nan, math.inf

@@ -9,13 +9,13 @@ from pathlib import Path
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rlhf_engine import checkpoint, checkpoint_list
-from rlhf_engine.checkpoint_list import MOST_SPACED, is_due, thinned
-from rlhf_engine.config import RunConfig
-from rlhf_engine.control import TrainerControl
-from rlhf_engine.fields import replace
-from rlhf_engine.run_dir import RunDir
-from rlhf_engine.trainer import Trainer
+from rlhf_engine.config.fields import replace
+from rlhf_engine.config.run_config import RunConfig
+from rlhf_engine.runs import checkpoint, checkpoint_list
+from rlhf_engine.runs.checkpoint_list import MOST_SPACED, is_due, thinned
+from rlhf_engine.runs.run_dir import RunDir
+from rlhf_engine.training.control import TrainerControl
+from rlhf_engine.training.trainer import Trainer
 
 
 def grown(steps: list[int], size: int, newest: int, budget: int, best: int | None = None) -> list[int]:

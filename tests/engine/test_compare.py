@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 from tiny_models import stir, tiny_config
 
-from rlhf_engine.compare import Pair, compare, summarize
-from rlhf_engine.config import RunConfig
-from rlhf_engine.events import Sample
-from rlhf_engine.policy import Policy
-from rlhf_engine.rewards.base import Span
+from rlhf_engine.config.run_config import RunConfig
+from rlhf_engine.evaluation.compare import Pair, compare, summarize
+from rlhf_engine.events import Sample, Span
+from rlhf_engine.models.policy import Policy
 
 OF_REWARDS = ("score/length", "score/length/too_short", "score/length/too_long")  # of the tiny configuration
 

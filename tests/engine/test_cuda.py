@@ -16,15 +16,15 @@ import pytest
 import torch
 from tiny_models import save_tiny_model, stir, tiny_config
 
-from rlhf_engine import checkpoint
-from rlhf_engine.config import RunConfig, SamplingConfig
-from rlhf_engine.control import TrainerControl
-from rlhf_engine.decoding.traced import TracedDecoder
+from rlhf_engine.config.run_config import RunConfig, SamplingConfig
 from rlhf_engine.errors import NonFiniteError
-from rlhf_engine.policy import Policy
-from rlhf_engine.rollout import draw, draw_by_inverse, sample
-from rlhf_engine.run_dir import RunDir
-from rlhf_engine.trainer import Trainer
+from rlhf_engine.models.decoding.traced import TracedDecoder
+from rlhf_engine.models.policy import Policy
+from rlhf_engine.models.rollout import draw, draw_by_inverse, sample
+from rlhf_engine.runs import checkpoint
+from rlhf_engine.runs.run_dir import RunDir
+from rlhf_engine.training.control import TrainerControl
+from rlhf_engine.training.trainer import Trainer
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -198,9 +198,9 @@ def test_a_full_gpu_halves_the_micro_batch_and_the_run_goes_on(tmp_path: Path) -
         import sys
         import torch
         from tiny_models import tiny_config
-        from rlhf_engine.control import TrainerControl
+        from rlhf_engine.training.control import TrainerControl
         from rlhf_engine.events import Notice, StepFinished
-        from rlhf_engine.trainer import Trainer
+        from rlhf_engine.training.trainer import Trainer
         config = tiny_config(
             sys.argv[1], model={"device": "cuda"}, train={"steps": 2}, sampling={"max_new_tokens": 48},
             ppo={"responses_per_step": 2048, "minibatch_size": 2048, "epochs": 1},
@@ -221,7 +221,7 @@ def test_a_model_that_does_not_fit_is_told_in_a_sentence(tmp_path: Path) -> None
         import torch
         from tiny_models import tiny_config
         from rlhf_engine.errors import ModelError
-        from rlhf_engine.loading import load_model
+        from rlhf_engine.models.loading import load_model
         torch.cuda.set_per_process_memory_fraction(0.0)
         try:
             load_model(tiny_config(sys.argv[1], model={"device": "cuda"}).model)
@@ -242,7 +242,7 @@ def test_the_storyteller_learns_on_the_gpu(tmp_path: Path) -> None:
 
 
 def test_the_system_screen_reads_the_gpu(tmp_path: Path) -> None:
-    from rlhf_tui.system import Probe
+    from rlhf_tui.areas.system.machine import Probe
 
     probe = Probe(tmp_path)
     (gpu, *_) = probe.read().gpus

@@ -9,12 +9,12 @@ import torch
 from tiny_models import stir, tiny_config
 from torch import Tensor
 
-from rlhf_engine.config import SamplingConfig
-from rlhf_engine.decoding import traced
-from rlhf_engine.decoding.plain import Decoder, PlainDecoder
-from rlhf_engine.decoding.traced import TracedDecoder
-from rlhf_engine.policy import Policy
-from rlhf_engine.rollout import draw_by_inverse, sample
+from rlhf_engine.config.run_config import SamplingConfig
+from rlhf_engine.models.decoding import traced
+from rlhf_engine.models.decoding.plain import Decoder, PlainDecoder
+from rlhf_engine.models.decoding.traced import TracedDecoder
+from rlhf_engine.models.policy import Policy
+from rlhf_engine.models.rollout import draw_by_inverse, sample
 
 PROMPTS = ["Once upon", "There was a", "x", "yz"]
 STEPS = 12
@@ -119,7 +119,7 @@ def test_half_precision_keeps_adapters_apart_and_answers_the_same_up_to_rounding
 def test_a_model_whose_window_is_shorter_than_the_cache_is_decoded_plainly_and_not_recorded_first(
     model_folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rlhf_engine.decoding.traced.make_fx", lambda step: pytest.fail("recorded in vain"))
+    monkeypatch.setattr("rlhf_engine.models.decoding.traced.make_fx", lambda step: pytest.fail("recorded in vain"))
     policy = Policy.from_config(tiny_config(model_folders["gpt_neo"]))  # local attention over 8 positions
     stir(policy)
     decoder = TracedDecoder(policy)
@@ -237,7 +237,7 @@ def test_drawing_by_inverse_never_misses_a_certain_id(certain: int) -> None:
 def test_logits_of_a_step_are_the_models_own_in_either_order(
     policy: Policy, rows: int, copied: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rlhf_engine.policy._HEAD_COPY_BYTES", 10**9 if copied else 0)
+    monkeypatch.setattr("rlhf_engine.models.policy._HEAD_COPY_BYTES", 10**9 if copied else 0)
     hidden = torch.randn(rows, policy.base.config.hidden_size, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected = (policy.base.get_output_embeddings()(hidden) / 0.7)[:, ~policy.banned]

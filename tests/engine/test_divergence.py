@@ -10,16 +10,16 @@ import torch
 from tiny_models import tiny_config
 from torch import Tensor
 
-from rlhf_engine import checkpoint
 from rlhf_engine.algorithms import ppo as ppo_module
 from rlhf_engine.algorithms.ppo import PPO
-from rlhf_engine.config import RunConfig
-from rlhf_engine.control import TrainerControl
+from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.events import Alarm, EditApplied, Event, RolledBack, RunState, StepFinished
-from rlhf_engine.policy import Policy
+from rlhf_engine.models.policy import Policy
 from rlhf_engine.rewards.base import Score
-from rlhf_engine.run_dir import RunDir
-from rlhf_engine.trainer import Trainer
+from rlhf_engine.runs import checkpoint
+from rlhf_engine.runs.run_dir import RunDir
+from rlhf_engine.training.control import TrainerControl
+from rlhf_engine.training.trainer import Trainer
 
 PROMPTS = ["Once", "There was a", "x", "Long ago"]
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from rlhf_engine import doctor
-from rlhf_engine.cli import make_app
+from rlhf_engine.commands import doctor
+from rlhf_engine.commands.cli import make_app
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,7 +33,7 @@ def test_everything_asked_for_is_reported(tmp_path: Path) -> None:
 
 
 def test_what_needs_no_torch_comes_before_it_is_imported() -> None:
-    script = ("import os, sys; from pathlib import Path; from rlhf_engine.doctor import checks\n"
+    script = ("import os, sys; from pathlib import Path; from rlhf_engine.commands.doctor import checks\n"
               "for check in checks(Path('runs'), os.environ):\n"
               "    print(check.name, 'torch' in sys.modules)\n"
               "    if check.name == 'after logout': break")

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from rlhf_engine.estimators import (
+from rlhf_engine.maths.estimators import (
     adapt_kl_coef,
     explained_variance,
     gae,

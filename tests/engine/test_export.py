@@ -15,14 +15,14 @@ from peft import AutoPeftModelForCausalLM, PeftModel
 from tiny_models import stir, tiny_config
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from rlhf_engine import checkpoint
 from rlhf_engine.algorithms.ppo import PPO
-from rlhf_engine.checkpoint import Quality, TrainingState
-from rlhf_engine.config import RunConfig
+from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import CheckpointError, ModelError, RunError
-from rlhf_engine.export import export
-from rlhf_engine.policy import Policy
-from rlhf_engine.run_dir import RunDir
+from rlhf_engine.exporting.export import export
+from rlhf_engine.models.policy import Policy
+from rlhf_engine.runs import checkpoint
+from rlhf_engine.runs.checkpoint import Quality, TrainingState
+from rlhf_engine.runs.run_dir import RunDir
 
 TEXT = "There was a little fox"
 
@@ -174,8 +174,8 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(
 import resource, signal, sys
 from pathlib import Path
 from rlhf_engine.errors import RunError
-from rlhf_engine.export import export
-from rlhf_engine.run_dir import RunDir
+from rlhf_engine.exporting.export import export
+from rlhf_engine.runs.run_dir import RunDir
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, resource.RLIM_INFINITY))
 try:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rlhf_engine.fingerprint import fingerprint_of
+from rlhf_engine.model_folders.fingerprint import fingerprint_of
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_weights_swapped_in_place_with_size_and_time_of_before_are_noticed(folde
 def _seconds_later(folder: Path, seconds: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """So long after the weights were written, as far as the fingerprint knows."""
     now = (folder / "model.safetensors").stat().st_ctime_ns + seconds * 10**9
-    monkeypatch.setattr("rlhf_engine.fingerprint.time.time_ns", lambda: now)
+    monkeypatch.setattr("rlhf_engine.model_folders.fingerprint.time.time_ns", lambda: now)
 
 
 def test_a_file_is_hashed_once_and_again_after_it_changed(

@@ -9,15 +9,15 @@ import torch
 from tiny_models import tiny_config
 from torch.utils.flop_counter import FlopCounterMode
 
-from rlhf_engine import trainer
-from rlhf_engine.algorithms.micro_batch import bytes_kept, choose_micro_batch_size
 from rlhf_engine.algorithms.ppo import PPO
-from rlhf_engine.config import RunConfig
-from rlhf_engine.control import TrainerControl
+from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.events import Event, Notice, StepFinished
-from rlhf_engine.flops import Lengths, ModelSize, matmul_peak, ppo_step
-from rlhf_engine.policy import Policy
-from rlhf_engine.trainer import Trainer
+from rlhf_engine.models.flops import Lengths, ModelSize, matmul_peak, ppo_step
+from rlhf_engine.models.micro_batch import bytes_kept, choose_micro_batch_size
+from rlhf_engine.models.policy import Policy
+from rlhf_engine.training import trainer
+from rlhf_engine.training.control import TrainerControl
+from rlhf_engine.training.trainer import Trainer
 
 
 def test_a_pass_is_as_many_operations_as_torch_counts(model_folders: dict[str, Path]) -> None:

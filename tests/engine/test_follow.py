@@ -16,9 +16,7 @@ from configs import SMALL
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlhf_engine import follow
-from rlhf_engine.config import RunConfig
-from rlhf_engine.control import TrainerControl
+from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import RunError
 from rlhf_engine.events import (
     Alarm,
@@ -35,13 +33,15 @@ from rlhf_engine.events import (
     StepFinished,
     TokenTrace,
 )
-from rlhf_engine.follow import Follower
-from rlhf_engine.processes import ProcessId, this_process
-from rlhf_engine.run_care import empty_trash, rename_run, throw_away
-from rlhf_engine.run_columns import Columns
-from rlhf_engine.run_dir import METRICS, PROBES, SAMPLES, STATUS, RunDir
-from rlhf_engine.run_lines import sample_row, to_line
-from rlhf_engine.trainer import Trainer
+from rlhf_engine.runs import follow
+from rlhf_engine.runs.follow import Follower
+from rlhf_engine.runs.run_care import empty_trash, rename_run, throw_away
+from rlhf_engine.runs.run_columns import Columns
+from rlhf_engine.runs.run_dir import METRICS, PROBES, SAMPLES, STATUS, RunDir
+from rlhf_engine.runs.run_lines import sample_row, to_line
+from rlhf_engine.system.processes import ProcessId, this_process
+from rlhf_engine.training.control import TrainerControl
+from rlhf_engine.training.trainer import Trainer
 
 GONE = ProcessId(2**22 + 5, "1")
 COURSE = (StepFinished, EditApplied, Alarm, Probed)
@@ -224,7 +224,7 @@ def test_probes_are_told_in_their_place_and_taken_back_with_their_steps(run: Run
 
 
 def test_of_a_long_run_only_the_newest_rows_keep_their_traces(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rlhf_engine.follow.TRACED_ROWS", 3)
+    monkeypatch.setattr("rlhf_engine.runs.follow.TRACED_ROWS", 3)
     trace = TokenTrace(("a",), *((0.5,),) * 8, 0.1, True, False)
     for number in (1, 2, 3, 4):
         run.append_metrics(number, float(number), {})

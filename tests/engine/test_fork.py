@@ -13,16 +13,16 @@ import torch
 from moments import wait_until
 from tiny_models import tiny_config
 
-from rlhf_engine import checkpoint
-from rlhf_engine.config import RunConfig
-from rlhf_engine.control import TrainerControl
+from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import BaseChangedError, CheckpointError, ConfigError, RunError
 from rlhf_engine.events import Event, RunState, StateChanged, StepFinished
-from rlhf_engine.fork import fork
-from rlhf_engine.run_dir import Parent, RunDir
-from rlhf_engine.run_list import RunSummary, as_tree, list_runs
+from rlhf_engine.runs import checkpoint
+from rlhf_engine.runs.run_dir import Parent, RunDir
+from rlhf_engine.runs.run_list import RunSummary, as_tree, list_runs
 from rlhf_engine.session import Session
-from rlhf_engine.trainer import Trainer
+from rlhf_engine.training.control import TrainerControl
+from rlhf_engine.training.fork import fork
+from rlhf_engine.training.trainer import Trainer
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +157,7 @@ def test_a_disk_that_fails_leaves_nothing_of_the_child(
     RunDir.create(tmp_path, parent.config(), name="other")
     before = files(parent)
     if failing == "write_new":
-        monkeypatch.setattr("rlhf_engine.run_dir.write_new", full)
+        monkeypatch.setattr("rlhf_engine.runs.run_dir.write_new", full)
     else:
         monkeypatch.setattr(RunDir if failing == "append_metrics" else checkpoint, failing, refused)
     with pytest.raises(RunError, match="the disk is full"):

@@ -17,23 +17,23 @@ from moments import trusted
 from tiny_models import tiny_config
 from typer.testing import CliRunner
 
-from rlhf_engine import fields, presets
-from rlhf_engine.cli import make_app
-from rlhf_engine.compare import compare_run
-from rlhf_engine.config import RunConfig
-from rlhf_engine.control import TrainerControl
+from rlhf_engine.commands.cli import make_app
+from rlhf_engine.config import fields, presets
+from rlhf_engine.config.preset_writer import to_toml
+from rlhf_engine.config.rewards import FunctionRewardConfig
+from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import CodeChangedError, ConfigError, RewardError
+from rlhf_engine.evaluation.compare import compare_run
+from rlhf_engine.evaluation.generate import generate_texts
 from rlhf_engine.events import EditApplied, EditRefused, Event, Notice, RolledBack, RunState, StepFinished
-from rlhf_engine.fork import fork
-from rlhf_engine.generate import generate_texts
-from rlhf_engine.preset_writer import to_toml
-from rlhf_engine.reward_config import FunctionRewardConfig
 from rlhf_engine.rewards import function
 from rlhf_engine.rewards.base import Score
 from rlhf_engine.rewards.build import build_rewards
 from rlhf_engine.rewards.function import code_changes, file_of, pinned
-from rlhf_engine.run_dir import RunDir
-from rlhf_engine.trainer import Trainer
+from rlhf_engine.runs.run_dir import RunDir
+from rlhf_engine.training.control import TrainerControl
+from rlhf_engine.training.fork import fork
+from rlhf_engine.training.trainer import Trainer
 
 ROOT = Path(__file__).parents[2]
 VOWELS = "def vowels(prompts, responses):\n    return [sum(c in 'aeiou' for c in text) for text in responses]\n"

@@ -24,8 +24,8 @@ from tiny_models import tiny_config
 from transformers import AutoModelForCausalLM
 
 from rlhf_engine.errors import RlhfError
-from rlhf_engine.generate import generate_texts
-from rlhf_engine.policy import Policy
+from rlhf_engine.evaluation.generate import generate_texts
+from rlhf_engine.models.policy import Policy
 
 Change = Callable[[Path], object]
 SEQUENCE = "\x1b]52;c;aGk=\x07\x9b\u202e\nerror: it is all well"

@@ -14,12 +14,12 @@ import pytest
 from moments import PATIENCE
 from typer.testing import CliRunner, Result
 
-from rlhf_engine import fields, presets
-from rlhf_engine.cli import make_app
-from rlhf_engine.config import MOST_PROMPTS, RunConfig
+from rlhf_engine.commands.cli import make_app
+from rlhf_engine.config import fields, presets
+from rlhf_engine.config.preset_writer import to_toml
+from rlhf_engine.config.run_config import MOST_PROMPTS, RunConfig
 from rlhf_engine.errors import ConfigError
-from rlhf_engine.preset_writer import to_toml
-from rlhf_engine.run_dir import RunDir
+from rlhf_engine.runs.run_dir import RunDir
 
 PLAIN = 'prompts = ["x"]\n[[rewards]]\nkind = "length"\nname = "l"\n'
 WORDS = 'prompts = ["x"]\n[[rewards]]\nkind = "word_list"\nliked = [{}]\ndisliked = [{}]\n'
@@ -239,7 +239,7 @@ def test_what_settings_allow_can_be_written_and_read_back() -> None:
     config = RunConfig.model_validate({
         "prompts": ["\0\x1b\x7f\x9f\u2028\u202e\"\\'''\"\"\"\n\r\t"] * 1_500,
         "rewards": [{"kind": "word_list", "liked": [f"\x7fw{number}\n" for number in range(1_500)]}]})
-    from rlhf_engine import preset_text
+    from rlhf_engine.config import preset_text
 
     text = to_toml(config)
     assert preset_text.parse(text, "") == config

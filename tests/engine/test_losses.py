@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from rlhf_engine.losses import clipped_policy_loss, clipped_value_loss
+from rlhf_engine.maths.losses import clipped_policy_loss, clipped_value_loss
 
 NAN = math.nan
 

@@ -9,14 +9,15 @@ import pytest
 import torch
 from tiny_models import tiny_config
 
-from rlhf_engine.algorithms.memory import MicroBatchLimit, out_of_memory
 from rlhf_engine.algorithms.ppo import PPO
-from rlhf_engine.control import CompareRequest, GenerateRequest, Request, TrainerControl
 from rlhf_engine.errors import ModelError
 from rlhf_engine.events import ComparisonFinished, Event, GenerationFinished, Notice, RunState, StepFinished
-from rlhf_engine.policy import Policy
-from rlhf_engine.run_dir import RunDir
-from rlhf_engine.trainer import Trainer
+from rlhf_engine.models.memory import MicroBatchLimit, out_of_memory
+from rlhf_engine.models.policy import Policy
+from rlhf_engine.requests import CompareRequest, GenerateRequest, Request
+from rlhf_engine.runs.run_dir import RunDir
+from rlhf_engine.training.control import TrainerControl
+from rlhf_engine.training.trainer import Trainer
 
 CPU_FULL = RuntimeError("[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you "
                         "tried to allocate 1000000000000 bytes. Error code 12 (Cannot allocate memory)")
@@ -125,7 +126,7 @@ def test_a_question_too_large_is_refused_and_the_run_goes_on(
     def full(*given: object, **options: object) -> object:
         raise CPU_FULL
 
-    monkeypatch.setattr("rlhf_engine.generate._response_kl", full)
+    monkeypatch.setattr("rlhf_engine.evaluation.generate._response_kl", full)
     control, events = TrainerControl(), []
     control.ask(request_of())
     trainer = Trainer(tiny_config(model_folders["gpt_neo"]), run_dir=None, control=control, emit=events.append)

@@ -10,12 +10,12 @@ from tiny_architectures import save_architecture
 from tiny_models import says_what_transformers_says, stir, tiny_config
 from typer.testing import CliRunner
 
-from rlhf_engine.cli import make_app
-from rlhf_engine.control import TrainerControl
+from rlhf_engine.commands.cli import make_app
 from rlhf_engine.errors import ModelError
 from rlhf_engine.events import Event, Notice, RunState
-from rlhf_engine.policy import Policy
-from rlhf_engine.trainer import Trainer
+from rlhf_engine.models.policy import Policy
+from rlhf_engine.training.control import TrainerControl
+from rlhf_engine.training.trainer import Trainer
 
 SERVED = ["opt", "bloom", "mpt", "falcon", "gpt_neox", "gemma2", "cohere", "mistral", "mixtral", "jetmoe", "jamba"]
 UNCACHED = ["mamba", "mamba2", "minimax", "openai-gpt"]
@@ -107,7 +107,7 @@ def test_a_cache_that_lies_is_noticed_and_what_passed_is_not_asked_again(
         path.write_text("{ damaged")
     assert load(model_folders["llama"]).why_uncached == ""
     with monkeypatch.context() as patch:  # known by now: another answer would only come from another check
-        patch.setattr("rlhf_engine.model_check.check", lambda policy: pytest.fail("checked twice"))
+        patch.setattr("rlhf_engine.models.model_check.check", lambda policy: pytest.fail("checked twice"))
         assert load(model_folders["llama"]).why_uncached == ""
         with pytest.raises(pytest.fail.Exception):  # other modules, another question
             load(model_folders["llama"], target_modules=["q_proj"])

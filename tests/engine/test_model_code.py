@@ -11,11 +11,11 @@ import pytest
 import torch
 from tiny_models import tiny_config
 
-from rlhf_engine import remote_code
-from rlhf_engine.config import ModelConfig
+from rlhf_engine.config.run_config import ModelConfig
 from rlhf_engine.errors import ConfigError, ModelError
-from rlhf_engine.hand_over import hand_over
-from rlhf_engine.policy import Policy
+from rlhf_engine.model_folders import remote_code
+from rlhf_engine.models.policy import Policy
+from rlhf_engine.runs.hand_over import hand_over
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 CODE = """
@@ -116,10 +116,10 @@ def test_a_hub_model_is_trusted_at_the_named_commit_alone() -> None:
 
 def test_a_process_that_goes_on_with_the_run_is_told_the_same(own: Path, tmp_path: Path,
                                                              monkeypatch: pytest.MonkeyPatch) -> None:
-    from rlhf_engine.run_dir import RunDir
+    from rlhf_engine.runs.run_dir import RunDir
 
     started: list[list[str]] = []
-    monkeypatch.setattr("rlhf_engine.hand_over.subprocess.Popen", lambda command, **_: started.append(command))
+    monkeypatch.setattr("rlhf_engine.runs.hand_over.subprocess.Popen", lambda command, **_: started.append(command))
     run_dir = RunDir.create(tmp_path / "runs", tiny_config(own))
     hand_over(run_dir)
     remote_code.trust(str(own))
@@ -128,7 +128,7 @@ def test_a_process_that_goes_on_with_the_run_is_told_the_same(own: Path, tmp_pat
 
 
 def test_no_setting_can_ask_for_it() -> None:
-    from rlhf_engine.fields import settings
+    from rlhf_engine.config.fields import settings
 
     assert not [item.path for item in settings(tiny_config(Path("x"))) if "trust" in item.path or "code" in item.path]
 

@@ -12,8 +12,8 @@ import safetensors.torch
 from tiny_models import tiny_config
 from typer.testing import CliRunner
 
-from rlhf_engine import preset_writer
-from rlhf_engine.cli import make_app
+from rlhf_engine.commands.cli import make_app
+from rlhf_engine.config import preset_writer
 
 POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{64 * 'a'}\nsize 2200119664\n"
 PAGE = "<!DOCTYPE html>\n<html><head><title>404</title></head></html>"

@@ -10,11 +10,11 @@ import torch
 from huggingface_hub.errors import HFValidationError
 from tiny_models import stir, tiny_config
 
-from rlhf_engine.config import SamplingConfig
+from rlhf_engine.config.run_config import SamplingConfig
 from rlhf_engine.errors import ModelError
-from rlhf_engine.loading import load_model
-from rlhf_engine.policy import Policy
-from rlhf_engine.rollout import Rollout, sample
+from rlhf_engine.models.loading import load_model
+from rlhf_engine.models.policy import Policy
+from rlhf_engine.models.rollout import Rollout, sample
 
 PROMPTS = ["Once", "There was a", "x"]
 

@@ -13,10 +13,10 @@ from rlhf_engine.algorithms.experience import Experience, First, Kept, evaluate
 from rlhf_engine.algorithms.optimizer import learning_rate_factor
 from rlhf_engine.algorithms.ppo import PPO
 from rlhf_engine.algorithms.score_normalizer import ScoreNormalizer
-from rlhf_engine.config import OptimizerConfig, RunConfig, SamplingConfig
+from rlhf_engine.config.run_config import OptimizerConfig, RunConfig, SamplingConfig
 from rlhf_engine.errors import NonFiniteError
-from rlhf_engine.policy import Policy
-from rlhf_engine.rollout import Rollout, sample
+from rlhf_engine.models.policy import Policy
+from rlhf_engine.models.rollout import Rollout, sample
 
 HOT = SamplingConfig(max_new_tokens=16, temperature=6.0)  # so that some responses end early: ragged batches
 

@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from moments import trusted
 
-from rlhf_engine import fields, preset_text, presets
-from rlhf_engine.config import KLConfig, RunConfig
+from rlhf_engine.config import fields, preset_text, presets
+from rlhf_engine.config.preset_writer import to_toml
+from rlhf_engine.config.rewards import WordListRewardConfig
+from rlhf_engine.config.run_config import KLConfig, RunConfig
 from rlhf_engine.errors import ConfigError
-from rlhf_engine.preset_writer import to_toml
-from rlhf_engine.reward_config import WordListRewardConfig
 from rlhf_engine.rewards.build import build_rewards
 
 COMMENTED = '''# my preset

@@ -11,17 +11,17 @@ from safetensors.torch import load_file
 from tiny_models import tiny_config
 
 from rlhf_engine.algorithms.ppo import PPO
-from rlhf_engine.config import RunConfig, SamplingConfig
-from rlhf_engine.control import TrainerControl
+from rlhf_engine.config.run_config import RunConfig, SamplingConfig
 from rlhf_engine.errors import ModelError
+from rlhf_engine.evaluation.generate import answer
 from rlhf_engine.events import Event, Notice, Probed, RunState, Sample, StepFinished
-from rlhf_engine.fork import fork
-from rlhf_engine.generate import answer
-from rlhf_engine.policy import Policy
+from rlhf_engine.models.policy import Policy
 from rlhf_engine.rewards.base import Score
 from rlhf_engine.rewards.composite import RewardSum
-from rlhf_engine.run_dir import RunDir
-from rlhf_engine.trainer import Trainer
+from rlhf_engine.runs.run_dir import RunDir
+from rlhf_engine.training.control import TrainerControl
+from rlhf_engine.training.fork import fork
+from rlhf_engine.training.trainer import Trainer
 
 
 def config_of(folder: Path, every: int = 2, **sections: object) -> RunConfig:

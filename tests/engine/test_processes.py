@@ -10,7 +10,7 @@ from dataclasses import replace
 import psutil
 from moments import wait_until
 
-from rlhf_engine.processes import ProcessId, resident_bytes, this_process
+from rlhf_engine.system.processes import ProcessId, resident_bytes, this_process
 
 
 def test_a_process_with_the_same_number_is_another_one() -> None:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from rlhf_engine.config import RunConfig
-from rlhf_engine.console import Reporter, profile_table
-from rlhf_engine.control import TrainerControl
+from rlhf_engine.commands.console import Reporter, profile_table
+from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.events import Event, Profiled, StepFinished, TimeSpent
-from rlhf_engine.trainer import Trainer
+from rlhf_engine.training.control import TrainerControl
+from rlhf_engine.training.trainer import Trainer
 
 
 def train(config: RunConfig, *, profile: bool) -> list[Event]:

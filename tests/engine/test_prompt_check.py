@@ -13,16 +13,16 @@ from tokenizers_of_kinds import byte_level, metaspace, save_model
 from transformers import BloomConfig, BloomForCausalLM, OPTConfig, OPTForCausalLM, RobertaConfig, RobertaForCausalLM
 from typer.testing import CliRunner, Result
 
-from rlhf_engine.cli import make_app
-from rlhf_engine.config import RunConfig, SamplingConfig
-from rlhf_engine.control import TrainerControl
+from rlhf_engine.commands.cli import make_app
+from rlhf_engine.config.preset_writer import to_toml
+from rlhf_engine.config.run_config import RunConfig, SamplingConfig
+from rlhf_engine.data.prompt_order import prompts_for_step
 from rlhf_engine.events import EditApplied, EditRefused, Event, Notice, StepFinished
-from rlhf_engine.preset_writer import to_toml
-from rlhf_engine.prompt_order import prompts_for_step
-from rlhf_engine.rollout import sample
-from rlhf_engine.run_dir import RunDir
-from rlhf_engine.tokens import context_length
-from rlhf_engine.trainer import Trainer
+from rlhf_engine.models.rollout import sample
+from rlhf_engine.models.tokens import context_length
+from rlhf_engine.runs.run_dir import RunDir
+from rlhf_engine.training.control import TrainerControl
+from rlhf_engine.training.trainer import Trainer
 
 FIT = ["Once", "There was a", "x", "Long ago", "y" * 52]
 LONG = ["z" * 53, "w" * 70]  # with 12 new tokens, 52 fit into a context of 64
@@ -96,7 +96,7 @@ def test_cut_prompts_keep_their_end_and_their_start_token(tmp_path: Path) -> Non
     ran = run(config)
     assert [text for text in ran.notices if "1 of 1" in text and "last 52 tokens" in text]
     assert set(ran.prompts) == {config.prompts[0]}  # what rewards and people see
-    from rlhf_engine.policy import Policy
+    from rlhf_engine.models.policy import Policy
 
     policy = Policy.from_config(config)
     whole = policy.texts.encode(config.prompts)[0]
@@ -190,7 +190,7 @@ def test_a_model_without_positions_takes_any_length(tmp_path: Path) -> None:
 
 def test_the_sampling_alone_does_not_decide_for_prompts_that_are_typed(folder: Path) -> None:
     from rlhf_engine.errors import ModelError
-    from rlhf_engine.policy import Policy
+    from rlhf_engine.models.policy import Policy
 
     policy = Policy.from_config(tiny_config(folder))
     for choice in ("refuse", "skip"):

@@ -7,7 +7,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlhf_engine.prompt_order import prompts_for_step
+from rlhf_engine.data.prompt_order import prompts_for_step
 
 
 @given(st.integers(1, 12), st.integers(1, 30), st.integers(1, 6), st.integers(0, 99))

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from rlhf_engine.errors import ConfigError, RewardError
-from rlhf_engine.rewards.base import Score, Span
+from rlhf_engine.events import Span
+from rlhf_engine.rewards.base import Score
 from rlhf_engine.rewards.composite import RewardSum
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from rlhf_engine.config import SamplingConfig
+from rlhf_engine.config.run_config import SamplingConfig
 from rlhf_engine.errors import ModelError
-from rlhf_engine.policy import Policy
-from rlhf_engine.rollout import sample, truncate
+from rlhf_engine.models.policy import Policy
+from rlhf_engine.models.rollout import sample, truncate
 
 PROMPTS = ["Once", "There was a", "x", "yz"]
 

@@ -11,16 +11,16 @@ from pathlib import Path
 import pytest
 from configs import SMALL
 
-from rlhf_engine.checkpoint_list import config_at, steps
-from rlhf_engine.config import RunConfig
-from rlhf_engine.disk import remove_folder
+from rlhf_engine.config.fields import replace
+from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import CheckpointError, ConfigError, RunError
 from rlhf_engine.events import EditApplied
-from rlhf_engine.fields import replace
-from rlhf_engine.run_care import empty_trash, rename_run, restore, throw_away, thrown_away
-from rlhf_engine.run_dir import ABOUT, NOTE_LENGTH, Parent, RunDir
-from rlhf_engine.run_list import as_tree, figures, find_run, list_runs
-from rlhf_engine.run_settings import Difference, differences, fork_settings, settings_now
+from rlhf_engine.files.disk import remove_folder
+from rlhf_engine.runs.checkpoint_list import config_at, steps
+from rlhf_engine.runs.run_care import empty_trash, rename_run, restore, throw_away, thrown_away
+from rlhf_engine.runs.run_dir import ABOUT, NOTE_LENGTH, Parent, RunDir
+from rlhf_engine.runs.run_list import as_tree, figures, find_run, list_runs
+from rlhf_engine.runs.run_settings import Difference, differences, fork_settings, settings_now
 
 
 def make(root: Path, name: str, parent: RunDir | None = None, config: RunConfig = SMALL) -> RunDir:
@@ -136,7 +136,7 @@ def test_emptying_follows_no_link_and_says_what_stays(tmp_path: Path, monkeypatc
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
         real(path)
 
-    monkeypatch.setattr("rlhf_engine.run_care.remove_folder", refuse)
+    monkeypatch.setattr("rlhf_engine.runs.run_care.remove_folder", refuse)
     with pytest.raises(RunError, match="a could not be removed: the disk is read-only"):
         empty_trash(tmp_path)
     assert [thrown.entry for thrown in thrown_away(tmp_path)] == ["a"]

@@ -16,16 +16,16 @@ from moments import trusted
 from tiny_models import tiny_config
 from typer.testing import CliRunner
 
-from rlhf_engine import checkpoint
-from rlhf_engine.checkpoint_list import config_at
-from rlhf_engine.cli import make_app
-from rlhf_engine.control import TrainerControl
+from rlhf_engine.commands.cli import make_app
+from rlhf_engine.config.fields import validate
 from rlhf_engine.errors import CheckpointError
-from rlhf_engine.fields import validate
 from rlhf_engine.rewards.function import pinned
-from rlhf_engine.run_dir import RunDir
-from rlhf_engine.run_settings import settings_now
-from rlhf_engine.trainer import Trainer
+from rlhf_engine.runs import checkpoint
+from rlhf_engine.runs.checkpoint_list import config_at
+from rlhf_engine.runs.run_dir import RunDir
+from rlhf_engine.runs.run_settings import settings_now
+from rlhf_engine.training.control import TrainerControl
+from rlhf_engine.training.trainer import Trainer
 
 SOMEBODY = 65534
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to another user")

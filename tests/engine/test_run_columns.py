@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlhf_engine import run_columns
-from rlhf_engine.run_columns import columns_of, glimpses, last_lines, read_columns
+from rlhf_engine.runs import run_columns
+from rlhf_engine.runs.run_columns import columns_of, glimpses, last_lines, read_columns
 
 
 def line(step: object, metrics: object, seconds: object = 1.5) -> bytes:

@@ -17,11 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlhf_engine.errors import RunError
-from rlhf_engine.events import EditApplied, RunState, Sample
-from rlhf_engine.rewards.base import Span
-from rlhf_engine.run_dir import RunDir
-from rlhf_engine.run_lines import MetricsLine, metrics_line, read_lines, readable, sample, to_line
-from rlhf_engine.run_list import find_run, list_runs
+from rlhf_engine.events import EditApplied, RunState, Sample, Span
+from rlhf_engine.runs.run_dir import RunDir
+from rlhf_engine.runs.run_lines import MetricsLine, metrics_line, read_lines, readable, sample, to_line
+from rlhf_engine.runs.run_list import find_run, list_runs
 
 SAMPLE = Sample(3, "Once", "a fox\n“ran” \x1b[1m", 1.5, {"animals/liked": 1.5}, 0.25, 7, True, (Span(2, 5, "liked"),))
 
@@ -45,7 +44,7 @@ def test_a_new_run_holds_its_config_and_is_for_its_owner_alone(run: RunDir, runs
 
 
 def test_default_names_are_readable_and_unique(runs_root: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("rlhf_engine.run_dir.secrets.choice", lambda words: words[0])
+    monkeypatch.setattr("rlhf_engine.runs.run_dir.secrets.choice", lambda words: words[0])
     names = [RunDir.create(runs_root, SMALL).name for _ in range(5)]
     assert names[0] == "amber-badger"
     assert len(set(names)) == 5
@@ -208,7 +207,7 @@ HOLD = """
 import sys, time
 from pathlib import Path
 from rlhf_engine.events import RunState
-from rlhf_engine.run_dir import RunDir
+from rlhf_engine.runs.run_dir import RunDir
 run = RunDir.open(Path(sys.argv[1]))
 with run.lock():
     run.write_status(RunState.TRAINING, 3, 10)

@@ -18,12 +18,12 @@ from moments import wait_until
 
 from rlhf_engine.errors import RunError
 from rlhf_engine.events import RunState
-from rlhf_engine.follow import Follower
-from rlhf_engine.processes import this_process
-from rlhf_engine.run_care import rename_run, throw_away
-from rlhf_engine.run_dir import LOCK, STATUS, RunDir
-from rlhf_engine.run_list import list_runs
-from rlhf_engine.take_over import ask_to_leave
+from rlhf_engine.runs.follow import Follower
+from rlhf_engine.runs.run_care import rename_run, throw_away
+from rlhf_engine.runs.run_dir import LOCK, STATUS, RunDir
+from rlhf_engine.runs.run_list import list_runs
+from rlhf_engine.runs.take_over import ask_to_leave
+from rlhf_engine.system.processes import this_process
 
 kernel_tells = pytest.mark.skipif(not Path("/proc/locks").exists(), reason="the system does not tell who holds a lock")
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="takes a second user, which only root may become")
@@ -37,9 +37,9 @@ from pathlib import Path
 import platformdirs, psutil
 from rlhf_engine.errors import RunError
 from rlhf_engine.events import RunState
-from rlhf_engine.run_dir import RunDir
-from rlhf_engine.run_list import list_runs
-from rlhf_engine.take_over import ask_to_leave
+from rlhf_engine.runs.run_dir import RunDir
+from rlhf_engine.runs.run_list import list_runs
+from rlhf_engine.runs.take_over import ask_to_leave
 if {user}:  # not before all is imported: another user need not be able to read where it lies
     os.setgroups([])
     os.setgid({user})

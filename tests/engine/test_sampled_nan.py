@@ -12,14 +12,11 @@ from tiny_models import stir, tiny_config
 from torch import Tensor
 from typer.testing import CliRunner
 
-from rlhf_engine import checkpoint
-from rlhf_engine.checkpoint import TrainingState
-from rlhf_engine.cli import make_app
-from rlhf_engine.compare import compare
-from rlhf_engine.config import RunConfig, SamplingConfig
-from rlhf_engine.control import CompareRequest, GenerateRequest, TrainerControl
-from rlhf_engine.decoding.traced import TracedDecoder
+from rlhf_engine.commands.cli import make_app
+from rlhf_engine.config.run_config import RunConfig, SamplingConfig
 from rlhf_engine.errors import NonFiniteError, RlhfError
+from rlhf_engine.evaluation.compare import compare
+from rlhf_engine.evaluation.generate import generate_texts
 from rlhf_engine.events import (
     Alarm,
     ComparisonFinished,
@@ -30,12 +27,16 @@ from rlhf_engine.events import (
     RunState,
     StepFinished,
 )
-from rlhf_engine.generate import generate_texts
-from rlhf_engine.policy import Policy
-from rlhf_engine.rollout import draw, draw_by_inverse, sample
-from rlhf_engine.run_dir import RunDir
-from rlhf_engine.serving import serve_request
-from rlhf_engine.trainer import Trainer
+from rlhf_engine.models.decoding.traced import TracedDecoder
+from rlhf_engine.models.policy import Policy
+from rlhf_engine.models.rollout import draw, draw_by_inverse, sample
+from rlhf_engine.requests import CompareRequest, GenerateRequest
+from rlhf_engine.runs import checkpoint
+from rlhf_engine.runs.checkpoint import TrainingState
+from rlhf_engine.runs.run_dir import RunDir
+from rlhf_engine.training.control import TrainerControl
+from rlhf_engine.training.serving import serve_request
+from rlhf_engine.training.trainer import Trainer
 
 PROMPTS = ["Once", "There was a", "x", "Long ago"]
 NAN, INF = float("nan"), float("inf")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from configs import SMALL
 
-from rlhf_engine import fields
-from rlhf_engine.config import RunConfig
+from rlhf_engine.config import fields
+from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.events import Alarm
-from rlhf_engine.sentinel import Sentinel
+from rlhf_engine.training.sentinel import Sentinel
 
 CONFIG = fields.replace(SMALL, {"kl.target": 8.0})
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from rlhf_engine.config import RunConfig
-from rlhf_engine.control import CompareRequest, GenerateRequest
+from rlhf_engine.config.rewards import LengthRewardConfig
+from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import RunError
 from rlhf_engine.events import (
     CheckpointSaved,
@@ -27,7 +27,7 @@ from rlhf_engine.events import (
     StateChanged,
     StepFinished,
 )
-from rlhf_engine.reward_config import LengthRewardConfig
+from rlhf_engine.requests import CompareRequest, GenerateRequest
 from rlhf_engine.session import Session
 
 

@@ -10,18 +10,19 @@ import pytest
 import torch
 from tiny_models import stir, tiny_config
 
-from rlhf_engine import checkpoint
-from rlhf_engine import compare as comparing
-from rlhf_engine.compare import Comparison, compare, compare_run
-from rlhf_engine.control import REFERENCE, TUNED, CompareRequest, Side, TrainerControl
-from rlhf_engine.decoding.traced import TracedDecoder
 from rlhf_engine.errors import CheckpointError, ModelError, RunError
+from rlhf_engine.evaluation import compare as comparing
+from rlhf_engine.evaluation.compare import Comparison, compare, compare_run
+from rlhf_engine.evaluation.generate import load_tuned
 from rlhf_engine.events import ComparisonFinished, Event, RunState, StateChanged, StepFinished
-from rlhf_engine.generate import load_tuned
-from rlhf_engine.policy import Policy
-from rlhf_engine.run_dir import RunDir
+from rlhf_engine.models.decoding.traced import TracedDecoder
+from rlhf_engine.models.policy import Policy
+from rlhf_engine.requests import REFERENCE, TUNED, CompareRequest, Side
+from rlhf_engine.runs import checkpoint
+from rlhf_engine.runs.run_dir import RunDir
 from rlhf_engine.session import Session
-from rlhf_engine.trainer import Trainer
+from rlhf_engine.training.control import TrainerControl
+from rlhf_engine.training.trainer import Trainer
 
 
 def train(root: Path, config, name: str) -> RunDir:
@@ -102,7 +103,7 @@ def test_the_adapter_is_back_bit_for_bit_whatever_happens(
         assert compare(policy, config, responses=64, seed=0, sides=(at(runs["two"]), TUNED), may_load=False,
                        cancelled=cancelled) is None
     else:
-        monkeypatch.setattr("rlhf_engine.generate.sample", broken)
+        monkeypatch.setattr("rlhf_engine.evaluation.generate.sample", broken)
         with pytest.raises((KeyboardInterrupt, torch.OutOfMemoryError)):
             compare(policy, config, responses=4, seed=0, sides=(at(runs["two"]), REFERENCE), may_load=False)
     assert {name: value.numpy().tobytes() for name, value in everything(policy).items()} == before

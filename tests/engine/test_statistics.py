@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlhf_engine.statistics import (
+from rlhf_engine.maths.statistics import (
     Estimate,
     distinct_n,
     distinct_n_interval,

@@ -8,9 +8,9 @@ import pytest
 from tiny_architectures import save_architecture
 from tiny_models import tiny_config
 
+from rlhf_engine.config.fields import parse, replace, setting_at
 from rlhf_engine.errors import ModelError
-from rlhf_engine.fields import parse, replace, setting_at
-from rlhf_engine.policy import Policy
+from rlhf_engine.models.policy import Policy
 
 ATTENTION = {"q_proj", "k_proj", "v_proj", "o_proj"}
 MLP = {"gate_proj", "up_proj", "down_proj"}

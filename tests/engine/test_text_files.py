@@ -10,11 +10,11 @@ import pytest
 from tiny_models import save_tiny_model, tiny_config
 from typer.testing import CliRunner, Result
 
-from rlhf_engine import presets
-from rlhf_engine.cli import make_app
+from rlhf_engine.commands.cli import make_app
+from rlhf_engine.config import presets
+from rlhf_engine.config.preset_writer import to_toml
 from rlhf_engine.errors import ConfigError
-from rlhf_engine.preset_writer import to_toml
-from rlhf_engine.run_dir import RunDir
+from rlhf_engine.runs.run_dir import RunDir
 
 PRESET = '''
 description = "with files"

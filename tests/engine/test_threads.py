@@ -6,9 +6,9 @@ import pytest
 import torch
 from tiny_models import tiny_config
 
-from rlhf_engine import threads
-from rlhf_engine.config import RunConfig
-from rlhf_engine.policy import Policy
+from rlhf_engine.config.run_config import RunConfig
+from rlhf_engine.models import threads
+from rlhf_engine.models.policy import Policy
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from rlhf_engine.token_log_probs import HeadTransform, TokenLogProbs, chosen_log_probs
+from rlhf_engine.models.token_log_probs import HeadTransform, TokenLogProbs, chosen_log_probs
 
 ROWS, HIDDEN, VOCABULARY = 11, 6, 17
 

@@ -15,17 +15,18 @@ from tokenizers_of_kinds import byte_level, metaspace, save_model, word_level, w
 from transformers import PreTrainedTokenizerFast
 from typer.testing import CliRunner
 
-from rlhf_engine.cli import make_app
-from rlhf_engine.config import SamplingConfig
-from rlhf_engine.control import GenerateRequest, TrainerControl
+from rlhf_engine.commands.cli import make_app
+from rlhf_engine.config.preset_writer import to_toml
+from rlhf_engine.config.run_config import SamplingConfig
 from rlhf_engine.errors import ModelError
+from rlhf_engine.evaluation.generate import generate_texts
 from rlhf_engine.events import Event, GenerationFinished, GenerationToken, Notice, StepFinished
-from rlhf_engine.generate import generate_texts
-from rlhf_engine.policy import Policy
-from rlhf_engine.preset_writer import to_toml
-from rlhf_engine.rollout import sample
-from rlhf_engine.text_codec import TextCodec
-from rlhf_engine.trainer import Trainer
+from rlhf_engine.models.policy import Policy
+from rlhf_engine.models.rollout import sample
+from rlhf_engine.models.text_codec import TextCodec
+from rlhf_engine.requests import GenerateRequest
+from rlhf_engine.training.control import TrainerControl
+from rlhf_engine.training.trainer import Trainer
 
 KINDS: dict[str, Callable[[], PreTrainedTokenizerFast]] = {
     "byte-level": byte_level, "metaspace": metaspace, "wordpiece": word_piece, "words": word_level}

@@ -15,13 +15,13 @@ from tiny_models import _byte_tokenizer, stir, tiny_config
 from rlhf_engine.algorithms.experience import Experience
 from rlhf_engine.algorithms.ppo import PPO
 from rlhf_engine.algorithms.trace import token_texts
-from rlhf_engine.config import RunConfig
-from rlhf_engine.control import TrainerControl
+from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.events import Sample, StepFinished, TokenTrace
-from rlhf_engine.policy import Policy
-from rlhf_engine.run_dir import SAMPLES, RunDir
-from rlhf_engine.run_lines import sample, sample_row, to_line
-from rlhf_engine.trainer import Trainer
+from rlhf_engine.models.policy import Policy
+from rlhf_engine.runs.run_dir import SAMPLES, RunDir
+from rlhf_engine.runs.run_lines import sample, sample_row, to_line
+from rlhf_engine.training.control import TrainerControl
+from rlhf_engine.training.trainer import Trainer
 
 TOKENIZER = _byte_tokenizer(own_padding=True)
 TOLERANCE = {"abs": 2e-4, "rel": 1e-4}

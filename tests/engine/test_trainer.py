@@ -17,9 +17,7 @@ import torch
 from safetensors.torch import load_file
 from tiny_models import tiny_config
 
-from rlhf_engine import checkpoint
-from rlhf_engine.config import RunConfig
-from rlhf_engine.control import TrainerControl
+from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import ModelError, RewardError, RunError
 from rlhf_engine.events import (
     Alarm,
@@ -32,18 +30,20 @@ from rlhf_engine.events import (
     StateChanged,
     StepFinished,
 )
-from rlhf_engine.run_dir import RunDir
-from rlhf_engine.trainer import Trainer
+from rlhf_engine.runs import checkpoint
+from rlhf_engine.runs.run_dir import RunDir
+from rlhf_engine.training.control import TrainerControl
+from rlhf_engine.training.trainer import Trainer
 
 # resumes every run it is given, with the live edits that the whole run saw after its third step
 EDITS = {"kl.coef": 0.5, "optimizer.actor_lr": 2e-3, "rewards.0.penalty_per_word": 0.3}
 RESUME = textwrap.dedent(f"""
     import sys
     from pathlib import Path
-    from rlhf_engine.control import TrainerControl
+    from rlhf_engine.training.control import TrainerControl
     from rlhf_engine.events import StepFinished
-    from rlhf_engine.run_dir import RunDir
-    from rlhf_engine.trainer import Trainer
+    from rlhf_engine.runs.run_dir import RunDir
+    from rlhf_engine.training.trainer import Trainer
     EDITS = {EDITS}
     for path in sys.argv[1:]:
         control = TrainerControl()

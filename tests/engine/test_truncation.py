@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from tiny_models import save_tiny_model, tiny_config
 
-from rlhf_engine.control import TrainerControl
 from rlhf_engine.events import Alarm, Event, StepFinished
-from rlhf_engine.trainer import Trainer
+from rlhf_engine.training.control import TrainerControl
+from rlhf_engine.training.trainer import Trainer
 
 
 def without_end(folder: Path) -> Path:

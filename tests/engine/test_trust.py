@@ -18,20 +18,20 @@ from tiny_models import tiny_config
 from tui.terminal import Terminal
 from typer.testing import CliRunner, Result
 
-from rlhf_engine.cli import make_app
-from rlhf_engine.config import RunConfig
-from rlhf_engine.control import TrainerControl
+from rlhf_engine.commands.cli import make_app
+from rlhf_engine.config.preset_writer import to_toml
+from rlhf_engine.config.rewards import FunctionRewardConfig
+from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import ConfigError
 from rlhf_engine.events import RunState
-from rlhf_engine.hand_over import hand_over
-from rlhf_engine.preset_writer import to_toml
-from rlhf_engine.reward_config import FunctionRewardConfig
 from rlhf_engine.rewards.build import build_rewards
 from rlhf_engine.rewards.function import code_at, pinned
-from rlhf_engine.run_dir import RunDir
+from rlhf_engine.runs.hand_over import hand_over
+from rlhf_engine.runs.run_dir import RunDir
+from rlhf_engine.runs.trust import UntrustedCodeError, is_trusted, trust, trust_once
 from rlhf_engine.session import Session
-from rlhf_engine.trainer import Trainer
-from rlhf_engine.trust import UntrustedCodeError, is_trusted, trust, trust_once
+from rlhf_engine.training.control import TrainerControl
+from rlhf_engine.training.trainer import Trainer
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = "import sys\nsys.argv = ['rlhf-tui', {arguments}]\nfrom rlhf_tui.cli import main\nmain()\n"
@@ -163,7 +163,7 @@ def test_what_was_kept_is_this_user_s_alone(file: Path, tmp_path: Path) -> None:
 
     def asked_elsewhere() -> bool:
         """In a process that nobody has told."""
-        code = f"from rlhf_engine.trust import is_trusted\nprint(is_trusted({digest!r}))"
+        code = f"from rlhf_engine.runs.trust import is_trusted\nprint(is_trusted({digest!r}))"
         done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True,
                               env=os.environ | {"PYTHONPATH": str(ROOT)})
         return done.stdout == "True\n"
@@ -188,7 +188,7 @@ def test_what_was_kept_is_this_user_s_alone(file: Path, tmp_path: Path) -> None:
 
 
 def test_processes_that_trust_at_once_lose_nothing(tmp_path: Path) -> None:
-    code = ("import sys, pathlib\nfrom rlhf_engine.trust import trust\n"
+    code = ("import sys, pathlib\nfrom rlhf_engine.runs.trust import trust\n"
             "for at in range(8):\n    trust(f'{int(sys.argv[1]) * 100 + at:064x}', pathlib.Path('x.py'))\n")
     started = [subprocess.Popen([sys.executable, "-P", "-c", code, str(number)],
                                 env=os.environ | {"PYTHONPATH": str(ROOT)}) for number in range(1, 5)]

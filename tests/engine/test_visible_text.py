@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
+from rlhf_engine.config.fields import validate
+from rlhf_engine.config.preset_text import parse
+from rlhf_engine.config.preset_writer import to_toml
 from rlhf_engine.errors import first_line
-from rlhf_engine.fields import validate
-from rlhf_engine.json_text import to_json
-from rlhf_engine.preset_text import parse
-from rlhf_engine.preset_writer import to_toml
-from rlhf_engine.run_lines import as_object, to_line
-from rlhf_engine.visible_text import one_line, visible, without_hidden
+from rlhf_engine.files.json_text import to_json
+from rlhf_engine.runs.run_lines import as_object, to_line
+from rlhf_engine.system.visible_text import one_line, visible, without_hidden
 
 OBEYED = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 KEPT = "\n\t\u200d"

@@ -15,8 +15,8 @@ from torch import Tensor
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from rlhf_engine.errors import ModelError
-from rlhf_engine.loading import load_model
-from rlhf_engine.policy import Policy
+from rlhf_engine.models.loading import load_model
+from rlhf_engine.models.policy import Policy
 
 Tensors = dict[str, Tensor]
 

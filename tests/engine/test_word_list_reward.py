@@ -13,7 +13,7 @@ from rlhf_engine.errors import ConfigError
 from rlhf_engine.rewards.base import Score
 from rlhf_engine.rewards.length import LengthReward
 from rlhf_engine.rewards.word_list import WordListReward
-from rlhf_engine.rewards.words import count_words
+from rlhf_engine.words import count_words
 
 LIKED = ["fox", "lion", "cat", "dog", "tiger", "bear"]
 PARTS = ["liked", "disliked", "distinct", "short", "excess", "repeat", "adjacent"]

@@ -21,7 +21,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from transformers.utils import logging
 
 from rlhf_engine.errors import ModelError
-from rlhf_engine.policy import Policy
+from rlhf_engine.models.policy import Policy
 
 _MOST = 20_000_000  # parameters: beyond, no setting was found that makes it small
 _SIZES = {

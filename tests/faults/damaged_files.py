@@ -13,9 +13,8 @@ from pathlib import Path
 
 from configs import SMALL
 
-from rlhf_engine.events import Alarm, EditApplied, RunState, Sample
-from rlhf_engine.rewards.base import Span
-from rlhf_engine.run_dir import RunDir
+from rlhf_engine.events import Alarm, EditApplied, RunState, Sample, Span
+from rlhf_engine.runs.run_dir import RunDir
 
 FILES = ("config.toml", "run.json", "status.json", "note.txt", "metrics.jsonl", "samples.jsonl", "probes.jsonl",
          "edits.jsonl", "alarms.jsonl", "output.log", "run.lock", "checkpoints/step-000003/state.json")

@@ -12,8 +12,8 @@ from pathlib import Path
 from faults.judge import Offence, obeyed
 from faults.material import Place
 
-from rlhf_engine import presets
-from rlhf_engine.config import RunConfig
+from rlhf_engine.config import presets
+from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import RlhfError
 from rlhf_tui.cli import make_workbench_app
 
@@ -144,7 +144,7 @@ async def _press(place: Place, subject: Subject, keys: tuple[str, ...]) -> list[
     from tui.fake_session import Sessions
 
     from rlhf_tui.app import WorkbenchApp
-    from rlhf_tui.bridge import EngineBridge
+    from rlhf_tui.engine.bridge import EngineBridge
 
     found: list[Offence] = []
     config, name = _config(subject.preset if "{load}" in keys else "words")

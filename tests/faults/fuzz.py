@@ -131,7 +131,7 @@ def _warm() -> None:
     for name in ("llama", "gpt2"):
         importlib.import_module(f"transformers.models.{name}.modeling_{name}")
     _parse_styles_once()
-    from rlhf_engine.streams import degrade
+    from rlhf_engine.system.streams import degrade
 
     degrade()
     assert threading.active_count() == 1, threading.enumerate()
@@ -144,9 +144,9 @@ def _parse_styles_once() -> None:
     from tui.fake_session import Sessions
     from tui.parsed_styles import parsing_once
 
-    from rlhf_engine import presets
+    from rlhf_engine.config import presets
     from rlhf_tui.app import WorkbenchApp
-    from rlhf_tui.bridge import EngineBridge
+    from rlhf_tui.engine.bridge import EngineBridge
 
     Stylesheet._parse_rules = parsing_once()
 

@@ -24,14 +24,15 @@ import torch
 from moments import wait_until
 from tiny_models import save_tiny_model, tiny_config
 
-from rlhf_engine import checkpoint, trainer
-from rlhf_engine.cli import make_app
-from rlhf_engine.config import RunConfig
-from rlhf_engine.control import TrainerControl
+from rlhf_engine.commands.cli import make_app
+from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.events import RunState
-from rlhf_engine.policy import Policy
-from rlhf_engine.run_dir import RunDir
-from rlhf_engine.trainer import Trainer
+from rlhf_engine.models.policy import Policy
+from rlhf_engine.runs import checkpoint
+from rlhf_engine.runs.run_dir import RunDir
+from rlhf_engine.training import trainer
+from rlhf_engine.training.control import TrainerControl
+from rlhf_engine.training.trainer import Trainer
 
 matmul_peak = cache(trainer.matmul_peak)
 EVERY = 2  # steps between checkpoints

@@ -13,7 +13,7 @@ from tiny_models import save_tiny_model
 
 from rlhf_engine.events import Sample
 from rlhf_engine.rewards.code import read_code
-from rlhf_engine.trust import trust
+from rlhf_engine.runs.trust import trust
 
 NAME = "original"
 """Of the folder that is copied; copies bear names of the same length, so that paths in files need no more room."""
@@ -166,8 +166,8 @@ def _commands(place: Place) -> list[list[str]]:
 
 
 def _own_files(reward: Path) -> None:
-    from rlhf_tui.favourites import Favourites
-    from rlhf_tui.settings import SettingsFile
+    from rlhf_tui.areas.preferences.settings import SettingsFile
+    from rlhf_tui.areas.samples.favourites import Favourites
 
     Favourites().toggle("own", Sample(1, "Once", " a fox", 1.0, {"words": 1.0}, 0.1, 2, True))
     settings = SettingsFile()

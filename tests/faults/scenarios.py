@@ -28,14 +28,14 @@ from faults.laboratory import (
 )
 from moments import Gate, wait_until
 
-from rlhf_engine import checkpoint
-from rlhf_engine.config import RunConfig
-from rlhf_engine.control import TrainerControl
+from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import RlhfError
 from rlhf_engine.events import Event, Notice, RunStarted, RunState, StepFinished
-from rlhf_engine.fork import fork
-from rlhf_engine.run_dir import RunDir
-from rlhf_engine.trainer import Trainer
+from rlhf_engine.runs import checkpoint
+from rlhf_engine.runs.run_dir import RunDir
+from rlhf_engine.training.control import TrainerControl
+from rlhf_engine.training.fork import fork
+from rlhf_engine.training.trainer import Trainer
 
 SECRETS = {"HF_TOKEN": "hf_plantedSecretOne", "AWS_SECRET_ACCESS_KEY": "plantedSecretTwo", "PLANTED": "plantedSecret3"}
 

@@ -21,9 +21,9 @@ from pathlib import Path
 
 from tui.terminal import Terminal
 
-from rlhf_engine import checkpoint
-from rlhf_engine.run_dir import RunDir
-from rlhf_engine.run_list import list_runs
+from rlhf_engine.runs import checkpoint
+from rlhf_engine.runs.run_dir import RunDir
+from rlhf_engine.runs.run_list import list_runs
 
 PROGRAM = """
 import sys

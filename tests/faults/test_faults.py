@@ -134,9 +134,9 @@ def test_scenario(problems: dict[str, str], name: str) -> None:
 def test_no_link_is_followed_for_writing(tmp_path: Path) -> None:
     from configs import SMALL
 
-    from rlhf_engine import checkpoint
     from rlhf_engine.errors import RunError
-    from rlhf_engine.run_dir import RunDir
+    from rlhf_engine.runs import checkpoint
+    from rlhf_engine.runs.run_dir import RunDir
 
     run, elsewhere = RunDir.create(tmp_path / "runs", SMALL, name="run"), tmp_path / "elsewhere"
     elsewhere.mkdir()

@@ -14,16 +14,16 @@ import typer
 from faults.damaged_files import CHANGES, DAMAGES, FILES, copy_of, damage, in_time, make_run
 from typer.testing import CliRunner
 
-from rlhf_engine.checkpoint_list import config_at, steps
-from rlhf_engine.cli import make_app
+from rlhf_engine.commands.cli import make_app
 from rlhf_engine.errors import RlhfError
 from rlhf_engine.events import StepFinished
-from rlhf_engine.follow import Follower
-from rlhf_engine.run_columns import read_columns
-from rlhf_engine.run_dir import RunDir
-from rlhf_engine.run_list import figures, list_runs
-from rlhf_engine.run_settings import settings_now
-from rlhf_tui.past import Past, read_history
+from rlhf_engine.runs.checkpoint_list import config_at, steps
+from rlhf_engine.runs.follow import Follower
+from rlhf_engine.runs.run_columns import read_columns
+from rlhf_engine.runs.run_dir import RunDir
+from rlhf_engine.runs.run_list import figures, list_runs
+from rlhf_engine.runs.run_settings import settings_now
+from rlhf_tui.engine.past import Past, read_history
 
 _COMMAND = typer.main.get_command(make_app())  # which takes longer to make than to run
 _GIGABYTE = 1 << 30

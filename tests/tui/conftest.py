@@ -10,11 +10,11 @@ from textual.css.stylesheet import Stylesheet
 from tui.fake_session import Sessions
 from tui.parsed_styles import parsing_once
 
-from rlhf_engine.config import RunConfig
-from rlhf_engine.fields import validate
+from rlhf_engine.config.fields import validate
+from rlhf_engine.config.run_config import RunConfig
 from rlhf_tui.app import WorkbenchApp
-from rlhf_tui.bridge import EngineBridge
-from rlhf_tui.settings import settings_path
+from rlhf_tui.areas.preferences.settings import settings_path
+from rlhf_tui.engine.bridge import EngineBridge
 
 
 @pytest.fixture(scope="session", autouse=True)

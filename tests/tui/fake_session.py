@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from rlhf_engine import fields
-from rlhf_engine.config import RunConfig
+from rlhf_engine.config import fields
+from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import ConfigError, RunError
 from rlhf_engine.events import (
     CheckpointSaved,
@@ -20,12 +20,12 @@ from rlhf_engine.events import (
     RunStarted,
     RunState,
     Sample,
+    Span,
     StateChanged,
     StepFinished,
     TokenTrace,
 )
-from rlhf_engine.rewards.base import Span
-from rlhf_engine.run_dir import RunDir
+from rlhf_engine.runs.run_dir import RunDir
 
 STORIES = [
     "there was a little fox who lived beside the old mill. The fox and the owl shared every supper.",

@@ -28,12 +28,12 @@ from rlhf_engine.events import (
     StateChanged,
     StepFinished,
 )
-from rlhf_tui.alarm_log import KEPT, AlarmLog, Entry
 from rlhf_tui.app import WorkbenchApp
-from rlhf_tui.notifications import LENGTH, RunWatch, sequence
-from rlhf_tui.screens.alarms import AlarmsScreen, as_text, lines
-from rlhf_tui.screens.workbench import WorkbenchScreen
-from rlhf_tui.settings import settings_path
+from rlhf_tui.areas.preferences.settings import settings_path
+from rlhf_tui.areas.system.alarms import AlarmsScreen, as_text, lines
+from rlhf_tui.areas.workbench.screen import WorkbenchScreen
+from rlhf_tui.engine.alarm_log import KEPT, AlarmLog, Entry
+from rlhf_tui.terminal.notifications import LENGTH, RunWatch, sequence
 
 NOON = datetime(2026, 5, 17, 12, 0, 0)
 ALARM = Alarm(41, "kl", "KL is 19.2 nats per response, over twice its target of 8: raise kl.coef")
@@ -207,7 +207,7 @@ CHILD = textwrap.dedent("""
     sys.path.insert(0, {tests!r})
     from tui.fake_session import FakeSession
     from rlhf_engine.events import RunState
-    from rlhf_engine.fields import validate
+    from rlhf_engine.config.fields import validate
     from rlhf_tui.launch import run_workbench
 
     config = validate({{"prompts": ["a"], "rewards": [{{"kind": "word_list", "liked": ["fox"]}}]}})

@@ -14,11 +14,11 @@ from tui.test_hostile_text import is_harmless, shown_lines
 
 from rlhf_engine.events import Probed, RolledBack, RunStarted, Sample, StepFinished
 from rlhf_tui.app import WorkbenchApp
-from rlhf_tui.clean_text import clean_event
-from rlhf_tui.screens.history import HistoryScreen
-from rlhf_tui.screens.workbench import WorkbenchScreen
-from rlhf_tui.widgets.answer_history import KEPT_ANSWERS, NEW, AnswerHistory, ProbeLog, body
-from rlhf_tui.widgets.word_diff import change
+from rlhf_tui.areas.samples.answer_history import KEPT_ANSWERS, NEW, AnswerHistory, ProbeLog, body
+from rlhf_tui.areas.samples.history import HistoryScreen
+from rlhf_tui.areas.samples.word_diff import change
+from rlhf_tui.areas.workbench.screen import WorkbenchScreen
+from rlhf_tui.terminal.clean_text import clean_event
 
 
 def shown(app: WorkbenchApp) -> str:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tui.fake_session import Sessions, story_sample, story_trace
 
-from rlhf_engine.config import RunConfig
+from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import RunError
 from rlhf_engine.events import (
     CheckpointSaved,
@@ -30,9 +30,9 @@ from rlhf_engine.events import (
     StepFinished,
     StepProgress,
 )
-from rlhf_tui.bridge import EngineBridge
-from rlhf_tui.event_ring import EventRing, StepsMissed
-from rlhf_tui.widgets.sample_store import KEPT_SAMPLES
+from rlhf_tui.engine.bridge import EngineBridge
+from rlhf_tui.engine.event_ring import EventRing, StepsMissed
+from rlhf_tui.engine.sample_store import KEPT_SAMPLES
 
 
 def test_no_session_is_made_before_it_is_needed(bridge: EngineBridge, sessions: Sessions) -> None:
@@ -103,8 +103,8 @@ def test_whatever_is_rare_survives_a_stall_and_of_steps_the_newest(
 @given(st.lists(st.sampled_from(["step", "back", "run", "notice", "progress", "token", "answer", "take"]), max_size=80))
 def test_each_step_is_told_or_named_as_missed_and_nothing_else_is_left_out(happens: list[str]) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("rlhf_tui.event_ring.KEPT_STEPS", 3)
-        patch.setattr("rlhf_tui.event_ring.TRACED_STEPS", 1)
+        patch.setattr("rlhf_tui.engine.event_ring.KEPT_STEPS", 3)
+        patch.setattr("rlhf_tui.engine.event_ring.TRACED_STEPS", 1)
         ring, put, heard, run, step = EventRing(), [], [], 0, 0
         for number, what in enumerate([*happens, "take"]):
             if what == "take":
@@ -141,7 +141,7 @@ def test_each_step_is_told_or_named_as_missed_and_nothing_else_is_left_out(happe
 def test_while_the_screen_stalls_only_the_newest_steps_keep_their_traces(
     bridge: EngineBridge, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rlhf_tui.event_ring.TRACED_STEPS", 2)
+    monkeypatch.setattr("rlhf_tui.engine.event_ring.TRACED_STEPS", 2)
     bridge.open()
     sample = story_sample(1, 0)
     traced = replace(sample, trace=story_trace(sample))

@@ -13,15 +13,15 @@ from tui.test_hostile_screens import check, texts
 
 from rlhf_engine.metrics import REGISTRY
 from rlhf_tui.app import WorkbenchApp
-from rlhf_tui.past import clean_metrics
-from rlhf_tui.theme import LIGHT
-from rlhf_tui.widgets import charts_data
-from rlhf_tui.widgets.chart import Chart
-from rlhf_tui.widgets.charts import Charts
-from rlhf_tui.widgets.charts_data import SHOWN
-from rlhf_tui.widgets.history import History
-from rlhf_tui.widgets.lens import LEAST_STEPS, Lens
-from rlhf_tui.widgets.readout import edit_text, show_value
+from rlhf_tui.areas.charts import charts_data
+from rlhf_tui.areas.charts.chart import Chart
+from rlhf_tui.areas.charts.charts import Charts
+from rlhf_tui.areas.charts.charts_data import SHOWN
+from rlhf_tui.areas.charts.history import History
+from rlhf_tui.areas.charts.lens import LEAST_STEPS, Lens
+from rlhf_tui.areas.charts.readout import edit_text, show_value
+from rlhf_tui.engine.past import clean_metrics
+from rlhf_tui.terminal.theme import LIGHT
 
 WIDE, NARROW = (120, 40), (80, 24)
 
@@ -214,7 +214,7 @@ async def test_what_the_library_cannot_draw_is_said(app: WorkbenchApp, monkeypat
         raise KeyError("plotext")
 
     async with app.run_test(size=WIDE) as pilot:
-        monkeypatch.setattr("rlhf_tui.widgets.chart.draw", fails)
+        monkeypatch.setattr("rlhf_tui.areas.charts.chart.draw", fails)
         app.workbench.charts.add(1, step_metrics(1))
         await settle(pilot, app.workbench.charts)
         assert "cannot draw this: KeyError" in app.workbench.charts.charts[0].picture_text
@@ -516,7 +516,7 @@ async def test_new_data_is_drawn_as_often_as_was_set(app: WorkbenchApp) -> None:
 async def test_drawing_new_data_rests_so_that_it_takes_its_share_of_the_time_and_no_more(
     app: WorkbenchApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rlhf_tui.widgets.charts_data.DRAWING_SHARE", 1e-6)
+    monkeypatch.setattr("rlhf_tui.areas.charts.charts_data.DRAWING_SHARE", 1e-6)
     async with app.run_test(size=WIDE) as pilot:
         charts = app.workbench.charts
         await settle(pilot, charts)
@@ -619,7 +619,7 @@ async def test_esc_empties_the_filter_then_leaves_all_as_it_was(app: WorkbenchAp
 
 
 async def test_the_picker_offers_what_the_run_really_has(app: WorkbenchApp) -> None:
-    from rlhf_tui.screens.metric import choices, matching
+    from rlhf_tui.areas.charts.metric import choices, matching
 
     async with app.run_test(size=WIDE):
         charts = app.workbench.charts
@@ -635,7 +635,7 @@ async def test_the_picker_offers_what_the_run_really_has(app: WorkbenchApp) -> N
 
 
 async def test_a_click_on_a_heading_opens_the_picker(app: WorkbenchApp) -> None:
-    from rlhf_tui.screens.metric import MetricScreen
+    from rlhf_tui.areas.charts.metric import MetricScreen
 
     async with app.run_test(size=WIDE) as pilot:
         await pilot.pause()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlhf_engine.compare import Comparison, Pair
+from rlhf_engine.evaluation.compare import Comparison, Pair
 from rlhf_engine.events import (
     Alarm,
     ComparisonFinished,
@@ -21,13 +21,13 @@ from rlhf_engine.events import (
     RolledBack,
     RunState,
     Sample,
+    Span,
     StateChanged,
     StepFinished,
     StepProgress,
     TokenTrace,
 )
-from rlhf_engine.rewards.base import Span
-from rlhf_tui.clean_text import clean_event, clean_line, clean_pieces, clean_text, clean_with_spans
+from rlhf_tui.terminal.clean_text import clean_event, clean_line, clean_pieces, clean_text, clean_with_spans
 
 FORBIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 any_text = st.text(alphabet=st.characters(codec=None))

@@ -13,15 +13,15 @@ from tui.fake_session import Sessions, story_sample
 from tui.test_generate import shown, tell
 from tui.test_hostile_text import shown_lines
 
-from rlhf_engine.compare import Comparison, Pair, Row
-from rlhf_engine.control import REFERENCE, CompareRequest
+from rlhf_engine.evaluation.compare import Comparison, Pair, Row
 from rlhf_engine.events import ComparisonFinished, ComparisonProgress
-from rlhf_engine.statistics import Estimate
+from rlhf_engine.maths.statistics import Estimate
+from rlhf_engine.requests import REFERENCE, CompareRequest
 from rlhf_tui.app import WorkbenchApp
-from rlhf_tui.screens.compare import CompareScreen
-from rlhf_tui.screens.workbench import WorkbenchScreen
-from rlhf_tui.widgets.comparison_table import comparison_table, sign_of
-from rlhf_tui.widgets.histogram import Colours, bins, draw_histogram
+from rlhf_tui.areas.charts.histogram import Colours, bins, draw_histogram
+from rlhf_tui.areas.compare.comparison_table import comparison_table, sign_of
+from rlhf_tui.areas.compare.screen import CompareScreen
+from rlhf_tui.areas.workbench.screen import WorkbenchScreen
 
 PLAIN = Colours("default", "default", "default")
 ROWS = (

@@ -15,14 +15,14 @@ from tui.test_generate import shown, tell
 from tui.test_hostile_text import is_harmless, shown_lines
 from tui.test_runs_screen import WIDE, make_run, press, settle, three
 
-from rlhf_engine.config import RunConfig
-from rlhf_engine.control import REFERENCE, TUNED, Side
+from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.events import ComparisonFinished
-from rlhf_engine.run_dir import RunDir
+from rlhf_engine.requests import REFERENCE, TUNED, Side
+from rlhf_engine.runs.run_dir import RunDir
 from rlhf_tui.app import WorkbenchApp
-from rlhf_tui.screens.compare import CompareScreen
-from rlhf_tui.screens.side import SideScreen
-from rlhf_tui.widgets.comparison_table import comparison_table
+from rlhf_tui.areas.compare.comparison_table import comparison_table
+from rlhf_tui.areas.compare.screen import CompareScreen
+from rlhf_tui.areas.compare.side import SideScreen
 
 __all__ = ["three"]  # the fixture
 SIZES = [(120, 40), (80, 24)]

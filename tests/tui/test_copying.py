@@ -13,7 +13,7 @@ from tui.test_generate import shown, tell
 
 from rlhf_engine.events import RunState
 from rlhf_tui.app import WorkbenchApp
-from rlhf_tui.widgets.samples import SampleList
+from rlhf_tui.areas.samples.samples import SampleList
 
 
 async def drag(pilot: Pilot[Any], widget: Widget, begin: tuple[int, int], end: tuple[int, int]) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlhf_engine.config import RunConfig
-from rlhf_engine.fields import replace
-from rlhf_engine.reward_config import LengthRewardConfig
-from rlhf_tui.edit_history import EditHistory, Step, step_between
+from rlhf_engine.config.fields import replace
+from rlhf_engine.config.rewards import LengthRewardConfig
+from rlhf_engine.config.run_config import RunConfig
+from rlhf_tui.areas.settings_form.edit_history import EditHistory, Step, step_between
 
 CONFIG = RunConfig(prompts=["One day"], rewards=[LengthRewardConfig(min_words=3)])
 values = st.tuples(st.sampled_from(["kl.coef", "kl.target", "ppo.clip_range", "rewards.0.weight"]),

@@ -10,14 +10,14 @@ from tui.fake_session import Sessions
 from tui.test_hostile_screens import check, hostile_config, texts
 from tui.test_screen_snapshots import SIZES, SnapCompare
 
-from rlhf_engine import presets
-from rlhf_engine.config import RunConfig
+from rlhf_engine.config import presets
+from rlhf_engine.config.fields import replace
+from rlhf_engine.config.rewards import LengthRewardConfig
+from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.events import EditRefused, RunState
-from rlhf_engine.fields import replace
-from rlhf_engine.reward_config import LengthRewardConfig
 from rlhf_tui.app import WorkbenchApp
-from rlhf_tui.bridge import EngineBridge
-from rlhf_tui.screens.reset import ResetScreen
+from rlhf_tui.areas.settings_form.reset import ResetScreen
+from rlhf_tui.engine.bridge import EngineBridge
 
 WIDE = (120, 40)
 

@@ -14,15 +14,15 @@ from tui.terminal import Terminal
 from tui.test_generate import shown
 
 from rlhf_tui.app import WorkbenchApp
-from rlhf_tui.settings import settings_path
-from rlhf_tui.theme import DARK, LIGHT
+from rlhf_tui.areas.preferences.settings import settings_path
+from rlhf_tui.terminal.theme import DARK, LIGHT
 
 CHILD = textwrap.dedent("""
     import sys
     from pathlib import Path
     sys.path.insert(0, {tests!r})
     from tui.fake_session import FakeSession
-    from rlhf_engine.fields import validate
+    from rlhf_engine.config.fields import validate
     from rlhf_tui.launch import run_workbench
 
     config = validate({{"prompts": ["a"], "rewards": [{{"kind": "word_list", "liked": ["fox", "été", "狐"]}}]}})

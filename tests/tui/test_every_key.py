@@ -14,7 +14,7 @@ from tui.test_generate import shown, tell
 
 from rlhf_engine.events import StepFinished
 from rlhf_tui.app import WorkbenchApp
-from rlhf_tui.bridge import EngineBridge
+from rlhf_tui.engine.bridge import EngineBridge
 
 README = Path(__file__).parents[2] / "README.md"
 NAMES = {"Space": "space", "Tab": "tab", "Enter": "enter", "Del": "delete", "Esc": "escape", "⌫": "backspace",

@@ -12,15 +12,15 @@ from tui.test_generate import shown
 from tui.test_hostile_text import shown_lines
 from tui.test_runs_screen import press
 
-from rlhf_engine import checkpoint
 from rlhf_engine.algorithms.ppo import PPO
-from rlhf_engine.checkpoint import TrainingState
-from rlhf_engine.config import RunConfig
-from rlhf_engine.policy import Policy
-from rlhf_engine.run_dir import RunDir
+from rlhf_engine.config.run_config import RunConfig
+from rlhf_engine.models.policy import Policy
+from rlhf_engine.runs import checkpoint
+from rlhf_engine.runs.checkpoint import TrainingState
+from rlhf_engine.runs.run_dir import RunDir
 from rlhf_tui.app import WorkbenchApp
-from rlhf_tui.screens.export import ExportScreen
-from rlhf_tui.screens.runs import RunsScreen
+from rlhf_tui.areas.runs.export import ExportScreen
+from rlhf_tui.areas.runs.screen import RunsScreen
 
 
 @pytest.fixture

@@ -12,18 +12,18 @@ from moments import until
 from textual.pilot import Pilot
 from tui.test_generate import shown
 
-from rlhf_engine import presets
+from rlhf_engine.config import presets
 from rlhf_engine.events import RunState
-from rlhf_engine.run_dir import RunDir
+from rlhf_engine.runs.run_dir import RunDir
 from rlhf_tui.app import WorkbenchApp
-from rlhf_tui.bridge import EngineBridge
-from rlhf_tui.screens.compare import CompareScreen
-from rlhf_tui.screens.generate import GenerateScreen
-from rlhf_tui.screens.history import HistoryScreen
-from rlhf_tui.screens.inspect import InspectScreen
-from rlhf_tui.screens.presets import PresetScreen, SavePresetScreen
-from rlhf_tui.screens.quit import QuitScreen
-from rlhf_tui.screens.sample import SampleScreen
+from rlhf_tui.areas.compare.screen import CompareScreen
+from rlhf_tui.areas.generate.screen import GenerateScreen
+from rlhf_tui.areas.inspect.screen import InspectScreen
+from rlhf_tui.areas.presets.screen import PresetScreen, SavePresetScreen
+from rlhf_tui.areas.samples.history import HistoryScreen
+from rlhf_tui.areas.samples.sample import SampleScreen
+from rlhf_tui.engine.bridge import EngineBridge
+from rlhf_tui.widgets.quit import QuitScreen
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 

@@ -8,12 +8,11 @@ import pytest
 from tui.fake_session import Sessions
 from tui.test_hostile_text import shown_lines
 
-from rlhf_engine.control import GenerateRequest
-from rlhf_engine.events import GenerationFinished, GenerationToken
-from rlhf_engine.rewards.base import Span
+from rlhf_engine.events import GenerationFinished, GenerationToken, Span
+from rlhf_engine.requests import GenerateRequest
 from rlhf_tui.app import WorkbenchApp
-from rlhf_tui.screens.generate import GenerateScreen
-from rlhf_tui.screens.workbench import WorkbenchScreen
+from rlhf_tui.areas.generate.screen import GenerateScreen
+from rlhf_tui.areas.workbench.screen import WorkbenchScreen
 
 
 def asked(sessions: Sessions) -> list[GenerateRequest]:

@@ -15,14 +15,14 @@ from moments import wait_until
 from tiny_models import save_tiny_model, tiny_config
 from tui.terminal import Terminal
 
-from rlhf_engine.config import RunConfig
-from rlhf_engine.control import TrainerControl
+from rlhf_engine.config.preset_writer import to_toml
+from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import RunError
 from rlhf_engine.events import RunState
-from rlhf_engine.hand_over import command_for, hand_over
-from rlhf_engine.preset_writer import to_toml
-from rlhf_engine.run_dir import RunDir, Status
-from rlhf_engine.trainer import Trainer
+from rlhf_engine.runs.hand_over import command_for, hand_over
+from rlhf_engine.runs.run_dir import RunDir, Status
+from rlhf_engine.training.control import TrainerControl
+from rlhf_engine.training.trainer import Trainer
 
 pytestmark = pytest.mark.slow
 
@@ -197,7 +197,7 @@ def test_who_watches_a_run_that_stands_still_leaves_with_the_terminal(tmp_path: 
     with run.lock():
         run.write_status(RunState.PAUSED, 1, 9)
         # on a terminal it would be the workbench
-        program = COMMAND.replace("rlhf_tui.cli", "rlhf_engine.cli").format(arguments=["attach", "held"])
+        program = COMMAND.replace("rlhf_tui.cli", "rlhf_engine.commands.cli").format(arguments=["attach", "held"])
         terminal = Terminal(tmp_path, program, hang_up="borrowed")
         terminal.read_until(b"run held")
         assert terminal.hang_up() < 0.8

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlhf_engine.run_columns import columns_of
-from rlhf_tui.widgets.history import KEPT, MOST_METRICS, History
+from rlhf_engine.runs.run_columns import columns_of
+from rlhf_tui.areas.charts.history import KEPT, MOST_METRICS, History
 
 
 def run(steps: int, *, first: int = 1, history: History | None = None) -> History:

@@ -12,13 +12,12 @@ from tui.test_compare import ROWS
 from tui.test_generate import tell
 from tui.test_hostile_text import hostile, is_harmless, shown_lines
 
-from rlhf_engine import presets
-from rlhf_engine.compare import Comparison, Pair
-from rlhf_engine.config import ModelConfig, RunConfig
-from rlhf_engine.events import ComparisonFinished, GenerationFinished, GenerationToken, Sample
-from rlhf_engine.rewards.base import Span
+from rlhf_engine.config import presets
+from rlhf_engine.config.run_config import ModelConfig, RunConfig
+from rlhf_engine.evaluation.compare import Comparison, Pair
+from rlhf_engine.events import ComparisonFinished, GenerationFinished, GenerationToken, Sample, Span
 from rlhf_tui.app import WorkbenchApp
-from rlhf_tui.bridge import EngineBridge
+from rlhf_tui.engine.bridge import EngineBridge
 
 
 def texts(number: int) -> list[str]:

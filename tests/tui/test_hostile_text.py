@@ -12,12 +12,11 @@ from hypothesis import strategies as st
 from tui.fake_session import Sessions
 from tui.terminal import Terminal
 
-from rlhf_engine.config import RunConfig
-from rlhf_engine.events import EditRefused, Notice, RunState, Sample, StateChanged, StepFinished
-from rlhf_engine.rewards.base import Span
+from rlhf_engine.config.run_config import RunConfig
+from rlhf_engine.events import EditRefused, Notice, RunState, Sample, Span, StateChanged, StepFinished
 from rlhf_tui.app import WorkbenchApp
-from rlhf_tui.bridge import EngineBridge
-from rlhf_tui.screens.sample import SampleScreen
+from rlhf_tui.areas.samples.sample import SampleScreen
+from rlhf_tui.engine.bridge import EngineBridge
 
 hostile = st.lists(
     st.sampled_from(["\x1b[2J", "\x1b]52;c;aGk=\x07", "\x9b31m", "\x9d0;title\x9c", "\u202e", "\u2066", "\ud83d",
@@ -82,7 +81,7 @@ CHILD = textwrap.dedent("""
     sys.path.insert(0, {tests!r})
     from tui.fake_session import FakeSession
     from rlhf_engine.events import Notice, Sample, StepFinished
-    from rlhf_engine.fields import validate
+    from rlhf_engine.config.fields import validate
     from rlhf_engine.rewards.base import Span
     from rlhf_tui.launch import run_workbench
 

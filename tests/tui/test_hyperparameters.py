@@ -10,12 +10,12 @@ from textual import events
 from textual.app import App, ComposeResult
 from tui.fake_session import Sessions
 
-from rlhf_engine.config import RunConfig
-from rlhf_engine.fields import replace, settings
+from rlhf_engine.config.fields import replace, settings
+from rlhf_engine.config.run_config import RunConfig
 from rlhf_tui.app import WorkbenchApp
-from rlhf_tui.widgets.hyperparameters import HyperparametersPane
+from rlhf_tui.areas.settings_form.hyperparameters import HyperparametersPane
+from rlhf_tui.areas.settings_form.setting_rows import LABEL_WIDTH, form_rows
 from rlhf_tui.widgets.inputs import EditField
-from rlhf_tui.widgets.setting_rows import LABEL_WIDTH, form_rows
 
 
 class Host(App[None]):

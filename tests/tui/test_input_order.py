@@ -26,10 +26,10 @@ from tui.terminal import Terminal
 from tui.test_runs_screen import make_run
 
 import rlhf_tui
-from rlhf_engine.config import RunConfig
+from rlhf_engine.config.run_config import RunConfig
 from rlhf_tui.app import WorkbenchApp
-from rlhf_tui.bridge import EngineBridge
-from rlhf_tui.terminal_input import TerminalInput
+from rlhf_tui.engine.bridge import EngineBridge
+from rlhf_tui.terminal.input import TerminalInput
 
 NAMES = {".": "full_stop", ",": "comma", "/": "slash", " ": "space", "-": "minus", "?": "question_mark"}
 
@@ -187,7 +187,7 @@ CHILD = textwrap.dedent("""
     from pathlib import Path
     sys.path.insert(0, {tests!r})
     from tui.fake_session import FakeSession
-    from rlhf_engine.fields import validate
+    from rlhf_engine.config.fields import validate
     from rlhf_tui.launch import run_workbench
 
     config = validate({{"prompts": ["Once"], "rewards": [{{"kind": "word_list", "liked": ["fox"]}}]}})

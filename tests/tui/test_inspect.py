@@ -14,16 +14,15 @@ from tui.fake_session import Sessions, story_sample, story_trace
 from tui.test_hostile_screens import texts
 from tui.test_hostile_text import hostile, is_harmless, shown_lines
 
-from rlhf_engine.events import Sample, StepFinished, TokenTrace
-from rlhf_engine.rewards.base import Span
+from rlhf_engine.events import Sample, Span, StepFinished, TokenTrace
 from rlhf_tui.app import WorkbenchApp
-from rlhf_tui.clean_text import clean_event, clean_text
-from rlhf_tui.screens.inspect import InspectScreen
-from rlhf_tui.screens.workbench import WorkbenchScreen
-from rlhf_tui.widgets.heat_text import HeatText, wrap
+from rlhf_tui.areas.inspect.heat_text import HeatText, wrap
+from rlhf_tui.areas.inspect.screen import InspectScreen
+from rlhf_tui.areas.inspect.token_facts import about_token, bar, heat, number, percent, quantities
+from rlhf_tui.areas.inspect.token_table import TokenTable, lay_out
+from rlhf_tui.areas.workbench.screen import WorkbenchScreen
+from rlhf_tui.terminal.clean_text import clean_event, clean_text
 from rlhf_tui.widgets.highlight import by_span
-from rlhf_tui.widgets.token_facts import about_token, bar, heat, number, percent, quantities
-from rlhf_tui.widgets.token_table import TokenTable, lay_out
 
 TOKENS = TokenTrace(
     texts=("a", " fox", ""), log_probs=(-1.0, math.log(0.25), -0.1), reference_log_probs=(-1.5, math.log(0.05), -0.1),

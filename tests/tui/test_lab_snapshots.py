@@ -12,8 +12,8 @@ from tui.fake_session import Sessions
 from tui.test_generate import tell
 from tui.test_reward_lab import pairs, until_shown
 
+from rlhf_engine.config.rewards import LengthRewardConfig
 from rlhf_engine.events import ComparisonFinished
-from rlhf_engine.reward_config import LengthRewardConfig
 from rlhf_tui.app import WorkbenchApp
 from rlhf_tui.widgets.inputs import WordsArea
 

@@ -20,7 +20,7 @@ CHILD = textwrap.dedent("""
     from pathlib import Path
     sys.path.insert(0, {tests!r})
     from tui.fake_session import FakeSession
-    from rlhf_engine.fields import validate
+    from rlhf_engine.config.fields import validate
     from rlhf_tui.launch import run_workbench
 
     config = validate({{"prompts": ["a"], "rewards": [{{"kind": "word_list", "liked": ["fox"]}}]}})

@@ -15,8 +15,9 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from rlhf_tui.app import WorkbenchApp
-from rlhf_tui.screens import runs, system
-from rlhf_tui.screens.base import BaseDialog, BaseScreen
+from rlhf_tui.areas.runs import screen as runs
+from rlhf_tui.areas.system import screen as system
+from rlhf_tui.widgets.screen import BaseDialog, BaseScreen
 
 
 class Asks(BaseScreen[None]):

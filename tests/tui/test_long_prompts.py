@@ -8,10 +8,10 @@ from moments import until
 from tiny_models import save_tiny_model, tiny_config
 from tui.test_generate import shown
 
-from rlhf_engine.config import RunConfig
+from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.events import RunState
 from rlhf_tui.app import WorkbenchApp
-from rlhf_tui.bridge import EngineBridge
+from rlhf_tui.engine.bridge import EngineBridge
 
 LONG = "z" * 60
 

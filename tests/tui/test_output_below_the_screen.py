@@ -18,9 +18,9 @@ from tui.terminal import Terminal
 from tui.test_generate import shown
 from tui.test_leaving import IDLE, TRAINING
 
-from rlhf_engine.config import RunConfig
+from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.events import RunStarted, StepProgress
-from rlhf_engine.run_dir import RunDir
+from rlhf_engine.runs.run_dir import RunDir
 from rlhf_tui.app import WorkbenchApp
 
 
@@ -173,7 +173,7 @@ def test_a_reward_that_writes_in_every_way_trains_below_an_untouched_screen(tmp_
 async def test_a_reward_that_takes_its_time_is_named_with_its_seconds(
     app: WorkbenchApp, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rlhf_tui.run_view.SLOW_SECONDS", 0.0)
+    monkeypatch.setattr("rlhf_tui.engine.run_view.SLOW_SECONDS", 0.0)
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.press("f5")
         sessions.last.close = lambda: None  # type: ignore[method-assign]  # an engine within a step hears nothing

@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 from configs import SMALL
 
-from rlhf_engine import presets
+from rlhf_engine.config import presets
 from rlhf_engine.events import Sample
-from rlhf_engine.run_dir import RunDir
-from rlhf_engine.user_cache import read_cache, write_cache
+from rlhf_engine.model_folders.user_cache import read_cache, write_cache
+from rlhf_engine.runs.run_dir import RunDir
 from rlhf_tui.app import WorkbenchApp
-from rlhf_tui.clipboard import copy, save_picture
-from rlhf_tui.crash_log import open_output_log, output_log, write_crash_log
-from rlhf_tui.favourites import Favourites
-from rlhf_tui.settings import SettingsFile
+from rlhf_tui.areas.preferences.settings import SettingsFile
+from rlhf_tui.areas.samples.favourites import Favourites
+from rlhf_tui.terminal.clipboard import copy, save_picture
+from rlhf_tui.terminal.crash_log import open_output_log, output_log, write_crash_log
 
 SAMPLE = Sample(1, "once \x1b[2J", "upon", 1.0, {}, 0.1, 3, True)
 HOSTILE = "\x1b]0;t\x07\x9b2J\u202e"
@@ -55,7 +55,8 @@ def write_everything(app: WorkbenchApp) -> None:
     assert settings.save() == ""
     presets.save("mine", SMALL, overwrite=True)
     # in a process of its own: what is trusted is handed on by this one
-    subprocess.run([sys.executable, "-c", "import sys\nfrom pathlib import Path\nfrom rlhf_engine.trust import trust\n"
+    subprocess.run([sys.executable, "-c", "import sys\nfrom pathlib import Path\n"
+                    "from rlhf_engine.runs.trust import trust\n"
                     "trust('0' * 64, Path(sys.argv[1]))", HOSTILE], check=True, timeout=100,
                    cwd=Path(__file__).parents[2])
     write_cache("some.json", {HOSTILE: HOSTILE}, 10)
@@ -130,8 +131,8 @@ def test_the_log_of_a_run_that_is_handed_over_has_a_harmless_name(home: Path) ->
     """The run was renamed by hand, and its process ends at once: it has no checkpoint."""
     run = RunDir.create(home / "runs", SMALL, name="one")
     moved = RunDir(run.path.rename(home / "runs" / f"x{HOSTILE}\n{'long' * 50}"))
-    script = (f"from pathlib import Path\nfrom rlhf_engine.hand_over import hand_over\n"
-              f"from rlhf_engine.run_dir import RunDir\nhanded = hand_over(RunDir(Path({str(moved.path)!r})))\n"
+    script = (f"from pathlib import Path\nfrom rlhf_engine.runs.hand_over import hand_over\n"
+              f"from rlhf_engine.runs.run_dir import RunDir\nhanded = hand_over(RunDir(Path({str(moved.path)!r})))\n"
               "print(handed.log)\nhanded.process.wait()")
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=100,
                           cwd=Path(__file__).parents[2])

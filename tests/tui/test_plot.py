@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from tui.test_hostile_text import hostile
 from tui.test_series import histories
 
-from rlhf_tui.widgets.lens import AXES, Axis
-from rlhf_tui.widgets.plot import Picture, draw
-from rlhf_tui.widgets.series import Points, smooth
-from rlhf_tui.widgets.sheet import Sheet, plain
+from rlhf_tui.areas.charts.lens import AXES, Axis
+from rlhf_tui.areas.charts.plot import Picture, draw
+from rlhf_tui.areas.charts.series import Points, smooth
+from rlhf_tui.areas.charts.sheet import Sheet, plain
 
 
 def banded(points: Points) -> list[tuple[float, float, float]]:

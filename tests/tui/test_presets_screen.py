@@ -12,12 +12,12 @@ from tui.fake_session import Sessions
 from tui.test_generate import shown
 from tui.test_hostile_text import shown_lines
 
-from rlhf_engine import presets
-from rlhf_engine.config import RunConfig
+from rlhf_engine.config import presets
+from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.events import RunState
 from rlhf_tui.app import WorkbenchApp
-from rlhf_tui.screens.presets import PresetScreen, SavePresetScreen
-from rlhf_tui.screens.workbench import WorkbenchScreen
+from rlhf_tui.areas.presets.screen import PresetScreen, SavePresetScreen
+from rlhf_tui.areas.workbench.screen import WorkbenchScreen
 
 
 @pytest.fixture(autouse=True)

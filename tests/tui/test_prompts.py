@@ -11,12 +11,12 @@ from tui.terminal import Terminal
 from tui.test_generate import shown
 from tui.test_hostile_text import shown_lines
 
-from rlhf_engine import fields
-from rlhf_engine.config import RunConfig
+from rlhf_engine.config import fields
+from rlhf_engine.config.run_config import RunConfig
 from rlhf_tui.app import WorkbenchApp
-from rlhf_tui.screens.presets import PresetScreen
-from rlhf_tui.screens.prompts import PromptsScreen
-from rlhf_tui.screens.workbench import WorkbenchScreen
+from rlhf_tui.areas.presets.prompts import PromptsScreen
+from rlhf_tui.areas.presets.screen import PresetScreen
+from rlhf_tui.areas.workbench.screen import WorkbenchScreen
 
 MANY = [f"Prompt number {number}," for number in range(1, 41)]
 
@@ -104,7 +104,7 @@ WORKBENCH = """
 import sys
 sys.path.insert(0, {tests!r})
 from tui.fake_session import FakeSession
-from rlhf_engine import presets
+from rlhf_engine.config import presets
 from pathlib import Path
 from rlhf_tui.launch import run_workbench
 config = presets.load("mine.toml")

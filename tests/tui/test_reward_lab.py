@@ -16,24 +16,24 @@ from tui.test_generate import shown, tell
 from tui.test_hostile_screens import hostile_config, pair, texts
 from tui.test_hostile_text import is_harmless, shown_lines
 
-from rlhf_engine import presets
-from rlhf_engine.compare import Comparison, Pair
-from rlhf_engine.config import RunConfig
-from rlhf_engine.control import CompareRequest
-from rlhf_engine.events import ComparisonFinished, ComparisonProgress, EditRefused, Sample, StepFinished
-from rlhf_engine.fields import validate
-from rlhf_engine.reward_config import LengthRewardConfig
+from rlhf_engine.config import presets
+from rlhf_engine.config.fields import validate
+from rlhf_engine.config.rewards import LengthRewardConfig
+from rlhf_engine.config.run_config import RunConfig
+from rlhf_engine.evaluation.compare import Comparison, Pair
+from rlhf_engine.events import ComparisonFinished, ComparisonProgress, EditRefused, Sample, Span, StepFinished
+from rlhf_engine.requests import CompareRequest
 from rlhf_engine.rewards import build
-from rlhf_engine.rewards.base import Score, Span
+from rlhf_engine.rewards.base import Score
 from rlhf_tui.app import WorkbenchApp
-from rlhf_tui.bridge import EngineBridge
-from rlhf_tui.screens.new_reward import NewRewardScreen
-from rlhf_tui.screens.reward_lab import RewardLabScreen
-from rlhf_tui.screens.workbench import WorkbenchScreen
+from rlhf_tui.areas.rewards.new_reward import NewRewardScreen
+from rlhf_tui.areas.rewards.reward_form import RewardForm
+from rlhf_tui.areas.rewards.reward_lab import RewardLabScreen
+from rlhf_tui.areas.rewards.word_table import WordTable
+from rlhf_tui.areas.workbench.screen import WorkbenchScreen
+from rlhf_tui.engine.bridge import EngineBridge
 from rlhf_tui.widgets.inputs import WordsArea
-from rlhf_tui.widgets.reward_form import RewardForm
 from rlhf_tui.widgets.text_pad import TextPad
-from rlhf_tui.widgets.word_table import WordTable
 
 WIDE = (120, 40)
 

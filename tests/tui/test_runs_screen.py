@@ -18,24 +18,24 @@ from tui.fake_session import Sessions, step_metrics
 from tui.test_generate import shown, tell
 from tui.test_hostile_text import is_harmless, shown_lines
 
-from rlhf_engine.config import RunConfig
+from rlhf_engine.config.fields import replace
+from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.events import RunStarted, RunState
-from rlhf_engine.fields import replace
-from rlhf_engine.run_care import rename_run, throw_away, thrown_away
-from rlhf_engine.run_dir import Parent, RunDir
-from rlhf_engine.run_list import RunFigures, RunSummary, list_runs
-from rlhf_tui import viewer
+from rlhf_engine.runs.run_care import rename_run, throw_away, thrown_away
+from rlhf_engine.runs.run_dir import Parent, RunDir
+from rlhf_engine.runs.run_list import RunFigures, RunSummary, list_runs
 from rlhf_tui.app import WorkbenchApp
-from rlhf_tui.screens import workbench
-from rlhf_tui.screens.differences import DifferencesScreen
-from rlhf_tui.screens.fork import ForkScreen
-from rlhf_tui.screens.help import HelpScreen
-from rlhf_tui.screens.run_dialogs import NoteScreen, SureScreen
-from rlhf_tui.screens.runs import RunsScreen
-from rlhf_tui.screens.trash import TrashScreen
-from rlhf_tui.screens.workbench import WorkbenchScreen
-from rlhf_tui.widgets import run_reader
-from rlhf_tui.widgets.run_rows import age, clean_run, columns, listed, run_line, size, started
+from rlhf_tui.areas.help.screen import HelpScreen
+from rlhf_tui.areas.runs import run_reader
+from rlhf_tui.areas.runs.differences import DifferencesScreen
+from rlhf_tui.areas.runs.fork import ForkScreen
+from rlhf_tui.areas.runs.run_dialogs import NoteScreen, SureScreen
+from rlhf_tui.areas.runs.run_rows import age, clean_run, columns, listed, run_line, size, started
+from rlhf_tui.areas.runs.screen import RunsScreen
+from rlhf_tui.areas.runs.trash import TrashScreen
+from rlhf_tui.areas.workbench import screen as workbench
+from rlhf_tui.areas.workbench.screen import WorkbenchScreen
+from rlhf_tui.engine import viewer
 
 WIDE = (120, 40)
 

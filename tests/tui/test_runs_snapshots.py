@@ -10,8 +10,8 @@ import pytest
 from textual.pilot import Pilot
 from tui.test_runs_screen import press, three
 
-from rlhf_engine import run_care, run_list
-from rlhf_engine.run_dir import RunDir
+from rlhf_engine.runs import run_care, run_list
+from rlhf_engine.runs.run_dir import RunDir
 from rlhf_tui.app import WorkbenchApp
 
 __all__ = ["three"]  # the fixture

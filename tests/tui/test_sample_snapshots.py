@@ -12,7 +12,7 @@ from tui.fake_session import Sessions, story_probe, story_sample, story_trace
 
 from rlhf_engine.events import Probed, Sample
 from rlhf_tui.app import WorkbenchApp
-from rlhf_tui.screens.inspect import InspectScreen
+from rlhf_tui.areas.inspect.screen import InspectScreen
 
 SIZES = [(120, 40), (80, 24)]
 SnapCompare = Callable[..., bool]

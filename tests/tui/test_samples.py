@@ -18,11 +18,11 @@ from tui.test_hostile_text import is_harmless, shown_lines
 from rlhf_engine.errors import RunError
 from rlhf_engine.events import RunStarted, Sample, StepFinished
 from rlhf_tui.app import WorkbenchApp
-from rlhf_tui.clean_text import clean_sample
-from rlhf_tui.favourites import MOST, Favourite, Favourites
-from rlhf_tui.screens.inspect import InspectScreen
-from rlhf_tui.widgets import sample_store
-from rlhf_tui.widgets.sample_store import KEPT_SAMPLES, ORDERS, SampleStore, listed
+from rlhf_tui.areas.inspect.screen import InspectScreen
+from rlhf_tui.areas.samples.favourites import MOST, Favourite, Favourites
+from rlhf_tui.engine import sample_store
+from rlhf_tui.engine.sample_store import KEPT_SAMPLES, ORDERS, SampleStore, listed
+from rlhf_tui.terminal.clean_text import clean_sample
 
 
 def sample(step: int, score: float = 0.0, kl: float = 0.0, text: str = "a fox") -> Sample:
@@ -152,7 +152,7 @@ def test_a_damaged_favourite_costs_only_itself_and_hostile_text_is_cleaned(tmp_p
 
 
 def test_there_are_only_so_many_favourites(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rlhf_tui.favourites.MOST", 2)
+    monkeypatch.setattr("rlhf_tui.areas.samples.favourites.MOST", 2)
     favourites = Favourites(tmp_path / "favourites.jsonl")
     for step in (1, 2):
         favourites.toggle("otter", sample(step))

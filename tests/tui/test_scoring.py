@@ -7,15 +7,16 @@ from collections.abc import Callable
 
 import pytest
 
-from rlhf_engine.config import RunConfig
-from rlhf_engine.fields import needed_settings, replace, reward_kinds
-from rlhf_engine.reward_config import LengthRewardConfig
+from rlhf_engine.config.fields import needed_settings, replace, reward_kinds
+from rlhf_engine.config.rewards import LengthRewardConfig
+from rlhf_engine.config.run_config import RunConfig
+from rlhf_engine.events import Span
 from rlhf_engine.rewards import build
-from rlhf_engine.rewards.base import Score, Span
+from rlhf_engine.rewards.base import Score
 from rlhf_engine.rewards.composite import RewardSum
-from rlhf_tui.latest import Latest
-from rlhf_tui.scoring import Scorer, Share
-from rlhf_tui.widgets.try_it import Trial, share_line, shown_verdict
+from rlhf_tui.areas.rewards.scoring import Scorer, Share
+from rlhf_tui.areas.rewards.try_it import Trial, share_line, shown_verdict
+from rlhf_tui.engine.latest import Latest
 
 
 class Odd:

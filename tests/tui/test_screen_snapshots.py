@@ -13,8 +13,8 @@ from textual.pilot import Pilot
 from tui.fake_session import Sessions, story_sample
 from tui.test_compare import comparison
 
-from rlhf_engine import presets
-from rlhf_engine.config import RunConfig
+from rlhf_engine.config import presets
+from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.events import ComparisonFinished, Event, GenerationFinished, GenerationToken
 from rlhf_tui.app import WorkbenchApp
 from rlhf_tui.widgets.inputs import WordsArea

@@ -10,7 +10,7 @@ from tui.fake_session import Sessions
 from tui.test_generate import tell
 
 from rlhf_tui.app import WorkbenchApp
-from rlhf_tui.widgets.samples import SampleList
+from rlhf_tui.areas.samples.samples import SampleList
 
 
 @pytest.fixture

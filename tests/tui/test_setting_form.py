@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from rlhf_engine.config import RunConfig
-from rlhf_engine.fields import replace, value_at
-from rlhf_engine.reward_config import LengthRewardConfig
-from rlhf_tui.widgets.setting_form import SettingForm, heading
+from rlhf_engine.config.fields import replace, value_at
+from rlhf_engine.config.rewards import LengthRewardConfig
+from rlhf_engine.config.run_config import RunConfig
+from rlhf_tui.areas.settings_form.setting_form import SettingForm, heading
 
 
 @pytest.fixture

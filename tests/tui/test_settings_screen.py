@@ -10,16 +10,16 @@ import pytest
 from tui.fake_session import Sessions
 from tui.test_hostile_text import is_harmless, shown_lines
 
-from rlhf_engine.config import RunConfig
+from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.metrics import REGISTRY
 from rlhf_tui.app import WorkbenchApp
-from rlhf_tui.bridge import EngineBridge
-from rlhf_tui.preferences import draws_ascii
-from rlhf_tui.screens.settings import rows
-from rlhf_tui.settings import SMOOTHINGS, Settings, load, settings_path
-from rlhf_tui.theme import DARK, LIGHT
+from rlhf_tui.areas.charts.lens import SMOOTHINGS as LENS_SMOOTHINGS
+from rlhf_tui.areas.preferences.preferences import draws_ascii
+from rlhf_tui.areas.preferences.screen import rows
+from rlhf_tui.areas.preferences.settings import SMOOTHINGS, Settings, load, settings_path
+from rlhf_tui.engine.bridge import EngineBridge
+from rlhf_tui.terminal.theme import DARK, LIGHT
 from rlhf_tui.widgets.hint import FirstHint
-from rlhf_tui.widgets.lens import SMOOTHINGS as LENS_SMOOTHINGS
 
 SIZES = [(120, 40), (80, 24)]
 

@@ -9,9 +9,9 @@ import pytest
 from faults.damaged_files import make_run
 from moments import until
 
-from rlhf_engine.run_dir import RunDir
+from rlhf_engine.runs.run_dir import RunDir
 from rlhf_tui.app import WorkbenchApp
-from rlhf_tui.screens.runs import RunsScreen
+from rlhf_tui.areas.runs.screen import RunsScreen
 
 
 async def test_a_disk_that_never_answers_keeps_nobody_from_leaving(

@@ -11,7 +11,7 @@ from tui.fake_session import Sessions
 
 from rlhf_engine.events import Notice, RunState
 from rlhf_tui.app import WorkbenchApp
-from rlhf_tui.theme import LIGHT
+from rlhf_tui.terminal.theme import LIGHT
 
 SIZES = [(120, 40), (80, 24)]
 SnapCompare = Callable[..., bool]

@@ -7,11 +7,11 @@ from typing import Any
 
 from tui.fake_session import Sessions, step_metrics, story_sample
 
-from rlhf_engine.config import RunConfig
+from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.events import Event, RolledBack, RunStarted, RunState, StateChanged, StepFinished
-from rlhf_engine.run_dir import RunDir
+from rlhf_engine.runs.run_dir import RunDir
 from rlhf_tui.app import WorkbenchApp
-from rlhf_tui.bridge import EngineBridge
+from rlhf_tui.engine.bridge import EngineBridge
 
 STEPS = 1500
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from rlhf_engine import presets
+from rlhf_engine.config import presets
 from rlhf_tui import cli, launch, start
 
 
@@ -63,8 +63,10 @@ def test_a_broken_preset_is_told_by_the_command_line(
 
 def test_the_first_frame_imports_no_command_line_and_no_engine() -> None:
     late = ("torch", "transformers", "peft", "plotext", "numpy", "typer", "psutil", "huggingface_hub",
-            "rlhf_engine.cli", "rlhf_engine.commands", "rlhf_engine.trainer", "rlhf_engine.session")
-    code = ("import sys, rlhf_tui.start, rlhf_tui.launch, rlhf_engine.presets; rlhf_engine.presets.load('animals');"
+            "rlhf_engine.commands.cli", "rlhf_engine.commands.training", 
+            "rlhf_engine.training.trainer", "rlhf_engine.session")
+    code = ("import sys, rlhf_tui.start, rlhf_tui.launch, rlhf_engine.config.presets;"
+            "rlhf_engine.config.presets.load('animals');"
             f"print([name for name in {late!r} if name in sys.modules])")
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=60)

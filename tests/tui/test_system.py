@@ -18,12 +18,12 @@ from tui.test_generate import shown
 from tui.test_hostile_text import is_harmless, shown_lines
 
 from rlhf_engine.events import ModelLoaded
-from rlhf_engine.processes import resident_bytes
-from rlhf_tui import system
+from rlhf_engine.system.processes import resident_bytes
 from rlhf_tui.app import WorkbenchApp
-from rlhf_tui.run_view import RunView
-from rlhf_tui.screens.system import SystemScreen, report, size
-from rlhf_tui.system import Gpu, Probe, Reading, Watch
+from rlhf_tui.areas.system import machine as system
+from rlhf_tui.areas.system.machine import Gpu, Probe, Reading, Watch
+from rlhf_tui.areas.system.screen import SystemScreen, report, size
+from rlhf_tui.engine.run_view import RunView
 
 GIB = 2**30
 READING = Reading(cores=(0.96, 0.31, 0.0, 1.0), process=1.27, resident=651 * 2**20, threads=14,

@@ -14,7 +14,7 @@ from tui.colour_vision import SEEN_AS, Rgb, contrast, distance
 from tui.terminal import Terminal
 
 from rlhf_tui.app import WorkbenchApp
-from rlhf_tui.theme import DARK, LIGHT, SIXTEEN, theme_for
+from rlhf_tui.terminal.theme import DARK, LIGHT, SIXTEEN, theme_for
 
 BACKGROUNDS = ("background", "surface", "panel", "block-cursor-background", "block-cursor-blurred-background")
 TEXTS = ("foreground", "text-muted", "primary", "secondary", "accent", "success", "warning", "error",
@@ -68,7 +68,7 @@ CHILD = textwrap.dedent("""
     from pathlib import Path
     sys.path.insert(0, {tests!r})
     from tui.fake_session import FakeSession
-    from rlhf_engine.fields import validate
+    from rlhf_engine.config.fields import validate
     from rlhf_tui.launch import run_workbench
 
     config = validate({{"prompts": ["a"], "rewards": [{{"kind": "word_list", "liked": ["fox"]}}]}})

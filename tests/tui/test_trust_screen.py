@@ -17,19 +17,20 @@ from tui.questions import agree, asks
 from tui.terminal import Terminal
 from tui.test_workbench import WIDE, alarm
 
-from rlhf_engine.config import RunConfig
-from rlhf_engine.control import Side
+from rlhf_engine.config.fields import validate
+from rlhf_engine.config.preset_writer import to_toml
+from rlhf_engine.config.run_config import RunConfig
+from rlhf_engine.errors import CodeInQuestion
 from rlhf_engine.events import RunState
-from rlhf_engine.fields import validate
-from rlhf_engine.preset_writer import to_toml
+from rlhf_engine.requests import Side
 from rlhf_engine.rewards.function import code_at, pinned
-from rlhf_engine.run_dir import RunDir
-from rlhf_engine.trust import CodeInQuestion, is_trusted
+from rlhf_engine.runs.run_dir import RunDir
+from rlhf_engine.runs.trust import is_trusted
 from rlhf_tui.app import WorkbenchApp
-from rlhf_tui.bridge import EngineBridge
-from rlhf_tui.screens.compare import CompareScreen
-from rlhf_tui.screens.generate import GenerateScreen
-from rlhf_tui.screens.trust import TrustScreen
+from rlhf_tui.areas.compare.screen import CompareScreen
+from rlhf_tui.areas.generate.screen import GenerateScreen
+from rlhf_tui.areas.rewards.trust import TrustScreen
+from rlhf_tui.engine.bridge import EngineBridge
 
 MARKS = """
 from pathlib import Path

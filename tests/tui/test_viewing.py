@@ -20,29 +20,29 @@ from tui.questions import agree
 from tui.test_generate import shown
 from tui.test_workbench import WIDE, alarm, keys, show, status
 
-from rlhf_engine.config import RunConfig
+from rlhf_engine.config.rewards import FunctionRewardConfig
+from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.events import EditApplied, RunStarted, RunState
-from rlhf_engine.reward_config import FunctionRewardConfig
 from rlhf_engine.rewards.function import pinned
-from rlhf_engine.run_care import rename_run
-from rlhf_engine.run_dir import RunDir
-from rlhf_engine.run_lines import sample_row, to_line
-from rlhf_tui import viewer
+from rlhf_engine.runs.run_care import rename_run
+from rlhf_engine.runs.run_dir import RunDir
+from rlhf_engine.runs.run_lines import sample_row, to_line
 from rlhf_tui.app import WorkbenchApp
-from rlhf_tui.bridge import EngineBridge
+from rlhf_tui.areas.runs.run_dialogs import SureScreen
+from rlhf_tui.areas.settings_form.hyperparameters import HyperparametersPane
+from rlhf_tui.areas.settings_form.setting_rows import VIEWED_LOCKED_REASON, VIEWED_REASON
+from rlhf_tui.engine import viewer
+from rlhf_tui.engine.bridge import EngineBridge
+from rlhf_tui.engine.sample_store import KEPT_SAMPLES
 from rlhf_tui.messages import EngineEvents
-from rlhf_tui.screens.run_dialogs import SureScreen
-from rlhf_tui.widgets.hyperparameters import HyperparametersPane
-from rlhf_tui.widgets.sample_store import KEPT_SAMPLES
-from rlhf_tui.widgets.setting_rows import VIEWED_LOCKED_REASON, VIEWED_REASON
 
 # in the place of a trainer: holds the lock, says that it trains, and leaves when asked to
 HOLDER = """
 import signal, sys, time
 from pathlib import Path
 from rlhf_engine.events import RunState
-from rlhf_engine.run_dir import RunDir
-from rlhf_engine.run_lines import sample_row, to_line
+from rlhf_engine.runs.run_dir import RunDir
+from rlhf_engine.runs.run_lines import sample_row, to_line
 
 run = RunDir.open(Path(sys.argv[1]))
 left = []

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from textual import events
 from textual.app import App, ComposeResult
 
-from rlhf_engine.config import RunConfig
-from rlhf_engine.reward_config import WordListRewardConfig
-from rlhf_tui.widgets import word_text
+from rlhf_engine.config.rewards import WordListRewardConfig
+from rlhf_engine.config.run_config import RunConfig
+from rlhf_tui.areas.rewards import word_text
+from rlhf_tui.areas.rewards.word_editor import WordEditor
+from rlhf_tui.areas.rewards.word_lists import WordListsPane
+from rlhf_tui.areas.rewards.word_text import parse_words, remarks, without_doubles, words_text
 from rlhf_tui.widgets.inputs import WordsArea
-from rlhf_tui.widgets.word_editor import WordEditor
-from rlhf_tui.widgets.word_lists import WordListsPane
-from rlhf_tui.widgets.word_text import parse_words, remarks, without_doubles, words_text
 
 
 class Host(App[None]):

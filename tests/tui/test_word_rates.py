@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlhf_engine.rewards.word_list import WordListReward
-from rlhf_tui.clean_text import clean_text
-from rlhf_tui.widgets.word_rates import NEWEST, Rates, Uses, WordCounter, change, course, entry_of
-from rlhf_tui.widgets.word_rows import ORDERS, columns, rows_of, window, word_line
-from rlhf_tui.widgets.word_text import remarks
-from rlhf_tui.widgets.word_watch import Count
+from rlhf_tui.areas.rewards.word_rates import NEWEST, Rates, Uses, WordCounter, change, course, entry_of
+from rlhf_tui.areas.rewards.word_rows import ORDERS, columns, rows_of, window, word_line
+from rlhf_tui.areas.rewards.word_text import remarks
+from rlhf_tui.areas.rewards.word_watch import Count
+from rlhf_tui.terminal.clean_text import clean_text
 
 words = st.sampled_from(["fox", "Fox's", "polar", "bear", "polar bear", "boy", "t-rex", "übel", "[/x]"])
 texts = st.lists(words, max_size=12).map(" ".join)

@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 
 from rlhf_engine.metrics import REGISTRY, describe
 from rlhf_tui.app import WorkbenchApp
+from rlhf_tui.areas.help.glossary import GLOSSARY
+from rlhf_tui.areas.settings_form.setting_rows import LABEL_WIDTH, form_rows
 from rlhf_tui.cli import make_workbench_app
-from rlhf_tui.glossary import GLOSSARY
-from rlhf_tui.widgets.setting_rows import LABEL_WIDTH, form_rows
 
 HOMEMADE = re.compile(
     r"policy shift|critic explains|\bstep sizes?\b|unfinished|left out|reward spread|\bsurprise\b|reference likes|"

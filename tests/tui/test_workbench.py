@@ -9,18 +9,17 @@ from textual.pilot import Pilot
 from textual.widgets import Input, Static
 from tui.fake_session import Sessions, story_sample
 
-from rlhf_engine import fields
-from rlhf_engine.config import RunConfig
-from rlhf_engine.events import Alarm, EditRefused, Notice, RolledBack, RunStarted, RunState, StepFinished
-from rlhf_engine.rewards.base import Span
+from rlhf_engine.config import fields
+from rlhf_engine.config.run_config import RunConfig
+from rlhf_engine.events import Alarm, EditRefused, Notice, RolledBack, RunStarted, RunState, Span, StepFinished
 from rlhf_tui.app import WorkbenchApp
-from rlhf_tui.bridge import EngineBridge
+from rlhf_tui.areas.samples.sample import SampleScreen
+from rlhf_tui.areas.settings_form.hyperparameters import HyperparametersPane
+from rlhf_tui.areas.workbench.screen import PANES
+from rlhf_tui.engine.bridge import EngineBridge
 from rlhf_tui.messages import EngineEvents
-from rlhf_tui.screens.quit import QuitScreen
-from rlhf_tui.screens.sample import SampleScreen
-from rlhf_tui.screens.workbench import PANES
-from rlhf_tui.signals import terminated
-from rlhf_tui.widgets.hyperparameters import HyperparametersPane
+from rlhf_tui.terminal.signals import terminated
+from rlhf_tui.widgets.quit import QuitScreen
 
 WIDE, NARROW, TINY = (120, 40), (80, 24), (50, 14)
 
@@ -200,7 +199,7 @@ async def test_a_live_edit_goes_to_the_engine_and_is_marked(app: WorkbenchApp, s
 
 
 async def test_an_edit_of_words_goes_to_the_engine_too(app: WorkbenchApp, sessions: Sessions) -> None:
-    from rlhf_tui.widgets.word_lists import WordListsPane
+    from rlhf_tui.areas.rewards.word_lists import WordListsPane
 
     async with app.run_test(size=WIDE) as pilot:
         await pilot.press("f5")
@@ -428,7 +427,7 @@ async def test_y_copies_and_says_where(app: WorkbenchApp, sessions: Sessions, tm
 
 
 async def test_spans_stay_on_their_words(app: WorkbenchApp, sessions: Sessions) -> None:
-    from rlhf_tui.widgets.samples import sample_line
+    from rlhf_tui.areas.samples.samples import sample_line
 
     sample = story_sample(1, 1)
     line = sample_line(sample, 200)

@@ -1,0 +1,1 @@
+"""Models answering, without learning: generations, comparisons, probes."""

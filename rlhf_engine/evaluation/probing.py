@@ -1,0 +1,68 @@
+"""One prompt, answered every few steps from the same random numbers: how the model changes, seen on one example.
+
+The numbers come from a generator of the probe's own, so that a run with probes and one without are the same run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from rlhf_engine.algorithms.ppo import PPO
+from rlhf_engine.config.run_config import RunConfig
+from rlhf_engine.errors import ModelError, NonFiniteError, RewardError
+from rlhf_engine.evaluation.generate import answer
+from rlhf_engine.events import Event, Notice, Probed
+from rlhf_engine.models.memory import out_of_memory
+from rlhf_engine.runs.run_dir import RunDir
+
+
+def comparable(a: RunConfig, b: RunConfig) -> bool:
+    """True when probes under both answer the same prompt from the same random numbers."""
+    prompts = [config.prompts[0] if config.probe.prompt is None else config.probe.prompt for config in (a, b)]
+    return prompts[0] == prompts[1] and (a.sampling, a.train.seed) == (b.sampling, b.train.seed)
+
+
+class Prober:
+    """Probes one run and records what it answers. A probe that fails says so once, and costs the run nothing."""
+
+    def __init__(self, run_dir: RunDir | None, emit: Callable[[Event], None]) -> None:
+        """What was probed before a resume or a fork is in `run_dir`."""
+        self._run_dir, self._emit = run_dir, emit
+        self._probed = {past.step for past in run_dir.probes()} if run_dir else set()
+        self._failed = False
+
+    def look(self, step: int, ppo: PPO, config: RunConfig, first_prompt: str) -> None:
+        """Probe after `step` if it is time and was not done: the reference once, as step 0, then every `probe.every`
+        steps. first_prompt: the first that the run takes. Raises RunError when the disk refuses."""
+        every = config.probe.every
+        if every and step % every == 0:
+            for due in (0, step):
+                if due not in self._probed and not self._failed:
+                    prompt = first_prompt if config.probe.prompt is None else config.probe.prompt
+                    self._probe(due, ppo, config, prompt)
+
+    def _probe(self, step: int, ppo: PPO, config: RunConfig, prompt: str) -> None:
+        try:
+            (sample,) = answer(
+                ppo.policy, [prompt], config.sampling, tuned=step > 0, seed=config.train.seed,
+                rewards=ppo.rewards, step=step, decoder=ppo.decoder if step else None,
+            )
+        except NonFiniteError as error:  # of these weights; the run may yet go back to others
+            self._emit(Notice(f"probe.prompt was not answered after step {step}: {error}", "warning"))
+            return
+        except (ModelError, RewardError) as error:
+            self._give_up(str(error))
+            return
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            self._give_up("out of memory")
+            return
+        self._probed.add(step)
+        if self._run_dir:
+            self._run_dir.append_probe(sample)
+        self._emit(Probed(step, sample))
+
+    def _give_up(self, why: str) -> None:
+        self._failed = True
+        self._emit(Notice(f"probe.prompt is not answered any more in this run: {why}", "warning"))

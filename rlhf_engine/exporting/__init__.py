@@ -1,0 +1,1 @@
+"""A run as a model folder that others can load."""

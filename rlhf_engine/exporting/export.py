@@ -1,0 +1,186 @@
+"""A trained run as plain Hugging Face files: its adapter as PEFT writes one, or base and adapter merged.
+
+What is written comes from transformers' and peft's own model, never from the one that trains, whose modules are partly
+ours. The folder is written aside and renamed into place: it is whole or not there.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import stat
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import safetensors.torch
+import torch
+from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors import SafetensorError
+from torch import Tensor
+from transformers.pytorch_utils import Conv1D
+
+from rlhf_engine.config.model_names import STORYTELLER, folder_of
+from rlhf_engine.config.run_config import ModelConfig, RunConfig
+from rlhf_engine.errors import CheckpointError, ModelError, RunError, first_line
+from rlhf_engine.exporting.model_card import model_card
+from rlhf_engine.files.disk import folder_to_make, fsync_directory, fsync_file, why
+from rlhf_engine.model_folders.adapter_folder import adapter_of
+from rlhf_engine.model_folders.model_files import ADAPTER_WEIGHTS
+from rlhf_engine.models.loading import choose_dtype, load_plain, load_skeleton
+from rlhf_engine.runs import checkpoint
+from rlhf_engine.runs.base_model import AS_IT_WAS, BaseChoice, base_fingerprint
+from rlhf_engine.runs.checkpoint import TrainingState
+from rlhf_engine.runs.run_dir import RunDir
+from rlhf_engine.storyteller import MODEL_DIR
+from rlhf_engine.storyteller.export import forget_how_it_was_loaded
+
+Kind = Literal["adapter", "merged"]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written: of which run and step, what kind of folder, where, on which base, and its size in bytes."""
+
+    run: str
+    step: int
+    kind: Kind
+    path: Path
+    base: str
+    bytes: int
+
+
+def export(
+    run_dir: RunDir, target: Path, *, step: int | None = None, merged: bool = False, base: BaseChoice = AS_IT_WAS,
+    tell: Callable[[str], None] = lambda text: None,
+) -> Exported:
+    """Writes the actor at the checkpoint of `step` (None: the newest) into the new folder `target`.
+
+    merged: base and adapter in one model, in the number format that the run's base has; else the adapter alone, beside
+    which peft loads the base by name. The run is only read. Raises RunError when `target` is taken or the disk refuses,
+    CheckpointError when there is no such checkpoint, BaseChangedError when the base is another one now (unless `base`
+    accepts that), and ModelError when it cannot be had. tell: takes sentences about newer checkpoints that are damaged.
+    """
+    target = folder_to_make(target)
+    state = checkpoint.state_at(run_dir, step, tell)
+    state = replace(state, config=base.placed(state.config))
+    base.check(run_dir.name, state.base, base_fingerprint(state.config.model), state.config.model)
+    name, revision = base_of(state.config.model)
+    kind: Kind = "merged" if merged else "adapter"
+    dtype = _dtype(state.config.model)
+    with _written_aside(target) as folder:
+        tokenizer = _write_merged(folder, state, dtype) if merged else _write_adapter(folder, state)
+        tokenizer.save_pretrained(folder)
+        if (folder / "tokenizer_config.json").exists():
+            forget_how_it_was_loaded(folder / "tokenizer_config.json")
+        card = model_card(run_dir, state.step, state.config, kind, (name, revision), str(dtype).removeprefix("torch."))
+        (folder / "README.md").write_text(card, encoding="utf-8")
+    size = sum(path.stat().st_size for path in target.iterdir())
+    return Exported(run_dir.name, state.step, kind, target, name, size)
+
+
+def base_of(config: ModelConfig) -> tuple[str, str | None]:
+    """The base as plain transformers finds it: a whole path or a hub name, and the revision of the latter."""
+    if config.name == STORYTELLER:
+        return str(MODEL_DIR), None
+    folder = folder_of(config.name)
+    return (str(folder.absolute()), None) if folder.is_dir() else (config.name, config.revision)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _write_adapter(folder: Path, state: TrainingState) -> Any:
+    """The adapter's two files. Returns the tokenizer of the base."""
+    base, revision = base_of(state.config.model)
+    if adapter_of(state.config.model):
+        raise ModelError(f"{base} is itself an adapter, and peft puts none on top of another; export the merged model")
+    tokenizer, skeleton = load_skeleton(state.config.model)
+    tensors = adapter_tensors(state)
+    settings = _lora_config(state.config, tensors, skeleton)
+    _with_adapter(skeleton, settings, tensors, state.config)
+    settings.base_model_name_or_path, settings.revision, settings.inference_mode = base, revision, True
+    settings.save_pretrained(str(folder))
+    safetensors.torch.save_file(dict(tensors), folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})
+    return tokenizer
+
+
+def _write_merged(folder: Path, state: TrainingState, dtype: torch.dtype) -> Any:
+    """Config, weights and generation config. Returns the tokenizer of the base."""
+    tokenizer, base = load_plain(state.config.model, dtype)
+    tensors = adapter_tensors(state)
+    model = _with_adapter(base, _lora_config(state.config, tensors, base), tensors, state.config)
+    set_peft_model_state_dict(model, dict(tensors))
+    try:
+        model.merge_and_unload(safe_merge=True).save_pretrained(folder)
+    except ValueError as error:  # weights that are not finite, or settings that transformers will not write
+        raise ModelError(f"base and adapter could not be merged: {first_line(error)}") from error
+    return tokenizer
+
+
+def adapter_tensors(state: TrainingState) -> dict[str, Tensor]:
+    """The actor's adapter in a checkpoint, by the names that peft gives its files. Raises CheckpointError for none."""
+    found = {name.removeprefix("actor/").replace(".actor.", "."): tensor.contiguous()
+             for name, tensor in state.tensors.items() if name.startswith("actor/")}
+    if not found:
+        raise CheckpointError(f"The checkpoint of step {state.step} holds no adapter.")
+    return found
+
+
+def _lora_config(config: RunConfig, tensors: Mapping[str, Tensor], model: Any) -> LoraConfig:
+    """The settings under which peft puts exactly these tensors on `model`."""
+    adapted = sorted({name.removeprefix("base_model.model.").partition(".lora_")[0] for name in tensors})
+    modules = dict(model.named_modules())
+    if gone := [name for name in adapted if name not in modules]:
+        raise ModelError(f"model.name: {config.model.name!r} is not the model that was trained: it has no {gone[0]}")
+    # as people write them, if that means the same modules: other programs may know nothing else
+    leaves = sorted({name.rpartition(".")[2] for name in adapted})
+    meant = {name for name in modules if name.rpartition(".")[2] in leaves}
+    return LoraConfig(
+        r=config.lora.rank, lora_alpha=config.lora.alpha, lora_dropout=config.lora.dropout,
+        target_modules=leaves if meant == set(adapted) else adapted,
+        fan_in_fan_out=any(isinstance(modules[name], Conv1D) for name in adapted), task_type="CAUSAL_LM",
+    )
+
+
+def _with_adapter(base: Any, settings: LoraConfig, tensors: Mapping[str, Tensor], config: RunConfig) -> Any:
+    """The base with a fresh adapter. Raises ModelError unless that takes these tensors, all of them and no others."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # peft asks transformers in ways that are on their way out
+        model = get_peft_model(base, settings)
+    takes = {name: tensor.shape for name, tensor in get_peft_model_state_dict(model).items()}
+    if takes != {name: tensor.shape for name, tensor in tensors.items()}:
+        raise ModelError(f"model.name: {config.model.name!r} is not the model that was trained: the adapter does not "
+                         "fit its modules")
+    return model
+
+
+def _dtype(model: ModelConfig) -> torch.dtype:
+    """The number format that the run's base has."""
+    there = "cuda" if model.device in ("auto", "cuda") and torch.cuda.is_available() else "cpu"
+    return choose_dtype(model.dtype, torch.device(there))
+
+
+@contextmanager
+def _written_aside(target: Path) -> Iterator[Path]:
+    """A new folder that becomes `target` if the body ends well, and is gone if not. Raises RunError."""
+    aside = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    try:
+        aside.mkdir(parents=True)
+        yield aside
+        made_as = stat.S_IMODE((aside / "README.md").stat().st_mode)
+        for path in aside.iterdir():
+            path.chmod(made_as)  # safetensors makes files for their owner alone
+            fsync_file(path)
+        fsync_directory(aside)
+        folder_to_make(target)
+        os.replace(aside, target)  # onto nothing, or onto an empty folder
+        fsync_directory(target.parent)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise RunError(f"{target} could not be written: {why(error)}; nothing was left there.") from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)

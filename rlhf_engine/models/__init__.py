@@ -1,0 +1,1 @@
+"""Language models: loading and its checks, the policy, log-probs, sampling, memory, threads, FLOPs."""

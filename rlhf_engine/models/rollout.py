@@ -1,0 +1,219 @@
+"""Sampling: a batch of prompts in, a batch of responses out, one cached decoding step per token.
+
+Left out on purpose: beam search, repetition penalties and every other way of making text that does not come from the
+policy's own distribution; PPO's ratio and KL would no longer describe what was sampled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.profiler import record_function
+
+from rlhf_engine.config.run_config import SamplingConfig
+from rlhf_engine.errors import NonFiniteError, PromptError
+from rlhf_engine.models.decoding.plain import Decoder
+from rlhf_engine.models.decoding.uncached import untraced
+from rlhf_engine.models.policy import Policy
+from rlhf_engine.models.text_codec import quoted
+
+Choose = Callable[[Tensor, torch.Generator], Tensor]
+OnToken = Callable[[list[Tensor]], bool | None]
+_LOOK_EVERY = 16
+_BLOCK = 64
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """Prompts and what was sampled after them; the ids trained on are these very ids, never retokenised text.
+
+    prompt_ids [batch, prompt time] int64, left-padded, prompt_mask bool; response_ids [batch, response time] int64,
+    right-padded, response_mask bool: True up to and including the end token. finished bool [batch]: an end token came.
+    log_probs float32 [batch, response time]: nats, of each token in the very distribution that it was drawn from, as
+    that stood then (temperature, top_k and top_p applied); 0 where response_mask is False.
+    """
+
+    prompts: list[str]
+    responses: list[str]
+    prompt_ids: Tensor
+    prompt_mask: Tensor
+    response_ids: Tensor
+    response_mask: Tensor
+    finished: Tensor
+    log_probs: Tensor
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+    def batch(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(ids, mask, response mask) of some rows, without columns that are padding in all of them.
+
+        rows: int64 [n]. ids and mask are [n, time]; response mask [n, response time] covers the last columns.
+        """
+        prompt_mask, response_mask = self.prompt_mask[rows], self.response_mask[rows]
+        first = self.prompt_mask.shape[1] - int(prompt_mask.sum(1).max())
+        last = int(response_mask.sum(1).max())
+        ids = torch.cat([self.prompt_ids[rows, first:], self.response_ids[rows, :last]], dim=1)
+        mask = torch.cat([prompt_mask[:, first:], response_mask[:, :last]], dim=1)
+        return ids, mask, response_mask[:, :last]
+
+
+@torch.no_grad()
+def sample(
+    policy: Policy,
+    prompts: list[str],
+    sampling: SamplingConfig,
+    generator: torch.Generator,
+    *,
+    decoder: Decoder | None = None,
+    choose: Choose | None = None,
+    on_token: OnToken | None = None,
+) -> Rollout:
+    """Continue each prompt in the role the policy plays, until an end token or `max_new_tokens`.
+
+    generator: on the policy's device. It advances by the same amount whatever the model says, so that reference and
+    tuned answer from the same noise when seeds and batch shapes are equal.
+    decoder: an `untraced` one if left out. choose: how an id is drawn; `draw` if left out.
+    on_token: called after each token with the ids so far, a list of [batch]; returning True ends the sampling.
+    Raises PromptError when a prompt and its response do not fit into the model's context, and NonFiniteError when the
+    model's probabilities are no numbers. That is looked for at the end: to look at each token would let a GPU wait.
+    """
+    prompt_ids, prompt_mask = _encode(policy, prompts, sampling)
+    decoder, choose = decoder or untraced(policy), choose or draw
+    end_ids = torch.tensor(policy.end_ids, device=policy.device)
+    open_rows = torch.ones(len(prompts), dtype=torch.bool, device=policy.device)
+    tokens, alive, likelihoods = [], [], []
+    with record_function("rollout: prompts"):
+        hidden = decoder.start(prompt_ids, prompt_mask, sampling.max_new_tokens)
+    for count in range(1, sampling.max_new_tokens + 1):
+        with record_function("rollout: choices"):
+            probabilities = truncate(policy.next_logits(hidden, sampling.temperature), sampling).softmax(dim=-1)
+            drawn = choose(probabilities, generator)
+            likelihoods.append(probabilities.gather(1, drawn.unsqueeze(1)).squeeze(1))
+            chosen = torch.where(open_rows, drawn, policy.pad_id)
+        tokens.append(chosen)
+        alive.append(open_rows)
+        open_rows = open_rows & ~torch.isin(chosen, end_ids)
+        if on_token is not None and on_token(tokens):
+            break
+        if count == sampling.max_new_tokens or (_looks(policy, count) and not open_rows.any()):
+            break
+        with record_function("rollout: steps"):
+            hidden = decoder.step(chosen)
+    with record_function("rollout: texts"):
+        return _rollout(policy, prompts, prompt_ids, prompt_mask, tokens, alive, likelihoods, open_rows)
+
+
+def _looks(policy: Policy, count: int) -> bool:
+    """Whether to ask now if all rows have ended: on a GPU that waits for all work under way, so only now and then."""
+    return policy.device.type == "cpu" or count % _LOOK_EVERY == 0
+
+
+def _rollout(
+    policy: Policy,
+    prompts: list[str],
+    prompt_ids: Tensor,
+    prompt_mask: Tensor,
+    tokens: list[Tensor],
+    alive: list[Tensor],
+    likelihoods: list[Tensor],
+    open_rows: Tensor,
+) -> Rollout:
+    response_mask = torch.stack(alive, dim=1)
+    log_probs = torch.where(response_mask, torch.stack(likelihoods, dim=1).log(), 0.0)
+    if not log_probs.isfinite().all():
+        raise NonFiniteError(
+            "the model's next-token probabilities are not finite: its weights have diverged, or overflow in "
+            f"{str(policy.dtype).removeprefix('torch.')}"
+        )
+    width = int(response_mask.any(dim=0).sum())  # columns after the last row's end, before that was noticed
+    response_ids, response_mask = torch.stack(tokens, dim=1)[:, :width], response_mask[:, :width]
+    rows, lengths = response_ids.tolist(), response_mask.sum(dim=1).tolist()
+    responses = [row[:length] for row, length in zip(rows, lengths, strict=True)]
+    texts = policy.texts.decode(responses, unpadded(prompt_ids, prompt_mask))
+    return Rollout(
+        prompts,
+        texts,
+        prompt_ids,
+        prompt_mask,
+        response_ids,
+        response_mask,
+        finished=~open_rows,
+        log_probs=log_probs[:, :width],
+    )
+
+
+def unpadded(ids: Tensor, mask: Tensor) -> list[list[int]]:
+    """The rows of left-padded ids [batch, time] without their padding."""
+    return [row[len(row) - length :] for row, length in zip(ids.tolist(), mask.sum(dim=1).tolist(), strict=True)]
+
+
+def draw(probabilities: Tensor, generator: torch.Generator) -> Tensor:
+    """One id a row, int64 [batch], from probabilities [batch, vocabulary], by a race of exponential clocks.
+
+    Id i fires at time Exp(1) / p_i, and the first to fire is drawn with probability p_i (the Gumbel-max trick). Unlike
+    a sampler by inverse distribution it couples models: where two agree, equal noise draws equal tokens. And unlike
+    torch.multinomial it looks at no value, so nothing waits for the device. Where probabilities are NaN the id means
+    nothing, but is one of the vocabulary: an index beyond it would end a process that uses CUDA.
+    """
+    # −log of uniform numbers, not exponential_: a third of the time on a CPU. Zero, which would give an infinite time,
+    # becomes half the least number above it: else an id of probability 1 could lose to those of probability 0.
+    noise = torch.rand(probabilities.shape, generator=generator, device=probabilities.device)
+    clocks = noise.clamp_(min=2.0**-25).log_().neg_()
+    return (probabilities / clocks).argmax(dim=-1)
+
+
+def draw_by_inverse(probabilities: Tensor, generator: torch.Generator) -> Tensor:
+    """One id a row, int64 [batch], from probabilities [batch, vocabulary]: where their running sum passes a uniform
+    number.
+
+    One random number a row instead of one an id: for a vocabulary of 50,000 the clocks of `draw` cost a CPU more time
+    than the model does. It does not couple models as closely, which only comparisons need. The sum runs over blocks of
+    ids first and inside one block then, in float64: in float32 the sum of 50,000 numbers would misplace rare ids.
+    Where probabilities are NaN the id means nothing, but is one of the vocabulary, as in `draw`.
+    """
+    count = probabilities.shape[1]
+    whole = count - count % _BLOCK
+    blocks = probabilities[:, :whole].unflatten(1, (-1, _BLOCK)).sum(dim=2)
+    if whole < count:
+        blocks = torch.cat([blocks, probabilities[:, whole:].sum(dim=1, keepdim=True)], dim=1)
+    mass = blocks.double().cumsum(dim=1)
+    noise = torch.rand(len(mass), 1, generator=generator, device=mass.device, dtype=torch.double)
+    wanted = (1 - noise) * mass[:, -1:]  # in (0, 1], so that what has probability 0 is never the first to reach it
+    block = torch.searchsorted(mass, wanted).clamp_(max=mass.shape[1] - 1)  # beyond the last one only for NaN
+    ids = block * _BLOCK + torch.arange(_BLOCK, device=mass.device)
+    inside = probabilities.gather(1, ids.clamp(max=count - 1)).double().masked_fill_(ids >= count, 0.0).cumsum(dim=1)
+    left = wanted - (mass.gather(1, block) - blocks.gather(1, block))
+    left = left.clamp_(min=torch.finfo(torch.double).tiny).minimum(inside[:, -1:])  # rounding must not leave the block
+    place = torch.searchsorted(inside, left).clamp_(max=_BLOCK - 1)
+    return ids.gather(1, place).clamp_(max=count - 1).squeeze(1)
+
+
+def truncate(logits: Tensor, sampling: SamplingConfig) -> Tensor:
+    """Logits [batch, vocabulary] with −inf outside the top_k most likely ids and outside the top_p nucleus."""
+    if sampling.top_k and sampling.top_k < logits.shape[-1]:
+        smallest = logits.topk(sampling.top_k, dim=-1).values[:, -1:]
+        logits = logits.masked_fill(logits < smallest, float("-inf"))
+    if sampling.top_p < 1:
+        ordered, order = logits.sort(dim=-1, descending=True)
+        mass_before = ordered.softmax(dim=-1).cumsum(dim=-1) - ordered.softmax(dim=-1)
+        outside = torch.zeros_like(logits, dtype=torch.bool).scatter(-1, order, mass_before >= sampling.top_p)
+        logits = logits.masked_fill(outside, float("-inf"))
+    return logits
+
+
+def _encode(policy: Policy, prompts: list[str], sampling: SamplingConfig) -> tuple[Tensor, Tensor]:
+    room, new_tokens = policy.max_positions, sampling.max_new_tokens
+    cut = room is not None and room > new_tokens and sampling.long_prompts == "truncate_left"
+    ids, mask = policy.encode(prompts, room - new_tokens if cut and room is not None else None)
+    if room is not None and ids.shape[1] + new_tokens > room:
+        prompt, fit = prompts[int(mask.sum(dim=1).argmax())], max(0, room - ids.shape[1])
+        raise PromptError(
+            f"the prompt {quoted(prompt)} has {ids.shape[1]} tokens, and with {new_tokens} new ones "
+            f"(sampling.max_new_tokens) exceeds the model's context of {room}: "
+            + (f"shorten it, or ask for at most {fit} new ones" if fit else f"shorten it to fewer than {room} tokens")
+        )
+    return ids, mask

@@ -1,0 +1,1 @@
+"""Runs on disk: directory, lock, lines, checkpoints, following, handing over."""

@@ -1,0 +1,423 @@
+"""The run on disk: what a run was told, what it did, where it stands. See `checkpoint.py` for its weights.
+
+The directory is the truth: any process may read it while one, the holder of `run.lock`, writes. Lines are read
+leniently, because a crash may tear the last one and a newer version may add to them. No file of a run holds an
+environment variable. Nothing here imports torch.
+
+    config.toml     the configuration as started        run.json       preset, time and version of the start
+    edits.jsonl     every live change since             status.json    state, step and process, replaced atomically
+    metrics.jsonl   one line a step                     run.lock       flock: who holds it drives the run
+    samples.jsonl   some responses of each step         checkpoints/   see checkpoint.py
+    alarms.jsonl    what went wrong, and at which step
+    probes.jsonl    answers to one prompt through time  note.txt       what a person wrote about it
+    output.log      what reward functions, libraries and child processes printed, and tracebacks
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rlhf_engine import __version__
+from rlhf_engine.config import preset_text
+from rlhf_engine.runs import run_lock
+from rlhf_engine.config.run_config import RunConfig
+from rlhf_engine.files.disk import (
+    NAME,
+    NAME_RULE,
+    append_line,
+    fsync_directory,
+    remove_folder,
+    replace_bytes,
+    replace_text,
+    why,
+    write_new,
+    writing,
+)
+from rlhf_engine.errors import RunError
+from rlhf_engine.events import Alarm, EditApplied, RunState, Sample
+from rlhf_engine.files.json_text import to_json
+from rlhf_engine.files.own_files import make_folder
+from rlhf_engine.system.processes import ProcessId, this_process
+from rlhf_engine.files.reading import open_regular, read_text, require_regular, whole_number
+from rlhf_engine.runs.run_driver import Driver, find_driver
+from rlhf_engine.runs.run_lines import (
+    MOST_WHOLE,
+    MOST_WORDS,
+    MetricsLine,
+    alarm,
+    as_object,
+    each_line,
+    edit,
+    metrics_line,
+    read_lines,
+    read_object,
+    readable,
+    sample,
+    sample_row,
+    to_line,
+)
+from rlhf_engine.runs.run_names import make_directory
+from rlhf_engine.system.visible_text import visible
+
+DEFAULT_RUNS_ROOT = Path("runs")
+
+CONFIG, ABOUT, STATUS, LOCK, NOTE = "config.toml", "run.json", "status.json", "run.lock", "note.txt"
+METRICS, SAMPLES, EDITS, ALARMS = "metrics.jsonl", "samples.jsonl", "edits.jsonl", "alarms.jsonl"
+PROBES = "probes.jsonl"
+OUTPUT = "output.log"
+
+NOTE_LENGTH = 4000  # characters of a note
+MOST_NAME = 200  # characters of what a file says a run, a preset or a process is called
+_MOST_CHANGES = 1000  # settings in which a fork differs
+_MOST_PID = 2**31 - 1
+_BLOCK_BYTES = 1024 * 1024
+_TAIL_BYTES = 16 * 1024  # holds some lines of metrics
+_OUTPUT_BYTES = 16 * 1024 * 1024  # of the log; what is older goes
+
+
+@dataclass(frozen=True)
+class Parent:
+    """Where a fork came from: the run's name then, the step of the checkpoint, what stays when it is renamed, and which
+    settings changed, each as (path, old, new)."""
+
+    run: str
+    step: int
+    id: str = field(default="", compare=False)
+    changes: tuple[tuple[str, Any, Any], ...] = field(default=(), compare=False)
+
+
+def parent_in(about: Mapping[str, Any]) -> Parent | None:
+    """The parent that a run.json names, if it names one."""
+    try:
+        parent = about["parent"]
+        changes = tuple((str(path), old, new) for path, old, new in parent.get("changes", ())[:_MOST_CHANGES])
+        return Parent(text_in(parent, "run"), whole_number(parent["step"]), text_in(parent, "id"), changes)
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
+        return None
+
+
+def text_in(told: Mapping[str, Any], key: str, most: int = MOST_NAME) -> str:
+    """A text that a file tells, at most so many characters of it; empty if there is none."""
+    value = told.get(key, "")
+    return value[:most] if isinstance(value, str) else ""
+
+
+@dataclass(frozen=True)
+class Status:
+    """Where a run stood when its process last said so."""
+
+    state: RunState
+    step: int
+    total_steps: int
+    message: str
+    process: ProcessId
+    """What it called itself; only who holds the run's lock drives it."""
+    interrupted: bool = False
+    """True when no process drives the run although it had not ended."""
+
+
+class RunDir:
+    """One run's directory. Make one with `create` or `open`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def create(
+        cls, root: Path, config: RunConfig, *, name: str | None = None, preset: str = "", parent: Parent | None = None
+    ) -> RunDir:
+        """A new run under `root`, for this user's eyes only. Raises RunError for a name not allowed, or taken."""
+        from rlhf_engine.config.preset_writer import to_toml  # tomlkit: only a start waits for it
+
+        if name is not None and not NAME.fullmatch(name):
+            raise RunError(f"The run name {name!r} is not allowed: {NAME_RULE}.")
+        with writing(root):
+            make_folder(root, 0o755)  # never for others to write to
+            path = make_directory(root, name)
+        try:
+            with writing(path):
+                started = datetime.now(UTC).isoformat(timespec="seconds")
+                about = {"id": secrets.token_hex(8), "preset": preset, "started": started, "version": __version__,
+                         "parent": asdict(parent) if parent else None}
+                write_new(path / ABOUT, to_json(about) + "\n")
+                write_new(path / CONFIG, to_toml(config))
+                fsync_directory(path)
+                fsync_directory(root)
+        except BaseException:
+            shutil.rmtree(path, ignore_errors=True)  # made above, and by nobody else: no run, so it must not look so
+            raise
+        return cls(path)
+
+    @classmethod
+    def open(cls, path: Path) -> RunDir:
+        """An existing run. Raises RunError when there is none at `path`, or none that can be read."""
+        try:
+            require_regular(path / CONFIG, MOST_WHOLE)
+        except FileNotFoundError:
+            raise RunError(f"{path} is no run: it has no {CONFIG}.") from None
+        except (OSError, ValueError) as error:
+            raise RunError(f"{path} is no run that can be read: {CONFIG}: {why(error)}.") from error
+        return cls(path)
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return self.path.resolve().name
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where checkpoints lie; made with the first one."""
+        return self.path / "checkpoints"
+
+    @property
+    def preset(self) -> str:
+        """The preset that the run was started from; empty if there was none, or nobody knows."""
+        return text_in(read_object(self.path / ABOUT), "preset")
+
+    @property
+    def id(self) -> str:
+        """What stays the same when the run is renamed; empty if nobody knows."""
+        return text_in(read_object(self.path / ABOUT), "id")
+
+    @property
+    def parent(self) -> Parent | None:
+        """Where a fork came from; None if this run is none, or nobody knows."""
+        return parent_in(read_object(self.path / ABOUT))
+
+    @property
+    def note(self) -> str:
+        """What a person wrote about the run; empty if nothing, or if it cannot be read."""
+        try:
+            with open_regular(self.path / NOTE) as file:
+                return file.read(4 * NOTE_LENGTH).decode(errors="replace")[:NOTE_LENGTH]
+        except OSError:
+            return ""
+
+    def config(self) -> RunConfig:
+        """The configuration as started; `edits` tells what changed. Raises RunError, or ConfigError if damaged."""
+        try:
+            return preset_text.parse(read_text(self.path / CONFIG, MOST_WHOLE), str(self.path / CONFIG))
+        except (OSError, UnicodeDecodeError) as error:
+            raise RunError(f"{self.path / CONFIG} could not be read: {why(error)}.") from error
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Holds the run for writing. Raises RunError, naming the process, while another one holds it.
+
+        The lock goes with its process, however that ends: a dead holder's lock is free.
+        """
+        if self.path.is_symlink():
+            raise RunError(f"{self.path} is a symbolic link, which is never followed for writing.")
+        with run_lock.hold(self.lock_file, self.name):
+            yield
+
+    @property
+    def lock_file(self) -> Path:
+        """Whoever holds its lock drives the run."""
+        return self.path / LOCK
+
+    def driver(self) -> Driver | None:
+        """The process that drives the run; None if none does."""
+        return find_driver(self.lock_file)
+
+    # --- written by anyone, at any time ---
+
+    def write_note(self, text: str) -> None:
+        """Keeps `text` as the run's note. Raises RunError when it cannot, or `text` is longer than NOTE_LENGTH."""
+        if len(text) > NOTE_LENGTH:
+            raise RunError(f"The note was not kept: it has {len(text)} characters, {len(text) - NOTE_LENGTH} more than "
+                           f"the {NOTE_LENGTH} that are allowed.")
+        if self.path.is_symlink():
+            raise RunError(f"{self.path} is a symbolic link, which is never followed for writing.")
+        with writing(self.path / NOTE):
+            replace_text(self.path / NOTE, visible(text))
+
+    # --- written by the holder of the lock ---
+
+    def discard_if_bare(self, *, copied: bool = False) -> bool:
+        """Removes a run that holds nothing but how it was to start; True if that was so.
+
+        copied: nor but what a fork copies from its parent.
+        """
+        bare = {CONFIG, ABOUT, STATUS, LOCK, OUTPUT}
+        bare |= {METRICS, PROBES, EDITS, self.checkpoints.name} if copied else set()
+        with suppress(OSError):
+            if not self.path.is_symlink() and set(os.listdir(self.path)) <= bare:
+                remove_folder(self.path)
+                fsync_directory(self.path.parent)
+                return True
+        return False
+
+    def append_metrics(self, step: int, seconds: float, metrics: Mapping[str, float]) -> None:
+        """Adds one step's metrics. Raises RunError when the disk refuses."""
+        self._append(METRICS, {"step": step, "seconds": seconds, "metrics": dict(metrics)})
+
+    def append_samples(self, samples: Sequence[Sample], traced: int = 0) -> None:
+        """Adds responses of a step, the first `traced` of them token by token. Raises RunError when the disk refuses.
+        """
+        for number, response in enumerate(samples):
+            self._append(SAMPLES, sample_row(response, traced=number < traced))
+
+    def append_probe(self, response: Sample) -> None:
+        """Adds an answer to the probe. Raises RunError when the disk refuses."""
+        self._append(PROBES, sample_row(response, traced=False))
+
+    def append_edit(self, change: EditApplied) -> None:
+        """Adds a live change. Raises RunError when the disk refuses."""
+        self._append(EDITS, asdict(change))
+
+    def append_alarm(self, raised: Alarm) -> None:
+        """Adds an alarm. Raises RunError when the disk refuses."""
+        self._append(ALARMS, asdict(raised))
+
+    def open_output(self) -> int | None:
+        """A descriptor of the log, for reading and appending; None when the disk refuses. Of a log that has grown too
+        long, the newer half is kept."""
+        handle = None
+        try:
+            handle = os.open(self.path / OUTPUT, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+            size = os.fstat(handle).st_size
+            if size > _OUTPUT_BYTES:
+                kept = os.pread(handle, _OUTPUT_BYTES // 2, size - _OUTPUT_BYTES // 2).partition(b"\n")[2]
+                os.ftruncate(handle, 0)
+                os.write(handle, kept)
+        except OSError:
+            if handle is not None:
+                os.close(handle)
+            return None
+        return handle
+
+    def write_status(self, state: RunState, step: int, total_steps: int, message: str = "") -> None:
+        """Says where the run stands, and that it is this process that says so."""
+        process = this_process()
+        status = {"state": state.value, "step": step, "total_steps": total_steps, "message": message,
+                  "pid": process.pid, "process_started": process.started}
+        with writing(self.path / STATUS):
+            replace_text(self.path / STATUS, to_json(status) + "\n")
+
+    def truncate_after(self, step: int, edits: int) -> list[str]:
+        """Drops everything that happened after `step`, for a resume from there; one sentence for each damaged file.
+
+        edits: how many live changes the checkpoint holds; a change made between two steps may be in it or not.
+        """
+        notices = []
+        for name in (METRICS, SAMPLES, ALARMS, PROBES, EDITS):
+            # hundreds of megabytes after a long run: none of these files is held, and most are not written again
+            path, rows, damaged, dropped = self.path / name, 0, 0, False
+            kept: list[tuple[int, int]] = []  # places of the file, lines that follow each other as one
+            place = 0
+            for length, row, blank in each_line(path):
+                begin, place = place, place + length
+                rows += row is not None
+                stays = row is not None and (rows <= edits if name == EDITS else _step_of(row) <= step)
+                damaged += row is None and not blank
+                dropped = dropped or not (stays or blank)
+                if stays and kept and kept[-1][1] == begin:
+                    kept[-1] = (kept[-1][0], place)
+                elif stays:
+                    kept.append((begin, place))
+            if damaged:
+                notices.append(f"{name}: {damaged} unreadable {'line was' if damaged == 1 else 'lines were'} dropped.")
+            if dropped:
+                with writing(path):
+                    replace_bytes(path, _pieces(path, kept))
+        return notices
+
+    def _append(self, name: str, row: dict[str, Any]) -> None:
+        with writing(self.path / name):
+            append_line(self.path / name, to_line(row))
+
+    # --- read by anyone, at any time ---
+
+    def metrics(self) -> list[MetricsLine]:
+        """The metrics of all steps so far; lines that cannot be read are left out."""
+        return list(self.each_step())
+
+    def each_step(self) -> Iterator[MetricsLine]:
+        """`metrics`, of which one step at a time is held: all of a long run would fill the memory."""
+        for _, row, _ in each_line(self.path / METRICS):
+            yield from readable([row], metrics_line) if row is not None else ()
+
+    def last_metrics(self) -> MetricsLine | None:
+        """The metrics of the last step, read from the end of the file; None before the first."""
+        try:
+            with open_regular(self.path / METRICS) as file:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL_BYTES))
+                lines = file.read(_TAIL_BYTES).splitlines()
+        except OSError:
+            return None
+        rows = (row for line in reversed(lines) if (row := as_object(line)) is not None)
+        return next((found for row in rows for found in readable([row], metrics_line)), None)
+
+    def samples(self) -> list[Sample]:
+        """The responses kept of all steps so far; lines that cannot be read are left out."""
+        return readable(read_lines(self.path / SAMPLES)[0], sample)
+
+    def probes(self) -> list[Sample]:
+        """The answers to the probe so far; lines that cannot be read are left out."""
+        return readable(read_lines(self.path / PROBES)[0], sample)
+
+    def edits(self) -> list[EditApplied]:
+        """The live changes so far; lines that cannot be read are left out."""
+        return readable(read_lines(self.path / EDITS, MOST_WHOLE)[0], edit)
+
+    def alarms(self) -> list[Alarm]:
+        """The alarms so far; lines that cannot be read are left out."""
+        return readable(read_lines(self.path / ALARMS)[0], alarm)
+
+    def status(self) -> Status | None:
+        """Where the run stands; None before it said so for the first time, or if that cannot be read."""
+        said = self._said()
+        if said is None or said.state.ended or self._is_driven(said):
+            return said
+        said = self._said()  # a process that is gone may have written its last word after our look
+        return said if said is None or said.state.ended else replace(said, interrupted=True)
+
+    def _is_driven(self, said: Status) -> bool:
+        driver = find_driver(self.lock_file, prove=False)
+        return driver is not None and (driver.certain or said.process.alive)
+
+    def _said(self) -> Status | None:
+        row = read_object(self.path / STATUS)
+        try:
+            process = ProcessId(whole_number(row["pid"], 1, _MOST_PID), text_in(row, "process_started"))
+            step, total = whole_number(row["step"]), whole_number(row["total_steps"])
+            return Status(RunState(row["state"]), step, total, text_in(row, "message", MOST_WORDS), process)
+        except (KeyError, TypeError, ValueError):
+            return None
+
+    @property
+    def status_damaged(self) -> bool:
+        """True when what is in the place of the status tells none, or there is nothing there although the run has begun
+        and nobody drives it."""
+        if self.status() is not None:
+            return False
+        begun = (SAMPLES, ALARMS, EDITS)  # a fork that has not begun yet has metrics and probes, of its parent
+        return os.path.lexists(self.path / STATUS) or (
+            any(os.path.lexists(self.path / name) for name in begun)
+            and find_driver(self.lock_file, prove=False) is None)
+
+
+def _step_of(row: Mapping[str, Any]) -> float:
+    """The step that a line is of; of none, one that comes after all others."""
+    try:
+        return whole_number(row.get("step"))
+    except ValueError:
+        return math.inf
+
+
+def _pieces(path: Path, places: Sequence[tuple[int, int]]) -> Iterator[bytes]:
+    with open_regular(path) as file:
+        for begin, end in places:
+            file.seek(begin)
+            while (left := end - file.tell()) > 0 and (data := file.read(min(_BLOCK_BYTES, left))):
+                yield data

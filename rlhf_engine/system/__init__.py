@@ -1,0 +1,1 @@
+"""Processes, streams and text as the operating system has them."""

@@ -1,0 +1,78 @@
+"""A new run that goes on from a checkpoint of another one, under other settings.
+
+The child is a run like any other: its configuration is the parent's at that checkpoint with the changes made, its first
+checkpoint is the parent's, and its metrics up to there are copied, so that its curves begin where the parent's do; its
+probes too, where both answer the same prompt from the same random numbers. The parent is only read. Training it is
+resuming it.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rlhf_engine.config.fields import changed_settings
+from rlhf_engine.config.run_config import RunConfig
+from rlhf_engine.errors import RunError
+from rlhf_engine.evaluation.probing import comparable
+from rlhf_engine.rewards.function import pinned
+from rlhf_engine.runs import checkpoint
+from rlhf_engine.runs.base_model import MOVES, BaseChoice, base_fingerprint
+from rlhf_engine.runs.checkpoint import TrainingState
+from rlhf_engine.runs.run_dir import Parent, RunDir
+from rlhf_engine.runs.run_settings import fork_settings
+from rlhf_engine.training.saving import Counts
+
+
+def fork(
+    parent: RunDir, *, step: int | None = None, changes: Mapping[str, Any], root: Path, name: str | None = None,
+    accept_base: bool = False, tell: Callable[[str], None] = lambda text: None,
+) -> RunDir:
+    """A new run under `root` from the parent's checkpoint of `step` (the newest if None); changes: path -> value.
+
+    Where the base model lies may be among the changes, if it is the same one. accept_base: go on with another one,
+    which resuming the child then accepts, too. tell: takes sentences about newer checkpoints that are damaged.
+
+    Raises ConfigError for changes that are not allowed or do not fit the adapters, CheckpointError when there is no
+    such checkpoint, and RunError when the run cannot be made, of which nothing is then left.
+    """
+    state = checkpoint.state_at(parent, step, tell)
+    base = BaseChoice(accept_base, {path: value for path, value in changes.items() if path in MOVES})
+    placed = base.placed(state.config)
+    base.check(parent.name, state.base, base_fingerprint(placed.model), placed.model)
+    others = {path: value for path, value in changes.items() if path not in MOVES}
+    config = pinned(fork_settings(placed, state.step, others))
+    changed = changed_settings(state.config, config)
+    origin = Parent(parent.name, state.step, parent.id, tuple((path, *pair) for path, pair in changed.items()))
+    child = RunDir.create(root, config, name=name, preset=parent.preset, parent=origin)
+    try:
+        with child.lock():
+            for line in parent.each_step():
+                if line.step <= state.step:
+                    child.append_metrics(line.step, line.seconds, line.metrics)
+            for probe in parent.probes() if comparable(state.config, config) else ():
+                if probe.step <= state.step:
+                    child.append_probe(probe)
+            checkpoint.save(child, _as_first(state, config), keep=1)
+    except BaseException as error:
+        shutil.rmtree(child.path, ignore_errors=True)  # made here a moment ago: a run that could not be gone on with
+        if isinstance(error, RunError):
+            raise RunError(f"The fork was not made: {error}") from error
+        raise
+    return child
+
+
+def _as_first(state: TrainingState, config: RunConfig) -> TrainingState:
+    """The parent's state as the child's: its own settings, and nothing counted that happened to the parent alone."""
+    before, counts = state.config, Counts.of(state)
+    counts = Counts(seconds=counts.seconds, threads=counts.threads)
+    numbers = state.numbers | vars(counts)
+    if (before.kl.coef, before.kl.controller) != (config.kl.coef, config.kl.controller):
+        numbers["kl_coef"] = config.kl.coef
+    tensors = state.tensors
+    if before.train.seed != config.train.seed:  # the generators then start from the new seed
+        tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("generator/")}
+    return replace(state, tensors=tensors, numbers=numbers, config=config)

@@ -1,0 +1,483 @@
+"""The loop: prompts into steps, steps into events and files, until done, stopped or broken.
+
+Everything that others ask (pause, edits, checkpoints, generations) happens at step boundaries, in this thread.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, nullcontext, suppress
+from dataclasses import replace as replaced
+
+import torch
+
+from rlhf_engine.algorithms.ppo import PPO, StepResult
+from rlhf_engine.config.advice import advice
+from rlhf_engine.config.fields import changed_settings, replace, setting_at, value_at
+from rlhf_engine.config.run_config import RunConfig
+from rlhf_engine.data.prompt_check import check_prompts
+from rlhf_engine.data.prompt_order import prompts_for_step
+from rlhf_engine.errors import (
+    CheckpointError,
+    ConfigError,
+    ModelError,
+    NonFiniteError,
+    RlhfError,
+    RunError,
+    kind_and_message,
+)
+from rlhf_engine.evaluation.probing import Prober
+from rlhf_engine.events import (
+    Alarm,
+    EditApplied,
+    EditRefused,
+    Event,
+    ModelLoaded,
+    Notice,
+    RolledBack,
+    RunStarted,
+    RunState,
+    StateChanged,
+    StepFinished,
+    StepProgress,
+)
+from rlhf_engine.models.flops import matmul_peak
+from rlhf_engine.models.memory import out_of_memory
+from rlhf_engine.models.policy import Policy
+from rlhf_engine.models.threads import use_threads
+from rlhf_engine.requests import Edit
+from rlhf_engine.rewards.function import accept_changes, code_changes, require_same_code
+from rlhf_engine.runs import checkpoint
+from rlhf_engine.runs.base_model import AS_IT_WAS, CHANGED, MOVES, BaseChoice, base_fingerprint, commit_of
+from rlhf_engine.runs.checkpoint import TrainingState
+from rlhf_engine.runs.checkpoint_list import base_at, is_due
+from rlhf_engine.runs.run_code import require_own_run
+from rlhf_engine.runs.run_dir import RunDir
+from rlhf_engine.system.streams import log, logged
+from rlhf_engine.training.control import TrainerControl
+from rlhf_engine.training.profiling import StepProfiler
+from rlhf_engine.training.saving import Counts, Saver, fall_back
+from rlhf_engine.training.sentinel import Sentinel
+from rlhf_engine.training.serving import serve_request
+
+Emit = Callable[[Event], None]
+
+_TRUNCATION_WARNING = (
+    "sampling.allow_truncation is on: with top_k or top_p, ratio and KL are not those of the distribution sampled from"
+)
+
+
+class Trainer:
+    """One run. `run` does it all; `control` steers it from other threads; `emit` receives what happens."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        *,
+        run_dir: RunDir | None,
+        control: TrainerControl,
+        emit: Emit,
+        profile: bool = False,
+    ) -> None:
+        """Nothing is loaded before `run`. Without a run directory nothing is written (benchmarks, tests).
+
+        profile: emit a `Profiled` after the second step.
+        """
+        self.config = config
+        self.control = control
+        self.step = 0
+        self._run_dir, self._emit_event = run_dir, emit
+        self._profiler = StepProfiler() if profile else None
+        self._resuming = False
+        self._base = AS_IT_WAS
+        self._accept_code = False
+        self._new = True
+        self._counts = Counts()
+        self._started = time.perf_counter()
+        self._saver = Saver(run_dir, lambda event: self._emit_event(event))
+        self._prober = Prober(run_dir, lambda event: self._emit_event(event))
+        self._sentinel = Sentinel(config.sentinel.window)
+        self._state = RunState.LOADING
+        self._holds_lock = False
+        self._matmul_peak = math.inf
+        self._prompts: list[str] = []
+        self._advised: set[str] = set()
+        self.policy: Policy | None = None
+        self.ppo: PPO | None = None
+
+    @classmethod
+    def resume(
+        cls, run_dir: RunDir, *, control: TrainerControl, emit: Emit, accept_code: bool = False,
+        base: BaseChoice = AS_IT_WAS, new: bool = False,
+    ) -> Trainer:
+        """A trainer that goes on from the newest checkpoint of `run_dir` that verifies. Raises CheckpointError.
+
+        The checkpoint is read by `run`, which holds the run's lock: until then another process may save newer ones.
+        accept_code: go on with files of reward functions that have changed since, and trust them from now on; else
+        they raise CodeChangedError. Code that this user has not agreed to run raises UntrustedCodeError, and that of
+        another user's run ForeignCodeError.
+        base: what a person says about the base model; else another one than before raises BaseChangedError.
+        new: it is a fork that was made just now, and is gone again if its model does not load.
+        """
+        config = base.placed(checkpoint.newest_config(run_dir))
+        base.check(run_dir.name, base_at(run_dir, None), base_fingerprint(config.model), config.model)
+        require_own_run(run_dir, config)
+        if accept_code:
+            accept_changes(config)
+        else:
+            require_same_code(config)
+        trainer = cls(config, run_dir=run_dir, control=control, emit=emit)
+        trainer._resuming, trainer._base, trainer._new, trainer._accept_code = True, base, new, accept_code
+        return trainer
+
+    def run(self) -> RunState:
+        """Train to the end. Returns how it ended; raises RlhfError for what the user can mend, after telling so."""
+        with ExitStack() as held:
+            try:
+                if self._run_dir:
+                    held.enter_context(self._run_dir.lock())
+                    self._holds_lock = True
+                    held.enter_context(logged(self._run_dir.open_output))
+                return self._run()
+            except NonFiniteError as error:
+                fallen = fall_back(self._run_dir, self.policy)
+                self._enter(RunState.DIVERGED, f"diverged at step {self.step}: {error}; {fallen}")
+                return RunState.DIVERGED
+            except RlhfError as error:
+                why = str(error)
+                if self._discarded():
+                    why = why.rstrip(".") + "; no run was kept, for it had not begun"
+                self._enter(RunState.FAILED, why)
+                raise
+            except Exception as error:
+                log(traceback.format_exc())
+                self._enter(RunState.FAILED, f"a bug in rlhf-tui: {kind_and_message(error)}")
+                raise
+
+    def _discarded(self) -> bool:
+        """True, and the run is gone from the disk, if it is a new one whose model could not be loaded."""
+        if self._run_dir and self._holds_lock and self._new and self.ppo is None:
+            # there is no status to write into any more
+            self._holds_lock = not self._run_dir.discard_if_bare(copied=self._resuming)
+            return not self._holds_lock
+        return False
+
+    # --- the loop ---
+
+    def _run(self) -> RunState:
+        resumed = self._take_up() if self._resuming else None
+        self._announce()
+        if self._resuming:
+            if not self._accept_code:  # once more: it may have changed since, and newer checkpoints may have come
+                require_same_code(self.config)
+            for change in code_changes(self.config):
+                self._change(replace(self.config, {change.path: change.new}), change.path)
+            for path, (_, new) in changed_settings(self.config, self._base.placed(self.config)).items():
+                self._change(replace(self.config, {path: new}), path)
+        ppo = self._load(resumed)
+        del resumed  # as large as the adapters and both optimisers
+        if self._resuming:
+            self._serve_requests()  # changes that came with the resume may be what makes the prompts fit
+            self._prompts = self._checked(self.config)
+        self._prober.look(self.step, ppo, self.config, self._prompts[0])
+        if not self._resuming:
+            self._save()
+        self._enter(RunState.TRAINING)
+        while True:
+            try:
+                self._serve_boundary()
+                if self.control.stopping or self.step >= self.config.train.steps:
+                    self._save()
+                    break
+                self._take_step(ppo)
+            except NonFiniteError as error:
+                self._roll_back(ppo, error)
+        done = self.step >= self.config.train.steps
+        state = RunState.FINISHED if done else RunState.STOPPED
+        how = "stopped while paused" if self.control.paused else "stopped"
+        self._enter(state, f"finished ({self.step}/{self.config.train.steps})" if done
+                    else f"{how} after step {self.step}")
+        return state
+
+    def _take_up(self, ppo: PPO | None = None) -> TrainingState:
+        """The newest checkpoint (that fits `ppo`), with this trainer and the run's files where it stood."""
+        assert self._run_dir is not None
+
+        def fits(state: TrainingState) -> None:
+            if ppo:
+                ppo.require_fit(state.tensors, state.numbers)
+
+        state, notices = checkpoint.load_newest(self._run_dir, fits)
+        damaged = checkpoint.candidates(self._run_dir)[:len(notices)]
+        threads = self._counts.threads
+        self.config, self.step, self._counts = state.config, state.step, Counts.of(state)
+        self._counts.threads = threads or self._counts.threads  # of this process, once they are chosen
+        for text in [*checkpoint.in_few(notices), *self._run_dir.truncate_after(self.step, self._counts.edits)]:
+            self._emit_event(Notice(text, "warning"))
+        self._sentinel = Sentinel(self.config.sentinel.window)
+        self._saver.recall(self.step, self._counts, self._watched_again(self._run_dir), damaged)
+        self._prober = Prober(self._run_dir, lambda event: self._emit_event(event))  # of what is left of the run
+        return state
+
+    def _watched_again(self, run_dir: RunDir) -> Iterator[Mapping[str, float]]:
+        """The metrics of all steps so far, past the sentinel, which said at its time what it had to say."""
+        for line in run_dir.each_step():
+            self._sentinel.watch(line.step, line.metrics, self.config)
+            yield line.metrics
+
+    def _announce(self) -> None:
+        if self._run_dir:
+            self._emit_event(RunStarted(self._run_dir.name, str(self._run_dir.path), self.config, self.step))
+        if self.config.sampling.allow_truncation:
+            self._emit_event(Notice(_TRUNCATION_WARNING, "warning"))
+        self._advise()
+        self._enter(RunState.LOADING)
+
+    def _advise(self) -> None:
+        """Say what of the settings does nothing, each once."""
+        for text in advice(self.config):
+            if text not in self._advised:
+                self._advised.add(text)
+                self._emit_event(Notice(text, "warning"))
+
+    def _load(self, resumed: TrainingState | None) -> PPO:
+        started = time.perf_counter()
+        torch.manual_seed(self.config.train.seed)
+        self.policy = Policy.from_config(self.config)
+        if resumed:  # once more: only loading a hub model tells what the hub has by now
+            self._require_same_base(resumed)
+        for text in self.policy.notices:
+            self._emit_event(Notice(text, "warning"))
+        if not self._resuming:
+            self._prompts = self._checked(self.config)
+        # what the hub calls its newest is another model one day
+        if self.config.model.revision is None and (commit := commit_of(self.config.model)):
+            self._change(replace(self.config, {"model.revision": commit}), "model.revision")
+        self._counts.threads = use_threads(self.policy, self.config, self._counts.threads)
+        self._matmul_peak = matmul_peak(self.policy.dtype, self.policy.device)
+        ppo = PPO(self.policy, self.config, lambda text: self._emit_event(Notice(text, "warning")))
+        if resumed:
+            wanted = self.config
+            try:
+                ppo.require_fit(resumed.tensors, resumed.numbers)
+            except CheckpointError:  # only the model could tell that the newest one is of another
+                resumed = self._take_up(ppo)
+                self._require_same_base(resumed)
+                self._emit_event(RolledBack(self.step, f"back at the checkpoint of step {self.step}"))
+            self._go_on_from(resumed, ppo, wanted)
+        self.ppo = ppo
+        self._emit_event(
+            ModelLoaded(
+                name=self.config.model.name,
+                parameters=self.policy.parameter_count,
+                trainable=self.policy.trainable_count,
+                device=str(self.policy.device),
+                dtype=str(self.policy.dtype).removeprefix("torch."),
+                threads=self._counts.threads,
+                matmul_peak=self._matmul_peak,
+                seconds=time.perf_counter() - started,
+            )
+        )
+        self._started = time.perf_counter()
+        return self.ppo
+
+    def _checked(self, config: RunConfig) -> list[str]:
+        """The prompts that the model can take, of which steps draw. Raises ConfigError where the others are refused."""
+        assert self.policy is not None
+        checked = check_prompts(self.policy, config)
+        if checked.notice:
+            self._emit_event(Notice(checked.notice, "warning"))
+        return list(checked.usable)
+
+    def _take_step(self, ppo: PPO) -> None:
+        """One step, recorded, and saved when it is time. Raises NonFiniteError when the run has diverged."""
+        started = time.perf_counter()
+        try:
+            with self._profiler.watch(self.step + 1) if self._profiler else nullcontext():
+                count, seed = self.config.ppo.responses_per_step, self.config.train.seed
+                prompts = prompts_for_step(self._prompts, self.step, count, seed)
+                result = ppo.step(self.step + 1, prompts, self._progress)
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            raise ModelError(
+                "out of memory while sampling: lower ppo.responses_per_step or sampling.max_new_tokens"
+            ) from error
+        self.step += 1
+        self._counts.nonfinite_steps = self._counts.nonfinite_steps + 1 if result.nonfinite else 0
+        if result.operations:
+            speed = result.operations / (time.perf_counter() - started)
+            result.metrics["throughput/matmul_share"] = speed / self._peak_for(speed)
+        self._record(result)
+        if self._profiler and self._profiler.result:
+            self._emit_event(self._profiler.result)
+            self._profiler = None
+        if result.nonfinite:
+            self._check_course(result, ppo)
+        # before the checkpoint: a resume from it will not look back
+        self._prober.look(self.step, ppo, self.config, self._prompts[0])
+        train = self.config.train
+        if not result.nonfinite and is_due(self.step, train.checkpoint_every, train.checkpoint_budget_mb):
+            self._save()
+
+    def _peak_for(self, speed: float) -> float:
+        """The matmul peak, measured again, and if need be raised, when a step was faster: then others had used the
+        machine while it was measured."""
+        if speed > self._matmul_peak and self.policy:
+            self._matmul_peak = max(speed, matmul_peak(self.policy.dtype, self.policy.device))
+            if "matmul peak" not in self._advised:
+                self._advised.add("matmul peak")
+                self._emit_event(Notice(
+                    f"matmul peak is {self._matmul_peak / 1e9:,.0f} GFLOP/s at least, more than was measured at the "
+                    "start: the MFU of the steps before is too high"
+                ))
+        return self._matmul_peak
+
+    def _record(self, result: StepResult) -> None:
+        if self._run_dir:
+            self._run_dir.append_metrics(self.step, self._seconds, result.metrics)
+            self._run_dir.append_samples(result.samples, self.config.train.traced_samples)
+            self._write_status()
+        self._saver.saw(result.metrics)
+        self._emit_event(
+            StepFinished(self.step, self.config.train.steps, result.metrics, result.samples, self._seconds)
+        )
+        for alarm in self._sentinel.watch(self.step, result.metrics, self.config):
+            self._raise_alarm(alarm)
+
+    def _raise_alarm(self, alarm: Alarm) -> None:
+        if self._run_dir:
+            self._run_dir.append_alarm(alarm)
+        self._emit_event(alarm)
+
+    # --- divergence ---
+
+    def _check_course(self, result: StepResult, ppo: PPO) -> None:
+        """Say what was skipped; too many such steps in a row, or broken weights, are a divergence."""
+        count = result.metrics["train/skipped_updates"]
+        skipped = f"{count:.0f} of the step's updates were skipped because {result.nonfinite}"
+        in_a_row, limit = self._counts.nonfinite_steps, self.config.train.max_nonfinite_steps
+        self._raise_alarm(Alarm(self.step, "non-finite", f"{skipped} ({in_a_row} in a row of at most {limit} steps)"))
+        if not all(tensor.isfinite().all() for tensor in ppo.state()[0].values()):
+            raise NonFiniteError(f"{skipped}, and the weights are not finite")
+        if in_a_row >= limit:
+            raise NonFiniteError(f"{skipped}, for {in_a_row} steps in a row" if in_a_row > 1 else skipped)
+
+    def _roll_back(self, ppo: PPO, error: NonFiniteError) -> None:
+        """Go on from the newest checkpoint with lower learning rates, if the run may; else raises `error`."""
+        train, wanted, diverged_at = self.config.train, self.config, self.step
+        seconds, rollbacks = self._seconds, self._counts.rollbacks
+        if self._run_dir is None or rollbacks >= train.max_rollbacks:
+            raise error
+        state = self._take_up(ppo)
+        self._counts.rollbacks, self._counts.seconds, self._started = rollbacks + 1, seconds, time.perf_counter()
+        text = (f"diverged at step {diverged_at}: {error}; back at the checkpoint of step {self.step} with learning "
+                f"rates times {train.rollback_factor:g} (roll-back {rollbacks + 1} of {train.max_rollbacks})")
+        self._emit_event(RolledBack(self.step, text))
+        self._raise_alarm(Alarm(self.step, "rolled-back", text))
+        self._go_on_from(state, ppo, wanted)
+        rates = {f"optimizer.{who}_lr": value_at(wanted, f"optimizer.{who}_lr") * train.rollback_factor
+                 for who in ("actor", "critic")}
+        # live changes since that checkpoint are the user's will: they hold, from this step on
+        edits = {path: new for path, (_, new) in changed_settings(self.config, wanted).items()} | rates
+        for path, value in edits.items():
+            self._edit(Edit(path, value))
+        self._save()  # or a crash would forget that this way led nowhere
+
+    def _go_on_from(self, state: TrainingState, ppo: PPO, wanted: RunConfig) -> None:
+        """Let `ppo` stand where this trainer does after it took up `state`, with reward code and base of `wanted`."""
+        for path, (_, new) in changed_settings(self.config, wanted).items():
+            # of code that was accepted since, whose file of before is no more; or of a base that has moved
+            if path.endswith(".sha256") or path in MOVES:
+                self._change(replace(self.config, {path: new}), path)
+        ppo.reconfigure(self.config)
+        ppo.load_state(state.tensors, state.numbers)
+        self._note_base(state)
+
+    # --- step boundaries ---
+
+    def _serve_boundary(self) -> None:
+        """Do what was asked since the last step; stay here while paused."""
+        while True:
+            self._serve_requests()
+            if self.control.take_checkpoint_request():
+                self._save(asked=True)
+            if not self.control.paused or self.control.stopping:
+                break
+            self._enter(RunState.PAUSED)
+            self.control.wait_for_change(timeout=1.0)
+        self._enter(RunState.STOPPING if self.control.stopping else RunState.TRAINING)
+
+    def _serve_requests(self) -> None:
+        while (request := self.control.take_request()) is not None:
+            if isinstance(request, Edit):
+                self._edit(request)
+            elif self.policy:
+                serve_request(request, self.policy, self.config, self.step, self.control, self._emit_event)
+
+    def _edit(self, edit: Edit) -> None:
+        """Make a live change, recorded so that the run's history explains its curves; or say why not."""
+        try:
+            if not setting_at(self.config, edit.path).live:
+                raise ConfigError(f"{edit.path}: cannot change while training; stop the run first")
+            changed = replace(self.config, {edit.path: edit.value})
+            if changed.sampling.long_prompts != self.config.sampling.long_prompts:
+                self._prompts = self._checked(changed)
+            if self.ppo:
+                self.ppo.reconfigure(changed)
+        except ConfigError as error:
+            self._emit_event(EditRefused(edit.path, str(error)))
+            return
+        self._change(changed, edit.path)
+        self._advise()
+
+    def _change(self, changed: RunConfig, path: str) -> None:
+        """Take a config that differs at `path`, and record that."""
+        event = EditApplied(self.step + 1, path, value_at(self.config, path), value_at(changed, path))
+        self.config = changed
+        if event.old != event.new:
+            self._note(event)
+
+    def _require_same_base(self, state: TrainingState) -> None:
+        if self._run_dir and self.policy:
+            self._base.check(self._run_dir.name, state.base, self.policy.fingerprint, self.config.model)
+
+    def _note_base(self, state: TrainingState) -> None:
+        """Record that the run goes on with another base than that of its checkpoint, as a person has said."""
+        now = self.policy.fingerprint if self.policy else None
+        if state.base and now and state.base != now:
+            self._note(EditApplied(self.step + 1, CHANGED, state.base.hex, now.hex))
+
+    def _note(self, event: EditApplied) -> None:
+        self._counts.edits += 1
+        if self._run_dir:
+            self._run_dir.append_edit(event)
+        self._emit_event(event)
+
+    def _save(self, *, asked: bool = False) -> None:
+        self._saver.save(self.step, replaced(self._counts, seconds=self._seconds), self.ppo, self.config, asked=asked)
+
+    # --- telling ---
+
+    @property
+    def _seconds(self) -> float:
+        return self._counts.seconds + time.perf_counter() - self._started
+
+    def _progress(self, phase: str, fraction: float) -> None:
+        self._emit_event(StepProgress(self.step + 1, phase, fraction))
+
+    def _enter(self, state: RunState, message: str = "") -> None:
+        if state == self._state and not message and state is not RunState.LOADING:
+            return
+        self._state = state
+        self._emit_event(StateChanged(state, self.step, self.config.train.steps, message))
+        # how a run ended must reach the screen even if the disk is full
+        with suppress(RunError) if state.ended else nullcontext():
+            self._write_status(message)
+
+    def _write_status(self, message: str = "") -> None:
+        if self._run_dir and self._holds_lock:
+            self._run_dir.write_status(self._state, self.step, self.config.train.steps, message)

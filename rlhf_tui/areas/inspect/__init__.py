@@ -1,0 +1,1 @@
+"""A response token by token."""

@@ -1,0 +1,164 @@
+"""One response token by token: what the update knew, as colours over the text, as a table, and in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from textual import events
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.content import Content
+from textual.widgets import Static
+
+from rlhf_engine.events import Sample
+from rlhf_tui.areas.inspect.heat_text import HeatText
+from rlhf_tui.areas.inspect.token_facts import END, Quantity, about_token, heat, largest, quantities, visible
+from rlhf_tui.areas.inspect.token_table import TokenTable
+from rlhf_tui.areas.samples.sample import sample_facts
+from rlhf_tui.engine.bridge import EngineBridge
+from rlhf_tui.messages import EngineEvents
+from rlhf_tui.terminal.clipboard import copy
+from rlhf_tui.widgets.figures import figure
+from rlhf_tui.widgets.highlight import by_span
+from rlhf_tui.widgets.screen import BaseScreen
+from rlhf_tui.widgets.status import KeyBar, StatusLine
+
+NO_TRACE = ("No tokens were kept for this response. Those of the newest samples are in memory; on disk each step "
+            "keeps them for its first train.traced_samples responses, which have an i behind their step in the list.")
+
+
+class InspectScreen(BaseScreen[None]):
+    """Shows `samples[at]`; n and p go to the one after or before. Table and text mark the same token."""
+
+    CSS_PATH = "screen.tcss"
+    AUTO_FOCUS = "#tokens"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,q", "dismiss", "Back", tooltip="Back to where you came from", id="inspect.back"),
+        Binding("n", "turn(1)", "Next sample", tooltip="The sample below this one in the list", id="inspect.next"),
+        Binding("p", "turn(-1)", "Previous sample", tooltip="The sample above this one in the list",
+                id="inspect.previous"),
+        Binding("y", "copy", "Copy", tooltip="Copy the response to the clipboard", id="inspect.copy"),
+        Binding("tab,shift+tab", "other_pane", "Text or table", tooltip="Between the text and its table",
+                id="inspect.pane"),
+    ]
+
+    def __init__(self, bridge: EngineBridge, samples: Sequence[Sample], at: int = 0) -> None:
+        super().__init__()
+        self._bridge = bridge
+        self._samples, self._at = list(samples), at
+        self._quantity: Quantity | None = None
+        self._text = HeatText(id="text")
+        self._table = TokenTable(id="tokens")
+        self._facts = Static("", id="facts", markup=False)
+        self._keys = KeyBar(id="keys")
+
+    @property
+    def sample(self) -> Sample:
+        """The response shown."""
+        return self._samples[self._at]
+
+    def compose(self) -> ComposeResult:
+        yield StatusLine(self._bridge.view, id="status")
+        with Vertical(id="panes"):
+            yield self._text
+            yield self._table
+        yield self._facts
+        yield self._keys
+
+    def on_mount(self) -> None:
+        self._lay_out()
+        self._show_sample()
+
+    def on_resize(self, _: events.Resize) -> None:
+        self._lay_out()
+
+    def on_descendant_focus(self, _: events.DescendantFocus) -> None:
+        here = [("←→", "Token", ""), ("↑↓", "Line", ""), ("Tab", "Table", "")] if self._text.has_focus else [
+            ("↑↓", "Token", ""), ("←→", "Quantity", ""), ("Tab", "Text", "")]
+        self._keys.show([("Esc", "Back", "screen.dismiss"), *here, ("n", "Next", "screen.turn(1)"),
+                         ("p", "Previous", "screen.turn(-1)"), ("y", "Copy", "screen.copy"), ("?", "Help", "app.help")])
+
+    def _lay_out(self) -> None:
+        width, height = self.app.size
+        self.set_class(width < 60 or height < 16, "-tiny")
+
+    def on_engine_events(self, _: EngineEvents) -> None:
+        self.query_one(StatusLine).refresh()
+
+    # --- showing ---
+
+    def _show_sample(self) -> None:
+        sample, trace = self.sample, self.sample.trace
+        whole = f"score {figure(sample.score, '+.2f')} · {sample_facts(sample)}"
+        self._text.border_title = Content(f"Sample of step {sample.step} · {whole}")
+        self._table.display = trace is not None
+        self.set_class(trace is None, "-bare")
+        if trace is None:
+            texts, styles = by_span(sample.response, sample.spans)
+            self._text.load(sample.prompt, texts, choose=False)
+            self._text.paint(styles)
+            self._text.border_subtitle = Content("")
+            self._facts.update(NO_TRACE)
+            self._text.focus()
+            return
+        found = quantities(trace)
+        if self._quantity not in found:
+            self._quantity = found[0]
+        names = [visible(sample, trace, index) for index in range(len(trace.texts))]
+        self._text.load(sample.prompt, [text or (END if name == END else "")
+                                        for text, name in zip(trace.texts, names, strict=True)])
+        self._table.load(sample, trace, self._quantity or found[0])
+        self._show_quantity()
+        self._mark(0)
+
+    def _show_quantity(self) -> None:
+        quantity, trace = self._quantity, self.sample.trace
+        if quantity is None or trace is None:
+            return
+        values = getattr(trace, quantity.field)
+        most, ansi = largest(values), self.app.current_theme.ansi
+        self._text.paint([heat(value, most, ansi=ansi) for value in values])
+        self._text.border_subtitle = Content(f"colours: {quantity.name}")
+        name = "advantage, whitened" if quantity.field == "advantages" and trace.whitened else quantity.name
+        self._table.border_title = Content(f"{name.capitalize() if name != 'KL' else name}: {quantity.meaning}")
+
+    def _mark(self, token: int) -> None:
+        trace = self.sample.trace
+        if trace is None:
+            return
+        self._text.mark(token)
+        self._table.mark(token)
+        self._table.border_subtitle = Content(f"{min(token + 1, len(trace.texts))} of {len(trace.texts)}")
+        self._facts.update(Content(about_token(self.sample, trace, token), strip_control_codes=False))
+
+    # --- keys and mouse ---
+
+    def on_token_table_chosen(self, event: TokenTable.Chosen) -> None:
+        self._mark(event.token)
+
+    def on_heat_text_chosen(self, event: HeatText.Chosen) -> None:
+        self._mark(event.token)
+
+    def on_token_table_measured(self, event: TokenTable.Measured) -> None:
+        self._quantity = event.quantity
+        self._table.measure(event.quantity)
+        self._show_quantity()
+
+    def action_turn(self, by: int) -> None:
+        """Another sample; the ends hold."""
+        at = max(0, min(len(self._samples) - 1, self._at + by))
+        if at != self._at:
+            self._at = at
+            self._show_sample()
+            if self._table.display:
+                self._table.focus()
+
+    def action_other_pane(self) -> None:
+        """From the table to the text, or back."""
+        (self._text if self._table.has_focus or not self._table.display else self._table).focus()
+
+    def action_copy(self) -> None:
+        """Copy the response."""
+        self._facts.update(Content(copy(self.app, self.sample.response)))

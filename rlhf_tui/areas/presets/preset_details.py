@@ -1,0 +1,57 @@
+"""What a preset would do, on one page. A pure function of the config."""
+
+from __future__ import annotations
+
+from textual.content import Content
+
+from rlhf_engine.config.fields import show, value_at
+from rlhf_engine.config.rewards import LengthRewardConfig, WordListRewardConfig
+from rlhf_engine.config.run_config import RunConfig
+from rlhf_tui.areas.rewards.word_text import count
+from rlhf_tui.areas.settings_form.setting_rows import form_rows
+from rlhf_tui.terminal.clean_text import clean_line
+from rlhf_tui.widgets.figures import minus
+
+_PROMPTS, _WORDS = 3, 12
+
+
+def preset_details(config: RunConfig) -> Content:
+    """Description, model, rewards, prompts, and the settings that are turned most."""
+    lines = [Content.styled(clean_line(config.description) or "no description", "bold"), Content("")]
+    lines.append(_named("model", config.model.name))
+    lines += [_reward(config, index) for index in range(len(config.rewards))]
+    lines.append(_named("prompts", f"{len(config.prompts)}"))
+    lines += [Content.styled(f"  {clean_line(prompt)}", "$text-muted") for prompt in config.prompts[:_PROMPTS]]
+    if len(config.prompts) > _PROMPTS:
+        lines.append(Content.styled("  …", "$text-muted"))
+    lines.append(Content(""))
+    for row in form_rows(config):
+        if row.group == "Main":
+            unit = f"  {row.setting.unit}" if row.setting.unit else ""
+            value = clean_line(show(value_at(config, row.path)))
+            lines.append(Content.assemble((f"{row.label:<15}", "$text-muted"), value, (unit, "$text-muted")))
+    return Content("\n").join(lines)
+
+
+def _named(name: str, value: str) -> Content:
+    return Content.assemble((f"{name:<10}", "$text-muted"), clean_line(value))
+
+
+def _reward(config: RunConfig, index: int) -> Content:
+    reward = config.rewards[index]
+    if isinstance(reward, WordListRewardConfig):
+        text = Content.assemble(
+            reward.name, (f"\n  + {count(reward.liked)}  ", "$text-success"), _few(reward.liked),
+            (f"\n  − {count(reward.disliked)}  ", "$text-error"), _few(reward.disliked),
+        )
+    elif isinstance(reward, LengthRewardConfig):
+        text = Content(f"{reward.name}  {reward.min_words} to {show(reward.max_words)} words")
+    else:
+        text = Content(clean_line(f"{reward.name}  {reward.kind}"))
+    weight = f"× {minus(f'{reward.weight:g}')} " if reward.weight != 1 else ""
+    return Content.assemble(("reward    ", "$text-muted"), weight, text)
+
+
+def _few(words: list[str]) -> Content:
+    more = " …" if len(words) > _WORDS else ""
+    return Content.styled(clean_line(", ".join(words[:_WORDS])) + more, "$text-muted")

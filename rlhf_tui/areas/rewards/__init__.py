@@ -1,0 +1,1 @@
+"""Word lists, reward forms, the reward lab, and trust in reward code."""

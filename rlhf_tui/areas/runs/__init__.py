@@ -1,0 +1,1 @@
+"""The runs: their list, and what can be done with one."""

@@ -1,0 +1,48 @@
+"""What is known of one run, on one page. A pure function."""
+
+from __future__ import annotations
+
+from textual.content import Content
+
+from rlhf_engine.runs.run_list import RunFigures, RunSummary
+from rlhf_tui.widgets.figures import sparkline
+from rlhf_tui.areas.runs.run_rows import age, number, size, started, state_badge
+
+_STEPS = 8
+_CURVE = 24
+
+
+def run_details(run: RunSummary, figures: RunFigures | None, parent: RunSummary | None, *, now: float) -> Content:
+    """State, figures, where it came from, its checkpoints, its note. All texts of `run` are clean."""
+    lines = [Content.assemble((run.name, "bold"), "  ", state_badge(run.state))]
+    if run.message:
+        lines.append(Content.styled(run.message, "$text-muted"))
+    lines.append(_named("step", f"{run.step} of {run.total_steps}" if run.total_steps else "none yet"))
+    if begun := started(run.started):
+        lines.append(_named("started", begun))
+    if figures:
+        if figures.scores:
+            lines.append(_named("scores", sparkline(figures.scores, _CURVE)))
+        lines += [_named("score", number(figures.score, "+.3f")),
+                  _named("KL", f"{number(figures.kl, '.2f')} nats/response"),
+                  _named("size", size(figures.bytes)), _named("saved", _steps(figures.checkpoints))]
+    ago = age(now - run.changed)
+    lines += [_named("changed", ago if ago == "now" else f"{ago} ago"), _named("preset", run.preset or "none")]
+    if run.parent:
+        called = f", now called {parent.name}" if parent and parent.name != run.parent.run else ""
+        gone = "" if parent else ", which is not here"
+        lines.append(_named("fork of", f"{run.parent.run} at step {run.parent.step}{called}{gone}"))
+    if run.note:
+        lines += [Content(""), Content.styled("note", "$text-muted"), Content(run.note)]
+    return Content("\n").join(lines)
+
+
+def _steps(steps: tuple[int, ...]) -> str:
+    if not steps:
+        return "no checkpoint"
+    more = f" … ({len(steps)})" if len(steps) > _STEPS else ""
+    return ("steps " if len(steps) > 1 else "step ") + ", ".join(map(str, steps[:_STEPS])) + more
+
+
+def _named(name: str, value: str) -> Content:
+    return Content.assemble((f"{name:<9}", "$text-muted"), value)

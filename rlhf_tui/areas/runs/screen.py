@@ -1,0 +1,211 @@
+"""All runs in a folder: looked through, opened, gone on with, forked, compared, named, noted and deleted."""
+
+from __future__ import annotations
+
+import time
+from typing import ClassVar
+
+from textual import events
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import VerticalScroll
+from textual.content import Content
+from textual.widget import Widget
+from textual.widgets import Input, Static
+
+from rlhf_engine.events import CheckpointSaved, RunStarted, StateChanged
+from rlhf_engine.runs.run_list import parents
+from rlhf_tui.engine.bridge import EngineBridge
+from rlhf_tui.messages import EngineEvents
+from rlhf_tui.areas.runs.run_actions import RunActions
+from rlhf_tui.widgets.inputs import TextField
+from rlhf_tui.areas.runs.run_details import run_details
+from rlhf_tui.areas.runs.run_reader import RunReader
+from rlhf_tui.areas.runs.run_rows import SORTS, listed
+from rlhf_tui.areas.runs.run_table import RunTable
+from rlhf_tui.widgets.status import KeyBar, StatusLine
+
+WIDE, TALL = 100, 18
+READ_SECONDS = 5.0
+_KEYS = [("Enter", "Open", "screen.open"), ("Esc", "Back", "screen.back"), ("?", "Help", "app.help"),
+         ("t", "Resume", "screen.resume"),
+         ("f", "Fork", "screen.fork"), ("/", "Search", "screen.search"), ("s", "Sort", "screen.sort"),
+         ("m", "Mark", "screen.mark"), ("i", "Settings", "screen.settings"), ("c", "Compare", "screen.compare"),
+         ("o", "Overlay", "screen.overlay"), ("n", "Note", "screen.note"), ("e", "Export", "screen.export"),
+         ("R", "Rename", "screen.rename"),
+         ("x", "Delete", "screen.delete"), ("T", "Trash", "screen.trash")]
+
+
+class RunsScreen(RunActions):
+    """Reads the runs in a thread, every few seconds anew; draws only what has changed."""
+
+    CSS_PATH = "screen.tcss"
+    AUTO_FOCUS = "#table"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("t", "resume", "Resume", tooltip="Resume the run here, from its newest checkpoint",
+                id="runs.resume"),
+        Binding("f", "fork", "Fork", tooltip="A new run from a checkpoint of this one, with other settings",
+                id="runs.fork"),
+        Binding("slash", "search", "Search", tooltip="Show only runs with some words", id="runs.search"),
+        Binding("s", "sort", "Sort", tooltip="By last change, name, score, step or state", id="runs.sort"),
+        Binding("m", "mark", "Mark", tooltip="Mark the run for what takes two or more", id="runs.mark"),
+        Binding("i", "settings", "Settings", tooltip="The settings of two runs side by side, only what differs",
+                id="runs.settings"),
+        Binding("c", "compare", "Compare", tooltip="Compare two runs, with 95 % CI", id="runs.compare"),
+        Binding("o", "overlay", "Overlay", tooltip="Draw the curves of the marked runs into the charts",
+                id="runs.overlay"),
+        Binding("O", "clear_overlays", "Clear overlays", tooltip="Take other runs' curves out of the charts",
+                id="runs.clear_overlays"),
+        Binding("n", "note", "Note", tooltip="Write about the run", id="runs.note"),
+        Binding("e", "export", "Export", tooltip="Write the run's adapter, or the merged model, for other programs",
+                id="runs.export"),
+        Binding("R", "rename", "Rename", tooltip="Give the run another name", id="runs.rename"),
+        Binding("x", "delete", "Delete", tooltip="Delete the run, or the marked ones: into the trash",
+                id="runs.delete"),
+        Binding("T", "trash", "Trash", tooltip="Restore deleted runs from the trash, or empty it", id="runs.trash"),
+        Binding("v", "leave_view", "Leave view", tooltip="Stop viewing a run; its settings stay for the next one",
+                id="runs.leave_view"),
+        Binding("escape", "back", "Back", tooltip="Out of the search, or back", id="runs.back"),
+    ]
+
+    def __init__(self, bridge: EngineBridge) -> None:
+        super().__init__(bridge)
+        self._sort = SORTS[0]
+        self._details = Static("", id="details", markup=False)
+        self._search = TextField(placeholder="words to look for", id="search")
+        self._keys = KeyBar(id="keys")
+        self._detailed: object = None
+
+    def compose(self) -> ComposeResult:
+        yield StatusLine(self._bridge.view, id="status")
+        with Widget(id="panes"):
+            yield self._table
+            with VerticalScroll(id="about", can_focus=False) as about:
+                about.border_title = Content("Details")
+                yield self._details
+        yield self._search
+        yield self._alarm
+        yield self._keys
+
+    def on_mount(self) -> None:
+        self._table.empty_text = " reading…"
+        self._show_keys()
+        self._lay_out()
+        self._reader.read()
+        self.set_interval(READ_SECONDS, self._read_when_due)
+
+    def on_resize(self, _: events.Resize) -> None:
+        self._lay_out()
+
+    def _lay_out(self) -> None:
+        width, height = self.app.size
+        self.set_class(width >= WIDE and height >= TALL, "-wide")
+        self.set_class(height < TALL, "-flat")
+        self.set_class(width < 60 or height < 12, "-tiny")
+
+    # --- reading ---
+
+    def _read_again(self) -> None:
+        if self.is_current:
+            self._reader.read()
+
+    def _read_when_due(self) -> None:
+        if self._reader.due:
+            self._read_again()
+
+    def on_screen_resume(self) -> None:
+        """What other screens did shows at once."""
+        if self._reader.has_read:
+            self._reader.read()
+
+    def on_engine_events(self, message: EngineEvents) -> None:
+        self.query_one(StatusLine).refresh()
+        if any(isinstance(event, RunStarted | StateChanged | CheckpointSaved) for event in message.events):
+            self._read_again()
+
+    def on_run_reader_changed(self, _: RunReader.Changed) -> None:
+        """The reader knows more."""
+        self._show()
+
+    def on_run_reader_failed(self, event: RunReader.Failed) -> None:
+        """It knows nothing."""
+        self._table.empty_text = " the runs could not be read"
+        self._table.redraw()
+        self._alarm.say(event.why, "warning")
+
+    def _show(self) -> None:
+        runs, figures = self._reader.runs, self._reader.figures
+        there = {run.path for run in runs}
+        self._table.marked = [path for path in self._table.marked if path in there]
+        self._table.shown_run = self._bridge.watched or (self._bridge.run_path if self._bridge.busy else None)
+        rows = listed(runs, figures, sort=self._sort, words=self._search.value)
+        self._table.empty_text = " no run holds these words; Esc clears the search" if runs else \
+            " no runs yet: F5 on the workbench starts one"
+        self._table.show(rows, figures)
+        count = f"{len(rows)} of {len(runs)}" if self._search.value.strip() else f"{len(runs)}"
+        marked = f" · {len(self._table.marked)} marked" if self._table.marked else ""
+        self._table.border_title = Content(f"Runs · {count}{marked}")
+        self._table.border_subtitle = Content(f"by {self._sort}")
+
+    def on_run_table_moved(self, _: RunTable.Moved) -> None:
+        """Tell about the run under the cursor."""
+        run, figures = self._table.selected, self._reader.figures
+        minute = int(time.time() // 60)
+        parent = parents(self._reader.runs).get(run.name) if run and run.parent else None
+        self._show_keys()
+        about = (run, figures.get(run.path) if run else None, parent, minute)
+        if about != self._detailed:
+            self._detailed = about
+            self._details.update(run_details(run, figures.get(run.path), parent, now=time.time()) if run else "")
+
+    def _show_keys(self) -> None:
+        """What can be done with the run under the cursor."""
+        run = self._table.selected
+        resumes = run is not None and not self._no_resume(run)
+        self._keys.show([key for key in _KEYS if resumes or key[2] != "screen.resume"])
+
+    # --- looking through ---
+
+    def action_search(self) -> None:
+        """Type words."""
+        self._search.add_class("-open")
+        self.set_focus(self._search)
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """Search as one types."""
+        event.stop()
+        self._show()
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Back to the list, with what was found."""
+        event.stop()
+        self._table.focus()
+
+    def action_sort(self) -> None:
+        """The next order."""
+        self._sort = SORTS[(SORTS.index(self._sort) + 1) % len(SORTS)]
+        self._show()
+        self._table.go(0)
+        tree = "forks below the run they came from" if self._sort in ("last changed", "name") else "forks by themselves"
+        self._alarm.say(f"by {self._sort}, {tree}")
+
+    def action_mark(self) -> None:
+        """Mark the run, or not, and go to the next."""
+        run = self._table.selected
+        if run is not None:
+            marked = self._table.marked
+            self._table.marked = [p for p in marked if p != run.path] if run.path in marked else [*marked, run.path]
+            self._show()
+            self._table.action_move(1)
+
+    def action_back(self) -> None:
+        """Out of the search, out of what it found, or leave."""
+        if self._search.value:
+            self._search.value = ""
+            self._search.remove_class("-open")
+            self._table.focus()
+        elif self._search.has_focus:
+            self._search.remove_class("-open")
+            self._table.focus()
+        else:
+            self.dismiss()

@@ -1,0 +1,105 @@
+"""Runs that were deleted: restored one by one, or gone for good once the trash is emptied."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.content import Content
+from textual.widgets import OptionList, Static
+from textual.widgets.option_list import Option
+
+from rlhf_engine.runs.run_care import Thrown, empty_trash, restore, thrown_away
+from rlhf_tui.apart import do_apart
+from rlhf_tui.terminal.clean_text import clean_line, clean_text
+from rlhf_tui.widgets.screen import BaseDialog
+from rlhf_tui.areas.runs.run_dialogs import SureScreen
+from rlhf_tui.widgets.choice_list import ChoiceList
+from rlhf_tui.areas.runs.run_rows import size
+
+
+class TrashScreen(BaseDialog[None]):
+    """The last deleted first. Emptying asks, and takes what was listed when it asked."""
+
+    CSS_PATH = "screen.tcss"
+    VERTICAL_BREAKPOINTS = [(0, "-tight"), (14, "-tall")]  # noqa: RUF012 (so the base class declares it)
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "restore", "Restore", tooltip="Restore the run under the name it had", id="trash.restore",
+                priority=True),
+        Binding("E", "empty", "Empty trash", tooltip="Empty the trash for good; asks first", id="trash.empty"),
+        Binding("escape", "back", "Back", id="trash.back"),
+    ]
+
+    def __init__(self, root: Path) -> None:
+        super().__init__()
+        self._root = root
+        self._thrown: list[Thrown] = []
+        self._list = ChoiceList(id="thrown", markup=False, compact=True)
+        self._said = Static("reading…", id="said", markup=False)
+
+    def compose(self) -> ComposeResult:
+        with Vertical(id="box") as box:
+            box.border_title = Content("Trash")
+            box.border_subtitle = Content("Enter restore · E empty · Esc back")
+            yield self._list
+            yield self._said
+
+    def on_mount(self) -> None:
+        self._read()
+
+    def _read(self) -> None:
+        do_apart(self, lambda: thrown_away(self._root), self._show, partial(self._show, []), "trash")
+
+    def _show(self, runs: list[Thrown], problem: str = "") -> None:
+        at = self._list.highlighted or 0
+        self._thrown = runs
+        self._list.clear_options()
+        self._list.add_options([Option(_line(thrown)) for thrown in self._thrown])
+        if self._thrown:
+            self._list.highlighted = min(at, len(self._thrown) - 1)
+        if problem:
+            self._say(problem, "$text-error")
+        else:
+            self._say(f"{len(self._thrown)} in the trash, {size(self._bytes)}" if self._thrown else
+                      "the trash is empty")
+
+    @property
+    def _bytes(self) -> int:
+        return sum(thrown.bytes for thrown in self._thrown)
+
+    def on_option_list_option_selected(self, _: OptionList.OptionSelected) -> None:
+        """A click restores."""
+        self.action_restore()
+
+    def action_restore(self) -> None:
+        """Restore the run under the cursor."""
+        if self._list.highlighted is None or not self._thrown:
+            return
+        thrown = self._thrown[self._list.highlighted]
+        do_apart(self, lambda: restore(self._root, thrown.entry), lambda _: self._read(),
+                 lambda problem: self._say(problem, "$text-error"), "restore")
+
+    def action_empty(self) -> None:
+        """Ask, with how many and how much."""
+        if self._thrown:
+            count = len(self._thrown)
+            what = "1 run" if count == 1 else f"{count} runs"
+            text = f"Empty the trash of {what} for good, {size(self._bytes)}?\n\nThis cannot be undone."
+            entries = [thrown.entry for thrown in self._thrown]
+            self.app.push_screen(SureScreen("Empty the trash", text, partial(empty_trash, self._root, entries)),
+                                 lambda _: self._read())
+
+    def action_back(self) -> None:
+        """Leave."""
+        self.dismiss(None)
+
+    def _say(self, text: str, style: str = "$text-muted") -> None:
+        self._said.update(Content.styled(clean_text(text), style))
+
+
+def _line(thrown: Thrown) -> Content:
+    return Content.assemble((clean_line(thrown.entry), "bold"), (f"  {size(thrown.bytes)}", "$text-muted"))

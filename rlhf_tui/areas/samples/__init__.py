@@ -1,0 +1,1 @@
+"""Samples of a run, and what answered the probe when."""

@@ -1,0 +1,1 @@
+"""The machine, what the engine printed, and alarms."""

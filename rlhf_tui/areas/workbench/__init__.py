@@ -1,0 +1,1 @@
+"""The workbench: everything about a run on one screen."""

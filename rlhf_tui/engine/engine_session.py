@@ -1,0 +1,43 @@
+"""What the workbench needs of the engine, and the real one, imported when it is first used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from rlhf_engine.config.run_config import RunConfig
+from rlhf_engine.events import Event
+from rlhf_engine.requests import CompareRequest, GenerateRequest
+
+
+class EngineSession(Protocol):
+    """What the bridge needs of `rlhf_engine.session.Session`."""
+
+    @property
+    def busy(self) -> bool: ...
+    def start(self, config: RunConfig, *, runs_root: Path, name: str | None = None, preset: str = "") -> None: ...
+    def resume(self, run_path: Path, *, accept_code: bool = False, accept_base: bool = False) -> None: ...
+    def fork(
+        self, run_path: Path, *, step: int | None = None, changes: Mapping[str, Any], runs_root: Path,
+        name: str | None = None, accept_base: bool = False,
+    ) -> None: ...
+    def pause(self) -> None: ...
+    def unpause(self) -> None: ...
+    def stop(self) -> None: ...
+    def checkpoint(self) -> None: ...
+    def edit(self, path: str, value: object) -> None: ...
+    def ask(self, request: GenerateRequest | CompareRequest, config: RunConfig) -> None: ...
+    def cancel(self, request_id: int) -> None: ...
+    def close(self) -> None: ...
+    def serve(self) -> None: ...
+
+
+SessionFactory = Callable[[Callable[[Event], None]], EngineSession]
+
+
+def engine_session(emit: Callable[[Event], None]) -> EngineSession:
+    """The real engine. Imported on first use, so that the first frame does not wait for it."""
+    from rlhf_engine.session import Session
+
+    return Session(emit)

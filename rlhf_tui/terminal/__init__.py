@@ -1,0 +1,1 @@
+"""The terminal: driver, signals, clipboard, notifications, colours, clean text."""
