@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from rlhf_engine.config import fields
-from rlhf_engine.model_folders.adapter_folder import adapter_of
-from rlhf_engine.runs.checkpoint_list import base_at, config_at
-from rlhf_engine.config.run_config import ModelConfig, RunConfig
-from rlhf_engine.files.disk import why
-from rlhf_engine.errors import BaseChangedError, CheckpointError, ModelError, RlhfError
-from rlhf_engine.model_folders.fingerprint import Fingerprint, fingerprint_of
 from rlhf_engine.config.model_names import STORYTELLER, folder_of
+from rlhf_engine.config.run_config import ModelConfig, RunConfig
+from rlhf_engine.errors import BaseChangedError, CheckpointError, ModelError, RlhfError
+from rlhf_engine.files.disk import why
+from rlhf_engine.model_folders.adapter_folder import adapter_of
+from rlhf_engine.model_folders.fingerprint import Fingerprint, fingerprint_of
 from rlhf_engine.model_folders.model_files import folder_in_use, located
+from rlhf_engine.runs.checkpoint_list import base_at, config_at
 from rlhf_engine.runs.run_dir import RunDir
 
 ACCEPT = "--accept-changed-base"

@@ -26,23 +26,23 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from rlhf_engine.config import fields
+from rlhf_engine.config.run_config import RunConfig
+from rlhf_engine.errors import CheckpointError, ConfigError, RunError
+from rlhf_engine.files.disk import fsync_directory, fsync_file, remove_folder, why, write_new
+from rlhf_engine.files.reading import number, read_bytes, whole_number
+from rlhf_engine.model_folders.fingerprint import Fingerprint
+from rlhf_engine.model_folders.tensor_file import read_tensors
 from rlhf_engine.runs.checkpoint_content import require_sound_numbers, require_sound_tensors
 from rlhf_engine.runs.checkpoint_list import STATE as STATE
 from rlhf_engine.runs.checkpoint_list import candidates as candidates
 from rlhf_engine.runs.checkpoint_list import found as _found
 from rlhf_engine.runs.checkpoint_list import is_name, missing, run_of, thinned
 from rlhf_engine.runs.checkpoint_list import step_of as step_of
-from rlhf_engine.config.run_config import RunConfig
-from rlhf_engine.files.disk import fsync_directory, fsync_file, remove_folder, why, write_new
-from rlhf_engine.errors import CheckpointError, ConfigError, RunError
-from rlhf_engine.model_folders.fingerprint import Fingerprint
-from rlhf_engine.files.reading import number, read_bytes, whole_number
 from rlhf_engine.runs.run_care import bytes_under
 from rlhf_engine.runs.run_code import require_named_code
 from rlhf_engine.runs.run_dir import RunDir
 from rlhf_engine.runs.run_lines import MOST_WHOLE
 from rlhf_engine.runs.run_settings import require_settings_of
-from rlhf_engine.model_folders.tensor_file import read_tensors
 from rlhf_engine.system.visible_text import escaped_json, one_line
 
 TENSORS, MANIFEST = "tensors.safetensors", "manifest.json"

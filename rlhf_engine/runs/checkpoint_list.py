@@ -15,10 +15,10 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from rlhf_engine.config.run_config import RunConfig
-from rlhf_engine.files.disk import why
 from rlhf_engine.errors import CheckpointError
-from rlhf_engine.model_folders.fingerprint import Fingerprint
+from rlhf_engine.files.disk import why
 from rlhf_engine.files.reading import MOST_COUNTED, read_bytes
+from rlhf_engine.model_folders.fingerprint import Fingerprint
 from rlhf_engine.runs.run_code import require_named_code
 from rlhf_engine.runs.run_dir import RunDir
 from rlhf_engine.runs.run_lines import MOST_WHOLE, read_object

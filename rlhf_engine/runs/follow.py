@@ -22,7 +22,6 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, Protocol
 
-from rlhf_engine.files.disk import folder_identity, why
 from rlhf_engine.errors import RunError
 from rlhf_engine.events import (
     Event,
@@ -36,13 +35,14 @@ from rlhf_engine.events import (
     StateChanged,
     StepFinished,
 )
-from rlhf_engine.system.processes import ProcessId
+from rlhf_engine.files.disk import folder_identity, why
 from rlhf_engine.files.reading import Lines, open_regular, too_large
 from rlhf_engine.runs.run_care import TRASH
 from rlhf_engine.runs.run_columns import Columns, columns_in, last_lines
 from rlhf_engine.runs.run_dir import ALARMS, EDITS, METRICS, PROBES, SAMPLES, STATUS, RunDir, Status
 from rlhf_engine.runs.run_lines import MOST_WHOLE, MetricsLine, alarm, as_object, edit, metrics_line, readable, sample
 from rlhf_engine.runs.run_settings import edited
+from rlhf_engine.system.processes import ProcessId
 
 POLL_SECONDS = 0.5
 TRACED_ROWS = 400

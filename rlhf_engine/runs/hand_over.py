@@ -16,13 +16,13 @@ from pathlib import Path
 
 import platformdirs
 
+from rlhf_engine.errors import RunError
+from rlhf_engine.files.disk import why
+from rlhf_engine.files.own_files import own_folder
 from rlhf_engine.model_folders import remote_code
 from rlhf_engine.runs import trust
-from rlhf_engine.files.disk import why
-from rlhf_engine.errors import RunError
-from rlhf_engine.files.own_files import own_folder
-from rlhf_engine.system.own_process import environment, python
 from rlhf_engine.runs.run_dir import DEFAULT_RUNS_ROOT, RunDir
+from rlhf_engine.system.own_process import environment, python
 
 _POLL_SECONDS = 0.1
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from rlhf_engine.files.disk import NAME, NAME_RULE, fsync_directory, remove_folder, why, writing
 from rlhf_engine.errors import RunError
+from rlhf_engine.files.disk import NAME, NAME_RULE, fsync_directory, remove_folder, why, writing
 from rlhf_engine.runs.run_dir import RunDir
 
 TRASH = ".trash"

@@ -28,8 +28,9 @@ from typing import Any
 
 from rlhf_engine import __version__
 from rlhf_engine.config import preset_text
-from rlhf_engine.runs import run_lock
 from rlhf_engine.config.run_config import RunConfig
+from rlhf_engine.errors import RunError
+from rlhf_engine.events import Alarm, EditApplied, RunState, Sample
 from rlhf_engine.files.disk import (
     NAME,
     NAME_RULE,
@@ -42,12 +43,10 @@ from rlhf_engine.files.disk import (
     write_new,
     writing,
 )
-from rlhf_engine.errors import RunError
-from rlhf_engine.events import Alarm, EditApplied, RunState, Sample
 from rlhf_engine.files.json_text import to_json
 from rlhf_engine.files.own_files import make_folder
-from rlhf_engine.system.processes import ProcessId, this_process
 from rlhf_engine.files.reading import open_regular, read_text, require_regular, whole_number
+from rlhf_engine.runs import run_lock
 from rlhf_engine.runs.run_driver import Driver, find_driver
 from rlhf_engine.runs.run_lines import (
     MOST_WHOLE,
@@ -66,6 +65,7 @@ from rlhf_engine.runs.run_lines import (
     to_line,
 )
 from rlhf_engine.runs.run_names import make_directory
+from rlhf_engine.system.processes import ProcessId, this_process
 from rlhf_engine.system.visible_text import visible
 
 DEFAULT_RUNS_ROOT = Path("runs")

@@ -16,12 +16,19 @@ from typing import Any, NamedTuple, TypeVar
 
 from pydantic_core import from_json
 
-from rlhf_engine.files.disk import why
 from rlhf_engine.errors import RunError
-from rlhf_engine.events import Alarm, EditApplied, Sample, TokenTrace
+from rlhf_engine.events import Alarm, EditApplied, Sample, Span, TokenTrace
+from rlhf_engine.files.disk import why
 from rlhf_engine.files.json_text import to_json
-from rlhf_engine.files.reading import MOST_DAMAGE, MOST_LINE, much_damage, number, open_regular, read_bytes, whole_number
-from rlhf_engine.events import Span
+from rlhf_engine.files.reading import (
+    MOST_DAMAGE,
+    MOST_LINE,
+    much_damage,
+    number,
+    open_regular,
+    read_bytes,
+    whole_number,
+)
 
 T = TypeVar("T")
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from rlhf_engine.runs import checkpoint_list
-from rlhf_engine.files.disk import why
 from rlhf_engine.errors import RunError
+from rlhf_engine.files.disk import why
 from rlhf_engine.files.reading import require_regular
+from rlhf_engine.runs import checkpoint_list
 from rlhf_engine.runs.run_care import bytes_under
 from rlhf_engine.runs.run_columns import glimpses
 from rlhf_engine.runs.run_dir import ABOUT, CONFIG, METRICS, STATUS, Parent, RunDir, parent_in, text_in

@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from rlhf_engine.files.disk import writing
 from rlhf_engine.errors import RunError
+from rlhf_engine.files.disk import writing
 from rlhf_engine.files.file_locks import lock_within, try_lock
 from rlhf_engine.files.own_files import make_folder
 from rlhf_engine.files.reading import open_regular

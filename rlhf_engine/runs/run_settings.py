@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from rlhf_engine.config import fields
-from rlhf_engine.runs.base_model import MOVES
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import CheckpointError, ConfigError, RunError
 from rlhf_engine.events import EditApplied
+from rlhf_engine.runs.base_model import MOVES
 from rlhf_engine.runs.run_dir import CONFIG, RunDir
 
 # the adapters of a checkpoint fit one base model, and one shape: a fork keeps these

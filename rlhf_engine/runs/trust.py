@@ -21,8 +21,8 @@ from pathlib import Path
 
 import platformdirs
 
-from rlhf_engine.files.disk import replace_text, writing
 from rlhf_engine.errors import CodeInQuestion, ConfigError
+from rlhf_engine.files.disk import replace_text, writing
 from rlhf_engine.files.file_locks import lock_within
 from rlhf_engine.files.json_text import to_json
 from rlhf_engine.files.own_files import make_folder

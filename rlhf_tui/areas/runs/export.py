@@ -12,13 +12,13 @@ from textual.containers import HorizontalGroup, Vertical
 from textual.content import Content
 from textual.widgets import Input, Static
 
-from rlhf_engine.files.disk import folder_to_make
 from rlhf_engine.errors import RlhfError
 from rlhf_engine.exporting.export_process import Wanted
+from rlhf_engine.files.disk import folder_to_make
 from rlhf_engine.runs.run_list import RunSummary
 from rlhf_tui.terminal.clean_text import clean_text
-from rlhf_tui.widgets.screen import BaseDialog
 from rlhf_tui.widgets.inputs import Choice, TextField
+from rlhf_tui.widgets.screen import BaseDialog
 
 _KINDS = {"adapter": "the LoRA adapter alone: peft puts it on its base model, which it names",
           "merged model": "base and adapter in one: as large as the base, and needs nothing else"}

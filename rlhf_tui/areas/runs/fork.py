@@ -13,21 +13,21 @@ from textual.content import Content
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
-from rlhf_engine.runs.checkpoint_list import config_at, missing, steps
-from rlhf_engine.config.run_config import RunConfig
-from rlhf_engine.files.disk import NAME, NAME_RULE
-from rlhf_engine.errors import CheckpointError, ConfigError, RlhfError
 from rlhf_engine.config.fields import changed_settings, replace
+from rlhf_engine.config.run_config import RunConfig
+from rlhf_engine.errors import CheckpointError, ConfigError, RlhfError
+from rlhf_engine.files.disk import NAME, NAME_RULE
+from rlhf_engine.runs.checkpoint_list import config_at, missing, steps
 from rlhf_engine.runs.run_dir import RunDir
 from rlhf_engine.runs.run_list import RunSummary
 from rlhf_engine.runs.run_settings import fork_settings
-from rlhf_tui.terminal.clean_text import clean_line, clean_text
-from rlhf_tui.widgets.screen import BaseDialog
-from rlhf_tui.widgets.choice_list import ChoiceList
-from rlhf_tui.areas.settings_form.hyperparameters import HyperparametersPane
-from rlhf_tui.widgets.inputs import TextField
 from rlhf_tui.areas.charts.readout import edit_text
+from rlhf_tui.areas.settings_form.hyperparameters import HyperparametersPane
 from rlhf_tui.areas.settings_form.setting_rows import fork_rows
+from rlhf_tui.terminal.clean_text import clean_line, clean_text
+from rlhf_tui.widgets.choice_list import ChoiceList
+from rlhf_tui.widgets.inputs import TextField
+from rlhf_tui.widgets.screen import BaseDialog
 
 if TYPE_CHECKING:
     from rlhf_tui.app import WorkbenchApp

@@ -11,8 +11,8 @@ from textual.content import Content
 from textual.widgets import Input, Static
 
 from rlhf_tui.terminal.clean_text import clean_line
-from rlhf_tui.widgets.screen import BaseDialog
 from rlhf_tui.widgets.inputs import NumberField
+from rlhf_tui.widgets.screen import BaseDialog
 
 _MOST = 10_000_000  # that train.steps may be
 

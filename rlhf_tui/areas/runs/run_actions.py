@@ -11,26 +11,26 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from textual.screen import Screen
 
-from rlhf_engine.runs.checkpoint_list import steps
 from rlhf_engine.config.run_config import RunConfig
-from rlhf_engine.requests import Side
-from rlhf_engine.files.disk import NAME, NAME_RULE
 from rlhf_engine.errors import RlhfError, RunError
 from rlhf_engine.exporting.export_process import Wanted, export_apart
+from rlhf_engine.files.disk import NAME, NAME_RULE
+from rlhf_engine.requests import Side
+from rlhf_engine.runs.checkpoint_list import steps
 from rlhf_engine.runs.run_care import rename_run, throw_away
 from rlhf_engine.runs.run_dir import RunDir
 from rlhf_engine.runs.run_list import RunSummary, parents
 from rlhf_engine.runs.run_settings import settings_now
 from rlhf_tui.apart import do_apart
-from rlhf_tui.engine.bridge import EngineBridge
 from rlhf_tui.areas.runs.changed_base import with_base
-from rlhf_tui.terminal.clean_text import clean_line
-from rlhf_tui.widgets.screen import BaseScreen
 from rlhf_tui.areas.runs.run_dialogs import NameScreen, NoteScreen, SureScreen
-from rlhf_tui.engine.viewer import Opened, open_run
 from rlhf_tui.areas.runs.run_reader import RunReader
 from rlhf_tui.areas.runs.run_rows import size
 from rlhf_tui.areas.runs.run_table import RunTable
+from rlhf_tui.engine.bridge import EngineBridge
+from rlhf_tui.engine.viewer import Opened, open_run
+from rlhf_tui.terminal.clean_text import clean_line
+from rlhf_tui.widgets.screen import BaseScreen
 from rlhf_tui.widgets.status import AlarmLine
 
 if TYPE_CHECKING:

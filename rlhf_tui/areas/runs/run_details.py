@@ -5,8 +5,8 @@ from __future__ import annotations
 from textual.content import Content
 
 from rlhf_engine.runs.run_list import RunFigures, RunSummary
-from rlhf_tui.widgets.figures import sparkline
 from rlhf_tui.areas.runs.run_rows import age, number, size, started, state_badge
+from rlhf_tui.widgets.figures import sparkline
 
 _STEPS = 8
 _CURVE = 24

@@ -13,8 +13,8 @@ from textual.widgets import Input, Static
 
 from rlhf_tui.apart import do_apart
 from rlhf_tui.terminal.clean_text import clean_text
-from rlhf_tui.widgets.screen import BaseDialog
 from rlhf_tui.widgets.inputs import TextBox, TextField
+from rlhf_tui.widgets.screen import BaseDialog
 
 
 class _Dialog(BaseDialog[bool]):

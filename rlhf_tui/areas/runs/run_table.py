@@ -18,8 +18,8 @@ from textual.selection import Selection
 from textual.strip import Strip
 
 from rlhf_engine.runs.run_list import RunSummary
-from rlhf_tui.widgets.line import line_strip
 from rlhf_tui.areas.runs.run_rows import Figures, heading, run_line
+from rlhf_tui.widgets.line import line_strip
 from rlhf_tui.widgets.selecting import selected_text, with_selection
 
 Row = tuple[int, RunSummary]

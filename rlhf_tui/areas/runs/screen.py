@@ -15,14 +15,14 @@ from textual.widgets import Input, Static
 
 from rlhf_engine.events import CheckpointSaved, RunStarted, StateChanged
 from rlhf_engine.runs.run_list import parents
-from rlhf_tui.engine.bridge import EngineBridge
-from rlhf_tui.messages import EngineEvents
 from rlhf_tui.areas.runs.run_actions import RunActions
-from rlhf_tui.widgets.inputs import TextField
 from rlhf_tui.areas.runs.run_details import run_details
 from rlhf_tui.areas.runs.run_reader import RunReader
 from rlhf_tui.areas.runs.run_rows import SORTS, listed
 from rlhf_tui.areas.runs.run_table import RunTable
+from rlhf_tui.engine.bridge import EngineBridge
+from rlhf_tui.messages import EngineEvents
+from rlhf_tui.widgets.inputs import TextField
 from rlhf_tui.widgets.status import KeyBar, StatusLine
 
 WIDE, TALL = 100, 18

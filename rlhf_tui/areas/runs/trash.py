@@ -15,11 +15,11 @@ from textual.widgets.option_list import Option
 
 from rlhf_engine.runs.run_care import Thrown, empty_trash, restore, thrown_away
 from rlhf_tui.apart import do_apart
-from rlhf_tui.terminal.clean_text import clean_line, clean_text
-from rlhf_tui.widgets.screen import BaseDialog
 from rlhf_tui.areas.runs.run_dialogs import SureScreen
-from rlhf_tui.widgets.choice_list import ChoiceList
 from rlhf_tui.areas.runs.run_rows import size
+from rlhf_tui.terminal.clean_text import clean_line, clean_text
+from rlhf_tui.widgets.choice_list import ChoiceList
+from rlhf_tui.widgets.screen import BaseDialog
 
 
 class TrashScreen(BaseDialog[None]):
