@@ -32,7 +32,7 @@ soak: $(READY)
 
 # make the embedded model from nothing: words, tokenizer, 68 minutes of pre-training, export, measurement
 storyteller: $(READY)
-	$(BIN)/python -m rlhf_engine.storyteller.build
+	$(BIN)/python -m storyteller_maker
 
 clean:
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -17,9 +17,9 @@ from rlhf_engine.config.fields import replace
 from rlhf_engine.evaluation.compare import Comparison, compare
 from rlhf_engine.events import StepFinished
 from rlhf_engine.runs.run_dir import RunDir
-from rlhf_engine.storyteller.seen import TABLE, load, unseen_bigrams
 from rlhf_engine.training.control import TrainerControl
 from rlhf_engine.training.trainer import Trainer
+from storyteller_maker.seen import TABLE, load, unseen_bigrams
 
 COMPARE_SEED = 900_001  # far from every training seed
 

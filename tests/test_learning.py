@@ -10,9 +10,9 @@ from rlhf_engine.config import presets
 from rlhf_engine.evaluation.compare import compare
 from rlhf_engine.events import StepFinished
 from rlhf_engine.runs.run_dir import RunDir
-from rlhf_engine.storyteller.seen import load, unseen_bigrams
 from rlhf_engine.training.control import TrainerControl
 from rlhf_engine.training.trainer import Trainer
+from storyteller_maker.seen import load, unseen_bigrams
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
 import venv
 import zipfile
 from pathlib import Path
@@ -39,6 +40,27 @@ def test_the_wheel_holds_what_the_program_reads(wheel: Path):
     styles = {path.relative_to(ROOT).as_posix() for path in ROOT.glob("rlhf_tui/**/*.tcss")}
     assert styles <= set(names)
     assert not any(name.startswith(("tests/", "runs/")) for name in names)
+
+
+def test_the_wheel_brings_what_the_storyteller_is_and_not_what_made_it(wheel: Path):
+    names = zipfile.ZipFile(wheel).namelist()
+    made = {name.removeprefix("rlhf_engine/storyteller/") for name in names if "storyteller" in name}
+    assert made == {
+        "__init__.py", "data/lexicon.txt", "data/openers.toml", "data/themes.toml", "model/MODEL_CARD.md",
+        "model/config.json", "model/generation_config.json", "model/model.safetensors", "model/tokenizer.json",
+        "model/tokenizer_config.json",
+    }
+    assert {name.partition("/")[0] for name in names if ".dist-info/" not in name} == {"rlhf_engine", "rlhf_tui"}
+
+
+def test_the_source_distribution_brings_what_made_the_storyteller(tmp_path: Path):
+    run(sys.executable, "-m", "build", "--sdist", "--no-isolation", "--outdir", tmp_path, cwd=ROOT)
+    with tarfile.open(next(tmp_path.glob("*.tar.gz"))) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    makers = {path.relative_to(ROOT).as_posix() for path in (ROOT / "storyteller_maker").rglob("*")
+              if path.suffix in (".py", ".toml")}
+    assert "storyteller_maker/grammar/plots.toml" in makers
+    assert makers | {"rlhf_engine/storyteller/model/model.safetensors", "Makefile"} <= names
 
 
 @pytest.mark.slow

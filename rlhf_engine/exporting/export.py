@@ -28,6 +28,7 @@ from rlhf_engine.config.model_names import STORYTELLER, folder_of
 from rlhf_engine.config.run_config import ModelConfig, RunConfig
 from rlhf_engine.errors import CheckpointError, ModelError, RunError, first_line
 from rlhf_engine.exporting.model_card import model_card
+from rlhf_engine.exporting.tokenizer import save_tokenizer
 from rlhf_engine.files.disk import folder_to_make, fsync_directory, fsync_file, why
 from rlhf_engine.model_folders.adapter_folder import adapter_of
 from rlhf_engine.model_folders.model_files import ADAPTER_WEIGHTS
@@ -37,7 +38,6 @@ from rlhf_engine.runs.base_model import AS_IT_WAS, BaseChoice, base_fingerprint
 from rlhf_engine.runs.checkpoint import TrainingState
 from rlhf_engine.runs.run_dir import RunDir
 from rlhf_engine.storyteller import MODEL_DIR
-from rlhf_engine.storyteller.export import forget_how_it_was_loaded
 
 Kind = Literal["adapter", "merged"]
 
@@ -74,9 +74,7 @@ def export(
     dtype = _dtype(state.config.model)
     with _written_aside(target) as folder:
         tokenizer = _write_merged(folder, state, dtype) if merged else _write_adapter(folder, state)
-        tokenizer.save_pretrained(folder)
-        if (folder / "tokenizer_config.json").exists():
-            forget_how_it_was_loaded(folder / "tokenizer_config.json")
+        save_tokenizer(tokenizer, folder)
         card = model_card(run_dir, state.step, state.config, kind, (name, revision), str(dtype).removeprefix("torch."))
         (folder / "README.md").write_text(card, encoding="utf-8")
     size = sum(path.stat().st_size for path in target.iterdir())

@@ -52,7 +52,7 @@ def hunt(mutations: Sequence[Mutation], *, trust: bool) -> list[Mutation]:
     torch.set_num_threads(1)  # a child of a process with a pool of threads would wait for threads it has not
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder)
-        for part in ("rlhf_engine", "presets", "tests", "benchmarks"):
+        for part in ("rlhf_engine", "storyteller_maker", "presets", "tests", "benchmarks"):
             shutil.copytree(ROOT / part, tree / part, ignore=shutil.ignore_patterns("__pycache__", "__snapshots__"))
         shutil.copy(ROOT / "pyproject.toml", tree)
         needed = sorted({test for item in mutations for test in item.tests})

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlhf_engine.storyteller.grammar import stories
-from rlhf_engine.storyteller.measure import distinct_2, figures, invented, longest_copies, median
-from rlhf_engine.storyteller.seen import TABLE, key, load, pack, unpack, unseen_bigrams
+from storyteller_maker.grammar import stories
+from storyteller_maker.measure import distinct_2, figures, invented, longest_copies, median
+from storyteller_maker.seen import TABLE, key, load, pack, unpack, unseen_bigrams
 
 
 @pytest.fixture(scope="module")

@@ -8,11 +8,11 @@ from random import Random
 import pytest
 
 from rlhf_engine.storyteller import lexicon, themes
-from rlhf_engine.storyteller.grammar import Told, stories, tell
-from rlhf_engine.storyteller.grammar.polish import sentence
-from rlhf_engine.storyteller.grammar.tables import tables
-from rlhf_engine.storyteller.measure import share
-from rlhf_engine.storyteller.words import bare, collect, grammar_words, words
+from storyteller_maker.grammar import Told, stories, tell
+from storyteller_maker.grammar.polish import sentence
+from storyteller_maker.grammar.tables import tables
+from storyteller_maker.measure import share
+from storyteller_maker.words import bare, collect, grammar_words, words
 
 NAMES = {name for s in tables().settings.values() for name in (*s.girls, *s.boys)} | {
     name for pets in tables().pets.values() for name in pets

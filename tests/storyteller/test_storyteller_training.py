@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from rlhf_engine.storyteller import MODEL_DIR, batches, pretrain
-from rlhf_engine.storyteller.export import temper
-from rlhf_engine.storyteller.grammar import stories
-from rlhf_engine.storyteller.measure import load_model
-from rlhf_engine.storyteller.muon import Muon, orthogonal
-from rlhf_engine.storyteller.tokenizer import CONTEXT, END_ID, PAD_ID, build, load, spelling
+from rlhf_engine.storyteller import MODEL_DIR
+from storyteller_maker import batches, pretrain
+from storyteller_maker.export import temper
+from storyteller_maker.grammar import stories
+from storyteller_maker.measure import load_model
+from storyteller_maker.tokenizer import CONTEXT, END_ID, PAD_ID, build, load, spelling
 
 
 @pytest.fixture(scope="module")
@@ -63,23 +63,14 @@ def test_the_same_seed_gives_the_same_batches(tokenizer: Any, monkeypatch: pytes
     assert all(torch.equal(a.ids, b.ids) for a, b in zip(first, second, strict=True))
 
 
-@pytest.mark.parametrize("shape", [(3, 16, 16), (2, 32, 8), (2, 8, 32)])
-def test_orthogonal_steps_have_singular_values_near_one(shape: tuple[int, ...]) -> None:
-    values = torch.linalg.svdvals(orthogonal(torch.randn(shape, generator=torch.Generator().manual_seed(1))))
-    assert values.min() > 0.3
-    assert values.max() < 1.4
-
-
-def test_muon_finds_a_minimum() -> None:
-    torch.manual_seed(0)
-    goal, weight = torch.randn(12, 8), torch.nn.Parameter(torch.zeros(12, 8))
-    optimizer = Muon([weight], lr=0.1)
-    for step in range(200):
-        optimizer.param_groups[0]["lr"] = 0.1 * (1 - step / 200)
-        optimizer.zero_grad()
-        ((weight - goal) ** 2).sum().backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-    assert float((weight.detach() - goal).abs().max()) < 0.2
+def test_muon_steps_the_matrices_of_the_layers_and_adamw_all_else() -> None:
+    model = pretrain.new_model(64, seed=0)
+    muon, adam = pretrain.optimizers(model, pretrain.Plan())
+    stepped = [{id(p) for group in built.param_groups for p in group["params"]} for built in (muon, adam)]
+    assert isinstance(muon, torch.optim.Muon)
+    assert not stepped[0] & stepped[1]
+    assert stepped[0] | stepped[1] == {id(p) for p in model.parameters()}
+    assert stepped[0] == {id(p) for p in model.transformer.h.parameters() if p.dim() == 2}
 
 
 def test_a_tokenizer_built_anew_takes_words_whole_and_reads_all() -> None:

@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 
 from rlhf_engine.storyteller import MODEL_DIR, lexicon, prompts
-from rlhf_engine.storyteller.measure import Figures, figures, load_model, respond
-from rlhf_engine.storyteller.seen import load
-from rlhf_engine.storyteller.words import bare, words
+from storyteller_maker.measure import Figures, figures, load_model, respond
+from storyteller_maker.seen import load
+from storyteller_maker.words import bare, words
 
 MARGIN = 2.0
 EACH = 4  # responses to each of the 20 openers

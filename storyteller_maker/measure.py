@@ -11,10 +11,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import MODEL_DIR, lexicon, prompts, themes
-from .seen import TABLE, bigrams, load, unseen_bigrams
-from .tokenizer import CONTEXT, END_ID, PAD_ID
-from .words import bare, words
+from rlhf_engine.storyteller import MODEL_DIR, lexicon, prompts, themes
+from storyteller_maker.seen import TABLE, bigrams, load, unseen_bigrams
+from storyteller_maker.tokenizer import CONTEXT, END_ID, PAD_ID
+from storyteller_maker.words import bare, words
 
 if TYPE_CHECKING:
     from transformers import GPTNeoForCausalLM, PreTrainedTokenizerFast
@@ -117,7 +117,7 @@ def respond(
 
 def training_stories(tokenizer: PreTrainedTokenizerFast) -> list[str]:
     """The first stories that the shipped weights were trained on, told again."""
-    from .batches import Batches
+    from storyteller_maker.batches import Batches
 
     source, told = Batches(tokenizer, TRAINING_BATCH, TRAINING_SEED), []
     for _ in range(COPY_CHUNKS):
@@ -165,7 +165,7 @@ def median(values: Sequence[int]) -> float:
 
 def report(folder: Path, table: Path, each: int, seed: int, copies: bool) -> dict[str, object]:
     """All figures of a model folder."""
-    from .grammar import stories
+    from storyteller_maker.grammar import stories
 
     model, tokenizer = load_model(folder)
     openers = list(prompts("animals")) * each

@@ -103,7 +103,7 @@ def spelling(tokenizer: PreTrainedTokenizerFast) -> Tokenizer:
 
 def main() -> None:
     """Build the tokenizer from stories of the grammar and save it."""
-    from .grammar import stories
+    from storyteller_maker.grammar import stories
 
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("folder", type=Path, help="where to save it")

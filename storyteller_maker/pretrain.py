@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F
 
-from .batches import IGNORED, Batch, Batches
-from .export import export
-from .muon import Muon
-from .tokenizer import CONTEXT, END_ID, PAD_ID, load
+from storyteller_maker.batches import IGNORED, Batch, Batches
+from storyteller_maker.export import export
+from storyteller_maker.tokenizer import CONTEXT, END_ID, PAD_ID, load
 
 if TYPE_CHECKING:
     from transformers import GPTNeoForCausalLM, PreTrainedTokenizerFast
@@ -40,6 +39,7 @@ class Plan:
     seed: int = 1
     adam_rate: float = 3e-3
     muon_rate: float = 0.03
+    muon_decay: float = 0.02
     warm_up: int = 100
     averaging: float = 0.995
     threads: int = 1
@@ -98,7 +98,7 @@ def optimizers(model: GPTNeoForCausalLM, plan: Plan) -> list[torch.optim.Optimiz
     held = {id(p) for p in inner}
     outer = [p for p in model.parameters() if id(p) not in held]
     adam = torch.optim.AdamW(outer, lr=plan.adam_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
-    built = [Muon(inner, plan.muon_rate), adam]
+    built = [torch.optim.Muon(inner, plan.muon_rate, weight_decay=plan.muon_decay), adam]
     for optimizer in built:
         for group in optimizer.param_groups:
             group["peak"] = group["lr"]

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from .grammar import tell
-from .tokenizer import CONTEXT, END_ID, PAD_ID, spelling
+from storyteller_maker.grammar import tell
+from storyteller_maker.tokenizer import CONTEXT, END_ID, PAD_ID, spelling
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
-from .tokenizer import END_ID, PAD_ID
+from rlhf_engine.exporting.tokenizer import save_tokenizer
+from storyteller_maker.tokenizer import END_ID, PAD_ID
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, GPTNeoForCausalLM, PreTrainedTokenizerFast
@@ -29,8 +29,7 @@ def export(
     clone.generation_config = generation_config()
     folder.mkdir(parents=True, exist_ok=True)
     clone.half().save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    forget_how_it_was_loaded(folder / "tokenizer_config.json")
+    save_tokenizer(tokenizer, folder)
     for path in folder.iterdir():
         path.chmod(0o644)
 
@@ -50,18 +49,10 @@ def generation_config() -> GenerationConfig:
     return GenerationConfig(bos_token_id=END_ID, eos_token_id=END_ID, pad_token_id=PAD_ID, **whole)
 
 
-def forget_how_it_was_loaded(config: Path) -> None:
-    """Drop what transformers notes about the folder that the tokenizer came from."""
-    kept = json.loads(config.read_text(encoding="utf-8"))
-    for name in ("is_local", "local_files_only", "name_or_path"):
-        kept.pop(name, None)
-    config.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
-
-
 def main() -> None:
     """Write a run's latest model into another folder, by default that of the package."""
-    from . import MODEL_DIR
-    from .measure import load_model
+    from rlhf_engine.storyteller import MODEL_DIR
+    from storyteller_maker.measure import load_model
 
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("source", type=Path, help="folder of a model")

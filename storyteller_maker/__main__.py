@@ -6,13 +6,12 @@ import argparse
 import subprocess
 from pathlib import Path
 
+from rlhf_engine.storyteller import DATA_DIR, MODEL_DIR
 from rlhf_engine.system.own_process import environment, python
-
-from . import MODEL_DIR
-from .seen import TABLE
+from storyteller_maker.seen import TABLE
 
 TEMPERATURE = 0.9  # folded into the weights, see the model card
-LEXICON = Path(__file__).parent / "data" / "lexicon.txt"
+LEXICON = DATA_DIR / "lexicon.txt"
 
 
 def steps(work: Path, minutes: float, folder: Path) -> list[list[str]]:
@@ -29,7 +28,7 @@ def steps(work: Path, minutes: float, folder: Path) -> list[list[str]]:
 
 def main() -> None:
     """Run every step; the model card is written by hand and stays as it is."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser = argparse.ArgumentParser("python -m storyteller_maker", description=main.__doc__)
     parser.add_argument("--work", type=Path, default=Path("build/storyteller"), help="folder for what is in between")
     parser.add_argument("--minutes", type=float, default=68.0, help="how long to pre-train")
     parser.add_argument("--folder", type=Path, default=MODEL_DIR, help="where the model goes")
@@ -37,7 +36,7 @@ def main() -> None:
     args.work.mkdir(parents=True, exist_ok=True)
     for module, *arguments in steps(args.work, args.minutes, args.folder):
         print(f"== {module}", flush=True)
-        subprocess.run(python(f"rlhf_engine.storyteller.{module}", arguments), env=environment(), check=True)
+        subprocess.run(python(f"storyteller_maker.{module}", arguments), env=environment(), check=True)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Literal
 
-from .tables import Setting, Tables
+from storyteller_maker.grammar.tables import Setting, Tables
 
 Kind = Literal["human", "animal"]
 PRONOUNS = {"f": {"sub": "she", "him": "her", "his": "her"}, "m": {"sub": "he", "him": "him", "his": "his"}}

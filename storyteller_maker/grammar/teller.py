@@ -8,9 +8,9 @@ from functools import cache
 from random import Random
 from typing import Literal
 
-from . import polish
-from .actors import HABITS, HELPER_ANIMAL, Actor, Kind, cast_actor, plural
-from .tables import OPTION, Plot, Setting, Tables, tables
+from storyteller_maker.grammar import polish
+from storyteller_maker.grammar.actors import HABITS, HELPER_ANIMAL, Actor, Kind, cast_actor, plural
+from storyteller_maker.grammar.tables import OPTION, Plot, Setting, Tables, tables
 
 Style = Literal["short", "mid", "long"]
 Talk = Literal["little", "mid", "much"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from random import Random
 
-from .teller import Told, Wanted, tell
+from storyteller_maker.grammar.teller import Told, Wanted, tell
 
 __all__ = ["Told", "Wanted", "stories", "tell"]
 

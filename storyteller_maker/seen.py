@@ -10,12 +10,12 @@ from itertools import pairwise
 from multiprocessing import Pool
 from pathlib import Path
 
-from .words import words
+from storyteller_maker.words import words
 
 Bigram = tuple[str, str]
 STORIES = 240_000
 FIRST_SEED, PART = 500_000, 4_000
-TABLE = Path(__file__).parents[2] / "tests" / "data" / "seen_bigrams.bin"
+TABLE = Path(__file__).parents[1] / "tests" / "data" / "seen_bigrams.bin"
 
 
 def bigrams(text: str) -> list[Bigram]:
@@ -64,7 +64,7 @@ def unseen_bigrams(text: str, seen: frozenset[int]) -> list[Bigram]:
 
 
 def _part(seed: int) -> set[Bigram]:
-    from .grammar import stories
+    from storyteller_maker.grammar import stories
 
     return {bigram for text in stories(PART, seed) for bigram in bigrams(text)}
 

@@ -1,10 +1,10 @@
-"""Print stories: python -m rlhf_engine.storyteller.grammar N --seed S."""
+"""Print stories: python -m storyteller_maker.grammar N --seed S."""
 
 from __future__ import annotations
 
 import argparse
 
-from . import stories
+from storyteller_maker.grammar import stories
 
 
 def main() -> None:

@@ -28,8 +28,8 @@ def collect(texts: Iterable[str]) -> set[str]:
 
 def grammar_words() -> set[str]:
     """Every word that stands in the grammar's data, in case a sample of stories misses a rare one."""
-    from .grammar.actors import plural
-    from .grammar.tables import tables
+    from storyteller_maker.grammar.actors import plural
+    from storyteller_maker.grammar.tables import tables
 
     data = tables()
     texts: list[str] = []
@@ -47,7 +47,7 @@ def grammar_words() -> set[str]:
 
 def main() -> None:
     """Write the list of words that the grammar can produce."""
-    from .grammar import stories
+    from storyteller_maker.grammar import stories
 
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("file", type=Path)
