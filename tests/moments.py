@@ -79,4 +79,4 @@ async def until(pilot: Any, true: Callable[[], bool], why: Callable[[], object] 
     await pilot.pause()
     while not true():
         assert time.monotonic() < deadline, why()
-        await pilot.pause(0.02)
+        await pilot.pause(0.01)

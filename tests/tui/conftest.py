@@ -6,9 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import textual.app
+import textual.pilot
 from textual.css.stylesheet import Stylesheet
 from tui.fake_session import Sessions
 from tui.parsed_styles import parsing_once
+from tui.settled import settled
 
 from rlhf_engine.config.fields import validate
 from rlhf_engine.config.run_config import RunConfig
@@ -22,6 +25,15 @@ def _styles_are_parsed_once() -> Iterator[None]:
     """Each test mounts an app of its own; the rules of the same styles with the same colours are read once for all."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Stylesheet, "_parse_rules", parsing_once())
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_key_waits_for_a_while() -> Iterator[None]:
+    """After a key a test goes on as soon as the app has done what it asked for."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(textual.app, "wait_for_idle", settled)
+        patch.setattr(textual.pilot, "wait_for_idle", settled)
         yield
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import os
 import random
@@ -25,7 +26,6 @@ from tui.fake_session import Sessions
 from tui.terminal import Terminal
 from tui.test_runs_screen import make_run
 
-import rlhf_tui
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_tui.app import WorkbenchApp
 from rlhf_tui.engine.bridge import EngineBridge
@@ -55,7 +55,7 @@ def state(app: WorkbenchApp) -> dict[str, Any]:
 class Marked(WorkbenchApp):
     """Notes when the key behind a burst has come."""
 
-    CSS_PATH = str(Path(rlhf_tui.__file__).parent / "screens" / "workbench.tcss")
+    CSS_PATH = str(Path(inspect.getfile(WorkbenchApp)).parent / str(WorkbenchApp.CSS_PATH))
     BINDINGS: ClassVar[list[BindingType]] = [Binding("f12", "mark", priority=True)]
     marked = False
 
