@@ -13,7 +13,7 @@ import os
 from io import FileIO
 from pathlib import Path
 
-import psutil  # type: ignore[import-untyped, unused-ignore]
+import psutil
 import torch
 from torch import Tensor
 

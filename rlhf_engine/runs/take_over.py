@@ -10,6 +10,7 @@ import os
 from typing import Any
 
 from rlhf_engine.errors import RunError
+from rlhf_engine.runs.kernel_locks import numbers_of
 from rlhf_engine.runs.run_dir import RunDir
 from rlhf_engine.runs.run_driver import user_name
 
@@ -24,7 +25,7 @@ class Asked:
     @property
     def gone(self) -> bool:
         """True once it has ended, even if its parent has not asked how."""
-        import psutil  # type: ignore[import-untyped, unused-ignore]
+        import psutil
 
         try:
             return not self._process.is_running() or self._process.status() == psutil.STATUS_ZOMBIE
@@ -76,7 +77,7 @@ def ask_to_leave(run_dir: RunDir) -> Asked | None:
             why = "is not proven to hold its lock"
         elif os.lstat(run_dir.lock_file).st_nlink != 1:
             why = f"may do so of another run: {run_dir.lock_file} has a second name elsewhere (a hard link)"
-        elif (status := run_dir.status()) is None or status.process.pid not in _numbers(driver.pid):
+        elif (status := run_dir.status()) is None or status.process.pid not in numbers_of(driver.pid):
             why = "is not the one that its status names: it may have begun just now"
         if why:
             raise RunError(f"not taken over: process {driver.pid}, which holds the run {run_dir.name}, {why}")
@@ -87,13 +88,3 @@ def ask_to_leave(run_dir: RunDir) -> Asked | None:
         raise RunError(f"not taken over: process {driver.pid}, which holds the run {run_dir.name}, may not be asked "
                        f"by this user") from error
     return asked
-
-
-def _numbers(pid: int) -> set[int]:
-    """The number of a process here, and the one that it has for itself in a container."""
-    try:
-        with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as status:
-            words = next((line.split() for line in status if line.startswith("NSpid:")), [])
-        return {pid, *map(int, words[1:])}
-    except (OSError, ValueError):
-        return {pid}

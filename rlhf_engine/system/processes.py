@@ -1,9 +1,14 @@
-"""Which process is meant: a pid is used again after a crash or a reboot, so it comes with its start time."""
+"""What the system tells of processes, on Linux and macOS alike, by way of psutil.
+
+A pid is used again after a crash or a reboot, so it comes with a start time. psutil is imported by what needs it: it
+takes longer than the first frame may wait.
+"""
 
 from __future__ import annotations
 
 import os
-import sys
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 
@@ -18,7 +23,7 @@ class ProcessId:
     @property
     def alive(self) -> bool:
         """True while this very process exists on this machine, not merely one with its number."""
-        import psutil  # type: ignore[import-untyped, unused-ignore]
+        import psutil
 
         try:
             process = psutil.Process(self.pid)
@@ -34,16 +39,51 @@ def this_process() -> ProcessId:
 
 
 def resident_bytes() -> int:
-    """Memory that this process holds now: from /proc, else from psutil; 0 where neither tells."""
-    try:
-        if sys.platform == "linux":
-            with open("/proc/self/statm", encoding="ascii") as statm:
-                return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-        import psutil
+    """Memory that this process holds now; 0 where the system does not tell."""
+    import psutil
 
+    try:
         return int(psutil.Process().memory_info().rss)
-    except (OSError, ValueError, IndexError, ImportError):
+    except (psutil.Error, OSError):
         return 0
+
+
+def user_of(pid: int) -> int | None:
+    """The user of a process; None where the system hides it. Raises ProcessLookupError for one that has ended."""
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            raise ProcessLookupError
+        return int(process.uids().real)
+    except psutil.NoSuchProcess:
+        with suppress(PermissionError):
+            os.kill(pid, 0)
+        return None
+    except psutil.AccessDenied:
+        return None
+
+
+def own_processes() -> Iterator[int]:
+    """The pids of this user's processes, this one too."""
+    import psutil
+
+    for pid in psutil.pids():
+        with suppress(ProcessLookupError):
+            if user_of(pid) == os.geteuid():
+                yield pid
+
+
+def has_open(pid: int, file: os.stat_result, name: str) -> bool:
+    """Whether the process was seen to have this very file open, which is called `name`."""
+    import psutil
+
+    try:
+        paths = [opened.path for opened in psutil.Process(pid).open_files()]
+        return any(os.path.samestat(os.stat(path), file) for path in paths if os.path.basename(path) == name)
+    except (psutil.Error, OSError):
+        return False
 
 
 @cache  # it would change by what the clock is set by

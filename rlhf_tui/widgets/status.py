@@ -82,10 +82,10 @@ class Meter:
         """Such as `cpu 96% 0.6G`; 100 % is one core."""
         now, cpu = time.monotonic(), time.process_time()
         if now - self._read_at >= METER_SECONDS:
-            share = f"cpu {(cpu - self._cpu) / (now - self._read_at):4.0%}" if self._read_at else ""
+            if self._read_at:  # not for the first frame, which there is nothing to divide by for
+                share, memory = (cpu - self._cpu) / (now - self._read_at), resident_bytes()
+                self._shown = f"cpu {share:4.0%}" + (f" {memory / 2**30:.1f}G" if memory else "")
             self._read_at, self._cpu = now, cpu
-            memory = resident_bytes()
-            self._shown = f"{share} {memory / 2**30:.1f}G" if memory else share
         return self._shown
 
 

@@ -18,6 +18,7 @@ from moments import wait_until
 
 from rlhf_engine.errors import RunError
 from rlhf_engine.events import RunState
+from rlhf_engine.runs import kernel_locks
 from rlhf_engine.runs.follow import Follower
 from rlhf_engine.runs.run_care import rename_run, throw_away
 from rlhf_engine.runs.run_dir import LOCK, STATUS, RunDir
@@ -97,6 +98,12 @@ def begin() -> Iterator[Callable[..., subprocess.Popen[str]]]:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)  # with the child that it has left
         process.wait()
+
+
+@pytest.fixture
+def no_lock_list(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As on macOS."""
+    monkeypatch.setattr(kernel_locks, "LOCK_LIST", tmp_path / "none")
 
 
 @pytest.fixture
@@ -198,6 +205,39 @@ def test_one_that_is_stopped_hears_that_it_is_asked(run: RunDir, begin: Callable
     os.waitpid(process.pid, os.WUNTRACED)
     assert ask_to_leave(run) is not None
     assert process.wait(60) == 7
+
+
+def test_where_the_kernel_has_no_list_the_process_that_the_held_lock_names_is_the_driver(
+    run: RunDir, begin: Callable[..., subprocess.Popen[str]], no_lock_list: None
+) -> None:
+    process = begin(run, DRIVES)
+    driver = run.driver()
+    assert driver is not None
+    assert (driver.pid, driver.user) == (process.pid, os.geteuid())
+    asked = ask_to_leave(run)
+    assert asked is not None
+    assert process.wait(60) == -signal.SIGTERM
+    wait_until(lambda: asked.gone)
+    assert run.driver() is None
+    with run.lock():
+        pass
+
+
+def test_where_the_kernel_has_no_list_a_process_that_files_name_is_left_alone_unless_it_has_the_lock_open(
+    run: RunDir, begin: Callable[..., subprocess.Popen[str]], no_lock_list: None
+) -> None:
+    innocent, driver = begin(run, ""), begin(run, DRIVES)
+    name_in_status(run, innocent.pid)
+    (run.path / LOCK).write_text(f"{innocent.pid}\n")
+    found = run.driver()
+    assert found is not None
+    assert found.pid is None
+    with pytest.raises(RunError):
+        ask_to_leave(run)
+    with pytest.raises(RunError), run.lock():
+        pass
+    assert is_there(innocent)
+    assert is_there(driver)
 
 
 def test_this_process_is_never_asked(run: RunDir) -> None:

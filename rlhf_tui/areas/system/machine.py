@@ -51,7 +51,7 @@ class Reading:
 def load_psutil() -> ModuleType | None:
     """psutil, if it is installed."""
     try:
-        import psutil  # type: ignore[import-untyped, unused-ignore]
+        import psutil
     except ImportError:
         return None
     module: ModuleType = psutil
