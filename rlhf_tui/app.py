@@ -34,6 +34,7 @@ from rlhf_tui.messages import EngineEvents
 from rlhf_tui.terminal.clean_text import clean_line
 from rlhf_tui.terminal.clipboard import save_picture
 from rlhf_tui.terminal.signals import heed_signals
+from rlhf_tui.terminal.textual_private import driver_of
 from rlhf_tui.widgets.screen import BaseScreen
 from rlhf_tui.widgets.status import AlarmLine, Meter
 
@@ -330,8 +331,8 @@ class WorkbenchApp(Desk):
         self.push_screen(SavePresetScreen(self.config), saved)
 
     def action_redraw(self) -> None:
-        if self._driver is not None:
-            self._driver.write("\x1b[2J")
+        if driver := driver_of(self):
+            driver.write("\x1b[2J")
         self.refresh(layout=True)
 
     def action_help(self) -> None:
@@ -343,7 +344,8 @@ class WorkbenchApp(Desk):
     def action_suspend_process(self) -> None:
         from rlhf_tui.terminal.driver import SUSPENDED, TerminalDriver
 
-        if isinstance(self._driver, TerminalDriver) and not self._driver.suspend(SUSPENDED):
+        driver = driver_of(self)
+        if isinstance(driver, TerminalDriver) and not driver.suspend(SUSPENDED):
             self.say("not suspended: there is no shell here to go back to")
 
     def action_help_quit(self) -> None:

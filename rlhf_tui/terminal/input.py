@@ -16,8 +16,9 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
 from textual import constants, events
-from textual._xterm_parser import XTermParser
 from textual.message import Message
+
+from rlhf_tui.terminal.textual_private import XTermParser
 
 _PASTE, _PASTE_END = "\x1b[200~", "\x1b[201~"
 # CSI (ECMA-48), the old report of the mouse, the function keys of the Linux console, SS3

@@ -18,9 +18,10 @@ from typing import Any
 from textual import events
 from textual.app import App
 from textual.command import CommandPalette
-from textual.message_pump import MessagePump
 from textual.screen import Screen
 from textual.widgets import Input, TextArea
+
+from rlhf_tui.terminal.textual_private import has_drawn_all, is_idle
 
 # A part of the screen that never comes to rest must not take the keyboard away. Turns of the loop are counted, not
 # time: on a machine that stands still for a while, the screen has had none of it.
@@ -96,21 +97,12 @@ class InputOrder:
 
     def _at_rest(self) -> bool:
         stack = self._app.screen_stack
-        if not stack or not _idle(self._app):
+        if not stack or not is_idle(self._app):
             return False
         top: Screen[Any] = stack[-1]
-        if top._callbacks or top._layout_required or top._recompose_required:
+        if not has_drawn_all(top):
             return False
         if isinstance(top, CommandPalette) and any(
                 worker.node is top and worker.is_running for worker in self._app.workers):
             return False  # Enter takes a command that was found, and what is typed is still looked for
-        return all(_idle(node) for screen in stack for node in screen.walk_children(with_self=True))
-
-
-def _idle(pump: MessagePump) -> bool:
-    """True when `pump` has nothing left to do: it is closed, or waits for a message."""
-    if pump._closing or pump._closed:
-        return True
-    # while one is handled nobody waits at the queue, nor before a new widget is mounted
-    waits = bool(pump._message_queue.ready_event._waiters)
-    return waits and not pump.message_queue_size and not pump._next_callbacks
+        return all(is_idle(node) for screen in stack for node in screen.walk_children(with_self=True))

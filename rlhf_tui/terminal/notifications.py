@@ -14,6 +14,7 @@ from textual.app import App
 
 from rlhf_engine.events import Event, RunState, StateChanged
 from rlhf_tui.terminal.clean_text import clean_line
+from rlhf_tui.terminal.textual_private import driver_of
 
 LENGTH = 200
 _TOLD = {RunState.FINISHED: "finished", RunState.FAILED: "failed", RunState.DIVERGED: "diverged"}
@@ -58,5 +59,5 @@ def tell(app: App[Any], how: str, text: str) -> None:
     """Tell `text` in the way the settings name: "off", "bell" or "osc"."""
     if how == "bell":
         app.bell()
-    elif how == "osc" and not app.is_headless and app._driver is not None:
-        app._driver.write(sequence(text, os.environ))
+    elif how == "osc" and not app.is_headless and (driver := driver_of(app)) is not None:
+        driver.write(sequence(text, os.environ))

@@ -40,7 +40,7 @@ class TextField(Input):
             self.action_copy()
             self.delete_selection()
 
-    def _on_paste(self, event: events.Paste) -> None:
+    def on_paste(self, event: events.Paste) -> None:
         # Input keeps only the first line, and as it came; here all lines are kept, cleaned, as one.
         event.stop()
         event.prevent_default()
@@ -173,7 +173,7 @@ class WordsArea(TextArea):
         """Copy what is selected, and say where it went."""
         copy_selected(self, self.selected_text)
 
-    async def _on_paste(self, event: events.Paste) -> None:
+    async def on_paste(self, event: events.Paste) -> None:
         event.stop()
         event.prevent_default()
         if self.read_only:
@@ -200,7 +200,7 @@ class TextBox(TextArea):
         """Copy what is selected, and say where it went."""
         copy_selected(self, self.selected_text)
 
-    async def _on_paste(self, event: events.Paste) -> None:
+    async def on_paste(self, event: events.Paste) -> None:
         event.stop()
         event.prevent_default()
         if not self.read_only:

@@ -9,6 +9,8 @@ from textual.app import App
 from textual.dom import DOMNode
 from textual.screen import Screen
 
+from rlhf_tui.terminal.textual_private import bindings_of
+
 _NAMES = {"⏎": "Enter", "pgup": "PgUp", "pgdn": "PgDn"}
 
 
@@ -28,13 +30,12 @@ def deeds(screen: Screen[Any]) -> list[Deed]:
     """All of `screen`, of what is on it, and of the app, each once; hidden panes count, since a key leads to them."""
     found: dict[tuple[str, str], Deed] = {}
     for node in (screen, *screen.walk_children(), screen.app):
-        for keys in node._bindings.key_to_bindings.values():
-            for binding in keys:
-                # what has no tooltip is what everyone expects of a list or a field: arrows, Tab, Backspace
-                if binding.tooltip and (binding.description, binding.action) not in found:
-                    shown = _named(screen.app.get_key_display(binding))
-                    found[binding.description, binding.action] = Deed(
-                        shown, binding.description, binding.tooltip, binding.action, node, _place(node))
+        for binding in bindings_of(node):
+            # what has no tooltip is what everyone expects of a list or a field: arrows, Tab, Backspace
+            if binding.tooltip and (binding.description, binding.action) not in found:
+                shown = _named(screen.app.get_key_display(binding))
+                found[binding.description, binding.action] = Deed(
+                    shown, binding.description, binding.tooltip, binding.action, node, _place(node))
     return list(found.values())
 
 

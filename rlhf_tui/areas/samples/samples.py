@@ -15,12 +15,12 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.selection import Selection
 from textual.strip import Strip
-from textual.widget import Widget
 
 from rlhf_engine.errors import RunError
 from rlhf_engine.events import Sample
 from rlhf_tui.areas.samples.favourites import Favourites
 from rlhf_tui.engine.sample_store import ORDERS, SampleStore, listed
+from rlhf_tui.terminal.textual_private import resize_content
 from rlhf_tui.widgets.figures import figure
 from rlhf_tui.widgets.highlight import highlighted
 from rlhf_tui.widgets.line import line_strip
@@ -172,12 +172,7 @@ class SampleList(ScrollView, can_focus=True):
         self.post_message(self.Changed())
 
     def _resize_content(self) -> None:
-        size = Size(self.scrollable_content_region.width, max(1, len(self._shown)))
-        # assigned, it would have the whole screen laid out and drawn anew with every step; only the scrollbar, when
-        # it comes or goes, needs that, and asks for it itself
-        self.set_reactive(Widget.virtual_size, size)
-        self._scroll_update(size)
-        self.refresh()
+        resize_content(self, Size(self.scrollable_content_region.width, max(1, len(self._shown))))
 
     def on_resize(self, _: events.Resize) -> None:
         self._resize_content()
