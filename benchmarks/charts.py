@@ -26,9 +26,9 @@ from rlhf_engine.metrics import REGISTRY
 from rlhf_engine.system.processes import resident_bytes
 from rlhf_tui.app import WorkbenchApp
 from rlhf_tui.areas.charts.charts import Charts
-from rlhf_tui.areas.charts.history import History
 from rlhf_tui.engine.bridge import EngineBridge
-from rlhf_tui.messages import EngineEvents
+from rlhf_tui.engine.messages import EngineEvents
+from rlhf_tui.engine.metrics_history import History
 
 SIZE = (120, 40)
 REPEATS = 15

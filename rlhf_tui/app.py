@@ -24,13 +24,13 @@ from rlhf_engine.runs.run_dir import RunDir
 from rlhf_engine.runs.run_settings import settings_now
 from rlhf_engine.system.streams import on_descriptor
 from rlhf_tui.areas.preferences.preferences import Preferences
-from rlhf_tui.areas.rewards.code_questions import CodeQuestions
 from rlhf_tui.areas.rewards.lab_memory import LabMemory
 from rlhf_tui.areas.settings_form.hyperparameters import HyperparametersPane
+from rlhf_tui.areas.trust.code_questions import CodeQuestions
 from rlhf_tui.areas.workbench.screen import WorkbenchScreen
 from rlhf_tui.desk import Desk
 from rlhf_tui.engine.bridge import TICK_SECONDS, EngineBridge
-from rlhf_tui.messages import EngineEvents
+from rlhf_tui.engine.messages import EngineEvents
 from rlhf_tui.terminal.clean_text import clean_line
 from rlhf_tui.terminal.clipboard import save_picture
 from rlhf_tui.terminal.signals import heed_signals
@@ -40,7 +40,7 @@ from rlhf_tui.widgets.status import AlarmLine, Meter
 
 
 def _commands() -> type[Provider]:
-    from rlhf_tui.commands import WorkbenchCommands
+    from rlhf_tui.areas.help.commands import WorkbenchCommands
 
     return WorkbenchCommands
 
@@ -257,7 +257,7 @@ class WorkbenchApp(Desk):
         self.push_screen(MoreStepsScreen(run_dir.name, total), after)
 
     def _go_on(self, run_dir: RunDir, steps: int | None, taken: Callable[[], object]) -> None:
-        from rlhf_tui.areas.runs.changed_base import with_base
+        from rlhf_tui.areas.trust.changed_base import with_base
 
         shown = self.bridge.watched
 
@@ -352,7 +352,7 @@ class WorkbenchApp(Desk):
         self.say("q quits; a run in progress is saved first")
 
     def _ask_to_leave(self) -> None:
-        from rlhf_tui.widgets.quit import QuitScreen
+        from rlhf_tui.areas.leaving.quit_screen import QuitScreen
 
         if not isinstance(self.screen, QuitScreen):
             self.push_screen(QuitScreen(self.bridge))

@@ -41,7 +41,7 @@ def preset_of_last_time() -> tuple[str, str]:
     """The preset to open where none is named, and a sentence about it where that is not the usual one."""
     from rlhf_engine.config import presets
     from rlhf_engine.errors import ConfigError
-    from rlhf_tui.areas.preferences.settings import load, settings_path
+    from rlhf_tui.areas.preferences.preferences_file import load, settings_path
 
     last = load(settings_path()).settings.last_preset
     if last in ("", PRESET):

@@ -24,7 +24,7 @@ from rlhf_engine.commands.cli import make_app
 from rlhf_engine.config.preset_writer import to_toml
 from rlhf_engine.events import RunState, StepFinished
 from rlhf_engine.runs.run_dir import RunDir
-from rlhf_tui.areas.preferences.settings import SettingsFile
+from rlhf_tui.areas.preferences.preferences_file import SettingsFile
 from rlhf_tui.cli import make_workbench_app
 from rlhf_tui.start import preset_of_last_time
 

@@ -110,7 +110,7 @@ def test_only_the_run_directory_and_the_checkpoint_write_files_of_a_run():
         "rlhf_engine/exporting/export.py", "rlhf_engine/exporting/tokenizer.py",  # the folder that the user names
         "rlhf_engine/model_folders/user_cache.py",  # digests and checks that are known, in the user's cache folder
         "rlhf_tui/terminal/clipboard.py",   # a file beside what was copied
-        "rlhf_tui/areas/preferences/settings.py",    # what the workbench remembers of its user
+        "rlhf_tui/areas/preferences/preferences_file.py",    # what the workbench remembers of its user
         "rlhf_tui/terminal/own_editor.py",  # a text for the editor, in a folder that goes with it
         "rlhf_tui/areas/samples/favourites.py",  # samples that the user marked, in the user's data folder
         "rlhf_tui/terminal/crash_log.py",  # the log of a crash, in the user's log folder
@@ -177,7 +177,7 @@ def test_what_others_may_have_written_is_read_through_one_door():
         "rlhf_engine/commands/doctor.py",  # of the system
         "rlhf_engine/runs/checkpoint.py",  # sums of weights
         "rlhf_tui/terminal/own_editor.py",  # what the user's editor left in a folder of ours
-        "rlhf_tui/areas/preferences/settings.py",  # the lock of the folder that they lie in
+        "rlhf_tui/areas/preferences/preferences_file.py",  # the lock of the folder that they lie in
         "rlhf_tui/terminal/driver.py",  # the terminal
         "rlhf_engine/storyteller/__init__.py", "rlhf_engine/exporting/tokenizer.py",  # our own data
     }

@@ -11,7 +11,7 @@ from rlhf_engine.events import Event, Notice, PastRead
 from rlhf_engine.runs.follow import POLL_SECONDS, Follower
 from rlhf_engine.runs.run_dir import RunDir
 from rlhf_engine.runs.take_over import Asked, ask_to_leave
-from rlhf_tui.engine.past import Past
+from rlhf_tui.engine.metrics_file import Past
 from rlhf_tui.engine.sample_store import KEPT_SAMPLES
 from rlhf_tui.terminal.clean_text import clean_sample
 from rlhf_tui.terminal.crash_log import write_crash_log

@@ -15,9 +15,9 @@ from textual.reactive import reactive
 from textual.widget import Widget
 from textual.widgets import Input, TextArea
 
-from rlhf_tui.areas.rewards.word_text import parse_words
 from rlhf_tui.terminal.clean_text import clean_text, pasted
 from rlhf_tui.terminal.clipboard import copy
+from rlhf_tui.widgets.word_entries import parse_words
 
 
 class TextField(Input):

@@ -166,7 +166,7 @@ def _commands(place: Place) -> list[list[str]]:
 
 
 def _own_files(reward: Path) -> None:
-    from rlhf_tui.areas.preferences.settings import SettingsFile
+    from rlhf_tui.areas.preferences.preferences_file import SettingsFile
     from rlhf_tui.areas.samples.favourites import Favourites
 
     Favourites().toggle("own", Sample(1, "Once", " a fox", 1.0, {"words": 1.0}, 0.1, 2, True))

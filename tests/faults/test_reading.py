@@ -23,7 +23,7 @@ from rlhf_engine.runs.run_columns import read_columns
 from rlhf_engine.runs.run_dir import RunDir
 from rlhf_engine.runs.run_list import figures, list_runs
 from rlhf_engine.runs.run_settings import settings_now
-from rlhf_tui.engine.past import Past, read_history
+from rlhf_tui.engine.metrics_file import Past, read_history
 
 _COMMAND = typer.main.get_command(make_app())  # which takes longer to make than to run
 _GIGABYTE = 1 << 30

@@ -16,7 +16,7 @@ from tui.settled import settled
 from rlhf_engine.config.fields import validate
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_tui.app import WorkbenchApp
-from rlhf_tui.areas.preferences.settings import settings_path
+from rlhf_tui.areas.preferences.preferences_file import settings_path
 from rlhf_tui.engine.bridge import EngineBridge
 
 

@@ -8,7 +8,7 @@ from moments import until
 from textual.app import App
 from textual.pilot import Pilot
 
-from rlhf_tui.areas.rewards.trust import TrustScreen
+from rlhf_tui.areas.trust.trust_screen import TrustScreen
 
 
 def asks(app: App[Any]) -> bool:

@@ -29,7 +29,7 @@ from rlhf_engine.events import (
     StepFinished,
 )
 from rlhf_tui.app import WorkbenchApp
-from rlhf_tui.areas.preferences.settings import settings_path
+from rlhf_tui.areas.preferences.preferences_file import settings_path
 from rlhf_tui.areas.system.alarms import AlarmsScreen, as_text, lines
 from rlhf_tui.areas.workbench.screen import WorkbenchScreen
 from rlhf_tui.engine.alarm_log import KEPT, AlarmLog, Entry

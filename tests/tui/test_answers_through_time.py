@@ -15,7 +15,7 @@ from tui.test_hostile_text import is_harmless, shown_lines
 from rlhf_engine.events import Probed, RolledBack, RunStarted, Sample, StepFinished
 from rlhf_tui.app import WorkbenchApp
 from rlhf_tui.areas.samples.answer_history import KEPT_ANSWERS, NEW, AnswerHistory, ProbeLog, body
-from rlhf_tui.areas.samples.history import HistoryScreen
+from rlhf_tui.areas.samples.answers_screen import HistoryScreen
 from rlhf_tui.areas.samples.word_diff import change
 from rlhf_tui.areas.workbench.screen import WorkbenchScreen
 from rlhf_tui.terminal.clean_text import clean_event

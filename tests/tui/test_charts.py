@@ -17,10 +17,11 @@ from rlhf_tui.areas.charts import charts_data
 from rlhf_tui.areas.charts.chart import Chart
 from rlhf_tui.areas.charts.charts import Charts
 from rlhf_tui.areas.charts.charts_data import SHOWN
-from rlhf_tui.areas.charts.history import History
 from rlhf_tui.areas.charts.lens import LEAST_STEPS, Lens
-from rlhf_tui.areas.charts.readout import edit_text, show_value
-from rlhf_tui.engine.past import clean_metrics
+from rlhf_tui.areas.charts.readout import show_value
+from rlhf_tui.editing.change_text import edit_text
+from rlhf_tui.engine.metrics_file import clean_metrics
+from rlhf_tui.engine.metrics_history import MetricsHistory
 from rlhf_tui.terminal.theme import LIGHT
 
 WIDE, NARROW = (120, 40), (80, 24)
@@ -31,9 +32,9 @@ def train(charts: Charts, steps: int, *, seconds: float = 0.5) -> None:
         charts.add(step, step_metrics(step), step * seconds)
 
 
-def curves(steps: Iterable[tuple[int, float, Mapping[str, float]]]) -> History:
+def curves(steps: Iterable[tuple[int, float, Mapping[str, float]]]) -> MetricsHistory:
     """Another run's, as they are read for the charts: of (step, seconds, metrics)."""
-    history = History()
+    history = MetricsHistory()
     for step, seconds, metrics in steps:
         history.add(step, clean_metrics(metrics), seconds)
     return history

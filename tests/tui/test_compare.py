@@ -19,9 +19,10 @@ from rlhf_engine.maths.statistics import Estimate
 from rlhf_engine.requests import REFERENCE, CompareRequest
 from rlhf_tui.app import WorkbenchApp
 from rlhf_tui.areas.charts.histogram import Colours, bins, draw_histogram
-from rlhf_tui.areas.compare.comparison_table import comparison_table, sign_of
+from rlhf_tui.areas.compare.comparison_table import comparison_table
 from rlhf_tui.areas.compare.screen import CompareScreen
 from rlhf_tui.areas.workbench.screen import WorkbenchScreen
+from rlhf_tui.widgets.estimates import sign_of
 
 PLAIN = Colours("default", "default", "default")
 ROWS = (

@@ -8,14 +8,14 @@ from hypothesis import strategies as st
 from rlhf_engine.config.fields import replace
 from rlhf_engine.config.rewards import LengthRewardConfig
 from rlhf_engine.config.run_config import RunConfig
-from rlhf_tui.areas.settings_form.edit_history import EditHistory, Step, step_between
+from rlhf_tui.editing.undo_stack import Step, UndoStack, step_between
 
 CONFIG = RunConfig(prompts=["One day"], rewards=[LengthRewardConfig(min_words=3)])
 values = st.tuples(st.sampled_from(["kl.coef", "kl.target", "ppo.clip_range", "rewards.0.weight"]),
                    st.floats(0.01, 0.99))
 
 
-def made(history: EditHistory, config: RunConfig, path: str, value: object) -> RunConfig:
+def made(history: UndoStack, config: RunConfig, path: str, value: object) -> RunConfig:
     after = replace(config, {path: value})
     history.note(step_between(config, after))
     return after
@@ -24,7 +24,7 @@ def made(history: EditHistory, config: RunConfig, path: str, value: object) -> R
 @settings(max_examples=25)
 @given(st.lists(values, max_size=8))
 def test_undoing_all_gives_the_first_config_and_redoing_all_the_last(edits: list[tuple[str, float]]) -> None:
-    history, config, seen = EditHistory(), CONFIG, [CONFIG]
+    history, config, seen = UndoStack(), CONFIG, [CONFIG]
     for path, value in edits:
         changed = made(history, config, path, value)
         if changed != config:
@@ -44,7 +44,7 @@ def test_undoing_all_gives_the_first_config_and_redoing_all_the_last(edits: list
 
 
 def test_what_was_undone_is_gone_after_another_change() -> None:
-    history = EditHistory()
+    history = UndoStack()
     made(history, CONFIG, "kl.coef", 0.5)
     history.undid()
     made(history, CONFIG, "kl.target", 3.0)
@@ -52,13 +52,13 @@ def test_what_was_undone_is_gone_after_another_change() -> None:
 
 
 def test_a_change_that_changes_nothing_is_no_step() -> None:
-    history = EditHistory()
+    history = UndoStack()
     made(history, CONFIG, "kl.coef", CONFIG.kl.coef)
     assert history.undo is None
 
 
 def test_only_the_newest_steps_are_kept() -> None:
-    history, config = EditHistory(limit=2), CONFIG
+    history, config = UndoStack(limit=2), CONFIG
     for value in (0.2, 0.3, 0.4):
         config = made(history, config, "kl.coef", value)
     told = []
@@ -76,7 +76,7 @@ def test_another_kind_of_reward_is_put_back_whole(config: RunConfig) -> None:
 
 
 def test_a_refused_change_takes_its_setting_out_of_every_step() -> None:
-    history = EditHistory()
+    history = UndoStack()
     after = replace(CONFIG, {"kl.coef": 0.5, "kl.target": 9.0})
     history.note(step_between(CONFIG, after))
     made(history, after, "kl.coef", 0.7)

@@ -14,7 +14,7 @@ from tui.terminal import Terminal
 from tui.test_generate import shown
 
 from rlhf_tui.app import WorkbenchApp
-from rlhf_tui.areas.preferences.settings import settings_path
+from rlhf_tui.areas.preferences.preferences_file import settings_path
 from rlhf_tui.terminal.theme import DARK, LIGHT
 
 CHILD = textwrap.dedent("""

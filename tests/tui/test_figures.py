@@ -13,13 +13,13 @@ from rlhf_engine.events import RunState
 from rlhf_engine.runs.run_list import RunFigures
 from rlhf_tui.areas.charts.readout import show_value
 from rlhf_tui.areas.charts.series import compact, tick_labels
-from rlhf_tui.areas.compare.comparison_table import plain
 from rlhf_tui.areas.inspect.token_facts import number as token_number
 from rlhf_tui.areas.runs.run_rows import number
 from rlhf_tui.areas.samples.sample import score_parts
 from rlhf_tui.areas.samples.samples import sample_line
 from rlhf_tui.engine.run_view import RunView
 from rlhf_tui.widgets.answer import score_line, signed
+from rlhf_tui.widgets.estimates import plain
 from rlhf_tui.widgets.figures import figure, sparkline
 from rlhf_tui.widgets.status import StatusLine
 

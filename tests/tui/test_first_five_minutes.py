@@ -19,11 +19,11 @@ from rlhf_tui.app import WorkbenchApp
 from rlhf_tui.areas.compare.screen import CompareScreen
 from rlhf_tui.areas.generate.screen import GenerateScreen
 from rlhf_tui.areas.inspect.screen import InspectScreen
+from rlhf_tui.areas.leaving.quit_screen import QuitScreen
 from rlhf_tui.areas.presets.screen import PresetScreen, SavePresetScreen
-from rlhf_tui.areas.samples.history import HistoryScreen
+from rlhf_tui.areas.samples.answers_screen import HistoryScreen
 from rlhf_tui.areas.samples.sample import SampleScreen
 from rlhf_tui.engine.bridge import EngineBridge
-from rlhf_tui.widgets.quit import QuitScreen
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 

@@ -14,11 +14,11 @@ from tui.test_hostile_text import hostile, shown_lines
 
 from rlhf_engine.metrics import REGISTRY
 from rlhf_tui.app import WorkbenchApp
+from rlhf_tui.areas.help.commands import WorkbenchCommands
 from rlhf_tui.areas.help.glossary import GLOSSARY
 from rlhf_tui.areas.help.key_guide import deeds
 from rlhf_tui.areas.help.screen import Chapter, HelpScreen, hanging, search
 from rlhf_tui.areas.workbench.screen import WorkbenchScreen
-from rlhf_tui.commands import WorkbenchCommands
 from rlhf_tui.terminal.clipboard import save_picture
 from rlhf_tui.widgets.status import AlarmLine
 

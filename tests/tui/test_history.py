@@ -11,17 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlhf_engine.runs.run_columns import columns_of
-from rlhf_tui.areas.charts.history import KEPT, MOST_METRICS, History
+from rlhf_tui.engine.metrics_history import KEPT, MOST_METRICS, MetricsHistory
 
 
-def run(steps: int, *, first: int = 1, history: History | None = None) -> History:
-    history = history or History()
+def run(steps: int, *, first: int = 1, history: MetricsHistory | None = None) -> MetricsHistory:
+    history = history or MetricsHistory()
     for step in range(first, first + steps):
         history.add(step, {"a": float(step), "b": -float(step)}, step * 0.5)
     return history
 
 
-def covered(history: History, name: str = "a") -> list[tuple[int, int]]:
+def covered(history: MetricsHistory, name: str = "a") -> list[tuple[int, int]]:
     """(first, last) step of each bucket of a look at everything."""
     return [(int(bucket.step) - bucket.size + 1, int(bucket.step)) for bucket in history.buckets(name, 1, 10**9, KEPT)]
 
@@ -35,7 +35,7 @@ def test_a_short_run_is_kept_as_it_was() -> None:
 
 
 def test_what_is_not_finite_is_noted_and_left_out() -> None:
-    history = History()
+    history = MetricsHistory()
     history.add(1, {"a": 2.0})
     history.add(2, {"a": math.nan})
     history.add(3, {"a": math.inf})
@@ -51,7 +51,7 @@ values = st.one_of(st.floats(-9, 9), st.sampled_from([math.nan, math.inf, 1e300]
 @settings(deadline=None, max_examples=25)
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 900)), min_size=1, max_size=6), st.data())
 def test_many_steps_at_once_are_what_they_are_one_by_one(parts: list[tuple[int, int]], data: st.DataObject) -> None:
-    at_once, one_by_one = History(), History()
+    at_once, one_by_one = MetricsHistory(), MetricsHistory()
     odd = data.draw(st.dictionaries(st.integers(1, 2000), st.dictionaries(st.sampled_from("abc"), values), max_size=9))
     first = 1
     for gap, count in parts:
@@ -98,7 +98,7 @@ def test_a_bucket_tells_lowest_mean_and_highest() -> None:
 
 
 def test_a_spike_is_still_there_after_a_hundred_thousand_steps() -> None:
-    history = History()
+    history = MetricsHistory()
     for step in range(1, 30_001):
         history.add(step, {"a": 1000.0 if step == 777 else math.nan if step == 778 else 1.0})
     found = history.buckets("a", 1, 30_000, 300)
@@ -126,7 +126,7 @@ def test_memory_is_bounded() -> None:
 
 
 def test_a_file_that_names_a_new_metric_at_each_step_does_not_fill_the_memory() -> None:
-    history = History()
+    history = MetricsHistory()
     for step in range(1, 1000):
         history.add(step, {f"metric {step}": 1.0})
     assert len(history.names) == MOST_METRICS
@@ -160,13 +160,13 @@ def test_a_step_taken_again_replaces_itself_and_what_came_after() -> None:
 
 
 def test_time_never_runs_backwards() -> None:
-    history = History()
+    history = MetricsHistory()
     for step, seconds in ((1, 5.0), (2, 3.0), (3, None), (4, math.nan), (5, 9.0)):
         history.add(step, {"a": 1.0}, seconds)
     assert [history.seconds_at(step) for step in range(1, 7)] == [5.0, 5.0, 5.0, 5.0, 9.0, 9.0]
     assert history.step_at(6.0) == 5
     assert history.step_at(99.0) == 5
-    assert History().step_at(1.0) is None
+    assert MetricsHistory().step_at(1.0) is None
 
 
 def test_a_place_is_found_where_steps_are_exact_and_where_they_are_not() -> None:
@@ -180,12 +180,12 @@ def test_a_place_is_found_where_steps_are_exact_and_where_they_are_not() -> None
     assert history.neighbour(20_000, 1) == 20_000
     assert history.neighbour(100, 1) == far.step + far.size
     assert history.seconds_at(19_000) == pytest.approx(9500)
-    assert History().neighbour(3, 1) is None
+    assert MetricsHistory().neighbour(3, 1) is None
     assert history.at("a", 20_001) is None
 
 
 def test_of_more_names_than_a_run_can_have_none_is_remembered_for_not_being_finite() -> None:
-    history = History()
+    history = MetricsHistory()
     for step in range(20):
         metrics = ", ".join(f'"metric {step}.{number}": NaN' for number in range(100))
         history.extend(columns_of([f'{{"step": {step}, "seconds": {step}, "metrics": {{{metrics}}}}}'.encode()]))

@@ -17,7 +17,7 @@ from rlhf_engine.events import Sample
 from rlhf_engine.model_folders.user_cache import read_cache, write_cache
 from rlhf_engine.runs.run_dir import RunDir
 from rlhf_tui.app import WorkbenchApp
-from rlhf_tui.areas.preferences.settings import SettingsFile
+from rlhf_tui.areas.preferences.preferences_file import SettingsFile
 from rlhf_tui.areas.samples.favourites import Favourites
 from rlhf_tui.terminal.clipboard import copy, save_picture
 from rlhf_tui.terminal.crash_log import open_output_log, output_log, write_crash_log

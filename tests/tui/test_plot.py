@@ -12,8 +12,9 @@ from tui.test_series import histories
 
 from rlhf_tui.areas.charts.lens import AXES, Axis
 from rlhf_tui.areas.charts.plot import Picture, draw
-from rlhf_tui.areas.charts.series import Points, smooth
+from rlhf_tui.areas.charts.series import smooth
 from rlhf_tui.areas.charts.sheet import Sheet, plain
+from rlhf_tui.engine.metrics_history import Points
 
 
 def banded(points: Points) -> list[tuple[float, float, float]]:

@@ -29,13 +29,14 @@ from rlhf_tui.areas.help.screen import HelpScreen
 from rlhf_tui.areas.runs import run_reader
 from rlhf_tui.areas.runs.differences import DifferencesScreen
 from rlhf_tui.areas.runs.fork import ForkScreen
-from rlhf_tui.areas.runs.run_dialogs import NoteScreen, SureScreen
+from rlhf_tui.areas.runs.run_dialogs import NoteScreen
 from rlhf_tui.areas.runs.run_rows import age, clean_run, columns, listed, run_line, size, started
 from rlhf_tui.areas.runs.screen import RunsScreen
 from rlhf_tui.areas.runs.trash import TrashScreen
 from rlhf_tui.areas.workbench import screen as workbench
 from rlhf_tui.areas.workbench.screen import WorkbenchScreen
 from rlhf_tui.engine import viewer
+from rlhf_tui.widgets.dialogs import SureScreen
 
 WIDE = (120, 40)
 

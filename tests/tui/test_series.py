@@ -8,16 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlhf_tui.areas.charts.series import (
-    LARGEST,
-    bucket,
-    drawable,
-    log_ticks,
-    nice_ticks,
-    smooth,
-    tick_labels,
-    time_ticks,
-)
+from rlhf_tui.areas.charts.series import bucket, log_ticks, nice_ticks, smooth, tick_labels, time_ticks
+from rlhf_tui.engine.metrics_history import LARGEST, drawable
 
 numbers = st.floats(-LARGEST, LARGEST)
 histories = st.lists(numbers, max_size=80).map(lambda ys: [(float(x), y) for x, y in enumerate(ys, 1)])

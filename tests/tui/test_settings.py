@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from rlhf_tui.areas.preferences.settings import Settings, SettingsFile, load, settings_path
+from rlhf_tui.areas.preferences.preferences_file import Settings, SettingsFile, load, settings_path
 
 
 @pytest.fixture
@@ -134,7 +134,7 @@ def test_two_workbenches_keep_what_each_of_them_changed(path: Path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from rlhf_tui.areas.preferences.settings import SettingsFile
+from rlhf_tui.areas.preferences.preferences_file import SettingsFile
 for count in range(25):
     file = SettingsFile(Path(sys.argv[1]))
     file.change(**{sys.argv[2]: (count % 2 == 0) if sys.argv[2] != "last_preset" else f"p{count}"})

@@ -15,8 +15,8 @@ from rlhf_engine.metrics import REGISTRY
 from rlhf_tui.app import WorkbenchApp
 from rlhf_tui.areas.charts.lens import SMOOTHINGS as LENS_SMOOTHINGS
 from rlhf_tui.areas.preferences.preferences import draws_ascii
+from rlhf_tui.areas.preferences.preferences_file import SMOOTHINGS, Settings, load, settings_path
 from rlhf_tui.areas.preferences.screen import rows
-from rlhf_tui.areas.preferences.settings import SMOOTHINGS, Settings, load, settings_path
 from rlhf_tui.engine.bridge import EngineBridge
 from rlhf_tui.terminal.theme import DARK, LIGHT
 from rlhf_tui.widgets.hint import FirstHint

@@ -29,7 +29,7 @@ from rlhf_engine.runs.trust import is_trusted
 from rlhf_tui.app import WorkbenchApp
 from rlhf_tui.areas.compare.screen import CompareScreen
 from rlhf_tui.areas.generate.screen import GenerateScreen
-from rlhf_tui.areas.rewards.trust import TrustScreen
+from rlhf_tui.areas.trust.trust_screen import TrustScreen
 from rlhf_tui.engine.bridge import EngineBridge
 
 MARKS = """

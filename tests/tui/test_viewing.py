@@ -28,13 +28,13 @@ from rlhf_engine.runs.run_care import rename_run
 from rlhf_engine.runs.run_dir import RunDir
 from rlhf_engine.runs.run_lines import sample_row, to_line
 from rlhf_tui.app import WorkbenchApp
-from rlhf_tui.areas.runs.run_dialogs import SureScreen
 from rlhf_tui.areas.settings_form.hyperparameters import HyperparametersPane
 from rlhf_tui.areas.settings_form.setting_rows import VIEWED_LOCKED_REASON, VIEWED_REASON
 from rlhf_tui.engine import viewer
 from rlhf_tui.engine.bridge import EngineBridge
+from rlhf_tui.engine.messages import EngineEvents
 from rlhf_tui.engine.sample_store import KEPT_SAMPLES
-from rlhf_tui.messages import EngineEvents
+from rlhf_tui.widgets.dialogs import SureScreen
 
 # in the place of a trainer: holds the lock, says that it trains, and leaves when asked to
 HOLDER = """

@@ -15,8 +15,9 @@ from rlhf_engine.config.run_config import RunConfig
 from rlhf_tui.areas.rewards import word_text
 from rlhf_tui.areas.rewards.word_editor import WordEditor
 from rlhf_tui.areas.rewards.word_lists import WordListsPane
-from rlhf_tui.areas.rewards.word_text import parse_words, remarks, without_doubles, words_text
+from rlhf_tui.areas.rewards.word_text import remarks, without_doubles
 from rlhf_tui.widgets.inputs import WordsArea
+from rlhf_tui.widgets.word_entries import parse_words, words_text
 
 
 class Host(App[None]):

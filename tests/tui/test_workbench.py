@@ -13,13 +13,13 @@ from rlhf_engine.config import fields
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.events import Alarm, EditRefused, Notice, RolledBack, RunStarted, RunState, Span, StepFinished
 from rlhf_tui.app import WorkbenchApp
+from rlhf_tui.areas.leaving.quit_screen import QuitScreen
 from rlhf_tui.areas.samples.sample import SampleScreen
 from rlhf_tui.areas.settings_form.hyperparameters import HyperparametersPane
 from rlhf_tui.areas.workbench.screen import PANES
 from rlhf_tui.engine.bridge import EngineBridge
-from rlhf_tui.messages import EngineEvents
+from rlhf_tui.engine.messages import EngineEvents
 from rlhf_tui.terminal.signals import terminated
-from rlhf_tui.widgets.quit import QuitScreen
 
 WIDE, NARROW, TINY = (120, 40), (80, 24), (50, 14)
 

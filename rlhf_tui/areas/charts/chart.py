@@ -24,8 +24,8 @@ from rlhf_engine.metrics import Metric, describe
 from rlhf_tui.areas.charts.plot import Picture, draw
 from rlhf_tui.areas.charts.readout import heading, legend, why_empty
 from rlhf_tui.areas.charts.scene import Scene
-from rlhf_tui.areas.charts.series import Points
 from rlhf_tui.areas.charts.sheet import Sheet
+from rlhf_tui.engine.metrics_history import Points
 
 KL = "objective/kl"
 _KINDS = ("raw", "line", "axes", "target", "edit", "overlay", "cursor")

@@ -12,10 +12,10 @@ from textual.widget import Widget
 
 from rlhf_engine.metrics import describe
 from rlhf_tui.areas.charts.chart import Canvas, Chart
-from rlhf_tui.areas.charts.history import History
 from rlhf_tui.areas.charts.lens import SMOOTHINGS, Lens, Smoothing
 from rlhf_tui.areas.charts.scene import Edit, Scene
-from rlhf_tui.engine.past import clean_metrics
+from rlhf_tui.engine.metrics_file import clean_metrics
+from rlhf_tui.engine.metrics_history import MetricsHistory
 from rlhf_tui.terminal.clean_text import clean_line
 
 SHOWN = ("objective/scores", "objective/kl", "loss/policy_avg", "loss/value_avg")
@@ -119,7 +119,7 @@ class ChartsData(Widget):
         for chart in self.charts:
             chart.dirty = chart.dirty or first or chart.metric.name in metrics
 
-    def take_past(self, past: History) -> None:
+    def take_past(self, past: MetricsHistory) -> None:
         """What the run did up to a step, in the place of what was added of it; later steps that were added stay.
         Metrics by clean names (see `past`)."""
         if past.bounds is not None:
@@ -140,7 +140,7 @@ class ChartsData(Widget):
 
     def clear(self) -> None:
         """A new run begins. Runs that are laid over stay."""
-        self.scene.run, self.scene.edits, self.scene.cursor, self.scene.pointed = History(), [], None, None
+        self.scene.run, self.scene.edits, self.scene.cursor, self.scene.pointed = MetricsHistory(), [], None, None
         self._look(replace(self.scene.lens, span=None, back=0))
 
     def show_target(self, target: float | None) -> None:
@@ -149,7 +149,7 @@ class ChartsData(Widget):
             if chart.target != target:
                 chart.target, chart.dirty = target, True
 
-    def overlay(self, label: str, history: History, *, responses_per_step: int | None = None) -> None:
+    def overlay(self, label: str, history: MetricsHistory, *, responses_per_step: int | None = None) -> None:
         """Lay another run over the charts: its smoothed line, drawn with a marker that the legend names.
 
         label: what to call it, such as its name; the same label again replaces it. history: its metrics by clean names

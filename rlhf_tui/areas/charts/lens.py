@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from rlhf_tui.areas.charts.history import History
+from rlhf_tui.engine.metrics_history import MetricsHistory
 
 Axis = Literal["step", "responses", "time"]
 AXES: tuple[Axis, ...] = get_args(Axis)
@@ -83,12 +83,12 @@ def place(axis: Axis, step: float, seconds: float, responses_per_step: int) -> f
     return step if axis == "step" else step * responses_per_step if axis == "responses" else seconds
 
 
-def place_of(history: History, axis: Axis, step: float, responses_per_step: int) -> float:
+def place_of(history: MetricsHistory, axis: Axis, step: float, responses_per_step: int) -> float:
     """Where `step` of a run lies along `axis`."""
     return place(axis, step, history.seconds_at(step) if axis == "time" else 0.0, responses_per_step)
 
 
-def step_at(history: History, axis: Axis, x: float, responses_per_step: int) -> int | None:
+def step_at(history: MetricsHistory, axis: Axis, x: float, responses_per_step: int) -> int | None:
     """The step of a run that lies at `x`, or the nearest there is; None of an empty history."""
     bounds = history.bounds
     if bounds is None:

@@ -13,8 +13,8 @@ from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
 from rlhf_engine.metrics import REGISTRY, Metric, describe
-from rlhf_tui.areas.charts.history import History
 from rlhf_tui.areas.charts.readout import show_metric
+from rlhf_tui.engine.metrics_history import MetricsHistory
 from rlhf_tui.terminal.clean_text import clean_line
 from rlhf_tui.widgets.picker import DetailsPicker
 from rlhf_tui.widgets.screen import BaseDialog
@@ -22,7 +22,7 @@ from rlhf_tui.widgets.screen import BaseDialog
 _BETTER = {"up": "▲ is good", "down": "▼ is good", "neither": ""}
 
 
-def choices(run: History) -> list[Metric]:
+def choices(run: MetricsHistory) -> list[Metric]:
     """All metrics of the registry, and what else the run tells of; a run's rewards stand after the first few."""
     others = [describe(name) for name in run.names if name not in REGISTRY]
     rewards = [metric for metric in others if metric.name.startswith("rewards/")]
@@ -43,7 +43,7 @@ def matching(metrics: Sequence[Metric], words: str) -> list[Metric]:
                                              not has(f"{metric.title} {metric.name}")))
 
 
-def explanation(metric: Metric, run: History) -> Content:
+def explanation(metric: Metric, run: MetricsHistory) -> Content:
     """Everything there is to say of a metric."""
     facts = " · ".join(filter(None, (clean_line(metric.unit), _BETTER[metric.better])))
     parts: list[Content] = [Content.styled(clean_line(metric.title), "bold")]
@@ -70,7 +70,7 @@ class MetricScreen(DetailsPicker):
         Binding("enter", "take", "Take", tooltip="Show this metric in the chart", id="metric.take", priority=True),
     ]
 
-    def __init__(self, run: History, shown: Sequence[str], slot: int) -> None:
+    def __init__(self, run: MetricsHistory, shown: Sequence[str], slot: int) -> None:
         super().__init__()
         self._run, self._shown, self._slot = run, shown, slot
         self._metrics = choices(run)
@@ -111,7 +111,7 @@ class ExplainScreen(BaseDialog[None]):
         Binding("escape,enter,q,e", "dismiss", "Close", id="explain.close"),
     ]
 
-    def __init__(self, metric: Metric, run: History) -> None:
+    def __init__(self, metric: Metric, run: MetricsHistory) -> None:
         super().__init__()
         self._metric, self._run = metric, run
 
@@ -122,7 +122,7 @@ class ExplainScreen(BaseDialog[None]):
             yield Static(explanation(self._metric, self._run), markup=False)
 
 
-def _newest(metric: Metric, run: History) -> str:
+def _newest(metric: Metric, run: MetricsHistory) -> str:
     newest = run.newest(metric.name)
     return show_metric(metric, newest[-1]) if newest else ""
 

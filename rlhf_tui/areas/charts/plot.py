@@ -16,8 +16,9 @@ from typing import Any
 from rich.text import Text
 
 from rlhf_tui.areas.charts.lens import Axis
-from rlhf_tui.areas.charts.series import Points, bucket, compact, log_ticks, nice_ticks, tick_labels, time_ticks, window
+from rlhf_tui.areas.charts.series import bucket, compact, log_ticks, nice_ticks, tick_labels, time_ticks, window
 from rlhf_tui.areas.charts.sheet import Sheet
+from rlhf_tui.engine.metrics_history import Points
 from rlhf_tui.widgets.figures import minus
 from rlhf_tui.widgets.status import clock
 

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from textual.content import Content
 
-from rlhf_engine.config import fields
 from rlhf_engine.metrics import COMES_WITH, PER_STEP, Metric, describe
-from rlhf_tui.areas.charts.history import Bucket
 from rlhf_tui.areas.charts.plot import EDIT
 from rlhf_tui.areas.charts.scene import Scene
 from rlhf_tui.areas.charts.series import Line, compact, smooth
 from rlhf_tui.areas.charts.sheet import plain
+from rlhf_tui.engine.metrics_history import Bucket
 from rlhf_tui.terminal.clean_text import clean_line
 from rlhf_tui.widgets.figures import minus
 from rlhf_tui.widgets.status import Part, clock, fit
 
-_LIST_WORDS = 3
-_LONGEST = 40
 # cells for each label, and whether its value is told: what fits first is taken
 _LEGENDS = ((99, True), (16, True), (11, True), (7, True), (11, False), (7, False), (4, False), (2, False))
 
@@ -39,26 +35,6 @@ def show_metric(metric: Metric, value: float) -> str:
     if metric.unit in ("tokens", PER_STEP) and value.is_integer():
         return minus(f"{value:.0f}")
     return show_value(value, signed=metric.better == "up" and metric.unit.endswith("per response"))
-
-
-def edit_text(path: str, old: Any, new: Any, arrow: str = "→") -> str:
-    """A live change in a few words: `kl.coef 0.1→0.3`; of a list, what was added and what was taken out:
-    `liked: +otter −fox`."""
-    if isinstance(old, list) and isinstance(new, list):
-        return clean_line(f"{path.rpartition('.')[2]}: {list_change(old, new)}")
-    return clean_line(f"{path} {_cut(fields.show(old))}{arrow}{_cut(fields.show(new))}")
-
-
-def list_change(old: list[Any], new: list[Any]) -> str:
-    """What was added to a list and what was taken out; of many entries the first and how many there are."""
-    changes = [f"+{_cut(str(item))}" for item in new if item not in old] + \
-              [f"−{_cut(str(item))}" for item in old if item not in new]
-    more = f" and {len(changes) - _LIST_WORDS} more" if len(changes) > _LIST_WORDS else ""
-    return f"{' '.join(changes[:_LIST_WORDS]) or 'in another order'}{more}"
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= _LONGEST else text[:_LONGEST - 1] + "…"
 
 
 def heading(scene: Scene, metric: Metric, width: int, *, target: float | None = None, line: Line = (),

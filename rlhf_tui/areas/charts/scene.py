@@ -6,10 +6,10 @@ from bisect import bisect_left
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from rlhf_tui.areas.charts.history import Bucket, History
 from rlhf_tui.areas.charts.lens import Lens, place, place_of, settling, step_at
 from rlhf_tui.areas.charts.plot import OVERLAY_MARKERS, Band, Picture
-from rlhf_tui.areas.charts.series import Line, Points, smooth
+from rlhf_tui.areas.charts.series import Line, smooth
+from rlhf_tui.engine.metrics_history import Bucket, MetricsHistory, Points
 
 # so that a column has at least one of them, whichever size they come in
 BUCKETS_A_COLUMN = 4
@@ -27,7 +27,7 @@ class Other(NamedTuple):
     """Another run, laid over this one."""
 
     marker: str
-    history: History
+    history: MetricsHistory
     responses_per_step: int | None
 
 
@@ -42,7 +42,7 @@ class Reading(NamedTuple):
 class Scene:
     """One for all charts. `cursor` was set by keys or a click, `pointed` is under the mouse; both are steps."""
 
-    run: History = field(default_factory=History)
+    run: MetricsHistory = field(default_factory=MetricsHistory)
     others: dict[str, Other] = field(default_factory=dict)
     edits: list[Edit] = field(default_factory=list)
     lens: Lens = field(default_factory=Lens)
@@ -59,14 +59,14 @@ class Scene:
         return self.cursor if self.pointed is None else self.pointed
 
     @property
-    def leader(self) -> tuple[History, int]:
+    def leader(self) -> tuple[MetricsHistory, int]:
         """The run that zoom, pan and cursor go by: the shown one; before it has a step, the first laid over it."""
         others = [other for other in self.others.values() if other.history.bounds]
         if self.run.bounds is None and others:
             return others[0].history, others[0].responses_per_step or self.responses_per_step
         return self.run, self.responses_per_step
 
-    def lay_over(self, label: str, history: History, responses_per_step: int | None) -> None:
+    def lay_over(self, label: str, history: MetricsHistory, responses_per_step: int | None) -> None:
         """Add another run; there are six markers, so a seventh takes the place of the first."""
         before = self.others.pop(label, None)
         if before is None and len(self.others) == len(OVERLAY_MARKERS):
@@ -124,7 +124,7 @@ class Scene:
         # of older steps only lowest and highest are known: one of them at the least
         return sum(bucket.size if bucket.high <= 0 else 1 for bucket in found if bucket.low <= 0)
 
-    def _curve(self, history: History, metric: str, span: tuple[float, float], responses: int,
+    def _curve(self, history: MetricsHistory, metric: str, span: tuple[float, float], responses: int,
                most: int) -> tuple[Band, Points]:
         """A run's metric as it was measured, lowest and highest, and its smoothed line, in about `most` points."""
         lens, decay = self.lens, self.decay
@@ -187,7 +187,7 @@ class Scene:
         step = self.looked_at
         return None if step is None else place_of(history, self.lens.axis, step, responses)
 
-    def _bucket(self, history: History, metric: str, responses: int) -> Bucket | None:
+    def _bucket(self, history: MetricsHistory, metric: str, responses: int) -> Bucket | None:
         x, bounds = self.cursor_place(), history.bounds
         if x is None or bounds is None:
             return None

@@ -6,19 +6,10 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
+from rlhf_tui.engine.metrics_history import Points
 from rlhf_tui.widgets.figures import minus
 
-Points = list[tuple[float, float]]
 Line = Sequence[tuple[float, float]]
-
-
-# beyond this, differences and squares overflow: for a chart such a value has diverged as much as infinity
-LARGEST = 1e150
-
-
-def drawable(value: float) -> bool:
-    """True for a number that a chart can place; False for NaN, infinity and what is nearly that."""
-    return math.isfinite(value) and abs(value) <= LARGEST
 
 
 def smooth(points: Sequence[tuple[float, float]], decay: float, sizes: Sequence[int] | None = None) -> Points:

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-
 from rich.cells import cell_len
 from textual.content import Content
 
 from rlhf_engine.evaluation.compare import Row
-from rlhf_engine.maths.statistics import Estimate
 from rlhf_tui.terminal.clean_text import clean_line
-from rlhf_tui.widgets.figures import figure
+from rlhf_tui.widgets.estimates import LESS, MORE, UNCLEAR, plain, points, share, show_estimate, sign_of, signed
 
 SHARES = ("liked_share", "disliked_share", "distinct_1", "distinct_2")
 _LABEL, _SHORT = 24, 12  # cells of a side's name, with and without intervals below it
-MORE, LESS, UNCLEAR = "▲", "▼", "≈"
 
 Cells = tuple[Content, Content, Content, Content, Content]
 
@@ -35,43 +30,6 @@ def table_text(rows: tuple[Row, ...], labels: tuple[str, str]) -> str:
     """The whole table for another program: with all intervals, signs, and a line that says what those mean."""
     table = "\n".join(line.rstrip() for line in _table(rows, labels, True, True).plain.split("\n"))
     return f"{table}\n95 % CI in brackets; {MORE} {LESS} significant (95 % CI excludes 0), {UNCLEAR} not\n"
-
-
-def sign_of(difference: Estimate) -> tuple[str, str]:
-    """▲ or ▼ where the interval leaves no doubt, ≈ where it holds zero; and a style. More is not always better."""
-    if not (math.isfinite(difference.low) and math.isfinite(difference.high)):
-        return UNCLEAR, "dim"
-    if difference.low > 0:
-        return MORE, "$primary bold"
-    return (LESS, "$primary bold") if difference.high < 0 else (UNCLEAR, "dim")
-
-
-def show_estimate(estimate: Estimate, number: Callable[[float], str], interval: bool) -> Content:
-    """A value, and its interval in a quieter colour."""
-    value = Content(number(estimate.value))
-    if not interval:
-        return value
-    return value.append_text(f" [{number(estimate.low)}, {number(estimate.high)}]", "$text-muted")
-
-
-def share(value: float) -> str:
-    """A share of one as per cent."""
-    return f"{value * 100:.1f}%" if math.isfinite(value) else _unknown(value)
-
-
-def points(value: float) -> str:
-    """A difference of shares in percentage points, with its sign."""
-    return f"{figure(value * 100, '+.1f')}pp" if math.isfinite(value) else _unknown(value)
-
-
-def plain(value: float) -> str:
-    """A number with two places."""
-    return figure(value, ".2f") if math.isfinite(value) else _unknown(value)
-
-
-def signed(value: float) -> str:
-    """A difference with its sign."""
-    return figure(value, "+.2f") if math.isfinite(value) else _unknown(value)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -109,7 +67,3 @@ def _aligned(line: tuple[Content, ...], widths: list[int]) -> list[Content]:
         missing = width - cell_len(cell.plain)
         aligned.append(cell.pad_right(missing) if column == 0 else cell.pad_left(missing))
     return aligned
-
-
-def _unknown(value: float) -> str:
-    return "?" if math.isnan(value) else "∞" if value > 0 else "−∞"

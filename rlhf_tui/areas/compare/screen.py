@@ -24,7 +24,7 @@ from rlhf_tui.areas.compare.pairs import Pairs
 from rlhf_tui.areas.compare.scores import ScoreHistogram
 from rlhf_tui.areas.compare.side import SideScreen, side_label
 from rlhf_tui.engine.bridge import EngineBridge
-from rlhf_tui.messages import EngineEvents
+from rlhf_tui.engine.messages import EngineEvents
 from rlhf_tui.terminal.clipboard import copy
 from rlhf_tui.widgets.inputs import NumberField
 from rlhf_tui.widgets.screen import BaseScreen

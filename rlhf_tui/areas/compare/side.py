@@ -20,6 +20,7 @@ from rlhf_engine.runs.run_dir import RunDir
 from rlhf_engine.runs.run_list import list_runs
 from rlhf_tui.apart import do_apart
 from rlhf_tui.terminal.clean_text import clean_line
+from rlhf_tui.widgets.dialogs import DIALOG_STYLES
 from rlhf_tui.widgets.picker import Picker
 
 _MOST = 200  # lines at once: more are found by typing
@@ -35,7 +36,7 @@ def side_label(side: Side) -> str:
 class SideScreen(Picker[Side]):
     """Checkpoints of `here` come first. Dismisses with a side, or None."""
 
-    CSS_PATH = "../runs/screen.tcss"
+    CSS_PATH = DIALOG_STYLES
     VERTICAL_BREAKPOINTS = [(0, "-tight"), (14, "-tall")]  # noqa: RUF012 (so the base class declares it)
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "take", "Take", tooltip="Let this one answer", id="side.take", priority=True),

@@ -10,7 +10,7 @@ from textual.binding import Binding, BindingType
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_tui.areas.generate.generator import Generator
 from rlhf_tui.engine.bridge import EngineBridge
-from rlhf_tui.messages import EngineEvents
+from rlhf_tui.engine.messages import EngineEvents
 from rlhf_tui.widgets.screen import BaseScreen
 from rlhf_tui.widgets.status import AlarmLine, KeyBar, StatusLine
 

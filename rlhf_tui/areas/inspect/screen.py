@@ -18,7 +18,7 @@ from rlhf_tui.areas.inspect.token_facts import END, Quantity, about_token, heat,
 from rlhf_tui.areas.inspect.token_table import TokenTable
 from rlhf_tui.areas.samples.sample import sample_facts
 from rlhf_tui.engine.bridge import EngineBridge
-from rlhf_tui.messages import EngineEvents
+from rlhf_tui.engine.messages import EngineEvents
 from rlhf_tui.terminal.clipboard import copy
 from rlhf_tui.widgets.figures import figure
 from rlhf_tui.widgets.highlight import by_span

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from rlhf_tui.areas.preferences.settings import Settings, SettingsFile
+from rlhf_tui.areas.preferences.preferences_file import Settings, SettingsFile
 from rlhf_tui.terminal.theme import AUTO, light_by_environment, theme_for
 
 if TYPE_CHECKING:

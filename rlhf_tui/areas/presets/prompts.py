@@ -19,6 +19,7 @@ from rlhf_engine.system.visible_text import visible
 from rlhf_tui.terminal.clean_text import clean_line, clean_text
 from rlhf_tui.terminal.own_editor import edited
 from rlhf_tui.widgets.choice_list import ChoiceList
+from rlhf_tui.widgets.dialogs import DIALOG_STYLES
 from rlhf_tui.widgets.inputs import EditField, TextField
 from rlhf_tui.widgets.screen import BaseDialog
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 class PromptsScreen(BaseDialog[None]):
     """A list and one field, which searches or holds the prompt that is being written. Every change is one undo."""
 
-    CSS_PATH = "../runs/screen.tcss"
+    CSS_PATH = DIALOG_STYLES
     VERTICAL_BREAKPOINTS = [(0, "-tight"), (14, "-tall")]  # noqa: RUF012 (so the base class declares it)
     AUTO_FOCUS = "#prompts"
     BINDINGS: ClassVar[list[BindingType]] = [

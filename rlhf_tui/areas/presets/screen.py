@@ -18,8 +18,8 @@ from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import RlhfError
 from rlhf_engine.files.disk import NAME, NAME_RULE
 from rlhf_tui.areas.presets.preset_details import preset_details
-from rlhf_tui.areas.runs.run_dialogs import SureScreen
 from rlhf_tui.terminal.clean_text import clean_line, clean_text
+from rlhf_tui.widgets.dialogs import SureScreen
 from rlhf_tui.widgets.inputs import TextField
 from rlhf_tui.widgets.picker import DetailsPicker
 from rlhf_tui.widgets.screen import BaseDialog

@@ -14,11 +14,11 @@ from textual.widgets import Input, Static
 from rlhf_engine.config.fields import Setting, list_in_file, needed_settings, parse, reward_kinds, validate
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import ConfigError
-from rlhf_tui.areas.rewards.word_text import parse_words
 from rlhf_tui.areas.settings_form.setting_rows import without_place
 from rlhf_tui.terminal.clean_text import clean_line
 from rlhf_tui.widgets.inputs import Choice, TextField
 from rlhf_tui.widgets.screen import BaseDialog
+from rlhf_tui.widgets.word_entries import parse_words
 
 
 class NewRewardScreen(BaseDialog[RunConfig | None]):

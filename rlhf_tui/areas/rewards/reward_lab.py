@@ -26,7 +26,6 @@ from rlhf_engine.events import (
     StepFinished,
 )
 from rlhf_engine.runs.run_dir import RunDir
-from rlhf_tui.areas.charts.readout import edit_text
 from rlhf_tui.areas.rewards.ask_reference import AskReference
 from rlhf_tui.areas.rewards.lab_memory import LabMemory
 from rlhf_tui.areas.rewards.new_reward import NewRewardScreen
@@ -38,8 +37,9 @@ from rlhf_tui.areas.rewards.word_table import WordTable
 from rlhf_tui.areas.rewards.word_watch import Count, WordWatch
 from rlhf_tui.areas.settings_form.editing import Editing
 from rlhf_tui.areas.settings_form.hyperparameters import HyperparametersPane
+from rlhf_tui.editing.change_text import edit_text
 from rlhf_tui.engine.bridge import EngineBridge
-from rlhf_tui.messages import EngineEvents
+from rlhf_tui.engine.messages import EngineEvents
 from rlhf_tui.widgets.panes import PanedScreen
 from rlhf_tui.widgets.status import AlarmLine, KeyBar, StatusLine
 

@@ -25,16 +25,15 @@ from rlhf_tui.areas.rewards.word_text import (
     Remark,
     lexicon_of,
     list_head,
-    parse_words,
     remark_line,
     remarks,
     unsayable,
     without_doubles,
-    words_text,
 )
 from rlhf_tui.areas.settings_form.setting_rows import VIEWED_REASON, same_rewards, without_place
 from rlhf_tui.terminal.clean_text import clean_line
 from rlhf_tui.widgets.inputs import WordsArea
+from rlhf_tui.widgets.word_entries import parse_words, words_text
 
 SIDES = ("liked", "disliked")
 NO_LISTS = "This preset has no word list among its rewards."

@@ -10,8 +10,8 @@ from itertools import pairwise
 
 from rlhf_engine.rewards.word_list import Entry, WordListReward
 from rlhf_engine.words import count_words
-from rlhf_tui.areas.compare.comparison_table import LESS, MORE, UNCLEAR
 from rlhf_tui.terminal.clean_text import clean_line
+from rlhf_tui.widgets.estimates import LESS, MORE, UNCLEAR
 
 NEWEST = 96
 """Responses that count as what the tuned model says now; those before show in the course alone."""

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from textual.content import Content
 
-from rlhf_tui.areas.compare.comparison_table import LESS, MORE, UNCLEAR
 from rlhf_tui.areas.rewards.word_rates import Rates, change, course, entry_of
 from rlhf_tui.areas.rewards.word_watch import Count
 from rlhf_tui.terminal.clean_text import clean_line
+from rlhf_tui.widgets.estimates import LESS, MORE, UNCLEAR
 
 ORDERS = ("as written", "A to Z", "most said", "most gained")
 _NUMBER, _COURSE, _NARROW = 6, 12, 44

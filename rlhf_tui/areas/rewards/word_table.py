@@ -19,9 +19,9 @@ from textual.widgets import Static
 from rlhf_tui.areas.rewards.word_editor import NO_LISTS, SIDES, WordEditor
 from rlhf_tui.areas.rewards.word_rates import Rates
 from rlhf_tui.areas.rewards.word_rows import ORDERS, WordRow, columns, rows_of, word_line
-from rlhf_tui.areas.rewards.word_text import words_text
 from rlhf_tui.widgets.line import line_strip
 from rlhf_tui.widgets.selecting import selected_text, with_selection
+from rlhf_tui.widgets.word_entries import words_text
 
 
 class WordLines(ScrollView):

@@ -14,13 +14,14 @@ from textual.widgets import Static
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.runs.run_settings import Difference, differences
 from rlhf_tui.terminal.clean_text import clean_line
+from rlhf_tui.widgets.dialogs import DIALOG_STYLES
 from rlhf_tui.widgets.screen import BaseDialog
 
 
 class DifferencesScreen(BaseDialog[None]):
     """A table of path, left and right; ↑ ↓ scroll it."""
 
-    CSS_PATH = "screen.tcss"
+    CSS_PATH = DIALOG_STYLES
     VERTICAL_BREAKPOINTS = [(0, "-tight"), (14, "-tall")]  # noqa: RUF012 (so the base class declares it)
     AUTO_FOCUS = "VerticalScroll"
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,i,q", "back", "Back", id="differences.back")]

@@ -17,6 +17,7 @@ from rlhf_engine.exporting.export_process import Wanted
 from rlhf_engine.files.disk import folder_to_make
 from rlhf_engine.runs.run_list import RunSummary
 from rlhf_tui.terminal.clean_text import clean_text
+from rlhf_tui.widgets.dialogs import DIALOG_STYLES
 from rlhf_tui.widgets.inputs import Choice, TextField
 from rlhf_tui.widgets.screen import BaseDialog
 
@@ -27,7 +28,7 @@ _KINDS = {"adapter": "the LoRA adapter alone: peft puts it on its base model, wh
 class ExportScreen(BaseDialog[bool]):
     """Hands what is wanted to `begin`, which raises RlhfError; dismisses with True then."""
 
-    CSS_PATH = "screen.tcss"
+    CSS_PATH = DIALOG_STYLES
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("f5", "begin", "Export", tooltip="Write the folder", id="export.begin", priority=True),
         Binding("escape", "back", "Back", id="export.back"),

@@ -21,11 +21,12 @@ from rlhf_engine.runs.checkpoint_list import config_at, missing, steps
 from rlhf_engine.runs.run_dir import RunDir
 from rlhf_engine.runs.run_list import RunSummary
 from rlhf_engine.runs.run_settings import fork_settings
-from rlhf_tui.areas.charts.readout import edit_text
 from rlhf_tui.areas.settings_form.hyperparameters import HyperparametersPane
 from rlhf_tui.areas.settings_form.setting_rows import fork_rows
+from rlhf_tui.editing.change_text import edit_text
 from rlhf_tui.terminal.clean_text import clean_line, clean_text
 from rlhf_tui.widgets.choice_list import ChoiceList
+from rlhf_tui.widgets.dialogs import DIALOG_STYLES
 from rlhf_tui.widgets.inputs import TextField
 from rlhf_tui.widgets.screen import BaseDialog
 
@@ -73,7 +74,7 @@ class ForkSettings(HyperparametersPane):
 class ForkScreen(BaseDialog[bool]):
     """Dismisses with True once the fork has begun."""
 
-    CSS_PATH = "screen.tcss"
+    CSS_PATH = DIALOG_STYLES
     VERTICAL_BREAKPOINTS = [(0, "-tight"), (14, "-tall")]  # noqa: RUF012 (so the base class declares it)
     AUTO_FOCUS = "#steps"
     BINDINGS: ClassVar[list[BindingType]] = [

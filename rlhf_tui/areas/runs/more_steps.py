@@ -11,6 +11,7 @@ from textual.content import Content
 from textual.widgets import Input, Static
 
 from rlhf_tui.terminal.clean_text import clean_line
+from rlhf_tui.widgets.dialogs import DIALOG_STYLES
 from rlhf_tui.widgets.inputs import NumberField
 from rlhf_tui.widgets.screen import BaseDialog
 
@@ -20,7 +21,7 @@ _MOST = 10_000_000  # that train.steps may be
 class MoreStepsScreen(BaseDialog[int | None]):
     """Dismisses with the number of further steps (0: the run is loaded, and no more), or None."""
 
-    CSS_PATH = "screen.tcss"
+    CSS_PATH = DIALOG_STYLES
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "back", "Back", id="more.back")]
 
     def __init__(self, run: str, total: int) -> None:

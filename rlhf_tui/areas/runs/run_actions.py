@@ -22,14 +22,15 @@ from rlhf_engine.runs.run_dir import RunDir
 from rlhf_engine.runs.run_list import RunSummary, parents
 from rlhf_engine.runs.run_settings import settings_now
 from rlhf_tui.apart import do_apart
-from rlhf_tui.areas.runs.changed_base import with_base
-from rlhf_tui.areas.runs.run_dialogs import NameScreen, NoteScreen, SureScreen
+from rlhf_tui.areas.runs.run_dialogs import NameScreen, NoteScreen
 from rlhf_tui.areas.runs.run_reader import RunReader
 from rlhf_tui.areas.runs.run_rows import size
 from rlhf_tui.areas.runs.run_table import RunTable
+from rlhf_tui.areas.trust.changed_base import with_base
 from rlhf_tui.engine.bridge import EngineBridge
 from rlhf_tui.engine.viewer import Opened, open_run
 from rlhf_tui.terminal.clean_text import clean_line
+from rlhf_tui.widgets.dialogs import SureScreen
 from rlhf_tui.widgets.screen import BaseScreen
 from rlhf_tui.widgets.status import AlarmLine
 

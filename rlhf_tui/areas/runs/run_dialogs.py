@@ -1,4 +1,4 @@
-"""What the runs screen asks: a name, a note, whether one is sure."""
+"""What the runs screen asks: a name, a note."""
 
 from __future__ import annotations
 
@@ -8,52 +8,13 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.content import Content
-from textual.widgets import Input, Static
+from textual.widgets import Input
 
-from rlhf_tui.apart import do_apart
-from rlhf_tui.terminal.clean_text import clean_text
+from rlhf_tui.widgets.dialogs import ActingDialog
 from rlhf_tui.widgets.inputs import TextBox, TextField
-from rlhf_tui.widgets.screen import BaseDialog
 
 
-class _Dialog(BaseDialog[bool]):
-    """Does `act` with what was asked; where that is refused, says why and stays, so that nothing typed is lost."""
-
-    CSS_PATH = "screen.tcss"
-    title_text = ""
-    keys_text = ""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._said = Static("", id="said", markup=False)
-        self._acting = False
-
-    def on_mount(self) -> None:
-        box = self.query_one("#box")
-        box.border_title, box.border_subtitle = Content(self.title_text), Content(self.keys_text)
-
-    def do(self, act: Callable[[], object]) -> None:
-        """Dismiss with True once `act` is done, in a thread. Until then nothing else is done."""
-        if self._acting:
-            return
-        self._acting = True
-        do_apart(self, act, lambda _: self.dismiss(True), self._refused, "act")
-
-    def _refused(self, why: str) -> None:
-        self._acting = False
-        self.say(f"✗ {why}", "$text-error")
-
-    def say(self, text: str, style: str = "$text-muted") -> None:
-        """One sentence below."""
-        self._said.update(Content.styled(clean_text(text), style))
-
-    def action_back(self) -> None:
-        """Do nothing."""
-        self.dismiss(False)
-
-
-class NameScreen(_Dialog):
+class NameScreen(ActingDialog):
     """Asks for another name of a run; `check` says what is wrong with one as it is typed."""
 
     keys_text = "Enter rename · Esc back"
@@ -82,7 +43,7 @@ class NameScreen(_Dialog):
         self.do(lambda: self._act(event.value))
 
 
-class NoteScreen(_Dialog):
+class NoteScreen(ActingDialog):
     """Several lines about a run; what was typed is dropped only when Esc is pressed twice."""
 
     keys_text = "F2 save · Esc back"
@@ -124,26 +85,3 @@ class NoteScreen(_Dialog):
         else:
             self._sure = True
             self.say("⚠ Esc once more drops what was typed; F2 saves it", "$text-warning bold")
-
-
-class SureScreen(_Dialog):
-    """Asks before it does what cannot be undone at once."""
-
-    keys_text = "Enter y yes · Esc n no"
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter,y", "confirm", "Yes", tooltip="Do it", id="sure.yes"),
-        Binding("escape,n", "back", "No", tooltip="Do nothing", id="sure.no"),
-    ]
-
-    def __init__(self, title: str, text: str, act: Callable[[], object]) -> None:
-        super().__init__()
-        self.title_text, self._text, self._act = title, text, act
-
-    def compose(self) -> ComposeResult:
-        with Vertical(id="box"):
-            yield Static(Content(clean_text(self._text)), id="text", markup=False)
-            yield self._said
-
-    def action_confirm(self) -> None:
-        """Do it."""
-        self.do(self._act)

@@ -21,7 +21,7 @@ from rlhf_tui.areas.runs.run_reader import RunReader
 from rlhf_tui.areas.runs.run_rows import SORTS, listed
 from rlhf_tui.areas.runs.run_table import RunTable
 from rlhf_tui.engine.bridge import EngineBridge
-from rlhf_tui.messages import EngineEvents
+from rlhf_tui.engine.messages import EngineEvents
 from rlhf_tui.widgets.inputs import TextField
 from rlhf_tui.widgets.status import KeyBar, StatusLine
 

@@ -15,17 +15,17 @@ from textual.widgets.option_list import Option
 
 from rlhf_engine.runs.run_care import Thrown, empty_trash, restore, thrown_away
 from rlhf_tui.apart import do_apart
-from rlhf_tui.areas.runs.run_dialogs import SureScreen
 from rlhf_tui.areas.runs.run_rows import size
 from rlhf_tui.terminal.clean_text import clean_line, clean_text
 from rlhf_tui.widgets.choice_list import ChoiceList
+from rlhf_tui.widgets.dialogs import DIALOG_STYLES, SureScreen
 from rlhf_tui.widgets.screen import BaseDialog
 
 
 class TrashScreen(BaseDialog[None]):
     """The last deleted first. Emptying asks, and takes what was listed when it asked."""
 
-    CSS_PATH = "screen.tcss"
+    CSS_PATH = DIALOG_STYLES
     VERTICAL_BREAKPOINTS = [(0, "-tight"), (14, "-tall")]  # noqa: RUF012 (so the base class declares it)
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "restore", "Restore", tooltip="Restore the run under the name it had", id="trash.restore",

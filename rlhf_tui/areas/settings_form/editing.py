@@ -10,8 +10,8 @@ from rlhf_engine.config import fields, presets
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import RlhfError
 from rlhf_engine.events import RunStarted
-from rlhf_tui.areas.settings_form.edit_history import EditHistory, Step, step_between
 from rlhf_tui.areas.settings_form.setting_rows import same_rewards
+from rlhf_tui.editing.undo_stack import Step, UndoStack, step_between
 from rlhf_tui.engine.bridge import EngineBridge
 from rlhf_tui.terminal.clean_text import clean_line
 
@@ -25,7 +25,7 @@ class Editing:
 
     def __init__(self, screen: WorkbenchScreen, bridge: EngineBridge, show: Callable[[], None]) -> None:
         self._screen, self._bridge, self._show = screen, bridge, show
-        self.history = EditHistory()
+        self.history = UndoStack()
         self.start: RunConfig | None = None
         """What the run on the screen began with; None before the first."""
         self._original: tuple[str, RunConfig | None] | None = None
@@ -190,8 +190,8 @@ class Editing:
         """All settings as TOML in the user's own editor; text: what was written there before, and was not allowed."""
         from rlhf_engine.config.preset_text import parse
         from rlhf_engine.config.preset_writer import to_toml
-        from rlhf_tui.areas.runs.run_dialogs import SureScreen
         from rlhf_tui.terminal.own_editor import edited
+        from rlhf_tui.widgets.dialogs import SureScreen
 
         app, name = self._app, "settings.toml"
         if app.read_only():

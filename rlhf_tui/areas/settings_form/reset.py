@@ -12,7 +12,7 @@ from textual.content import Content
 from textual.widgets import Static
 
 from rlhf_engine.config.fields import show
-from rlhf_tui.areas.charts.readout import list_change
+from rlhf_tui.editing.change_text import list_change
 from rlhf_tui.terminal.clean_text import clean_line
 from rlhf_tui.widgets.screen import BaseDialog
 

@@ -14,7 +14,7 @@ from textual.content import Content
 from textual.widgets import Static
 
 from rlhf_tui.engine.alarm_log import AlarmLog, Entry
-from rlhf_tui.messages import EngineEvents
+from rlhf_tui.engine.messages import EngineEvents
 from rlhf_tui.terminal.clipboard import copy
 from rlhf_tui.widgets.screen import BaseDialog
 from rlhf_tui.widgets.status import LEVELS

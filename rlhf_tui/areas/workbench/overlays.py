@@ -20,8 +20,8 @@ from rlhf_engine.files.disk import folder_identity
 from rlhf_engine.runs.run_dir import METRICS, RunDir
 from rlhf_tui.apart import do_apart
 from rlhf_tui.areas.charts.charts import Charts
-from rlhf_tui.areas.charts.history import History
-from rlhf_tui.engine.past import read_history
+from rlhf_tui.engine.metrics_file import read_history
+from rlhf_tui.engine.metrics_history import MetricsHistory
 from rlhf_tui.terminal.clean_text import clean_line
 
 LOOK_SECONDS = 2.0
@@ -59,7 +59,7 @@ class CurvesRead:
     """The metrics of a run, or why they could not be read."""
 
     label: str
-    history: History | None
+    history: MetricsHistory | None
     responses_per_step: int | None = None
     took: float = 0.0
     why: str = ""

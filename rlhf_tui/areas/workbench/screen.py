@@ -32,8 +32,6 @@ from rlhf_engine.events import (
 from rlhf_engine.runs.run_dir import OUTPUT, RunDir
 from rlhf_tui.apart import do_apart
 from rlhf_tui.areas.charts.charts import Charts
-from rlhf_tui.areas.charts.history import History
-from rlhf_tui.areas.charts.readout import edit_text
 from rlhf_tui.areas.rewards.word_editor import WordEditor
 from rlhf_tui.areas.rewards.word_lists import WordListsPane
 from rlhf_tui.areas.samples.samples import SampleList
@@ -42,10 +40,12 @@ from rlhf_tui.areas.settings_form.editing import Editing
 from rlhf_tui.areas.settings_form.hyperparameters import HyperparametersPane
 from rlhf_tui.areas.workbench.keys import PANES, TITLES, TabLine, keys
 from rlhf_tui.areas.workbench.overlays import LOOK_SECONDS, Overlays
+from rlhf_tui.editing.change_text import edit_text
 from rlhf_tui.engine.bridge import EngineBridge
 from rlhf_tui.engine.event_ring import StepsMissed
-from rlhf_tui.engine.past import read_history
-from rlhf_tui.messages import EngineEvents
+from rlhf_tui.engine.messages import EngineEvents
+from rlhf_tui.engine.metrics_file import read_history
+from rlhf_tui.engine.metrics_history import MetricsHistory
 from rlhf_tui.widgets.screen import BaseScreen
 from rlhf_tui.widgets.status import AlarmLine, KeyBar, Meter, StatusLine
 
@@ -298,7 +298,7 @@ class WorkbenchScreen(BaseScreen[None]):
         do_apart(self, partial(read_history, RunDir(run), last), partial(self._curves_read, self._shown_run, last),
                  lambda why: self.say(f"the curves so far are not shown: {why}", "warning"), "history")
 
-    def _curves_read(self, run: str, last: int, history: History) -> None:
+    def _curves_read(self, run: str, last: int, history: MetricsHistory) -> None:
         """Draw them before the steps taken since, unless another run, or an earlier step, is shown by now."""
         if (run, last) == (self._shown_run, self._read_up_to):
             self._read_up_to = 0
@@ -400,7 +400,7 @@ class WorkbenchScreen(BaseScreen[None]):
 
     def action_history(self) -> None:
         """The answers to the probe."""
-        from rlhf_tui.areas.samples.history import HistoryScreen
+        from rlhf_tui.areas.samples.answers_screen import HistoryScreen
 
         self.app.push_screen(HistoryScreen(self._bridge, self.samples.probes, lambda: self.charts.scene.run))
 

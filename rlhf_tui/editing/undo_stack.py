@@ -9,7 +9,7 @@ from typing import Any
 
 from rlhf_engine.config import fields
 from rlhf_engine.config.run_config import RunConfig
-from rlhf_tui.areas.charts.readout import edit_text
+from rlhf_tui.editing.change_text import edit_text
 
 LIMIT = 500
 
@@ -61,7 +61,7 @@ class Step:
         return f"{len(self.changes)} settings"
 
 
-class EditHistory:
+class UndoStack:
     """Two piles of steps: those that can be taken back, and those that were and can be made again."""
 
     def __init__(self, limit: int = LIMIT) -> None:

@@ -18,7 +18,8 @@ from itertools import accumulate, pairwise, repeat
 from typing import NamedTuple
 
 from rlhf_engine.runs.run_columns import Columns
-from rlhf_tui.areas.charts.series import LARGEST, Points, drawable
+
+Points = list[tuple[float, float]]
 
 KEPT = 2048
 MOST_METRICS = 256
@@ -27,6 +28,15 @@ _NAN = math.nan
 
 Column = tuple["array[float]", ...]
 """One array of values where buckets are single steps, else three: lowest, mean, highest."""
+
+
+# beyond this, differences and squares overflow: for a chart such a value has diverged as much as infinity
+LARGEST = 1e150
+
+
+def drawable(value: float) -> bool:
+    """True for a number that a chart can place; False for NaN, infinity and what is nearly that."""
+    return math.isfinite(value) and abs(value) <= LARGEST
 
 
 class Bucket(NamedTuple):
@@ -95,7 +105,7 @@ class _Level:
         return [bucket for bucket in map(Bucket._make, rows) if bucket[3] == bucket[3]]
 
 
-class History:
+class MetricsHistory:
     """The metrics of one run by step. Values that are not finite are noted, not kept."""
 
     def __init__(self) -> None:

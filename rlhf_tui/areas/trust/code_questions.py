@@ -40,7 +40,7 @@ class CodeQuestions:
         engine runs no code of that. needed: without a yes `refused` is called with a sentence (else it is said); if
         not, it goes on all the same, as what can do without scores does, and is not asked again.
         """
-        from rlhf_tui.areas.rewards.trust import TrustScreen
+        from rlhf_tui.areas.trust.trust_screen import TrustScreen
 
         changed, codes = _in_question(config, goes_on, of)
         if not codes or (not needed and {code.digest for code in codes} <= self._refused):

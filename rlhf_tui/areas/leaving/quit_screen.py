@@ -11,7 +11,7 @@ from textual.content import Content
 from textual.widgets import Static
 
 from rlhf_tui.engine.bridge import EngineBridge
-from rlhf_tui.messages import EngineEvents
+from rlhf_tui.engine.messages import EngineEvents
 from rlhf_tui.widgets.screen import BaseDialog
 
 if TYPE_CHECKING:

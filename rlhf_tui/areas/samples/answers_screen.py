@@ -12,10 +12,10 @@ from textual.content import Content
 from textual.widgets import Static
 
 from rlhf_engine.events import Probed, RolledBack, RunStarted, StepFinished
-from rlhf_tui.areas.charts.history import History
 from rlhf_tui.areas.samples.answer_history import AnswerHistory, ProbeLog
 from rlhf_tui.engine.bridge import EngineBridge
-from rlhf_tui.messages import EngineEvents
+from rlhf_tui.engine.messages import EngineEvents
+from rlhf_tui.engine.metrics_history import MetricsHistory
 from rlhf_tui.terminal.clipboard import copy
 from rlhf_tui.widgets.figures import figure, sparkline
 from rlhf_tui.widgets.screen import BaseScreen
@@ -46,7 +46,7 @@ class HistoryScreen(BaseScreen[None]):
         Binding("y", "copy", "Copy", tooltip="Copy the answer to the clipboard", id="history.copy"),
     ]
 
-    def __init__(self, bridge: EngineBridge, log: ProbeLog, run: Callable[[], History]) -> None:
+    def __init__(self, bridge: EngineBridge, log: ProbeLog, run: Callable[[], MetricsHistory]) -> None:
         """run: hands over the metrics of the run that the workbench shows."""
         super().__init__()
         self._bridge, self._log, self._run = bridge, log, run

@@ -15,6 +15,7 @@ from textual.widgets import Static
 
 from rlhf_engine.errors import CodeInQuestion
 from rlhf_tui.terminal.clean_text import clean_line, clean_text
+from rlhf_tui.widgets.dialogs import DIALOG_STYLES
 from rlhf_tui.widgets.screen import BaseDialog
 
 # a key that was typed for what was there before must not agree to what nobody has seen
@@ -28,7 +29,7 @@ Answer = Callable[[bool | None], object]
 class TrustScreen(BaseDialog[bool]):
     """Dismisses with True if a person agrees to run the code from now on; all that wait for that hear of it."""
 
-    CSS_PATH = "../runs/screen.tcss"
+    CSS_PATH = DIALOG_STYLES
     AUTO_FOCUS = "#code"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("y", "agree", "Trust it", tooltip="Run this code, now and from now on", id="trust.yes"),

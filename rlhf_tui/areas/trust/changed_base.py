@@ -18,7 +18,7 @@ def with_base(app: App[Any], run_dir: RunDir, go_on: Callable[[bool], object]) -
 
     A base that was not looked at before is read from end to end, which takes seconds for a large one: in a thread.
     """
-    from rlhf_tui.areas.runs.run_dialogs import SureScreen
+    from rlhf_tui.widgets.dialogs import SureScreen
 
     async def ask() -> None:
         try:

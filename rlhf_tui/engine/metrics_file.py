@@ -13,7 +13,7 @@ from rlhf_engine.errors import RunError
 from rlhf_engine.files.disk import why
 from rlhf_engine.runs.run_columns import Columns, read_columns
 from rlhf_engine.runs.run_dir import METRICS, RunDir
-from rlhf_tui.areas.charts.history import History
+from rlhf_tui.engine.metrics_history import MetricsHistory
 from rlhf_tui.terminal.clean_text import clean_line
 
 OF_REWARDS = "rewards/"
@@ -25,7 +25,7 @@ class Past:
     """Gathers metrics under names that may be shown, and lets the screen's thread have its turn now and then."""
 
     def __init__(self) -> None:
-        self.history = History()
+        self.history = MetricsHistory()
 
     def extend(self, columns: Columns) -> None:
         """Take in many steps."""
@@ -33,7 +33,7 @@ class Past:
         time.sleep(_BREATH_SECONDS)
 
 
-def read_history(run_dir: RunDir, last: int | None = None) -> History:
+def read_history(run_dir: RunDir, last: int | None = None) -> MetricsHistory:
     """The metrics of a run, up to the step `last` if one is given. Raises RunError when they cannot be read."""
     past = Past()
     try:

@@ -1,0 +1,31 @@
+"""A change of a setting in a few words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rlhf_engine.config import fields
+from rlhf_tui.terminal.clean_text import clean_line
+
+_LIST_WORDS = 3
+_LONGEST = 40
+
+
+def edit_text(path: str, old: Any, new: Any, arrow: str = "→") -> str:
+    """A live change in a few words: `kl.coef 0.1→0.3`; of a list, what was added and what was taken out:
+    `liked: +otter −fox`."""
+    if isinstance(old, list) and isinstance(new, list):
+        return clean_line(f"{path.rpartition('.')[2]}: {list_change(old, new)}")
+    return clean_line(f"{path} {_cut(fields.show(old))}{arrow}{_cut(fields.show(new))}")
+
+
+def list_change(old: list[Any], new: list[Any]) -> str:
+    """What was added to a list and what was taken out; of many entries the first and how many there are."""
+    changes = [f"+{_cut(str(item))}" for item in new if item not in old] + \
+              [f"−{_cut(str(item))}" for item in old if item not in new]
+    more = f" and {len(changes) - _LIST_WORDS} more" if len(changes) > _LIST_WORDS else ""
+    return f"{' '.join(changes[:_LIST_WORDS]) or 'in another order'}{more}"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST else text[:_LONGEST - 1] + "…"
