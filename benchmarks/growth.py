@@ -20,7 +20,7 @@ import plotext
 from benchmarks.throughput import child
 
 STORYTELLER_VOCABULARY = 2_546
-ONE_EPOCH = ["ppo.epochs=1"]
+ONE_EPOCH = ["algorithm.epochs=1"]
 
 
 def points(model: str, threads: int, settings: dict[int, list[str]], responses: int) -> dict[int, dict[str, float]]:
@@ -62,7 +62,7 @@ def run_steps(model: str, threads: int, steps: int) -> None:
     from rlhf_engine.training.trainer import Trainer
 
     settings = [f"model.name={model}", f"train.threads={threads}", f"train.steps={steps}", "sampling.max_new_tokens=8",
-                "ppo.responses_per_step=8", "ppo.minibatch_size=8", *ONE_EPOCH]
+                "algorithm.responses_per_step=8", "algorithm.minibatch_size=8", *ONE_EPOCH]
     taken: list[float] = []
     memory: list[float] = []
 
@@ -114,7 +114,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as root:
         model = str(save_gpt_neo(Path(root) / "small", width=160, heads=4, vocabulary=STORYTELLER_VOCABULARY))
         print_growth("Batch", "responses per step", points(model, args.threads, {
-            n: [f"ppo.responses_per_step={n}", f"ppo.minibatch_size={min(n, 32)}"] for n in batches}, 128))
+            n: [f"algorithm.responses_per_step={n}", f"algorithm.minibatch_size={min(n, 32)}"] for n in batches}, 128))
         print_growth("Response length", "tokens per response", points(model, args.threads, {
             n: [f"sampling.max_new_tokens={n}"] for n in lengths}, 64))
         found = {}

@@ -16,7 +16,7 @@ import time
 from benchmarks.workbench import Measured, Workbench, idle_and_training
 
 AIM_MS = 50
-_MOVES = ((b"\x1b[B", b"optimizer.critic_lr"), (b"\x1b[A", b"optimizer.actor_lr"))
+_MOVES = ((b"\x1b[B", b"algorithm.critic_learning_rate"), (b"\x1b[A", b"optimizer.learning_rate"))
 
 
 def press(workbench: Workbench, keys: int) -> list[float]:

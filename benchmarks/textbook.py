@@ -17,6 +17,7 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from rlhf_engine.config.methods.ppo import ppo_settings
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.models.flops import ModelSize
 from rlhf_engine.models.loading import choose_device
@@ -36,7 +37,7 @@ class TextbookPPO:
     """Actor, critic and reference as three models; `learn_from` is the whole loop body for one prompt."""
 
     def __init__(self, folder: str, config: RunConfig) -> None:
-        self.config = config
+        self.config, self.settings = config, ppo_settings(config)
         self.rewards = build_rewards(config.rewards)
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
         self.device = choose_device(config.model.device)
@@ -54,11 +55,11 @@ class TextbookPPO:
         self.value_head = nn.Linear(base.config.hidden_size, 1, device=self.device)
         optimizer = config.optimizer
         self.actor_optimizer = torch.optim.AdamW(
-            [p for p in self.actor.parameters() if p.requires_grad], lr=optimizer.actor_lr, weight_decay=0.0
+            [p for p in self.actor.parameters() if p.requires_grad], lr=optimizer.learning_rate, weight_decay=0.0
         )
         self.critic_optimizer = torch.optim.AdamW(
             [*(p for p in self.critic.parameters() if p.requires_grad), *self.value_head.parameters()],
-            lr=optimizer.critic_lr,
+            lr=self.settings.critic_learning_rate,
             weight_decay=0.0,
         )
         self.size = ModelSize.of_model(self.reference)
@@ -91,13 +92,13 @@ class TextbookPPO:
             advantage = reward - self._value(ids)
         scored = time.perf_counter()
 
-        for _ in range(self.config.ppo.epochs):
+        for _ in range(self.settings.epochs):
             ratio = torch.exp(self._log_prob(self.actor, ids, width) - old_log_prob)
-            clipped = ratio.clamp(1 - self.config.ppo.clip_range, 1 + self.config.ppo.clip_range)
+            clipped = ratio.clamp(1 - self.settings.clip_range, 1 + self.settings.clip_range)
             actor_loss = -torch.min(ratio * advantage, clipped * advantage)
-            self._take_step(self.actor_optimizer, actor_loss, self.config.optimizer.actor_max_grad_norm)
+            self._take_step(self.actor_optimizer, actor_loss, self.config.optimizer.max_grad_norm)
             critic_loss = (self._value(ids) - reward) ** 2
-            self._take_step(self.critic_optimizer, critic_loss, self.config.optimizer.critic_max_grad_norm)
+            self._take_step(self.critic_optimizer, critic_loss, self.settings.critic_max_grad_norm)
         done = time.perf_counter()
         self.operations += self._operations(width, ids.shape[1])
         self.seconds.rollout += sampled - start
@@ -110,7 +111,7 @@ class TextbookPPO:
         pairs, head = whole * (whole + 1) / 2, 2.0 * self.size.head
         forward, backward = self.size.forward(whole, pairs), self.size.backward(whole, pairs)
         sampling = forward + head * (whole - prompt)
-        updates = self.config.ppo.epochs * (2 * (forward + backward) + 3 * head * whole)
+        updates = self.settings.epochs * (2 * (forward + backward) + 3 * head * whole)
         return sampling + 3 * (forward + head * whole) + updates
 
     def _log_prob(self, model: Any, ids: Tensor, prompt_width: int) -> Tensor:

@@ -37,10 +37,10 @@ def run_textbook(model: str, threads: int, responses: int, overrides: list[str])
     torch.set_num_threads(threads)
     config = presets.load_with_overrides("notebook", overrides)
     loop = TextbookPPO(model, config)
-    loop.learn_from(config.prompts[0])
+    loop.learn_from(config.data.prompts[0])
     loop.seconds, loop.operations = Seconds(), 0.0
     started = time.perf_counter()
-    tokens = sum(loop.learn_from(config.prompts[i % len(config.prompts)])[1] for i in range(responses))
+    tokens = sum(loop.learn_from(config.data.prompts[i % len(config.data.prompts)])[1] for i in range(responses))
     seconds = time.perf_counter() - started
     spent = loop.seconds
     return _figures(seconds, responses, tokens, loop.operations, spent.rollout, spent.score, spent.update)
@@ -55,7 +55,7 @@ def run_engine(model: str, threads: int, responses: int, overrides: list[str]) -
     from rlhf_engine.training.trainer import Trainer
 
     config = presets.load_with_overrides("notebook", [f"model.name={model}", f"train.threads={threads}", *overrides])
-    a_step = config.ppo.responses_per_step
+    a_step = config.algorithm.responses_per_step
     steps = max(2, -(-responses // a_step))
     config = replace(config, {"train.steps": steps + 2})
     metrics: list[dict[str, float]] = []

@@ -45,7 +45,7 @@ _ALL = [
            "Runs away upwards (raise the KL coefficient, lower the learning rate), or falls far below 0 (tokens are "
            "sampled and scored with different probabilities)."),
     Metric("objective/rlhf_reward", "RLHF objective", "score per response", "up",
-           "What PPO maximizes: score − β · KL (the score before ppo.score_normalization).",
+           "What PPO maximizes: score − β · KL (the score before algorithm.score_normalization).",
            "Climbs and flattens a little below the score.",
            "Falls while the score climbs: the KL penalty grows faster than the score."),
     Metric("objective/non_score_reward", "KL penalty", "score per response", "neither",
@@ -66,16 +66,16 @@ _ALL = [
            "float32, some hundredths in half precision. Ratio and KL are off by as much.",
            "Flat, near 0.",
            "Climbs, or stays over 0.1: tokens do not come from the distribution that is trained (top_k or top_p, a "
-           "rounded cache); ppo.importance_sampling_cap corrects for some of it."),
+           "rounded cache); algorithm.importance_sampling_cap corrects for some of it."),
     Metric("policy/approxkl_avg", "approx. KL (old‖new)", "nats per action", "neither",
            "KL between the policy that sampled (old) and the actor (new) by the k3 estimator, measured before each "
            "optimizer step and averaged: with one optimizer step a rollout it is always 0. An action is a token, or "
-           "the whole response at ppo.level sequence. Above 0.05 per token is a large step.",
+           "the whole response at algorithm.level sequence. Above 0.05 per token is a large step.",
            "Between 0.001 and 0.05 per token, if there are several optimizer steps a rollout.",
            "Spikes over 0.05 (the learning rate is high), or stays at 0 with several optimizer steps (nothing moves)."),
     Metric("policy/clipfrac_avg", "clip fraction", "share of actions", "down",
-           "Actions (tokens; whole responses at ppo.level sequence) whose ratio was clipped, averaged over the step's "
-           "optimizer steps; 0 in the first of them. Above 0.3 the learning rate is high.",
+           "Actions (tokens; whole responses at algorithm.level sequence) whose ratio was clipped, averaged over the "
+           "step's optimizer steps; 0 in the first of them. Above 0.3 the learning rate is high.",
            "Stays between 0 and 0.2.",
            "Stays over 0.3: the learning rate is too high, or there are too many epochs over one rollout."),
     Metric("policy/entropy_avg", "entropy", "nats per token", "neither",
@@ -91,8 +91,8 @@ _ALL = [
            "Falls quickly in the first steps, then stays low.",
            "Climbs and stays up: the critic cannot follow (lower its learning rate, or give it warm-up steps)."),
     Metric("val/clipfrac_avg", "value clip fraction", "share of actions", "down",
-           "Values (one a token, or one a response at ppo.level sequence) that moved over ppo.value_clip_range since "
-           "their rollout and are clipped, averaged over the step's optimizer steps.",
+           "Values (one a token, or one a response at algorithm.level sequence) that moved over "
+           "algorithm.value_clip_range since their rollout and are clipped, averaged over the step's optimizer steps.",
            "Falls to a few per cent after the first steps.",
            "Stays high: the clip range, which is in units of score, is too small for the critic."),
     Metric("val/ratio", "ratio", "", "neither",
@@ -159,9 +159,21 @@ _ALL = [
 ]
 
 REGISTRY: dict[str, Metric] = {metric.name: metric for metric in _ALL}
+"""Every metric that is known by name, those of methods from other packages too once these are imported."""
 
 
-_ACTOR = "it needs optimizer steps of the actor, which begin after train.critic_warmup_steps"
+def register(metric: Metric) -> None:
+    """Take in a method's own metric. Raises ValueError where the name means another one already."""
+    if REGISTRY.setdefault(metric.name, metric) != metric:
+        raise ValueError(f"the metric {metric.name} is described already, as “{REGISTRY[metric.name].title}”")
+
+
+def named(*names: str) -> tuple[Metric, ...]:
+    """The metrics of these names, which must be known."""
+    return tuple(REGISTRY[name] for name in names)
+
+
+_ACTOR = "it needs optimizer steps of the actor, which begin after algorithm.critic_warmup_steps"
 _CRITIC = "it needs optimizer steps of the critic, and all so far were skipped"
 COMES_WITH: dict[str, str] = {
     **dict.fromkeys(("policy/approxkl_avg", "policy/clipfrac_avg", "loss/policy_avg", "val/ratio", "grad_norm/actor"),

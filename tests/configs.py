@@ -8,12 +8,14 @@ from hypothesis import strategies as st
 from pydantic.fields import FieldInfo
 
 from rlhf_engine.config import fields
+from rlhf_engine.config.methods.ppo import PPOConfig
 from rlhf_engine.config.rewards import LengthRewardConfig, WordListRewardConfig
-from rlhf_engine.config.run_config import RunConfig, TrainConfig
+from rlhf_engine.config.run_config import RunConfig
+from rlhf_engine.config.sections import DataConfig, TrainConfig
 from rlhf_engine.errors import ConfigError
 
 SMALL = RunConfig(
-    prompts=["Once upon a time", "One day,"],
+    data=DataConfig(prompts=["Once upon a time", "One day,"]),
     rewards=[WordListRewardConfig(name="animals", liked=["fox", "owl"], disliked=["boy"]), LengthRewardConfig()],
 )
 
@@ -58,16 +60,17 @@ def configs(draw: st.DrawFn) -> RunConfig:
     train = section(TrainConfig, keep_best=st.sampled_from(["objective/scores", "loss/value_avg", "none"]))
     data = draw(st.fixed_dictionaries({
         "description": texts,
-        "prompts": st.lists(texts.filter(bool), min_size=1, max_size=4),
         "rewards": st.tuples(word_list, length).map(list) | word_list.map(lambda reward: [reward]),
         **{name: section(info.annotation) for name, info in RunConfig.model_fields.items()
            if hasattr(info.annotation, "model_fields")},
+        "data": section(DataConfig, prompts=st.lists(texts.filter(bool), min_size=1, max_size=4)),
+        "algorithm": section(PPOConfig, kind=st.just("ppo")),
         "train": train,
     }))
     try:
         return fields.validate(data)
     except ConfigError:  # limits between two settings
-        for name in ("ppo", "sampling", "kl"):
+        for name in ("algorithm", "sampling", "kl"):
             data.pop(name)
         data["rewards"] = [reward for reward in data["rewards"] if reward["kind"] == "word_list"]
         return fields.validate(data)

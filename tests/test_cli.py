@@ -29,7 +29,7 @@ from rlhf_tui.cli import make_workbench_app
 from rlhf_tui.start import preset_of_last_time
 
 ROOT = Path(__file__).parents[1]
-QUICK = ["sampling.max_new_tokens=6", "ppo.responses_per_step=4", "ppo.minibatch_size=2", "train.threads=1"]
+QUICK = ["sampling.max_new_tokens=6", "algorithm.responses_per_step=4", "algorithm.minibatch_size=2", "train.threads=1"]
 
 
 @pytest.fixture(scope="module")

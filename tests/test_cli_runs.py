@@ -20,7 +20,7 @@ from rlhf_engine.events import RunState
 from rlhf_engine.runs.run_dir import RunDir
 from rlhf_tui.cli import make_workbench_app
 
-QUICK = ["sampling.max_new_tokens=6", "ppo.responses_per_step=4", "ppo.minibatch_size=2", "train.threads=1"]
+QUICK = ["sampling.max_new_tokens=6", "algorithm.responses_per_step=4", "algorithm.minibatch_size=2", "train.threads=1"]
 
 
 def invoke(*arguments: str, workbench: bool = False) -> Result:

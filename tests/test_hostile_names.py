@@ -17,7 +17,7 @@ from typer.testing import CliRunner, Result
 
 from rlhf_engine.config.preset_writer import to_toml
 from rlhf_engine.config.rewards import WordListRewardConfig
-from rlhf_engine.config.run_config import ModelConfig
+from rlhf_engine.config.sections import ModelConfig
 from rlhf_engine.events import Alarm, RunState
 from rlhf_engine.runs.run_dir import RunDir
 from rlhf_tui.cli import make_workbench_app
@@ -136,13 +136,15 @@ def test_programs_are_told_the_names_as_they_are(zoo: Zoo) -> None:
 
 def test_a_run_of_such_names_is_named_and_leaves_only_harmless_files(zoo: Zoo, tmp_path: Path) -> None:
     """The model's folder, what is liked and a prompt are hostile; the run is real."""
-    config = SMALL.model_copy(update={"prompts": [HOSTILE], "description": HOSTILE,
+    data = SMALL.data.model_copy(update={"prompts": [HOSTILE]})
+    config = SMALL.model_copy(update={"data": data, "description": HOSTILE,
                                       "rewards": [WordListRewardConfig(liked=[HOSTILE, "a"])],
                                       "model": ModelConfig(name=str(zoo.model))})
     preset = tmp_path / "p.toml"
     preset.write_text(to_toml(config))
     root = tmp_path / f"runs {HOSTILE}"
-    sets = ["train.steps=1", "sampling.max_new_tokens=4", "ppo.responses_per_step=2", "ppo.minibatch_size=2",
+    sets = ["train.steps=1", "sampling.max_new_tokens=4", "algorithm.responses_per_step=2",
+            "algorithm.minibatch_size=2",
             "train.threads=1", "probe.every=1"]
     done = invoke("train", str(preset), "--name", "one", "--runs-dir", str(root),
                   *(word for text in sets for word in ("--set", text)))
@@ -185,7 +187,7 @@ def score(prompts, responses):
     preset = tmp_path / "p.toml"
     preset.write_text("prompts = ['x']\n[[rewards]]\nkind = 'function'\nname = 'own'\n"
                       f"function = {json.dumps(f'{code}:score')}\n[train]\nsteps = 1\nthreads = 1\n"
-                      "[sampling]\nmax_new_tokens = 3\n[ppo]\nresponses_per_step = 2\nminibatch_size = 2\n")
+                      "[sampling]\nmax_new_tokens = 3\n[algorithm]\nresponses_per_step = 2\nminibatch_size = 2\n")
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     for arguments in (["trust", str(code)], ["train", str(preset), "--name", "one"]):
         done = subprocess.run([sys.executable, "-m", "rlhf_engine", *arguments], cwd=tmp_path, timeout=250,

@@ -18,7 +18,7 @@ from rlhf_engine.events import RunState
 from rlhf_engine.runs.run_dir import RunDir
 
 ROOT = Path(__file__).parents[1]
-QUICK = ["train.steps=2", "sampling.max_new_tokens=4", "ppo.responses_per_step=2", "ppo.minibatch_size=2",
+QUICK = ["train.steps=2", "sampling.max_new_tokens=4", "algorithm.responses_per_step=2", "algorithm.minibatch_size=2",
          "train.threads=1", "probe.every=0"]
 PLAIN = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 

@@ -78,7 +78,7 @@ def test_installed_away_from_the_checkout_it_trains(wheel: Path, tmp_path: Path)
     assert where.startswith(str(site))
     listed = json.loads(run(python, "-m", "rlhf_tui", "presets", "--json", cwd=tmp_path))["presets"]
     assert all(info["path"].startswith(str(site)) for info in listed)
-    sets = ["train.steps=2", "train.threads=1", "ppo.responses_per_step=8", "ppo.minibatch_size=4"]
+    sets = ["train.steps=2", "train.threads=1", "algorithm.responses_per_step=8", "algorithm.minibatch_size=4"]
     overrides = [word for text in sets for word in ("--set", text)]
     lines = run(python, "-m", "rlhf_tui", "train", "animals", "--json", "--name", "first", *overrides,
                 cwd=tmp_path).splitlines()

@@ -16,7 +16,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from rlhf_engine.config.run_config import RunConfig, SamplingConfig
+from rlhf_engine.config.run_config import RunConfig
+from rlhf_engine.config.sections import SamplingConfig
 from rlhf_engine.models.decoding.traced import TracedDecoder
 from rlhf_engine.models.policy import Policy
 from rlhf_engine.models.rollout import sample
@@ -95,11 +96,11 @@ def _byte_tokenizer(own_padding: bool) -> PreTrainedTokenizerFast:
 def tiny_config(folder: Path, **sections: object) -> RunConfig:
     """A config for a tiny model: small batches, no whitening surprises, one word list."""
     base = {
-        "prompts": ["Once", "There was a", "x", "Long ago"],
+        "data": {"prompts": ["Once", "There was a", "x", "Long ago"]},
         "model": {"name": str(folder), "dtype": "float32", "device": "cpu"},
         "lora": {"rank": 4, "alpha": 8.0},
         "sampling": {"max_new_tokens": 12},
-        "ppo": {"responses_per_step": 8, "minibatch_size": 4, "epochs": 2},
+        "algorithm": {"responses_per_step": 8, "minibatch_size": 4, "epochs": 2},
         "train": {"steps": 3, "seed": 1, "threads": 1, "checkpoint_every": 1, "keep_checkpoints": 10},
         "sentinel": {"truncated_share": None},  # a random model ends nothing
         "rewards": [{"kind": "length", "name": "length", "min_words": 3, "penalty_per_word": 1.0}],

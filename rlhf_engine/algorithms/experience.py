@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.profiler import record_function
 
+from rlhf_engine.config.methods.ppo import ppo_settings
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import NonFiniteError
 from rlhf_engine.maths.estimators import (
@@ -167,7 +168,7 @@ def _run_passes(
         with torch.no_grad(), record_function("score: reference"):
             reference = policy.log_probs("reference", ids, row_mask, width, temperature)
         with torch.set_grad_enabled(keep.keep_critic), record_function("score: critic"):
-            values = policy.values(ids, row_mask, width, after=config.ppo.level == "sequence")
+            values = policy.values(ids, row_mask, width, after=ppo_settings(config).level == "sequence")
         with torch.set_grad_enabled(keep.keep_actor), record_function("score: actor"):
             actor = policy.log_probs("actor", ids, row_mask, width, temperature, with_entropy=True)
         if keep is first:
@@ -194,7 +195,7 @@ def _groups(count: int, size: int, first: First | None) -> list[Tensor]:
 
 def _learn(rollout: Rollout, passes: _Passes, scores: Tensor, config: RunConfig, kl_coef: float) -> Experience:
     log_probs, reference_log_probs, entropy, token_kl, values = passes
-    sequence_level, mask = config.ppo.level == "sequence", rollout.response_mask
+    sequence_level, mask = ppo_settings(config).level == "sequence", rollout.response_mask
     if sequence_level:
         rewards, advantages = sequence_advantages(scores, token_kl, values, mask, kl_coef=kl_coef)
         returns = rewards
@@ -203,17 +204,17 @@ def _learn(rollout: Rollout, passes: _Passes, scores: Tensor, config: RunConfig,
     else:
         rewards = shape_rewards(scores, token_kl, mask, kl_coef)
         advantages, returns = gae(
-            rewards, values, mask, discount=config.ppo.discount, trace_decay=config.ppo.trace_decay
+            rewards, values, mask, discount=ppo_settings(config).discount, trace_decay=ppo_settings(config).trace_decay
         )
         action_log_probs, action_mask = log_probs, mask
     if not torch.isfinite(torch.where(action_mask, returns + advantages, 0.0)).all():
         raise NonFiniteError("returns or advantages are not finite")
     raw_advantages = advantages
-    if config.ppo.whiten_advantages:
+    if ppo_settings(config).whiten_advantages:
         advantages = whiten(advantages, action_mask, differences_of=returns)
-    if config.ppo.importance_sampling_cap is not None:
+    cap = ppo_settings(config).importance_sampling_cap
+    if cap is not None:
         sampled = summed(rollout.log_probs, mask) if sequence_level else rollout.log_probs
-        cap = config.ppo.importance_sampling_cap
         advantages = advantages * importance_weights(action_log_probs, sampled, action_mask, cap=cap)
     return Experience(
         rollout,

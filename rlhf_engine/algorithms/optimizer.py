@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from rlhf_engine.config.run_config import OptimizerConfig
+from rlhf_engine.config.sections import OptimizerConfig
 from rlhf_engine.errors import CheckpointError, NonFiniteError
 from rlhf_engine.runs.base_model import require_fit
 

@@ -26,10 +26,11 @@ from rlhf_engine.algorithms.generators import generator_states, require_generato
 from rlhf_engine.algorithms.optimizer import AdapterOptimizer, learning_rate_factor
 from rlhf_engine.algorithms.report import rollout_metrics, shown_samples
 from rlhf_engine.algorithms.score_normalizer import ScoreNormalizer
+from rlhf_engine.config.methods.ppo import ppo_settings
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import CheckpointError, NonFiniteError
 from rlhf_engine.events import Sample
-from rlhf_engine.maths.estimators import adapt_kl_coef, kl_horizon
+from rlhf_engine.maths.kl_control import adapt_kl_coef, kl_horizon
 from rlhf_engine.maths.losses import clipped_policy_loss, clipped_value_loss
 from rlhf_engine.models.decoding.traced import TracedDecoder
 from rlhf_engine.models.flops import Lengths, ModelSize, ppo_step
@@ -162,7 +163,7 @@ class PPO:
         raw = torch.tensor([score.total for score in scored.scores], dtype=torch.float64)  # on the CPU: mps has none
         moments = self.normalizer.state()
         try:
-            normalized = self.normalizer(raw, self.config.ppo.score_normalization)
+            normalized = self.normalizer(raw, ppo_settings(self.config).score_normalization)
             scores = normalized.to(self.policy.device, torch.float32)
             if not (torch.isfinite(raw.float()).all() and math.isfinite(self.normalizer.variance)):
                 raise NonFiniteError("scores are too large to compute with")
@@ -187,7 +188,7 @@ class PPO:
         return First(rows, self._actor_learns(step), self.policy.parameter_count < SMALL_MODEL)
 
     def _actor_learns(self, step: int) -> bool:
-        return step > self.config.train.critic_warmup_steps
+        return step > ppo_settings(self.config).critic_warmup_steps
 
     def _update(
         self, step: int, experience: Experience, minibatches: list[Tensor], kept: Kept, progress: Progress
@@ -202,9 +203,10 @@ class PPO:
             for done, rows in enumerate(minibatches):
                 progress("update", done / len(minibatches))
                 record: dict[str, float] = {}
-                learners = [("critic", self._update_critic, config.optimizer.critic_lr * factor, kept.values)]
+                rate = ppo_settings(config).critic_learning_rate
+                learners = [("critic", self._update_critic, rate * factor, kept.values)]
                 if self._actor_learns(step):
-                    actor = ("actor", self._update_actor, config.optimizer.actor_lr * factor, kept.log_probs)
+                    actor = ("actor", self._update_actor, config.optimizer.learning_rate * factor, kept.log_probs)
                     learners.insert(0, actor)
                 for name, learn, rate, passes in learners:
                     try:
@@ -214,14 +216,15 @@ class PPO:
                         left_out.append(str(error))
                 kept = Kept(None, None)  # from now on the weights are others
                 records.append(record)
-                if config.ppo.target_kl is not None and record.get("policy/approxkl_avg", 0.0) > config.ppo.target_kl:
+                target = ppo_settings(config).target_kl
+                if target is not None and record.get("policy/approxkl_avg", 0.0) > target:
                     break
         keys = dict.fromkeys(key for record in records for key in record)
         means = {key: fmean(record[key] for record in records if key in record) for key in keys}
         means |= {
             "policy/updates": float(sum("grad_norm/actor" in record for record in records)),
             "train/skipped_updates": float(len(left_out)),
-            "lr": config.optimizer.actor_lr * factor,
+            "lr": config.optimizer.learning_rate * factor,
         }
         return means, len(records), " and ".join(dict.fromkeys(left_out))
 
@@ -254,8 +257,9 @@ class PPO:
         return StepResult(metrics, (), 0.0, why)
 
     def _minibatches(self, count: int) -> Iterator[Tensor]:
-        for _ in range(self.config.ppo.epochs):
-            yield from torch.randperm(count, generator=self.shuffle_generator).split(self.config.ppo.minibatch_size)
+        settings = ppo_settings(self.config)
+        for _ in range(settings.epochs):
+            yield from torch.randperm(count, generator=self.shuffle_generator).split(settings.minibatch_size)
 
     def _micro_batches(self, rows: Tensor) -> tuple[Tensor, ...]:
         portions = math.ceil(len(rows) / self.limit.size)
@@ -278,12 +282,12 @@ class PPO:
                 part.old_log_probs,
                 part.advantages,
                 part.action_mask,
-                clip_range=self.config.ppo.clip_range,
+                clip_range=ppo_settings(self.config).clip_range,
                 normalizer=normalizer,
             )
             outcome.loss.backward()
             totals += torch.stack([outcome.loss.detach(), *outcome[1:]])
-        norm = self.actor_optimizer.step(learning_rate, self.config.optimizer.actor_max_grad_norm)
+        norm = self.actor_optimizer.step(learning_rate, self.config.optimizer.max_grad_norm)
         names = ("loss/policy_avg", "policy/clipfrac_avg", "policy/approxkl_avg", "val/ratio")
         return dict(zip(names, totals.tolist(), strict=True)) | {"grad_norm/actor": norm}
 
@@ -303,12 +307,12 @@ class PPO:
                 part.old_values,
                 part.returns,
                 part.action_mask,
-                clip_range=self.config.ppo.value_clip_range,
+                clip_range=ppo_settings(self.config).value_clip_range,
                 normalizer=normalizer,
             )
             outcome.loss.backward()
             totals += torch.stack([outcome.loss.detach(), outcome.clip_fraction])
-        norm = self.critic_optimizer.step(learning_rate, self.config.optimizer.critic_max_grad_norm)
+        norm = self.critic_optimizer.step(learning_rate, ppo_settings(self.config).critic_max_grad_norm)
         return dict(zip(("loss/value_avg", "val/clipfrac_avg"), totals.tolist(), strict=True)) | {
             "grad_norm/critic": norm
         }
@@ -324,7 +328,7 @@ class PPO:
     @torch.no_grad()
     def computes(self) -> bool:
         """Whether actor and critic, as they are, have finite numbers to say after the end of the first prompt."""
-        ids, mask = (tensor[:, -_LOOKED_AT:] for tensor in self.policy.encode(self.config.prompts[:1]))
+        ids, mask = (tensor[:, -_LOOKED_AT:] for tensor in self.policy.encode(self.config.data.prompts[:1]))
         try:
             with self.policy.playing("critic"):
                 value = self.policy.value_head(self.policy.forward(ids, mask)[:, -1].float())

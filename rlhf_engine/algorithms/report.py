@@ -11,6 +11,7 @@ import torch
 
 from rlhf_engine.algorithms.experience import Experience
 from rlhf_engine.algorithms.trace import traces_of
+from rlhf_engine.config.methods.ppo import ppo_settings
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.events import Sample
 from rlhf_engine.maths.estimators import explained_variance, masked_mean
@@ -69,7 +70,7 @@ def shown_samples(
         config.train.samples_per_step,
         texts.decoder_after,
         kl_coef=kl_coef,
-        whitened=config.ppo.whiten_advantages,
+        whitened=ppo_settings(config).whiten_advantages,
     )
     samples = samples_of(experience.rollout, scored.scores, experience.response_kl.tolist(), step)
     return tuple(replace(sample, trace=trace) for sample, trace in zip(samples, traces, strict=False))

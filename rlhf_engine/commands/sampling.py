@@ -136,7 +136,7 @@ def generate(
     if config is None and moved:
         raise ConfigError("--set: only a run has a base model that may have moved; a model is named itself")
     base = base_choice(config, moved, accept_base) if config else AS_IT_WAS
-    prompts = prompt or (config.prompts[:1] if config else None)
+    prompts = prompt or (config.data.prompts[:1] if config else None)
     if not prompts:
         raise ConfigError("--prompt: a model needs at least one prompt; an empty one starts a text from nothing")
     if run_dir:

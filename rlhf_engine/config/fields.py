@@ -1,6 +1,6 @@
 """Walks over `RunConfig`: every setting by its dotted path, with what a person may type into it.
 
-Paths read as in TOML: `ppo.clip_range`, and rewards by position: `rewards.0.liked`.
+Paths read as in TOML: `algorithm.clip_range`, and rewards by position: `rewards.0.liked`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from rlhf_engine.config.kinds import DEFAULT, algorithm_kind, algorithm_kinds
+from rlhf_engine.config.migrations import migrated, renamed
 from rlhf_engine.config.rewards import RewardConfig
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import ConfigError, first_few, short
@@ -42,6 +44,8 @@ class Setting:
     allowed: str = ""
     whole_texts: bool = False
     """Of a list: its items are texts that may hold commas, so that what is no list names a file."""
+    label: str = ""
+    """A short name, where `name` is not what people call it."""
 
     @property
     def section(self) -> str:
@@ -62,13 +66,16 @@ def settings(config: RunConfig) -> list[Setting]:
 
 
 def catalogue() -> list[tuple[str | None, Setting]]:
-    """Every setting that a preset may hold, in the order of declaration, each with the kind of reward that it belongs
-    to, or None. Paths of rewards have N in the place of a position."""
+    """Every setting that a preset may hold, in the order of declaration, each with the kind of method or reward that it
+    belongs to, or None. Paths of rewards have N in the place of a position."""
     found: list[tuple[str | None, Setting]] = []
     for name, info in RunConfig.model_fields.items():
         section = info.annotation
         if name == "rewards":
             found += [(kind, _setting(f"rewards.N.{key}", field)) for kind, model in reward_kinds().items()
+                      for key, field in model.model_fields.items() if key != "kind"]
+        elif name == "algorithm":
+            found += [(kind, _setting(f"{name}.{key}", field)) for kind, model in algorithm_kinds().items()
                       for key, field in model.model_fields.items() if key != "kind"]
         elif isinstance(section, type) and issubclass(section, BaseModel):
             found += [(None, _setting(f"{name}.{key}", field)) for key, field in section.model_fields.items()]
@@ -80,8 +87,8 @@ def catalogue() -> list[tuple[str | None, Setting]]:
 def setting_at(config: RunConfig, path: str) -> Setting:
     """The setting at `path`. Raises ConfigError with the nearest names when there is none."""
     by_path = {item.path: item for item in settings(config)}
-    if path in by_path:
-        return by_path[path]
+    if found := by_path.get(renamed(path)):
+        return found
     raise ConfigError(unknown_key(path, list(by_path)))
 
 
@@ -96,8 +103,8 @@ def value_at(config: RunConfig, path: str) -> Any:
 def replace(config: RunConfig, changes: dict[str, Any]) -> RunConfig:
     """A new, validated config with `changes` (path -> value) made. Raises ConfigError, one problem a line."""
     data = config.model_dump()
-    for path, value in changes.items():
-        setting_at(config, path)
+    for given, value in changes.items():
+        path = setting_at(config, given).path
         node: Any = data
         *parents, leaf = path.split(".")
         for part in parents:
@@ -107,9 +114,9 @@ def replace(config: RunConfig, changes: dict[str, Any]) -> RunConfig:
 
 
 def validate(data: dict[str, Any]) -> RunConfig:
-    """`RunConfig` from plain data. Raises ConfigError with one sentence a mistake."""
+    """`RunConfig` from plain data, of today's format or an earlier one. Raises ConfigError, one sentence a mistake."""
     try:
-        return RunConfig.model_validate(data)
+        return RunConfig.model_validate(migrated(data))
     except ValidationError as error:
         raise ConfigError(first_few([f"{path}: {what}" if path else what for path, what in problems(error)])) from None
 
@@ -165,7 +172,7 @@ def lists_from_files(data: dict[str, Any], folder: Path) -> tuple[dict[str, Any]
         if info is None or not isinstance(value, str | dict):
             return value
         if isinstance(value, dict):
-            return filled(value, info.annotation, f"{path}.")
+            return filled(value, _model_of(name, value), f"{path}.")
         if get_origin(info.annotation) is not list:
             return value
         try:
@@ -237,6 +244,16 @@ def _collect(model: BaseModel, prefix: str, found: list[Setting]) -> None:
             found.append(_setting(path, info))
 
 
+def _model_of(section: str, table: Any) -> Any:
+    """The model of what stands in a section; None where there is none."""
+    if section != "algorithm":
+        return RunConfig.model_fields[section].annotation
+    try:
+        return algorithm_kind(str(table.get("kind", DEFAULT)))
+    except ValueError:  # told when it is validated
+        return None
+
+
 def _setting(path: str, info: FieldInfo) -> Setting:
     annotation, optional = info.annotation, False
     if get_origin(annotation) in (Union, types.UnionType):
@@ -255,7 +272,7 @@ def _setting(path: str, info: FieldInfo) -> Setting:
     return Setting(
         path=path, kind=kind, help=info.description or "", unit=str(extra.get("unit", "")),
         live=bool(extra.get("live", False)), optional=optional, default=default, choices=choices,
-        whole_texts=bool(extra.get("whole_texts", False)),
+        whole_texts=bool(extra.get("whole_texts", False)), label=str(extra.get("label", "")),
         allowed=(str(extra.get("allowed", "")) or _allowed(kind, choices, info)) + (", or none" if optional else ""),
     )
 
@@ -315,8 +332,9 @@ _READERS: dict[Kind, Callable[[str], Any]] = {
 
 
 def _path_of(location: tuple[int | str, ...]) -> str:
-    # a discriminated union puts the tag ("word_list") behind the index; it is no part of what the user wrote
-    return ".".join(str(part) for index, part in enumerate(location) if not (index == 2 and location[0] == "rewards"))
+    # the kind of a reward stands behind its index, that of a method behind its section: no part of what the user wrote
+    at = {"rewards": 2, "algorithm": 1}.get(str(location[0])) if location else None
+    return ".".join(str(part) for index, part in enumerate(location) if index != at)
 
 
 def _sentence(item: dict[str, Any]) -> str:
@@ -326,7 +344,7 @@ def _sentence(item: dict[str, Any]) -> str:
     if kind == "extra_forbidden":
         return "no such setting"
     if kind == "missing":
-        return "is missing"
+        return f"is missing: {_allowed_at(item['loc'])}"
     if kind == "string_unicode":
         return (f"{short(repr(given))} is not UTF-8 text; rename what it names, or set a locale that reads it as such "
                 "(LC_ALL=C.UTF-8)")
@@ -386,6 +404,10 @@ def _allowed_at(location: tuple[int | str, ...]) -> str:
         model = reward_kinds()[str(location[2])]
         if isinstance(name, int):
             return "a text"
+    elif parents and parents[0] == "algorithm":
+        model = algorithm_kinds()[str(location[1])]
+        if len(location) < 3:
+            return "a table"
     elif parents:
         section = model.model_fields[str(parents[0])].annotation
         model = section if isinstance(section, type) else model

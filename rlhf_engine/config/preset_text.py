@@ -12,6 +12,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from rlhf_engine.config import fields
+from rlhf_engine.config.kinds import DEFAULT, algorithm_kinds
+from rlhf_engine.config.migrations import earlier_names, migrated
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import ConfigError, first_few
 from rlhf_engine.files import toml_text
@@ -29,6 +31,10 @@ def parse(text: str, source: str, folder: Path | None = None) -> RunConfig:
         data = toml_text.loads(text)
     except toml_text.TomlError as error:
         raise ConfigError(f"{source}:{error.line}: {error}" if error.line else f"{source}: {error}") from None
+    try:
+        data = migrated(data)
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from None
     wrong: list[tuple[str, str]] = []
     if folder is not None:
         data, wrong = fields.lists_from_files(data, folder)
@@ -39,6 +45,7 @@ def parse(text: str, source: str, folder: Path | None = None) -> RunConfig:
     if not wrong:
         return config
     lines = key_lines(text)
+    wrong = [(_as_written(path, lines), what) for path, what in wrong]
     found = sorted(((_line_of(path, lines), path, what) for path, what in wrong), key=lambda item: item[0])
     # those that are not shown are not looked up either: of ten thousand keys, each is held against all that there are
     raise ConfigError(first_few([_problem(source, line, path, _sentence(path, what, data) if at < _LOOKED_UP else what)
@@ -93,6 +100,13 @@ def _heads(text: str) -> Iterator[tuple[int, str]]:
         line += token.count("\n")
 
 
+def _as_written(path: str, lines: dict[str, int]) -> str:
+    """The path of a setting, or what an earlier version called it, if that is what stands in the text."""
+    if path in lines:
+        return path
+    return next((name for name in earlier_names(path) if name in lines), path)
+
+
 def _line_of(path: str, lines: dict[str, int]) -> int:
     """The line of a path, or of the nearest table around it; 0 if there is none."""
     while path and path not in lines:
@@ -111,7 +125,10 @@ def _known_keys(data: dict[str, Any]) -> list[str]:
     known = []
     for name, info in RunConfig.model_fields.items():
         known.append(name)
-        known += [f"{name}.{key}" for key in getattr(info.annotation, "model_fields", ())]
+        model: Any = info.annotation
+        if name == "algorithm" and isinstance(table := data.get(name, {}), dict):
+            model = algorithm_kinds().get(str(table.get("kind", DEFAULT)))
+        known += [f"{name}.{key}" for key in getattr(model, "model_fields", ())]
     rewards = data.get("rewards")
     for index, reward in enumerate(rewards if isinstance(rewards, list) else []):
         model = fields.reward_kinds().get(str(reward.get("kind"))) if isinstance(reward, dict) else None

@@ -9,10 +9,13 @@ import re
 from typing import Any
 
 import tomlkit
+from pydantic import BaseModel
 from tomlkit.exceptions import TOMLKitError
 from tomlkit.items import AoT, Array, String, StringType, Table, Trivia
 
 from rlhf_engine.config import fields
+from rlhf_engine.config.kinds import algorithm_kind
+from rlhf_engine.config.migrations import FORMAT, migrate_in_place
 from rlhf_engine.config.preset_text import parse
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import ConfigError
@@ -37,6 +40,7 @@ def to_toml(config: RunConfig, base_text: str | None = None) -> str:
         try:
             toml_text.loads(base_text)  # within bounds that tomlkit copes with
             document = tomlkit.parse(base_text)
+            migrate_in_place(document)
             _update(document, config)
             text = escaped_toml(document.as_string())  # in a '…' of the earlier text that is no escape: then anew
             if parse(text, "") == config:
@@ -57,7 +61,9 @@ def to_toml(config: RunConfig, base_text: str | None = None) -> str:
 
 def _update(document: tomlkit.TOMLDocument, config: RunConfig, whole: bool = False) -> None:
     """Makes the document say what the config says; with `whole`, defaults are spelt out."""
-    data, defaults = config.model_dump(), _defaults()
+    data, defaults = config.model_dump(), _defaults(config)
+    if whole or "format" in document:
+        document["format"] = FORMAT
     for name, value in data.items():
         if name == "rewards":
             _update_rewards(document, value, whole)
@@ -159,8 +165,10 @@ class _LongList(Array):
         return self._text
 
 
-def _defaults() -> dict[str, Any]:
-    """The defaults of all sections, as plain data."""
-    return {name: info.get_default(call_default_factory=True).model_dump() if hasattr(info.annotation, "model_fields")
-            else info.get_default(call_default_factory=True) for name, info in RunConfig.model_fields.items()
-            if not info.is_required()}
+def _defaults(config: RunConfig) -> dict[str, Any]:
+    """The defaults of all sections, as plain data; those of [algorithm] are its method's."""
+    fresh = {name: info.get_default(call_default_factory=True) for name, info in RunConfig.model_fields.items()}
+    defaults = {name: value.model_dump() if isinstance(value, BaseModel) else value for name, value in fresh.items()}
+    method = algorithm_kind(config.algorithm.kind)
+    return defaults | {"algorithm": {name: info.get_default(call_default_factory=True)
+                                     for name, info in method.model_fields.items()} | {"kind": config.algorithm.kind}}

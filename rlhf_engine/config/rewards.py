@@ -38,24 +38,28 @@ class WordListRewardConfig(RewardSection):
                                 live=True, allowed=_WORDS, max_length=MOST_WORDS, fail_fast=True)
     disliked: list[Word] = setting([], f"words or phrases that cost disliked_penalty each time; at most {MOST_WORDS:,}",
                                    live=True, allowed=_WORDS, max_length=MOST_WORDS, fail_fast=True)
-    liked_bonus: float = setting(1.2, "per liked word", unit="score", live=True, ge=0, le=1000)
-    disliked_penalty: float = setting(0.8, "per disliked word", unit="score", live=True, ge=0, le=1000)
-    distinct_bonus: float = setting(0.5, "per different liked word", unit="score", live=True, ge=0, le=1000)
+    liked_bonus: float = setting(1.2, "per liked word", unit="score", live=True, ge=0, le=1000,
+                                 label="bonus per liked word")
+    disliked_penalty: float = setting(0.8, "per disliked word", unit="score", live=True, ge=0, le=1000,
+                                      label="penalty per disliked")
+    distinct_bonus: float = setting(0.5, "per different liked word", unit="score", live=True, ge=0, le=1000,
+                                    label="distinct bonus")
     short_penalty: float = setting(1.0, "once, for a response of short_words words or fewer", unit="score", live=True,
-                                   ge=0, le=1000)
-    short_words: int = setting(4, "longest response that gets short_penalty", unit="words", live=True, ge=0, le=COUNT)
+                                   ge=0, le=1000, label="penalty if shorter")
+    short_words: int = setting(4, "longest response that gets short_penalty", unit="words", live=True, ge=0, le=COUNT,
+                               label="short: max words")
     excess_penalty: float = setting(0.5, "per liked word above max(excess_min, excess_share · words)", unit="score",
-                                    live=True, ge=0, le=1000)
+                                    live=True, ge=0, le=1000, label="excess penalty")
     excess_min: int = setting(5, "number of liked words that are never in excess", unit="words", live=True, ge=0,
-                              le=COUNT)
+                              le=COUNT, label="excess above")
     excess_share: float = setting(0.15, "max density: liked words per word of the response before they are in excess",
-                                  live=True, ge=0, le=1)
+                                  live=True, ge=0, le=1, label="max density")
     repeat_penalty: float = setting(0.0, "per use of one liked word beyond repeat_limit", unit="score", live=True, ge=0,
-                                    le=1000)
+                                    le=1000, label="repeat penalty")
     repeat_limit: int = setting(4, "free repeats: uses of one liked word before repeat_penalty applies", unit="words",
-                              live=True, ge=1, le=COUNT)
+                              live=True, ge=1, le=COUNT, label="free repeats")
     adjacent_penalty: float = setting(0.0, "per pair of adjacent liked words (bare lists)", unit="score", live=True,
-                                      ge=0, le=1000)
+                                      ge=0, le=1000, label="adjacent penalty")
 
     @model_validator(mode="after")
     def _lists_are_apart(self) -> WordListRewardConfig:
@@ -87,8 +91,10 @@ class LengthRewardConfig(RewardSection):
     )
     max_words: int | None = setting(None, "longer responses get it for each word too many; none is off", unit="words",
                                     live=True, ge=0, le=COUNT)
-    penalty_per_word: float = setting(0.1, "per word outside the range", unit="score", live=True, ge=0, le=1000)
-    max_penalty: float = setting(5.0, "the largest penalty of a response", unit="score", live=True, ge=0, le=1000)
+    penalty_per_word: float = setting(0.1, "per word outside the range", unit="score", live=True, ge=0, le=1000,
+                                      label="penalty per word")
+    max_penalty: float = setting(5.0, "the largest penalty of a response", unit="score", live=True, ge=0, le=1000,
+                                 label="max penalty")
 
     @model_validator(mode="after")
     def _range_is_a_range(self) -> LengthRewardConfig:

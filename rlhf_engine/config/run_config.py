@@ -1,288 +1,52 @@
 """Everything a run is told: one pydantic model, from which the form, `--set`, the presets and the docs all come.
 
-A field states its type, bounds, unit, one line of help, and whether it may change while training (`live`).
 Unknown keys are refused. What reads each field is pinned by a test: there is no flag without a reader.
 """
 
 from __future__ import annotations
 
-import difflib
 from collections import Counter
-from typing import Literal
+from typing import Annotated
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, model_validator
+from pydantic_core import InitErrorDetails
 
+from rlhf_engine.config.kinds import algorithm_from
+from rlhf_engine.config.methods.base import AlgorithmConfig
+from rlhf_engine.config.methods.ppo import PPOConfig
 from rlhf_engine.config.rewards import RewardConfig
-from rlhf_engine.config.section import COUNT, MOST_LETTERS, Section, Text, Word, setting
-from rlhf_engine.errors import short
-from rlhf_engine.files.toml_text import MOST_CHARACTERS
-from rlhf_engine.metrics import REGISTRY, describe
+from rlhf_engine.config.section import MOST_LETTERS, Section, setting
+from rlhf_engine.config.sections import (
+    DataConfig,
+    KLConfig,
+    LoraConfig,
+    ModelConfig,
+    OptimizerConfig,
+    ProbeConfig,
+    SamplingConfig,
+    SentinelConfig,
+    TrainConfig,
+)
 
-MOST_PROMPTS = 200_000
-MOST_OF_PROMPTS = 32_000_000  # characters of all together
 MOST_REWARDS = 100
-
-
-class ModelConfig(Section):
-    """Which language model, and where it computes."""
-
-    name: str = setting("storyteller", "storyteller (ships with us), a hub name, or a local folder", min_length=1,
-                        max_length=MOST_LETTERS)
-    revision: str | None = setting(None, "branch, tag or commit of a hub model", max_length=MOST_LETTERS)
-    device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", "auto takes cuda, then mps, then cpu")
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = setting(
-        "auto", "number format of the frozen base; auto: bfloat16 on cuda, else float32"
-    )
-
-
-class LoraConfig(Section):
-    """The low-rank adapters of actor and critic (Hu et al. 2021)."""
-
-    rank: int = setting(16, "rank of each adapter", ge=1, le=1024)
-    alpha: float = setting(32.0, "adapter output is scaled by alpha / rank", gt=0, le=4096)
-    dropout: float = setting(0.0, "dropout inside the adapters during updates", ge=0, lt=1)
-    target_modules: list[Word] = setting(
-        [], "module names to adapt, all-linear, or a regular expression; empty: the attention projections",
-        max_length=1_000, fail_fast=True,
-    )
-
-    @field_validator("target_modules", mode="before")
-    @classmethod
-    def _as_a_list(cls, value: object) -> object:
-        return [value] if isinstance(value, str) else value  # peft takes "all-linear" and expressions so
-
-
-class SamplingConfig(Section):
-    """How rollouts are drawn. Log-probs and KL are those of this very distribution."""
-
-    max_new_tokens: int = setting(60, "maximum length of a response", unit="tokens", ge=1, le=8192)
-    temperature: float = setting(
-        1.0, "logits are divided by this, for actor and reference alike", live=True, gt=0, le=10
-    )
-    top_k: int = setting(0, "0 is off; in training needs allow_truncation", unit="tokens", ge=0, le=COUNT)
-    top_p: float = setting(1.0, "1 is off; in training needs allow_truncation", gt=0, le=1)
-    long_prompts: Literal["refuse", "skip", "truncate_left"] = setting(
-        "refuse", "prompts with no room for max_new_tokens behind them in the model's context: refuse to start, skip "
-        "them, or give the model only their last tokens (rewards see the whole prompt)", live=True,
-    )
-    allow_truncation: bool = setting(
-        False, "let rollouts use top_k/top_p although the ratio and the KL then no longer fit what is sampled"
-    )
-
-    @model_validator(mode="after")
-    def _truncation_is_a_choice(self) -> SamplingConfig:
-        if (self.top_k or self.top_p < 1) and not self.allow_truncation:
-            raise ValueError(
-                "top_k and top_p change the distribution sampled from, so the PPO ratio and the KL would be wrong; "
-                "leave them at 0 and 1, or set allow_truncation = true"
-            )
-        return self
-
-
-class PPOConfig(Section):
-    """Proximal policy optimization (Schulman et al. 2017), per token or per response."""
-
-    level: Literal["token", "sequence"] = setting(
-        "token", "what is one action: token (KL, value, ratio and advantage per token, by GAE), or sequence (a whole "
-        "response, with one of each)"
-    )
-    responses_per_step: int = setting(64, "responses sampled in one step", unit="responses", ge=1, le=65536)
-    minibatch_size: int = setting(32, "responses per optimizer step", unit="responses", ge=1, le=65536)
-    epochs: int = setting(2, "passes over each rollout", live=True, ge=1, le=100)
-    clip_range: float = setting(0.2, "the ratio π/π_old of an action is clipped to 1 ± this", live=True, gt=0, lt=1)
-    value_clip_range: float | None = setting(
-        0.2, "the critic's loss clips a value to that of the rollout ± this; none is off; val/clipfrac_avg shows how "
-        "often", unit="score", live=True, gt=0,
-    )
-    discount: float = setting(1.0, "γ of the return; not used at level sequence", live=True, ge=0, le=1)
-    trace_decay: float = setting(
-        0.95, "λ of generalized advantage estimation (GAE); not used at level sequence", live=True, ge=0, le=1
-    )
-    whiten_advantages: bool = setting(True, "advantages to mean 0 and variance 1 over the rollout", live=True)
-    score_normalization: Literal["none", "center", "standardize"] = setting(
-        "none", "center subtracts the running mean of scores, standardize divides by their running deviation too"
-    )
-    target_kl: float | None = setting(
-        None, "skip the rest of a step's optimizer steps once approx. KL (old‖new) is over this (k3, measured before "
-        "each of them, so the first is always taken); none is off", unit="nats per action", live=True, gt=0,
-    )
-    importance_sampling_cap: float | None = setting(
-        None, "truncated importance sampling: weight each action's loss by p_scored / p_sampled, at most this (2 is "
-        "common); corrects for what sampling/logprob_gap shows; none is off", live=True, ge=1,
-    )
-
-    @model_validator(mode="after")
-    def _minibatch_fits(self) -> PPOConfig:
-        if self.minibatch_size > self.responses_per_step:
-            raise ValueError(
-                f"minibatch_size {self.minibatch_size} is more than responses_per_step {self.responses_per_step}"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _something_is_left_to_learn(self) -> PPOConfig:
-        if self.whiten_advantages and self.level == "sequence" and self.responses_per_step == 1:
-            raise ValueError(
-                "whiten_advantages with level = sequence and responses_per_step = 1 leaves every advantage 0, and "
-                "nothing would be learnt: sample 2 responses per step or more, or set whiten_advantages = false"
-            )
-        return self
-
-
-class KLConfig(Section):
-    """The penalty that holds the actor near the reference: reward = score − coef · KL."""
-
-    coef: float = setting(0.1, "β, weight of the KL penalty", unit="score per nat", live=True, ge=0, le=100)
-    controller: Literal["fixed", "adaptive"] = setting(
-        "fixed", "adaptive moves coef to hold KL at target (Ziegler et al. 2019, section 2.2)"
-    )
-    target: float = setting(6.0, "target of the adaptive controller; drawn in the KL chart", unit="nats per response",
-                            live=True, gt=0)
-    horizon: float | None = setting(
-        None, "how slowly adaptive corrects: a step of n responses changes coef by at most 20 % × n / horizon; none: a "
-        "twentieth of the run's responses, at least one step's", unit="responses", live=True, gt=0,
-    )
-
-
-class OptimizerConfig(Section):
-    """Two Adam optimizers, one for the actor's adapter, one for the critic's adapter and value head."""
-
-    actor_lr: float = setting(5e-4, "learning rate of the actor", live=True, ge=0, le=1)
-    critic_lr: float = setting(1e-3, "learning rate of the critic", live=True, ge=0, le=1)
-    adam_beta1: float = setting(0.9, "decay of the running mean of gradients", ge=0, lt=1)
-    adam_beta2: float = setting(0.95, "decay of the running mean of squared gradients", ge=0, lt=1)
-    adam_eps: float = setting(1e-5, "added to the root of the mean of squared gradients", gt=0, le=1)
-    weight_decay: float = setting(0.0, "decoupled weight decay", ge=0, le=1)
-    warmup_steps: int = setting(
-        0, "both learning rates rise linearly over these, and are reached in the last of them", unit="steps", ge=0,
-        le=COUNT,
-    )
-    decay: Literal["constant", "linear"] = setting(
-        "constant", "after warm-up; linear: falls by equal amounts, to 0 one step after the last"
-    )
-    actor_max_grad_norm: float = setting(1.0, "the actor's grad norm is clipped to this", live=True, gt=0)
-    critic_max_grad_norm: float = setting(1.0, "the critic's grad norm is clipped to this", live=True, gt=0)
-
-
-class TrainConfig(Section):
-    """How long, how reproducible, how often saved."""
-
-    steps: int = setting(100, "training steps: one rollout with its optimizer steps each", unit="steps", live=True,
-                         ge=1, le=10_000_000)
-    seed: int = setting(0, "seeds sampling, minibatch order, prompt order and adapters", ge=0, lt=2**63)
-    micro_batch_size: int = setting(0, "responses per forward pass; 0: chosen automatically", unit="responses", ge=0,
-                                    le=COUNT)
-    critic_warmup_steps: int = setting(0, "first steps that train the critic alone", unit="steps", ge=0, le=COUNT)
-    threads: int = setting(0, "CPU threads for torch; 0: measured at the start", ge=0, le=1024)
-    checkpoint_every: int = setting(10, "steps between checkpoints", unit="steps", live=True, ge=1, le=COUNT)
-    keep_checkpoints: int = setting(3, "newest checkpoints kept", live=True, ge=1, le=COUNT)
-    checkpoint_budget_mb: int = setting(
-        1000, "total size of older checkpoints kept to fork from, log-spaced over the run; 0: none", unit="MB",
-        live=True, ge=0, le=10_000_000,
-    )
-    keep_best: str | None = setting(
-        "objective/rlhf_reward", "metric whose best checkpoint (mean of five steps) is kept too; none keeps none",
-        live=True, max_length=MOST_LETTERS,
-    )
-    max_nonfinite_steps: int = setting(
-        3, "steps in a row with skipped updates (loss or gradient not finite) after which the run counts as diverged",
-        unit="steps", live=True, ge=1, le=COUNT,
-    )
-    max_rollbacks: int = setting(
-        0, "times that a diverged run is rolled back to its last checkpoint, with lower learning rates; 0: it stops",
-        live=True, ge=0, le=COUNT,
-    )
-    rollback_factor: float = setting(0.5, "learning rates are multiplied by this at each roll-back", live=True, gt=0,
-                                     le=1)
-    samples_per_step: int = setting(8, "responses of each step written to samples.jsonl and shown", live=True, ge=1,
-                                    le=COUNT)
-    traced_samples: int = setting(
-        2, "of these, responses kept token by token, to inspect them later", live=True, ge=0, le=COUNT
-    )
-
-    @field_validator("keep_best")
-    @classmethod
-    def _is_better_or_worse(cls, name: str | None) -> str | None:
-        if name is not None and describe(name).better == "neither":
-            near = difflib.get_close_matches(name[:100], REGISTRY, n=1)
-            said = f"did you mean {near[0]}?" if near and REGISTRY[near[0]].better != "neither" else (
-                "objective/rlhf_reward, objective/scores or rewards/<name>/mean would do, or none")
-            raise ValueError(f"keep_best {short(repr(name))} is no metric of which more, or less, is better; {said}")
-        return name
-
-
-class SentinelConfig(Section):
-    """When to raise an alarm. All means are over `window` steps; the start is the run's first `window` steps."""
-
-    enabled: bool = setting(True, "raise the alarms of this section", live=True)
-    window: int = setting(5, "steps that alarms average over", unit="steps", ge=1, le=1000)
-    kl_factor: float | None = setting(2.0, "alarm when the KL is over this many times kl.target; none is off",
-                                      live=True, gt=0)
-    entropy_share: float | None = setting(0.4, "alarm when entropy falls under this share of the start; none is off",
-                                          live=True, gt=0, le=1)
-    distinct_share: float | None = setting(
-        0.6, "alarm when distinct-2 falls under this share of the start; none is off", live=True, gt=0, le=1
-    )
-    ref_logprob_drop: float | None = setting(
-        0.5, "alarm when scores rise and ref. log-prob fell by this; none is off",
-        unit="nats per token", live=True, gt=0,
-    )
-    critic_share: float | None = setting(
-        0.0, "alarm when explained variance is below this; none is off", live=True,
-        ge=-100, le=1,
-    )
-    critic_patience: int = setting(60, "steps before the alarm on explained variance", unit="steps", live=True, ge=0,
-                                   le=COUNT)
-    clip_share: float | None = setting(
-        0.4, "alarm when the clip fraction is over this; none is off", live=True, ge=0, le=1
-    )
-    logprob_gap: float | None = setting(
-        0.1, "alarm when the log-prob gap (as sampled, as recomputed) is over this; none is off",
-        unit="nats per token", live=True, gt=0,
-    )
-    truncated_share: float | None = setting(
-        0.95, "alarm when this share of the responses is truncated (no EOS) at sampling.max_new_tokens; none is off",
-        live=True, gt=0, le=1,
-    )
-    equal_scores: bool = setting(True, "alarm when all responses of a step have the same score, step after step",
-                                 live=True)
-
-
-class ProbeConfig(Section):
-    """One prompt that is answered again and again from the same random numbers, to see how the model changes."""
-
-    prompt: str | None = setting(None, "the prompt; none: the first of the run's prompts",
-                                 max_length=MOST_CHARACTERS)
-    every: int = setting(5, "steps between two responses to it; 0 is off", unit="steps", live=True, ge=0, le=COUNT)
 
 
 class RunConfig(Section):
     """A whole run, as a preset or a run directory states it."""
 
     description: str = setting("", "one line, shown in the list of presets", max_length=MOST_LETTERS)
-    prompts: list[Text] = setting(
-        ..., "what the model continues, as a list, or the name of a .txt file (one a line) or .jsonl file of them; "
-        f"taken in shuffled order, again and again; at most {MOST_PROMPTS:,}", min_length=1, max_length=MOST_PROMPTS,
-        fail_fast=True, whole_texts=True, allowed="a list of texts, one at least, or the name of a file of them",
-    )
+    data: DataConfig = Field(default_factory=DataConfig)
     model: ModelConfig = Field(default_factory=ModelConfig)
     lora: LoraConfig = Field(default_factory=LoraConfig)
     sampling: SamplingConfig = Field(default_factory=SamplingConfig)
-    ppo: PPOConfig = Field(default_factory=PPOConfig)
+    algorithm: Annotated[SerializeAsAny[AlgorithmConfig], BeforeValidator(algorithm_from)] = Field(
+        default_factory=PPOConfig)
     kl: KLConfig = Field(default_factory=KLConfig)
     optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig)
     train: TrainConfig = Field(default_factory=TrainConfig)
     sentinel: SentinelConfig = Field(default_factory=SentinelConfig)
     probe: ProbeConfig = Field(default_factory=ProbeConfig)
-    rewards: list[RewardConfig] = Field(min_length=1, max_length=MOST_REWARDS)
-
-    @field_validator("prompts")
-    @classmethod
-    def _prompts_are_no_library(cls, prompts: list[str]) -> list[str]:
-        if (size := sum(map(len, prompts))) > MOST_OF_PROMPTS:
-            raise ValueError(f"the prompts have {size:,} characters together, where at most {MOST_OF_PROMPTS:,} are "
-                             "allowed: every run keeps its own copy")
-        return prompts
+    rewards: list[RewardConfig] = Field(default_factory=list, max_length=MOST_REWARDS)
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> RunConfig:
@@ -293,22 +57,14 @@ class RunConfig(Section):
         return self
 
     @model_validator(mode="after")
-    def _controller_can_move(self) -> RunConfig:
-        # it multiplies the coefficient: from 0 it never gets away, and one step must not take it there
-        least = self.ppo.responses_per_step
-        too_short = self.kl.horizon is not None and self.kl.horizon < least
-        if self.kl.controller == "adaptive" and (self.kl.coef == 0 or too_short):
-            raise ValueError(
-                "kl.controller = adaptive needs a kl.coef above 0 and a kl.horizon of at least "
-                f"ppo.responses_per_step ({least})"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _one_action_is_not_whitened(self) -> RunConfig:
-        if self.ppo.whiten_advantages and self.ppo.responses_per_step == self.sampling.max_new_tokens == 1:
-            raise ValueError(
-                "ppo.whiten_advantages with ppo.responses_per_step = 1 and sampling.max_new_tokens = 1 leaves every "
-                "advantage 0, and nothing would be learnt: sample more, or set ppo.whiten_advantages = false"
-            )
+    def _method_has_what_it_needs(self) -> RunConfig:
+        missing: list[tuple[str, ...]] = []
+        if self.algorithm.needs.batch == "prompts" and not self.data.prompts:
+            missing.append(("data", "prompts"))
+        if self.algorithm.uses("rewards.") and not self.rewards:
+            missing.append(("rewards",))
+        if missing:
+            raise ValidationError.from_exception_data(
+                "RunConfig", [InitErrorDetails(type="missing", loc=place, input=None) for place in missing])
+        self.algorithm.require_fit(self)
         return self

@@ -20,14 +20,15 @@ Word = Annotated[str, StringConstraints(max_length=1_000)]
 
 def setting(
     default: Any, help: str, *, unit: str = "", live: bool = False, allowed: str = "", whole_texts: bool = False,
-    **bounds: Any,
+    label: str = "", **bounds: Any,
 ) -> Any:
     """A pydantic field with the extra facts that the form, the CLI and the docs show.
 
     allowed: what may stand there, in words, where the bounds alone do not say it. whole_texts: of a list whose items
-    may hold commas.
+    may hold commas. label: a short name for forms, where that of the field is not what people call it.
     """
-    extra: dict[str, Any] = {"unit": unit, "live": live, "allowed": allowed, "whole_texts": whole_texts}
+    extra: dict[str, Any] = {"unit": unit, "live": live, "allowed": allowed, "whole_texts": whole_texts,
+                             "label": label}
     if default is ...:
         return Field(description=help, json_schema_extra=extra, **bounds)
     if isinstance(default, list):

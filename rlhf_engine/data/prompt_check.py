@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rlhf_engine.config.run_config import RunConfig, SamplingConfig
+from rlhf_engine.config.run_config import RunConfig
+from rlhf_engine.config.sections import SamplingConfig
 from rlhf_engine.errors import ConfigError, PromptError
 from rlhf_engine.models.policy import Policy
 from rlhf_engine.models.text_codec import quoted
@@ -58,13 +59,13 @@ def check_prompts(policy: Policy, config: RunConfig) -> CheckedPrompts:
     """
     longest, choice = longest_prompt(policy, config.sampling), config.sampling.long_prompts
     try:
-        lengths = [len(ids) for ids in policy.texts.encode(config.prompts)]
+        lengths = [len(ids) for ids in policy.texts.encode(config.data.prompts)]
     except PromptError as error:
         raise ConfigError(f"prompts: {error}") from None
     over = [index for index, tokens in enumerate(lengths) if longest is not None and tokens > longest]
     if not over:
-        return CheckedPrompts(tuple(config.prompts))
-    named = ", ".join(f"prompts.{index} ({quoted(config.prompts[index])}, {lengths[index]} tokens)"
+        return CheckedPrompts(tuple(config.data.prompts))
+    named = ", ".join(f"prompts.{index} ({quoted(config.data.prompts[index])}, {lengths[index]} tokens)"
                       for index in over[:_NAMED])
     if len(over) > _NAMED:
         named += f" and {len(over) - _NAMED} more"
@@ -76,9 +77,10 @@ def check_prompts(policy: Policy, config: RunConfig) -> CheckedPrompts:
                           "sampling.long_prompts to skip or truncate_left")
     counted = f"sampling.long_prompts = {choice}: {len(over)} of {len(lengths)} prompts"
     if choice == "truncate_left":
-        return CheckedPrompts(tuple(config.prompts), f"{counted} cut to their last {longest} tokens: {named}; {limit}")
+        cut = f"{counted} cut to their last {longest} tokens: {named}; {limit}"
+        return CheckedPrompts(tuple(config.data.prompts), cut)
     if len(over) == len(lengths):
         raise ConfigError(f"{counted} are too long, which leaves none: {named}; {limit}")
     left_out = set(over)
-    usable = tuple(prompt for index, prompt in enumerate(config.prompts) if index not in left_out)
+    usable = tuple(prompt for index, prompt in enumerate(config.data.prompts) if index not in left_out)
     return CheckedPrompts(usable, f"{counted} skipped: {named}; {limit}")

@@ -9,7 +9,8 @@ import torch
 from rlhf_engine.algorithms.experience import summed
 from rlhf_engine.algorithms.ppo import load_adapters
 from rlhf_engine.algorithms.report import samples_of
-from rlhf_engine.config.run_config import LoraConfig, ModelConfig, RunConfig, SamplingConfig
+from rlhf_engine.config.run_config import RunConfig
+from rlhf_engine.config.sections import LoraConfig, ModelConfig, SamplingConfig
 from rlhf_engine.data.prompt_check import cut_prompts
 from rlhf_engine.errors import NonFiniteError
 from rlhf_engine.events import Sample

@@ -18,7 +18,7 @@ from rlhf_engine.runs.run_dir import RunDir
 
 def comparable(a: RunConfig, b: RunConfig) -> bool:
     """True when probes under both answer the same prompt from the same random numbers."""
-    prompts = [config.prompts[0] if config.probe.prompt is None else config.probe.prompt for config in (a, b)]
+    prompts = [config.data.prompts[0] if config.probe.prompt is None else config.probe.prompt for config in (a, b)]
     return prompts[0] == prompts[1] and (a.sampling, a.train.seed) == (b.sampling, b.train.seed)
 
 

@@ -25,7 +25,8 @@ from torch import Tensor
 from transformers.pytorch_utils import Conv1D
 
 from rlhf_engine.config.model_names import STORYTELLER, folder_of
-from rlhf_engine.config.run_config import ModelConfig, RunConfig
+from rlhf_engine.config.run_config import RunConfig
+from rlhf_engine.config.sections import ModelConfig
 from rlhf_engine.errors import CheckpointError, ModelError, RunError, first_line
 from rlhf_engine.exporting.model_card import model_card
 from rlhf_engine.exporting.tokenizer import save_tokenizer

@@ -32,13 +32,12 @@ def model_card(
     if config.model.name == "storyteller":
         shown = "storyteller (ships with rlhf-tui)"
     header = {"library_name": "peft" if kind == "adapter" else "transformers", "pipeline_tag": "text-generation",
-              "tags": ["rlhf", "ppo", "lora"]} | ({} if local else {"base_model": name})
+              "tags": ["rlhf", config.algorithm.kind, "lora"]} | ({} if local else {"base_model": name})
     facts = [
         ("base model", shown + (f", revision {revision}" if revision else "") + f", in {dtype}"),
         ("run", f"{run_dir.name}, step {step} of {config.train.steps}"),
         ("preset", run_dir.preset and Path(run_dir.preset).stem),
-        ("method", f"PPO per {'response' if config.ppo.level == 'sequence' else 'token'}, KL coefficient "
-                   f"{config.kl.coef:g} ({config.kl.controller})"),
+        ("method", config.algorithm.summary(config)),
         ("adapter", f"LoRA, rank {config.lora.rank}, alpha {config.lora.alpha:g}"),
         ("rewards", ", ".join(f"{reward.name} ({reward.kind})" for reward in config.rewards)),
         *_measured(deque((line for line in run_dir.each_step() if line.step <= step), maxlen=_AVERAGED)),

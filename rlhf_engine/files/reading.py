@@ -108,6 +108,16 @@ def number(value: Any) -> float:
     return told if math.isfinite(told) else math.nan
 
 
+def not_negative(value: Any, most: float = math.inf, name: str = "") -> float:
+    """A finite number from 0 to `most` that a file tells. Raises ValueError, which begins with `name`."""
+    before, told = f"{name}: " if name else "", number(value)
+    if not math.isfinite(told):
+        raise ValueError(f"{before}it is not finite")
+    if not 0 <= told <= most:
+        raise ValueError(f"{before}{told:g} is not from 0 to {most:g}")
+    return told
+
+
 class Lines:
     """The lines in the portions of a file that are read one after another.
 

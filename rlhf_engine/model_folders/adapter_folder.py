@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_engine.config.model_names import folder_of
-from rlhf_engine.config.run_config import ModelConfig
+from rlhf_engine.config.sections import ModelConfig
 from rlhf_engine.errors import ModelError, short
 from rlhf_engine.files.disk import why
 from rlhf_engine.model_folders.model_files import ADAPTER_CONFIG, CONFIG, folder_in_use, read_json, weight_files

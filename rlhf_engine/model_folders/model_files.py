@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_engine.config.model_names import STORYTELLER, folder_of
-from rlhf_engine.config.run_config import ModelConfig
+from rlhf_engine.config.sections import ModelConfig
 from rlhf_engine.errors import first_line
 from rlhf_engine.files.reading import read_bytes
 from rlhf_engine.storyteller import MODEL_DIR

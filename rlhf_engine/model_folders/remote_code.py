@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_engine.config.model_names import folder_of
-from rlhf_engine.config.run_config import ModelConfig
+from rlhf_engine.config.sections import ModelConfig
 from rlhf_engine.errors import ConfigError, ModelError, first_line, short
 from rlhf_engine.files.disk import why
 from rlhf_engine.files.reading import read_bytes

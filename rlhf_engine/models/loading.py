@@ -18,7 +18,7 @@ from transformers.utils import cached_file
 from transformers.utils import logging as transformers_logging
 
 from rlhf_engine.config.model_names import STORYTELLER, folder_of
-from rlhf_engine.config.run_config import ModelConfig
+from rlhf_engine.config.sections import ModelConfig
 from rlhf_engine.errors import ModelError, first_line, short
 from rlhf_engine.model_folders import remote_code
 from rlhf_engine.model_folders.adapter_folder import Adapter, adapter_of

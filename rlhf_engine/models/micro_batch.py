@@ -19,11 +19,11 @@ def choose_micro_batch_size(policy: Policy, config: RunConfig) -> int:
     if config.train.micro_batch_size:
         return config.train.micro_batch_size
     if policy.device.type != "cpu":
-        return config.ppo.minibatch_size
-    width = max(map(len, policy.texts.encode(config.prompts))) + config.sampling.max_new_tokens
+        return config.algorithm.rows_per_update
+    width = max(map(len, policy.texts.encode(config.data.prompts))) + config.sampling.max_new_tokens
     width = min(width, policy.max_positions or width)
     fits = max(_KEPT_BYTES // bytes_kept(policy, width), _EFFICIENT_TOKENS // width, 1)
-    return min(config.ppo.minibatch_size, fits)
+    return min(config.algorithm.rows_per_update, fits)
 
 
 def bytes_kept(policy: Policy, width: int) -> int:

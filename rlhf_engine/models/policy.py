@@ -19,8 +19,9 @@ from peft.utils import transformers_weight_conversion
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from rlhf_engine.config.run_config import LoraConfig as LoraSettings
-from rlhf_engine.config.run_config import ModelConfig, RunConfig
+from rlhf_engine.config.run_config import RunConfig
+from rlhf_engine.config.sections import LoraConfig as LoraSettings
+from rlhf_engine.config.sections import ModelConfig
 from rlhf_engine.errors import ModelError, first_line
 from rlhf_engine.models.adapted_linear import adapt
 from rlhf_engine.models.loading import LoadedModel, cannot_use, load_model, told

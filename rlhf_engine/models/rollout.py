@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.profiler import record_function
 
-from rlhf_engine.config.run_config import SamplingConfig
+from rlhf_engine.config.sections import SamplingConfig
 from rlhf_engine.errors import NonFiniteError, PromptError
 from rlhf_engine.models.decoding.plain import Decoder
 from rlhf_engine.models.decoding.uncached import untraced

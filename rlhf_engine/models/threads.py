@@ -30,7 +30,7 @@ def calibrate(policy: Policy, config: RunConfig, cores: int) -> int:
     if policy.device.type != "cpu":
         return cores
     width = min(config.sampling.max_new_tokens + 8, policy.max_positions or 4096)
-    rows = max(1, min(config.ppo.minibatch_size, _TOKENS // width))
+    rows = max(1, min(config.algorithm.rows_per_update, _TOKENS // width))
     vocabulary = policy.base.get_input_embeddings().weight.shape[0]
     ids = torch.randint(0, vocabulary, (rows, width), generator=torch.Generator().manual_seed(0))
     mask = torch.ones_like(ids, dtype=torch.bool)

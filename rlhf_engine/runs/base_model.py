@@ -13,7 +13,8 @@ from typing import Any, Protocol
 
 from rlhf_engine.config import fields
 from rlhf_engine.config.model_names import STORYTELLER, folder_of
-from rlhf_engine.config.run_config import ModelConfig, RunConfig
+from rlhf_engine.config.run_config import RunConfig
+from rlhf_engine.config.sections import ModelConfig
 from rlhf_engine.errors import BaseChangedError, CheckpointError, ModelError, RlhfError
 from rlhf_engine.files.disk import why
 from rlhf_engine.model_folders.adapter_folder import adapter_of

@@ -312,8 +312,8 @@ def _state_in(found: dict[str, Any], path: Path) -> TrainingState:
         raise ValueError("numbers and config are no tables")
     if base is None and found.get("base") is not None:
         raise ValueError("base is no fingerprint of a model")
-    require_sound_numbers(numbers)
     config = fields.validate(found["config"])
+    require_sound_numbers(numbers, config)
     require_named_code(run_of(path), config)
     require_settings_of(run_of(path), config)
     return TrainingState(step, {}, numbers, config, _quality_in(found.get("quality")), base)

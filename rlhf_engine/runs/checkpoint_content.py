@@ -6,7 +6,6 @@ are those of a model is asked by who takes them up.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,40 +14,39 @@ from torch import Tensor
 
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import CheckpointError
-from rlhf_engine.files.reading import number, whole_number
+from rlhf_engine.files.reading import not_negative, whole_number
 
 _COUNTED = ("token_count", "edits", "rollbacks", "nonfinite_steps", "threads")
-_MOST_SECONDS, _MOST_COEF = 1e12, 1e30  # beyond that float32 soon has no numbers
-_LEARNT = ("actor/", "critic/", "optimizer/")  # in float32, whatever the base computes in
+_MOST_SECONDS = 1e12
 _CPU_STATE = torch.Generator().get_state().shape
 _MOST_DEVICE_STATE = 64  # bytes; a GPU's generator is a seed, a place, and a few words on some
 
 
-def require_sound_numbers(numbers: Mapping[str, Any]) -> None:
-    """Raises CheckpointError naming the first of these numbers that no run has. Others than these are not looked at."""
+def require_sound_numbers(numbers: Mapping[str, Any], config: RunConfig) -> None:
+    """Raises CheckpointError naming the first of these numbers that no run under `config` has. Those that neither runs
+    nor its method know are not looked at."""
     try:
         for name in _COUNTED:
             _as(name, whole_number, numbers.get(name, 0))
-        _as("kl_coef", lambda value: _not_negative(value, _MOST_COEF), numbers.get("kl_coef", 0.0))
-        _as("seconds", lambda value: _not_negative(value, _MOST_SECONDS), numbers.get("seconds", 0.0))
-        if "scores" in numbers:
-            scores = _table("scores", numbers)
-            _as("scores.mean", _finite, scores.get("mean"))
-            _as("scores.variance", _not_negative, scores.get("variance"))
-            _as("scores.steps", whole_number, scores.get("steps"))
+        not_negative(numbers.get("seconds", 0.0), _MOST_SECONDS, "seconds")
         if "moments" in numbers:
-            for name, count in _table("moments", numbers).items():
+            if not isinstance(moments := numbers["moments"], dict):
+                raise ValueError("moments is no table")
+            for name, count in moments.items():
                 _as(f"moments of {name[:40]!r}", whole_number, count)
+        config.algorithm.require_sound_numbers(numbers)
     except ValueError as error:
         raise CheckpointError(str(error)) from None
 
 
 def require_sound_tensors(tensors: Mapping[str, Tensor], config: RunConfig) -> None:
     """Raises CheckpointError naming the first tensor that no run under `config` saves."""
+    # what learns is in float32, whatever the base computes in
+    learnt = tuple(f"{name}/" for name in (*config.algorithm.needs.adapters, "optimizer"))
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and tensor.numel() and not _is_finite(tensor):
             raise CheckpointError(f"{name} is not finite")
-        if name.startswith(_LEARNT) and tensor.dtype != torch.float32:
+        if name.startswith(learnt) and tensor.dtype != torch.float32:
             raise CheckpointError(f"{name} is of {str(tensor.dtype).removeprefix('torch.')}, and no float32")
         _require_rank(name, tensor, config.lora.rank)
         if name.startswith("optimizer/"):
@@ -75,29 +73,11 @@ def require_generator(name: str, state: Tensor) -> None:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _table(name: str, numbers: Mapping[str, Any]) -> dict[str, Any]:
-    if not isinstance(found := numbers[name], dict):
-        raise ValueError(f"{name} is no table")
-    return found
-
-
 def _as(name: str, read: Any, value: Any) -> None:
     try:
         read(value)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
-
-
-def _finite(value: Any) -> float:
-    if not math.isfinite(told := number(value)):
-        raise ValueError("it is not finite")
-    return told
-
-
-def _not_negative(value: Any, most: float = math.inf) -> float:
-    if not 0 <= (told := _finite(value)) <= most:
-        raise ValueError(f"{told:g} is not from 0 to {most:g}")
-    return told
 
 
 def _is_finite(tensor: Tensor) -> bool:

@@ -69,9 +69,7 @@ def _as_first(state: TrainingState, config: RunConfig) -> TrainingState:
     """The parent's state as the child's: its own settings, and nothing counted that happened to the parent alone."""
     before, counts = state.config, Counts.of(state)
     counts = Counts(seconds=counts.seconds, threads=counts.threads)
-    numbers = state.numbers | vars(counts)
-    if (before.kl.coef, before.kl.controller) != (config.kl.coef, config.kl.controller):
-        numbers["kl_coef"] = config.kl.coef
+    numbers = config.algorithm.forked_numbers(state.numbers, before, config) | vars(counts)
     tensors = state.tensors
     if before.train.seed != config.train.seed:  # the generators then start from the new seed
         tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("generator/")}

@@ -49,7 +49,7 @@ def fall_back(run_dir: RunDir | None, policy: Policy | None) -> str:
         return str(error)
     load_adapters(policy, state.tensors)
     return (f"the weights are back at the checkpoint of step {state.step}; resume with a smaller "
-            "optimizer.actor_lr and critic_lr, or let train.max_rollbacks do that")
+            "optimizer.learning_rate and critic_lr, or let train.max_rollbacks do that")
 
 
 class Saver:

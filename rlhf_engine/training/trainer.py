@@ -297,14 +297,14 @@ class Trainer:
         started = time.perf_counter()
         try:
             with self._profiler.watch(self.step + 1) if self._profiler else nullcontext():
-                count, seed = self.config.ppo.responses_per_step, self.config.train.seed
+                count, seed = self.config.algorithm.rows_per_step, self.config.train.seed
                 prompts = prompts_for_step(self._prompts, self.step, count, seed)
                 result = ppo.step(self.step + 1, prompts, self._progress)
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
             raise ModelError(
-                "out of memory while sampling: lower ppo.responses_per_step or sampling.max_new_tokens"
+                "out of memory while sampling: lower algorithm.responses_per_step or sampling.max_new_tokens"
             ) from error
         self.step += 1
         self._counts.nonfinite_steps = self._counts.nonfinite_steps + 1 if result.nonfinite else 0
@@ -379,8 +379,7 @@ class Trainer:
         self._emit_event(RolledBack(self.step, text))
         self._raise_alarm(Alarm(self.step, "rolled-back", text))
         self._go_on_from(state, ppo, wanted)
-        rates = {f"optimizer.{who}_lr": value_at(wanted, f"optimizer.{who}_lr") * train.rollback_factor
-                 for who in ("actor", "critic")}
+        rates = {path: value_at(wanted, path) * train.rollback_factor for path in wanted.algorithm.learning_rates}
         # live changes since that checkpoint are the user's will: they hold, from this step on
         edits = {path: new for path, (_, new) in changed_settings(self.config, wanted).items()} | rates
         for path, value in edits.items():

@@ -27,7 +27,7 @@ from typer.testing import CliRunner, Result
 
 from rlhf_engine.commands.cli import make_app
 from rlhf_engine.config import preset_writer
-from rlhf_engine.config.run_config import ModelConfig
+from rlhf_engine.config.sections import ModelConfig
 from rlhf_engine.errors import ModelError
 from rlhf_engine.models.loading import load_model
 from rlhf_engine.runs.run_dir import RunDir
@@ -118,7 +118,7 @@ def test_tied_heads_and_transposed_matrices_are_merged_too(
     assert torch.allclose(ours(folder), plain(folder, base), atol=1e-5)
     run_dir = tmp_path / "runs" / "r"
     preset = tmp_path / "mine.toml"
-    preset.write_text(preset_writer.to_toml(tiny_config(folder, train={"steps": 1}, optimizer={"actor_lr": 0.0})))
+    preset.write_text(preset_writer.to_toml(tiny_config(folder, train={"steps": 1}, optimizer={"learning_rate": 0.0})))
     assert run("train", preset, "--name", "r", "--runs-dir", tmp_path / "runs").exit_code == 0
     assert run("export", run_dir, tmp_path / "whole", "--merged").exit_code == 0
     assert torch.allclose(ours(tmp_path / "whole"), ours(folder), atol=1e-5)
@@ -168,7 +168,7 @@ def test_a_run_trains_on_an_adapter_resumes_generates_forks_and_is_exported(
     base = Path(shutil.copytree(model_folders["llama"], tmp_path / "models" / "base"))
     folder = save_adapter(tmp_path / "models" / "sft", base, LORA)
     preset = tmp_path / "mine.toml"
-    config = tiny_config(Path("models/sft"), train={"steps": 1}, optimizer={"actor_lr": 0.05})
+    config = tiny_config(Path("models/sft"), train={"steps": 1}, optimizer={"learning_rate": 0.05})
     preset.write_text(preset_writer.to_toml(config))
     monkeypatch.chdir(tmp_path)
     assert run("train", preset, "--name", "r", "--runs-dir", "runs").exit_code == 0

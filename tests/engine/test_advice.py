@@ -16,10 +16,11 @@ from rlhf_engine.training.trainer import Trainer
 
 
 @pytest.mark.parametrize(("changes", "cured", "said"), [
-    ({"train.critic_warmup_steps": 100}, {"train.steps": 101}, "the actor never learns"),
+    ({"algorithm.critic_warmup_steps": 100}, {"train.steps": 101}, "the actor never learns"),
     ({"optimizer.warmup_steps": 400}, {"optimizer.warmup_steps": 100}, "25 %"),
-    ({"ppo.target_kl": 0.1, "ppo.epochs": 1, "ppo.minibatch_size": 64}, {"ppo.epochs": 2}, "ppo.target_kl"),
-    ({"ppo.responses_per_step": 65}, {"ppo.responses_per_step": 96}, "the last minibatch"),
+    ({"algorithm.target_kl": 0.1, "algorithm.epochs": 1, "algorithm.minibatch_size": 64}, {"algorithm.epochs": 2},
+     "algorithm.target_kl"),
+    ({"algorithm.responses_per_step": 65}, {"algorithm.responses_per_step": 96}, "the last minibatch"),
     ({"train.max_rollbacks": 1, "train.rollback_factor": 1.0}, {"train.rollback_factor": 0.9}, "rollback_factor"),
     ({"kl.controller": "adaptive", "kl.horizon": 1e5}, {"kl.horizon": None}, "by 1 % at most"),
 ])
@@ -40,8 +41,8 @@ def test_what_ships_needs_no_advice() -> None:
 
 
 def test_a_run_says_it_once_and_again_only_of_what_an_edit_brings(model_folders: dict[str, Path]) -> None:
-    config = tiny_config(model_folders["llama"], train={"steps": 4, "critic_warmup_steps": 2, "max_rollbacks": 1,
-                                                        "rollback_factor": 1.0})
+    config = tiny_config(model_folders["llama"], train={"steps": 4, "max_rollbacks": 1, "rollback_factor": 1.0},
+                         algorithm={"critic_warmup_steps": 2})
     control, events = TrainerControl(), list[Event]()
 
     def emit(event: Event) -> None:

@@ -45,7 +45,7 @@ def run(*arguments: object) -> Result:
 
 
 def train(model: Path, root: Path, name: str, **sections: object) -> RunDir:
-    usual = {"train": {"steps": 2, "max_rollbacks": 1}, "optimizer": {"actor_lr": 0.05}}
+    usual = {"train": {"steps": 2, "max_rollbacks": 1}, "optimizer": {"learning_rate": 0.05}}
     config = tiny_config(model, **usual | sections)
     run_dir = RunDir.create(root, config, name=name)
     assert Trainer(config, run_dir=run_dir, control=TrainerControl(), emit=lambda _: None).run() is RunState.FINISHED

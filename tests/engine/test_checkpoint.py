@@ -163,8 +163,9 @@ def test_a_number_that_json_cannot_hold_is_no_checkpoint(run: RunDir):
 def test_settings_that_would_not_be_read_again_are_not_saved(run: RunDir):
     checkpoint.save(run, state_at(1), keep=2)
     prompts = ["狐" * 1000] * 25_000  # three bytes each
+    config = SMALL.model_copy(update={"data": SMALL.data.model_copy(update={"prompts": prompts})})
     with pytest.raises(RunError, match="prompts"):
-        checkpoint.save(run, TrainingState(2, {}, {}, SMALL.model_copy(update={"prompts": prompts})), keep=2)
+        checkpoint.save(run, TrainingState(2, {}, {}, config), keep=2)
     assert [path.name for path in run.checkpoints.iterdir()] == ["step-000001"]
 
 

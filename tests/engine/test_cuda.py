@@ -16,7 +16,8 @@ import pytest
 import torch
 from tiny_models import save_tiny_model, stir, tiny_config
 
-from rlhf_engine.config.run_config import RunConfig, SamplingConfig
+from rlhf_engine.config.run_config import RunConfig
+from rlhf_engine.config.sections import SamplingConfig
 from rlhf_engine.errors import NonFiniteError
 from rlhf_engine.models.decoding.traced import TracedDecoder
 from rlhf_engine.models.policy import Policy
@@ -172,7 +173,7 @@ def told(run_dir: RunDir) -> list[dict[str, float]]:
 
 @pytest.mark.parametrize("level", ["token", "sequence"])
 def test_a_resumed_run_is_the_run_bit_for_bit(folder: Path, tmp_path: Path, level: str) -> None:
-    config = config_on("cuda", folder, ppo={"level": level}, lora={"dropout": 0.1}, train={"steps": 4})
+    config = config_on("cuda", folder, algorithm={"level": level}, lora={"dropout": 0.1}, train={"steps": 4})
     whole = RunDir.create(tmp_path, config, name="whole")
     Trainer(config, run_dir=whole, control=TrainerControl(), emit=lambda event: None).run()
     shutil.copytree(whole.path, tmp_path / "cut")
@@ -203,7 +204,7 @@ def test_a_full_gpu_halves_the_micro_batch_and_the_run_goes_on(tmp_path: Path) -
         from rlhf_engine.training.trainer import Trainer
         config = tiny_config(
             sys.argv[1], model={"device": "cuda"}, train={"steps": 2}, sampling={"max_new_tokens": 48},
-            ppo={"responses_per_step": 2048, "minibatch_size": 2048, "epochs": 1},
+            algorithm={"responses_per_step": 2048, "minibatch_size": 2048, "epochs": 1},
         )
         def emit(event):
             if isinstance(event, Notice | StepFinished):

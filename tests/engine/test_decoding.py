@@ -9,7 +9,7 @@ import torch
 from tiny_models import stir, tiny_config
 from torch import Tensor
 
-from rlhf_engine.config.run_config import SamplingConfig
+from rlhf_engine.config.sections import SamplingConfig
 from rlhf_engine.models.decoding import traced
 from rlhf_engine.models.decoding.plain import Decoder, PlainDecoder
 from rlhf_engine.models.decoding.traced import TracedDecoder

@@ -150,7 +150,7 @@ def test_a_run_may_go_back_by_itself_with_smaller_step_sizes(model_folders: dict
     config = tiny_config(model_folders["gpt_neo"], train=train)
 
     def too_large(step: int, trainer: Trainer) -> bool:
-        return step > 3 and trainer.config.optimizer.actor_lr > 1e-4
+        return step > 3 and trainer.config.optimizer.learning_rate > 1e-4
 
     run = Poisoner(RunDir.create(tmp_path, config), config, too_large)
 
@@ -164,11 +164,12 @@ def test_a_run_may_go_back_by_itself_with_smaller_step_sizes(model_folders: dict
     assert [event.step for event in run.of(RolledBack)] == [2, 2]
     assert "roll-back 2 of 2" in run.of(RolledBack)[1].text
     assert [line.step for line in run.run_dir.metrics()] == list(range(1, 9))
-    assert run.trainer.config.optimizer.actor_lr == pytest.approx(5e-4 / 16)
+    assert run.trainer.config.optimizer.learning_rate == pytest.approx(5e-4 / 16)
     # the edit came after the checkpoint that the run went back to, and still holds
     assert run.trainer.config.kl.coef == 0.7
     assert all(isinstance(edit, EditApplied) for edit in run.run_dir.edits())
-    assert {edit.path for edit in run.run_dir.edits()} == {"kl.coef", "optimizer.actor_lr", "optimizer.critic_lr"}
+    assert {edit.path for edit in run.run_dir.edits()} == {
+        "kl.coef", "optimizer.learning_rate", "algorithm.critic_learning_rate"}
     assert [alarm.kind for alarm in run.run_dir.alarms()] == ["rolled-back", "rolled-back"]
     assert checkpoint.load_newest(run.run_dir)[0].numbers["rollbacks"] == 2
 

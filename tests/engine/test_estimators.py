@@ -11,11 +11,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from rlhf_engine.maths.estimators import (
-    adapt_kl_coef,
     explained_variance,
     gae,
     importance_weights,
-    kl_horizon,
     kl_k1,
     kl_k3,
     last_token_values,
@@ -25,6 +23,7 @@ from rlhf_engine.maths.estimators import (
     shape_rewards,
     whiten,
 )
+from rlhf_engine.maths.kl_control import adapt_kl_coef, kl_horizon
 
 NAN = math.nan
 

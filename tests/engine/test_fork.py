@@ -78,7 +78,7 @@ def test_a_fork_without_changes_is_its_parent_again_from_any_checkpoint(
 
 
 def test_changes_hold_from_the_first_step_and_are_the_childs_own_beginning(parent: RunDir, tmp_path: Path) -> None:
-    changes = {"kl.coef": 0.9, "train.steps": 6, "ppo.responses_per_step": 4, "lora.alpha": 16.0, "train.seed": 7}
+    changes = {"kl.coef": 0.9, "train.steps": 6, "algorithm.responses_per_step": 4, "lora.alpha": 16.0, "train.seed": 7}
     child = fork(parent, changes=changes, root=tmp_path)
     assert child.config().kl.coef == 0.9
     assert finish(child) is RunState.FINISHED

@@ -17,7 +17,8 @@ from typer.testing import CliRunner, Result
 from rlhf_engine.commands.cli import make_app
 from rlhf_engine.config import fields, presets
 from rlhf_engine.config.preset_writer import to_toml
-from rlhf_engine.config.run_config import MOST_PROMPTS, RunConfig
+from rlhf_engine.config.run_config import RunConfig
+from rlhf_engine.config.sections import MOST_PROMPTS
 from rlhf_engine.errors import ConfigError
 from rlhf_engine.runs.run_dir import RunDir
 
@@ -216,7 +217,7 @@ def test_a_preset_of_a_hundred_thousand_prompts_is_as_good_as_any(tmp_path: Path
     (tmp_path / "mine.toml").write_text(with_prompts('"texts.jsonl"'))
     before = seconds()
     config = presets.load(str(tmp_path / "mine.toml"))
-    assert config.prompts == prompts
+    assert config.data.prompts == prompts
     presets.save("large", config)
     assert presets.load("large") == config
     presets.save("large", fields.replace(config, {"kl.coef": 0.5}), overwrite=True)
@@ -237,7 +238,7 @@ def test_long_lists_of_words_count_as_fast_as_short_ones() -> None:
 
 def test_what_settings_allow_can_be_written_and_read_back() -> None:
     config = RunConfig.model_validate({
-        "prompts": ["\0\x1b\x7f\x9f\u2028\u202e\"\\'''\"\"\"\n\r\t"] * 1_500,
+        "data": {"prompts": ["\0\x1b\x7f\x9f\u2028\u202e\"\\'''\"\"\"\n\r\t"] * 1_500},
         "rewards": [{"kind": "word_list", "liked": [f"\x7fw{number}\n" for number in range(1_500)]}]})
     from rlhf_engine.config import preset_text
 
@@ -248,6 +249,6 @@ def test_what_settings_allow_can_be_written_and_read_back() -> None:
 
 def test_settings_that_no_file_could_hold_are_not_begun(runs_root: Path) -> None:
     """Each zero byte takes six in a preset."""
-    config = RunConfig.model_validate({"prompts": ["\0" * 900_000] * 20, "rewards": [{"kind": "length"}]})
+    config = RunConfig.model_validate({"data": {"prompts": ["\0" * 900_000] * 20}, "rewards": [{"kind": "length"}]})
     with pytest.raises(ConfigError, match="MB"):
         presets.save("large", config)

@@ -52,7 +52,7 @@ def gradients(ppo: PPO) -> list[torch.Tensor]:
 
 def make(folder: Path, told: list[str], level: str) -> PPO:
     ppo = {"responses_per_step": 8, "minibatch_size": 8, "epochs": 1, "level": level}
-    config = tiny_config(folder, ppo=ppo)
+    config = tiny_config(folder, algorithm=ppo)
     return PPO(Policy.from_config(config), config, told.append)
 
 
@@ -143,5 +143,5 @@ def test_no_memory_to_sample_in_is_one_sentence(model_folders: dict[str, Path],
     monkeypatch.setattr(Policy, "next_logits", full)
     trainer = Trainer(tiny_config(model_folders["gpt_neo"]), run_dir=None, control=TrainerControl(),
                       emit=lambda event: None)
-    with pytest.raises(ModelError, match=r"while sampling: lower ppo.responses_per_step"):
+    with pytest.raises(ModelError, match=r"while sampling: lower algorithm.responses_per_step"):
         trainer.run()

@@ -11,7 +11,7 @@ import pytest
 import torch
 from tiny_models import tiny_config
 
-from rlhf_engine.config.run_config import ModelConfig
+from rlhf_engine.config.sections import ModelConfig
 from rlhf_engine.errors import ConfigError, ModelError
 from rlhf_engine.model_folders import remote_code
 from rlhf_engine.models.policy import Policy

@@ -10,7 +10,7 @@ import torch
 from huggingface_hub.errors import HFValidationError
 from tiny_models import stir, tiny_config
 
-from rlhf_engine.config.run_config import SamplingConfig
+from rlhf_engine.config.sections import SamplingConfig
 from rlhf_engine.errors import ModelError
 from rlhf_engine.models.loading import load_model
 from rlhf_engine.models.policy import Policy

@@ -13,7 +13,9 @@ from rlhf_engine.algorithms.experience import Experience, First, Kept, evaluate
 from rlhf_engine.algorithms.optimizer import learning_rate_factor
 from rlhf_engine.algorithms.ppo import PPO
 from rlhf_engine.algorithms.score_normalizer import ScoreNormalizer
-from rlhf_engine.config.run_config import OptimizerConfig, RunConfig, SamplingConfig
+from rlhf_engine.config.fields import replace
+from rlhf_engine.config.run_config import RunConfig
+from rlhf_engine.config.sections import OptimizerConfig, SamplingConfig
 from rlhf_engine.errors import NonFiniteError
 from rlhf_engine.models.policy import Policy
 from rlhf_engine.models.rollout import Rollout, sample
@@ -30,7 +32,7 @@ def make(folder: Path, **sections: object) -> PPO:
 
 @pytest.fixture(params=["token", "sequence"])
 def ppo(request: pytest.FixtureRequest, model_folders: dict[str, Path]) -> PPO:
-    return make(model_folders["gpt_neo"], ppo={"level": request.param})
+    return make(model_folders["gpt_neo"], algorithm={"level": request.param})
 
 
 def experience_of(ppo: PPO, seed: int = 5) -> Experience:
@@ -76,8 +78,7 @@ def test_the_ratio_is_one_and_nothing_is_clipped_before_the_first_update(ppo: PP
 def test_micro_batches_of_ragged_responses_give_the_same_gradient(ppo: PPO) -> None:
     for parameter in (*ppo.actor_optimizer._parameters, *ppo.critic_optimizer._parameters):
         parameter.grad = None
-    unclipped = {"actor_max_grad_norm": 1e9, "critic_max_grad_norm": 1e9}
-    ppo.config = ppo.config.model_copy(update={"optimizer": ppo.config.optimizer.model_copy(update=unclipped)})
+    ppo.config = replace(ppo.config, {"optimizer.max_grad_norm": 1e9, "algorithm.critic_max_grad_norm": 1e9})
     experience = experience_of(ppo)
     lengths = experience.mask.sum(1)
     assert len(set(lengths.tolist())) > 2, "ragged, or any divisor would do"
@@ -115,7 +116,7 @@ def test_nothing_after_the_end_token_counts(ppo: PPO) -> None:
 
 def test_the_sequence_level_is_what_the_textbook_says(model_folders: dict[str, Path]) -> None:
     """One response by hand: summed log-probs, KL taken off the score, value at the last token, target = reward."""
-    ppo = make(model_folders["gpt_neo"], ppo={"level": "sequence", "whiten_advantages": False}, kl={"coef": 0.3})
+    ppo = make(model_folders["gpt_neo"], algorithm={"level": "sequence", "whiten_advantages": False}, kl={"coef": 0.3})
     experience = experience_of(ppo)
     policy, rollout = ppo.policy, experience.rollout
     for row in range(len(rollout)):
@@ -135,14 +136,14 @@ def test_the_sequence_level_is_what_the_textbook_says(model_folders: dict[str, P
 
 
 def test_at_token_level_the_rewards_of_a_row_add_up_to_score_minus_kl(model_folders: dict[str, Path]) -> None:
-    ppo = make(model_folders["gpt_neo"], ppo={"whiten_advantages": False, "trace_decay": 1.0}, kl={"coef": 0.3})
+    ppo = make(model_folders["gpt_neo"], algorithm={"whiten_advantages": False, "trace_decay": 1.0}, kl={"coef": 0.3})
     experience = experience_of(ppo)
     expected = torch.linspace(-1, 2, 8) - 0.3 * experience.response_kl
     torch.testing.assert_close(experience.returns[:, 0], expected, atol=1e-4, rtol=1e-5)
 
 
 def test_critic_warm_up_leaves_the_actor_as_it_is(model_folders: dict[str, Path]) -> None:
-    ppo = make(model_folders["gpt_neo"], train={"critic_warmup_steps": 2})
+    ppo = make(model_folders["gpt_neo"], algorithm={"critic_warmup_steps": 2})
     actor = {name: p.detach().clone() for name, p in ppo.policy.actor_parameters.items()}
     critic = {name: p.detach().clone() for name, p in ppo.policy.critic_parameters.items()}
     for step in (1, 2):
@@ -154,7 +155,7 @@ def test_critic_warm_up_leaves_the_actor_as_it_is(model_folders: dict[str, Path]
 
 
 def test_the_reference_is_untouched_by_updates(model_folders: dict[str, Path]) -> None:
-    ppo = make(model_folders["gpt_neo"], optimizer={"actor_lr": 0.05, "critic_lr": 0.05})
+    ppo = make(model_folders["gpt_neo"], optimizer={"learning_rate": 0.05}, algorithm={"critic_learning_rate": 0.05})
     ids = torch.tensor([[79, 110, 99, 101, 33, 44]])
 
     def reference_logits() -> torch.Tensor:
@@ -172,18 +173,18 @@ def test_the_reference_is_untouched_by_updates(model_folders: dict[str, Path]) -
 def test_dropout_is_there_in_updates_when_asked_for(model_folders: dict[str, Path]) -> None:
     norms = []
     for dropout in (0.0, 0.5):
-        ppo = make(model_folders["llama"], lora={"dropout": dropout}, ppo={"epochs": 1, "minibatch_size": 8})
+        ppo = make(model_folders["llama"], lora={"dropout": dropout}, algorithm={"epochs": 1, "minibatch_size": 8})
         norms.append(ppo.step(1, ["Once", "x", "y", "z"] * 2).metrics["grad_norm/actor"])
     assert norms[0] != pytest.approx(norms[1], rel=1e-3)
 
 
 def test_an_early_stop_ends_a_steps_updates(model_folders: dict[str, Path]) -> None:
     prompts = ["Once", "x", "y", "z"] * 2
-    free = make(model_folders["gpt_neo"], optimizer={"actor_lr": 0.05}, ppo={"epochs": 5})
-    held = make(model_folders["gpt_neo"], optimizer={"actor_lr": 0.05}, ppo={"epochs": 5, "target_kl": 1e-4})
+    free = make(model_folders["gpt_neo"], optimizer={"learning_rate": 0.05}, algorithm={"epochs": 5})
+    held = make(model_folders["gpt_neo"], optimizer={"learning_rate": 0.05}, algorithm={"epochs": 5, "target_kl": 1e-4})
     assert free.step(1, prompts).metrics["policy/updates"] == 10
     assert 2 <= held.step(1, prompts).metrics["policy/updates"] < 10  # the first moves from nothing: it is taken
-    roomy = make(model_folders["gpt_neo"], optimizer={"actor_lr": 0.05}, ppo={"epochs": 5, "target_kl": 1e3})
+    roomy = make(model_folders["gpt_neo"], optimizer={"learning_rate": 0.05}, algorithm={"epochs": 5, "target_kl": 1e3})
     assert roomy.step(1, prompts).metrics["policy/updates"] == 10
 
 
@@ -191,7 +192,8 @@ def test_the_order_of_minibatches_is_shuffled_from_its_own_generator(model_folde
     """The same weights and the same rollout, learnt from in another order, lead elsewhere."""
     found = []
     for seed in (1, 1, 2):
-        ppo = make(model_folders["llama"], optimizer={"actor_lr": 0.01}, ppo={"epochs": 1, "minibatch_size": 2})
+        ppo = make(model_folders["llama"], optimizer={"learning_rate": 0.01},
+                   algorithm={"epochs": 1, "minibatch_size": 2})
         tensors, numbers = ppo.state()
         ppo.load_state(tensors | {"generator/shuffle": torch.Generator().manual_seed(seed).get_state()}, numbers)
         result = ppo.step(1, ["Once", "There was a", "x", "Long ago"] * 2)
@@ -205,10 +207,12 @@ def test_the_order_of_minibatches_is_shuffled_from_its_own_generator(model_folde
 def test_actor_and_critic_have_rates_and_clip_norms_of_their_own(model_folders: dict[str, Path]) -> None:
     """Seen in how far each moves: one held back by its rate or its norm does not hold back the other."""
 
-    def moved(**optimizer: float) -> tuple[float, float]:
-        settings = {"actor_lr": 0.01, "critic_lr": 0.01, "adam_eps": 1.0, "actor_max_grad_norm": 1e9,
-                    "critic_max_grad_norm": 1e9, **optimizer}
-        ppo = make(model_folders["llama"], optimizer=settings, ppo={"epochs": 1, "minibatch_size": 8})
+    def moved(**settings: float) -> tuple[float, float]:
+        usual = {"optimizer.learning_rate": 0.01, "algorithm.critic_learning_rate": 0.01, "optimizer.adam_eps": 1.0,
+                 "optimizer.max_grad_norm": 1e9, "algorithm.critic_max_grad_norm": 1e9}
+        sizes = {"algorithm.epochs": 1, "algorithm.minibatch_size": 8}
+        config = replace(tiny_config(model_folders["llama"]), usual | sizes | settings)
+        ppo = PPO(Policy.from_config(config), config)
         both = (ppo.policy.actor_parameters, ppo.policy.critic_parameters)
         before = [{name: p.detach().clone() for name, p in parameters.items()} for parameters in both]
         ppo.step(1, ["Once", "There was a", "x", "Long ago"] * 2)
@@ -218,7 +222,8 @@ def test_actor_and_critic_have_rates_and_clip_norms_of_their_own(model_folders: 
 
     actor, critic = moved()
     for held, free in (("actor", 1), ("critic", 0)):
-        for name, value in ((f"{held}_lr", 1e-5), (f"{held}_max_grad_norm", 1e-6)):
+        at = "optimizer." if held == "actor" else "algorithm.critic_"
+        for name, value in ((f"{at}learning_rate", 1e-5), (f"{at}max_grad_norm", 1e-6)):
             found = moved(**{name: value})
             assert found[free] == pytest.approx((actor, critic)[free], rel=1e-4), name
             assert found[1 - free] < 0.1 * (actor, critic)[1 - free], name
@@ -311,8 +316,8 @@ def test_a_step_of_equal_large_scores_has_nothing_to_learn(model_folders: dict[s
     reward = {"kind": "length", "name": "length", "min_words": 10_000, "penalty_per_word": 9.0, "max_penalty": 1000.0,
               "weight": 1.0001}
     for normalization, level in (("standardize", "token"), ("none", "sequence"), ("none", "token")):
-        ppo = make(model_folders["gpt_neo"], rewards=[reward], kl={"coef": 0.0}, optimizer={"actor_lr": 0.0},
-                   ppo={"score_normalization": normalization, "level": level, "trace_decay": 1.0,
+        ppo = make(model_folders["gpt_neo"], rewards=[reward], kl={"coef": 0.0}, optimizer={"learning_rate": 0.0},
+                   algorithm={"score_normalization": normalization, "level": level, "trace_decay": 1.0,
                         "responses_per_step": 7, "minibatch_size": 7})
         result = ppo.step(1, ["Once", "x", "y", "z", "There was a", "Long ago", "ab"])
         assert result.metrics["objective/scores"] == pytest.approx(-1000.1)
@@ -328,7 +333,7 @@ def test_a_critic_that_is_right_leaves_no_advantage_to_whiten(
     reward = {"kind": "length", "name": "length", "min_words": 10_000, "penalty_per_word": 9.0, "max_penalty": 1000.0,
               "weight": 1.0001}
     for level in ("token", "sequence"):
-        ppo = make(model_folders["gpt_neo"], rewards=[reward], kl={"coef": 0.0}, ppo={"level": level})
+        ppo = make(model_folders["gpt_neo"], rewards=[reward], kl={"coef": 0.0}, algorithm={"level": level})
         with torch.no_grad():
             ppo.policy.value_head.weight.zero_()
             ppo.policy.value_head.bias.fill_(-1000.1001)
@@ -360,7 +365,7 @@ def test_a_wrong_temperature_shows_in_the_gap_and_its_weights_correct_for_it(
         seen: dict[float | None, Experience] = {}
         for cap in (None, 1.5):
             ppo = make(model_folders["llama"], sampling={"temperature": 2.0},
-                       ppo={"level": level, "importance_sampling_cap": cap})
+                       algorithm={"level": level, "importance_sampling_cap": cap})
             sampling_too_cold(ppo, monkeypatch)
             update = ppo._update
             monkeypatch.setattr(ppo, "_update", lambda step, experience, *rest, cap=cap, update=update, seen=seen: (
@@ -439,6 +444,6 @@ def test_passes_are_kept_only_where_an_update_repeats_them_exactly(
 
 
 def test_a_critic_that_learns_alone_keeps_nothing_of_the_actor(model_folders: dict[str, Path]) -> None:
-    ppo = make(model_folders["gpt_neo"], train={"critic_warmup_steps": 2})
+    ppo = make(model_folders["gpt_neo"], algorithm={"critic_warmup_steps": 2})
     first = [ppo._first(step, torch.arange(4)) for step in (2, 3)]
     assert [one.keep_actor for one in first if one] == [False, True]

@@ -16,11 +16,13 @@ from moments import trusted
 from rlhf_engine.config import fields, preset_text, presets
 from rlhf_engine.config.preset_writer import to_toml
 from rlhf_engine.config.rewards import WordListRewardConfig
-from rlhf_engine.config.run_config import KLConfig, RunConfig
+from rlhf_engine.config.run_config import RunConfig
+from rlhf_engine.config.sections import KLConfig
 from rlhf_engine.errors import ConfigError
 from rlhf_engine.rewards.build import build_rewards
 
 COMMENTED = '''# my preset
+[data]
 prompts = [
   "Once",  # an opener
   "One day",
@@ -46,11 +48,12 @@ def problems_of(text: str) -> list[str]:
 
 
 def test_all_mistakes_are_named_at_once_with_file_line_and_key():
-    found = problems_of('''prompts = ["x", """
+    found = problems_of('''clip_range = 3
+data.prompts = ["x", """
 a
 """]
-clip_range = 3
-[ppo]
+[algorithm]
+kind = "ppo"
 clip_rnge = 0.2
 level = "x"
 [[rewards]]
@@ -65,11 +68,11 @@ name = "9"
 coef = true
 ''')
     assert [problem.split(": ")[:2] for problem in found] == [
-        ["p.toml:4", "clip_range"], ["p.toml:6", "ppo.clip_rnge"], ["p.toml:7", "ppo.level"],
-        ["p.toml:10", "rewards.0.liked.1"], ["p.toml:15", "rewards.1.name"], ["p.toml:17", "kl.coef"],
+        ["p.toml:1", "clip_range"], ["p.toml:7", "algorithm.clip_rnge"], ["p.toml:8", "algorithm.level"],
+        ["p.toml:11", "rewards.0.liked.1"], ["p.toml:16", "rewards.1.name"], ["p.toml:18", "kl.coef"],
     ]
-    assert "did you mean ppo.clip_range" in found[0]
-    assert "did you mean ppo.clip_range" in found[1]
+    assert "did you mean algorithm.clip_range" in found[0]
+    assert "did you mean algorithm.clip_range" in found[1]
     assert found[2].endswith("'x' is not one of token, sequence")
     assert found[5].endswith("true is not a number from 0 to 100")
 
@@ -83,7 +86,8 @@ def test_a_syntax_error_names_its_line(text: str, line: int):
 
 
 def test_what_is_missing_is_said():
-    assert problems_of("") == ["p.toml: prompts: is missing", "p.toml: rewards: is missing"]
+    assert [problem.split(": ")[:3] for problem in problems_of("")] == [
+        ["p.toml", "data.prompts", "is missing"], ["p.toml", "rewards", "is missing"]]
     (problem,) = problems_of('prompts = ["x"]\n[[rewards]]\nliked = ["fox"]\n')
     assert problem == "p.toml:2: rewards.0: kind is missing; it is one of word_list, length, function"
 
@@ -91,13 +95,14 @@ def test_what_is_missing_is_said():
 def test_limits_between_settings_are_named_at_their_section():
     text = to_toml(SMALL).replace("minibatch_size = 32", "minibatch_size = 65")
     (problem,) = problems_of(text)
-    assert re.fullmatch(r"p.toml:\d+: ppo: minibatch_size 65 is more than responses_per_step 64", problem)
-    assert text.splitlines()[int(problem.split(":")[1]) - 1] == "[ppo]"
+    assert re.fullmatch(r"p.toml:\d+: algorithm: minibatch_size 65 is more than responses_per_step 64", problem)
+    assert text.splitlines()[int(problem.split(":")[1]) - 1] == "[algorithm]"
 
 
 def test_inline_tables_and_dotted_keys_have_lines_too():
-    found = problems_of('prompts = ["x"]\nrewards = [{kind = "length", nme = 3}]\nppo.level = "q"\n')
-    assert [problem.split(": ")[:2] for problem in found] == [["p.toml:2", "rewards.0.nme"], ["p.toml:3", "ppo.level"]]
+    found = problems_of('prompts = ["x"]\nrewards = [{kind = "length", nme = 3}]\nalgorithm.level = "q"\n')
+    assert [problem.split(": ")[:2] for problem in found] == [
+        ["p.toml:2", "rewards.0.nme"], ["p.toml:3", "algorithm.level"]]
 
 
 def test_a_word_that_no_text_can_hold_is_refused_in_the_preset():
@@ -136,7 +141,7 @@ def test_any_set_of_wrong_types_gives_one_line_each(data: st.DataObject):
         assert " is not " in sentence
 
 
-@given(st.sampled_from(["", "ppo.", "kl.", "rewards.1."]), st.text("abcdefg_", min_size=1, max_size=9))
+@given(st.sampled_from(["", "algorithm.", "kl.", "rewards.1."]), st.text("abcdefg_", min_size=1, max_size=9))
 @settings(max_examples=60, deadline=None)
 def test_any_unknown_key_is_named_with_its_line(section: str, name: str):
     known = {path.removeprefix(section) for path in LEAVES} | set(RunConfig.model_fields)
@@ -190,32 +195,32 @@ def test_any_config_can_be_written_over_any_other(before: RunConfig, after: RunC
 def test_comments_and_layout_survive_a_change():
     config = preset_text.parse(COMMENTED, "")
     assert to_toml(config, COMMENTED) == COMMENTED
-    changed = fields.replace(config, {"kl.coef": 0.3, "rewards.0.liked": ["fox", "owl"], "ppo.epochs": 4})
+    changed = fields.replace(config, {"kl.coef": 0.3, "rewards.0.liked": ["fox", "owl"], "algorithm.epochs": 4})
     text = to_toml(changed, COMMENTED)
     assert preset_text.parse(text, "") == changed
     assert "coef = 0.3     # β" in text
     assert 'liked = ["fox", "owl"]   # foxes only' in text
     assert re.findall("#.*", text) == re.findall("#.*", COMMENTED)
-    fewer = fields.replace(config, {"prompts": ["One day"]})
+    fewer = fields.replace(config, {"data.prompts": ["One day"]})
     assert "# an opener" in to_toml(fewer, COMMENTED)
 
 
 def test_rewards_can_be_added_and_taken_away():
     text = to_toml(SMALL, COMMENTED)
     assert preset_text.parse(text, "") == SMALL
-    one = RunConfig(prompts=SMALL.prompts, rewards=SMALL.rewards[1:])
+    one = RunConfig(data=SMALL.data, rewards=SMALL.rewards[1:])
     assert preset_text.parse(to_toml(one, text), "") == one
 
 
 def test_a_base_that_is_no_preset_is_no_obstacle():
-    for base in ("this is no TOML", "kl = 3", "rewards = 3", '[model.name]\nx = 1\n', "[[ppo]]\n"):
+    for base in ("this is no TOML", "kl = 3", "rewards = 3", '[model.name]\nx = 1\n', "[[algorithm]]\n"):
         assert preset_text.parse(to_toml(SMALL, base), "") == SMALL
 
 
 def test_off_is_written_as_none_and_read_back():
-    config = fields.replace(SMALL, {"ppo.value_clip_range": None})
+    config = fields.replace(SMALL, {"algorithm.value_clip_range": None})
     assert 'value_clip_range = "none"' in to_toml(config)
-    assert preset_text.parse(to_toml(config), "").ppo.value_clip_range is None
+    assert preset_text.parse(to_toml(config), "").algorithm.value_clip_range is None
 
 
 # --- finding and saving ---
@@ -237,7 +242,7 @@ def test_every_shipped_preset_loads_and_its_rewards_score():
 
 def test_the_notebook_takes_each_prompt_once_a_step():
     config = presets.load("notebook")
-    assert config.ppo.responses_per_step == config.ppo.minibatch_size == len(config.prompts)
+    assert config.algorithm.responses_per_step == config.algorithm.minibatch_size == len(config.data.prompts)
 
 
 def test_a_saved_preset_is_found_before_a_shipped_one_and_keeps_its_comments():
@@ -294,11 +299,12 @@ def test_a_broken_preset_of_the_user_does_not_hide_the_others():
 
 
 def test_overrides_are_typed_and_their_mistakes_come_all_at_once():
-    config = presets.load_with_overrides("animals", ["kl.coef=0.5", "rewards.0.liked=fox, owl", "ppo.target_kl=none"])
+    config = presets.load_with_overrides(
+        "animals", ["kl.coef=0.5", "rewards.0.liked=fox, owl", "algorithm.target_kl=none"])
     assert config.kl.coef == 0.5
     assert isinstance(config.rewards[0], WordListRewardConfig)
     assert config.rewards[0].liked == ["fox", "owl"]
-    assert config.ppo.target_kl is None
+    assert config.algorithm.target_kl is None
     with pytest.raises(ConfigError) as caught:
         presets.load_with_overrides("animals", ["kl.coef=abc", "ppo.epoch=3", "train.steps=0", "x"])
     assert [problem.split(": ")[0] for problem in caught.value.problems] == [
@@ -306,8 +312,9 @@ def test_overrides_are_typed_and_their_mistakes_come_all_at_once():
 
 
 def test_two_settings_that_limit_each_other_can_be_changed_together():
-    config = presets.load_with_overrides("animals", ["ppo.minibatch_size=128", "ppo.responses_per_step=128"])
-    assert config.ppo.minibatch_size == 128
+    config = presets.load_with_overrides(
+        "animals", ["algorithm.minibatch_size=128", "algorithm.responses_per_step=128"])
+    assert config.algorithm.minibatch_size == 128
 
 
 def test_an_adaptive_coefficient_must_be_able_to_move():
@@ -318,8 +325,8 @@ def test_an_adaptive_coefficient_must_be_able_to_move():
 
 
 @pytest.mark.parametrize("one", [
-    {"ppo.level": "sequence", "ppo.responses_per_step": 1, "ppo.minibatch_size": 1},
-    {"sampling.max_new_tokens": 1, "ppo.responses_per_step": 1, "ppo.minibatch_size": 1},
+    {"algorithm.level": "sequence", "algorithm.responses_per_step": 1, "algorithm.minibatch_size": 1},
+    {"sampling.max_new_tokens": 1, "algorithm.responses_per_step": 1, "algorithm.minibatch_size": 1},
 ])
 def test_a_single_advantage_cannot_be_whitened(one: dict[str, object]) -> None:
     with pytest.raises(ConfigError) as caught:
@@ -327,8 +334,8 @@ def test_a_single_advantage_cannot_be_whitened(one: dict[str, object]) -> None:
     (said,) = caught.value.problems
     assert "whiten_advantages" in said
     assert "responses_per_step = 1" in said
-    fields.replace(SMALL, one | {"ppo.whiten_advantages": False})
-    fields.replace(SMALL, one | {"ppo.responses_per_step": 2})
+    fields.replace(SMALL, one | {"algorithm.whiten_advantages": False})
+    fields.replace(SMALL, one | {"algorithm.responses_per_step": 2})
 
 
 def test_only_presets_of_ones_own_are_removed() -> None:

@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 from tiny_models import tiny_config
 
 from rlhf_engine.algorithms.ppo import PPO
-from rlhf_engine.config.run_config import RunConfig, SamplingConfig
+from rlhf_engine.config.run_config import RunConfig
+from rlhf_engine.config.sections import SamplingConfig
 from rlhf_engine.errors import ModelError
 from rlhf_engine.evaluation.generate import answer
 from rlhf_engine.events import Event, Notice, Probed, RunState, Sample, StepFinished
@@ -26,7 +27,7 @@ from rlhf_engine.training.trainer import Trainer
 
 def config_of(folder: Path, every: int = 2, **sections: object) -> RunConfig:
     train = {"steps": 5, "checkpoint_every": 2, **sections.pop("train", {})}  # type: ignore[dict-item]
-    return tiny_config(folder, optimizer={"actor_lr": 0.01}, probe={"every": every, "prompt": "Once"}, train=train,
+    return tiny_config(folder, optimizer={"learning_rate": 0.01}, probe={"every": every, "prompt": "Once"}, train=train,
                        **sections)
 
 
@@ -178,7 +179,7 @@ def test_without_a_prompt_of_its_own_the_runs_first_is_answered(model_folders: d
     config = tiny_config(model_folders["gpt_neo"], train={"steps": 1})
     events: list[Event] = []
     Trainer(config, run_dir=None, control=TrainerControl(), emit=events.append).run()
-    assert [(sample.step, sample.prompt) for sample in told(events)] == [(0, config.prompts[0])]
+    assert [(sample.step, sample.prompt) for sample in told(events)] == [(0, config.data.prompts[0])]
 
 
 class Drawing:

@@ -15,7 +15,8 @@ from typer.testing import CliRunner, Result
 
 from rlhf_engine.commands.cli import make_app
 from rlhf_engine.config.preset_writer import to_toml
-from rlhf_engine.config.run_config import RunConfig, SamplingConfig
+from rlhf_engine.config.run_config import RunConfig
+from rlhf_engine.config.sections import SamplingConfig
 from rlhf_engine.data.prompt_order import prompts_for_step
 from rlhf_engine.events import EditApplied, EditRefused, Event, Notice, StepFinished
 from rlhf_engine.models.rollout import sample
@@ -64,7 +65,7 @@ def preset(tmp_path: Path, folder: Path, **sections: object) -> str:
 
 
 def test_long_prompts_are_refused_before_anything_is_trained_or_left_behind(tmp_path: Path, folder: Path) -> None:
-    result = invoke("train", preset(tmp_path, folder, prompts=PROMPTS), "--runs-dir", str(tmp_path / "runs"))
+    result = invoke("train", preset(tmp_path, folder, data={"prompts": PROMPTS}), "--runs-dir", str(tmp_path / "runs"))
     assert result.exit_code == 2
     for named in ("prompts.2", "'zzz", "53 tokens", "prompts.6", "'www", "70 tokens", "at most 52", "64",
                   "sampling.long_prompts"):
@@ -75,7 +76,7 @@ def test_long_prompts_are_refused_before_anything_is_trained_or_left_behind(tmp_
 
 
 def test_skipped_prompts_are_told_and_the_others_come_in_the_order_they_would_alone(folder: Path) -> None:
-    ran = run(tiny_config(folder, prompts=PROMPTS, sampling={"long_prompts": "skip"}))
+    ran = run(tiny_config(folder, data={"prompts": PROMPTS}, sampling={"long_prompts": "skip"}))
     (notice,) = [text for text in ran.notices if "long_prompts" in text]
     for named in ("2 of 7", "prompts.2", "53 tokens", "prompts.6", "70 tokens"):
         assert named in notice
@@ -83,7 +84,7 @@ def test_skipped_prompts_are_told_and_the_others_come_in_the_order_they_would_al
 
 
 def test_when_all_prompts_are_too_long_there_is_nothing_to_skip_to(tmp_path: Path, folder: Path) -> None:
-    path = preset(tmp_path, folder, prompts=LONG, sampling={"long_prompts": "skip"})
+    path = preset(tmp_path, folder, data={"prompts": LONG}, sampling={"long_prompts": "skip"})
     result = invoke("train", path, "--runs-dir", str(tmp_path / "runs"))
     assert result.exit_code == 2
     assert "2 of 2" in result.stderr
@@ -91,16 +92,16 @@ def test_when_all_prompts_are_too_long_there_is_nothing_to_skip_to(tmp_path: Pat
 
 def test_cut_prompts_keep_their_end_and_their_start_token(tmp_path: Path) -> None:
     tokenizer = metaspace()
-    config = tiny_config(save_model(tmp_path, tokenizer), prompts=["cat" * 30 + "mat"],
+    config = tiny_config(save_model(tmp_path, tokenizer), data={"prompts": ["cat" * 30 + "mat"]},
                          sampling={"long_prompts": "truncate_left"})
     ran = run(config)
     assert [text for text in ran.notices if "1 of 1" in text and "last 52 tokens" in text]
-    assert set(ran.prompts) == {config.prompts[0]}  # what rewards and people see
+    assert set(ran.prompts) == {config.data.prompts[0]}  # what rewards and people see
     from rlhf_engine.models.policy import Policy
 
     policy = Policy.from_config(config)
-    whole = policy.texts.encode(config.prompts)[0]
-    rollout = sample(policy, config.prompts, config.sampling, torch.Generator().manual_seed(0))
+    whole = policy.texts.encode(config.data.prompts)[0]
+    rollout = sample(policy, config.data.prompts, config.sampling, torch.Generator().manual_seed(0))
     assert rollout.prompt_ids[0].tolist() == [tokenizer.bos_token_id, *whole[-51:]]
 
 
@@ -114,7 +115,7 @@ def test_a_response_that_leaves_no_room_for_any_prompt_is_refused_by_its_own_nam
 
 
 def test_a_fork_with_a_long_prompt_says_so_and_can_be_resumed_without_it(tmp_path: Path, folder: Path) -> None:
-    path, where = preset(tmp_path, folder, prompts=FIT), ["--runs-dir", str(tmp_path / "runs")]
+    path, where = preset(tmp_path, folder, data={"prompts": FIT}), ["--runs-dir", str(tmp_path / "runs")]
     assert invoke("train", path, *where, "--name", "a").exit_code == 0
     more = invoke("fork", "a@1", *where, "--name", "b", "--set", f'prompts=["x", "{LONG[0]}"]')
     assert more.exit_code == 2
@@ -130,7 +131,7 @@ def test_a_running_run_cannot_be_told_to_refuse_what_it_skips(folder: Path) -> N
     control = TrainerControl()
     control.edit("sampling.long_prompts", "refuse")
     control.edit("sampling.long_prompts", "truncate_left")
-    ran = run(tiny_config(folder, prompts=PROMPTS, sampling={"long_prompts": "skip"}), control)
+    ran = run(tiny_config(folder, data={"prompts": PROMPTS}, sampling={"long_prompts": "skip"}), control)
     (refused,) = [event for event in ran.events if isinstance(event, EditRefused)]
     assert "prompts.2" in refused.reason
     assert [event.new for event in ran.events if isinstance(event, EditApplied)] == ["truncate_left"]
@@ -145,7 +146,7 @@ def test_generate_and_compare_name_the_prompt_and_its_length(tmp_path: Path, fol
         assert named in result.stderr
     assert "'ok'" not in result.stderr
     assert "nor is there a run" not in result.stderr  # the model was there
-    path = preset(tmp_path, folder, prompts=PROMPTS, sampling={"long_prompts": "skip"})
+    path = preset(tmp_path, folder, data={"prompts": PROMPTS}, sampling={"long_prompts": "skip"})
     assert invoke("train", path, *where, "--name", "a").exit_code == 0
     cut = invoke("fork", "a@1", *where, "--name", "b", "--set", "sampling.long_prompts=truncate_left")
     assert cut.exit_code == 0, cut.stderr
@@ -184,7 +185,7 @@ def test_a_model_without_positions_takes_any_length(tmp_path: Path) -> None:
                                          eos_token_id=256, pad_token_id=256))
     model.save_pretrained(tmp_path)
     byte_level().save_pretrained(tmp_path)
-    ran = run(tiny_config(tmp_path, prompts=["z" * 300], train={"steps": 1}))
+    ran = run(tiny_config(tmp_path, data={"prompts": ["z" * 300]}, train={"steps": 1}))
     assert len(ran.prompts) == 8
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from rlhf_engine.config.run_config import SamplingConfig
+from rlhf_engine.config.sections import SamplingConfig
 from rlhf_engine.errors import ModelError
 from rlhf_engine.models.policy import Policy
 from rlhf_engine.models.rollout import sample, truncate

@@ -13,7 +13,8 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from rlhf_engine.commands.cli import make_app
-from rlhf_engine.config.run_config import RunConfig, SamplingConfig
+from rlhf_engine.config.run_config import RunConfig
+from rlhf_engine.config.sections import SamplingConfig
 from rlhf_engine.errors import NonFiniteError, RlhfError
 from rlhf_engine.evaluation.compare import compare
 from rlhf_engine.evaluation.generate import generate_texts

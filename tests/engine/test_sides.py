@@ -36,7 +36,7 @@ def runs(model_folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactor
     """Two runs of one model with different scales of their adapters, one of another rank, one of another model."""
     root = tmp_path_factory.mktemp("runs")
     neo = model_folders["gpt_neo"]
-    lively = {"train": {"steps": 3}, "optimizer": {"actor_lr": 0.05}}
+    lively = {"train": {"steps": 3}, "optimizer": {"learning_rate": 0.05}}
     return {
         "one": train(root, tiny_config(neo, **lively), "one"),
         "two": train(root, tiny_config(neo, **lively, lora={"rank": 4, "alpha": 64.0}), "two"),
@@ -159,7 +159,7 @@ def test_what_is_not_there_is_said_before_anybody_answers(runs: dict[str, RunDir
 def test_a_run_takes_the_same_course_with_a_comparison_in_its_middle(
     runs: dict[str, RunDir], model_folders: dict[str, Path], tmp_path: Path
 ) -> None:
-    config = tiny_config(model_folders["gpt_neo"], train={"steps": 4}, optimizer={"actor_lr": 0.05})
+    config = tiny_config(model_folders["gpt_neo"], train={"steps": 4}, optimizer={"learning_rate": 0.05})
     ends = []
     for name in ("plain", "asked"):
         run_dir = RunDir.create(tmp_path, config, name=name)

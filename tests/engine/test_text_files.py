@@ -46,12 +46,12 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_prompts_on_the_command_line_may_stand_in_a_file_of_the_working_folder(elsewhere: Path, written: str) -> None:
     text = "\ufeffOne day,\r\n\n  Once, there was\u2028a café\n \n\\n stays\n"
     (elsewhere / "prompts.txt").write_bytes(text.encode())
-    assert overridden(f"prompts={written}").prompts == ["One day,", "  Once, there was\u2028a café", "\\n stays"]
+    assert overridden(f"prompts={written}").data.prompts == ["One day,", "  Once, there was\u2028a café", "\\n stays"]
 
 
 def test_a_list_of_prompts_is_a_list_of_prompts() -> None:
-    assert overridden('prompts=["a, b", "prompts.txt"]').prompts == ["a, b", "prompts.txt"]
-    assert overridden("prompts=['''two\nlines''']").prompts == ["two\nlines"]
+    assert overridden('prompts=["a, b", "prompts.txt"]').data.prompts == ["a, b", "prompts.txt"]
+    assert overridden("prompts=['''two\nlines''']").data.prompts == ["two\nlines"]
 
 
 def test_files_named_in_a_preset_lie_beside_it(tmp_path: Path, elsewhere: Path) -> None:
@@ -59,7 +59,7 @@ def test_files_named_in_a_preset_lie_beside_it(tmp_path: Path, elsewhere: Path) 
     (tmp_path / "words.txt").write_text("fox\npolar bear\n")
     (tmp_path / "p.toml").write_text(PRESET.format(prompts='"prompts.jsonl"', liked='"@words.txt"'))
     config = presets.load(str(tmp_path / "p.toml"))
-    assert config.prompts == ["One\nday", "Once"]
+    assert config.data.prompts == ["One\nday", "Once"]
     assert config.rewards[0].liked == ["fox", "polar bear"]
 
 
@@ -71,7 +71,7 @@ def test_the_run_holds_the_prompts_themselves(tmp_path: Path, elsewhere: Path) -
     assert result.exit_code == 0, result.stderr
     (elsewhere / "mine.txt").unlink()
     run = RunDir.open(elsewhere / "runs" / "a")
-    assert run.config().prompts == ["One day,", "Once"]
+    assert run.config().data.prompts == ["One day,", "Once"]
     assert {sample.prompt for sample in run.samples()} == {"One day,", "Once"}
     assert invoke("resume", "a", "--set", "train.steps=2", "--runs-dir", "runs").exit_code == 0
 
@@ -159,5 +159,5 @@ def test_a_preset_saved_anew_holds_the_prompts_in_place_of_the_name(tmp_path: Pa
     (presets.user_folder() / "mine.toml").write_text("# mine\n" + PRESET.format(prompts='"mine.txt"', liked='["fox"]'))
     presets.save("mine", presets.load("mine"), overwrite=True)
     (presets.user_folder() / "mine.txt").unlink()
-    assert presets.load("mine").prompts == ["One day,", "Once"]
+    assert presets.load("mine").data.prompts == ["One day,", "Once"]
     assert presets.find("mine").read_text().startswith("# mine")

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from rlhf_engine.commands.cli import make_app
 from rlhf_engine.config.preset_writer import to_toml
-from rlhf_engine.config.run_config import SamplingConfig
+from rlhf_engine.config.sections import SamplingConfig
 from rlhf_engine.errors import ModelError
 from rlhf_engine.evaluation.generate import generate_texts
 from rlhf_engine.events import Event, GenerationFinished, GenerationToken, Notice, StepFinished
@@ -113,7 +113,7 @@ def test_a_model_without_any_end_token_is_told(tmp_path: Path) -> None:
 
 def told(folder: Path) -> list[str]:
     """The notices of a run of one step."""
-    config = tiny_config(folder, train={"steps": 1}, ppo={"responses_per_step": 2, "minibatch_size": 2})
+    config = tiny_config(folder, train={"steps": 1}, algorithm={"responses_per_step": 2, "minibatch_size": 2})
     events: list[Event] = []
     Trainer(config, run_dir=None, control=TrainerControl(), emit=events.append).run()
     return [event.text for event in events if isinstance(event, Notice)]
@@ -123,7 +123,7 @@ def test_a_prompt_with_a_token_beyond_the_models_rows_is_a_sentence_and_leaves_n
     tokenizer = byte_level()
     tokenizer.add_tokens(["<|user|>"])
     folder = save_model(tmp_path / "model", tokenizer, rows=257)
-    config = tiny_config(folder, prompts=["cat", "<|user|>Say so"])
+    config = tiny_config(folder, data={"prompts": ["cat", "<|user|>Say so"]})
     (tmp_path / "p.toml").write_text(to_toml(config))
     result = CliRunner().invoke(make_app(), ["train", str(tmp_path / "p.toml"), "--runs-dir", str(tmp_path / "runs")])
     assert result.exit_code in (1, 2)
@@ -235,12 +235,13 @@ def test_samples_traces_and_answers_show_the_text_after_the_prompt(
 ) -> None:
     tokenizer = make()
     folder = save_model(tmp_path, tokenizer)
-    config = tiny_config(folder, prompts=["once upon a time", "cat"], train={"steps": 1, "samples_per_step": 8})
+    config = tiny_config(folder, data={"prompts": ["once upon a time", "cat"]},
+                         train={"steps": 1, "samples_per_step": 8})
     events: list[Event] = []
     trainer = Trainer(config, run_dir=None, control=TrainerControl(), emit=events.append)
     trainer.run()
     samples = [sample for event in events if isinstance(event, StepFinished) for sample in event.samples]
-    answers, _ = generate_texts(str(folder), prompts=config.prompts * 4, tuned=False, seed=3, max_new_tokens=12)
+    answers, _ = generate_texts(str(folder), prompts=config.data.prompts * 4, tuned=False, seed=3, max_new_tokens=12)
     assert len(samples) == 8
     for found in samples:
         assert found.trace is not None
@@ -250,7 +251,8 @@ def test_samples_traces_and_answers_show_the_text_after_the_prompt(
 
 
 def test_a_text_that_is_shown_as_it_comes_is_the_one_that_is_there_at_the_end(tmp_path: Path) -> None:
-    config = tiny_config(save_model(tmp_path, metaspace(bytes_too=False)), prompts=["Once upon"], train={"steps": 1})
+    config = tiny_config(save_model(tmp_path, metaspace(bytes_too=False)), data={"prompts": ["Once upon"]},
+                         train={"steps": 1})
     control, events = TrainerControl(), list[Event]()
     for number in range(8):
         control.ask(GenerateRequest(number, "Once upon", True, 1.0, 12, seed=number))

@@ -40,7 +40,7 @@ def stepped(folder: Path, **sections: object) -> tuple[PPO, Experience, tuple[Sa
     seen: list[Experience] = []
     update = ppo._update
     ppo._update = lambda step, experience, *rest: seen.append(experience) or update(step, experience, *rest)  # type: ignore[method-assign]
-    result = ppo.step(1, config.prompts * 2)
+    result = ppo.step(1, config.data.prompts * 2)
     return ppo, seen[0], result.samples, before.policy
 
 
@@ -83,7 +83,7 @@ def rows(experience: Experience) -> list[tuple[list[int], list[int]]]:
 
 def test_a_trace_holds_the_very_numbers_of_the_update(model_folders: dict[str, Path]) -> None:
     for level in ("token", "sequence"):
-        _, experience, samples, _ = stepped(model_folders["gpt_neo"], ppo={"level": level})
+        _, experience, samples, _ = stepped(model_folders["gpt_neo"], algorithm={"level": level})
         assert len(samples) == 8
         for row, told in enumerate(samples):
             trace, length = told.trace, told.tokens
@@ -102,7 +102,7 @@ def test_a_trace_holds_the_very_numbers_of_the_update(model_folders: dict[str, P
 
 
 def test_at_token_level_the_numbers_are_those_of_the_formulas(model_folders: dict[str, Path]) -> None:
-    _, experience, samples, policy = stepped(model_folders["gpt_neo"], kl={"coef": 0.3}, ppo={"discount": 0.9})
+    _, experience, samples, policy = stepped(model_folders["gpt_neo"], kl={"coef": 0.3}, algorithm={"discount": 0.9})
     raw: list[list[float]] = []
     for (prompt, response), told in zip(rows(experience), samples, strict=True):
         actor, reference = (by_hand(policy, role, prompt, response, 3.0) for role in ("actor", "reference"))
@@ -129,7 +129,7 @@ def test_at_token_level_the_numbers_are_those_of_the_formulas(model_folders: dic
 
 def test_at_sequence_level_a_response_has_one_reward_value_and_advantage(model_folders: dict[str, Path]) -> None:
     ppo = {"level": "sequence", "whiten_advantages": False}
-    _, experience, samples, policy = stepped(model_folders["gpt_neo"], kl={"coef": 0.3}, ppo=ppo)
+    _, experience, samples, policy = stepped(model_folders["gpt_neo"], kl={"coef": 0.3}, algorithm=ppo)
     for (prompt, response), told in zip(rows(experience), samples, strict=True):
         actor, reference = (sum(by_hand(policy, role, prompt, response, 3.0)) for role in ("actor", "reference"))
         reward, value = told.score - 0.3 * (actor - reference), values_by_hand(policy, prompt, response)[-1]

@@ -36,7 +36,7 @@ from rlhf_engine.training.control import TrainerControl
 from rlhf_engine.training.trainer import Trainer
 
 # resumes every run it is given, with the live edits that the whole run saw after its third step
-EDITS = {"kl.coef": 0.5, "optimizer.actor_lr": 2e-3, "rewards.0.penalty_per_word": 0.3}
+EDITS = {"kl.coef": 0.5, "optimizer.learning_rate": 2e-3, "rewards.0.penalty_per_word": 0.3}
 RESUME = textwrap.dedent(f"""
     import sys
     from pathlib import Path
@@ -73,10 +73,10 @@ def weights(run_dir: RunDir, step: int) -> dict[str, torch.Tensor]:
     "sections",
     [
         {},
-        {"ppo": {"level": "sequence"}, "lora": {"dropout": 0.1}},
+        {"algorithm": {"level": "sequence"}, "lora": {"dropout": 0.1}},
         {
             "kl": {"controller": "adaptive", "target": 0.01, "horizon": 20},
-            "ppo": {"score_normalization": "standardize"},
+            "algorithm": {"score_normalization": "standardize"},
         },
     ],
     ids=["token", "sequence with dropout", "adaptive KL"],
@@ -157,7 +157,7 @@ def test_live_edits_take_effect_at_the_next_step_and_are_recorded(neo_config: Ru
         if isinstance(event, StepFinished) and event.step == 1:
             control.edit("kl.coef", 0.5)
             control.edit("lora.rank", 8)
-            control.edit("ppo.clip_range", 7)
+            control.edit("algorithm.clip_range", 7)
 
     Trainer(neo_config, run_dir=run_dir, control=control, emit=emit).run()
     assert [line.metrics["kl_coef"] for line in run_dir.metrics()] == [0.1, 0.5, 0.5]
@@ -165,7 +165,7 @@ def test_live_edits_take_effect_at_the_next_step_and_are_recorded(neo_config: Ru
     assert [(e.step, e.path, e.new) for e in run_dir.edits()] == [(2, "kl.coef", 0.5)]
     refused = {e.path: e.reason for e in events if isinstance(e, EditRefused)}
     assert "cannot change while training" in refused["lora.rank"]
-    assert "ppo.clip_range" in refused["ppo.clip_range"]
+    assert "algorithm.clip_range" in refused["algorithm.clip_range"]
 
 
 def test_an_edit_made_after_the_last_checkpoint_survives_a_stop(neo_config: RunConfig, tmp_path: Path) -> None:

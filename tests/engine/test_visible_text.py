@@ -84,7 +84,7 @@ def test_half_a_surrogate_pair_is_written_and_read_back() -> None:
 
 @given(some_text.filter(str.strip), some_text)
 def test_a_preset_holds_what_was_there_and_shows_nothing_else(prompt: str, description: str) -> None:
-    config = validate({"prompts": [prompt, "plain"], "description": description,
+    config = validate({"data": {"prompts": [prompt, "plain"]}, "description": description,
                        "rewards": [{"kind": "word_list", "liked": ["fox"]}]})
     written = to_toml(config)
     assert is_visible(written)
@@ -101,7 +101,7 @@ def test_a_raw_preset_of_before_is_read_and_what_is_saved_of_it_is_clean() -> No
     raw = ("prompts = ['a\u202eb']  # \u2066\ndescription = \"c\x9bd\"\n"
            "[[rewards]]\nkind = 'word_list'\nliked = ['fox']\n")
     config = parse(raw, "x")
-    assert config.prompts == ["a\u202eb"]
+    assert config.data.prompts == ["a\u202eb"]
     saved = to_toml(config, raw)
     assert is_visible(saved)
     assert tomllib.loads(saved)["description"] == "c\x9bd"

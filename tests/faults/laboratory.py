@@ -37,7 +37,7 @@ from rlhf_engine.training.trainer import Trainer
 matmul_peak = cache(trainer.matmul_peak)
 EVERY = 2  # steps between checkpoints
 SLOW_DISK_SECONDS = 0.02  # that a file takes to reach it; a save waits for several
-SIZES = {"sampling": {"max_new_tokens": 4}, "ppo": {"responses_per_step": 2, "minibatch_size": 2, "epochs": 1}}
+SIZES = {"sampling": {"max_new_tokens": 4}, "algorithm": {"responses_per_step": 2, "minibatch_size": 2, "epochs": 1}}
 
 
 def warm_config(root: Path, *, steps: int, **sections: object) -> RunConfig:

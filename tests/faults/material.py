@@ -33,7 +33,8 @@ device = "cpu"
 rank = 2
 [sampling]
 max_new_tokens = 4
-[ppo]
+[algorithm]
+kind = "ppo"
 responses_per_step = 2
 minibatch_size = 2
 epochs = 1

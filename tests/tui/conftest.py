@@ -53,7 +53,7 @@ def _same_for_everyone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def config() -> RunConfig:
     return validate({
         "description": "stories with animals",
-        "prompts": ["Once upon a time", "One day"],
+        "data": {"prompts": ["Once upon a time", "One day"]},
         "rewards": [{
             "kind": "word_list", "name": "words",
             "liked": ["fox", "owl", "bear", "rabbit"], "disliked": ["girl", "boy", "mom"],

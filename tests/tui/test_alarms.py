@@ -210,7 +210,7 @@ CHILD = textwrap.dedent("""
     from rlhf_engine.config.fields import validate
     from rlhf_tui.launch import run_workbench
 
-    config = validate({{"prompts": ["a"], "rewards": [{{"kind": "word_list", "liked": ["fox"]}}]}})
+    config = validate({{"data": {{"prompts": ["a"]}}, "rewards": [{{"kind": "word_list", "liked": ["fox"]}}]}})
 
     class Ends(FakeSession):
         def checkpoint(self):

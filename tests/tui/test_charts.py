@@ -76,7 +76,7 @@ def test_values_take_few_cells(value: float, shown: str) -> None:
 
 @pytest.mark.parametrize(("edit", "said"), [
     (("kl.coef", 0.1, 0.3), "kl.coef 0.1→0.3"),
-    (("ppo.target_kl", None, 0.05), "ppo.target_kl none→0.05"),
+    (("algorithm.target_kl", None, 0.05), "algorithm.target_kl none→0.05"),
     (("rewards.0.liked", ["fox", "owl"], ["owl", "hen"]), "liked: +hen −fox"),
     (("rewards.0.liked", [], ["a", "b", "c", "d", "e"]), "liked: +a +b +c and 2 more"),
     (("rewards.0.liked", ["a", "b"], ["b", "a"]), "liked: in another order"),
@@ -204,7 +204,7 @@ async def test_an_empty_chart_says_why(app: WorkbenchApp) -> None:
         await settle(pilot, charts)
         texts = [chart.picture_text for chart in charts.charts]
         assert not any("no values yet" in text for text in texts)
-        assert "train.critic_warmup_steps" in texts[1]
+        assert "algorithm.critic_warmup_steps" in texts[1]
         assert "no reward endings" in texts[2]
         assert "diverged" not in charts.charts[2].heading_text
         assert "my/own" in texts[3]

@@ -10,8 +10,8 @@ from rlhf_engine.config.rewards import LengthRewardConfig
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_tui.editing.undo_stack import Step, UndoStack, step_between
 
-CONFIG = RunConfig(prompts=["One day"], rewards=[LengthRewardConfig(min_words=3)])
-values = st.tuples(st.sampled_from(["kl.coef", "kl.target", "ppo.clip_range", "rewards.0.weight"]),
+CONFIG = RunConfig(data={"prompts": ["One day"]}, rewards=[LengthRewardConfig(min_words=3)])
+values = st.tuples(st.sampled_from(["kl.coef", "kl.target", "algorithm.clip_range", "rewards.0.weight"]),
                    st.floats(0.01, 0.99))
 
 

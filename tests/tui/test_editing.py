@@ -36,14 +36,14 @@ async def test_u_takes_changes_back_newest_first_and_shift_u_makes_them_again(
 ) -> None:
     async with app.run_test(size=WIDE) as pilot:
         await pilot.press("enter", *"0.01", "down", "enter", *"0.02", "enter")
-        assert (app.config.optimizer.actor_lr, app.config.optimizer.critic_lr) == (0.01, 0.02)
+        assert (app.config.optimizer.learning_rate, app.config.algorithm.critic_learning_rate) == (0.01, 0.02)
         await pilot.press("u")
-        assert alarm(app) == "undone: optimizer.critic_lr 0.02 → 0.001"
+        assert alarm(app) == "undone: algorithm.critic_learning_rate 0.02 → 0.001"
         await pilot.press("u", "u")
         assert app.config == app.workbench.hyperparameters.config == config
         assert alarm(app) == "there is no change that could be undone"
         await pilot.press("U", "U")
-        assert app.config.optimizer.critic_lr == 0.02
+        assert app.config.algorithm.critic_learning_rate == 0.02
 
 
 async def test_undoing_a_live_edit_is_a_live_edit(app: WorkbenchApp, sessions: Sessions) -> None:
@@ -127,11 +127,11 @@ async def test_a_preset_that_was_loaded_is_undone_whole(
 async def test_reset_goes_back_to_the_preset_and_all_of_it_is_one_undo(
     bridge: EngineBridge, config: RunConfig
 ) -> None:
-    app = WorkbenchApp(bridge, replace(config, {"kl.coef": 0.3, "train.steps": 7, "optimizer.actor_lr": 0.1}),
+    app = WorkbenchApp(bridge, replace(config, {"kl.coef": 0.3, "train.steps": 7, "optimizer.learning_rate": 0.1}),
                        "animals", original=config)
     async with app.run_test(size=WIDE) as pilot:
         await pilot.press("delete")
-        assert app.config.optimizer.actor_lr == config.optimizer.actor_lr
+        assert app.config.optimizer.learning_rate == config.optimizer.learning_rate
         await pilot.press("R")
         assert isinstance(app.screen, ResetScreen)
         text = app.screen._text().plain

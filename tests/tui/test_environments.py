@@ -25,7 +25,8 @@ CHILD = textwrap.dedent("""
     from rlhf_engine.config.fields import validate
     from rlhf_tui.launch import run_workbench
 
-    config = validate({{"prompts": ["a"], "rewards": [{{"kind": "word_list", "liked": ["fox", "été", "狐"]}}]}})
+    config = validate({{"data": {{"prompts": ["a"]}},
+                        "rewards": [{{"kind": "word_list", "liked": ["fox", "été", "狐"]}}]}})
 
     class Learns(FakeSession):
         def start(self, *args, **kwargs):

@@ -32,7 +32,7 @@ sys.argv = ["rlhf-tui", *{arguments!r}]
 from rlhf_tui.cli import main
 main()
 """
-SIZES = {"sampling": {"max_new_tokens": 8}, "ppo": {"responses_per_step": 4, "minibatch_size": 2, "epochs": 1}}
+SIZES = {"sampling": {"max_new_tokens": 8}, "algorithm": {"responses_per_step": 4, "minibatch_size": 2, "epochs": 1}}
 
 
 @pytest.fixture(scope="module")

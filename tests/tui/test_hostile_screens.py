@@ -13,7 +13,8 @@ from tui.test_generate import tell
 from tui.test_hostile_text import hostile, is_harmless, shown_lines
 
 from rlhf_engine.config import presets
-from rlhf_engine.config.run_config import ModelConfig, RunConfig
+from rlhf_engine.config.run_config import RunConfig
+from rlhf_engine.config.sections import DataConfig, ModelConfig
 from rlhf_engine.evaluation.compare import Comparison, Pair
 from rlhf_engine.events import ComparisonFinished, GenerationFinished, GenerationToken, Sample, Span
 from rlhf_tui.app import WorkbenchApp
@@ -40,7 +41,8 @@ def check(app: WorkbenchApp) -> None:
 def hostile_config(config: RunConfig, text: str) -> RunConfig:
     text = text.encode("utf-8", "replace").decode()  # a config holds no lone surrogates
     reward = config.rewards[0].model_copy(update={"liked": [text, "fox"], "disliked": [f"x{text}"]})
-    return config.model_copy(update={"prompts": [text, f"a{text}"], "description": text, "rewards": [reward],
+    return config.model_copy(update={"data": DataConfig(prompts=[text, f"a{text}"]), "description": text,
+                                     "rewards": [reward],
                                      "model": ModelConfig(name=text or "x")})
 
 

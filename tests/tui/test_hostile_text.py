@@ -86,7 +86,7 @@ CHILD = textwrap.dedent("""
     from rlhf_tui.launch import run_workbench
 
     PAYLOAD = "\\x1b]52;c;UEFZTE9BRA==\\x07\\x1b]0;PAYLOAD\\x07\\x9b2J\\x1b[31mPAYLOAD\\u202e"
-    config = validate({{"prompts": ["a"], "rewards": [{{"kind": "word_list", "liked": ["fox"]}}]}})
+    config = validate({{"data": {{"prompts": ["a"]}}, "rewards": [{{"kind": "word_list", "liked": ["fox"]}}]}})
 
     class Hostile(FakeSession):
         def start(self, *args, **kwargs):

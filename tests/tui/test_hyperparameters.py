@@ -58,7 +58,7 @@ def key_of(character: str) -> str:
 def test_every_setting_but_lists_and_prompts_has_a_row_of_its_own(config: RunConfig) -> None:
     rows = form_rows(config)
     paths = {item.path for item in settings(config)}
-    assert {row.path for row in rows} == paths - {"prompts", "rewards.0.liked", "rewards.0.disliked"}
+    assert {row.path for row in rows} == paths - {"data.prompts", "rewards.0.liked", "rewards.0.disliked"}
     assert len(rows) == len({row.path for row in rows})
 
 
@@ -103,20 +103,20 @@ async def test_esc_restores_the_last_valid_value_and_leaves_the_field(config: Ru
 async def test_settings_that_depend_on_each_other_are_changed_in_either_order(config: RunConfig) -> None:
     app = Host(config)
     async with app.run_test(size=(40, 24)) as pilot:
-        await type_into(pilot, "ppo.responses_per_step", "16", "down")
+        await type_into(pilot, "algorithm.responses_per_step", "16", "down")
         assert "minibatch_size 32 is more than" in app.pane.problem
-        await type_into(pilot, "ppo.minibatch_size", "8", "enter")
-        assert app.edits == [("ppo.minibatch_size", 8), ("ppo.responses_per_step", 16)]
+        await type_into(pilot, "algorithm.minibatch_size", "8", "enter")
+        assert app.edits == [("algorithm.minibatch_size", 8), ("algorithm.responses_per_step", 16)]
         assert not app.pane.problem
 
 
 async def test_choices_turn_and_optional_settings_take_none(config: RunConfig) -> None:
     app = Host(config)
     async with app.run_test(size=(40, 24)) as pilot:
-        app.pane.show_path("ppo.level")
+        app.pane.show_path("algorithm.level")
         await pilot.press("right")
-        await type_into(pilot, "ppo.value_clip_range", "none", "tab")
-        assert app.edits == [("ppo.level", "sequence"), ("ppo.value_clip_range", None)]
+        await type_into(pilot, "algorithm.value_clip_range", "none", "tab")
+        assert app.edits == [("algorithm.level", "sequence"), ("algorithm.value_clip_range", None)]
 
 
 async def test_an_untouched_number_is_not_rounded(config: RunConfig) -> None:
@@ -129,7 +129,7 @@ async def test_an_untouched_number_is_not_rounded(config: RunConfig) -> None:
 async def test_what_cannot_change_is_locked_while_training_and_says_why(config: RunConfig) -> None:
     app = Host(config, training=True)
     async with app.run_test(size=(40, 24)) as pilot:
-        await type_into(pilot, "ppo.minibatch_size", "")
+        await type_into(pilot, "algorithm.minibatch_size", "")
         assert app.focused is app.pane
         assert "⊘" in app.line("minibatch")
         assert any("fixed during a run" in line for line in app.lines())

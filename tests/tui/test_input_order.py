@@ -190,7 +190,7 @@ CHILD = textwrap.dedent("""
     from rlhf_engine.config.fields import validate
     from rlhf_tui.launch import run_workbench
 
-    config = validate({{"prompts": ["Once"], "rewards": [{{"kind": "word_list", "liked": ["fox"]}}]}})
+    config = validate({{"data": {{"prompts": ["Once"]}}, "rewards": [{{"kind": "word_list", "liked": ["fox"]}}]}})
 
     class Noted(FakeSession):
         def edit(self, path, value):

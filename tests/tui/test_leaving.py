@@ -23,7 +23,7 @@ CHILD = textwrap.dedent("""
     from rlhf_engine.config.fields import validate
     from rlhf_tui.launch import run_workbench
 
-    config = validate({{"prompts": ["a"], "rewards": [{{"kind": "word_list", "liked": ["fox"]}}]}})
+    config = validate({{"data": {{"prompts": ["a"]}}, "rewards": [{{"kind": "word_list", "liked": ["fox"]}}]}})
 
     class Slow(FakeSession):
         # a step takes a moment; what is saved after it, a test can read

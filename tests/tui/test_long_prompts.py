@@ -17,7 +17,7 @@ LONG = "z" * 60
 
 
 def workbench(tmp_path: Path, prompts: list[str]) -> WorkbenchApp:
-    config: RunConfig = tiny_config(save_tiny_model(tmp_path / "model", "llama"), prompts=prompts)
+    config: RunConfig = tiny_config(save_tiny_model(tmp_path / "model", "llama"), data={"prompts": prompts})
     return WorkbenchApp(EngineBridge(tmp_path / "runs"), config, "p")
 
 

@@ -142,7 +142,7 @@ def test_a_reward_that_writes_in_every_way_trains_below_an_untouched_screen(tmp_
         steps = 2
         [sampling]
         max_new_tokens = 4
-        [ppo]
+        [algorithm]
         responses_per_step = 2
         minibatch_size = 2
         [[rewards]]

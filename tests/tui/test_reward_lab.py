@@ -16,7 +16,7 @@ from tui.test_generate import shown, tell
 from tui.test_hostile_screens import hostile_config, pair, texts
 from tui.test_hostile_text import is_harmless, shown_lines
 
-from rlhf_engine.config import presets
+from rlhf_engine.config import fields, presets
 from rlhf_engine.config.fields import validate
 from rlhf_engine.config.rewards import LengthRewardConfig
 from rlhf_engine.config.run_config import RunConfig
@@ -198,7 +198,7 @@ async def test_other_prompts_make_the_reference_samples_void(app: WorkbenchApp, 
         await pilot.press("w", "r")
         await tell(pilot, sessions, ComparisonFinished(1, pairs()))
         assert app.lab_memory.pairs_of(app.config)
-        assert not app.lab_memory.pairs_of(app.config.model_copy(update={"prompts": ["Else"]}))
+        assert not app.lab_memory.pairs_of(fields.replace(app.config, {"data.prompts": ["Else"]}))
 
 
 async def test_a_typed_text_is_scored_with_the_settings_as_they_stand(app: WorkbenchApp) -> None:
@@ -245,7 +245,7 @@ async def test_code_runs_only_when_a_person_lets_it(app: WorkbenchApp, tmp_path:
     file, trace = tmp_path / "score.py", tmp_path / "ran"
     file.write_text(f"def score(prompts, responses):\n    open({str(trace)!r}, 'w').close()\n"
                     "    return [len(text) for text in responses]\n")
-    app.config = validate({"prompts": ["a"], "rewards": [{"kind": "function", "function": f"{file}:score"}]})
+    app.config = validate({"data": {"prompts": ["a"]}, "rewards": [{"kind": "function", "function": f"{file}:score"}]})
     async with app.run_test(size=WIDE) as pilot:
         await pilot.press("w", "3", "enter", *"foxes", "escape")
         await until_shown(pilot, "not trusted")
@@ -281,7 +281,7 @@ async def test_words_are_sorted_ordered_and_pasted(app: WorkbenchApp, sessions: 
 
 
 async def test_the_last_word_stays_until_there_is_another(app: WorkbenchApp, sessions: Sessions) -> None:
-    app.config = validate({"prompts": ["a"], "rewards": [{"kind": "word_list", "liked": ["fox"]}]})
+    app.config = validate({"data": {"prompts": ["a"]}, "rewards": [{"kind": "word_list", "liked": ["fox"]}]})
     async with app.run_test(size=WIDE) as pilot:
         await pilot.press("w", "2", "down", "x")
         await pilot.pause()

@@ -67,7 +67,7 @@ class TestSnapshots:
     ) -> None:
         async def locked(pilot: Pilot[Any]) -> None:
             app.workbench.hyperparameters.load(app.config, training=True)
-            app.workbench.hyperparameters.show_path("ppo.minibatch_size")
+            app.workbench.hyperparameters.show_path("algorithm.minibatch_size")
             await pilot.pause()
             await pilot.pause()
 

@@ -31,7 +31,7 @@ def paths(form: SettingForm) -> list[str]:
 
 
 @pytest.mark.parametrize(("words", "there", "away"), [
-    ("ppo.CLIP", "ppo.clip_range", "kl.coef"),  # the path
+    ("ppo.CLIP", "algorithm.clip_range", "kl.coef"),  # the path
     ("rank of each adapter", "lora.rank", "lora.alpha"),  # the help
     ("nats per response", "kl.target", "kl.coef"),  # the unit
     ("penalty repeat", "rewards.0.repeat_penalty", "rewards.0.short_penalty"),  # words in any order
@@ -72,9 +72,9 @@ def test_a_folded_group_shows_its_heading_alone(form: SettingForm) -> None:
     form.fold("PPO")
     stops = form.stops()
     assert heading("PPO") in stops
-    assert "ppo.level" not in stops
-    form.go_to("ppo.level")
-    assert "ppo.level" in form.stops()
+    assert "algorithm.level" not in stops
+    form.go_to("algorithm.level")
+    assert "algorithm.level" in form.stops()
 
 
 def test_folding_all_leaves_the_cursor_on_the_heading_of_its_group(form: SettingForm) -> None:
@@ -125,15 +125,15 @@ def test_resetting_drops_what_is_not_allowed(form: SettingForm) -> None:
 
 
 def test_a_reset_that_does_not_fit_yet_waits_and_says_why(form: SettingForm, config: RunConfig) -> None:
-    write(form, "ppo.minibatch_size", "4")
-    write(form, "ppo.responses_per_step", "8")
-    row = form.row_at("ppo.minibatch_size")
+    write(form, "algorithm.minibatch_size", "4")
+    write(form, "algorithm.responses_per_step", "8")
+    row = form.row_at("algorithm.minibatch_size")
     assert row is not None
     assert form.reset(row) == []
     assert "minibatch_size 32 is more than" in form.problem
-    row = form.row_at("ppo.responses_per_step")
+    row = form.row_at("algorithm.responses_per_step")
     assert row is not None
-    assert form.reset(row) == [("ppo.responses_per_step", 64), ("ppo.minibatch_size", 32)]
+    assert form.reset(row) == [("algorithm.responses_per_step", 64), ("algorithm.minibatch_size", 32)]
     assert form.config == config
 
 

@@ -63,7 +63,7 @@ def app(bridge: EngineBridge, file: Path) -> WorkbenchApp:
 
 def config_of(*files: Path, **changes: Any) -> RunConfig:
     rewards = [{"kind": "function", "name": path.stem, "function": f"{path}:score"} for path in files]
-    return validate({"prompts": ["Once"], "rewards": rewards, **changes})
+    return validate({"data": {"prompts": ["Once"]}, "rewards": rewards, **changes})
 
 
 def shown(app: WorkbenchApp) -> str:

@@ -192,7 +192,7 @@ async def test_settings_and_words_of_a_viewed_run_can_be_read_but_not_typed_over
     async with app.run_test(size=WIDE) as pilot:
         await until(app, pilot, lambda: "step 3/100" in status(app))
         form, words = app.workbench.hyperparameters, app.workbench.words
-        for path, why in (("kl.coef", VIEWED_REASON), ("ppo.responses_per_step", VIEWED_LOCKED_REASON),
+        for path, why in (("kl.coef", VIEWED_REASON), ("algorithm.responses_per_step", VIEWED_LOCKED_REASON),
                           ("kl.controller", VIEWED_LOCKED_REASON)):
             form.show_path(path)
             for key in ("enter", "right", "delete"):

@@ -63,9 +63,10 @@ def test_what_the_rewards_give_is_called_score_and_never_reward() -> None:
 def test_labels_of_settings_are_those_of_the_field_and_whole() -> None:
     labels = {row.path: row.label for row in form_rows(SMALL)}
     assert {path: labels[path] for path in (
-        "ppo.trace_decay", "ppo.target_kl", "rewards.0.liked_bonus", "rewards.0.short_penalty",
+        "algorithm.trace_decay", "algorithm.target_kl", "rewards.0.liked_bonus", "rewards.0.short_penalty",
         "rewards.0.excess_share", "rewards.0.repeat_limit", "rewards.0.adjacent_penalty")} == {
-        "ppo.trace_decay": "GAE λ", "ppo.target_kl": "target KL", "rewards.0.liked_bonus": "bonus per liked word",
+        "algorithm.trace_decay": "GAE λ", "algorithm.target_kl": "target KL",
+        "rewards.0.liked_bonus": "bonus per liked word",
         "rewards.0.short_penalty": "penalty if shorter", "rewards.0.excess_share": "max density",
         "rewards.0.repeat_limit": "free repeats", "rewards.0.adjacent_penalty": "adjacent penalty"}
     assert not [label for label in labels.values() if homemade(label) or "…" in label or len(label) > LABEL_WIDTH]

@@ -138,7 +138,7 @@ class TracedDecoder:
         self._resting = _PATIENCE[self._shortages - 1]
         self._tell(
             f"out of memory while a decoding step was recorded: this rollout and the next {self._resting} are decoded "
-            "without, which is slower; fewer ppo.responses_per_step would need less"
+            "without, which is slower; fewer algorithm.responses_per_step would need less"
         )
 
     def _say_not_recorded(self, why: str) -> None:

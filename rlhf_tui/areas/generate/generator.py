@@ -111,7 +111,7 @@ class Generator(Widget):
         self._started: set[int] = set()
         self._written: dict[str, str] = {}
         sampling = config.sampling
-        self._prompt = PromptField(config.prompts, prompt, id="prompt", placeholder="a prompt to continue")
+        self._prompt = PromptField(config.data.prompts, prompt, id="prompt", placeholder="a prompt to continue")
         self._temperature = NumberField(
             sampling.temperature, whole=False, step=0.1, low=0.01, high=10, id="temperature")
         self._tokens = NumberField(sampling.max_new_tokens, whole=True, step=10, low=1, high=8192, id="tokens")

@@ -20,9 +20,9 @@ def preset_details(config: RunConfig) -> Content:
     lines = [Content.styled(clean_line(config.description) or "no description", "bold"), Content("")]
     lines.append(_named("model", config.model.name))
     lines += [_reward(config, index) for index in range(len(config.rewards))]
-    lines.append(_named("prompts", f"{len(config.prompts)}"))
-    lines += [Content.styled(f"  {clean_line(prompt)}", "$text-muted") for prompt in config.prompts[:_PROMPTS]]
-    if len(config.prompts) > _PROMPTS:
+    lines.append(_named("prompts", f"{len(config.data.prompts)}"))
+    lines += [Content.styled(f"  {clean_line(prompt)}", "$text-muted") for prompt in config.data.prompts[:_PROMPTS]]
+    if len(config.data.prompts) > _PROMPTS:
         lines.append(Content.styled("  …", "$text-muted"))
     lines.append(Content(""))
     for row in form_rows(config):

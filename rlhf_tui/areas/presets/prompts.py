@@ -74,7 +74,7 @@ class PromptsScreen(BaseDialog[None]):
 
     @property
     def _prompts(self) -> list[str]:
-        return self._app.config.prompts
+        return self._app.config.data.prompts
 
     def _fill(self, at: int | None = None) -> None:
         """List what holds the words that are looked for, the cursor on the prompt at place `at`, or where it was."""
@@ -105,11 +105,11 @@ class PromptsScreen(BaseDialog[None]):
             self._say(refusal, "$text-warning")
             return False
         try:
-            replace(self._app.config, {"prompts": prompts})
+            replace(self._app.config, {"data.prompts": prompts})
         except RlhfError as error:
             self._say(f"✗ {error}", "$text-error")
             return False
-        self._app.workbench.editing.edit("prompts", prompts)
+        self._app.workbench.editing.edit("data.prompts", prompts)
         self._fill(at)
         self._say(f"{len(prompts)} prompts for the next run · u takes that back")
         return True

@@ -27,5 +27,5 @@ class LabMemory:
         asked = self._asked_with
         if asked is None:
             return ()
-        same = (asked.model, asked.sampling, asked.prompts) == (config.model, config.sampling, config.prompts)
+        same = (asked.model, asked.sampling, asked.data) == (config.model, config.sampling, config.data)
         return self.pairs if same else ()

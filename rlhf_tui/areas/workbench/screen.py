@@ -326,7 +326,7 @@ class WorkbenchScreen(BaseScreen[None]):
         view = self._bridge.view
         config = view.config or self._workbench.config
         self.charts.show_target(config.kl.target)
-        self.charts.responses_per_step = config.ppo.responses_per_step
+        self.charts.responses_per_step = config.algorithm.rows_per_step
         preset = self._workbench.preset
         self._status.next_preset = preset if preset != view.preset else ""
         # once the list is drawn: a frame that changes both it and the first line draws all that lies between, too

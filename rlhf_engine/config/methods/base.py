@@ -1,0 +1,171 @@
+"""A method of training, described without torch: what screens, commands and files need to know of it.
+
+A method is two modules. Its `AlgorithmConfig` (here) holds its settings and says what it needs in memory, what it
+measures, what goes wrong with it, and what can be shown token by token; screens draw from that before torch is
+imported. Its `algorithms.base.Algorithm` does the learning, and is imported by a run that uses it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Protocol
+
+from rlhf_engine import metrics
+from rlhf_engine.config.section import Section
+from rlhf_engine.config.sections import (
+    DataConfig,
+    KLConfig,
+    OptimizerConfig,
+    SamplingConfig,
+    SentinelConfig,
+    TrainConfig,
+)
+from rlhf_engine.metrics import Metric
+
+BatchKind = Literal["prompts", "texts", "pairs"]
+StepMetrics = Sequence[Mapping[str, float]]
+"""The metrics of some steps, oldest first."""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a method has in memory and is fed with. Nothing else is built.
+
+    adapters: names of the LoRA adapters that it trains; "actor" is the one that answers prompts, where there is one.
+    heads: name -> the adapter that it reads, for each linear head from hidden states to one number.
+    reference: whether it asks the base with its adapters off. batch: what one step is given.
+    """
+
+    adapters: tuple[str, ...] = ("actor",)
+    heads: tuple[tuple[str, str], ...] = ()
+    reference: bool = True
+    batch: BatchKind = "prompts"
+
+    @property
+    def answers(self) -> bool:
+        """Whether what is trained answers prompts, and so can be sampled from, compared and exported."""
+        return "actor" in self.adapters
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What goes wrong with a method, as an alarm.
+
+    kind: the alarm's name. find(start, recent, step, config): one sentence with what to try, or None; `start` and
+    `recent` are the metrics of the run's first and latest `sentinel.window` steps. from_start: it compares the two, so
+    it is not asked before they no longer overlap. settings: those that it reads, for the form.
+    """
+
+    kind: str
+    find: Callable[[StepMetrics, StepMetrics, int, Settings], str | None]
+    settings: tuple[str, ...] = ()
+    from_start: bool = False
+
+
+@dataclass(frozen=True)
+class Series:
+    """A quantity that a trace has for each token of a response, or with `per_response` for the whole of it.
+
+    name: its key in `TokenTrace.series`. short: the head of a column. title, help: what it is. diverging: coloured
+    around 0, else from its least to its greatest.
+    """
+
+    name: str
+    short: str
+    title: str
+    help: str
+    unit: str = ""
+    diverging: bool = True
+
+
+class Settings(Protocol):
+    """A run's settings, as far as a method looks at those of other sections."""
+
+    @property
+    def algorithm(self) -> AlgorithmConfig: ...
+    @property
+    def data(self) -> DataConfig: ...
+    @property
+    def sampling(self) -> SamplingConfig: ...
+    @property
+    def kl(self) -> KLConfig: ...
+    @property
+    def optimizer(self) -> OptimizerConfig: ...
+    @property
+    def train(self) -> TrainConfig: ...
+    @property
+    def sentinel(self) -> SentinelConfig: ...
+
+
+class AlgorithmConfig(Section):
+    """The settings of a method, in the section [algorithm] of a preset; `kind` says which method."""
+
+    kind: str
+
+    title: ClassVar[str]
+    """What people call it: "PPO"."""
+    implementation: ClassVar[str]
+    """module:Class of the `Algorithm`, imported when a run starts."""
+    explanation: ClassVar[str]
+    """How it works, in a paragraph for the help screen."""
+    needs: ClassVar[Needs]
+    metrics: ClassVar[tuple[Metric, ...]]
+    """What its steps measure, in the order in which they are offered."""
+    charts: ClassVar[tuple[str, ...]]
+    """The metrics that its charts show until somebody chooses others, the most telling first."""
+    conditions: ClassVar[tuple[Condition, ...]] = ()
+    token_series: ClassVar[tuple[Series, ...]] = ()
+    """What "see why" can show token by token, the most telling first."""
+    best_metric: ClassVar[str | None] = None
+    """What `train.keep_best = "auto"` keeps the best checkpoint of."""
+    learning_rates: ClassVar[tuple[str, ...]] = ("optimizer.learning_rate",)
+    """Settings that a roll-back lowers."""
+    basic_settings: ClassVar[tuple[str, ...]] = ()
+    """Settings that the form shows first."""
+    labels: ClassVar[Mapping[str, str]] = {}
+    """path -> short name, of shared settings that mean something of their own to it."""
+    unused: ClassVar[tuple[str, ...]] = ()
+    """Beginnings of the paths of shared settings that it does not read: "kl.", "probe."."""
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **options: Any) -> None:
+        super().__pydantic_init_subclass__(**options)
+        for metric in getattr(cls, "metrics", ()):
+            metrics.register(metric)
+
+    @property
+    def rows_per_step(self) -> int:
+        """Prompts, texts or pairs that one step takes."""
+        raise NotImplementedError
+
+    @property
+    def rows_per_update(self) -> int:
+        """Rows that one optimizer step learns from."""
+        return self.rows_per_step
+
+    def uses(self, path: str) -> bool:
+        """Whether the method reads the setting at `path`."""
+        if path.startswith(self.unused):
+            return False
+        if path.startswith("sentinel.") and path not in ("sentinel.enabled", "sentinel.window"):
+            return any(path in condition.settings for condition in self.conditions)
+        return True
+
+    def require_fit(self, config: Settings) -> None:
+        """Raises ValueError for settings elsewhere in `config` that it cannot work with."""
+
+    def advice(self, config: Settings) -> list[str]:
+        """One sentence for each combination of settings that does nothing, or not what it seems to."""
+        return []
+
+    def summary(self, config: Settings) -> str:
+        """One line for a model card."""
+        return self.title
+
+    def require_sound_numbers(self, numbers: Mapping[str, Any]) -> None:
+        """Raises ValueError naming the first number of a checkpoint that no run of this method has."""
+
+    def forked_numbers(self, numbers: Mapping[str, Any], before: Settings, after: Settings) -> dict[str, Any]:
+        """A checkpoint's numbers for a fork that goes on under other settings."""
+        return dict(numbers)

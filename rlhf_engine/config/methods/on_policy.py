@@ -1,0 +1,140 @@
+"""What the methods that sample have in common: what goes wrong with them, and what a checkpoint of theirs counts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from statistics import fmean
+from typing import Any
+
+from rlhf_engine.config.methods.base import Condition, Settings, StepMetrics
+from rlhf_engine.files.reading import not_negative, number, whole_number
+from rlhf_engine.maths.kl_control import kl_horizon
+
+_EQUAL = 1e-9  # scores this close are the same score
+_LITTLE = 1.5  # a factor that the KL coefficient should be able to move by within a run
+_MOST_COEF = 1e30  # beyond that float32 soon has no numbers
+
+
+def _kl(start: StepMetrics, recent: StepMetrics, step: int, config: Settings) -> str | None:
+    factor, target, kl = config.sentinel.kl_factor, config.kl.target, mean_of(recent, "objective/kl")
+    if factor is None or not kl > factor * target:
+        return None
+    return (f"KL is {kl:.1f} nats per response, {kl / target:.1f} times its target of {target:g}: text this far from "
+            "the reference tends to break; raise kl.coef or lower optimizer.learning_rate")
+
+
+def _entropy(start: StepMetrics, recent: StepMetrics, step: int, config: Settings) -> str | None:
+    share = config.sentinel.entropy_share
+    before, now = mean_of(start, "policy/entropy_avg"), mean_of(recent, "policy/entropy_avg")
+    if share is None or not now < share * before:
+        return None
+    return (f"entropy fell from {before:.2f} to {now:.2f} nats per token: responses become alike; raise kl.coef or "
+            "lower optimizer.learning_rate")
+
+
+def _distinct(start: StepMetrics, recent: StepMetrics, step: int, config: Settings) -> str | None:
+    share = config.sentinel.distinct_share
+    before, now = mean_of(start, "completions/distinct_2"), mean_of(recent, "completions/distinct_2")
+    if share is None or not now < share * before:
+        return None
+    return (f"distinct-2 fell from {before:.2f} to {now:.2f}: responses repeat the same word pairs; raise kl.coef, or "
+            "add a penalty for repetition to the reward")
+
+
+def _gaming(start: StepMetrics, recent: StepMetrics, step: int, config: Settings) -> str | None:
+    drop, name = config.sentinel.ref_logprob_drop, "objective/ref_logprob"
+    before, now = mean_of(start, name), mean_of(recent, name)
+    score_before, score_now = mean_of(start, "objective/scores"), mean_of(recent, "objective/scores")
+    risen = score_now - score_before > 0.5 * mean_of(start, "objective/scores_std")
+    if drop is None or not (risen and before - now > drop):
+        return None
+    return (f"the score rose from {score_before:.2f} to {score_now:.2f} while ref. log-prob fell from "
+            f"{before:.2f} to {now:.2f} nats per token: possible reward hacking; read samples, change the reward, or "
+            "raise kl.coef")
+
+
+def _sampling(start: StepMetrics, recent: StepMetrics, step: int, config: Settings) -> str | None:
+    limit, gap = config.sentinel.logprob_gap, mean_of(recent, "sampling/logprob_gap")
+    if limit is None or not gap > limit:
+        return None
+    cure = "turn off sampling.top_k and top_p" if config.sampling.allow_truncation else "take model.dtype = float32"
+    return (f"the log-prob gap is {gap:.2f} nats per token: tokens are sampled with other probabilities than those "
+            f"they are scored with, and ratio and KL are off by as much; {cure}, or correct for it with "
+            "algorithm.importance_sampling_cap = 2")
+
+
+def _truncated(start: StepMetrics, recent: StepMetrics, step: int, config: Settings) -> str | None:
+    share, cut = config.sentinel.truncated_share, mean_of(recent, "completions/clipped_ratio")
+    if share is None or not cut >= share:
+        return None
+    longest = config.sampling.max_new_tokens
+    return (f"{100 * cut:.0f} % of responses are truncated at {longest} tokens (no EOS): a reward that "
+            "depends on how a text ends never applies; raise sampling.max_new_tokens, or set "
+            "sentinel.truncated_share = none if that is intended")
+
+
+def _equal_scores(start: StepMetrics, recent: StepMetrics, step: int, config: Settings) -> str | None:
+    spreads = [metrics.get("objective/scores_std", math.inf) for metrics in recent]
+    if not config.sentinel.equal_scores or config.algorithm.rows_per_step == 1 or not max(spreads) < _EQUAL:
+        return None
+    return (f"in {len(recent)} steps all responses of a step had the same score "
+            f"({mean_of(recent, 'objective/scores'):.2f} on average): there is no signal to learn from; change the "
+            "reward, or raise sampling.temperature")
+
+
+KL = Condition("kl", _kl, ("sentinel.kl_factor",))
+ENTROPY = Condition("entropy", _entropy, ("sentinel.entropy_share",), from_start=True)
+DISTINCT = Condition("distinct", _distinct, ("sentinel.distinct_share",), from_start=True)
+GAMING = Condition("gaming", _gaming, ("sentinel.ref_logprob_drop",), from_start=True)
+SAMPLING = Condition("sampling", _sampling, ("sentinel.logprob_gap",))
+TRUNCATED = Condition("truncated", _truncated, ("sentinel.truncated_share",))
+EQUAL_SCORES = Condition("equal-scores", _equal_scores, ("sentinel.equal_scores",))
+
+
+def mean_of(rows: StepMetrics, name: str) -> float:
+    """The mean of what is there and finite; NaN, which no comparison is true of, if nothing is."""
+    values = [metrics[name] for metrics in rows if math.isfinite(metrics.get(name, math.nan))]
+    return fmean(values) if values else math.nan
+
+
+def require_kl_controller(config: Settings) -> None:
+    """Raises ValueError where an adaptive controller could never move, for it multiplies the coefficient."""
+    least = config.algorithm.rows_per_step
+    too_short = config.kl.horizon is not None and config.kl.horizon < least  # one step must not take it to 0
+    if config.kl.controller == "adaptive" and (config.kl.coef == 0 or too_short):
+        raise ValueError(
+            "kl.controller = adaptive needs a kl.coef above 0 and a kl.horizon of at least "
+            f"algorithm.responses_per_step ({least})"
+        )
+
+
+def kl_advice(config: Settings) -> list[str]:
+    """What an adaptive controller cannot do within the run."""
+    steps, responses = config.train.steps, config.algorithm.rows_per_step
+    horizon = kl_horizon(config.kl.horizon, responses=responses, steps=steps)
+    reach = math.exp(steps * math.log1p(0.2 * responses / horizon))
+    if config.kl.controller != "adaptive" or steps == 1 or reach >= _LITTLE:
+        return []
+    return [
+        f"kl.horizon {horizon:g} is long for {steps} steps of {responses} responses: kl.coef can rise by "
+        f"{100 * (reach - 1):.0f} % at most in the whole run; none chooses one that fits"
+    ]
+
+
+def require_sound_scores(numbers: Mapping[str, Any]) -> None:
+    """Raises ValueError naming the first number of a checkpoint that no KL coefficient or score can have."""
+    not_negative(numbers.get("kl_coef", 0.0), _MOST_COEF, "kl_coef")
+    if "scores" in numbers:
+        scores = numbers["scores"]
+        if not isinstance(scores, dict):
+            raise ValueError("scores is no table")
+        not_negative(abs(number(scores.get("mean"))), name="scores.mean")
+        not_negative(scores.get("variance"), name="scores.variance")
+        whole_number(scores.get("steps"))
+
+
+def forked_kl_coef(numbers: Mapping[str, Any], before: Settings, after: Settings) -> dict[str, Any]:
+    """The numbers of a checkpoint; the coefficient that the controller had come to goes where another one is set."""
+    same = (before.kl.coef, before.kl.controller) == (after.kl.coef, after.kl.controller)
+    return {**numbers} if same else {**numbers, "kl_coef": after.kl.coef}
