@@ -58,7 +58,6 @@ def run_steps(model: str, threads: int, steps: int) -> None:
     from rlhf_engine.config import presets
     from rlhf_engine.events import Event, StepFinished
     from rlhf_engine.system.processes import resident_bytes
-    from rlhf_engine.training.control import TrainerControl
     from rlhf_engine.training.trainer import Trainer
 
     settings = [f"model.name={model}", f"train.threads={threads}", f"train.steps={steps}", "sampling.max_new_tokens=8",
@@ -72,7 +71,7 @@ def run_steps(model: str, threads: int, steps: int) -> None:
             memory.append(resident_bytes() / 2**20)
 
     config = presets.load_with_overrides("notebook", settings)
-    Trainer(config, run_dir=None, control=TrainerControl(), emit=keep).run()
+    Trainer(config, run_dir=None, emit=keep).run()
     tenth = max(1, steps // 10)
     print(json.dumps([
         {"step": end, "memory": memory[end - 1], "seconds": statistics.median(taken[end - tenth:end])}

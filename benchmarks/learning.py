@@ -17,7 +17,6 @@ from rlhf_engine.config.fields import replace
 from rlhf_engine.evaluation.compare import Comparison, compare
 from rlhf_engine.events import StepFinished
 from rlhf_engine.runs.run_dir import RunDir
-from rlhf_engine.training.control import TrainerControl
 from rlhf_engine.training.trainer import Trainer
 from storyteller_maker.seen import TABLE, load, unseen_bigrams
 
@@ -33,7 +32,7 @@ def measure(preset: str, seed: int, overrides: list[str], responses: int, root: 
         if isinstance(event, StepFinished):
             steps.append(event)
 
-    trainer = Trainer(config, run_dir=RunDir.create(root, config, preset=preset), control=TrainerControl(), emit=keep)
+    trainer = Trainer(config, run_dir=RunDir.create(root, config, preset=preset), emit=keep)
     trainer.run()
     assert trainer.policy is not None
     result = compare(trainer.policy, config, responses=responses, seed=COMPARE_SEED)

@@ -51,7 +51,6 @@ def run_engine(model: str, threads: int, responses: int, overrides: list[str]) -
     from rlhf_engine.config import presets
     from rlhf_engine.config.fields import replace
     from rlhf_engine.events import Event, ModelLoaded, StepFinished
-    from rlhf_engine.training.control import TrainerControl
     from rlhf_engine.training.trainer import Trainer
 
     config = presets.load_with_overrides("notebook", [f"model.name={model}", f"train.threads={threads}", *overrides])
@@ -68,7 +67,7 @@ def run_engine(model: str, threads: int, responses: int, overrides: list[str]) -
         elif isinstance(event, ModelLoaded):
             peak = event.matmul_peak
 
-    Trainer(config, run_dir=None, control=TrainerControl(), emit=keep).run()
+    Trainer(config, run_dir=None, emit=keep).run()
     counted = metrics[2:]
     phases = [sum(m[f"time/{name}"] for m in counted) for name in ("rollout", "score", "update")]
     seconds = sum(phases)

@@ -1,30 +1,113 @@
-"""What other threads ask of an engine thread, to be done between two steps."""
+"""What other threads ask of an engine thread: plain values, and the queue in which they wait for it."""
 
 from __future__ import annotations
 
+import threading
+from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from rlhf_engine.config.run_config import RunConfig
+from rlhf_engine.events import ComparisonFinished, EditRefused, GenerationFinished
+
+# --- runs; one at a time ---
+
+
+@dataclass(frozen=True)
+class Start:
+    """Begin a new run in a directory under `runs_root`, named `name`, or as it comes if None."""
+
+    config: RunConfig
+    runs_root: Path
+    name: str | None = None
+    preset: str = ""
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Resume the run in `run_path` from its newest checkpoint.
+
+    accept_code: with files of reward functions that have changed since, too, if this user trusts what they are by
+    then. accept_base: with another base model than before, too.
+    """
+
+    run_path: Path
+    accept_code: bool = False
+    accept_base: bool = False
+
+
+@dataclass(frozen=True)
+class Fork:
+    """Begin a new run from the checkpoint of `step` (None: the newest) of the run in `run_path`, with `changes`
+    (path -> value). accept_base: as for `Resume`."""
+
+    run_path: Path
+    runs_root: Path
+    changes: Mapping[str, Any]
+    step: int | None = None
+    name: str | None = None
+    accept_base: bool = False
+
+
+# --- of the run under way, or about to begin; done between two of its steps ---
+
+
+@dataclass(frozen=True)
+class Pause:
+    """Hold the run."""
+
+
+@dataclass(frozen=True)
+class Unpause:
+    """Let a paused run continue."""
+
+
+@dataclass(frozen=True)
+class Stop:
+    """End the run, with a checkpoint."""
+
+
+@dataclass(frozen=True)
+class SaveCheckpoint:
+    """Save a checkpoint; answered by CheckpointSaved."""
+
 
 @dataclass(frozen=True)
 class Edit:
-    """Change the setting at `path` to `value`."""
+    """Change the live setting at `path` to `value`; answered by EditApplied or EditRefused."""
 
     path: str
     value: Any
 
+    def refused(self, why: str) -> EditRefused:
+        """The answer that the change was not made."""
+        return EditRefused(self.path, why)
+
+
+# --- questions; answered between two steps of a run, or at once ---
+
 
 @dataclass(frozen=True)
-class GenerateRequest:
-    """Continue `prompt`, by the tuned actor or by the reference, and score the response."""
+class Generate:
+    """Continue `prompt`, by the tuned actor or by the reference, and score the response.
 
-    request_id: int
+    Answered by GenerationToken and GenerationFinished with its `id`. A run under way answers with its own settings;
+    without one, those of `config` hold, with the last run's policy if it is of that model.
+    """
+
+    id: int
+    config: RunConfig
     prompt: str
     tuned: bool
     temperature: float
     max_new_tokens: int
     seed: int
+
+    def refused(self, why: str) -> GenerationFinished:
+        """The answer that there is none."""
+        return GenerationFinished(self.id, "", error=why)
 
 
 @dataclass(frozen=True)
@@ -41,13 +124,15 @@ REFERENCE, TUNED = Side("reference"), Side("tuned")
 
 
 @dataclass(frozen=True)
-class CompareRequest:
+class Compare:
     """Sample `responses` pairs of two sides from the same seeds and compare them.
 
-    Prompts, sampling and rewards are those of the workbench's run; of the first side's run, if both are checkpoints.
+    Answered by ComparisonProgress and ComparisonFinished with its `id`. Prompts, sampling and rewards are as for
+    `Generate`, or those of the first side's run, if both are checkpoints.
     """
 
-    request_id: int
+    id: int
+    config: RunConfig
     responses: int
     seed: int
     first: Side = REFERENCE
@@ -58,5 +143,67 @@ class CompareRequest:
         """True when it takes no model but what is on the disk."""
         return self.first.kind == self.second.kind == "checkpoint"
 
+    def refused(self, why: str) -> ComparisonFinished:
+        """The answer that there is none."""
+        return ComparisonFinished(self.id, None, why)
 
-Request = Edit | GenerateRequest | CompareRequest
+
+# --- at once ---
+
+
+@dataclass(frozen=True)
+class Cancel:
+    """Give up the question of that id, waiting or under way; nothing if it is neither."""
+
+    id: int
+
+
+@dataclass(frozen=True)
+class Close:
+    """End the run, with a checkpoint, and do nothing that is asked for after it."""
+
+
+Request = Start | Resume | Fork | Pause | Unpause | Stop | SaveCheckpoint | Edit | Generate | Compare | Cancel | Close
+
+
+class RequestQueue:
+    """Requests in the order in which they were asked. Any thread may `ask`; one engine thread does all else."""
+
+    def __init__(self) -> None:
+        self.closed = False
+        """True once everything is to end."""
+        self._changed = threading.Condition()
+        self._waiting: deque[Request] = deque()
+        self._current: Request | None = None
+        self._cancelled: set[int | None] = set()
+
+    def ask(self, request: Request) -> None:
+        """Add a request. Cancel and Close wait for no other."""
+        with self._changed:
+            if isinstance(request, Close):
+                self.closed = True
+            elif not isinstance(request, Cancel):
+                self._waiting.append(request)
+            elif request.id in map(_id_of, (*self._waiting, self._current)):
+                self._cancelled.add(request.id)
+            self._changed.notify_all()
+
+    def take(self) -> Request | None:
+        """The oldest request, or None. The one taken before is done with."""
+        with self._changed:
+            self._cancelled.discard(_id_of(self._current))
+            self._current = self._waiting.popleft() if self._waiting else None
+            return self._current
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Sleep until there is a request or all is to end, at most `timeout` seconds."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self.closed, timeout)
+
+    def cancelled(self, question: Generate | Compare) -> bool:
+        """True once the question was given up, or everything is to end."""
+        return self.closed or question.id in self._cancelled
+
+
+def _id_of(request: Request | None) -> int | None:
+    return request.id if isinstance(request, Generate | Compare) else None

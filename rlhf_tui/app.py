@@ -20,6 +20,7 @@ from textual.widgets import Input, TextArea
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import RlhfError
 from rlhf_engine.events import ModelLoaded, RunState
+from rlhf_engine.requests import Edit, Pause, Resume, SaveCheckpoint, Start, Stop, Unpause
 from rlhf_engine.runs.run_dir import RunDir
 from rlhf_engine.runs.run_settings import settings_now
 from rlhf_engine.system.streams import on_descriptor
@@ -185,7 +186,7 @@ class WorkbenchApp(Desk):
         if self.read_only():
             return
         if self.bridge.busy:
-            self.bridge.stop()
+            self.bridge.ask(Stop())
             self.say(f"stopping after step {self.bridge.view.step + 1}, with a checkpoint")
             return
         forms = [form for screen in self.screen_stack for form in screen.query(HyperparametersPane)]
@@ -196,7 +197,7 @@ class WorkbenchApp(Desk):
 
     def _start_run(self, config: RunConfig, preset: str, _: bool) -> None:
         try:
-            self.bridge.start(config, preset)
+            self.bridge.ask(Start(config, self.bridge.runs_root, preset=preset))
             self.say("starting: the first step waits for the libraries and the model to load")
         except RlhfError as error:
             self.say(str(error), "warning")
@@ -209,14 +210,14 @@ class WorkbenchApp(Desk):
             self.say("nothing is running: F5 starts")
             return
         held = self.bridge.state is RunState.PAUSED or self.bridge.view.wanted == "pausing"
-        (self.bridge.unpause if held else self.bridge.pause)()
+        self.bridge.ask(Unpause() if held else Pause())
         self.workbench.show_run()
 
     def action_checkpoint(self) -> None:
         if self.read_only():
             return
         if self.bridge.busy:
-            self.bridge.checkpoint()
+            self.bridge.ask(SaveCheckpoint())
             self.say("saving a checkpoint after this step")
         else:
             self.say("nothing is running: there is nothing new to save")
@@ -270,7 +271,8 @@ class WorkbenchApp(Desk):
             except RlhfError as error:
                 self.say(str(error), "warning")
                 return
-            self.bridge.take_over(accept_code=accept_code, accept_base=accept_base, steps=steps)
+            longer = [] if steps is None else [Edit("train.steps", steps)]
+            self.bridge.take_over(Resume(run_dir.path, accept_code, accept_base), *longer)
             self.workbench.show_run()
             taken()
 

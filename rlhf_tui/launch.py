@@ -9,8 +9,7 @@ from pathlib import Path
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.runs.run_dir import RunDir
 from rlhf_tui.app import WorkbenchApp
-from rlhf_tui.engine.bridge import EngineBridge
-from rlhf_tui.engine.engine_session import SessionFactory, engine_session
+from rlhf_tui.engine.bridge import EngineBridge, SessionFactory, engine_session
 from rlhf_tui.widgets.status import Meter
 
 # seconds that the engine may hold the interpreter while a key waits; the default of 5 ms is felt at each of them

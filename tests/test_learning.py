@@ -10,7 +10,6 @@ from rlhf_engine.config import presets
 from rlhf_engine.evaluation.compare import compare
 from rlhf_engine.events import StepFinished
 from rlhf_engine.runs.run_dir import RunDir
-from rlhf_engine.training.control import TrainerControl
 from rlhf_engine.training.trainer import Trainer
 from storyteller_maker.seen import load, unseen_bigrams
 
@@ -26,7 +25,7 @@ def test_the_animals_preset_learns_to_tell_of_animals(tmp_path: Path) -> None:
             steps.append(event)
 
     run_dir = RunDir.create(tmp_path, config)
-    trainer = Trainer(config, run_dir=run_dir, control=TrainerControl(), emit=keep)
+    trainer = Trainer(config, run_dir=run_dir, emit=keep)
     trainer.run()
     assert run_dir.alarms() == []
     assert trainer.policy is not None

@@ -7,7 +7,7 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -33,7 +33,6 @@ from rlhf_engine.files.disk import why
 from rlhf_engine.files.json_text import to_json
 from rlhf_engine.system.streams import answers, drop, stderr_descriptor, terminal_gone
 from rlhf_engine.system.visible_text import one_line
-from rlhf_engine.training.control import TrainerControl
 
 _NOBODY_READS = (errno.EPIPE, errno.EIO)  # a pipe whose reader has left, a terminal that is gone
 
@@ -141,12 +140,12 @@ class Reporter:
     """Turns a run's events into lines: for people, or with `as_json` one JSON object a step or alarm, and one at the
     end.
 
-    When the reader of stdout goes away, or the terminal, the run is asked to stop, which saves it. When stdout cannot
-    be written for another reason, a full disk say, that is said once and the run goes on.
+    When the reader of stdout goes away, or the terminal, `stop` is called, to stop the run, which saves it. When stdout
+    cannot be written for another reason, a full disk say, that is said once and the run continues.
     """
 
-    def __init__(self, control: TrainerControl, as_json: bool) -> None:
-        self._control, self._as_json = control, as_json
+    def __init__(self, stop: Callable[[], object], as_json: bool) -> None:
+        self._stop, self._as_json = stop, as_json
         self.failed = False
         """True once a line could not be written."""
         self.hung_up = False
@@ -161,7 +160,7 @@ class Reporter:
             if answers() is None:
                 return  # closed before we began: somebody wanted it so
             if error.gone:
-                self._control.stop()
+                self._stop()
             elif not self.failed:
                 say(f"warning: {error}; the run continues without")
             self.failed, self.hung_up = True, self.hung_up or error.hung_up
@@ -230,8 +229,8 @@ class Signals:
 
 
 @contextmanager
-def stopped_by_signals(control: TrainerControl) -> Iterator[Signals]:
-    """SIGINT, SIGTERM and SIGHUP ask for a stop at the step boundary, with a checkpoint; a second one leaves at once.
+def stopped_by_signals(stop: Callable[[], object]) -> Iterator[Signals]:
+    """SIGINT, SIGTERM and SIGHUP call `stop`, to end the run after its step, and save it; a second one leaves at once.
 
     Leaving at once is safe: checkpoints are whole or absent. An ignored SIGHUP (nohup) stays ignored, and so does a
     second one: shell and kernel may each send it when a terminal goes away.
@@ -244,7 +243,7 @@ def stopped_by_signals(control: TrainerControl) -> Iterator[Signals]:
         if signals.received:
             os._exit(128 + number)
         signals.received = signal.Signals(number)
-        control.stop()
+        stop()
         with suppress(OSError):  # stderr may be gone with the terminal; that must not break the step under way
             os.write(stderr_descriptor(), b"\nstopping after this step, with a checkpoint; once more leaves at once\n")
 

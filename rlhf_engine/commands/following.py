@@ -11,7 +11,6 @@ from rlhf_engine.events import RunState, StateChanged
 from rlhf_engine.runs.follow import POLL_SECONDS, Follower
 from rlhf_engine.runs.run_dir import DEFAULT_RUNS_ROOT, RunDir
 from rlhf_engine.system.streams import answers, terminal_gone
-from rlhf_engine.training.control import TrainerControl
 
 
 def attach(run: RunOrNewest = None, runs_dir: RunsDir = DEFAULT_RUNS_ROOT, as_json: AsJson = False) -> int:
@@ -29,11 +28,10 @@ def print_run(run_dir: RunDir, as_json: bool) -> int:
 
     Returns 0 if it finished, 129 if the terminal has gone away, else 1. Raises RunError when its files cannot be read.
     """
-    control = TrainerControl()  # of no run: by it the reporter says that nobody reads any more
-    reporter, follower = Reporter(control, as_json), Follower(run_dir, samples=False)
+    reporter, follower = Reporter(lambda: None, as_json), Follower(run_dir, samples=False)
     newest: StateChanged | None = None
     # a run that is paused writes nothing, by which to hear that nobody reads
-    while not (control.stopping or reporter.failed or (gone := terminal_gone(answers()))):
+    while not (reporter.failed or (gone := terminal_gone(answers()))):
         for event in follower.poll():
             newest = event if isinstance(event, StateChanged) else newest
             reporter.emit(event)

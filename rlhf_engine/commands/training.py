@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,12 +31,12 @@ from rlhf_engine.config import fields, presets
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import BaseChangedError, CodeChangedError, ConfigError
 from rlhf_engine.events import RunState
+from rlhf_engine.requests import Edit, RequestQueue, Stop
 from rlhf_engine.rewards.function import pinned
 from rlhf_engine.runs.base_model import MOVES, BaseChoice, pinned_base
 from rlhf_engine.runs.hand_over import hand_over
 from rlhf_engine.runs.run_dir import DEFAULT_RUNS_ROOT, RunDir
 from rlhf_engine.runs.trust import UntrustedCodeError
-from rlhf_engine.training.control import TrainerControl
 
 if TYPE_CHECKING:
     from rlhf_engine.training.trainer import Trainer
@@ -77,10 +78,10 @@ def train_config(
     with wrong_usage():
         run_dir = RunDir.create(runs_dir, config, name=name, preset=preset)
 
-    def trainer(control: TrainerControl, reporter: Reporter) -> Trainer:
+    def trainer(requests: RequestQueue, reporter: Reporter) -> Trainer:
         from rlhf_engine.training.trainer import Trainer
 
-        return Trainer(config, run_dir=run_dir, control=control, emit=reporter.emit, profile=profile)
+        return Trainer(config, run_dir=run_dir, requests=requests, emit=reporter.emit, profile=profile)
 
     return _drive(trainer, run_dir, as_json)
 
@@ -105,7 +106,7 @@ def resume(
     """
     run_dir = run_to_resume(run, runs_dir)
 
-    def trainer(control: TrainerControl, reporter: Reporter) -> Trainer:
+    def trainer(requests: RequestQueue, reporter: Reporter) -> Trainer:
         from rlhf_engine.runs.checkpoint import newest_config
         from rlhf_engine.training.trainer import Trainer
 
@@ -117,7 +118,7 @@ def resume(
         code, base = accept_code, accept_base
         while True:
             try:
-                trainer = Trainer.resume(run_dir, control=control, emit=reporter.emit, accept_code=code,
+                trainer = Trainer.resume(run_dir, requests=requests, emit=reporter.emit, accept_code=code,
                                          base=BaseChoice(base, moves))
                 break
             except BaseChangedError as error:
@@ -132,7 +133,7 @@ def resume(
                     raise ConfigError(f"{error} --accept-changed-code resumes with the changed file.") from None
                 code = True
         for path, value in changes.items():
-            control.edit(path, value)
+            requests.ask(Edit(path, value))
         return trainer
 
     return _drive(trainer, run_dir, as_json)
@@ -163,19 +164,20 @@ def fork(
         child = having_asked(lambda: fork(parent, step=step, changes=changes, root=runs_dir, name=name,
                                           accept_base=accept_base))
 
-    def trainer(control: TrainerControl, reporter: Reporter) -> Trainer:
+    def trainer(requests: RequestQueue, reporter: Reporter) -> Trainer:
         from rlhf_engine.training.trainer import Trainer
 
-        return Trainer.resume(child, control=control, emit=reporter.emit, base=BaseChoice(accept_base), new=True)
+        return Trainer.resume(child, requests=requests, emit=reporter.emit, base=BaseChoice(accept_base), new=True)
 
     return _drive(trainer, child, as_json)
 
 
-def _drive(make: Callable[[TrainerControl, Reporter], Trainer], run_dir: RunDir, as_json: bool) -> int:
-    control = TrainerControl()
-    reporter = Reporter(control, as_json)
-    with stopped_by_signals(control) as signals:
-        state = make(control, reporter).run()
+def _drive(make: Callable[[RequestQueue, Reporter], Trainer], run_dir: RunDir, as_json: bool) -> int:
+    requests = RequestQueue()
+    stop = partial(requests.ask, Stop())
+    reporter = Reporter(stop, as_json)
+    with stopped_by_signals(stop) as signals:
+        state = make(requests, reporter).run()
     hung_up = reporter.hung_up and not signals.received  # no signal tells of it where it is not this process's own
     if (hung_up or signals.received is signal.SIGHUP) and state is RunState.STOPPED:
         hand_over(run_dir)  # the terminal is gone: there is nobody to tell

@@ -22,58 +22,50 @@ from rlhf_engine.events import (
 )
 from rlhf_engine.models.memory import out_of_memory
 from rlhf_engine.models.policy import Policy
-from rlhf_engine.requests import CompareRequest, GenerateRequest
+from rlhf_engine.requests import Compare, Generate, RequestQueue
 from rlhf_engine.rewards.build import rewards_if_any
-from rlhf_engine.training.control import TrainerControl
 
 Emit = Callable[[Event], None]
 
 
 def serve_request(
-    request: GenerateRequest | CompareRequest,
+    request: Generate | Compare,
     policy: Policy | None,
     config: RunConfig,
     step: int,
-    control: TrainerControl,
+    requests: RequestQueue,
     emit: Emit,
     *,
     may_load: bool = False,
 ) -> None:
     """Do what is asked and emit the answer; what the user got wrong, or is too large, ends in the answer's `error`.
 
-    policy: None only for a comparison that needs none. may_load: nothing trains, so another model may be loaded.
+    policy: None only for a comparison that needs none. requests: tells whether this one was given up. may_load: nothing
+    trains, so another model may be loaded.
     """
     try:
-        if isinstance(request, CompareRequest):
-            _compare(request, policy, config, step, control, emit, may_load)
+        if isinstance(request, Compare):
+            _compare(request, policy, config, step, requests, emit, may_load)
         elif policy is not None:
-            _generate(request, policy, config, step, control, emit)
+            _generate(request, policy, config, step, requests, emit)
     except RlhfError as error:
-        refuse(request, str(error), emit)
+        emit(request.refused(str(error)))
     except (RuntimeError, MemoryError) as error:
         if not out_of_memory(error):
             raise
         # a run between two of its steps must not end with a question that was too large
-        refuse(request, "out of memory: ask for fewer tokens, or lower sampling.max_new_tokens", emit)
-
-
-def refuse(request: GenerateRequest | CompareRequest, why: str, emit: Emit) -> None:
-    """Answer a request with the reason why there is no answer."""
-    if isinstance(request, GenerateRequest):
-        emit(GenerationFinished(request.request_id, "", error=why))
-    else:
-        emit(ComparisonFinished(request.request_id, None, why))
+        emit(request.refused("out of memory: ask for fewer tokens, or lower sampling.max_new_tokens"))
 
 
 def _generate(
-    request: GenerateRequest, policy: Policy, config: RunConfig, step: int, control: TrainerControl, emit: Emit
+    request: Generate, policy: Policy, config: RunConfig, step: int, requests: RequestQueue, emit: Emit
 ) -> None:
     decode = policy.texts.decoder_after(policy.texts.encode([request.prompt])[0])
 
     def on_token(tokens: list[Tensor]) -> bool:
         # one prompt: each tensor holds one id
-        emit(GenerationToken(request.request_id, decode(torch.cat(tokens).tolist())))
-        return control.cancelled(request.request_id)
+        emit(GenerationToken(request.id, decode(torch.cat(tokens).tolist())))
+        return requests.cancelled(request)
 
     sampling = config.sampling.model_copy(
         update={"temperature": request.temperature, "max_new_tokens": request.max_new_tokens}
@@ -93,7 +85,7 @@ def _generate(
     )
     emit(
         GenerationFinished(
-            request.request_id,
+            request.id,
             found.response,
             score=found.score,
             parts=found.parts,
@@ -106,7 +98,7 @@ def _generate(
 
 
 def _compare(
-    request: CompareRequest, policy: Policy | None, config: RunConfig, step: int, control: TrainerControl, emit: Emit,
+    request: Compare, policy: Policy | None, config: RunConfig, step: int, requests: RequestQueue, emit: Emit,
     may_load: bool,
 ) -> None:
     result = compare(
@@ -117,8 +109,8 @@ def _compare(
         step=step,
         sides=(request.first, request.second),
         may_load=may_load,
-        progress=lambda done, total: emit(ComparisonProgress(request.request_id, done, total)),
-        cancelled=lambda: control.cancelled(request.request_id),
+        progress=lambda done, total: emit(ComparisonProgress(request.id, done, total)),
+        cancelled=lambda: requests.cancelled(request),
         tell=lambda text: emit(Notice(text, "warning")),
     )
-    emit(ComparisonFinished(request.request_id, result, "" if result else "cancelled"))
+    emit(ComparisonFinished(request.id, result, "" if result else "cancelled"))

@@ -48,7 +48,16 @@ from rlhf_engine.models.flops import matmul_peak
 from rlhf_engine.models.memory import out_of_memory
 from rlhf_engine.models.policy import Policy
 from rlhf_engine.models.threads import use_threads
-from rlhf_engine.requests import Edit
+from rlhf_engine.requests import (
+    Compare,
+    Edit,
+    Generate,
+    Pause,
+    RequestQueue,
+    SaveCheckpoint,
+    Stop,
+    Unpause,
+)
 from rlhf_engine.rewards.function import accept_changes, code_changes, require_same_code
 from rlhf_engine.runs import checkpoint
 from rlhf_engine.runs.base_model import AS_IT_WAS, CHANGED, MOVES, BaseChoice, base_fingerprint, commit_of
@@ -57,7 +66,6 @@ from rlhf_engine.runs.checkpoint_list import base_at, is_due
 from rlhf_engine.runs.run_code import require_own_run
 from rlhf_engine.runs.run_dir import RunDir
 from rlhf_engine.system.streams import log, logged
-from rlhf_engine.training.control import TrainerControl
 from rlhf_engine.training.profiling import StepProfiler
 from rlhf_engine.training.saving import Counts, Saver, fall_back
 from rlhf_engine.training.sentinel import Sentinel
@@ -71,23 +79,24 @@ _TRUNCATION_WARNING = (
 
 
 class Trainer:
-    """One run. `run` does it all; `control` steers it from other threads; `emit` receives what happens."""
+    """One run. `run` does it all; `requests` brings what other threads ask; `emit` receives what happens."""
 
     def __init__(
         self,
         config: RunConfig,
         *,
         run_dir: RunDir | None,
-        control: TrainerControl,
         emit: Emit,
+        requests: RequestQueue | None = None,
         profile: bool = False,
     ) -> None:
         """Nothing is loaded before `run`. Without a run directory nothing is written (benchmarks, tests).
 
+        requests: of a session; by default of this trainer alone.
         profile: emit a `Profiled` after the second step.
         """
         self.config = config
-        self.control = control
+        self.requests = requests or RequestQueue()
         self.step = 0
         self._run_dir, self._emit_event = run_dir, emit
         self._profiler = StepProfiler() if profile else None
@@ -100,6 +109,7 @@ class Trainer:
         self._saver = Saver(run_dir, lambda event: self._emit_event(event))
         self._prober = Prober(run_dir, lambda event: self._emit_event(event))
         self._sentinel = Sentinel(config.sentinel.window)
+        self._paused = self._stop_asked = False
         self._state = RunState.LOADING
         self._holds_lock = False
         self._matmul_peak = math.inf
@@ -110,7 +120,7 @@ class Trainer:
 
     @classmethod
     def resume(
-        cls, run_dir: RunDir, *, control: TrainerControl, emit: Emit, accept_code: bool = False,
+        cls, run_dir: RunDir, *, emit: Emit, requests: RequestQueue | None = None, accept_code: bool = False,
         base: BaseChoice = AS_IT_WAS, new: bool = False,
     ) -> Trainer:
         """A trainer that goes on from the newest checkpoint of `run_dir` that verifies. Raises CheckpointError.
@@ -129,7 +139,7 @@ class Trainer:
             accept_changes(config)
         else:
             require_same_code(config)
-        trainer = cls(config, run_dir=run_dir, control=control, emit=emit)
+        trainer = cls(config, run_dir=run_dir, emit=emit, requests=requests)
         trainer._resuming, trainer._base, trainer._new, trainer._accept_code = True, base, new, accept_code
         return trainer
 
@@ -189,7 +199,7 @@ class Trainer:
         while True:
             try:
                 self._serve_boundary()
-                if self.control.stopping or self.step >= self.config.train.steps:
+                if self._stopping or self.step >= self.config.train.steps:
                     self._save()
                     break
                 self._take_step(ppo)
@@ -197,7 +207,7 @@ class Trainer:
                 self._roll_back(ppo, error)
         done = self.step >= self.config.train.steps
         state = RunState.FINISHED if done else RunState.STOPPED
-        how = "stopped while paused" if self.control.paused else "stopped"
+        how = "stopped while paused" if self._paused else "stopped"
         self._enter(state, f"finished ({self.step}/{self.config.train.steps})" if done
                     else f"{how} after step {self.step}")
         return state
@@ -400,22 +410,30 @@ class Trainer:
 
     def _serve_boundary(self) -> None:
         """Do what was asked since the last step; stay here while paused."""
-        while True:
-            self._serve_requests()
-            if self.control.take_checkpoint_request():
-                self._save(asked=True)
-            if not self.control.paused or self.control.stopping:
-                break
+        self._serve_requests()
+        while self._paused and not self._stopping:
             self._enter(RunState.PAUSED)
-            self.control.wait_for_change(timeout=1.0)
-        self._enter(RunState.STOPPING if self.control.stopping else RunState.TRAINING)
+            self.requests.wait(timeout=1.0)
+            self._serve_requests()
+        self._enter(RunState.STOPPING if self._stopping else RunState.TRAINING)
+
+    @property
+    def _stopping(self) -> bool:
+        return self._stop_asked or self.requests.closed
 
     def _serve_requests(self) -> None:
-        while (request := self.control.take_request()) is not None:
-            if isinstance(request, Edit):
-                self._edit(request)
-            elif self.policy:
-                serve_request(request, self.policy, self.config, self.step, self.control, self._emit_event)
+        while (request := self.requests.take()) is not None:
+            match request:
+                case Pause() | Unpause():
+                    self._paused = isinstance(request, Pause)
+                case Stop():
+                    self._stop_asked = True
+                case SaveCheckpoint():
+                    self._save(asked=True)
+                case Edit():
+                    self._edit(request)
+                case Generate() | Compare():
+                    serve_request(request, self.policy, self.config, self.step, self.requests, self._emit_event)
 
     def _edit(self, edit: Edit) -> None:
         """Make a live change, recorded so that the run's history explains its curves; or say why not."""

@@ -9,11 +9,10 @@ from __future__ import annotations
 import itertools
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
-from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import first_line
 from rlhf_engine.events import (
     ComparisonFinished,
@@ -27,9 +26,8 @@ from rlhf_engine.events import (
     StateChanged,
     StepProgress,
 )
-from rlhf_engine.requests import REFERENCE, TUNED, CompareRequest, GenerateRequest, Side
+from rlhf_engine.requests import Cancel, Close, Compare, Edit, Fork, Generate, Request
 from rlhf_engine.runs.run_dir import RunDir
-from rlhf_tui.engine.engine_session import EngineSession, SessionFactory, engine_session
 from rlhf_tui.engine.event_ring import EventRing
 from rlhf_tui.engine.run_view import RunView
 from rlhf_tui.engine.viewer import Opened, Viewer, open_run
@@ -41,8 +39,27 @@ TICKS_BETWEEN_DRAINS = 3
 TICKS_BETWEEN_PROGRESS = 9  # news of how far a step is, and nothing else, need not be drawn three times a second
 
 
+class EngineSession(Protocol):
+    """What is needed of `rlhf_engine.session.Session`."""
+
+    @property
+    def busy(self) -> bool: ...
+    def ask(self, request: Request) -> None: ...
+    def serve(self) -> None: ...
+
+
+SessionFactory = Callable[[Callable[[Event], None]], EngineSession]
+
+
+def engine_session(emit: Callable[[Event], None]) -> EngineSession:
+    """The real engine, imported when it is first used: the first frame does not wait for it."""
+    from rlhf_engine.session import Session
+
+    return Session(emit)
+
+
 class EngineBridge:
-    """Everything a screen may ask of the engine. All methods belong to the screen's thread and return at once."""
+    """The engine as a screen knows it. All methods belong to the screen's thread and return at once."""
 
     def __init__(self, runs_root: Path, session_factory: SessionFactory = engine_session) -> None:
         self.runs_root = runs_root
@@ -53,17 +70,13 @@ class EngineBridge:
         self._thread: threading.Thread | None = None
         self.run_path: Path | None = None
         """Where the newest run lies; `view.path` is that made fit to be shown."""
-        self.brings_settings = False
-        """True when the newest run came with settings of its own: it was gone on with, forked, or is viewed."""
         self._viewer: Viewer | None = None
-        self._accepted: dict[str, bool] = {}
-        self._steps: int | None = None
+        self._once_free: tuple[Request, ...] = ()
         self._viewed: deque[Event] = deque()  # the viewer reads on when these were taken
         self._ring = EventRing()
         self._ids = itertools.count(1)
         self._asking = threading.Lock()  # held while the engine is asked, and while a thread that ends gives up
-        self._questions: dict[int, type[GenerationFinished] | type[ComparisonFinished]] = {}
-        self._edits: dict[str, None] = {}
+        self._unanswered: dict[int | str, Edit | Generate | Compare] = {}
         self._streaming: set[int] = set()
         self._ticks = 0
 
@@ -106,34 +119,27 @@ class EngineBridge:
 
     # --- asking ---
 
-    def start(self, config: RunConfig, preset: str = "") -> None:
-        """Begin a new run. Raises RunError while another one is busy, or when it cannot begin."""
-        with self._asking:
-            self._engine().start(config, runs_root=self.runs_root, preset=preset)
-        self.brings_settings = False
-        self.view.preset = preset
-        self.view.state = RunState.LOADING
+    def new_id(self) -> int:
+        """A number for a question, by which its answer is known."""
+        return next(self._ids)
 
-    def resume(self, path: Path, *, accept_code: bool = False, accept_base: bool = False) -> None:
-        """Go on with the run in `path`. Raises RunError while another one is busy.
-
-        accept_code: with files of reward functions that have changed since, too. accept_base: with another base model.
+    def ask(self, request: Request) -> None:
+        """Hand a request to the engine thread; what it answers, `drain` tells. Raises RunError for a run while another
+        one is busy.
         """
         with self._asking:
-            self._engine().resume(path, accept_code=accept_code, accept_base=accept_base)
-        self.brings_settings = True
-        self.view.state = RunState.LOADING
-
-    def fork(self, path: Path, *, step: int | None, changes: Mapping[str, Any], name: str | None = None,
-             accept_base: bool = False) -> None:
-        """Begin a new run from the checkpoint of `step` of the run in `path`. Raises RunError while one is busy."""
-        with self._asking:
-            self._engine().fork(path, step=step, changes=changes, runs_root=self.runs_root, name=name,
-                                accept_base=accept_base)
-        self.unwatch()
-        self.brings_settings = True
-        self.view.preset = RunDir(path).preset
-        self.view.state = RunState.LOADING
+            if self._session is None and isinstance(request, Cancel | Close):
+                return
+            engine = self._engine()
+            if isinstance(request, Edit | Generate | Compare):
+                self._unanswered[_key(request)] = request
+            engine.ask(request)
+        if isinstance(request, Generate):
+            self._streaming.add(request.id)
+        elif isinstance(request, Fork):
+            self.unwatch()
+            self.view.preset = RunDir(request.run_path).preset
+        self.view.expect(request)
 
     def watch(self, run: RunDir | Opened) -> None:
         """Show a run that another process drives, or nobody, in the place of the one shown so far.
@@ -145,9 +151,7 @@ class EngineBridge:
         viewer = Viewer(opened, viewed.append, waiting=viewed.__len__)
         self.unwatch()
         self._viewer, self._viewed = viewer, viewed
-        self.brings_settings = True
-        self.view.forget()
-        self.view.preset, self.view.watched = opened.preset, True
+        self.view.watch(opened.preset)
 
     def unwatch(self) -> None:
         """Show the run that is driven elsewhere no more."""
@@ -161,80 +165,20 @@ class EngineBridge:
         """Where the run lies that is shown and not driven from here; None if there is none."""
         return self._viewer.run_dir.path if self._viewer else None
 
-    def take_over(self, *, accept_code: bool = False, accept_base: bool = False, steps: int | None = None) -> bool:
-        """Ask the process that drives the shown run to leave, and resume it here then; False if that was asked before.
-
-        steps: how many it is to have in all from then on; None: as many as it has.
+    def take_over(self, *requests: Request) -> None:
+        """Ask the process that drives the shown run to leave, and the engine for `requests` (a Resume of that run
+        first) once it has; nothing if that was asked before.
         """
-        if self._viewer is None or self._viewer.taking_over:
-            return False
-        self._steps = steps
-        self._accepted = {"accept_code": accept_code, "accept_base": accept_base}
-        self._viewer.take_over()
-        return True
-
-    def pause(self) -> None:
-        """Hold after the current step; nothing while no run is under way."""
-        if self.busy:
-            self.view.wanted = "pausing"
-            self._engine().pause()
-
-    def unpause(self) -> None:
-        """Go on after a pause."""
-        self.view.wanted = ""
-        self._engine().unpause()
-
-    def stop(self) -> None:
-        """End the run after the current step, with a checkpoint; nothing while none is under way."""
-        if self.busy:
-            self.view.wanted = "stopping"
-            self._engine().stop()
-
-    def checkpoint(self) -> None:
-        """Save after the current step."""
-        self._engine().checkpoint()
-
-    def edit(self, path: str, value: Any) -> None:
-        """Change a live setting; answered by EditApplied or EditRefused."""
-        with self._asking:
-            self._edits[path] = None
-            self._engine().edit(path, value)
-
-    def generate(self, prompt: str, tuned: bool, temperature: float, max_new_tokens: int, seed: int,
-                 config: RunConfig) -> int:
-        """Continue `prompt`; answered by GenerationToken and GenerationFinished with the id handed back."""
-        request_id = next(self._ids)
-        self._streaming.add(request_id)
-        self._ask(GenerateRequest(request_id, prompt, tuned, temperature, max_new_tokens, seed), config)
-        return request_id
-
-    def compare(
-        self, responses: int, seed: int, config: RunConfig, sides: tuple[Side, Side] = (REFERENCE, TUNED)
-    ) -> int:
-        """Compare reference and tuned, or any two; answered by ComparisonProgress and ComparisonFinished."""
-        request_id = next(self._ids)
-        self._ask(CompareRequest(request_id, responses, seed, *sides), config)
-        return request_id
-
-    def _ask(self, request: GenerateRequest | CompareRequest, config: RunConfig) -> None:
-        answer = GenerationFinished if isinstance(request, GenerateRequest) else ComparisonFinished
-        with self._asking:
-            self._questions[request.request_id] = answer
-            self._engine().ask(request, config)
-
-    def cancel(self, request_id: int) -> None:
-        """Give up a generation or comparison."""
-        if self._session is not None:
-            self._session.cancel(request_id)
+        if self._viewer is not None and not self._viewer.taking_over:
+            self._once_free = requests
+            self._viewer.take_over()
 
     def close(self) -> None:
         """Stop what runs, with a checkpoint, and end the engine thread; `alive` says when that is done."""
         self.closing = True
-        self.view.wanted = "stopping" if self.busy else ""
         if self._viewer is not None:
             self._viewer.close()
-        if self._session is not None and self.alive:
-            self._session.close()
+        self.ask(Close())
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait for the engine thread; True when it has ended."""
@@ -278,10 +222,9 @@ class EngineBridge:
             if isinstance(event, GenerationFinished):
                 self._streaming.discard(event.request_id)
         if freed and self._viewer is not None:
-            path, self._viewer, self.view.watched = self._viewer.run_dir.path, None, False
-            self.resume(path, **self._accepted)
-            if self._steps is not None:
-                self.edit("train.steps", self._steps)
+            self._viewer, self.view.watched = None, False
+            for request in self._once_free:
+                self.ask(request)
             events.append(Notice("taken over: the libraries and the model load, then the run continues here"))
         return events
 
@@ -297,9 +240,9 @@ class EngineBridge:
     def _hear(self, event: Event) -> None:
         """Called by the engine thread."""
         if isinstance(event, GenerationFinished | ComparisonFinished):
-            self._questions.pop(event.request_id, None)
+            self._unanswered.pop(event.request_id, None)
         elif isinstance(event, EditApplied | EditRefused):
-            self._edits.pop(event.path, None)
+            self._unanswered.pop(event.path, None)
         self._ring.put(event)
 
     def _serve(self, session: EngineSession) -> None:
@@ -315,12 +258,11 @@ class EngineBridge:
             if crash:
                 ended = StateChanged(RunState.FAILED, self.view.step, self.view.total_steps, crash)
                 self._ring.put(Notice(crash, "warning"), ended)
-            self._give_up(crash or "the engine has ended")
+            # nobody shall wait for ever
+            self._ring.put(*(request.refused(crash or "the engine has ended") for request in self._unanswered.values()))
+            self._unanswered.clear()
 
-    def _give_up(self, why: str) -> None:
-        """Answer what is open and will not be answered: nobody shall wait for ever."""
-        for request_id, answer in self._questions.items():
-            self._ring.put(GenerationFinished(request_id, "", error=why) if answer is GenerationFinished
-                           else ComparisonFinished(request_id, None, why))
-        self._ring.put(*(EditRefused(path, why) for path in self._edits))
-        self._questions, self._edits = {}, {}
+
+def _key(request: Edit | Generate | Compare) -> int | str:
+    """What the answer names."""
+    return request.path if isinstance(request, Edit) else request.id

@@ -19,6 +19,7 @@ from rlhf_engine.events import (
     StepFinished,
     StepProgress,
 )
+from rlhf_engine.requests import Close, Fork, Pause, Request, Resume, Start, Stop, Unpause
 from rlhf_engine.runs.run_settings import edited
 from rlhf_tui.engine.event_ring import StepsMissed
 
@@ -31,6 +32,8 @@ class RunView:
     """The newest run: its state, progress and latest metrics. `config` is what the engine uses, live edits included."""
 
     preset: str = ""
+    brings_settings: bool = False
+    """True when the run came with settings of its own: it was resumed, forked, or is viewed."""
     watched: bool = False
     """True of a run that is shown here and driven elsewhere, or by nobody."""
     name: str = ""
@@ -73,6 +76,11 @@ class RunView:
             return 0.0
         return max(0.0, min(1.0, (self.step + self.fraction) / self.total_steps))
 
+    def watch(self, preset: str) -> None:
+        """A run is shown from now on that is driven elsewhere, or by nobody."""
+        self.forget()
+        self.preset, self.watched, self.brings_settings = preset, True, True
+
     def forget(self) -> None:
         """No run is shown any more."""
         self.name = self.path = self.preset = ""
@@ -80,6 +88,21 @@ class RunView:
         self.config = self.state = None
         self.step = self.total_steps = 0
         self._reset()
+
+    def expect(self, request: Request) -> None:
+        """Show what was asked until the engine tells that it is so."""
+        under_way = self.state is not None and not self.state.ended and not self.watched
+        match request:
+            case Start():
+                self.state, self.preset, self.brings_settings = RunState.LOADING, request.preset, False
+            case Resume() | Fork():
+                self.state, self.brings_settings = RunState.LOADING, True
+            case Pause() if under_way:
+                self.wanted = "pausing"
+            case Stop() | Close() if under_way:
+                self.wanted = "stopping"
+            case Unpause():
+                self.wanted = ""
 
     def apply(self, event: Event) -> None:
         """Take in one event."""

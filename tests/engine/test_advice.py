@@ -11,7 +11,7 @@ from tiny_models import tiny_config
 from rlhf_engine.config import fields, presets
 from rlhf_engine.config.advice import advice
 from rlhf_engine.events import Event, Notice, StepFinished
-from rlhf_engine.training.control import TrainerControl
+from rlhf_engine.requests import Edit, RequestQueue
 from rlhf_engine.training.trainer import Trainer
 
 
@@ -43,14 +43,14 @@ def test_what_ships_needs_no_advice() -> None:
 def test_a_run_says_it_once_and_again_only_of_what_an_edit_brings(model_folders: dict[str, Path]) -> None:
     config = tiny_config(model_folders["llama"], train={"steps": 4, "max_rollbacks": 1, "rollback_factor": 1.0},
                          algorithm={"critic_warmup_steps": 2})
-    control, events = TrainerControl(), list[Event]()
+    requests, events = RequestQueue(), list[Event]()
 
     def emit(event: Event) -> None:
         events.append(event)
         if isinstance(event, StepFinished) and event.step == 1:
-            control.edit("train.steps", 2)
+            requests.ask(Edit("train.steps", 2))
 
-    Trainer(config, run_dir=None, control=control, emit=emit).run()
+    Trainer(config, run_dir=None, requests=requests, emit=emit).run()
     said = [event.text for event in events if isinstance(event, Notice)]
     assert ["rollback_factor" in text for text in said] == [True, False]
     assert "never learns" in said[1]

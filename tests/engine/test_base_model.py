@@ -27,12 +27,11 @@ from rlhf_engine.evaluation.compare import compare
 from rlhf_engine.evaluation.generate import load_tuned
 from rlhf_engine.events import Event, GenerationFinished, RolledBack, RunState, StateChanged, StepFinished
 from rlhf_engine.models.policy import Policy
-from rlhf_engine.requests import TUNED, GenerateRequest, Side
+from rlhf_engine.requests import TUNED, Close, Edit, Fork, Generate, RequestQueue, Resume, Side
 from rlhf_engine.runs import checkpoint
 from rlhf_engine.runs.base_model import BaseChoice
 from rlhf_engine.runs.run_dir import RunDir
 from rlhf_engine.session import Session
-from rlhf_engine.training.control import TrainerControl
 from rlhf_engine.training.trainer import Trainer
 
 FLAG = "--accept-changed-base"
@@ -48,7 +47,7 @@ def train(model: Path, root: Path, name: str, **sections: object) -> RunDir:
     usual = {"train": {"steps": 2, "max_rollbacks": 1}, "optimizer": {"learning_rate": 0.05}}
     config = tiny_config(model, **usual | sections)
     run_dir = RunDir.create(root, config, name=name)
-    assert Trainer(config, run_dir=run_dir, control=TrainerControl(), emit=lambda _: None).run() is RunState.FINISHED
+    assert Trainer(config, run_dir=run_dir, emit=lambda _: None).run() is RunState.FINISHED
     return run_dir
 
 
@@ -230,7 +229,7 @@ class Asked:
 def asked() -> Iterator[Asked]:
     asked = Asked()
     yield asked
-    asked.session.close()
+    asked.session.ask(Close())
     asked.thread.join(60)
 
 
@@ -238,15 +237,15 @@ def test_the_workbench_is_refused_and_goes_on_when_told_to(
     mine: RunDir, model: Path, tmp_path: Path, asked: Asked
 ) -> None:
     stir_weights(model)
-    asked.session.resume(mine.path)
+    asked.session.ask(Resume(mine.path))
     refused = asked.ended()
     assert refused.state is RunState.FAILED
     assert "mine was trained on another base model" in refused.message
-    asked.session.fork(mine.path, changes={"train.steps": 3}, runs_root=tmp_path / "forks")
+    asked.session.ask(Fork(mine.path, tmp_path / "forks", {"train.steps": 3}))
     assert asked.ended().state is RunState.FAILED
-    asked.session.resume(mine.path, accept_base=True)
+    asked.session.ask(Resume(mine.path, accept_base=True))
     assert asked.ended().state is RunState.FINISHED
-    asked.session.fork(mine.path, step=2, changes={"train.steps": 3}, runs_root=tmp_path / "forks", accept_base=True)
+    asked.session.ask(Fork(mine.path, tmp_path / "forks", {"train.steps": 3}, step=2, accept_base=True))
     assert asked.ended().state is RunState.FINISHED
 
 
@@ -254,7 +253,7 @@ def test_an_untrained_model_is_loaded_anew_when_other_weights_lie_there(model: P
     config = tiny_config(model)
 
     def answer(request_id: int) -> str:
-        asked.session.ask(GenerateRequest(request_id, "Once", False, 1.0, 12, 5), config)
+        asked.session.ask(Generate(request_id, config, "Once", False, 1.0, 12, 5))
         event = asked.next(lambda event: isinstance(event, GenerationFinished) and event.request_id == request_id)
         assert not event.error
         return str(event.text)
@@ -467,7 +466,7 @@ def test_a_roll_back_to_before_the_accepted_change_keeps_saying_that_it_was_acce
     mine: RunDir, model: Path
 ) -> None:
     stir_weights(model)
-    control, events = TrainerControl(), []
+    requests, events = RequestQueue(), []
 
     def emit(event: Event) -> None:
         events.append(event)
@@ -475,8 +474,8 @@ def test_a_roll_back_to_before_the_accepted_change_keeps_saying_that_it_was_acce
         if isinstance(event, StepFinished) and event.step == 3 and first:
             next(iter(trainer.policy.actor_parameters.values())).data.fill_(float("nan"))  # type: ignore[union-attr]
 
-    trainer = Trainer.resume(mine, control=control, emit=emit, base=BaseChoice(accept=True))
-    control.edit("train.steps", 3)
+    trainer = Trainer.resume(mine, requests=requests, emit=emit, base=BaseChoice(accept=True))
+    requests.ask(Edit("train.steps", 3))
     assert trainer.run() is RunState.FINISHED
     assert [event.step for event in events if isinstance(event, RolledBack)] == [2]
     assert [edit.path for edit in mine.edits()].count("model.fingerprint") == 1

@@ -29,10 +29,9 @@ from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import CheckpointError
 from rlhf_engine.events import ComparisonFinished, Event, Notice, RolledBack, RunStarted, RunState, StepFinished
 from rlhf_engine.models.policy import Policy
-from rlhf_engine.requests import CompareRequest, Side
+from rlhf_engine.requests import Compare, Edit, RequestQueue, Side
 from rlhf_engine.runs import checkpoint
 from rlhf_engine.runs.run_dir import RunDir
-from rlhf_engine.training.control import TrainerControl
 from rlhf_engine.training.serving import serve_request
 from rlhf_engine.training.trainer import Trainer
 
@@ -49,7 +48,7 @@ def trained(model_folders: dict[str, Path], tmp_path_factory: pytest.TempPathFac
     config = tiny_config(model_folders["gpt_neo"], lora={"target_modules": "q_proj"},
                          train={"steps": 2, "checkpoint_every": 1}, probe={"every": 0})
     run_dir = RunDir.create(tmp_path_factory.mktemp("runs"), config, name="mine")
-    trainer = Trainer(config, run_dir=run_dir, control=TrainerControl(), emit=lambda event: None)
+    trainer = Trainer(config, run_dir=run_dir, emit=lambda event: None)
     assert trainer.run() is RunState.FINISHED
     return run_dir
 
@@ -111,9 +110,9 @@ def with_text(path: Path, old: str, new: str) -> None:
 
 def resumed(run: RunDir, steps: int = 3) -> tuple[RunState, list[Event]]:
     events: list[Event] = []
-    control = TrainerControl()
-    control.edit("train.steps", steps)
-    return Trainer.resume(run, control=control, emit=events.append).run(), events
+    requests = RequestQueue()
+    requests.ask(Edit("train.steps", steps))
+    return Trainer.resume(run, requests=requests, emit=events.append).run(), events
 
 
 def command(*words: object) -> Result:
@@ -457,10 +456,10 @@ def test_a_roll_back_takes_no_checkpoint_that_does_not_fit(mine: RunDir) -> None
     def rolled_back() -> list[int]:
         return [event.step for event in events if isinstance(event, RolledBack)]
 
-    control = TrainerControl()
-    control.edit("train.max_rollbacks", 1)
-    control.edit("train.steps", 4)
-    trainer = Trainer.resume(mine, control=control, emit=emit)
+    requests = RequestQueue()
+    requests.ask(Edit("train.max_rollbacks", 1))
+    requests.ask(Edit("train.steps", 4))
+    trainer = Trainer.resume(mine, requests=requests, emit=emit)
     assert trainer.run() is RunState.FINISHED
     assert rolled_back() == [2]
     assert [line.step for line in mine.metrics()] == [1, 2, 3, 4]
@@ -503,8 +502,8 @@ def test_a_side_that_is_not_finite_is_no_answer_on_the_workbench(mine: RunDir, p
     for path in checkpoint.candidates(mine):
         with_tensors(path, SELF_EVIDENT["NaN in the actor"])
     told: list[Event] = []
-    request = CompareRequest(1, 4, 0, Side("reference"), Side("checkpoint", mine.path))
-    serve_request(request, ppo.policy, mine.config(), 1, TrainerControl(), told.append)
+    request = Compare(1, mine.config(), 4, 0, Side("reference"), Side("checkpoint", mine.path))
+    serve_request(request, ppo.policy, mine.config(), 1, RequestQueue(), told.append)
     (finished,) = [event for event in told if isinstance(event, ComparisonFinished)]
     assert finished.result is None
     assert "not finite" in finished.error

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from rlhf_engine.config.fields import replace
 from rlhf_engine.config.run_config import RunConfig
+from rlhf_engine.requests import Edit
 from rlhf_engine.runs import checkpoint, checkpoint_list
 from rlhf_engine.runs.checkpoint_list import MOST_SPACED, is_due, thinned
 from rlhf_engine.runs.run_dir import RunDir
-from rlhf_engine.training.control import TrainerControl
 from rlhf_engine.training.trainer import Trainer
 
 
@@ -84,7 +84,7 @@ def test_what_is_larger_than_the_budget_leaves_room_for_less() -> None:
 
 def trained(config: RunConfig, root: Path) -> RunDir:
     run = RunDir.create(root, config)
-    Trainer(config, run_dir=run, control=TrainerControl(), emit=lambda _: None).run()
+    Trainer(config, run_dir=run, emit=lambda _: None).run()
     return run
 
 
@@ -110,9 +110,9 @@ def test_a_damaged_checkpoint_of_a_course_that_was_left_goes_with_the_next_save(
     newest = checkpoint.candidates(run)[0]
     (newest / "tensors.safetensors").write_bytes(b"damaged")
     other = checkpoint.candidates(run)[1]
-    trainer = Trainer.resume(run, control=TrainerControl(), emit=lambda _: None)
-    trainer.control.edit("train.checkpoint_every", 3)
-    trainer.control.edit("train.steps", 6)
+    trainer = Trainer.resume(run, emit=lambda _: None)
+    trainer.requests.ask(Edit("train.checkpoint_every", 3))
+    trainer.requests.ask(Edit("train.steps", 6))
     trainer.run()
     assert checkpoint.step_of(other) == 2
     assert checkpoint_list.steps(run) == [6, 3, 2, 1, 0]

@@ -24,7 +24,6 @@ from rlhf_engine.models.policy import Policy
 from rlhf_engine.models.rollout import draw, draw_by_inverse, sample
 from rlhf_engine.runs import checkpoint
 from rlhf_engine.runs.run_dir import RunDir
-from rlhf_engine.training.control import TrainerControl
 from rlhf_engine.training.trainer import Trainer
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -175,13 +174,13 @@ def told(run_dir: RunDir) -> list[dict[str, float]]:
 def test_a_resumed_run_is_the_run_bit_for_bit(folder: Path, tmp_path: Path, level: str) -> None:
     config = config_on("cuda", folder, algorithm={"level": level}, lora={"dropout": 0.1}, train={"steps": 4})
     whole = RunDir.create(tmp_path, config, name="whole")
-    Trainer(config, run_dir=whole, control=TrainerControl(), emit=lambda event: None).run()
+    Trainer(config, run_dir=whole, emit=lambda event: None).run()
     shutil.copytree(whole.path, tmp_path / "cut")
     cut = RunDir.open(tmp_path / "cut")
     for path in checkpoint.candidates(cut):
         if checkpoint.step_of(path) > 1:
             shutil.rmtree(path)
-    Trainer.resume(cut, control=TrainerControl(), emit=lambda event: None).run()
+    Trainer.resume(cut, emit=lambda event: None).run()
     assert told(cut) == told(whole)
     assert [sample.response for sample in cut.samples()] == [sample.response for sample in whole.samples()]
 
@@ -199,7 +198,7 @@ def test_a_full_gpu_halves_the_micro_batch_and_the_run_goes_on(tmp_path: Path) -
         import sys
         import torch
         from tiny_models import tiny_config
-        from rlhf_engine.training.control import TrainerControl
+        from rlhf_engine.requests import RequestQueue
         from rlhf_engine.events import Notice, StepFinished
         from rlhf_engine.training.trainer import Trainer
         config = tiny_config(
@@ -210,7 +209,7 @@ def test_a_full_gpu_halves_the_micro_batch_and_the_run_goes_on(tmp_path: Path) -
             if isinstance(event, Notice | StepFinished):
                 print(event)
         torch.cuda.set_per_process_memory_fraction(800 * 2**20 / torch.cuda.mem_get_info()[1])
-        Trainer(config, run_dir=None, control=TrainerControl(), emit=emit).run()
+        Trainer(config, run_dir=None, emit=emit).run()
     """, str(save_tiny_model(tmp_path / "model", "llama")))
     assert "out of memory with 2048 responses at once" in told
     assert told.count("StepFinished") == 2

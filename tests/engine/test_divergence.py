@@ -15,10 +15,10 @@ from rlhf_engine.algorithms.ppo import PPO
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.events import Alarm, EditApplied, Event, RolledBack, RunState, StepFinished
 from rlhf_engine.models.policy import Policy
+from rlhf_engine.requests import Edit, RequestQueue
 from rlhf_engine.rewards.base import Score
 from rlhf_engine.runs import checkpoint
 from rlhf_engine.runs.run_dir import RunDir
-from rlhf_engine.training.control import TrainerControl
 from rlhf_engine.training.trainer import Trainer
 
 PROMPTS = ["Once", "There was a", "x", "Long ago"]
@@ -92,9 +92,9 @@ class Poisoner:
 
     def __init__(self, run_dir: RunDir, config: RunConfig, wrong: Callable[[int, Trainer], bool]) -> None:
         self.events: list[Event] = []
-        self.control = TrainerControl()
+        self.requests = RequestQueue()
         self.run_dir = run_dir
-        self.trainer = Trainer(config, run_dir=run_dir, control=self.control, emit=self)
+        self.trainer = Trainer(config, run_dir=run_dir, requests=self.requests, emit=self)
         self._wrong, self._hook = wrong, None
 
     def __call__(self, event: Event) -> None:
@@ -138,8 +138,8 @@ def test_too_many_in_a_row_end_the_run_at_its_last_good_checkpoint(
     assert (state.step, notices) == (2, [])
     assert all(tensor.isfinite().all() for tensor in state.tensors.values())
     # and a resume counts on from there
-    again = Trainer.resume(run.run_dir, control=TrainerControl(), emit=lambda event: None)
-    again.control.edit("train.steps", 3)
+    again = Trainer.resume(run.run_dir, emit=lambda event: None)
+    again.requests.ask(Edit("train.steps", 3))
     assert again.run() is RunState.FINISHED
     assert [line.step for line in run.run_dir.metrics()] == [1, 2, 3]
     assert run.run_dir.alarms() == []
@@ -157,7 +157,7 @@ def test_a_run_may_go_back_by_itself_with_smaller_step_sizes(model_folders: dict
     def edit_at_step_three(event: Event) -> None:
         run(event)
         if isinstance(event, StepFinished) and event.step == 3 and not run.of(RolledBack):
-            run.control.edit("kl.coef", 0.7)
+            run.requests.ask(Edit("kl.coef", 0.7))
 
     run.trainer._emit_event = edit_at_step_three
     assert run.trainer.run() is RunState.FINISHED

@@ -16,7 +16,6 @@ from rlhf_engine.models.flops import Lengths, ModelSize, matmul_peak, ppo_step
 from rlhf_engine.models.micro_batch import bytes_kept, choose_micro_batch_size
 from rlhf_engine.models.policy import Policy
 from rlhf_engine.training import trainer
-from rlhf_engine.training.control import TrainerControl
 from rlhf_engine.training.trainer import Trainer
 
 
@@ -64,7 +63,7 @@ def test_a_share_of_the_peak_is_never_more_than_all_of_it(
     """Planted: while the peak was measured others had the machine, so it came out a millionth of what it is."""
     monkeypatch.setattr(trainer, "matmul_peak", lambda dtype, device: 1e3)
     events: list[Event] = []
-    Trainer(neo_config, run_dir=None, control=TrainerControl(), emit=events.append).run()
+    Trainer(neo_config, run_dir=None, emit=events.append).run()
     shares = [event.metrics["throughput/matmul_share"] for event in events if isinstance(event, StepFinished)]
     assert len(shares) == 3
     assert all(0 < share <= 1 for share in shares)
@@ -78,7 +77,7 @@ def test_a_peak_measured_too_low_is_measured_again_and_then_holds(
     measured = [1e3, 1e15, 1e15]
     monkeypatch.setattr(trainer, "matmul_peak", lambda dtype, device: measured.pop(0))
     events: list[Event] = []
-    Trainer(neo_config, run_dir=None, control=TrainerControl(), emit=events.append).run()
+    Trainer(neo_config, run_dir=None, emit=events.append).run()
     shares = [event.metrics["throughput/matmul_share"] for event in events if isinstance(event, StepFinished)]
     assert len(measured) == 1
     assert all(0 < share < 0.01 for share in shares)

@@ -33,6 +33,7 @@ from rlhf_engine.events import (
     StepFinished,
     TokenTrace,
 )
+from rlhf_engine.requests import Edit, RequestQueue
 from rlhf_engine.runs import follow
 from rlhf_engine.runs.follow import Follower
 from rlhf_engine.runs.run_care import empty_trash, rename_run, throw_away
@@ -40,7 +41,6 @@ from rlhf_engine.runs.run_columns import Columns
 from rlhf_engine.runs.run_dir import METRICS, PROBES, SAMPLES, STATUS, RunDir
 from rlhf_engine.runs.run_lines import sample_row, to_line
 from rlhf_engine.system.processes import ProcessId, this_process
-from rlhf_engine.training.control import TrainerControl
 from rlhf_engine.training.trainer import Trainer
 
 GONE = ProcessId(2**22 + 5, "1")
@@ -277,10 +277,10 @@ def test_a_follower_writes_nothing(run: RunDir) -> None:
 
 def test_it_tells_what_the_trainer_told(runs_root: Path, neo_config: RunConfig) -> None:
     emitted: list[Event] = []
-    control = TrainerControl()
-    control.edit("kl.coef", 0.3)
+    requests = RequestQueue()
+    requests.ask(Edit("kl.coef", 0.3))
     run = RunDir.create(runs_root, neo_config, name="real")
-    Trainer(neo_config, run_dir=run, control=control, emit=emitted.append).run()
+    Trainer(neo_config, run_dir=run, requests=requests, emit=emitted.append).run()
     assert timeless(Follower(run).poll()) == timeless(emitted)
     assert len(course(emitted)) >= 4
 

@@ -16,11 +16,11 @@ from tiny_models import tiny_config
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import BaseChangedError, CheckpointError, ConfigError, RunError
 from rlhf_engine.events import Event, RunState, StateChanged, StepFinished
+from rlhf_engine.requests import Close, Edit, Fork, RequestQueue, Resume
 from rlhf_engine.runs import checkpoint
 from rlhf_engine.runs.run_dir import Parent, RunDir
 from rlhf_engine.runs.run_list import RunSummary, as_tree, list_runs
 from rlhf_engine.session import Session
-from rlhf_engine.training.control import TrainerControl
 from rlhf_engine.training.fork import fork
 from rlhf_engine.training.trainer import Trainer
 
@@ -30,13 +30,13 @@ def parent(model_folders: dict[str, Path], tmp_path_factory: pytest.TempPathFact
     """Four steps, each with its checkpoint, the KL coefficient edited before the third."""
     config = tiny_config(model_folders["gpt_neo"], train={"steps": 4})
     run_dir = RunDir.create(tmp_path_factory.mktemp("runs"), config, name="parent", preset="p")
-    control = TrainerControl()
+    requests = RequestQueue()
 
     def emit(event: Event) -> None:
         if isinstance(event, StepFinished) and event.step == 2:
-            control.edit("kl.coef", 0.3)
+            requests.ask(Edit("kl.coef", 0.3))
 
-    Trainer(config, run_dir=run_dir, control=control, emit=emit).run()
+    Trainer(config, run_dir=run_dir, requests=requests, emit=emit).run()
     return run_dir
 
 
@@ -45,7 +45,7 @@ def files(run_dir: RunDir) -> dict[str, bytes]:
 
 
 def finish(run_dir: RunDir) -> RunState:
-    return Trainer.resume(run_dir, control=TrainerControl(), emit=lambda event: None).run()
+    return Trainer.resume(run_dir, emit=lambda event: None).run()
 
 
 def curve(run_dir: RunDir) -> list[tuple[int, dict[str, float]]]:
@@ -61,15 +61,15 @@ def test_a_fork_without_changes_is_its_parent_again_from_any_checkpoint(
     child = fork(parent, step=step, changes={}, root=tmp_path, name="child")
     assert child.parent == Parent("parent", step)
     assert child.preset == "p"
-    control = TrainerControl()
+    requests = RequestQueue()
 
     def emit(event: Event) -> None:  # the parent's edit came between the second and the third step
         if isinstance(event, StepFinished) and event.step == 2:
-            control.edit("kl.coef", 0.3)
+            requests.ask(Edit("kl.coef", 0.3))
 
     if step == 2:
-        control.edit("kl.coef", 0.3)
-    assert Trainer.resume(child, control=control, emit=emit).run() is RunState.FINISHED
+        requests.ask(Edit("kl.coef", 0.3))
+    assert Trainer.resume(child, requests=requests, emit=emit).run() is RunState.FINISHED
     assert curve(child) == curve(parent)
     ours, theirs = checkpoint.load_newest(child)[0].tensors, checkpoint.load_newest(parent)[0].tensors
     assert ours.keys() == theirs.keys()
@@ -118,10 +118,10 @@ def test_a_session_forks(parent: RunDir, tmp_path: Path) -> None:
     session = Session(events.put)
     thread = threading.Thread(target=session.serve, daemon=True)
     thread.start()
-    session.fork(parent.path, step=3, changes={"kl.coef": 0.5}, runs_root=tmp_path, name="by-session")
+    session.ask(Fork(parent.path, tmp_path, {"kl.coef": 0.5}, step=3, name="by-session"))
     while not (isinstance(event := events.get(timeout=60), StateChanged) and event.state.ended):
         pass
-    session.close()
+    session.ask(Close())
     thread.join(60)
     assert event.state is RunState.FINISHED
     assert RunDir.open(tmp_path / "by-session").parent == Parent("parent", 3)
@@ -171,12 +171,12 @@ def test_a_session_goes_on_with_a_finished_run_for_more_steps(parent: RunDir, tm
     before = run.config().train.steps
     events: list[Event] = []
     session = Session(events.append)
-    session.resume(run.path)
-    session.edit("train.steps", before + 2)
+    session.ask(Resume(run.path))
+    session.ask(Edit("train.steps", before + 2))
     thread = threading.Thread(target=session.serve)
     thread.start()
     wait_until(lambda: any(isinstance(event, StateChanged) and event.state.ended for event in events))
-    session.close()
+    session.ask(Close())
     thread.join()
     assert [line.step for line in run.metrics()][-2:] == [before + 1, before + 2]
     assert [(edit.path, edit.new) for edit in run.edits()][-1] == ("train.steps", before + 2)

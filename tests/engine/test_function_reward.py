@@ -26,12 +26,12 @@ from rlhf_engine.errors import CodeChangedError, ConfigError, RewardError
 from rlhf_engine.evaluation.compare import compare_run
 from rlhf_engine.evaluation.generate import generate_texts
 from rlhf_engine.events import EditApplied, EditRefused, Event, Notice, RolledBack, RunState, StepFinished
+from rlhf_engine.requests import Edit, RequestQueue
 from rlhf_engine.rewards import function
 from rlhf_engine.rewards.base import Score
 from rlhf_engine.rewards.build import build_rewards
 from rlhf_engine.rewards.function import code_changes, file_of, pinned
 from rlhf_engine.runs.run_dir import RunDir
-from rlhf_engine.training.control import TrainerControl
 from rlhf_engine.training.fork import fork
 from rlhf_engine.training.trainer import Trainer
 
@@ -74,7 +74,7 @@ def kept_by_a_run(config: RunConfig) -> RunConfig:
 def train(config: RunConfig, root: Path) -> RunDir:
     config = kept_by_a_run(config)
     run_dir = RunDir.create(root, config, name="r")
-    assert Trainer(config, run_dir=run_dir, control=TrainerControl(), emit=lambda _: None).run() is RunState.FINISHED
+    assert Trainer(config, run_dir=run_dir, emit=lambda _: None).run() is RunState.FINISHED
     return run_dir
 
 
@@ -150,7 +150,7 @@ def none(prompts, responses):
     events: list[Event] = []
     both = kept_by_a_run(config.model_copy(update={"rewards": rewards}))
     run_dir = RunDir.create(tmp_path / "runs", both, name="r")
-    Trainer(both, run_dir=run_dir, control=TrainerControl(), emit=events.append).run()
+    Trainer(both, run_dir=run_dir, emit=events.append).run()
     metrics = run_dir.metrics()[0].metrics
     # 8 responses: 0, 2, 4 and 6 count in the mean and its spread; the score of the others is 0
     assert metrics["rewards/own/mean"] == 3.0
@@ -210,7 +210,7 @@ def inner(text):
     kept = kept_by_a_run(config)
     run_dir = RunDir.create(tmp_path / "runs", kept, name="r")
     with pytest.raises(RewardError, match=r"raised KeyError: \d+ at own\.py:11 \(scoring the response '.*'\)"):
-        Trainer(kept, run_dir=run_dir, control=TrainerControl(), emit=lambda _: None).run()
+        Trainer(kept, run_dir=run_dir, emit=lambda _: None).run()
     # the probe asks twice (of the reference, then no more: it has failed), the step once
     assert calls.read_text().count("called") == 2
     log = (run_dir.path / "output.log").read_text()
@@ -325,7 +325,7 @@ def test_a_changed_neighbour_is_changed_code_and_a_run_under_way_keeps_the_old(
     helpers.write_text("LETTERS = 'xyz'\n")
     assert build_rewards(kept.rewards).score([""], ["bee"]).scores[0].total == 2.0
     with pytest.raises(CodeChangedError, match=rf"{file} or a file that it imports \(SHA-256 "):
-        Trainer.resume(run_dir, control=TrainerControl(), emit=lambda _: None)
+        Trainer.resume(run_dir, emit=lambda _: None)
 
 
 def test_a_neighbour_in_a_run_s_directory_is_never_run(config: RunConfig, file: Path, tmp_path: Path) -> None:
@@ -366,18 +366,18 @@ def test_a_changed_file_is_refused_and_taken_only_when_accepted(config: RunConfi
     before = run_dir.status()
     file.write_text(VOWELS + "# another\n")
     with pytest.raises(CodeChangedError, match=rf"code that has changed since: {file} \(SHA-256 "):
-        Trainer.resume(run_dir, control=TrainerControl(), emit=lambda _: None)
+        Trainer.resume(run_dir, emit=lambda _: None)
     assert run_dir.status() == before
 
     events: list[Event] = []
-    trainer = Trainer.resume(run_dir, control=TrainerControl(), emit=events.append, accept_code=True)
+    trainer = Trainer.resume(run_dir, emit=events.append, accept_code=True)
     assert trainer.run() is RunState.FINISHED
     new = hashlib.sha256(file.read_bytes()).hexdigest()
     recorded = [(e.path, e.old, e.new) for e in events if isinstance(e, EditApplied)]
     assert recorded == [("rewards.0.sha256", hashlib.sha256(VOWELS.encode()).hexdigest(), new)]
     assert [(e.path, e.new) for e in run_dir.edits()] == [("rewards.0.sha256", new)]
     # what was accepted is what the run knows from now on
-    assert Trainer.resume(run_dir, control=TrainerControl(), emit=lambda _: None).run() is RunState.FINISHED
+    assert Trainer.resume(run_dir, emit=lambda _: None).run() is RunState.FINISHED
 
 
 def test_a_roll_back_behind_accepted_code_keeps_that_code(config: RunConfig, file: Path, tmp_path: Path) -> None:
@@ -391,9 +391,9 @@ def test_a_roll_back_behind_accepted_code_keeps_that_code(config: RunConfig, fil
         if isinstance(event, StepFinished) and event.step == 3 and first:
             next(iter(trainer.ppo.policy.actor_parameters.values())).data.fill_(float("nan"))  # type: ignore[union-attr]
 
-    control = TrainerControl()
-    trainer = Trainer.resume(run_dir, control=control, emit=break_once, accept_code=True)
-    control.edit("train.steps", 3)
+    requests = RequestQueue()
+    trainer = Trainer.resume(run_dir, requests=requests, emit=break_once, accept_code=True)
+    requests.ask(Edit("train.steps", 3))
     assert trainer.run() is RunState.FINISHED
     assert [event.step for event in events if isinstance(event, RolledBack)] == [2]
     assert not code_changes(trainer.config)

@@ -14,9 +14,8 @@ from rlhf_engine.errors import ModelError
 from rlhf_engine.events import ComparisonFinished, Event, GenerationFinished, Notice, RunState, StepFinished
 from rlhf_engine.models.memory import MicroBatchLimit, out_of_memory
 from rlhf_engine.models.policy import Policy
-from rlhf_engine.requests import CompareRequest, GenerateRequest, Request
+from rlhf_engine.requests import Compare, Generate, Request, RunConfig
 from rlhf_engine.runs.run_dir import RunDir
-from rlhf_engine.training.control import TrainerControl
 from rlhf_engine.training.trainer import Trainer
 
 CPU_FULL = RuntimeError("[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you "
@@ -109,7 +108,7 @@ def test_the_user_sees_it_and_the_run_goes_on(model_folders: dict[str, Path], tm
 
     monkeypatch.setattr(Policy, "values", once_too_much)
     run_dir = RunDir.create(tmp_path, config)
-    assert Trainer(config, run_dir=run_dir, control=TrainerControl(), emit=events.append).run() is RunState.FINISHED
+    assert Trainer(config, run_dir=run_dir, emit=events.append).run() is RunState.FINISHED
     assert [event.text for event in events if isinstance(event, Notice) and "out of memory" in event.text] == [
         "out of memory with 4 responses at once: from now on 2, with the same result; train.micro_batch_size = 2 "
         "would begin so"]
@@ -117,19 +116,19 @@ def test_the_user_sees_it_and_the_run_goes_on(model_folders: dict[str, Path], tm
 
 
 @pytest.mark.parametrize("request_of", [
-    lambda: GenerateRequest(1, "Once", tuned=True, temperature=1.0, max_new_tokens=4, seed=0),
-    lambda: CompareRequest(1, responses=2, seed=0),
+    lambda config: Generate(1, config, "Once", tuned=True, temperature=1.0, max_new_tokens=4, seed=0),
+    lambda config: Compare(1, config, responses=2, seed=0),
 ])
 def test_a_question_too_large_is_refused_and_the_run_goes_on(
-    model_folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch, request_of: Callable[[], Request]
+    model_folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch, request_of: Callable[[RunConfig], Request]
 ) -> None:
     def full(*given: object, **options: object) -> object:
         raise CPU_FULL
 
     monkeypatch.setattr("rlhf_engine.evaluation.generate._response_kl", full)
-    control, events = TrainerControl(), []
-    control.ask(request_of())
-    trainer = Trainer(tiny_config(model_folders["gpt_neo"]), run_dir=None, control=control, emit=events.append)
+    config, events = tiny_config(model_folders["gpt_neo"]), []
+    trainer = Trainer(config, run_dir=None, emit=events.append)
+    trainer.requests.ask(request_of(config))
     assert trainer.run() is RunState.FINISHED
     (answer,) = [event for event in events if isinstance(event, GenerationFinished | ComparisonFinished)]
     assert "out of memory: ask for fewer tokens" in answer.error
@@ -141,7 +140,6 @@ def test_no_memory_to_sample_in_is_one_sentence(model_folders: dict[str, Path],
         raise CPU_FULL
 
     monkeypatch.setattr(Policy, "next_logits", full)
-    trainer = Trainer(tiny_config(model_folders["gpt_neo"]), run_dir=None, control=TrainerControl(),
-                      emit=lambda event: None)
+    trainer = Trainer(tiny_config(model_folders["gpt_neo"]), run_dir=None, emit=lambda event: None)
     with pytest.raises(ModelError, match=r"while sampling: lower algorithm.responses_per_step"):
         trainer.run()

@@ -14,7 +14,6 @@ from rlhf_engine.commands.cli import make_app
 from rlhf_engine.errors import ModelError
 from rlhf_engine.events import Event, Notice, RunState
 from rlhf_engine.models.policy import Policy
-from rlhf_engine.training.control import TrainerControl
 from rlhf_engine.training.trainer import Trainer
 
 SERVED = ["opt", "bloom", "mpt", "falcon", "gpt_neox", "gemma2", "cohere", "mistral", "mixtral", "jetmoe", "jamba"]
@@ -80,7 +79,7 @@ def test_a_refused_model_leaves_no_run_and_no_traceback(folders, tmp_path: Path)
 def test_training_without_a_cache_says_so_once(folders) -> None:
     events: list[Event] = []
     config = tiny_config(folders("mamba"), train={"steps": 1}, sampling={"max_new_tokens": 3})
-    state = Trainer(config, run_dir=None, control=TrainerControl(), emit=events.append).run()
+    state = Trainer(config, run_dir=None, emit=events.append).run()
     assert state == RunState.FINISHED
     told = [event.text for event in events if isinstance(event, Notice) and "cache" in event.text]
     assert len(told) == 1
@@ -153,7 +152,7 @@ def test_of_a_model_that_also_sees_only_the_text_part_is_used(
 
 def test_a_model_that_also_sees_is_trained(folders) -> None:
     config = tiny_config(folders("gemma3"), train={"steps": 1}, sampling={"max_new_tokens": 3})
-    trainer = Trainer(config, run_dir=None, control=TrainerControl(), emit=lambda event: None)
+    trainer = Trainer(config, run_dir=None, emit=lambda event: None)
     assert trainer.run() == RunState.FINISHED
     assert trainer.ppo is not None
     text = trainer.policy.base.get_decoder()

@@ -17,10 +17,10 @@ from rlhf_engine.errors import ModelError
 from rlhf_engine.evaluation.generate import answer
 from rlhf_engine.events import Event, Notice, Probed, RunState, Sample, StepFinished
 from rlhf_engine.models.policy import Policy
+from rlhf_engine.requests import Edit, RequestQueue, Stop
 from rlhf_engine.rewards.base import Score
 from rlhf_engine.rewards.composite import RewardSum
 from rlhf_engine.runs.run_dir import RunDir
-from rlhf_engine.training.control import TrainerControl
 from rlhf_engine.training.fork import fork
 from rlhf_engine.training.trainer import Trainer
 
@@ -32,20 +32,20 @@ def config_of(folder: Path, every: int = 2, **sections: object) -> RunConfig:
 
 
 def train(run_dir: RunDir, config: RunConfig, until: int | None = None) -> list[Event]:
-    control, events = TrainerControl(), list[Event]()
+    requests, events = RequestQueue(), list[Event]()
 
     def emit(event: Event) -> None:
         events.append(event)
         if isinstance(event, StepFinished) and event.step == until:
-            control.stop()
+            requests.ask(Stop())
 
-    Trainer(config, run_dir=run_dir, control=control, emit=emit).run()
+    Trainer(config, run_dir=run_dir, requests=requests, emit=emit).run()
     return events
 
 
 def resume(run_dir: RunDir) -> list[Event]:
     events: list[Event] = []
-    Trainer.resume(run_dir, control=TrainerControl(), emit=events.append).run()
+    Trainer.resume(run_dir, emit=events.append).run()
     return events
 
 
@@ -127,7 +127,7 @@ def test_answers_that_no_checkpoint_holds_are_dropped_and_drawn_again(
 
     run_dir = RunDir.create(tmp_path, config)
     with pytest.raises(Killed):
-        Trainer(config, run_dir=run_dir, control=TrainerControl(), emit=die).run()
+        Trainer(config, run_dir=run_dir, emit=die).run()
     assert [probe.step for probe in run_dir.probes()] == [0, 2, 4]
     assert [probe.step for probe in told(resume(run_dir))] == [4]
     assert run_dir.probes() == whole[0].probes()
@@ -148,14 +148,14 @@ def test_a_fork_begins_with_its_parents_answers_where_they_compare(
 def test_probing_that_is_turned_on_later_begins_with_the_reference(
     model_folders: dict[str, Path], tmp_path: Path
 ) -> None:
-    config, control = config_of(model_folders["gpt_neo"], every=0), TrainerControl()
+    config, requests = config_of(model_folders["gpt_neo"], every=0), RequestQueue()
     run_dir = RunDir.create(tmp_path, config)
 
     def emit(event: Event) -> None:
         if isinstance(event, StepFinished) and event.step == 3:
-            control.edit("probe.every", 2)
+            requests.ask(Edit("probe.every", 2))
 
-    Trainer(config, run_dir=run_dir, control=control, emit=emit).run()
+    Trainer(config, run_dir=run_dir, requests=requests, emit=emit).run()
     assert [probe.step for probe in run_dir.probes()] == [0, 4]
 
 
@@ -165,7 +165,7 @@ def test_a_probe_that_cannot_be_answered_is_said_once_and_the_run_goes_on(
     config = config_of(model_folders["gpt_neo"])
     config = config.model_copy(update={"probe": config.probe.model_copy(update={"prompt": "x" * 60})})
     events: list[Event] = []
-    state = Trainer(config, run_dir=None, control=TrainerControl(), emit=events.append).run()
+    state = Trainer(config, run_dir=None, emit=events.append).run()
     assert state is RunState.FINISHED
     said = [event.text for event in events if isinstance(event, Notice) and "probe" in event.text]
     assert len(said) == 1
@@ -178,7 +178,7 @@ def test_a_probe_that_cannot_be_answered_is_said_once_and_the_run_goes_on(
 def test_without_a_prompt_of_its_own_the_runs_first_is_answered(model_folders: dict[str, Path]) -> None:
     config = tiny_config(model_folders["gpt_neo"], train={"steps": 1})
     events: list[Event] = []
-    Trainer(config, run_dir=None, control=TrainerControl(), emit=events.append).run()
+    Trainer(config, run_dir=None, emit=events.append).run()
     assert [(sample.step, sample.prompt) for sample in told(events)] == [(0, config.data.prompts[0])]
 
 

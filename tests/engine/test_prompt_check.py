@@ -21,8 +21,8 @@ from rlhf_engine.data.prompt_order import prompts_for_step
 from rlhf_engine.events import EditApplied, EditRefused, Event, Notice, StepFinished
 from rlhf_engine.models.rollout import sample
 from rlhf_engine.models.tokens import context_length
+from rlhf_engine.requests import Edit, RequestQueue
 from rlhf_engine.runs.run_dir import RunDir
-from rlhf_engine.training.control import TrainerControl
 from rlhf_engine.training.trainer import Trainer
 
 FIT = ["Once", "There was a", "x", "Long ago", "y" * 52]
@@ -48,9 +48,9 @@ class Ran:
         return [found.prompt for event in self.events if isinstance(event, StepFinished) for found in event.samples]
 
 
-def run(config: RunConfig, control: TrainerControl | None = None) -> Ran:
+def run(config: RunConfig, requests: RequestQueue | None = None) -> Ran:
     events: list[Event] = []
-    Trainer(config, run_dir=None, control=control or TrainerControl(), emit=events.append).run()
+    Trainer(config, run_dir=None, requests=requests or RequestQueue(), emit=events.append).run()
     return Ran(events)
 
 
@@ -128,10 +128,10 @@ def test_a_fork_with_a_long_prompt_says_so_and_can_be_resumed_without_it(tmp_pat
 
 
 def test_a_running_run_cannot_be_told_to_refuse_what_it_skips(folder: Path) -> None:
-    control = TrainerControl()
-    control.edit("sampling.long_prompts", "refuse")
-    control.edit("sampling.long_prompts", "truncate_left")
-    ran = run(tiny_config(folder, data={"prompts": PROMPTS}, sampling={"long_prompts": "skip"}), control)
+    requests = RequestQueue()
+    requests.ask(Edit("sampling.long_prompts", "refuse"))
+    requests.ask(Edit("sampling.long_prompts", "truncate_left"))
+    ran = run(tiny_config(folder, data={"prompts": PROMPTS}, sampling={"long_prompts": "skip"}), requests)
     (refused,) = [event for event in ran.events if isinstance(event, EditRefused)]
     assert "prompts.2" in refused.reason
     assert [event.new for event in ran.events if isinstance(event, EditApplied)] == ["truncate_left"]

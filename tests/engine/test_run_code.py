@@ -24,7 +24,6 @@ from rlhf_engine.runs import checkpoint
 from rlhf_engine.runs.checkpoint_list import config_at
 from rlhf_engine.runs.run_dir import RunDir
 from rlhf_engine.runs.run_settings import settings_now
-from rlhf_engine.training.control import TrainerControl
 from rlhf_engine.training.trainer import Trainer
 
 SOMEBODY = 65534
@@ -36,7 +35,7 @@ def trained(model_folders: dict[str, Path], tmp_path_factory: pytest.TempPathFac
     """A run of two steps without code."""
     config = tiny_config(model_folders["gpt_neo"], train={"steps": 2, "checkpoint_every": 1})
     run_dir = RunDir.create(tmp_path_factory.mktemp("runs"), config, name="r")
-    Trainer(config, run_dir=run_dir, control=TrainerControl(), emit=lambda _: None).run()
+    Trainer(config, run_dir=run_dir, emit=lambda _: None).run()
     return run_dir
 
 
@@ -155,7 +154,7 @@ def with_code(model_folders: dict[str, Path], named: dict[str, Any], tmp_path: P
     """A run whose reward is code that this user trusts."""
     config = pinned(tiny_config(model_folders["gpt_neo"], train={"steps": 2, "checkpoint_every": 1}, rewards=[named]))
     run_dir = RunDir.create(tmp_path / "runs", config, name="theirs")
-    Trainer(config, run_dir=run_dir, control=TrainerControl(), emit=lambda _: None).run()
+    Trainer(config, run_dir=run_dir, emit=lambda _: None).run()
     return run_dir
 
 

@@ -31,11 +31,10 @@ from rlhf_engine.events import (
 from rlhf_engine.models.decoding.traced import TracedDecoder
 from rlhf_engine.models.policy import Policy
 from rlhf_engine.models.rollout import draw, draw_by_inverse, sample
-from rlhf_engine.requests import CompareRequest, GenerateRequest
+from rlhf_engine.requests import Compare, Generate, RequestQueue
 from rlhf_engine.runs import checkpoint
 from rlhf_engine.runs.checkpoint import TrainingState
 from rlhf_engine.runs.run_dir import RunDir
-from rlhf_engine.training.control import TrainerControl
 from rlhf_engine.training.serving import serve_request
 from rlhf_engine.training.trainer import Trainer
 
@@ -158,7 +157,7 @@ class Run:
         self.run_dir = RunDir.create(root, self.config)
         self.events: list[Event] = []
         self._value, self._after = value, after
-        self.trainer = Trainer(self.config, run_dir=self.run_dir, control=TrainerControl(), emit=self)
+        self.trainer = Trainer(self.config, run_dir=self.run_dir, emit=self)
 
     def __call__(self, event: Event) -> None:
         self.events.append(event)
@@ -248,7 +247,7 @@ def broken_run(model_folders: dict[str, Path], tmp_path: Path) -> tuple[RunDir, 
     """A run whose newest checkpoint holds weights that are finite but compute no numbers, as older versions saved."""
     config = tiny_config(model_folders["llama"], train={"steps": 1})
     run_dir = RunDir.create(tmp_path, config)
-    Trainer(config, run_dir=run_dir, control=TrainerControl(), emit=lambda event: None).run()
+    Trainer(config, run_dir=run_dir, emit=lambda event: None).run()
     state = checkpoint.load_newest(run_dir)[0]
     tensors = {name: torch.full_like(tensor, 1e25) if name.startswith("actor/") else tensor
                for name, tensor in state.tensors.items()}
@@ -272,7 +271,7 @@ def test_generate_and_compare_say_in_a_sentence_that_the_model_is_broken(
     with pytest.raises(RlhfError, match=r"tuned: .*probabilities are not finite"):
         compare(policy, config, responses=4, seed=0)
     told: list[Event] = []
-    for request in (GenerateRequest(1, "Once", True, 1.0, 5, 0), CompareRequest(2, 4, 0)):
-        serve_request(request, policy, config, 1, TrainerControl(), told.append)
+    for request in (Generate(1, config, "Once", True, 1.0, 5, 0), Compare(2, config, 4, 0)):
+        serve_request(request, policy, config, 1, RequestQueue(), told.append)
     finished = [event for event in told if isinstance(event, GenerationFinished | ComparisonFinished)]
     assert ["probabilities are not finite" in event.error for event in finished] == [True, True]

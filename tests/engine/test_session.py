@@ -27,7 +27,19 @@ from rlhf_engine.events import (
     StateChanged,
     StepFinished,
 )
-from rlhf_engine.requests import CompareRequest, GenerateRequest
+from rlhf_engine.requests import (
+    Cancel,
+    Close,
+    Compare,
+    Edit,
+    Generate,
+    Pause,
+    Resume,
+    SaveCheckpoint,
+    Start,
+    Stop,
+    Unpause,
+)
 from rlhf_engine.session import Session
 
 
@@ -56,45 +68,45 @@ class Served:
 def served() -> Iterator[Served]:
     served = Served()
     yield served
-    served.session.close()
+    served.session.ask(Close())
     served.thread.join(60)
     assert not served.thread.is_alive()
 
 
-def generate(request_id: int, *, tuned: bool = True, tokens: int = 6) -> GenerateRequest:
-    return GenerateRequest(request_id, "Once", tuned=tuned, temperature=1.0, max_new_tokens=tokens, seed=1)
+def generate(request_id: int, config: RunConfig, *, tuned: bool = True, tokens: int = 6) -> Generate:
+    return Generate(request_id, config, "Once", tuned=tuned, temperature=1.0, max_new_tokens=tokens, seed=1)
 
 
 def test_runs_one_after_another_and_refuses_a_second_at_once(
     served: Served, neo_config: RunConfig, tmp_path: Path
 ) -> None:
-    served.session.start(neo_config, runs_root=tmp_path, name="one")
+    served.session.ask(Start(neo_config, tmp_path, "one"))
     assert served.session.busy
     with pytest.raises(RunError, match="stop it before another one starts"):
-        served.session.start(neo_config, runs_root=tmp_path, name="two")
+        served.session.ask(Start(neo_config, tmp_path, "two"))
     served.wait_for(StateChanged, state=RunState.FINISHED)
     while served.session.busy:
         time.sleep(0.01)
-    served.session.start(neo_config, runs_root=tmp_path, name="two")
+    served.session.ask(Start(neo_config, tmp_path, "two"))
     assert served.wait_for(RunStarted).name == "two"  # type: ignore[attr-defined]
     served.wait_for(StateChanged, state=RunState.FINISHED)
 
 
 def test_stop_then_resume_goes_on_from_the_same_step(served: Served, neo_config: RunConfig, tmp_path: Path) -> None:
     config = neo_config.model_copy(update={"train": neo_config.train.model_copy(update={"steps": 1_000_000})})
-    served.session.start(config, runs_root=tmp_path, name="one")
+    served.session.ask(Start(config, tmp_path, "one"))
     served.wait_for(StepFinished, step=2)
-    served.session.stop()
+    served.session.ask(Stop())
     stopped = served.wait_for(StateChanged, state=RunState.STOPPED)
     while served.session.busy:
         time.sleep(0.01)
-    served.session.resume(tmp_path / "one")
+    served.session.ask(Resume(tmp_path / "one"))
     assert served.wait_for(RunStarted).first_step == stopped.step  # type: ignore[attr-defined]
     assert served.wait_for(StepFinished).step == stopped.step + 1  # type: ignore[attr-defined]
 
 
 def test_generates_before_any_run_with_the_shown_model(served: Served, neo_config: RunConfig) -> None:
-    served.session.ask(generate(7, tuned=False), neo_config)
+    served.session.ask(generate(7, neo_config, tuned=False))
     finished = served.wait_for(GenerationFinished, request_id=7)
     tokens = [e.text for e in served.seen if isinstance(e, GenerationToken)]
     assert len(tokens) == finished.tokens == 6  # type: ignore[attr-defined]
@@ -103,15 +115,15 @@ def test_generates_before_any_run_with_the_shown_model(served: Served, neo_confi
 
 
 def test_answers_between_the_steps_of_a_run_and_after_it(served: Served, neo_config: RunConfig, tmp_path: Path) -> None:
-    served.session.start(neo_config, runs_root=tmp_path)
-    served.session.pause()
+    served.session.ask(Start(neo_config, tmp_path))
+    served.session.ask(Pause())
     served.wait_for(StateChanged, state=RunState.PAUSED)
-    served.session.ask(generate(1), neo_config)
+    served.session.ask(generate(1, neo_config))
     served.wait_for(GenerationFinished, request_id=1)
     assert not any(isinstance(e, StepFinished) for e in served.seen)
-    served.session.unpause()
+    served.session.ask(Unpause())
     served.wait_for(StateChanged, state=RunState.FINISHED)
-    served.session.ask(CompareRequest(2, responses=4, seed=0), neo_config)
+    served.session.ask(Compare(2, neo_config, 4, 0))
     result = served.wait_for(ComparisonFinished, request_id=2).result  # type: ignore[attr-defined]
     assert len(result.pairs) == 4
     assert [e for e in served.seen if isinstance(e, ComparisonProgress)][-1].done == 4
@@ -121,12 +133,12 @@ def test_what_is_asked_while_nothing_runs_reaches_no_later_run(
     served: Served, neo_config: RunConfig, tmp_path: Path
 ) -> None:
     for name in ("one", "two"):
-        served.session.pause()
-        served.session.stop()
-        served.session.checkpoint()
-        served.session.edit("kl.coef", 0.9)
+        served.session.ask(Pause())
+        served.session.ask(Stop())
+        served.session.ask(SaveCheckpoint())
+        served.session.ask(Edit("kl.coef", 0.9))
         assert served.wait_for(EditRefused, path="kl.coef")
-        served.session.start(neo_config, runs_root=tmp_path, name=name)
+        served.session.ask(Start(neo_config, tmp_path, name))
         assert served.wait_for(StateChanged, state=RunState.FINISHED).step == 3  # type: ignore[attr-defined]
     assert not any(isinstance(e, EditApplied) or getattr(e, "state", "") is RunState.PAUSED for e in served.seen)
 
@@ -135,7 +147,7 @@ def test_an_edit_that_comes_after_the_last_step_is_refused_and_does_not_reach_th
     neo_config: RunConfig, tmp_path: Path
 ) -> None:
     served = Served()
-    served.session.close()
+    served.session.ask(Close())
     emit, train = served.events.put, neo_config.train
     # saved at the end alone: after what is asked between steps was looked at for the last time
     config = neo_config.model_copy(update={"train": train.model_copy(update={"checkpoint_every": 100})})
@@ -143,24 +155,24 @@ def test_an_edit_that_comes_after_the_last_step_is_refused_and_does_not_reach_th
     def late(event: Event) -> None:
         emit(event)
         if isinstance(event, CheckpointSaved) and event.step == 3 and "one" in event.path:
-            session.edit("kl.coef", 0.9)
-            session.pause()
-            session.ask(generate(1), neo_config)
+            session.ask(Edit("kl.coef", 0.9))
+            session.ask(Pause())
+            session.ask(generate(1, neo_config))
 
     session = served.session = Session(late)
     served.thread = threading.Thread(target=session.serve, daemon=True)
     served.thread.start()
-    session.start(config, runs_root=tmp_path, name="one")
-    assert served.wait_for(EditRefused).path == "kl.coef"  # type: ignore[attr-defined]
+    session.ask(Start(config, tmp_path, "one"))
     served.wait_for(StateChanged, state=RunState.FINISHED)
     assert not session.busy
-    session.start(neo_config, runs_root=tmp_path, name="two")
+    assert served.wait_for(EditRefused).path == "kl.coef"  # type: ignore[attr-defined]
+    session.ask(Start(neo_config, tmp_path, "two"))
     served.wait_for(GenerationFinished, request_id=1, error="")
     started = served.wait_for(RunStarted, name="two")
     assert started.config.kl.coef == neo_config.kl.coef  # type: ignore[attr-defined]
     served.wait_for(StateChanged, state=RunState.FINISHED)
     assert not any(getattr(event, "state", "") is RunState.PAUSED for event in served.seen)
-    session.close()
+    session.ask(Close())
 
 
 def test_each_question_is_answered_with_the_settings_that_came_with_it(neo_config: RunConfig) -> None:
@@ -168,14 +180,14 @@ def test_each_question_is_answered_with_the_settings_that_came_with_it(neo_confi
     session = Session(events.put)
     for request_id, penalty in ((1, 1.0), (2, 3.0)):
         reward = LengthRewardConfig(name="length", min_words=50, penalty_per_word=penalty, max_penalty=1000)
-        session.ask(generate(request_id), neo_config.model_copy(update={"rewards": [reward]}))
+        session.ask(generate(request_id, neo_config.model_copy(update={"rewards": [reward]})))
     thread = threading.Thread(target=session.serve, daemon=True)
     thread.start()
     answers = []
     while len(answers) < 2:
         event = events.get(timeout=60)
         answers += [event] if isinstance(event, GenerationFinished) else []
-    session.close()
+    session.ask(Close())
     thread.join(60)
     assert answers[0].text == answers[1].text
     assert answers[0].score < 0
@@ -187,18 +199,18 @@ def test_a_run_waits_for_the_questions_that_were_asked_before_it(
 ) -> None:
     events: queue.Queue[Event] = queue.Queue()
     session = Session(events.put)
-    session.ask(CompareRequest(1, responses=2, seed=0), neo_config)
-    session.ask(CompareRequest(2, responses=100_000, seed=0), neo_config)
-    session.start(neo_config, runs_root=tmp_path)
-    session.cancel(2)
-    session.cancel(7)  # nobody asked that yet, or not any more
-    session.ask(generate(7), neo_config)
+    session.ask(Compare(1, neo_config, 2, 0))
+    session.ask(Compare(2, neo_config, 100_000, 0))
+    session.ask(Start(neo_config, tmp_path))
+    session.ask(Cancel(2))
+    session.ask(Cancel(7))  # nobody asked that yet, or not any more
+    session.ask(generate(7, neo_config))
     thread = threading.Thread(target=session.serve, daemon=True)
     thread.start()
     seen: list[Event] = []
     while not (seen and isinstance(seen[-1], StateChanged) and seen[-1].state.ended):
         seen.append(events.get(timeout=60))
-    session.close()
+    session.ask(Close())
     thread.join(60)
     told = [event for event in seen if isinstance(event, ComparisonFinished | RunStarted | GenerationFinished)]
     assert [type(event) for event in told] == [ComparisonFinished, ComparisonFinished, RunStarted, GenerationFinished]
@@ -213,23 +225,23 @@ def test_when_the_end_is_told_the_next_run_may_start(neo_config: RunConfig, tmp_
         if isinstance(event, StateChanged) and event.state.ended:
             busy.append(session.busy)
             if len(busy) == 1:
-                session.start(neo_config, runs_root=tmp_path)
+                session.ask(Start(neo_config, tmp_path))
             else:
                 done.set()
 
     session = Session(heard)
     threading.Thread(target=session.serve, daemon=True).start()
-    session.start(neo_config, runs_root=tmp_path)
+    session.ask(Start(neo_config, tmp_path))
     assert done.wait(120)
-    session.close()
+    session.ask(Close())
     assert busy == [False, False]
 
 
 def test_a_wrong_request_is_answered_in_one_sentence(served: Served, neo_config: RunConfig) -> None:
-    served.session.ask(generate(3, tokens=500), neo_config)
+    served.session.ask(generate(3, neo_config, tokens=500))
     assert "context of 64" in served.wait_for(GenerationFinished, request_id=3).error  # type: ignore[attr-defined]
     nowhere = neo_config.model_copy(update={"model": neo_config.model.model_copy(update={"name": "/no/such"})})
-    served.session.ask(CompareRequest(4, responses=4, seed=0), nowhere)
+    served.session.ask(Compare(4, nowhere, 4, 0))
     assert "there is no folder" in served.wait_for(ComparisonFinished, request_id=4).error  # type: ignore[attr-defined]
 
 
@@ -237,26 +249,26 @@ def test_a_run_that_cannot_start_fails_in_one_sentence_and_frees_the_session(
     served: Served, neo_config: RunConfig, tmp_path: Path
 ) -> None:
     nowhere = neo_config.model_copy(update={"model": neo_config.model.model_copy(update={"name": "/no/such"})})
-    served.session.start(nowhere, runs_root=tmp_path)
+    served.session.ask(Start(nowhere, tmp_path))
     assert "there is no folder" in served.wait_for(StateChanged, state=RunState.FAILED).message  # type: ignore[attr-defined]
     assert list(tmp_path.iterdir()) == []
-    served.session.ask(generate(1), neo_config)
+    served.session.ask(generate(1, neo_config))
     served.wait_for(GenerationFinished, request_id=1, error="")
 
 
 def test_a_cancelled_comparison_ends_early(served: Served, neo_config: RunConfig) -> None:
-    served.session.ask(CompareRequest(5, responses=100_000, seed=0), neo_config)
+    served.session.ask(Compare(5, neo_config, 100_000, 0))
     served.wait_for(ComparisonProgress, request_id=5)
-    served.session.cancel(5)
+    served.session.ask(Cancel(5))
     assert served.wait_for(ComparisonFinished, request_id=5).error == "cancelled"  # type: ignore[attr-defined]
 
 
 def test_closing_saves_the_run_under_way(neo_config: RunConfig, tmp_path: Path) -> None:
     served = Served()
     config = neo_config.model_copy(update={"train": neo_config.train.model_copy(update={"steps": 1_000_000})})
-    served.session.start(config, runs_root=tmp_path, name="one")
+    served.session.ask(Start(config, tmp_path, "one"))
     served.wait_for(StepFinished, step=1)
-    served.session.close()
+    served.session.ask(Close())
     served.thread.join(60)
     assert not served.thread.is_alive()
     assert served.wait_for(StateChanged, state=RunState.STOPPED)

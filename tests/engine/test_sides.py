@@ -17,17 +17,16 @@ from rlhf_engine.evaluation.generate import load_tuned
 from rlhf_engine.events import ComparisonFinished, Event, RunState, StateChanged, StepFinished
 from rlhf_engine.models.decoding.traced import TracedDecoder
 from rlhf_engine.models.policy import Policy
-from rlhf_engine.requests import REFERENCE, TUNED, CompareRequest, Side
+from rlhf_engine.requests import REFERENCE, TUNED, Close, Compare, RequestQueue, Side
 from rlhf_engine.runs import checkpoint
 from rlhf_engine.runs.run_dir import RunDir
 from rlhf_engine.session import Session
-from rlhf_engine.training.control import TrainerControl
 from rlhf_engine.training.trainer import Trainer
 
 
 def train(root: Path, config, name: str) -> RunDir:
     run_dir = RunDir.create(root, config, name=name)
-    Trainer(config, run_dir=run_dir, control=TrainerControl(), emit=lambda event: None).run()
+    Trainer(config, run_dir=run_dir, emit=lambda event: None).run()
     return run_dir
 
 
@@ -163,15 +162,15 @@ def test_a_run_takes_the_same_course_with_a_comparison_in_its_middle(
     ends = []
     for name in ("plain", "asked"):
         run_dir = RunDir.create(tmp_path, config, name=name)
-        control, events = TrainerControl(), []
+        requests, events = RequestQueue(), []
 
-        def emit(event: Event, asks: bool = name == "asked", control=control, events=events) -> None:
+        def emit(event: Event, asks: bool = name == "asked", requests=requests, events=events) -> None:
             events.append(event)
             if asks and isinstance(event, StepFinished) and event.step == 2:
-                control.ask(CompareRequest(1, 4, 0, at(runs["two"]), TUNED))
-                control.ask(CompareRequest(2, 4, 0, at(runs["llama"]), TUNED))
+                requests.ask(Compare(1, config, 4, 0, at(runs["two"]), TUNED))
+                requests.ask(Compare(2, config, 4, 0, at(runs["llama"]), TUNED))
 
-        assert Trainer(config, run_dir=run_dir, control=control, emit=emit).run() is RunState.FINISHED
+        assert Trainer(config, run_dir=run_dir, requests=requests, emit=emit).run() is RunState.FINISHED
         ends.append(checkpoint.load_newest(run_dir)[0].tensors)
     assert same(*ends)
     answers = {event.request_id: event for event in events if isinstance(event, ComparisonFinished)}
@@ -187,15 +186,15 @@ def test_an_idle_session_compares_two_checkpoints_without_loading_its_own_model(
     thread = threading.Thread(target=session.serve, daemon=True)
     thread.start()
     nowhere = tiny_config(model_folders["gpt_neo"] / "no-such-model")
-    session.ask(CompareRequest(1, 4, 0, at(runs["one"]), at(runs["llama"])), nowhere)
-    session.ask(CompareRequest(2, 4, 0, REFERENCE, at(runs["llama"])), nowhere)
+    session.ask(Compare(1, nowhere, 4, 0, at(runs["one"]), at(runs["llama"])))
+    session.ask(Compare(2, nowhere, 4, 0, REFERENCE, at(runs["llama"])))
     found = {}
     while len(found) < 2:
         event = events.get(timeout=60)
         assert not isinstance(event, StateChanged)
         if isinstance(event, ComparisonFinished):
             found[event.request_id] = event
-    session.close()
+    session.ask(Close())
     thread.join(60)
     assert found[1].result.labels == ("one@3", "llama@3")
     assert "no-such-model" in found[2].error

@@ -24,8 +24,7 @@ from rlhf_engine.events import Event, GenerationFinished, GenerationToken, Notic
 from rlhf_engine.models.policy import Policy
 from rlhf_engine.models.rollout import sample
 from rlhf_engine.models.text_codec import TextCodec
-from rlhf_engine.requests import GenerateRequest
-from rlhf_engine.training.control import TrainerControl
+from rlhf_engine.requests import Generate
 from rlhf_engine.training.trainer import Trainer
 
 KINDS: dict[str, Callable[[], PreTrainedTokenizerFast]] = {
@@ -115,7 +114,7 @@ def told(folder: Path) -> list[str]:
     """The notices of a run of one step."""
     config = tiny_config(folder, train={"steps": 1}, algorithm={"responses_per_step": 2, "minibatch_size": 2})
     events: list[Event] = []
-    Trainer(config, run_dir=None, control=TrainerControl(), emit=events.append).run()
+    Trainer(config, run_dir=None, emit=events.append).run()
     return [event.text for event in events if isinstance(event, Notice)]
 
 
@@ -238,7 +237,7 @@ def test_samples_traces_and_answers_show_the_text_after_the_prompt(
     config = tiny_config(folder, data={"prompts": ["once upon a time", "cat"]},
                          train={"steps": 1, "samples_per_step": 8})
     events: list[Event] = []
-    trainer = Trainer(config, run_dir=None, control=TrainerControl(), emit=events.append)
+    trainer = Trainer(config, run_dir=None, emit=events.append)
     trainer.run()
     samples = [sample for event in events if isinstance(event, StepFinished) for sample in event.samples]
     answers, _ = generate_texts(str(folder), prompts=config.data.prompts * 4, tuned=False, seed=3, max_new_tokens=12)
@@ -253,10 +252,11 @@ def test_samples_traces_and_answers_show_the_text_after_the_prompt(
 def test_a_text_that_is_shown_as_it_comes_is_the_one_that_is_there_at_the_end(tmp_path: Path) -> None:
     config = tiny_config(save_model(tmp_path, metaspace(bytes_too=False)), data={"prompts": ["Once upon"]},
                          train={"steps": 1})
-    control, events = TrainerControl(), list[Event]()
+    events: list[Event] = []
+    trainer = Trainer(config, run_dir=None, emit=events.append)
     for number in range(8):
-        control.ask(GenerateRequest(number, "Once upon", True, 1.0, 12, seed=number))
-    Trainer(config, run_dir=None, control=control, emit=events.append).run()
+        trainer.requests.ask(Generate(number, config, "Once upon", True, 1.0, 12, seed=number))
+    trainer.run()
     last = {event.request_id: event.text for event in events if isinstance(event, GenerationToken)}
     done = {event.request_id: event.text for event in events if isinstance(event, GenerationFinished)}
     assert last == done

@@ -18,9 +18,9 @@ from rlhf_engine.algorithms.trace import token_texts
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.events import Sample, StepFinished, TokenTrace
 from rlhf_engine.models.policy import Policy
+from rlhf_engine.requests import Edit, RequestQueue
 from rlhf_engine.runs.run_dir import SAMPLES, RunDir
 from rlhf_engine.runs.run_lines import sample, sample_row, to_line
-from rlhf_engine.training.control import TrainerControl
 from rlhf_engine.training.trainer import Trainer
 
 TOKENIZER = _byte_tokenizer(own_padding=True)
@@ -234,15 +234,15 @@ def test_a_damaged_trace_costs_only_itself(damage: dict[str, object]) -> None:
 
 
 def test_the_run_keeps_traces_of_the_first_responses_of_each_step(neo_config: RunConfig, tmp_path: Path) -> None:
-    control, told = TrainerControl(), list[StepFinished]()
+    requests, told = RequestQueue(), list[StepFinished]()
 
     def emit(event: object) -> None:
         if isinstance(event, StepFinished):
             told.append(event)
-            control.edit("train.traced_samples", 1)
+            requests.ask(Edit("train.traced_samples", 1))
 
     run = RunDir.create(tmp_path, neo_config)
-    Trainer(neo_config, run_dir=run, control=control, emit=emit).run()
+    Trainer(neo_config, run_dir=run, requests=requests, emit=emit).run()
     kept = [[found.trace is not None for found in run.samples() if found.step == step] for step in (1, 2, 3)]
     assert kept == [[True] * 2 + [False] * 6, [True] + [False] * 7, [True] + [False] * 7]
     assert all(found.trace for event in told for found in event.samples)

@@ -30,9 +30,9 @@ from rlhf_engine.events import (
     StateChanged,
     StepFinished,
 )
+from rlhf_engine.requests import Edit, Pause, RequestQueue, SaveCheckpoint, Stop, Unpause
 from rlhf_engine.runs import checkpoint
 from rlhf_engine.runs.run_dir import RunDir
-from rlhf_engine.training.control import TrainerControl
 from rlhf_engine.training.trainer import Trainer
 
 # resumes every run it is given, with the live edits that the whole run saw after its third step
@@ -40,28 +40,28 @@ EDITS = {"kl.coef": 0.5, "optimizer.learning_rate": 2e-3, "rewards.0.penalty_per
 RESUME = textwrap.dedent(f"""
     import sys
     from pathlib import Path
-    from rlhf_engine.training.control import TrainerControl
     from rlhf_engine.events import StepFinished
+    from rlhf_engine.requests import Edit, RequestQueue
     from rlhf_engine.runs.run_dir import RunDir
     from rlhf_engine.training.trainer import Trainer
     EDITS = {EDITS}
     for path in sys.argv[1:]:
-        control = TrainerControl()
+        requests = RequestQueue()
         def emit(event):
             if isinstance(event, StepFinished) and event.step == 3:
                 for setting, value in EDITS.items():
-                    control.edit(setting, value)
+                    requests.ask(Edit(setting, value))
         if path.endswith("-3"):
             emit(StepFinished(3, 0, {{}}, (), 0.0))
-        Trainer.resume(RunDir.open(Path(path)), control=control, emit=emit).run()
+        Trainer.resume(RunDir.open(Path(path)), requests=requests, emit=emit).run()
 """)
 
 
 def train(
-    config: RunConfig, root: Path, name: str, control: TrainerControl | None = None
+    config: RunConfig, root: Path, name: str, requests: RequestQueue | None = None
 ) -> tuple[RunDir, list[Event]]:
     run_dir, events = RunDir.create(root, config, name=name), []
-    Trainer(config, run_dir=run_dir, control=control or TrainerControl(), emit=events.append).run()
+    Trainer(config, run_dir=run_dir, requests=requests or RequestQueue(), emit=events.append).run()
     return run_dir, events
 
 
@@ -90,14 +90,14 @@ def test_a_run_resumed_from_any_checkpoint_in_another_process_is_the_same_run_bi
         train={"steps": 7, "checkpoint_every": 1, "keep_checkpoints": 10},
         optimizer={"warmup_steps": 2, "decay": "linear"},
     )
-    whole, control = RunDir.create(tmp_path, config, name="whole"), TrainerControl()
+    whole, requests = RunDir.create(tmp_path, config, name="whole"), RequestQueue()
 
     def edit_live(event: Event) -> None:
         if isinstance(event, StepFinished) and event.step == 3:
             for path, value in EDITS.items():
-                control.edit(path, value)
+                requests.ask(Edit(path, value))
 
-    Trainer(config, run_dir=whole, control=control, emit=edit_live).run()
+    Trainer(config, run_dir=whole, requests=requests, emit=edit_live).run()
     assert {edit.path for edit in whole.edits()} == set(EDITS)
     resumed = [resumable_from(whole, step, tmp_path / f"from-{step}") for step in range(5)]
     script = [sys.executable, "-c", RESUME, *(str(run.path) for run in resumed)]
@@ -149,17 +149,17 @@ def test_equal_seeds_train_alike(neo_config: RunConfig, tmp_path: Path) -> None:
 
 
 def test_live_edits_take_effect_at_the_next_step_and_are_recorded(neo_config: RunConfig, tmp_path: Path) -> None:
-    control, events = TrainerControl(), []
+    requests, events = RequestQueue(), []
     run_dir = RunDir.create(tmp_path, neo_config, name="edited")
 
     def emit(event: Event) -> None:
         events.append(event)
         if isinstance(event, StepFinished) and event.step == 1:
-            control.edit("kl.coef", 0.5)
-            control.edit("lora.rank", 8)
-            control.edit("algorithm.clip_range", 7)
+            requests.ask(Edit("kl.coef", 0.5))
+            requests.ask(Edit("lora.rank", 8))
+            requests.ask(Edit("algorithm.clip_range", 7))
 
-    Trainer(neo_config, run_dir=run_dir, control=control, emit=emit).run()
+    Trainer(neo_config, run_dir=run_dir, requests=requests, emit=emit).run()
     assert [line.metrics["kl_coef"] for line in run_dir.metrics()] == [0.1, 0.5, 0.5]
     assert [e for e in events if isinstance(e, EditApplied)] == [EditApplied(2, "kl.coef", 0.1, 0.5)]
     assert [(e.step, e.path, e.new) for e in run_dir.edits()] == [(2, "kl.coef", 0.5)]
@@ -169,78 +169,78 @@ def test_live_edits_take_effect_at_the_next_step_and_are_recorded(neo_config: Ru
 
 
 def test_an_edit_made_after_the_last_checkpoint_survives_a_stop(neo_config: RunConfig, tmp_path: Path) -> None:
-    control = TrainerControl()
+    requests = RequestQueue()
     run_dir = RunDir.create(tmp_path, neo_config, name="edited")
 
     def edit_then_stop(event: Event) -> None:
         if isinstance(event, CheckpointSaved) and event.step == 1:
-            control.edit("kl.coef", 0.5)
-            control.stop()
+            requests.ask(Edit("kl.coef", 0.5))
+            requests.ask(Stop())
 
-    Trainer(neo_config, run_dir=run_dir, control=control, emit=edit_then_stop).run()
-    Trainer.resume(run_dir, control=TrainerControl(), emit=lambda event: None).run()
+    Trainer(neo_config, run_dir=run_dir, requests=requests, emit=edit_then_stop).run()
+    Trainer.resume(run_dir, emit=lambda event: None).run()
     assert [line.metrics["kl_coef"] for line in run_dir.metrics()] == [0.1, 0.5, 0.5]
     assert [edit.path for edit in run_dir.edits()] == ["kl.coef"]
 
 
 def test_an_edit_that_no_checkpoint_holds_is_undone_by_a_resume(neo_config: RunConfig, tmp_path: Path) -> None:
     config = neo_config.model_copy(update={"train": neo_config.train.model_copy(update={"checkpoint_every": 2})})
-    run_dir, control = RunDir.create(tmp_path, config, name="killed"), TrainerControl()
+    run_dir, requests = RunDir.create(tmp_path, config, name="killed"), RequestQueue()
 
     class Killed(BaseException):
         """As a SIGKILL: nothing is saved."""
 
     def edit_then_die(event: Event) -> None:
         if isinstance(event, StepFinished) and event.step == 2:
-            control.edit("kl.coef", 0.5)
+            requests.ask(Edit("kl.coef", 0.5))
         if isinstance(event, StepFinished) and event.step == 3:
             raise Killed
 
     with pytest.raises(Killed):
-        Trainer(config, run_dir=run_dir, control=control, emit=edit_then_die).run()
+        Trainer(config, run_dir=run_dir, requests=requests, emit=edit_then_die).run()
     assert len(run_dir.edits()) == 1
-    Trainer.resume(run_dir, control=TrainerControl(), emit=lambda event: None).run()
+    Trainer.resume(run_dir, emit=lambda event: None).run()
     assert run_dir.edits() == []
     assert [line.metrics["kl_coef"] for line in run_dir.metrics()] == [0.1, 0.1, 0.1]
 
 
 def test_stop_ends_after_the_step_under_way_and_saves(neo_config: RunConfig, tmp_path: Path) -> None:
-    control, events = TrainerControl(), []
+    requests, events = RequestQueue(), []
     config = neo_config.model_copy(update={"train": neo_config.train.model_copy(update={"checkpoint_every": 100})})
     run_dir = RunDir.create(tmp_path, config, name="stopped")
 
     def emit(event: Event) -> None:
         events.append(event)
         if isinstance(event, StepFinished) and event.step == 2:
-            control.stop()
+            requests.ask(Stop())
 
-    assert Trainer(config, run_dir=run_dir, control=control, emit=emit).run() == RunState.STOPPED
+    assert Trainer(config, run_dir=run_dir, requests=requests, emit=emit).run() == RunState.STOPPED
     assert events[-1].state == RunState.STOPPED
     assert weights(run_dir, 2)
     assert len(run_dir.metrics()) == 2
 
 
 def test_pause_holds_between_steps_and_resume_goes_on(neo_config: RunConfig) -> None:
-    control, events, paused = TrainerControl(), [], threading.Event()
-    control.pause()
+    requests, events, paused = RequestQueue(), [], threading.Event()
+    requests.ask(Pause())
 
     def emit(event: Event) -> None:
         events.append(event)
         if isinstance(event, StateChanged) and event.state == RunState.PAUSED:
             paused.set()
 
-    trainer = Trainer(neo_config, run_dir=None, control=control, emit=emit)
+    trainer = Trainer(neo_config, run_dir=None, requests=requests, emit=emit)
     thread = threading.Thread(target=trainer.run)
     thread.start()
     assert paused.wait(60)
     assert not any(isinstance(e, StepFinished) for e in events)
-    control.resume()
+    requests.ask(Unpause())
     thread.join(60)
     assert sum(isinstance(e, StepFinished) for e in events) == 3
 
 
 def test_nothing_is_left_of_a_model_whose_run_has_ended(neo_config: RunConfig, tmp_path: Path) -> None:
-    trainer = Trainer(neo_config, run_dir=RunDir.create(tmp_path / "runs", neo_config), control=TrainerControl(),
+    trainer = Trainer(neo_config, run_dir=RunDir.create(tmp_path / "runs", neo_config),
                       emit=lambda event: None)
     trainer.run()
     assert trainer.policy is not None
@@ -255,7 +255,7 @@ def test_two_processes_never_drive_one_run(neo_config: RunConfig, tmp_path: Path
     run_dir = RunDir.create(tmp_path, neo_config, name="taken")
     events: list[Event] = []
     with run_dir.lock(), pytest.raises(RunError):
-        Trainer(neo_config, run_dir=RunDir.open(run_dir.path), control=TrainerControl(), emit=events.append).run()
+        Trainer(neo_config, run_dir=RunDir.open(run_dir.path), emit=events.append).run()
     assert events[-1].state == RunState.FAILED  # type: ignore[attr-defined]
     assert run_dir.status() is None
     assert RunDir.open(run_dir.path).config() == neo_config
@@ -263,7 +263,7 @@ def test_two_processes_never_drive_one_run(neo_config: RunConfig, tmp_path: Path
 
 def test_a_broken_reward_stops_the_run_with_its_name(neo_config: RunConfig, tmp_path: Path) -> None:
     run_dir, events = RunDir.create(tmp_path, neo_config, name="broken"), []
-    trainer = Trainer(neo_config, run_dir=run_dir, control=TrainerControl(), emit=events.append)
+    trainer = Trainer(neo_config, run_dir=run_dir, emit=events.append)
 
     def break_reward(event: Event) -> None:
         events.append(event)
@@ -280,7 +280,7 @@ def test_a_broken_reward_stops_the_run_with_its_name(neo_config: RunConfig, tmp_
 def test_a_diverging_run_says_so_and_keeps_its_last_checkpoint(model_folders: dict[str, Path], tmp_path: Path) -> None:
     config = tiny_config(model_folders["gpt_neo"])
     run_dir, events = RunDir.create(tmp_path, config, name="diverged"), []
-    trainer = Trainer(config, run_dir=run_dir, control=TrainerControl(), emit=events.append)
+    trainer = Trainer(config, run_dir=run_dir, emit=events.append)
 
     def poison(event: Event) -> None:
         events.append(event)
@@ -307,7 +307,7 @@ def test_a_full_disk_ends_the_run_with_an_event(
                 monkeypatch.setattr(run_dir, name, _full)
 
     with pytest.raises(RunError, match="disk is full"):
-        Trainer(neo_config, run_dir=run_dir, control=TrainerControl(), emit=emit).run()
+        Trainer(neo_config, run_dir=run_dir, emit=emit).run()
     assert events[-1].state == RunState.FAILED
     assert "disk is full" in events[-1].message
 
@@ -333,14 +333,14 @@ def test_the_best_checkpoint_by_the_chosen_metric_outlives_the_newest(neo_config
 
 def train_until_the_reward_falls(config: RunConfig, root: Path) -> tuple[RunDir, list[Event]]:
     """From the fourth step on each word too few costs more."""
-    run_dir, events, control = RunDir.create(root, config), [], TrainerControl()
+    run_dir, events, requests = RunDir.create(root, config), [], RequestQueue()
 
     def emit(event: Event) -> None:
         events.append(event)
         if isinstance(event, StepFinished) and event.step == 3:
-            control.edit("rewards.0.penalty_per_word", 3.0)
+            requests.ask(Edit("rewards.0.penalty_per_word", 3.0))
 
-    Trainer(config, run_dir=run_dir, control=control, emit=emit).run()
+    Trainer(config, run_dir=run_dir, requests=requests, emit=emit).run()
     return run_dir, events
 
 
@@ -352,7 +352,7 @@ def test_a_checkpoint_that_is_saved_just_before_the_lock_is_taken_is_the_one_tha
     newest = checkpoint.candidates(run_dir)[0]
     later = newest.rename(tmp_path / newest.name)
     events: list[Event] = []
-    late = Trainer.resume(run_dir, control=TrainerControl(), emit=events.append)
+    late = Trainer.resume(run_dir, emit=events.append)
     later.rename(newest)
     assert late.run() is RunState.FINISHED
     assert next(event for event in events if isinstance(event, RunStarted)).first_step == 3
@@ -362,34 +362,34 @@ def test_what_an_alarm_says_is_kept_and_not_said_again_after_a_resume(neo_config
     sections = {"kl": {"target": 1e-6}, "sentinel": {"window": 2}, "train": {"steps": 6}}
     config = RunConfig.model_validate(neo_config.model_dump() | {
         name: neo_config.model_dump()[name] | values for name, values in sections.items()})
-    control, first = TrainerControl(), []
+    requests, first = RequestQueue(), []
     run_dir = RunDir.create(tmp_path, config)
 
     def emit(event: Event) -> None:
         first.append(event)
         if isinstance(event, StepFinished) and event.step == 4:
-            control.stop()
+            requests.ask(Stop())
 
-    Trainer(config, run_dir=run_dir, control=control, emit=emit).run()
+    Trainer(config, run_dir=run_dir, requests=requests, emit=emit).run()
     raised = [event for event in first if isinstance(event, Alarm)]
     assert [alarm.kind for alarm in raised] == ["kl"]
     assert run_dir.alarms() == raised
     again: list[Event] = []
-    Trainer.resume(run_dir, control=TrainerControl(), emit=again.append).run()
+    Trainer.resume(run_dir, emit=again.append).run()
     assert sum(isinstance(event, StepFinished) for event in again) == 2
     assert not any(isinstance(event, Alarm) for event in again)
     assert run_dir.alarms() == raised
 
 
 def test_a_checkpoint_asked_for_twice_is_confirmed_twice(neo_config: RunConfig, tmp_path: Path) -> None:
-    control, saved = TrainerControl(), []
-    control.checkpoint()
+    requests, saved = RequestQueue(), []
+    requests.ask(SaveCheckpoint())
 
     def emit(event: Event) -> None:
         if isinstance(event, CheckpointSaved):
             saved.append((event.step, Path(event.path).is_dir()))
 
-    Trainer(neo_config, run_dir=RunDir.create(tmp_path, neo_config), control=control, emit=emit).run()
+    Trainer(neo_config, run_dir=RunDir.create(tmp_path, neo_config), requests=requests, emit=emit).run()
     assert saved[:2] == [(0, True), (0, True)]
 
 
@@ -401,15 +401,15 @@ def test_a_start_whose_model_cannot_be_loaded_leaves_only_what_somebody_would_mi
     shutil.copytree(model_folders["gpt_neo"], folder)
     config = tiny_config(folder, train={"steps": 1})
     run_dir = RunDir.create(tmp_path / "runs", config)
-    control, events = TrainerControl(), []
+    requests, events = RequestQueue(), []
     if has == "a checkpoint":
-        Trainer(config, run_dir=run_dir, control=control, emit=lambda _: None).run()
+        Trainer(config, run_dir=run_dir, requests=requests, emit=lambda _: None).run()
     elif has == "a note":
         run_dir.write_note("the first of many")
     shutil.rmtree(folder)
     make = Trainer.resume if has == "a checkpoint" else partial(Trainer, config)
     with pytest.raises(ModelError):
-        make(run_dir=run_dir, control=control, emit=events.append).run()
+        make(run_dir=run_dir, requests=requests, emit=events.append).run()
     assert run_dir.path.exists() == (has != "nothing")
     assert events[-1].state is RunState.FAILED
     assert ("no run was kept" in events[-1].message) == (has == "nothing")

@@ -9,7 +9,6 @@ import pytest
 from tiny_models import save_tiny_model, tiny_config
 
 from rlhf_engine.events import Alarm, Event, StepFinished
-from rlhf_engine.training.control import TrainerControl
 from rlhf_engine.training.trainer import Trainer
 
 
@@ -27,7 +26,7 @@ def test_an_alarm_says_so_unless_the_model_has_no_end_token(tmp_path: Path, ends
     folder = save_tiny_model(tmp_path / "model", "llama") if ends else without_end(tmp_path / "model")
     config = tiny_config(folder, sentinel={"window": 2, "truncated_share": 0.2}, sampling={"max_new_tokens": 2})
     events: list[Event] = []
-    Trainer(config, run_dir=None, control=TrainerControl(), emit=events.append).run()
+    Trainer(config, run_dir=None, emit=events.append).run()
     cut = [event.metrics.get("completions/clipped_ratio") for event in events if isinstance(event, StepFinished)]
     raised = [event.text for event in events if isinstance(event, Alarm) and event.kind == "truncated"]
     if ends:

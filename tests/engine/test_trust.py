@@ -23,14 +23,14 @@ from rlhf_engine.config.preset_writer import to_toml
 from rlhf_engine.config.rewards import FunctionRewardConfig
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import ConfigError
-from rlhf_engine.events import RunState
+from rlhf_engine.events import Event, RunState
+from rlhf_engine.requests import Close, RequestQueue, Start, Stop
 from rlhf_engine.rewards.build import build_rewards
 from rlhf_engine.rewards.function import code_at, pinned
 from rlhf_engine.runs.hand_over import hand_over
 from rlhf_engine.runs.run_dir import RunDir
 from rlhf_engine.runs.trust import UntrustedCodeError, is_trusted, trust, trust_once
 from rlhf_engine.session import Session
-from rlhf_engine.training.control import TrainerControl
 from rlhf_engine.training.trainer import Trainer
 
 ROOT = Path(__file__).parents[2]
@@ -94,10 +94,15 @@ def test_nothing_runs_what_nobody_has_trusted(preset: str, config: RunConfig, fi
             assert named in refused.stderr
     assert not list((tmp_path / "runs").glob("*"))
     told: list[Any] = []
-    session = Session(told.append)
-    session.start(config, runs_root=tmp_path / "runs")
-    session.close()
+
+    def heard(event: Event) -> None:
+        told.append(event)
+        session.ask(Close())
+
+    session = Session(heard)
+    session.ask(Start(config, tmp_path / "runs"))
     session.serve()
+    assert [event.state for event in told] == [RunState.FAILED]
     assert not list((tmp_path / "runs").glob("*"))
     assert command("presets").exit_code == 0
     assert not trace.exists()
@@ -216,9 +221,9 @@ def test_a_process_that_goes_on_with_a_run_may_run_what_the_first_might(
 ) -> None:
     trust_once(code_at(file).digest)  # as the option does
     kept = pinned(config)
-    run_dir, control = RunDir.create(tmp_path / "runs", kept, name="r"), TrainerControl()
-    control.stop()
-    trainer = Trainer(kept, run_dir=run_dir, control=control, emit=lambda _: None)
+    run_dir, requests = RunDir.create(tmp_path / "runs", kept, name="r"), RequestQueue()
+    requests.ask(Stop())
+    trainer = Trainer(kept, run_dir=run_dir, requests=requests, emit=lambda _: None)
     assert trainer.run() is RunState.STOPPED
     handed = hand_over(run_dir)
     assert handed.process.wait(PATIENCE) == 0, handed.log and handed.log.read_text()
@@ -279,7 +284,7 @@ def test_a_run_that_knows_the_digest_of_its_file_alone_is_asked_about_all(
     alone = hashlib.sha256(code.read_bytes()).hexdigest()
     kept = config.model_copy(update={"rewards": [config.rewards[0].model_copy(update={"sha256": alone})]})
     run_dir = RunDir.create(tmp_path / "runs", kept, name="r")
-    assert Trainer(kept, run_dir=run_dir, control=TrainerControl(), emit=lambda _: None).run() is RunState.FINISHED
+    assert Trainer(kept, run_dir=run_dir, emit=lambda _: None).run() is RunState.FINISHED
     (file.parent / "helper.py").write_text("POINTS = 5.0\n")
     refused = command("resume", str(run_dir.path))
     assert (refused.exit_code, code_at(file).digest in refused.stderr) == (2, True)

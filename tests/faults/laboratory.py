@@ -31,7 +31,6 @@ from rlhf_engine.models.policy import Policy
 from rlhf_engine.runs import checkpoint
 from rlhf_engine.runs.run_dir import RunDir
 from rlhf_engine.training import trainer
-from rlhf_engine.training.control import TrainerControl
 from rlhf_engine.training.trainer import Trainer
 
 matmul_peak = cache(trainer.matmul_peak)
@@ -88,12 +87,12 @@ def exit_code(pid: int, seconds: float = 600) -> int:
 
 def start(config: RunConfig, run_dir: RunDir) -> RunState:
     """Trains from the beginning, in this process."""
-    return Trainer(config, run_dir=run_dir, control=TrainerControl(), emit=lambda event: None).run()
+    return Trainer(config, run_dir=run_dir, emit=lambda event: None).run()
 
 
 def resume(run_dir: RunDir) -> RunState:
     """Goes on, in this process."""
-    return Trainer.resume(run_dir, control=TrainerControl(), emit=lambda event: None).run()
+    return Trainer.resume(run_dir, emit=lambda event: None).run()
 
 
 def command(*arguments: str) -> int:

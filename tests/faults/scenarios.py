@@ -31,9 +31,9 @@ from moments import Gate, wait_until
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import RlhfError
 from rlhf_engine.events import Event, Notice, RunStarted, RunState, StepFinished
+from rlhf_engine.requests import Edit, RequestQueue
 from rlhf_engine.runs import checkpoint
 from rlhf_engine.runs.run_dir import RunDir
-from rlhf_engine.training.control import TrainerControl
 from rlhf_engine.training.fork import fork
 from rlhf_engine.training.trainer import Trainer
 
@@ -49,9 +49,9 @@ def trained(root: Path, *, steps: int = 4) -> RunDir:
 
 def longer(run_dir: RunDir, steps: int, emit: Callable[[Event], None] = lambda event: None) -> Trainer:
     """A trainer that resumes to `steps` steps."""
-    control = TrainerControl()
-    control.edit("train.steps", steps)
-    return Trainer.resume(run_dir, control=control, emit=emit)
+    requests = RequestQueue()
+    requests.ask(Edit("train.steps", steps))
+    return Trainer.resume(run_dir, requests=requests, emit=emit)
 
 
 def drive(run_dir: RunDir, steps: int) -> int:
@@ -200,7 +200,7 @@ def no_secret_of_the_environment_is_in_any_file_of_a_run(root: Path) -> None:
         run = RunDir.create(root, config, name="secret")
         start(config, run)
         child = fork(run, step=2, changes={"kl.coef": 0.4}, root=root, name="secret-fork")
-        trainer = Trainer.resume(child, control=TrainerControl(), emit=lambda event: break_reward(event, trainer))
+        trainer = Trainer.resume(child, emit=lambda event: break_reward(event, trainer))
         try:
             trainer.run()
         except RlhfError:
@@ -227,7 +227,7 @@ def no_run_listens_on_any_socket(root: Path) -> None:
 
     def look() -> int:
         seen: list[str] = []
-        Trainer(config, run_dir=run_dir, control=TrainerControl(),
+        Trainer(config, run_dir=run_dir,
                 emit=lambda event: seen.extend(listening()) if isinstance(event, StepFinished) else None).run()
         return len(seen)
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
 from rlhf_engine.config import fields
 from rlhf_engine.config.run_config import RunConfig
@@ -14,7 +12,6 @@ from rlhf_engine.errors import ConfigError, RunError
 from rlhf_engine.events import (
     CheckpointSaved,
     EditApplied,
-    EditRefused,
     Event,
     ModelLoaded,
     RunStarted,
@@ -24,6 +21,18 @@ from rlhf_engine.events import (
     StateChanged,
     StepFinished,
     TokenTrace,
+)
+from rlhf_engine.requests import (
+    Close,
+    Edit,
+    Fork,
+    Pause,
+    Request,
+    Resume,
+    SaveCheckpoint,
+    Start,
+    Stop,
+    Unpause,
 )
 from rlhf_engine.runs.run_dir import RunDir
 
@@ -96,11 +105,11 @@ def step_metrics(step: int) -> dict[str, float]:
 
 
 class FakeSession:
-    """Stands in for the engine. `calls` is what was asked; the test's thread emits through `emit` and the helpers."""
+    """Stands in for the engine. `asked` is what was asked; the test's thread emits through `emit` and the helpers."""
 
     def __init__(self, emit: Callable[[Event], None]) -> None:
         self.emit = emit
-        self.calls: list[tuple[Any, ...]] = []
+        self.asked: list[Request] = []
         self.busy = False
         self.slow_to_stop = False
         self.crash: BaseException | None = None
@@ -112,71 +121,47 @@ class FakeSession:
 
     # --- what a Session offers ---
 
-    def start(self, config: RunConfig, *, runs_root: Path, name: str | None = None, preset: str = "") -> None:
-        if self.busy:
-            raise RunError("a run is in progress; stop it first")
-        self.calls.append(("start", preset))
-        self.busy, self.config, self.step, self.seconds = True, config, 0, 0.0
-        self.emit(RunStarted("brave-otter", "runs/brave-otter", config, 0))
-        self.emit(StateChanged(RunState.LOADING, 0, config.train.steps))
-        self.emit(ModelLoaded("storyteller", 1_000_000, 20_000, "cpu", "float32", 2, 2e11, 0.5))
-        self.emit(StateChanged(RunState.TRAINING, 0, config.train.steps))
+    def ask(self, request: Request) -> None:
+        if isinstance(request, Start | Resume | Fork):
+            if self.busy:
+                raise RunError("a run is in progress; stop it first")
+            self.busy = True
+        self.asked.append(request)
+        match request:
+            case Start(config):
+                self.config, self.step, self.seconds = config, 0, 0.0
+                self.emit(RunStarted("brave-otter", "runs/brave-otter", config, 0))
+                self.emit(StateChanged(RunState.LOADING, 0, config.train.steps))
+                self.emit(ModelLoaded("storyteller", 1_000_000, 20_000, "cpu", "float32", 2, 2e11, 0.5))
+                self.emit(StateChanged(RunState.TRAINING, 0, config.train.steps))
+            case Resume(path):
+                self.config = RunDir(path).config()
+            case Pause() if not self.slow_to_stop:
+                self.state(RunState.PAUSED)
+            case Unpause():
+                self.state(RunState.TRAINING)
+            case Stop() if not self.slow_to_stop:
+                self.end(RunState.STOPPED)
+            case Stop():
+                self.state(RunState.STOPPING)
+            case SaveCheckpoint():
+                self.emit(CheckpointSaved(self.step, f"runs/brave-otter/checkpoints/step-{self.step:06d}"))
+            case Edit():
+                self._edit(request)
+            case Close() if not self.slow_to_stop:
+                self.release()
+            case Close() if self.busy:
+                self.state(RunState.STOPPING)
 
-    def resume(self, run_path: Path, *, accept_code: bool = False, accept_base: bool = False) -> None:
-        self.calls.append(("resume", run_path, accept_code, *(["accept_base"] if accept_base else [])))
-        self.busy, self.config = True, RunDir(run_path).config()
-
-    def fork(
-        self, run_path: Path, *, step: int | None = None, changes: Mapping[str, Any], runs_root: Path,
-        name: str | None = None, accept_base: bool = False,
-    ) -> None:
-        self.calls.append(("fork", run_path, step, dict(changes), name, *(["accept_base"] if accept_base else [])))
-        self.busy = True
-
-    def pause(self) -> None:
-        self.calls.append(("pause",))
-        if not self.slow_to_stop:
-            self.state(RunState.PAUSED)
-
-    def unpause(self) -> None:
-        self.calls.append(("unpause",))
-        self.state(RunState.TRAINING)
-
-    def stop(self) -> None:
-        self.calls.append(("stop",))
-        if self.slow_to_stop:
-            self.state(RunState.STOPPING)
-        else:
-            self.end(RunState.STOPPED)
-
-    def checkpoint(self) -> None:
-        self.calls.append(("checkpoint",))
-        self.emit(CheckpointSaved(self.step, f"runs/brave-otter/checkpoints/step-{self.step:06d}"))
-
-    def edit(self, path: str, value: object) -> None:
-        self.calls.append(("edit", path, value))
+    def _edit(self, edit: Edit) -> None:
         assert self.config is not None
         try:
-            old = fields.value_at(self.config, path)
-            self.config = fields.replace(self.config, {path: value})
+            old = fields.value_at(self.config, edit.path)
+            self.config = fields.replace(self.config, {edit.path: edit.value})
         except ConfigError as error:
-            self.emit(EditRefused(path, str(error)))
+            self.emit(edit.refused(str(error)))
         else:
-            self.emit(EditApplied(self.step + 1, path, old, value))
-
-    def ask(self, request: Any, config: RunConfig) -> None:
-        self.calls.append(("ask", request))
-
-    def cancel(self, request_id: int) -> None:
-        self.calls.append(("cancel", request_id))
-
-    def close(self) -> None:
-        self.calls.append(("close",))
-        if self.slow_to_stop:
-            if self.busy:
-                self.state(RunState.STOPPING)
-            return
-        self.release()
+            self.emit(EditApplied(self.step + 1, edit.path, old, edit.value))
 
     def serve(self) -> None:
         with self._wake:
@@ -186,6 +171,11 @@ class FakeSession:
             raise self.crash
 
     # --- what a test does with it ---
+
+    @property
+    def started(self) -> list[str]:
+        """The presets of the runs that were started."""
+        return [request.preset for request in self.asked if isinstance(request, Start)]
 
     def state(self, state: RunState, message: str = "") -> None:
         """Enter `state`."""

@@ -208,13 +208,16 @@ CHILD = textwrap.dedent("""
     from tui.fake_session import FakeSession
     from rlhf_engine.events import RunState
     from rlhf_engine.config.fields import validate
+    from rlhf_engine.requests import SaveCheckpoint
     from rlhf_tui.launch import run_workbench
 
     config = validate({{"data": {{"prompts": ["a"]}}, "rewards": [{{"kind": "word_list", "liked": ["fox"]}}]}})
 
     class Ends(FakeSession):
-        def checkpoint(self):
-            self.end(RunState.FAILED, "lost\\x1b]52;c;UEFZTE9BRA==\\x07\\x07\\x9b2J\\x1b\\\\ it")
+        def ask(self, request):
+            super().ask(request)
+            if isinstance(request, SaveCheckpoint):
+                self.end(RunState.FAILED, "lost\\x1b]52;c;UEFZTE9BRA==\\x07\\x07\\x9b2J\\x1b\\\\ it")
 
     sys.exit(run_workbench(config, "animals", runs_root=Path("runs"), start=True, session_factory=Ends))
 """)

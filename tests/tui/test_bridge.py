@@ -30,6 +30,7 @@ from rlhf_engine.events import (
     StepFinished,
     StepProgress,
 )
+from rlhf_engine.requests import Cancel, Compare, Edit, Generate, Start
 from rlhf_tui.engine.bridge import EngineBridge
 from rlhf_tui.engine.event_ring import EventRing, StepsMissed
 from rlhf_tui.engine.sample_store import KEPT_SAMPLES
@@ -44,7 +45,7 @@ def test_no_session_is_made_before_it_is_needed(bridge: EngineBridge, sessions: 
 def test_events_arrive_in_order_and_update_the_view(
     bridge: EngineBridge, sessions: Sessions, config: RunConfig
 ) -> None:
-    bridge.start(config, "animals")
+    bridge.ask(Start(config, bridge.runs_root, preset="animals"))
     sessions.last.steps(3)
     kinds = [type(event).__name__ for event in bridge.drain()]
     assert kinds == ["RunStarted", "StateChanged", "ModelLoaded", "StateChanged", *["StepFinished"] * 3]
@@ -55,9 +56,9 @@ def test_events_arrive_in_order_and_update_the_view(
 
 
 def test_a_second_start_is_refused_while_one_is_busy(bridge: EngineBridge, config: RunConfig) -> None:
-    bridge.start(config)
+    bridge.ask(Start(config, bridge.runs_root))
     with pytest.raises(RunError):
-        bridge.start(config)
+        bridge.ask(Start(config, bridge.runs_root))
 
 
 def test_only_the_newest_of_superseded_events_is_kept(bridge: EngineBridge, sessions: Sessions) -> None:
@@ -77,7 +78,7 @@ def test_only_the_newest_of_superseded_events_is_kept(bridge: EngineBridge, sess
 def test_whatever_is_rare_survives_a_stall_and_of_steps_the_newest(
     bridge: EngineBridge, sessions: Sessions, config: RunConfig
 ) -> None:
-    bridge.start(config)
+    bridge.ask(Start(config, bridge.runs_root))
     sessions.last.steps(300)
     for index in range(5000):
         sessions.last.emit(Notice(str(index)))
@@ -161,9 +162,9 @@ def test_draining_is_fast_only_while_text_streams(bridge: EngineBridge, sessions
 
     bridge.open()
     assert drains_in(30) == 10
-    request = bridge.generate("Once", True, 1.0, 20, 0, config)
+    bridge.ask(Generate(bridge.new_id(), config, "Once", True, 1.0, 20, 0))
     assert drains_in(30) == 30
-    sessions.last.emit(GenerationFinished(request, "done"))
+    sessions.last.emit(GenerationFinished(1, "done"))
     bridge.drain()
     assert drains_in(30) == 10
 
@@ -188,7 +189,7 @@ def test_mere_progress_is_told_once_a_second_and_never_keeps_other_news_waiting(
 def test_a_crash_of_the_engine_is_told_and_logged_and_a_new_start_works(
     bridge: EngineBridge, sessions: Sessions, config: RunConfig
 ) -> None:
-    bridge.start(config)
+    bridge.ask(Start(config, bridge.runs_root))
     sessions.last.break_down(ZeroDivisionError("division \x1b[2J by zero"))
     assert bridge.join(5)
     assert not bridge.busy
@@ -198,7 +199,7 @@ def test_a_crash_of_the_engine_is_told_and_logged_and_a_new_start_works(
     folder = Path(platformdirs.user_log_dir("rlhf-tui", appauthor=False))
     (log,) = folder.glob("crash-*.log")
     assert "Traceback" in log.read_text()
-    bridge.start(config)
+    bridge.ask(Start(config, bridge.runs_root))
     assert len(sessions) == 2
     assert bridge.busy
 
@@ -206,11 +207,13 @@ def test_a_crash_of_the_engine_is_told_and_logged_and_a_new_start_works(
 def test_everything_that_is_open_when_the_engine_crashes_is_answered(
     bridge: EngineBridge, sessions: Sessions, config: RunConfig
 ) -> None:
-    bridge.start(config)
-    sessions.last.edit = lambda path, value: None  # type: ignore[method-assign]  # it has no time for that any more
-    wanted = bridge.generate("Once", True, 1.0, 5, 0, config), bridge.compare(8, 0, config)
-    answered = bridge.compare(8, 0, config)
-    bridge.edit("kl.coef", 0.3)
+    bridge.ask(Start(config, bridge.runs_root))
+    sessions.last.ask = lambda request: None  # type: ignore[method-assign]  # it has no time for that any more
+    wanted, answered = (1, 2), 3
+    bridge.ask(Generate(1, config, "Once", True, 1.0, 5, 0))
+    bridge.ask(Compare(2, config, 8, 0))
+    bridge.ask(Compare(answered, config, 8, 0))
+    bridge.ask(Edit("kl.coef", 0.3))
     sessions.last.emit(ComparisonFinished(answered, None, "cancelled"))
     sessions.last.break_down(ZeroDivisionError("division by zero"))
     assert bridge.join(5)
@@ -221,28 +224,36 @@ def test_everything_that_is_open_when_the_engine_crashes_is_answered(
     assert all("ZeroDivisionError" in told[request] for request in wanted)
     assert told[answered] == "cancelled"
     assert [event.path for event in events if isinstance(event, EditRefused)] == ["kl.coef"]
-    bridge.compare(8, 0, config)
+    bridge.ask(Compare(4, config, 8, 0))
     assert len(sessions) == 2
 
 
 def test_an_engine_that_ends_answers_what_is_open(bridge: EngineBridge, config: RunConfig) -> None:
     bridge.open()
-    asked = bridge.compare(8, 0, config)
+    bridge.ask(Compare(1, config, 8, 0))
     bridge.close()
     assert bridge.join(5)
-    assert [event.request_id for event in bridge.drain() if isinstance(event, ComparisonFinished)] == [asked]
+    assert [event.request_id for event in bridge.drain() if isinstance(event, ComparisonFinished)] == [1]
+
+
+def test_what_is_given_up_once_the_engine_has_ended_starts_no_other(
+    bridge: EngineBridge, sessions: Sessions, config: RunConfig
+) -> None:
+    bridge.ask(Compare(1, config, 8, 0))
+    bridge.close()
+    assert bridge.join(5)
+    bridge.ask(Cancel(1))
+    bridge.close()
+    assert not bridge.alive
+    assert len(sessions) == 1
 
 
 def test_closing_ends_the_thread(bridge: EngineBridge, config: RunConfig) -> None:
-    bridge.start(config)
+    bridge.ask(Start(config, bridge.runs_root))
     bridge.close()
     assert bridge.join(5)
     assert not bridge.alive
 
 
-def test_requests_have_ids_of_their_own(bridge: EngineBridge, sessions: Sessions, config: RunConfig) -> None:
-    first = bridge.generate("a", True, 1.0, 5, 0, config)
-    second = bridge.compare(8, 0, config)
-    assert first != second
-    bridge.cancel(second)
-    assert sessions.last.calls[-1] == ("cancel", second)
+def test_questions_have_ids_of_their_own(bridge: EngineBridge) -> None:
+    assert bridge.new_id() != bridge.new_id()

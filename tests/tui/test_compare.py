@@ -16,7 +16,7 @@ from tui.test_hostile_text import shown_lines
 from rlhf_engine.evaluation.compare import Comparison, Pair, Row
 from rlhf_engine.events import ComparisonFinished, ComparisonProgress
 from rlhf_engine.maths.statistics import Estimate
-from rlhf_engine.requests import REFERENCE, CompareRequest
+from rlhf_engine.requests import REFERENCE, Cancel, Compare
 from rlhf_tui.app import WorkbenchApp
 from rlhf_tui.areas.charts.histogram import Colours, bins, draw_histogram
 from rlhf_tui.areas.compare.comparison_table import comparison_table
@@ -44,8 +44,8 @@ def comparison(number: int = 12) -> Comparison:
              replace(story_sample(1, i + 1), score=generator.gauss(3, 1))) for i in range(number)))
 
 
-def asked(sessions: Sessions) -> list[CompareRequest]:
-    return [call[1] for call in sessions.last.calls if call[0] == "ask"]
+def asked(sessions: Sessions) -> list[Compare]:
+    return [request for request in sessions.last.asked if isinstance(request, Compare)]
 
 
 def test_shares_are_per_cent_and_their_differences_points() -> None:
@@ -85,7 +85,7 @@ def test_the_two_sides_differ_by_marker() -> None:
 async def test_it_starts_at_once_shows_progress_and_then_everything(app: WorkbenchApp, sessions: Sessions) -> None:
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.press("c")
-        assert asked(sessions) == [CompareRequest(1, 100, 0)]
+        assert asked(sessions) == [Compare(1, app.config, 100, 0)]
         await tell(pilot, sessions, ComparisonProgress(1, 32, 100))
         assert "32/100" in shown(app)
         await tell(pilot, sessions, ComparisonFinished(1, comparison()))
@@ -127,17 +127,17 @@ async def test_other_numbers_and_once_more(app: WorkbenchApp, sessions: Sessions
         await pilot.press("c")
         await tell(pilot, sessions, ComparisonFinished(1, comparison()))
         await pilot.press("n", *"20", "enter")
-        assert asked(sessions)[-1] == CompareRequest(2, 20, 0)
+        assert asked(sessions)[-1] == Compare(2, app.config, 20, 0)
         await tell(pilot, sessions, ComparisonFinished(2, comparison()))
         await pilot.press("escape", "r")
-        assert asked(sessions)[-1] == CompareRequest(3, 20, 0)
+        assert asked(sessions)[-1] == Compare(3, app.config, 20, 0)
 
 
 async def test_esc_gives_up_and_then_leaves(app: WorkbenchApp, sessions: Sessions) -> None:
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.press("c", "escape")
         await pilot.pause()
-        assert ("cancel", 1) in sessions.last.calls
+        assert Cancel(1) in sessions.last.asked
         assert isinstance(app.screen, CompareScreen)
         await pilot.press("escape")
         await pilot.pause()

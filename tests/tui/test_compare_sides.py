@@ -55,7 +55,7 @@ async def test_the_names_of_the_two_stand_in_table_pairs_and_histogram(
         await press(pilot, "r", "m", "end", "c")
         request = asked(sessions)[-1]
         assert (request.first, request.second) == tuple(Side("checkpoint", three[i].path) for i in (0, 2))
-        await tell(pilot, sessions, ComparisonFinished(request.request_id, NAMED))
+        await tell(pilot, sessions, ComparisonFinished(request.id, NAMED))
         for part, times in (("1 amber@5 against calm@9", 1), ("calm@9", 4), ("██ calm@9", 1), ("reference", 0),
                             ("prompts and rewards of amber@5", 1)):
             assert shown(app).count(part) == times, part
@@ -94,7 +94,7 @@ async def test_hostile_names_of_sides_are_only_shown(
         request = asked(sessions)[-1]
         assert request.second.run is not None
         hostile = replace(NAMED, labels=("\x1b[2J", "[/x]\u202e"), settings_of="\x9b31m[/]")
-        await tell(pilot, sessions, ComparisonFinished(request.request_id, hostile))
+        await tell(pilot, sessions, ComparisonFinished(request.id, hostile))
         assert all(map(is_harmless, shown_lines(app)))
 
 
@@ -120,7 +120,7 @@ class TestSnapshots:
     ) -> None:
         async def before(pilot: Pilot[Any]) -> None:
             await press(pilot, "r", "m", "end", "c")
-            await tell(pilot, sessions, ComparisonFinished(asked(sessions)[-1].request_id, NAMED))
+            await tell(pilot, sessions, ComparisonFinished(asked(sessions)[-1].id, NAMED))
             await settle(pilot)
 
         assert snap_compare(app, terminal_size=size, run_before=before)

@@ -15,6 +15,7 @@ from rlhf_engine.config.fields import replace
 from rlhf_engine.config.rewards import LengthRewardConfig
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.events import EditRefused, RunState
+from rlhf_engine.requests import Edit
 from rlhf_tui.app import WorkbenchApp
 from rlhf_tui.areas.settings_form.reset import ResetScreen
 from rlhf_tui.engine.bridge import EngineBridge
@@ -54,8 +55,8 @@ async def test_undoing_a_live_edit_is_a_live_edit(app: WorkbenchApp, sessions: S
         await show(app, pilot)
         await pilot.press("u")
         await show(app, pilot)
-        assert [call for call in sessions.last.calls if call[0] == "edit"] == [
-            ("edit", "kl.coef", 0.3), ("edit", "kl.coef", 0.1)]
+        assert [request for request in sessions.last.asked if isinstance(request, Edit)] == [
+            Edit("kl.coef", 0.3), Edit("kl.coef", 0.1)]
         assert alarm(app) == "from step 5: kl.coef 0.3 → 0.1"
 
 
@@ -160,7 +161,7 @@ async def test_resetting_all_in_a_run_says_what_stays(
         assert "1 setting back to what animals says, from the next step on:" in text
         assert "1 setting stays, since it is fixed during a run:\n  train.seed" in text
         await pilot.press("enter")
-        assert sessions.last.calls[-1] == ("edit", "kl.coef", 0.1)
+        assert sessions.last.asked[-1] == Edit("kl.coef", 0.1)
         await show(app, pilot)
         await pilot.press("R")
         assert "only train.seed" in alarm(app)

@@ -9,14 +9,14 @@ from tui.fake_session import Sessions
 from tui.test_hostile_text import shown_lines
 
 from rlhf_engine.events import GenerationFinished, GenerationToken, Span
-from rlhf_engine.requests import GenerateRequest
+from rlhf_engine.requests import Cancel, Generate
 from rlhf_tui.app import WorkbenchApp
 from rlhf_tui.areas.generate.screen import GenerateScreen
 from rlhf_tui.areas.workbench.screen import WorkbenchScreen
 
 
-def asked(sessions: Sessions) -> list[GenerateRequest]:
-    return [call[1] for call in sessions.last.calls if call[0] == "ask"]
+def asked(sessions: Sessions) -> list[Generate]:
+    return [request for request in sessions.last.asked if isinstance(request, Generate)]
 
 
 def shown(app: WorkbenchApp) -> str:
@@ -39,7 +39,7 @@ async def test_before_any_run_the_reference_answers(app: WorkbenchApp, sessions:
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.press("g", "enter")
         [request] = asked(sessions)
-        assert request == GenerateRequest(1, "Once upon a time", False, 1.0, 60, 0)
+        assert request == Generate(1, app.config, "Once upon a time", False, 1.0, 60, 0)
         assert "the model is loaded first" in shown(app)
         await tell(pilot, sessions, GenerationToken(1, " a fox"))
         assert "Once upon a time a fox▌" in shown(app)
@@ -74,7 +74,7 @@ async def test_while_training_it_says_for_what_it_waits(app: WorkbenchApp, sessi
 async def test_esc_gives_up_first_and_then_leaves(app: WorkbenchApp, sessions: Sessions) -> None:
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.press("g", "enter", "escape")
-        assert ("cancel", 1) in sessions.last.calls
+        assert Cancel(1) in sessions.last.asked
         assert isinstance(app.screen, GenerateScreen)
         await tell(pilot, sessions, ANSWER)
         assert "a fox met" not in shown(app)

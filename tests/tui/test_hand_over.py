@@ -21,7 +21,6 @@ from rlhf_engine.errors import RunError
 from rlhf_engine.events import RunState
 from rlhf_engine.runs.hand_over import command_for, hand_over
 from rlhf_engine.runs.run_dir import RunDir, Status
-from rlhf_engine.training.control import TrainerControl
 from rlhf_engine.training.trainer import Trainer
 
 pytestmark = pytest.mark.slow
@@ -107,7 +106,7 @@ def same_as_undisturbed(run: RunDir, config: RunConfig) -> None:
     steps = step_of(run)
     config = config.model_copy(update={"train": config.train.model_copy(update={"steps": steps})})
     whole = RunDir.create(run.path.parent, config, name="undisturbed")
-    Trainer(config, run_dir=whole, control=TrainerControl(), emit=lambda event: None).run()
+    Trainer(config, run_dir=whole, emit=lambda event: None).run()
     assert [line.step for line in run.metrics()] == list(range(1, steps + 1))
     assert timeless(run) == timeless(whole)
     assert run.samples() == whole.samples()

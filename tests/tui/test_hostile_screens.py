@@ -17,6 +17,7 @@ from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.config.sections import DataConfig, ModelConfig
 from rlhf_engine.evaluation.compare import Comparison, Pair
 from rlhf_engine.events import ComparisonFinished, GenerationFinished, GenerationToken, Sample, Span
+from rlhf_engine.requests import Compare
 from rlhf_tui.app import WorkbenchApp
 from rlhf_tui.engine.bridge import EngineBridge
 
@@ -82,8 +83,8 @@ async def test_screens_show_any_answer(tmp_path: Path, config: RunConfig, sessio
             await tell(pilot, sessions, GenerationFinished(number, text, 1.0, {text: 1.0}, spans, error=text[:3]))
             check(app)
         await pilot.press("escape", "c")
-        request = sessions.last.calls[-1][1].request_id
-        await tell(pilot, sessions, ComparisonFinished(request, Comparison(ROWS, tuple(map(pair, texts(15))))))
+        (asked,) = [request for request in sessions.last.asked if isinstance(request, Compare)]
+        await tell(pilot, sessions, ComparisonFinished(asked.id, Comparison(ROWS, tuple(map(pair, texts(15))))))
         for _ in range(15):
             await pilot.press("right")
             await pilot.pause()

@@ -82,6 +82,7 @@ CHILD = textwrap.dedent("""
     from tui.fake_session import FakeSession
     from rlhf_engine.events import Notice, Sample, StepFinished
     from rlhf_engine.config.fields import validate
+    from rlhf_engine.requests import Start
     from rlhf_engine.rewards.base import Span
     from rlhf_tui.launch import run_workbench
 
@@ -89,8 +90,10 @@ CHILD = textwrap.dedent("""
     config = validate({{"data": {{"prompts": ["a"]}}, "rewards": [{{"kind": "word_list", "liked": ["fox"]}}]}})
 
     class Hostile(FakeSession):
-        def start(self, *args, **kwargs):
-            super().start(*args, **kwargs)
+        def ask(self, request):
+            super().ask(request)
+            if not isinstance(request, Start):
+                return
             sample = Sample(1, PAYLOAD, PAYLOAD, 1.0, {{PAYLOAD: 1.0}}, 0.5, 3, True, (Span(0, 9, "liked"),))
             for step in range(1, 4):
                 self.emit(StepFinished(step, 100, {{"objective/scores": float(step)}}, (sample,), float(step)))

@@ -188,15 +188,17 @@ CHILD = textwrap.dedent("""
     sys.path.insert(0, {tests!r})
     from tui.fake_session import FakeSession
     from rlhf_engine.config.fields import validate
+    from rlhf_engine.requests import Edit
     from rlhf_tui.launch import run_workbench
 
     config = validate({{"data": {{"prompts": ["Once"]}}, "rewards": [{{"kind": "word_list", "liked": ["fox"]}}]}})
 
     class Noted(FakeSession):
-        def edit(self, path, value):
-            super().edit(path, value)
-            with Path("edits").open("a") as file:
-                file.write(json.dumps([path, value]) + chr(10))
+        def ask(self, request):
+            super().ask(request)
+            if isinstance(request, Edit):
+                with Path("edits").open("a") as file:
+                    file.write(json.dumps([request.path, request.value]) + chr(10))
 
     sys.exit(run_workbench(config, "animals", runs_root=Path("runs"), start=True, session_factory=Noted))
 """)

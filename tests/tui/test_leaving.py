@@ -21,20 +21,21 @@ CHILD = textwrap.dedent("""
     sys.path.insert(0, {tests!r})
     from tui.fake_session import FakeSession
     from rlhf_engine.config.fields import validate
+    from rlhf_engine.requests import Close, Start
     from rlhf_tui.launch import run_workbench
 
     config = validate({{"data": {{"prompts": ["a"]}}, "rewards": [{{"kind": "word_list", "liked": ["fox"]}}]}})
 
     class Slow(FakeSession):
         # a step takes a moment; what is saved after it, a test can read
-        def start(self, *args, **kwargs):
-            super().start(*args, **kwargs)
-            self.steps(3)
-
-        def close(self):
-            self.calls.append(("close",))
-            seconds = float(Path("seconds").read_text()) if Path("seconds").exists() else 0.7
-            threading.Timer(seconds, self.save).start() if self.busy else self.release()
+        def ask(self, request):
+            if isinstance(request, Close):
+                seconds = float(Path("seconds").read_text()) if Path("seconds").exists() else 0.7
+                threading.Timer(seconds, self.save).start() if self.busy else self.release()
+                return
+            super().ask(request)
+            if isinstance(request, Start):
+                self.steps(3)
 
         def save(self):
             Path("saved").write_text("step 4")
@@ -217,9 +218,7 @@ def test_whoever_leaves_a_run_is_told_where_it_stands(tmp_path: Path, by_signal:
 
 
 def test_whoever_leaves_after_stopping_is_told_where_the_run_stands(tmp_path: Path) -> None:
-    stops = 'self.end(RunState.STOPPED)\n\n    def save(self)'
-    terminal = start(tmp_path, "from rlhf_engine.events import RunState\n" + TRAINING.replace(
-        "    def save(self)", "    def stop(self):\n        " + stops))
+    terminal = start(tmp_path)
     terminal.type("\x1b[15~")
     terminal.read_until(b"STOPPED")
     terminal.type("q")
@@ -302,8 +301,8 @@ def test_the_first_frame_does_not_wait_for_the_engine(tmp_path: Path) -> None:
             time.sleep(0.01)
         super().__init__(emit)
 
-    def start(self,"""
-    terminal = start(tmp_path, IDLE.replace("    def start(self,", slow))  # it is drawn, and no engine is made
+    def ask(self, request):"""
+    terminal = start(tmp_path, IDLE.replace("    def ask(self, request):", slow))  # it is drawn, and no engine is made
     (tmp_path / "may").touch()
     terminal.type("q")
     assert terminal.exit_code() == 0

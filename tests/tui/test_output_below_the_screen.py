@@ -35,12 +35,15 @@ async def eventually(pilot: Any, true: Callable[[], bool]) -> None:
 LOUD = textwrap.dedent("""
     import os
 
+    from rlhf_engine.requests import SaveCheckpoint
+
     class Loud(Slow):
-        def checkpoint(self):
-            os.system("echo from a child; echo from a child >&2")
-            os.write(2, b"from a library\\n")
-            threading.Thread(target=print, args=("from a thread",)).start()
-            super().checkpoint()
+        def ask(self, request):
+            if isinstance(request, SaveCheckpoint):
+                os.system("echo from a child; echo from a child >&2")
+                os.write(2, b"from a library\\n")
+                threading.Thread(target=print, args=("from a thread",)).start()
+            super().ask(request)
 
     code = run_workbench""").strip()
 
@@ -176,7 +179,7 @@ async def test_a_reward_that_takes_its_time_is_named_with_its_seconds(
     monkeypatch.setattr("rlhf_tui.engine.run_view.SLOW_SECONDS", 0.0)
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.press("f5")
-        sessions.last.close = lambda: None  # type: ignore[method-assign]  # an engine within a step hears nothing
+        sessions.last.ask = lambda request: None  # type: ignore[method-assign]  # an engine within a step hears nothing
         sessions.last.emit(StepProgress(1, "reward", 0.0))
         app.show_events(app.bridge.drain())
         await eventually(pilot, lambda: re.search(r"reward [1-9]\d* s", shown(app)) is not None)

@@ -102,7 +102,7 @@ async def test_a_saved_preset_is_the_open_one_from_then_on(app: WorkbenchApp, se
         assert app.workbench.editing.original == app.config  # nothing differs from the preset any more
         await pilot.press("f5")
         await pilot.pause()
-        assert ("start", "mine") in sessions.last.calls
+        assert "mine" in sessions.last.started
         assert app.preferences.now.last_preset != "mine"
     assert app.preferences.now.last_preset == "mine"
 
@@ -121,7 +121,7 @@ async def test_a_preset_saved_while_a_run_trains_is_that_of_the_next_run(app: Wo
         assert "next: mine" in shown(app)
         await pilot.press("f5")
         await pilot.pause()
-        assert [call for call in sessions.last.calls if call[0] == "start"] == [("start", "animals"), ("start", "mine")]
+        assert sessions.last.started == ["animals", "mine"]
 
 
 async def test_a_name_that_ships_is_said_to_be_overridden(app: WorkbenchApp) -> None:

@@ -22,7 +22,7 @@ from rlhf_engine.config.rewards import LengthRewardConfig
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.evaluation.compare import Comparison, Pair
 from rlhf_engine.events import ComparisonFinished, ComparisonProgress, EditRefused, Sample, Span, StepFinished
-from rlhf_engine.requests import CompareRequest
+from rlhf_engine.requests import Cancel, Compare, Edit
 from rlhf_engine.rewards import build
 from rlhf_engine.rewards.base import Score
 from rlhf_tui.app import WorkbenchApp
@@ -42,8 +42,8 @@ async def until_shown(pilot: Pilot[Any], text: str) -> None:
     await until(pilot, lambda: text in shown(pilot.app), lambda: shown(pilot.app))
 
 
-def asked(sessions: Sessions) -> list[CompareRequest]:
-    return [call[1] for call in sessions.last.calls if call[0] == "ask"]
+def asked(sessions: Sessions) -> list[Compare]:
+    return [request for request in sessions.last.asked if isinstance(request, Compare)]
 
 
 def pairs(number: int = 8) -> Comparison:
@@ -105,7 +105,7 @@ async def test_live_settings_reach_the_run_and_others_are_locked(app: WorkbenchA
         assert "fixed during a run" in shown(app)
         await pilot.press("enter", "down", "enter", *"5", "enter")
         await tell(pilot, sessions)
-        assert [call for call in sessions.last.calls if call[0] == "edit"] == [("edit", "rewards.0.weight", 5)]
+        assert [one for one in sessions.last.asked if isinstance(one, Edit)] == [Edit("rewards.0.weight", 5)]
         assert "from step 1: rewards.0.weight 1 → 5" in shown(app)
         sessions.last.emit(EditRefused("rewards.0.weight", "not [/x] now"))
         app.bridge.view.config = app.config.model_copy(update={"rewards": [
@@ -162,7 +162,7 @@ async def test_both_sides_of_each_word(app: WorkbenchApp, sessions: Sessions) ->
         sessions.last.steps(30)
         await tell(pilot, sessions)
         await pilot.press("w", "r")
-        assert asked(sessions) == [CompareRequest(1, 64, 0)]
+        assert asked(sessions) == [Compare(1, app.config, 64, 0)]
         await tell(pilot, sessions, ComparisonProgress(1, 32, 64))
         assert "32/64" in shown(app)
         # the reference says: the girl waved to her mom from the boat, and the boy waved too.
@@ -177,16 +177,16 @@ async def test_both_sides_of_each_word(app: WorkbenchApp, sessions: Sessions) ->
 async def test_reference_responses_can_be_given_up_and_failed(app: WorkbenchApp, sessions: Sessions) -> None:
     async with app.run_test(size=WIDE) as pilot:
         await pilot.press("w", "n", "up", "enter")
-        assert asked(sessions) == [CompareRequest(1, 96, 0)]
+        assert asked(sessions) == [Compare(1, app.config, 96, 0)]
         await pilot.press("escape")
         await pilot.pause()
-        assert ("cancel", 1) in sessions.last.calls
+        assert Cancel(1) in sessions.last.asked
         await pilot.press("r")
         await tell(pilot, sessions, ComparisonFinished(2, None, "no [/x] model"))
         assert "no [/x] model" in shown(app)
         await pilot.press("r", "escape", "escape")
         await pilot.pause()
-        assert ("cancel", 3) in sessions.last.calls
+        assert Cancel(3) in sessions.last.asked
         assert isinstance(app.screen, WorkbenchScreen)
         await pilot.press("w", "n", *"x", "enter")
         await pilot.pause()

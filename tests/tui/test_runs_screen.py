@@ -21,6 +21,7 @@ from tui.test_hostile_text import is_harmless, shown_lines
 from rlhf_engine.config.fields import replace
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.events import RunStarted, RunState
+from rlhf_engine.requests import Fork, Resume, Start
 from rlhf_engine.runs.run_care import rename_run, throw_away, thrown_away
 from rlhf_engine.runs.run_dir import Parent, RunDir
 from rlhf_engine.runs.run_list import RunFigures, RunSummary, list_runs
@@ -246,7 +247,7 @@ async def test_opening_a_run_shows_its_curves_and_settings_and_drives_nothing(
         await press(pilot, "r", "home", "enter")  # another one in its place
         await watched(pilot, app)
         assert app.workbench.charts.charts[0].points[-1][0] == 5
-        assert not any(call[0] in ("start", "resume") for session in sessions for call in session.calls)
+        assert not any(isinstance(one, Start | Resume) for session in sessions for one in session.asked)
         await press(pilot, "r", "v")
         assert not app.bridge.viewing
 
@@ -271,7 +272,7 @@ async def test_a_run_goes_on_here_with_its_own_settings_and_its_curves(
             return sessions.last.busy
 
         await until(pilot, taken_up)
-        assert ("resume", three[1].path, False) in sessions.last.calls
+        assert Resume(three[1].path) in sessions.last.asked
         await pilot.pause()
         assert app.config.kl.coef == 0.5
         assert app.workbench.charts.charts[0].points[-1][0] == 3
@@ -324,7 +325,7 @@ async def test_a_fork_is_checked_in_the_engines_words_and_begun(
         await press(pilot, "tab", "tab", *"amber", "f5")
         assert "already a run named amber" in shown(app)
         await press(pilot, "2", "f5")
-        assert sessions.last.calls[-1] == ("fork", three[0].path, 0, {"kl.coef": 7.0}, "amber2")
+        assert sessions.last.asked[-1] == Fork(three[0].path, app.bridge.runs_root, {"kl.coef": 7.0}, 0, "amber2")
         assert isinstance(app.screen, WorkbenchScreen)
         child = make_run(app.bridge.runs_root, replace(config, {"kl.coef": 7.0}), "amber2", steps=4, parent=three[0])
         await tell(pilot, sessions, RunStarted("amber2", str(child.path), child.config(), 2))
@@ -379,8 +380,9 @@ async def test_a_fork_of_a_run_whose_base_is_another_model_now_asks_first(
         await pilot.press("y")
         await until(pilot, lambda: isinstance(app.screen, ForkScreen))
         await press(pilot, *"kl.coef=7", "f5")
-        assert sessions.last.calls[-1][0] == "fork"
-        assert sessions.last.calls[-1][-1] == "accept_base"
+        (asked,) = sessions.last.asked
+        assert isinstance(asked, Fork)
+        assert asked.accept_base
 
 
 async def test_what_the_fork_proposed_itself_is_left_without_a_question(

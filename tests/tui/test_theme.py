@@ -69,14 +69,16 @@ CHILD = textwrap.dedent("""
     sys.path.insert(0, {tests!r})
     from tui.fake_session import FakeSession
     from rlhf_engine.config.fields import validate
+    from rlhf_engine.requests import Start
     from rlhf_tui.launch import run_workbench
 
     config = validate({{"data": {{"prompts": ["a"]}}, "rewards": [{{"kind": "word_list", "liked": ["fox"]}}]}})
 
     class Learns(FakeSession):
-        def start(self, *args, **kwargs):
-            super().start(*args, **kwargs)
-            self.steps(9)
+        def ask(self, request):
+            super().ask(request)
+            if isinstance(request, Start):
+                self.steps(9)
 
     sys.exit(run_workbench(config, "animals", runs_root=Path("runs"), start=True, session_factory=Learns))
 """)

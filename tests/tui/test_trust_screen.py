@@ -22,7 +22,7 @@ from rlhf_engine.config.preset_writer import to_toml
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import CodeInQuestion
 from rlhf_engine.events import RunState
-from rlhf_engine.requests import Side
+from rlhf_engine.requests import Compare, Generate, Resume, Side, Start
 from rlhf_engine.rewards.function import code_at, pinned
 from rlhf_engine.runs.run_dir import RunDir
 from rlhf_engine.runs.trust import is_trusted
@@ -70,8 +70,8 @@ def shown(app: WorkbenchApp) -> str:
     return "\n".join(str(part.content) for part in app.screen.query(Static))
 
 
-def asked_of(sessions: Sessions) -> list[str]:
-    return [call[0] for call in sessions.last.calls]
+def asked_of(sessions: Sessions) -> list[type]:
+    return [type(request) for request in sessions.last.asked]
 
 
 async def test_a_start_asks_and_begins_after_a_yes(app: WorkbenchApp, file: Path, sessions: Sessions) -> None:
@@ -84,16 +84,16 @@ async def test_a_start_asks_and_begins_after_a_yes(app: WorkbenchApp, file: Path
         await pilot.press("n")
         await until(pilot, lambda: not asks(app))
         assert str(file) in alarm(app)
-        assert "start" not in asked_of(sessions)
+        assert Start not in asked_of(sessions)
         assert not is_trusted(code.digest)
         await pilot.press("f5", "escape")
         assert not asks(app)
         await pilot.press("f5", "enter")
         assert not asks(app)
-        assert "start" not in asked_of(sessions)
+        assert Start not in asked_of(sessions)
         await pilot.press("f5")
         await agree(pilot)
-        await until(pilot, lambda: asked_of(sessions).count("start") == 1)
+        await until(pilot, lambda: asked_of(sessions).count(Start) == 1)
         assert is_trusted(code.digest)
 
 
@@ -126,26 +126,26 @@ async def test_each_of_several_files_is_asked_about(bridge: EngineBridge, file: 
         await pilot.press("f5")
         await agree(pilot)
         await until(pilot, lambda: asks(app) and "neighbour.py" in shown(app))
-        assert "start" not in asked_of(sessions)
+        assert Start not in asked_of(sessions)
         await pilot.press("n")
         await until(pilot, lambda: not asks(app))
-        assert "start" not in asked_of(sessions)
+        assert Start not in asked_of(sessions)
         await pilot.press("f5")
         assert str(other) in shown(app)  # the first was agreed to
         await agree(pilot)
-        await until(pilot, lambda: "start" in asked_of(sessions))
+        await until(pilot, lambda: Start in asked_of(sessions))
 
 
 async def test_answers_and_comparisons_do_without_scores_after_a_no(app: WorkbenchApp, sessions: Sessions) -> None:
     async with app.run_test(size=WIDE) as pilot:
         await pilot.press("g", "enter")
         assert asks(app)
-        assert "ask" not in asked_of(sessions)
+        assert Generate not in asked_of(sessions)
         await pilot.press("n")
-        await until(pilot, lambda: "ask" in asked_of(sessions))
+        await until(pilot, lambda: Generate in asked_of(sessions))
         assert isinstance(app.screen, GenerateScreen)
         await pilot.press("escape", "escape", "c")
-        await until(pilot, lambda: asked_of(sessions).count("ask") == 2)  # what was said no to is not asked again
+        await until(pilot, lambda: Compare in asked_of(sessions))  # what was said no to is not asked again
         assert isinstance(app.screen, CompareScreen)
 
 
@@ -158,7 +158,7 @@ async def test_a_comparison_of_two_runs_asks_about_the_code_of_the_first(
         side = Side("checkpoint", run.path)
         app.push_screen(CompareScreen(bridge, config, (side, side)))
         await agree(pilot)
-        await until(pilot, lambda: asked_of(sessions).count("ask") == 1)
+        await until(pilot, lambda: asked_of(sessions) == [Compare])
         assert is_trusted(code_at(file).digest)
 
 
@@ -194,7 +194,7 @@ async def test_a_run_that_is_gone_on_with_asks_one_question(
         assert "changed" in str(app.screen.query_one("#text", Static).content)
         assert "# another now" in shown(app)
         await agree(pilot)
-        await until(pilot, lambda: ("resume", run.path, True) in sessions.last.calls)
+        await until(pilot, lambda: Resume(run.path, accept_code=True) in sessions.last.asked)
         assert not asks(app)
         assert is_trusted(code_at(file).digest)
 

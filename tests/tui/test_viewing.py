@@ -23,6 +23,7 @@ from tui.test_workbench import WIDE, alarm, keys, show, status
 from rlhf_engine.config.rewards import FunctionRewardConfig
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.events import EditApplied, RunStarted, RunState
+from rlhf_engine.requests import Edit, Resume, Start
 from rlhf_engine.rewards.function import pinned
 from rlhf_engine.runs.run_care import rename_run
 from rlhf_engine.runs.run_dir import RunDir
@@ -178,7 +179,7 @@ async def test_nothing_that_would_change_the_run_is_done(
         app.workbench.post_message(HyperparametersPane.Edited("kl.coef", 0.3))
         await pilot.pause()
         assert app.config == before
-        assert [call for session in sessions for call in session.calls] == []
+        assert [request for session in sessions for request in session.asked] == []
         await pilot.press("q")
     assert app.return_code == 0
 
@@ -218,7 +219,7 @@ async def test_taking_over_waits_for_the_holder_to_leave(
     async with app.run_test(size=WIDE) as pilot:
         await until(app, pilot, lambda: "step 3/100" in status(app))
         await pilot.press("t")
-        await until(app, pilot, lambda: ("resume", run.path, False) in sessions.last.calls)
+        await until(app, pilot, lambda: Resume(run.path) in sessions.last.asked)
         assert process.wait(10) == 0
         assert steps(app) == [1, 2, 3, 4]  # the step that it finished on its way out
         assert not app.bridge.viewing
@@ -242,7 +243,7 @@ async def test_a_run_whose_process_is_gone_is_resumed_by_t(
         await pilot.press("f5")
         assert alarm(app) == "viewing a run that nobody drives: t resumes it"
         await pilot.press("t")
-        await until(app, pilot, lambda: ("resume", run.path, False) in sessions.last.calls)
+        await until(app, pilot, lambda: Resume(run.path) in sessions.last.asked)
 
 
 @pytest.mark.usefixtures("driven")
@@ -259,7 +260,7 @@ async def test_t_says_why_who_drives_a_run_is_not_asked_to_leave_it(
             await until(app, pilot, lambda: str(os.getpid()) in alarm(app))
             assert not app.bridge.taking_over
         assert app.bridge.viewing
-        assert [call for session in sessions for call in session.calls] == []
+        assert [request for session in sessions for request in session.asked] == []
 
 
 async def test_a_process_that_is_only_named_is_not_asked_when_a_run_is_resumed(
@@ -273,7 +274,7 @@ async def test_a_process_that_is_only_named_is_not_asked_when_a_run_is_resumed(
         async with app.run_test(size=WIDE) as pilot:
             await until(app, pilot, lambda: "■ STOPPED" in status(app))
             await pilot.press("t")
-            await until(app, pilot, lambda: ("resume", run.path, False) in sessions.last.calls)
+            await until(app, pilot, lambda: Resume(run.path) in sessions.last.asked)
         assert innocent.poll() is None
         innocent.kill()
 
@@ -294,9 +295,9 @@ async def test_a_finished_run_is_extended_by_t(
         await pilot.press("t", *["backspace"] * 3, *"x", "enter")  # as many again are proposed
         assert "a whole number" in shown(app)
         await pilot.press("backspace", *"50", "enter")
-        await until(app, pilot, lambda: ("edit", "train.steps", 150) in sessions.last.calls)
-        assert ("resume", run.path, False) in sessions.last.calls
-        assert sessions.last.calls[-1] == ("edit", "train.steps", 150)
+        await until(app, pilot, lambda: Edit("train.steps", 150) in sessions.last.asked)
+        assert Resume(run.path) in sessions.last.asked
+        assert sessions.last.asked[-1] == Edit("train.steps", 150)
 
 
 async def test_a_run_that_has_just_finished_here_is_extended_by_t(
@@ -315,8 +316,8 @@ async def test_a_run_that_has_just_finished_here_is_extended_by_t(
         await show(app, pilot)
         assert "t resumes it" in alarm(app)
         await pilot.press("t", "enter")  # as many again
-        await until(app, pilot, lambda: ("edit", "train.steps", 200) in sessions.last.calls)
-        assert [call[0] for call in sessions.last.calls] == ["start", "resume", "edit"]
+        await until(app, pilot, lambda: Edit("train.steps", 200) in sessions.last.asked)
+        assert [type(request) for request in sessions.last.asked] == [Start, Resume, Edit]
 
 
 async def test_a_run_whose_reward_is_other_code_now_goes_on_only_after_a_yes(
@@ -339,7 +340,7 @@ async def test_a_run_whose_reward_is_other_code_now_goes_on_only_after_a_yes(
         assert not app.bridge.taking_over
         await pilot.press("t")
         await agree(pilot)
-        await until(app, pilot, lambda: ("resume", run.path, True) in sessions.last.calls)
+        await until(app, pilot, lambda: Resume(run.path, accept_code=True) in sessions.last.asked)
 
 
 async def test_a_run_whose_base_is_another_model_now_goes_on_only_after_a_yes(
@@ -365,7 +366,7 @@ async def test_a_run_whose_base_is_another_model_now_goes_on_only_after_a_yes(
         await pilot.press("t")
         await until(app, pilot, lambda: isinstance(app.screen, SureScreen))
         await pilot.press("y")
-        await until(app, pilot, lambda: ("resume", run.path, False, "accept_base") in sessions.last.calls)
+        await until(app, pilot, lambda: Resume(run.path, accept_base=True) in sessions.last.asked)
 
 
 async def test_a_run_that_cannot_be_read_says_so(watching: Callable[[], WorkbenchApp], run: RunDir) -> None:
@@ -391,7 +392,7 @@ async def test_a_viewer_is_told_of_a_run_that_was_renamed(
             app.say("")
             await pilot.press(key)
             assert alarm(app) == lost
-        assert [call for session in sessions for call in session.calls] == []
+        assert [request for session in sessions for request in session.asked] == []
 
 
 # --- leaving a run running ---

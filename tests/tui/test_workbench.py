@@ -12,6 +12,7 @@ from tui.fake_session import Sessions, story_sample
 from rlhf_engine.config import fields
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.events import Alarm, EditRefused, Notice, RolledBack, RunStarted, RunState, Span, StepFinished
+from rlhf_engine.requests import Close, Edit, Pause, Stop, Unpause
 from rlhf_tui.app import WorkbenchApp
 from rlhf_tui.areas.leaving.quit_screen import QuitScreen
 from rlhf_tui.areas.samples.sample import SampleScreen
@@ -72,8 +73,7 @@ async def test_f5_starts_space_pauses_f5_stops(app: WorkbenchApp, sessions: Sess
         await pilot.press("f5")
         await show(app, pilot)
         assert "■ STOPPED" in status(app)
-        asked = [call[0] for call in sessions.last.calls]
-        assert asked == ["start", "pause", "unpause", "stop"]
+        assert sessions.last.asked[1:] == [Pause(), Unpause(), Stop()]
 
 
 async def test_a_slow_pause_says_so_at_once(app: WorkbenchApp, sessions: Sessions) -> None:
@@ -84,7 +84,7 @@ async def test_a_slow_pause_says_so_at_once(app: WorkbenchApp, sessions: Session
         await pilot.press("space")
         assert "PAUSING…" in status(app)
         await pilot.press("space")
-        assert sessions.last.calls[-1] == ("unpause",)
+        assert sessions.last.asked[-1] == Unpause()
 
 
 async def test_f5_does_not_start_while_a_setting_is_wrong(app: WorkbenchApp) -> None:
@@ -100,7 +100,7 @@ async def test_starting_with_the_workbench(bridge: EngineBridge, config: RunConf
     app = WorkbenchApp(bridge, config, "animals", start=True)
     async with app.run_test(size=WIDE) as pilot:
         await pilot.pause()
-        assert sessions.last.calls == [("start", "animals")]
+        assert sessions.last.started == ["animals"]
 
 
 async def test_after_the_end_all_stays_visible_and_f5_starts_anew(app: WorkbenchApp, sessions: Sessions) -> None:
@@ -192,7 +192,7 @@ async def test_a_live_edit_goes_to_the_engine_and_is_marked(app: WorkbenchApp, s
         app.workbench.post_message(HyperparametersPane.Edited("kl.target", 9.0))
         await pilot.pause()
         await show(app, pilot)
-        assert sessions.last.calls[-1] == ("edit", "kl.target", 9.0)
+        assert sessions.last.asked[-1] == Edit("kl.target", 9.0)
         assert alarm(app) == "from step 5: kl.target 6 → 9"
         assert app.workbench.charts.edits == [5]
         assert app.workbench.charts.charts[1].target == 9.0
@@ -205,7 +205,7 @@ async def test_an_edit_of_words_goes_to_the_engine_too(app: WorkbenchApp, sessio
         await pilot.press("f5")
         app.workbench.post_message(WordListsPane.Edited("rewards.0.liked", ["hen"]))
         await pilot.pause()
-        assert sessions.last.calls[-1] == ("edit", "rewards.0.liked", ["hen"])
+        assert sessions.last.asked[-1] == Edit("rewards.0.liked", ["hen"])
 
 
 async def test_what_cannot_change_while_training_waits_for_the_next_start(
@@ -216,7 +216,7 @@ async def test_what_cannot_change_while_training_waits_for_the_next_start(
         await show(app, pilot)
         app.workbench.post_message(HyperparametersPane.Edited("train.seed", 7))
         await pilot.pause()
-        assert sessions.last.calls == [("start", "animals")]
+        assert sessions.last.started == ["animals"]
         assert "next start" in alarm(app)
 
 
@@ -499,7 +499,7 @@ async def test_a_request_to_terminate_saves_first_and_the_second_does_not(
         sessions.last.slow_to_stop = True
         terminated(app)
         await pilot.pause()
-        assert sessions.last.calls[-1] == ("close",)
+        assert sessions.last.asked[-1] == Close()
         assert "saving" in alarm(app)
         terminated(app)
         await pilot.pause()

@@ -16,7 +16,7 @@ from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import RlhfError
 from rlhf_engine.evaluation.compare import Comparison
 from rlhf_engine.events import ComparisonFinished, ComparisonProgress, Event, RunState
-from rlhf_engine.requests import REFERENCE, TUNED, Side
+from rlhf_engine.requests import REFERENCE, TUNED, Cancel, Compare, Side
 from rlhf_engine.runs.run_dir import RunDir
 from rlhf_engine.runs.run_settings import settings_now
 from rlhf_tui.areas.compare.comparison_table import comparison_table, table_text
@@ -160,7 +160,8 @@ class CompareScreen(BaseScreen[None]):
             return
         self._give_up()
         responses, seed = int(self._responses.number or 0), int(self._seed.number or 0)
-        self._request, self._begun = self._bridge.compare(responses, seed, self._config, self._sides), False
+        self._request, self._begun = self._bridge.new_id(), False
+        self._bridge.ask(Compare(self._request, self._config, responses, seed, *self._sides))
         if self._result is None:  # the numbers on the screen stay under the names that they belong to
             self._show_names(*map(side_label, self._sides))
         self._draw_bar(0, responses)
@@ -197,7 +198,7 @@ class CompareScreen(BaseScreen[None]):
 
     def _give_up(self) -> None:
         if self._request is not None:
-            self._bridge.cancel(self._request)
+            self._bridge.ask(Cancel(self._request))
             self._request = None
 
     def on_unmount(self) -> None:

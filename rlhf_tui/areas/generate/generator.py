@@ -16,6 +16,7 @@ from textual.widgets import Input, Static
 
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.events import Event, GenerationFinished, GenerationToken, RunState
+from rlhf_engine.requests import Cancel, Generate
 from rlhf_tui.engine.bridge import EngineBridge
 from rlhf_tui.widgets.answer import Answer
 from rlhf_tui.widgets.inputs import Choice, NumberField, TextField, one_line
@@ -175,8 +176,9 @@ class Generator(Widget):
         tokens, seed = int(self._tokens.number or 0), int(self._seed.number or 0)
         self._written.clear()
         for name in _WHO[self._who.value]:
-            request = self._bridge.generate(prompt, name == "tuned", temperature, tokens, seed, self._config)
-            self._asked[request] = (name, one_line(prompt))
+            request = Generate(self._bridge.new_id(), self._config, prompt, name == "tuned", temperature, tokens, seed)
+            self._bridge.ask(request)
+            self._asked[request.id] = (name, one_line(prompt))
             self._answers[name].wait(one_line(prompt))
         first = self._answers[_WHO[self._who.value][0]]
         self.call_after_refresh(first.scroll_visible, animate=False)
@@ -185,7 +187,7 @@ class Generator(Widget):
     def cancel(self) -> None:
         """Give up what was asked; what is written so far stays."""
         for request, (name, _) in self._asked.items():
-            self._bridge.cancel(request)
+            self._bridge.ask(Cancel(request))
             self._answers[name].fact("cancelled", "$text-warning")
         self._asked.clear()
         self.post_message(self.Said("cancelled"))

@@ -15,6 +15,7 @@ from textual.widgets import Input, Static
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.evaluation.compare import Comparison
 from rlhf_engine.events import ComparisonFinished, ComparisonProgress, Event, RunState
+from rlhf_engine.requests import Cancel, Compare
 from rlhf_tui.areas.rewards.lab_memory import LabMemory
 from rlhf_tui.engine.bridge import EngineBridge
 from rlhf_tui.widgets.inputs import NumberField
@@ -84,14 +85,15 @@ class AskReference(HorizontalGroup):
         self.give_up()
         self._memory.responses = int(self.number.number)
         self._asked_with, self._begun = config, False
-        self._request = self._bridge.compare(self._memory.responses, config.train.seed, config)
+        self._request = self._bridge.new_id()
+        self._bridge.ask(Compare(self._request, config, self._memory.responses, config.train.seed))
         self._draw(0, self._memory.responses)
         self._say_where_it_is()
 
     def give_up(self) -> None:
         """Want the pairs no more."""
         if self._request is not None:
-            self._bridge.cancel(self._request)
+            self._bridge.ask(Cancel(self._request))
             self._request = None
             self._bar.update("")
 

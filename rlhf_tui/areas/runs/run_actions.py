@@ -15,7 +15,7 @@ from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import RlhfError, RunError
 from rlhf_engine.exporting.export_process import Wanted, export_apart
 from rlhf_engine.files.disk import NAME, NAME_RULE
-from rlhf_engine.requests import Side
+from rlhf_engine.requests import Fork, Side
 from rlhf_engine.runs.checkpoint_list import steps
 from rlhf_engine.runs.run_care import rename_run, throw_away
 from rlhf_engine.runs.run_dir import RunDir
@@ -176,7 +176,7 @@ class RunActions(BaseScreen[None]):
     ) -> None:
         if name is not None and (self._bridge.runs_root / name).exists():
             raise RunError(f"There is already a run named {name}; choose another name.")
-        self._bridge.fork(run.path, step=step, changes=changes, name=name, accept_base=accept_base)
+        self._bridge.ask(Fork(run.path, self._bridge.runs_root, changes, step, name, accept_base))
         self._workbench.say(f"forking {run.name} at step {step}: the libraries and the model load first")
 
     def _forked(self, done: bool | None) -> None:

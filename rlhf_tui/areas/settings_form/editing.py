@@ -10,6 +10,7 @@ from rlhf_engine.config import fields, presets
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import RlhfError
 from rlhf_engine.events import RunStarted
+from rlhf_engine.requests import Edit
 from rlhf_tui.areas.settings_form.setting_rows import same_rewards
 from rlhf_tui.editing.undo_stack import Step, UndoStack, step_between
 from rlhf_tui.engine.bridge import EngineBridge
@@ -138,7 +139,7 @@ class Editing:
             return
         for path, (_, value) in step.changes.items():
             if fields.setting_at(app.config, path).live:
-                self._bridge.edit(path, value)
+                self._bridge.ask(Edit(path, value))
             else:
                 self._app.say(f"{path} takes effect with the next start: it cannot change while training")
 
@@ -148,7 +149,7 @@ class Editing:
         """A run has begun, or (`goes_on`) the one on the screen was resumed."""
         if not goes_on or self.start is None:
             self.start = event.config
-        if self._bridge.brings_settings:
+        if self._bridge.view.brings_settings:
             self.adopt()
         else:
             self._show()
@@ -167,7 +168,7 @@ class Editing:
 
     def adopt(self) -> None:
         """Show the settings that a run came with: one that is driven elsewhere, or that goes on here."""
-        if self._bridge.brings_settings and self._bridge.view.config is not None:
+        if self._bridge.view.brings_settings and self._bridge.view.config is not None:
             self._app.config = self._bridge.view.config
             self._app.preset = self._bridge.view.preset
             self.history.clear()
