@@ -32,6 +32,7 @@ from rlhf_engine.events import (
 from rlhf_engine.files.disk import why
 from rlhf_engine.files.json_text import to_json
 from rlhf_engine.system.streams import answers, drop, stderr_descriptor, terminal_gone
+from rlhf_engine.system.units import format_clock
 from rlhf_engine.system.visible_text import one_line
 
 _NOBODY_READS = (errno.EPIPE, errno.EIO)  # a pipe whose reader has left, a terminal that is gone
@@ -100,15 +101,6 @@ def print_table(head: list[str], rows: list[list[str]]) -> None:
     out(*("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells))
 
 
-def duration(seconds: float) -> str:
-    """Seconds as people read them: 0:07, 12:30, 1:02:03."""
-    if not math.isfinite(seconds):  # of a run whose file says nothing of use
-        return "unknown"
-    minutes, second = divmod(round(seconds), 60)
-    hours, minute = divmod(minutes, 60)
-    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
-
-
 def step_line(event: StepFinished, seconds_left: float) -> str:
     """What one step did, on one line of constant layout."""
     width = len(str(event.total_steps))
@@ -117,7 +109,7 @@ def step_line(event: StepFinished, seconds_left: float) -> str:
     return (f"step {event.step:{width}}/{event.total_steps}  score {number['objective/scores']:+z.2f}  "
             f"KL {number['objective/kl']:z.2f} nats/response  policy loss {number['loss/policy_avg']:+z.4f}  "
             f"value loss {number['loss/value_avg']:.3f}  {number['throughput/responses_per_s']:.1f} responses/s  "
-            f"ETA {duration(seconds_left)}")
+            f"ETA {format_clock(seconds_left)}")
 
 
 def profile_table(profiled: Profiled) -> str:

@@ -21,6 +21,7 @@ from rlhf_engine import __version__
 from rlhf_engine.errors import first_line
 from rlhf_engine.files.disk import why
 from rlhf_engine.system.streams import answers
+from rlhf_engine.system.units import format_bytes
 
 _SPACE_WANTED = 2 * 10**9  # bytes: some dozens of checkpoints of a small model
 _COLUMNS_WANTED, _LINES_WANTED = 80, 24
@@ -100,7 +101,7 @@ def free_space(root: Path) -> Check:
         free = shutil.disk_usage(_nearest(root.absolute())).free
     except OSError as error:
         return Check("free disk", "warning", why(error), "choose another folder with --runs-dir")
-    value = f"{free / 1e9:.1f} GB"
+    value = format_bytes(free)
     if free < _SPACE_WANTED:
         return Check("free disk", "warning", value, "make room, or lower train.checkpoint_budget_mb")
     return Check("free disk", "ok", value)

@@ -20,6 +20,7 @@ from rlhf_engine.commands.shared import (
 )
 from rlhf_engine.errors import ConfigError, RlhfError
 from rlhf_engine.runs.run_dir import DEFAULT_RUNS_ROOT
+from rlhf_engine.system.units import format_bytes
 
 
 def export(
@@ -54,7 +55,7 @@ def export(
         print_json(asdict(done) | {"path": str(done.path)})
     else:
         what = "merged model" if done.kind == "merged" else f"adapter for {done.base}"
-        out(f"exported {done.run}@{done.step}, {what}, {done.bytes / 1e6:.1f} MB: {done.path}")
+        out(f"exported {done.run}@{done.step}, {what}, {format_bytes(done.bytes)}: {done.path}")
     return 0
 
 

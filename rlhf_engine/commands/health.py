@@ -13,6 +13,7 @@ from rlhf_engine.errors import BaseChangedError, CheckpointError, RlhfError
 from rlhf_engine.runs.base_model import base_fingerprint, require_same_base
 from rlhf_engine.runs.checkpoint_list import base_at
 from rlhf_engine.runs.run_dir import DEFAULT_RUNS_ROOT, RunDir
+from rlhf_engine.system.units import format_bytes
 
 
 def verify(run: RunOrNewest = None, runs_dir: RunsDir = DEFAULT_RUNS_ROOT, as_json: AsJson = False) -> int:
@@ -49,7 +50,7 @@ def verify(run: RunOrNewest = None, runs_dir: RunsDir = DEFAULT_RUNS_ROOT, as_js
                     "checkpoints": rows})
     elif rows:
         print_table(["checkpoint", "", "size", ""], [
-            [row["name"], "sound" if row["sound"] else "DAMAGED", f"{row['bytes'] / 1e6:.1f} MB",
+            [row["name"], "sound" if row["sound"] else "DAMAGED", format_bytes(row["bytes"]),
              row["message"] or ("best" if row["best"] else "")] for row in rows])
     else:
         out(f"the run {run_dir.name} has no checkpoint")

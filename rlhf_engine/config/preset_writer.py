@@ -20,6 +20,7 @@ from rlhf_engine.config.preset_text import parse
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import ConfigError
 from rlhf_engine.files import toml_text
+from rlhf_engine.system.units import format_bytes
 from rlhf_engine.system.visible_text import escaped_toml
 
 WIDTH = 110
@@ -51,7 +52,7 @@ def to_toml(config: RunConfig, base_text: str | None = None) -> str:
     _update(document, config, whole=True)
     text = re.sub(r"(?<!\n)\n(?=\[)", "\n\n", escaped_toml(document.as_string()))  # a line between sections
     if len(text.encode()) > toml_text.MOST_BYTES:
-        raise ConfigError(f"the settings take more than the {toml_text.MOST_BYTES // 1_000_000} MB that a preset or a "
+        raise ConfigError(f"the settings take more than the {format_bytes(toml_text.MOST_BYTES)} that a preset or a "
                           "run may have of them: fewer or shorter prompts do")
     return text
 

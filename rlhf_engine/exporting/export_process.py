@@ -17,6 +17,7 @@ from rlhf_engine.model_folders import remote_code
 from rlhf_engine.runs.base_model import ACCEPT
 from rlhf_engine.runs.run_dir import RunDir
 from rlhf_engine.system.own_process import environment, python
+from rlhf_engine.system.units import format_bytes
 
 
 @dataclass(frozen=True)
@@ -49,4 +50,4 @@ def export_apart(wanted: Wanted) -> str:
     told = json.loads(done.stdout.splitlines()[-1])
     what = "merged model" if wanted.merged else "adapter"
     here = target.relative_to(Path.cwd()) if target.is_relative_to(Path.cwd()) else target
-    return f"exported {run.name}@{told['step']}, {what}, {told['bytes'] / 1e6:.1f} MB: {here}"
+    return f"exported {run.name}@{told['step']}, {what}, {format_bytes(told['bytes'])}: {here}"

@@ -16,6 +16,8 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
+from rlhf_engine.system.units import format_bytes
+
 MOST_COUNTED = 2**53
 """The greatest whole number that every reader of JSON holds exactly."""
 MOST_LINE = 16 * 1024 * 1024
@@ -160,13 +162,12 @@ class Lines:
 
 def much_damage(path: Path) -> NotAFileOfOursError:
     """The error of a file of which too much is no lines of ours."""
-    return NotAFileOfOursError(errno.EFBIG, f"more than {MOST_DAMAGE / 1e6:,.0f} MB of it are no lines of a run", path)
+    return NotAFileOfOursError(errno.EFBIG, f"more than {format_bytes(MOST_DAMAGE)} of it are no lines of a run", path)
 
 
 def too_large(path: Path, most: int) -> NotAFileOfOursError:
     """The error of a file that holds more than it may."""
-    size = f"{most / 1e6:,.0f} MB" if most >= 1_000_000 else f"{most / 1e3:,.0f} KB"
-    return NotAFileOfOursError(errno.EFBIG, f"it is larger than {size}, which no such file is", path)
+    return NotAFileOfOursError(errno.EFBIG, f"it is larger than {format_bytes(most)}, which no such file is", path)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

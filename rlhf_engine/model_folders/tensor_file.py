@@ -19,6 +19,7 @@ from torch import Tensor
 
 from rlhf_engine.files.reading import open_regular
 from rlhf_engine.model_folders.safetensors_header import Entry, entries_in
+from rlhf_engine.system.units import format_bytes
 
 _LENGTH_BYTES = 8
 _MOST_HEADER = 64_000_000  # bytes; a model of 20,000 adapted modules has half of that
@@ -96,7 +97,7 @@ def _must_fit_into_memory(size: int) -> None:
     except (OSError, RuntimeError):  # a system that does not tell
         return
     if size > free:
-        raise ValueError(f"it holds {size / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB of memory are free")
+        raise ValueError(f"it holds {format_bytes(size)}, and {format_bytes(free)} of memory are free")
 
 
 def _fill(file: FileIO, data: memoryview) -> None:

@@ -43,6 +43,7 @@ from rlhf_engine.runs.run_code import require_named_code
 from rlhf_engine.runs.run_dir import RunDir
 from rlhf_engine.runs.run_lines import MOST_WHOLE
 from rlhf_engine.runs.run_settings import require_settings_of
+from rlhf_engine.system.units import format_bytes
 from rlhf_engine.system.visible_text import escaped_json, one_line
 
 TENSORS, MANIFEST = "tensors.safetensors", "manifest.json"
@@ -223,7 +224,7 @@ def _write(folder: Path, state: TrainingState) -> None:
     text = escaped_json(json.dumps(content, ensure_ascii=False, allow_nan=False)) + "\n"
     if len(text.encode()) > MOST_WHOLE:  # it would be saved, and never be read again
         raise RunError(f"The checkpoint of step {state.step} was not written: the run's settings, prompts among them, "
-                       f"are more than {MOST_WHOLE / 1e6:,.0f} MB.")
+                       f"are more than {format_bytes(MOST_WHOLE)}.")
     write_new(folder / STATE, text)
     digests = {name: _digest(folder / name) for name in (TENSORS, STATE)}
     write_new(folder / MANIFEST, json.dumps({"format": FORMAT, "files": digests}) + "\n")

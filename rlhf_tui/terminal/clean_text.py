@@ -16,7 +16,7 @@ from typing import Any
 from rlhf_engine import events as engine
 from rlhf_engine.evaluation.compare import Comparison, Pair
 from rlhf_engine.events import Span
-from rlhf_engine.system.visible_text import visible, without_hidden
+from rlhf_engine.system.visible_text import one_line, visible, without_hidden
 
 TAB_WIDTH = 4
 MOST_LINES, MOST_CHARACTERS = 2_000, 100_000  # of a prompt or response on the screen
@@ -35,7 +35,7 @@ def clean_text(text: str) -> str:
 
 def clean_line(text: str) -> str:
     """`clean_text` on one line: a newline shows as ↵."""
-    return clean_text(text).replace("\n", "↵")
+    return one_line(text)
 
 
 def pasted(text: str, tab: str = " ") -> str:

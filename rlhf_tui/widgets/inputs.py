@@ -26,7 +26,7 @@ class TextField(Input):
     def __init__(self, value: str = "", **options: Any) -> None:
         super().__init__(compact=True, **options)
         self.cursor_blink = False
-        self.value = one_line(value)
+        self.value = without_breaks(value)
         self.takes_list = False
         """True while the field holds a list: what is pasted then gets commas between its entries."""
 
@@ -229,6 +229,6 @@ def _entries(text: str, before: str) -> str:
     return ", ".join(words)
 
 
-def one_line(text: str) -> str:
-    """Clean text with its line breaks turned into spaces."""
-    return " ".join(clean_text(text).split("\n")).strip("\n")
+def without_breaks(text: str) -> str:
+    """Clean text with its line breaks turned into spaces, as a field holds it."""
+    return clean_text(text).replace("\n", " ")

@@ -17,9 +17,10 @@ from textual.widget import Widget
 
 from rlhf_engine.events import RunState
 from rlhf_engine.system.processes import resident_bytes
+from rlhf_engine.system.units import format_clock
 from rlhf_tui.engine.run_view import RunView
 from rlhf_tui.terminal.clean_text import clean_line
-from rlhf_tui.widgets.figures import figure
+from rlhf_tui.widgets.figures import figure, progress_bar
 
 BADGES: dict[RunState | None, tuple[str, str]] = {
     None: ("○ IDLE", "$text-muted"),
@@ -34,7 +35,6 @@ BADGES: dict[RunState | None, tuple[str, str]] = {
 }
 WATCHING = ("◉ WATCHING", "$success bold")
 """Of a run that trains, driven from elsewhere."""
-_EIGHTHS = " ▏▎▍▌▋▊▉█"
 LEVELS = {"info": ("·", "$text-muted"), "warning": ("⚠", "$warning bold"), "error": ("✗", "$error bold")}
 METER_SECONDS = 2.0
 
@@ -55,20 +55,6 @@ def fit(parts: Iterable[Part], width: int, gap: str = "  ") -> Content:
             return kept[0].content.truncate(width, ellipsis=True)
         kept.remove(max(reversed(kept), key=lambda part: part.rank))
     return Content(gap).join(part.content for part in kept)
-
-
-def progress_bar(share: float, width: int) -> str:
-    """`share` (0 to 1) as a bar of `width` cells, to an eighth of a cell."""
-    eighths = round(max(0.0, min(1.0, share)) * width * 8)
-    full, rest = divmod(eighths, 8)
-    return ("█" * full + (_EIGHTHS[rest] if rest else "")).ljust(width)
-
-
-def clock(seconds: float) -> str:
-    """Seconds as mm:ss, or h:mm:ss from an hour on."""
-    minutes, rest = divmod(max(0, round(seconds)), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes:02}:{rest:02}"
 
 
 class Meter:
@@ -138,7 +124,7 @@ class StatusLine(Widget):
             share = metrics.get("throughput/matmul_share")
             parts.append(Part(Content(f"MFU {share:.0%}" if share is not None else ""), 65))
             eta = view.eta_seconds
-            parts.append(Part(Content(f"ETA {clock(eta)}" if eta is not None else ""), 4))
+            parts.append(Part(Content(f"ETA {format_clock(eta)}" if eta is not None else ""), 4))
         edges, bar = "$text-muted", (progress_bar(view.progress, 12), "$primary on $surface")
         parts.append(Part(Content.assemble(("▕", edges), bar, ("▏", edges)), 50))
         if view.phase and training:

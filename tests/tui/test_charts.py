@@ -16,8 +16,7 @@ from rlhf_tui.app import WorkbenchApp
 from rlhf_tui.areas.charts import charts_data
 from rlhf_tui.areas.charts.chart import Chart
 from rlhf_tui.areas.charts.charts import Charts
-from rlhf_tui.areas.charts.charts_data import SHOWN
-from rlhf_tui.areas.charts.lens import LEAST_STEPS, Lens
+from rlhf_tui.areas.charts.lens import DEFAULT_METRICS, LEAST_STEPS, Lens
 from rlhf_tui.areas.charts.readout import show_value
 from rlhf_tui.editing.change_text import edit_text
 from rlhf_tui.engine.metrics_file import clean_metrics
@@ -275,7 +274,7 @@ async def test_keys_of_the_charts(app: WorkbenchApp) -> None:
         await pilot.press("left")
         assert charts.scene.lens.back == 25
         await pilot.press("Y", "s")
-        assert charts.scene.log == {SHOWN[0]}
+        assert charts.scene.log == {DEFAULT_METRICS[0]}
         assert charts.smoothing == 0.0
         await pilot.press("0")
         assert charts.scene.lens == Lens()
@@ -475,7 +474,7 @@ async def test_which_metrics_are_shown_can_be_set(app: WorkbenchApp) -> None:
     async with app.run_test(size=WIDE) as pilot:
         charts = app.workbench.charts
         train(charts, 5)
-        assert charts.shown == SHOWN
+        assert charts.shown == DEFAULT_METRICS
         charts.shown = ("kl_coef", "rewards/words/mean", "policy/entropy_avg", "objective/scores")
         await settle(pilot, charts)
         assert charts.charts[0].heading_text.startswith("KL coef β 0.10")
@@ -597,7 +596,7 @@ async def test_the_picker_finds_a_metric_and_shows_it_here(app: WorkbenchApp) ->
         train(charts, 9)
         await pilot.press("2", "down", "m", *"entropy", "enter")
         await settle(pilot, charts)
-        assert charts.shown == (SHOWN[0], "policy/entropy_avg", *SHOWN[2:])
+        assert charts.shown == (DEFAULT_METRICS[0], "policy/entropy_avg", *DEFAULT_METRICS[2:])
         assert set(told) == {charts.shown}
         assert charts.charts[1].heading_text.startswith("▸ entropy 2.4")
         assert len(charts.charts[1].points) == 9
@@ -608,7 +607,7 @@ async def test_a_metric_that_another_chart_shows_changes_places_with_this_one(ap
         charts = app.workbench.charts
         await pilot.press("2", "m", *"value loss", "enter")
         await pilot.pause()
-        assert charts.shown == (SHOWN[3], SHOWN[1], SHOWN[2], SHOWN[0])
+        assert charts.shown == (DEFAULT_METRICS[3], DEFAULT_METRICS[1], DEFAULT_METRICS[2], DEFAULT_METRICS[0])
 
 
 async def test_esc_empties_the_filter_then_leaves_all_as_it_was(app: WorkbenchApp) -> None:
@@ -616,7 +615,7 @@ async def test_esc_empties_the_filter_then_leaves_all_as_it_was(app: WorkbenchAp
         await pilot.press("2", "m", *"nothing has this name", "enter", "escape", "escape")
         await pilot.pause()
         assert app.screen is app.workbench
-        assert app.workbench.charts.shown == SHOWN
+        assert app.workbench.charts.shown == DEFAULT_METRICS
 
 
 async def test_the_picker_offers_what_the_run_really_has(app: WorkbenchApp) -> None:

@@ -50,7 +50,7 @@ async def test_the_adapter_goes_into_the_proposed_folder_while_the_screen_goes_o
         await press(pilot, "slash", *"ta", "escape")  # keys work meanwhile
         target = Path("exports/taught-step-1").absolute()
         await until(pilot, lambda: "exported taught@1" in shown(app), lambda: shown_lines(app)[-4:])
-        assert "MB: exports/taught-step-1" in shown(app)
+        assert "kB: exports/taught-step-1" in shown(app)
         told = json.loads((target / "adapter_config.json").read_text())
         assert told["fan_in_fan_out"] is True
         assert (target / "adapter_model.safetensors").is_file()

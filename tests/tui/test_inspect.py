@@ -18,10 +18,11 @@ from rlhf_engine.events import Sample, Span, StepFinished, TokenTrace
 from rlhf_tui.app import WorkbenchApp
 from rlhf_tui.areas.inspect.heat_text import HeatText, wrap
 from rlhf_tui.areas.inspect.screen import InspectScreen
-from rlhf_tui.areas.inspect.token_facts import about_token, bar, heat, number, percent, quantities
+from rlhf_tui.areas.inspect.token_facts import about_token, heat, number, percent, quantities
 from rlhf_tui.areas.inspect.token_table import TokenTable, lay_out
 from rlhf_tui.areas.workbench.screen import WorkbenchScreen
 from rlhf_tui.terminal.clean_text import clean_event, clean_text
+from rlhf_tui.widgets.figures import signed_bar
 from rlhf_tui.widgets.highlight import by_span
 
 TOKENS = TokenTrace(
@@ -61,12 +62,12 @@ def test_a_number_is_signed_and_fits_its_column(value: float, text: str) -> None
     (math.nan, "   ?   "), (math.inf, "   │███"),
 ])
 def test_a_bar_grows_from_its_middle(value: float, drawn: str) -> None:
-    assert bar(value, 1.0, 7) == drawn
+    assert signed_bar(value, 1.0, 7) == drawn
 
 
 @given(st.floats(), st.floats(min_value=1e-3, max_value=1e6), st.integers(3, 40))
 def test_a_bar_has_its_width(value: float, most: float, width: int) -> None:
-    assert cell_len(bar(value, most, width)) == width
+    assert cell_len(signed_bar(value, most, width)) == width
 
 
 def test_heat_tells_the_sign_without_colour_and_grows_with_the_value() -> None:

@@ -25,13 +25,14 @@ from rlhf_engine.requests import Fork, Resume, Start
 from rlhf_engine.runs.run_care import rename_run, throw_away, thrown_away
 from rlhf_engine.runs.run_dir import Parent, RunDir
 from rlhf_engine.runs.run_list import RunFigures, RunSummary, list_runs
+from rlhf_engine.system.units import format_bytes
 from rlhf_tui.app import WorkbenchApp
 from rlhf_tui.areas.help.screen import HelpScreen
 from rlhf_tui.areas.runs import run_reader
 from rlhf_tui.areas.runs.differences import DifferencesScreen
 from rlhf_tui.areas.runs.fork import ForkScreen
 from rlhf_tui.areas.runs.run_dialogs import NoteScreen
-from rlhf_tui.areas.runs.run_rows import age, clean_run, columns, listed, run_line, size, started
+from rlhf_tui.areas.runs.run_rows import age, clean_run, columns, listed, run_line, started
 from rlhf_tui.areas.runs.screen import RunsScreen
 from rlhf_tui.areas.runs.trash import TrashScreen
 from rlhf_tui.areas.workbench import screen as workbench
@@ -220,7 +221,8 @@ def test_a_line_is_as_wide_as_asked_and_columns_go_before_the_name() -> None:
 
 
 def test_figures_are_short() -> None:
-    assert [size(n) for n in (0, 999, 1500, 123456, 3_400_000_000)] == ["0 B", "999 B", "1.5 kB", "123 kB", "3.4 GB"]
+    sizes = [format_bytes(n) for n in (0, 999, 1500, 123456, 3_400_000_000)]
+    assert sizes == ["0 B", "999 B", "1.5 kB", "123 kB", "3.4 GB"]
     assert [age(n) for n in (-5, 59, 60, 7200, 86400 * 3, 86400 * 30)] == ["now", "now", "1m", "2h", "3d", "4w"]
 
 

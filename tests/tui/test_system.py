@@ -22,7 +22,7 @@ from rlhf_engine.system.processes import resident_bytes
 from rlhf_tui.app import WorkbenchApp
 from rlhf_tui.areas.system import machine as system
 from rlhf_tui.areas.system.machine import Gpu, Probe, Reading, Watch
-from rlhf_tui.areas.system.screen import SystemScreen, report, size
+from rlhf_tui.areas.system.screen import SystemScreen, memory_size, report
 from rlhf_tui.engine.run_view import RunView
 
 GIB = 2**30
@@ -111,7 +111,7 @@ def test_this_machine_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("count", "shown"), [
     (0, "0 M"), (2**20, "1 M"), (2**30 - 1, "1024 M"), (2**30, "1.0 G"), (80 * GIB, "80.0 G")])
 def test_sizes(count: int, shown: str) -> None:
-    assert size(count) == shown
+    assert memory_size(count) == shown
 
 
 def test_the_report_says_where_the_time_of_a_step_went() -> None:

@@ -12,13 +12,12 @@ from textual.widget import Widget
 
 from rlhf_engine.metrics import describe
 from rlhf_tui.areas.charts.chart import Canvas, Chart
-from rlhf_tui.areas.charts.lens import SMOOTHINGS, Lens, Smoothing
+from rlhf_tui.areas.charts.lens import DEFAULT_METRICS, SMOOTHINGS, Lens, Smoothing
 from rlhf_tui.areas.charts.scene import Edit, Scene
 from rlhf_tui.engine.metrics_file import clean_metrics
 from rlhf_tui.engine.metrics_history import MetricsHistory
 from rlhf_tui.terminal.clean_text import clean_line
 
-SHOWN = ("objective/scores", "objective/kl", "loss/policy_avg", "loss/value_avg")
 REDRAW_SECONDS = 0.5
 DRAWING_SHARE = 0.02  # of one core, at most, for drawing new data: the training has better use for the rest
 TURN_SECONDS = 0.02  # from one chart to the next: long enough for a key to take its way through the app
@@ -30,7 +29,7 @@ class ChartsData(Widget):
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
         self.scene = Scene()
-        self.charts = [Chart(name, self.scene) for name in SHOWN]
+        self.charts = [Chart(name, self.scene) for name in DEFAULT_METRICS]
         self._redraw_seconds = REDRAW_SECONDS
         self._timer: Timer | None = None
         self._rests_until = 0.0

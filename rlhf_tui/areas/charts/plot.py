@@ -15,12 +15,12 @@ from typing import Any
 
 from rich.text import Text
 
+from rlhf_engine.system.units import format_clock
 from rlhf_tui.areas.charts.lens import Axis
 from rlhf_tui.areas.charts.series import bucket, compact, log_ticks, nice_ticks, tick_labels, time_ticks, window
 from rlhf_tui.areas.charts.sheet import Sheet
 from rlhf_tui.engine.metrics_history import Points
 from rlhf_tui.widgets.figures import minus
-from rlhf_tui.widgets.status import clock
 
 RAW, TARGET, EDIT = "·", "╌", "┊"
 OVERLAY_MARKERS = "ox+%#&"  # no star: in ASCII that is the line of the run itself
@@ -177,7 +177,7 @@ def _x_ticks(axis: Axis, first: float, last: float, most: int) -> list[float]:
 
 def _x_label(axis: Axis, x: float) -> str:
     if axis == "time":
-        return clock(x)
+        return format_clock(x)
     if axis == "step" or x < 10_000:
         return f"{x:.0f}"
     return f"{x / 1e6:g}M" if x >= 1e6 else f"{x / 1e3:g}k"

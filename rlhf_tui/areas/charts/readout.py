@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from textual.content import Content
 
 from rlhf_engine.metrics import COMES_WITH, PER_STEP, Metric, describe
+from rlhf_engine.system.units import format_clock
 from rlhf_tui.areas.charts.plot import EDIT
 from rlhf_tui.areas.charts.scene import Scene
 from rlhf_tui.areas.charts.series import Line, compact, smooth
@@ -14,7 +15,7 @@ from rlhf_tui.areas.charts.sheet import plain
 from rlhf_tui.engine.metrics_history import Bucket
 from rlhf_tui.terminal.clean_text import clean_line
 from rlhf_tui.widgets.figures import minus
-from rlhf_tui.widgets.status import Part, clock, fit
+from rlhf_tui.widgets.status import Part, fit
 
 # cells for each label, and whether its value is told: what fits first is taken
 _LEGENDS = ((99, True), (16, True), (11, True), (7, True), (11, False), (7, False), (4, False), (2, False))
@@ -104,7 +105,8 @@ def place_line(scene: Scene) -> Content:
     if step is None:
         return Content("")
     history, responses = scene.leader
-    facts = [f"step {step}", f"{step * responses:,} responses", clock(history.seconds_at(step)), *scene.edits_read()]
+    facts = [f"step {step}", f"{step * responses:,} responses", format_clock(history.seconds_at(step)),
+             *scene.edits_read()]
     return _said(" · ".join([*facts, *(["Esc"] if scene.cursor is not None else [])]), "", scene)
 
 

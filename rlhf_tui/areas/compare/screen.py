@@ -26,9 +26,10 @@ from rlhf_tui.areas.compare.side import SideScreen, side_label
 from rlhf_tui.engine.bridge import EngineBridge
 from rlhf_tui.engine.messages import EngineEvents
 from rlhf_tui.terminal.clipboard import copy
+from rlhf_tui.widgets.figures import progress_bar
 from rlhf_tui.widgets.inputs import NumberField
 from rlhf_tui.widgets.screen import BaseScreen
-from rlhf_tui.widgets.status import AlarmLine, KeyBar, StatusLine, progress_bar
+from rlhf_tui.widgets.status import AlarmLine, KeyBar, StatusLine
 
 if TYPE_CHECKING:
     from rlhf_tui.app import WorkbenchApp

@@ -19,7 +19,7 @@ from rlhf_engine.events import Event, GenerationFinished, GenerationToken, RunSt
 from rlhf_engine.requests import Cancel, Generate
 from rlhf_tui.engine.bridge import EngineBridge
 from rlhf_tui.widgets.answer import Answer
-from rlhf_tui.widgets.inputs import Choice, NumberField, TextField, one_line
+from rlhf_tui.widgets.inputs import Choice, NumberField, TextField, without_breaks
 
 if TYPE_CHECKING:
     from rlhf_tui.app import WorkbenchApp
@@ -43,7 +43,7 @@ class PromptField(TextField):
     @property
     def prompt(self) -> str:
         """What to send: a prompt of the preset as it stands there (it may hold line breaks), else what is typed."""
-        return next((prompt for prompt in self.prompts if one_line(prompt) == self.value), self.value)
+        return next((prompt for prompt in self.prompts if without_breaks(prompt) == self.value), self.value)
 
     @property
     def place(self) -> str:
@@ -56,7 +56,7 @@ class PromptField(TextField):
         """Another prompt of the preset."""
         if self.prompts:
             at = self.prompts.index(self.prompt) if self.prompt in self.prompts else (-1 if step > 0 else 0)
-            self.value = one_line(self.prompts[(at + step) % len(self.prompts)])
+            self.value = without_breaks(self.prompts[(at + step) % len(self.prompts)])
             self.cursor_position = len(self.value)
 
 
@@ -178,8 +178,8 @@ class Generator(Widget):
         for name in _WHO[self._who.value]:
             request = Generate(self._bridge.new_id(), self._config, prompt, name == "tuned", temperature, tokens, seed)
             self._bridge.ask(request)
-            self._asked[request.id] = (name, one_line(prompt))
-            self._answers[name].wait(one_line(prompt))
+            self._asked[request.id] = (name, without_breaks(prompt))
+            self._answers[name].wait(without_breaks(prompt))
         first = self._answers[_WHO[self._who.value][0]]
         self.call_after_refresh(first.scroll_visible, animate=False)
         self._say_where_it_is()

@@ -14,7 +14,7 @@ from textual.widgets import Static
 
 from rlhf_engine.events import Sample
 from rlhf_tui.areas.inspect.heat_text import HeatText
-from rlhf_tui.areas.inspect.token_facts import END, Quantity, about_token, heat, largest, quantities, visible
+from rlhf_tui.areas.inspect.token_facts import END, Quantity, about_token, heat, largest, quantities, token_label
 from rlhf_tui.areas.inspect.token_table import TokenTable
 from rlhf_tui.areas.samples.sample import sample_facts
 from rlhf_tui.engine.bridge import EngineBridge
@@ -106,7 +106,7 @@ class InspectScreen(BaseScreen[None]):
         found = quantities(trace)
         if self._quantity not in found:
             self._quantity = found[0]
-        names = [visible(sample, trace, index) for index in range(len(trace.texts))]
+        names = [token_label(sample, trace, index) for index in range(len(trace.texts))]
         self._text.load(sample.prompt, [text or (END if name == END else "")
                                         for text, name in zip(trace.texts, names, strict=True)])
         self._table.load(sample, trace, self._quantity or found[0])

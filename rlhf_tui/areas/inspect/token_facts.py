@@ -17,7 +17,6 @@ STRENGTHS = (0, 10, 20, 30, 40, 50)
 """How much of the colour is laid behind a token, per cent: the more, the further its value is from 0."""
 END, PART = "⟨end⟩", "⟨part⟩"
 
-_EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
 @dataclass(frozen=True)
@@ -73,20 +72,6 @@ def heat(value: float, most: float, *, ansi: bool = False) -> str:
     return f"italic on $error {STRENGTHS[level]}%" if value < 0 else f"on $success {STRENGTHS[level]}%"
 
 
-def bar(value: float, most: float, width: int) -> str:
-    """A bar of `width` cells that grows from its middle, to the left for what is below 0."""
-    half = max(1, (width - 1) // 2)
-    if math.isnan(value):
-        return f"{'?':>{half + 1}}".ljust(width)
-    eighths = round(min(1.0, abs(value) / most) * half * 8)
-    full, rest = divmod(eighths, 8)
-    if value < 0:
-        # there is no left-growing eighth: half a cell is the finest
-        left = "█" * full if rest < 4 else "▐" + "█" * full
-        return f"{left:>{half}}│".ljust(width)
-    return f"{'':{half}}│{'█' * full}{_EIGHTHS[rest].strip()}".ljust(width)
-
-
 def number(value: float) -> str:
     """A value in at most six cells, signed."""
     if not math.isfinite(value):
@@ -95,7 +80,7 @@ def number(value: float) -> str:
     return minus("0.00" if float(text) == 0 else text)
 
 
-def visible(sample: Sample, trace: TokenTrace, index: int) -> str:
+def token_label(sample: Sample, trace: TokenTrace, index: int) -> str:
     """A token as the table names it: spaces as dots, and a name for what adds no text."""
     text = trace.texts[index]
     if text:
@@ -115,7 +100,7 @@ def about_token(sample: Sample, trace: TokenTrace, index: int) -> str:
     """Why the update pushes this token where it does, in sentences; what it does first."""
     if not trace.texts:
         return "The response has no token."
-    name, kl = visible(sample, trace, index), trace.kl[index]
+    name, kl = token_label(sample, trace, index), trace.kl[index]
     cost = -trace.kl_coef * kl
     chance = (f"the actor gave it {percent(trace.log_probs[index])}, the reference "
               f"{percent(trace.reference_log_probs[index])}: log-ratio {number(kl)} nats, KL penalty "

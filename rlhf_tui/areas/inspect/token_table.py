@@ -16,7 +16,8 @@ from textual.strip import Strip
 from textual.visual import Visual
 
 from rlhf_engine.events import Sample, TokenTrace
-from rlhf_tui.areas.inspect.token_facts import Quantity, bar, largest, number, quantities, visible
+from rlhf_tui.areas.inspect.token_facts import Quantity, largest, number, quantities, token_label
+from rlhf_tui.widgets.figures import signed_bar
 from rlhf_tui.widgets.selecting import selected_text, with_selection
 
 _INDEX, _NUMBER, _GAP = 5, 7, 1
@@ -194,7 +195,7 @@ class TokenTable(ScrollView, can_focus=True):
         return Content("").join(parts)
 
     def _line(self, layout: Layout, sample: Sample, trace: TokenTrace, row: int) -> Content:
-        name = Content(visible(sample, trace, row), strip_control_codes=False)
+        name = Content(token_label(sample, trace, row), strip_control_codes=False)
         parts = [Content.styled(f"{row + 1:>{_INDEX - 1}} ", "$text-muted"),
                  name.truncate(layout.token, ellipsis=True, pad=True)]
         for item in layout.columns:
@@ -204,5 +205,5 @@ class TokenTable(ScrollView, can_focus=True):
         if self.quantity is not None:
             values = getattr(trace, self.quantity.field)
             style = "$text-success" if values[row] > 0 else "$text-error"
-            parts.append(Content.styled(" " + bar(values[row], self._most, layout.bar), style))
+            parts.append(Content.styled(" " + signed_bar(values[row], self._most, layout.bar), style))
         return Content("").join(parts)

@@ -26,11 +26,10 @@ from rlhf_engine.files.reading import read_text
 from rlhf_engine.files.toml_text import loads
 from rlhf_engine.metrics import REGISTRY
 from rlhf_engine.system.visible_text import escaped_toml
+from rlhf_tui.areas.charts.lens import DEFAULT_METRICS, SMOOTHINGS, Smoothing
 from rlhf_tui.terminal.clean_text import clean_line
 
 REDRAWS = (0.2, 0.5, 1.0, 2.0)
-SMOOTHINGS: tuple[float | Literal["auto"], ...] = ("auto", 0.0, 0.6, 0.9, 0.97)
-CHARTS = ("objective/scores", "objective/kl", "loss/policy_avg", "loss/value_avg")
 LOCK_SECONDS = 0.2
 _MOST_BYTES = 1_000_000
 
@@ -42,7 +41,7 @@ def _metric(name: str) -> str:
     raise ValueError("not a metric")
 
 
-def _smoothing(smoothing: float | str) -> float | str:
+def _smoothing(smoothing: Smoothing) -> Smoothing:
     if smoothing in SMOOTHINGS:
         return smoothing
     raise ValueError("none of the smoothings")
@@ -60,8 +59,8 @@ class Settings(BaseModel):
     """A theme of ours, or of Textual; "auto" is what suits the terminal, and stands in for one that does not exist."""
     redraws_per_second: Annotated[float, Field(ge=0.1, le=2, allow_inf_nan=False)] = 2.0
     """How often charts are drawn anew while a run goes on; over a slow line, less is kinder."""
-    charts: tuple[MetricName, MetricName, MetricName, MetricName] = CHARTS
-    smoothing: Annotated[float | Literal["auto"], AfterValidator(_smoothing)] = "auto"
+    charts: tuple[MetricName, MetricName, MetricName, MetricName] = DEFAULT_METRICS
+    smoothing: Annotated[Smoothing, AfterValidator(_smoothing)] = "auto"
     """The weight of the past in the smoothed curves; `auto`: by how many steps are seen."""
     chart_marks: Literal["auto", "braille", "ascii"] = "auto"
     """`auto`: braille dots where the terminal's encoding has them."""

@@ -14,8 +14,9 @@ from textual.widgets import Static
 
 from rlhf_engine.events import RunState, Span
 from rlhf_engine.metrics import REGISTRY, describe
+from rlhf_tui.areas.charts.lens import SMOOTHINGS
 from rlhf_tui.areas.preferences.preferences import Preferences
-from rlhf_tui.areas.preferences.preferences_file import REDRAWS, SMOOTHINGS, Settings
+from rlhf_tui.areas.preferences.preferences_file import REDRAWS, Settings
 from rlhf_tui.terminal.clean_text import clean_line
 from rlhf_tui.terminal.theme import AUTO, THEMES
 from rlhf_tui.widgets.highlight import highlighted

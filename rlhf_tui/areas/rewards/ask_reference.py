@@ -18,8 +18,8 @@ from rlhf_engine.events import ComparisonFinished, ComparisonProgress, Event, Ru
 from rlhf_engine.requests import Cancel, Compare
 from rlhf_tui.areas.rewards.lab_memory import LabMemory
 from rlhf_tui.engine.bridge import EngineBridge
+from rlhf_tui.widgets.figures import progress_bar
 from rlhf_tui.widgets.inputs import NumberField
-from rlhf_tui.widgets.status import progress_bar
 
 if TYPE_CHECKING:
     from rlhf_tui.app import WorkbenchApp

@@ -12,10 +12,10 @@ from rlhf_engine.rewards.word_list import Entry, WordListReward
 from rlhf_engine.words import count_words
 from rlhf_tui.terminal.clean_text import clean_line
 from rlhf_tui.widgets.estimates import LESS, MORE, UNCLEAR
+from rlhf_tui.widgets.figures import level
 
 NEWEST = 96
 """Responses that count as what the tuned model says now; those before show in the course alone."""
-_LEVELS = "▁▂▃▄▅▆▇█"
 _SPELLS = 12
 _SPELL_RESPONSES = 8
 _SURE = 1.96
@@ -109,8 +109,7 @@ def course(rates: Rates, entry: Entry) -> str:
     top = max((value for value in values if math.isfinite(value)), default=0.0)
     if len(values) < 2:
         return ""
-    return "".join(" " if not math.isfinite(value) else _LEVELS[0] if not top
-                   else _LEVELS[round(value / top * (len(_LEVELS) - 1))] for value in values)
+    return "".join(level(value / top if top else 0.0) if math.isfinite(value) else " " for value in values)
 
 
 def _spells(course: Sequence[Uses]) -> list[Sequence[Uses]]:

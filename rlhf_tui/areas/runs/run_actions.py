@@ -21,10 +21,10 @@ from rlhf_engine.runs.run_care import rename_run, throw_away
 from rlhf_engine.runs.run_dir import RunDir
 from rlhf_engine.runs.run_list import RunSummary, parents
 from rlhf_engine.runs.run_settings import settings_now
+from rlhf_engine.system.units import format_bytes
 from rlhf_tui.apart import do_apart
 from rlhf_tui.areas.runs.run_dialogs import NameScreen, NoteScreen
 from rlhf_tui.areas.runs.run_reader import RunReader
-from rlhf_tui.areas.runs.run_rows import size
 from rlhf_tui.areas.runs.run_table import RunTable
 from rlhf_tui.areas.trust.changed_base import with_base
 from rlhf_tui.engine.bridge import EngineBridge
@@ -278,7 +278,7 @@ class RunActions(BaseScreen[None]):
         names = ", ".join(run.name for run in runs[:_NAMED]) + (" …" if len(runs) > _NAMED else "")
         found = [self._reader.figures[run.path].bytes for run in runs if run.path in self._reader.figures]
         what = f"the run {names}" if len(runs) == 1 else f"{len(runs)} runs ({names})"
-        text = f"Delete {what}, {size(sum(found))}?\n\nInto the trash: T restores from there, or empties it."
+        text = f"Delete {what}, {format_bytes(sum(found))}?\n\nInto the trash: T restores from there, or empties it."
         self._ask(SureScreen("Delete", text, partial(self._delete, runs)), "deleted, into the trash · T restores")
 
     @staticmethod

@@ -5,7 +5,8 @@ from __future__ import annotations
 from textual.content import Content
 
 from rlhf_engine.runs.run_list import RunFigures, RunSummary
-from rlhf_tui.areas.runs.run_rows import age, number, size, started, state_badge
+from rlhf_engine.system.units import format_bytes
+from rlhf_tui.areas.runs.run_rows import age, number, started, state_badge
 from rlhf_tui.widgets.figures import sparkline
 
 _STEPS = 8
@@ -25,7 +26,7 @@ def run_details(run: RunSummary, figures: RunFigures | None, parent: RunSummary 
             lines.append(_named("scores", sparkline(figures.scores, _CURVE)))
         lines += [_named("score", number(figures.score, "+.3f")),
                   _named("KL", f"{number(figures.kl, '.2f')} nats/response"),
-                  _named("size", size(figures.bytes)), _named("saved", _steps(figures.checkpoints))]
+                  _named("size", format_bytes(figures.bytes)), _named("saved", _steps(figures.checkpoints))]
     ago = age(now - run.changed)
     lines += [_named("changed", ago if ago == "now" else f"{ago} ago"), _named("preset", run.preset or "none")]
     if run.parent:

@@ -12,6 +12,7 @@ from textual.content import Content
 
 from rlhf_engine.runs.run_dir import Parent
 from rlhf_engine.runs.run_list import CURVE_PLACES, RunFigures, RunSummary, as_tree
+from rlhf_engine.system.units import format_bytes
 from rlhf_tui.terminal.clean_text import clean_line, clean_text
 from rlhf_tui.widgets.figures import figure, sparkline
 
@@ -91,16 +92,6 @@ def state_badge(state: str) -> tuple[str, str]:
     return f"{symbol} {state}", style
 
 
-def size(count: int) -> str:
-    """Bytes, short: `512 B`, `3.4 MB`."""
-    value = float(count)
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if value < 999.5 or unit == "TB":
-            return f"{value:.0f} {unit}" if unit == "B" or value >= 99.5 else f"{value:.1f} {unit}"
-        value /= 1000
-    raise AssertionError
-
-
 def age(seconds: float) -> str:
     """How long ago, short: `now`, `5m`, `3h`, `2d`, `9w`."""
     for limit, unit, length in ((60, "", 0), (3600, "m", 60), (86400, "h", 3600), (14 * 86400, "d", 86400)):
@@ -136,7 +127,7 @@ def _cell(title: str, run: RunSummary, figures: RunFigures | None, now: float) -
         case "KL":
             return (number(figures.kl, ".1f") if figures else ""), ""
         case "size":
-            return (size(figures.bytes) if figures else ""), "$text-muted"
+            return (format_bytes(figures.bytes) if figures else ""), "$text-muted"
         case "scores":
             return (sparkline(figures.scores, CURVE_PLACES) if figures else ""), "$primary"
         case "started":

@@ -14,8 +14,8 @@ from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
 from rlhf_engine.runs.run_care import Thrown, empty_trash, restore, thrown_away
+from rlhf_engine.system.units import format_bytes
 from rlhf_tui.apart import do_apart
-from rlhf_tui.areas.runs.run_rows import size
 from rlhf_tui.terminal.clean_text import clean_line, clean_text
 from rlhf_tui.widgets.choice_list import ChoiceList
 from rlhf_tui.widgets.dialogs import DIALOG_STYLES, SureScreen
@@ -64,7 +64,7 @@ class TrashScreen(BaseDialog[None]):
         if problem:
             self._say(problem, "$text-error")
         else:
-            self._say(f"{len(self._thrown)} in the trash, {size(self._bytes)}" if self._thrown else
+            self._say(f"{len(self._thrown)} in the trash, {format_bytes(self._bytes)}" if self._thrown else
                       "the trash is empty")
 
     @property
@@ -88,7 +88,7 @@ class TrashScreen(BaseDialog[None]):
         if self._thrown:
             count = len(self._thrown)
             what = "1 run" if count == 1 else f"{count} runs"
-            text = f"Empty the trash of {what} for good, {size(self._bytes)}?\n\nThis cannot be undone."
+            text = f"Empty the trash of {what} for good, {format_bytes(self._bytes)}?\n\nThis cannot be undone."
             entries = [thrown.entry for thrown in self._thrown]
             self.app.push_screen(SureScreen("Empty the trash", text, partial(empty_trash, self._root, entries)),
                                  lambda _: self._read())
@@ -102,4 +102,4 @@ class TrashScreen(BaseDialog[None]):
 
 
 def _line(thrown: Thrown) -> Content:
-    return Content.assemble((clean_line(thrown.entry), "bold"), (f"  {size(thrown.bytes)}", "$text-muted"))
+    return Content.assemble((clean_line(thrown.entry), "bold"), (f"  {format_bytes(thrown.bytes)}", "$text-muted"))

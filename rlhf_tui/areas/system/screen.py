@@ -14,8 +14,8 @@ from textual.widgets import Static
 from rlhf_engine.events import ModelLoaded
 from rlhf_tui.areas.system.machine import SECONDS, Gpu, Probe, Reading, Watch
 from rlhf_tui.engine.run_view import RunView
+from rlhf_tui.widgets.figures import progress_bar
 from rlhf_tui.widgets.screen import BaseDialog
-from rlhf_tui.widgets.status import progress_bar
 
 PHASES = ("rollout", "score", "update")
 NAME_WIDTH = 9
@@ -27,9 +27,13 @@ def report(reading: Reading | None, view: RunView, width: int) -> Content:
     return Content("\n").join(lines)
 
 
-def size(count: int) -> str:
+def memory_size(count: int) -> str:
     """Bytes in G, or in M below one."""
     return f"{count / 2**30:.1f} G" if count >= 2**30 else f"{count / 2**20:.0f} M"
+
+
+def _share(part_and_whole: tuple[int, int]) -> str:
+    return " of ".join(map(memory_size, part_and_whole))
 
 
 def _line(name: str, *facts: str) -> Content:
@@ -55,13 +59,13 @@ def _engine(metrics: Mapping[str, float], model: ModelLoaded | None) -> Iterator
 def _machine(reading: Reading, width: int) -> Iterator[Content]:
     process = f"cpu {reading.process:.0%}" if reading.process is not None else ""
     threads = f"{reading.threads} threads" if reading.threads is not None else ""
-    yield _line("Process", process, f"{size(reading.resident)} resident" if reading.resident else "", threads)
+    yield _line("Process", process, f"{memory_size(reading.resident)} resident" if reading.resident else "", threads)
     yield from _cores(reading.cores, width)
-    swap = f"swap {size(reading.swap[0])} of {size(reading.swap[1])}" if reading.swap and reading.swap[1] else "no swap"
     if reading.memory:
-        yield _line("Memory", f"{size(reading.memory[0])} of {size(reading.memory[1])}", swap if reading.swap else "")
+        swap = f"swap {_share(reading.swap)}" if reading.swap and reading.swap[1] else "no swap"
+        yield _line("Memory", _share(reading.memory), swap if reading.swap else "")
     if reading.disk:
-        yield _line("Disk", f"{size(reading.disk[0])} free of {size(reading.disk[1])} (runs folder)")
+        yield _line("Disk", f"{memory_size(reading.disk[0])} free of {memory_size(reading.disk[1])} (runs folder)")
     if reading.celsius is not None:
         yield _line("Sensors", f"{reading.celsius:.0f} °C at the warmest")
     for index, gpu in enumerate(reading.gpus):
@@ -84,7 +88,7 @@ def _gpu(gpu: Gpu) -> Iterator[str]:
     if gpu.use is not None:
         yield f"use {gpu.use:.0%}"
     if gpu.used is not None and gpu.total:
-        yield f"{size(gpu.used)} of {size(gpu.total)}"
+        yield f"{memory_size(gpu.used)} of {memory_size(gpu.total)}"
     if gpu.celsius is not None:
         yield f"{gpu.celsius:.0f} °C"
 
