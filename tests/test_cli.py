@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import warm
 from configs import SMALL
 from moments import Gate, wait_until
 from tiny_models import save_tiny_model, tiny_config
@@ -53,14 +54,6 @@ def sets(tiny: Path, *more: str) -> list[str]:
 
 def invoke(*arguments: str, workbench: bool = False) -> Result:
     return CliRunner().invoke(make_workbench_app() if workbench else make_app(), list(arguments))
-
-
-def start(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
-    # exec resets handlers, but an ignored signal stays ignored: a child of ours must hear SIGINT
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    return subprocess.Popen([sys.executable, "-m", "rlhf_engine", *arguments], cwd=cwd, text=True,
-                            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                            env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"})
 
 
 @pytest.fixture(autouse=True)
@@ -172,36 +165,26 @@ def test_a_second_interrupt_leaves_at_once(tiny: Path, tmp_path: Path):
     gate = Gate(tmp_path / "gate")
     gate.close()
     (tmp_path / "held.toml").write_text(to_toml(tiny_config(tiny, rewards=[gate.reward])))
-    child = start("train", "held.toml", cwd=tmp_path)
+    child = warm.piped(["-m", "rlhf_engine", "train", "held.toml"], cwd=tmp_path)
     wait_until(lambda: gate.holds)
-    child.send_signal(signal.SIGINT)
-    assert child.stderr is not None
+    child.process.send_signal(signal.SIGINT)
     while "once more leaves at once" not in child.stderr.readline():
-        assert child.poll() is None
-    child.send_signal(signal.SIGINT)
-    _, complaint = child.communicate(timeout=200)  # from within the step, which nobody has let go on
-    assert child.returncode == 130, complaint
+        assert child.process.poll() is None
+    child.process.send_signal(signal.SIGINT)
+    # from within the step, which nobody has let go on
+    assert child.process.wait() == 130, child.stderr.read()
 
 
 @pytest.mark.slow
 def test_a_reader_that_goes_away_stops_the_run_which_is_saved(tiny: Path, tmp_path: Path):
-    child = start("train", "animals", *sets(tiny, "train.steps=5000"), "--name", "cut", cwd=tmp_path)
-    _wait_for_step(child)
-    assert child.stdout is not None
-    assert child.stderr is not None
+    child = warm.piped(["-m", "rlhf_engine", "train", "animals", *sets(tiny, "train.steps=5000"), "--name", "cut"],
+                       cwd=tmp_path)
+    while not (line := child.stdout.readline()).startswith("step"):
+        assert line, child.stderr.read()
     child.stdout.close()
-    assert child.wait(timeout=200) == 1
+    assert child.process.wait() == 1
     assert "Traceback" not in child.stderr.read()
-    child.stderr.close()
     assert _state(RunDir.open(tmp_path / "runs" / "cut"))[0] is RunState.STOPPED
-
-
-def _wait_for_step(child: subprocess.Popen[str]) -> None:
-    assert child.stdout is not None
-    while line := child.stdout.readline():
-        if line.startswith("step"):
-            return
-    pytest.fail(f"no step: {child.stderr.read() if child.stderr else ''}")
 
 
 # --- looking ---

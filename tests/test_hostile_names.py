@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import warm
 from configs import SMALL
 from tiny_models import save_tiny_model
 from typer.testing import CliRunner, Result
@@ -188,13 +189,11 @@ def score(prompts, responses):
     preset.write_text("prompts = ['x']\n[[rewards]]\nkind = 'function'\nname = 'own'\n"
                       f"function = {json.dumps(f'{code}:score')}\n[train]\nsteps = 1\nthreads = 1\n"
                       "[sampling]\nmax_new_tokens = 3\n[algorithm]\nresponses_per_step = 2\nminibatch_size = 2\n")
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     for arguments in (["trust", str(code)], ["train", str(preset), "--name", "one"]):
-        done = subprocess.run([sys.executable, "-m", "rlhf_engine", *arguments], cwd=tmp_path, timeout=250,
-                              stdin=subprocess.DEVNULL, capture_output=True, env=environment)
+        done = warm.run(["-m", "rlhf_engine", *arguments], cwd=tmp_path)
         assert done.returncode == 0, done.stderr
-        assert is_visible(done.stdout.decode())
-        assert is_visible(done.stderr.decode(), "\n\t\u200d")
+        assert is_visible(done.stdout)
+        assert is_visible(done.stderr, "\n\t\u200d")
     said = (tmp_path / "runs" / "one" / "output.log").read_bytes().decode()
     assert is_visible(said, "\n\t\u200d")
     assert said.count("FORGED") >= 4

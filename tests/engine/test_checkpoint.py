@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import random
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+import warm
 from configs import SMALL
 
 from rlhf_engine.errors import CheckpointError, RunError
@@ -188,7 +187,7 @@ try:
 except RunError as error:
     print(error)
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    done = warm.run(["-c", script], cwd=run.path.parent)
     assert "The checkpoint of step 2 could not be written" in done.stdout, done.stderr
     assert "size limit" in done.stdout
     assert "earlier checkpoints are intact" in done.stdout
@@ -246,7 +245,7 @@ print(newest)
 
 @pytest.mark.slow
 def test_killed_at_any_moment_every_candidate_verifies_and_no_step_is_lost(run: RunDir):
-    done = subprocess.run([sys.executable, "-c", KILL_AND_LOOK, str(run.path)], capture_output=True, text=True)
+    done = warm.run(["-c", KILL_AND_LOOK, str(run.path)], cwd=run.path.parent)
     assert done.returncode == 0, done.stderr
     newest = int(done.stdout)
     assert newest > 0

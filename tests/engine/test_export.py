@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import warm
 from peft import AutoPeftModelForCausalLM, PeftModel
 from tiny_models import stir, tiny_config
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -183,7 +181,7 @@ try:
 except RunError as error:
     print(error)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, check=False)
+    done = warm.run(["-c", code], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert str(tmp_path / "out") in done.stdout
     assert "size limit" in done.stdout

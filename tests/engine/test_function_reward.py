@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import re
-import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import warm
 from moments import trusted
 from tiny_models import tiny_config
 from typer.testing import CliRunner
@@ -236,9 +235,7 @@ def loud(prompts, responses):
     trusted(file)
     preset = tmp_path / "loud.toml"
     preset.write_text(to_toml(config.model_copy(update={"rewards": [reward(file, "loud")]})))
-    done = subprocess.run(
-        [sys.executable, "-m", "rlhf_engine", "train", str(preset), "--json", "--name", "r"], cwd=tmp_path, text=True,
-        capture_output=True, stdin=subprocess.DEVNULL, timeout=250, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    done = warm.run(["-m", "rlhf_engine", "train", str(preset), "--json", "--name", "r"], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert [json.loads(line)["event"] for line in done.stdout.splitlines()] == ["step", "step", "end"]
     log = (tmp_path / "runs" / "r" / "output.log").read_text()

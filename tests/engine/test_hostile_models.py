@@ -11,13 +11,12 @@ import resource
 import shutil
 import signal
 import struct
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import warm
 from moments import PATIENCE
 from peft import LoraConfig, get_peft_model
 from tiny_models import tiny_config
@@ -25,6 +24,7 @@ from transformers import AutoModelForCausalLM
 
 from rlhf_engine.errors import RlhfError
 from rlhf_engine.evaluation.generate import generate_texts
+from rlhf_engine.models import expressions
 from rlhf_engine.models.policy import Policy
 
 Change = Callable[[Path], object]
@@ -203,6 +203,12 @@ ADAPTERS: dict[str, Change] = {
 }
 
 
+@pytest.fixture(autouse=True)
+def _no_expression_is_given_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What never comes to an end need not be waited for as long as a user's slow one is."""
+    monkeypatch.setattr(expressions, "SECONDS", 1.0)
+
+
 def refused(folder: Path) -> str:
     """What loading it and reading a prompt says."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -259,8 +265,8 @@ def test_nothing_of_a_model_commands_the_terminal(model_folders: dict[str, Path]
     folder = Path(shutil.copytree(model_folders["llama"], tmp_path / "model"))
     MODELS[kind](folder)
     ours, theirs = pty.openpty()
-    process = subprocess.Popen([sys.executable, "-m", "rlhf_engine", "generate", str(folder), "--prompt", "Once"],
-                               stdin=theirs, stdout=theirs, stderr=theirs)
+    process = warm.Process(["-m", "rlhf_engine", "generate", str(folder), "--prompt", "Once"], cwd=tmp_path,
+                           stdin=theirs, stdout=theirs, stderr=theirs, controlling=True)
     os.close(theirs)
     written = b""
     try:

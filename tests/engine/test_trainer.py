@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import gc
 import shutil
-import subprocess
-import sys
 import textwrap
 import threading
 import weakref
@@ -14,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import warm
 from safetensors.torch import load_file
 from tiny_models import tiny_config
 
@@ -100,8 +99,7 @@ def test_a_run_resumed_from_any_checkpoint_in_another_process_is_the_same_run_bi
     Trainer(config, run_dir=whole, requests=requests, emit=edit_live).run()
     assert {edit.path for edit in whole.edits()} == set(EDITS)
     resumed = [resumable_from(whole, step, tmp_path / f"from-{step}") for step in range(5)]
-    script = [sys.executable, "-c", RESUME, *(str(run.path) for run in resumed)]
-    done = subprocess.run(script, capture_output=True, text=True)
+    done = warm.run(["-c", RESUME, *(str(run.path) for run in resumed)], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     for run in resumed:
         assert timeless(run) == timeless(whole), run.name

@@ -127,8 +127,7 @@ def _halt(terminal: Terminal, dice: random.Random) -> None:
     if dice.random() < 0.5:
         os.kill(terminal.pid, signal.SIGTSTP)
         return
-    os.kill(terminal.pid, signal.SIGSTOP)
-    _wait(lambda: Path(f"/proc/{terminal.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T", terminal)
+    terminal.stop()
     os.kill(terminal.pid, signal.SIGCONT)
 
 
@@ -149,7 +148,7 @@ def _set_size(terminal: Terminal, columns: int, rows: int) -> None:
 def _drain(terminal: Terminal, seconds: float) -> None:
     terminal.read(seconds)
     assert b"Traceback (most recent call last)" not in terminal.written, _last_words(terminal)
-    assert _lives(terminal), f"the workbench has left: {_last_words(terminal)}"
+    assert terminal.lives, f"the workbench has left: {_last_words(terminal)}"
     terminal.written = terminal.written[-20_000:]  # its last words, should it die
 
 
@@ -184,10 +183,6 @@ def _keep_training(terminal: Terminal, runs_root: Path) -> None:
         _drain(terminal, 0.5)
 
 
-def _lives(terminal: Terminal) -> bool:
-    return os.waitid(os.P_PID, terminal.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
-
-
 def _last_words(terminal: Terminal) -> str:
     terminal.read(1.0)
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.written.decode(errors="replace"))
@@ -210,12 +205,12 @@ def _leave(terminal: Terminal) -> None:
     terminal.written = b""
     terminal.type("q")
     deadline = time.monotonic() + LONGEST_SILENCE
-    while _lives(terminal) and b"A run is in progress" not in terminal.written and time.monotonic() < deadline:
+    while terminal.lives and b"A run is in progress" not in terminal.written and time.monotonic() < deadline:
         terminal.read(0.1)
     with suppress(OSError):  # without a run it does not ask
         terminal.type(ENTER)
     gone = time.monotonic() + 120.0
-    while _lives(terminal):
+    while terminal.lives:
         assert time.monotonic() < gone, f"it did not leave: {_last_words(terminal)}"
         terminal.read(0.1)
     assert terminal.exit_code() == 0

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import ast
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+import warm
 from faults.storm import LONGEST_SILENCE, storm
 
 TESTS = Path(__file__).parents[1]
@@ -85,25 +84,23 @@ def test_every_fault_of_the_table_has_its_tests(fault: str) -> None:
 
 def in_a_laboratory(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """A module of this folder run in an interpreter of its own, whose forks can be hurt without hurting pytest."""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)])}
-    return subprocess.run([sys.executable, "-m", f"faults.{module}", *arguments], capture_output=True, text=True,
-                          env=environment)
+    return warm.run(["-m", f"faults.{module}", *arguments], cwd=TESTS.parent)
 
 
 @pytest.mark.slow
 def test_killed_again_and_again_a_run_is_the_run_that_nobody_touched(tmp_path: Path) -> None:
-    done = in_a_laboratory("laboratory", str(tmp_path), "44", "0")
+    done = in_a_laboratory("laboratory", str(tmp_path), "12", "0")  # `make soak` kills 500 times
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert found["kills"] == 44
-    assert found["while_saving"] >= 5
-    assert found["steps"] >= 4
+    assert found["kills"] == 12
+    assert found["while_saving"] >= 1
+    assert found["steps"] >= 2
     assert found["most_steps_lost"] <= 2
 
 
 @pytest.mark.slow
 def test_a_storm_against_the_screen_of_a_training_run_leaves_whole_runs(tmp_path: Path) -> None:
-    weather = storm(tmp_path, seconds=8, seed=0)
+    weather = storm(tmp_path, seconds=1, seed=0)  # `make soak` storms for half an hour
     assert weather.steps >= 1
     assert weather.actions.total() >= 40
     assert max(weather.answers) < LONGEST_SILENCE

@@ -8,34 +8,45 @@ import pty
 import select
 import signal
 import struct
-import sys
 import termios
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from moments import PATIENCE
+from moments import PATIENCE, wait_until
+from warm import ColdProcess, Process
 
 
 class Terminal:
-    """The workbench in a child process, on a terminal of its own; what it writes is kept.
+    """The workbench in a process of its own, on a terminal of its own; what it writes is kept.
 
+    The process is a fork of an interpreter that has imported all; one that is not `warm` starts as a user's does.
     hang_up: "told" of it by SIGHUP, as usual; not told since it is "ignored"; or since the terminal is "borrowed" and
     not the process's own, as under `su -c`.
     """
 
     def __init__(self, tmp_path: Path, program: str, rows: int = 40, columns: int = 120, hang_up: str = "told",
-                 **environment: str) -> None:
+                 warm: bool = True, **environment: str) -> None:
         tests = Path(__file__).resolve().parents[1]
-        self.pid, self.descriptor = _fork_with_borrowed_terminal() if hang_up == "borrowed" else pty.fork()
-        if self.pid == 0:
-            if hang_up == "ignored":
-                signal.signal(signal.SIGHUP, signal.SIG_IGN)
-            os.chdir(tmp_path)
-            os.environ.update({"TERM": "xterm-256color", "PYTHONPATH": str(tests.parent), **environment})
-            os.execv(sys.executable, [sys.executable, "-c", program.format(tests=str(tests))])
+        self.descriptor, theirs = pty.openpty()
         fcntl.ioctl(self.descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        begin = Process if warm else ColdProcess
+        self._process = begin(
+            ["-c", program.format(tests=str(tests))], cwd=tmp_path, stdin=theirs, stdout=theirs, stderr=theirs,
+            environment=os.environ | {"TERM": "xterm-256color", "PYTHONPATH": str(tests.parent)} | environment,
+            controlling=hang_up != "borrowed", ignores=[signal.SIGHUP] if hang_up == "ignored" else [])
+        os.close(theirs)
+        self.pid = self._process.pid
         self.written = b""
+
+    @property
+    def lives(self) -> bool:
+        """Whether the process has not ended."""
+        return self._process.poll() is None
+
+    def wait(self) -> int:
+        """Wait for the process to leave, which it does without anyone reading; its exit code."""
+        return self._process.wait()
 
     def read_until(self, wanted: bytes | Callable[[], bool]) -> bytes:
         """Read until `wanted` was written, or says so; all that was written so far."""
@@ -74,39 +85,35 @@ class Terminal:
         began, before = time.monotonic(), _seconds_used(self.pid)
         os.close(self.descriptor)
         self.descriptor = os.open(os.devnull, os.O_RDONLY)
-        while not (ended := os.wait4(self.pid, os.WNOHANG))[0]:
-            assert time.monotonic() < began + PATIENCE, "it did not leave"
-            time.sleep(0.02)
-        self.left = os.waitstatus_to_exitcode(ended[1])
-        used = ended[2].ru_utime + ended[2].ru_stime - before
-        return used / (time.monotonic() - began)
+        self.left = self.wait()
+        return (self._process.seconds_used - before) / (time.monotonic() - began)
+
+    def stop(self) -> None:
+        """Let the process stand still, as Ctrl+Z does; returns when it does."""
+        os.kill(self.pid, signal.SIGSTOP)
+        self.wait_until_stopped()
+
+    def wait_until_stopped(self) -> None:
+        """Until the process stands still."""
+        wait_until(lambda: _stat(self.pid)[0] == "T")
 
     def exit_code(self) -> int:
-        """Wait for the child, and read its last words; its exit code."""
+        """Wait for the process, and read its last words; its exit code."""
         deadline = time.monotonic() + PATIENCE
-        while True:
-            pid, code = os.waitpid(self.pid, os.WNOHANG)
-            if pid:
-                self.read(0.5)  # what lies in the terminal; it comes at once
-                return os.waitstatus_to_exitcode(code)
+        while self.lives:
             assert time.monotonic() < deadline, f"it did not leave; {self.written[-2000:]!r}"
-            self.read(0.05)
-
-
-def _fork_with_borrowed_terminal() -> tuple[int, int]:
-    """As `pty.fork`, but the terminal is not that of the child's session, which has none."""
-    parent, child = pty.openpty()
-    pid = os.fork()
-    if pid == 0:
-        os.setsid()
-        for descriptor in range(3):
-            os.dup2(child, descriptor)
-        os.close(parent)
-    os.close(child)
-    return pid, parent
+            self.read(0.02)
+        while self.read(0.02):  # what still lies in the terminal
+            pass
+        return self.wait()
 
 
 def _seconds_used(pid: int) -> float:
     """Of processor time, by a process that still runs."""
-    values = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    values = _stat(pid)
     return (int(values[11]) + int(values[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _stat(pid: int) -> list[str]:
+    """What the kernel says of a process, from its state on."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

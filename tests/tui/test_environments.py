@@ -42,7 +42,9 @@ CTRL_Z = "\x1a"
 
 def opened(tmp_path: Path, program: str = CHILD, until: bytes = b"step 9/100", **environment: str) -> Terminal:
     homes = {name: str(tmp_path) for name in ("HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_DATA_HOME")}
-    terminal = Terminal(tmp_path, program, **{"COLORTERM": "truecolor", "COLORFGBG": "", **homes, **environment})
+    # the encoding of a process is settled when it starts
+    terminal = Terminal(tmp_path, program, warm="LC_ALL" not in environment,
+                        **{"COLORTERM": "truecolor", "COLORFGBG": "", **homes, **environment})
     terminal.read_until(until)
     return terminal
 

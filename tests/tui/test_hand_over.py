@@ -122,8 +122,7 @@ def test_when_the_terminal_goes_away_the_run_goes_on_without_one(tmp_path: Path,
     config = config_of(model, 100_000)
     terminal, run = start(tmp_path, config, hang_up="borrowed")  # and nobody tells; a signal that does, below
     os.close(terminal.descriptor)
-    _, code = os.waitpid(terminal.pid, 0)
-    assert os.waitstatus_to_exitcode(code) == 129
+    assert terminal.wait() == 129
     goes_on_alone(run, terminal.pid)
     same_as_undisturbed(run, config)
     (log,) = (tmp_path / "state" / "rlhf-tui" / "log").glob(f"{run.name}-*.log")
@@ -141,8 +140,7 @@ def test_a_command_whose_terminal_goes_away_goes_on_too(tmp_path: Path, model: P
     wait(lambda: step_of(run) >= 2, terminal)
     os.kill(terminal.pid, signal.SIGHUP)
     os.close(terminal.descriptor)  # the kernel says it once more
-    _, code = os.waitpid(terminal.pid, 0)
-    assert os.waitstatus_to_exitcode(code) == 129
+    assert terminal.wait() == 129
     goes_on_alone(run, terminal.pid)
     same_as_undisturbed(run, config)
 
@@ -249,8 +247,7 @@ def test_a_second_process_watches_and_never_writes(tmp_path: Path, model: Path) 
     terminal.type(" ")
     wait(lambda: status_of(run).state is RunState.PAUSED, terminal)
     os.close(terminal.descriptor)  # a run that is held is saved and left
-    _, code = os.waitpid(terminal.pid, 0)
-    assert os.waitstatus_to_exitcode(code) == 129
+    assert terminal.wait() == 129
     status = status_of(run)
     assert (status.state, status.message) == (RunState.STOPPED, f"stopped while paused after step {status.step}")
     assert not (tmp_path / "state" / "rlhf-tui" / "log").exists()

@@ -76,8 +76,7 @@ def test_a_terminal_that_goes_away_does_not_take_the_run_with_it(tmp_path: Path)
     terminal = start(tmp_path)
     os.close(terminal.descriptor)
     wait_until((tmp_path / "saved").exists)
-    _, status = os.waitpid(terminal.pid, 0)
-    assert os.waitstatus_to_exitcode(status) == 129
+    assert terminal.wait() == 129
 
 
 EDITOR = """
@@ -126,8 +125,7 @@ def test_an_editor_that_stays_without_its_terminal_is_not_waited_for(tmp_path: P
 
 def test_a_terminal_that_goes_away_during_a_halt_is_noticed_after_it(tmp_path: Path) -> None:
     terminal = start(tmp_path, hang_up="borrowed")
-    os.kill(terminal.pid, signal.SIGSTOP)
-    os.waitpid(terminal.pid, os.WUNTRACED)
+    terminal.stop()
     threading.Timer(0.5, os.kill, [terminal.pid, signal.SIGCONT]).start()
     terminal.hang_up()
     assert terminal.left == 129
@@ -179,8 +177,7 @@ def test_going_on_after_a_halt_takes_the_terminal_up_once(tmp_path: Path, how: s
         os.kill(terminal.pid, signal.SIGTSTP)
     else:
         if how == "stopped":
-            os.kill(terminal.pid, signal.SIGSTOP)
-            os.waitpid(terminal.pid, os.WUNTRACED)
+            terminal.stop()
         os.kill(terminal.pid, signal.SIGCONT)
     terminal.read_until(lambda: b"TRAINING" in terminal.written[drawn:].rpartition(b"\x1b[?1049h")[2])
     terminal.type("?")
