@@ -209,7 +209,7 @@ class WorkbenchApp(Desk):
         if not self.bridge.busy:
             self.say("nothing is running: F5 starts")
             return
-        held = self.bridge.state is RunState.PAUSED or self.bridge.view.wanted == "pausing"
+        held = self.bridge.state is RunState.PAUSED or self.bridge.view.pending_state == "pausing"
         self.bridge.ask(Unpause() if held else Pause())
         self.workbench.show_run()
 
@@ -370,7 +370,7 @@ class WorkbenchApp(Desk):
             self.exit(return_code=0)
         elif self.leave_code is not None:
             return
-        elif self.bridge.going_on:
+        elif self.bridge.is_training:
             self.hands_over = True
             self.leave()
             self._ask_to_leave()

@@ -45,7 +45,7 @@ def run_workbench(
             bridge.join(None if bridge.busy else 1.0)
     # what leaving needs, the first frame need not wait for
     from rlhf_engine.commands.console import say
-    from rlhf_tui.engine.passing_on import pass_on, say_where_it_lies
+    from rlhf_tui.engine.hand_off import hand_off_run, say_where_run_is
 
     if app.preferences.trouble:
         say(app.preferences.trouble)
@@ -56,8 +56,8 @@ def run_workbench(
         # torch may not be torn down while its thread computes: no interpreter shutdown, just go
         os._exit(code or 0)
     if app.hands_over:
-        passed = pass_on(bridge, wait=not code)
+        passed = hand_off_run(bridge, wait=not code)
         code = code or passed
     elif app.leave_code is not None or not bridge.viewing:
-        say_where_it_lies(bridge, asked=bool(app.leave_code))
+        say_where_run_is(bridge, asked=bool(app.leave_code))
     return code or 0

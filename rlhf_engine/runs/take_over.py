@@ -15,7 +15,7 @@ from rlhf_engine.runs.run_dir import RunDir
 from rlhf_engine.runs.run_driver import user_name
 
 
-class Asked:
+class LeavingProcess:
     """A process that was asked to leave. `process` is one of psutil's, which knows a reused pid."""
 
     def __init__(self, process: Any) -> None:
@@ -49,7 +49,7 @@ class Asked:
             self._process.resume()
 
 
-def ask_to_leave(run_dir: RunDir) -> Asked | None:
+def ask_to_leave(run_dir: RunDir) -> LeavingProcess | None:
     """Asks the process that drives the run to save and leave; None if nobody drives it.
 
     Raises RunError with the reason why nobody was asked. A second one would make it leave without saving.
@@ -64,7 +64,7 @@ def ask_to_leave(run_dir: RunDir) -> Asked | None:
     if driver.pid is None:
         raise RunError(f"not taken over: {run_dir.name} is driven by another process, {driver}")
     try:
-        asked = Asked(process := psutil.Process(driver.pid))
+        asked = LeavingProcess(process := psutil.Process(driver.pid))
         if (again := run_dir.driver()) is None:  # of the process that has the number now
             return None
         users, parents = process.uids(), {parent.pid for parent in psutil.Process().parents()}

@@ -71,7 +71,7 @@ class EngineBridge:
         self.run_path: Path | None = None
         """Where the newest run lies; `view.path` is that made fit to be shown."""
         self._viewer: Viewer | None = None
-        self._once_free: tuple[Request, ...] = ()
+        self._once_released: tuple[Request, ...] = ()
         self._viewed: deque[Event] = deque()  # the viewer reads on when these were taken
         self._ring = EventRing()
         self._ids = itertools.count(1)
@@ -112,10 +112,10 @@ class EngineBridge:
         return self._viewer.lost if self._viewer else ""
 
     @property
-    def going_on(self) -> bool:
+    def is_training(self) -> bool:
         """True while a run trains, or is about to, and nobody asked it to pause or stop."""
         ends = (RunState.PAUSED, RunState.STOPPING)
-        return self.busy and not self.view.wanted and self.state not in ends
+        return self.busy and not self.view.pending_state and self.state not in ends
 
     # --- asking ---
 
@@ -170,7 +170,7 @@ class EngineBridge:
         first) once it has; nothing if that was asked before.
         """
         if self._viewer is not None and not self._viewer.taking_over:
-            self._once_free = requests
+            self._once_released = requests
             self._viewer.take_over()
 
     def close(self) -> None:
@@ -204,13 +204,13 @@ class EngineBridge:
         return self.drain()
 
     def _only_progress(self) -> bool:
-        freed = self._viewer is not None and self._viewer.free
-        return not (freed or self._viewed) and self._ring.holds_only(StepProgress)
+        released = self._viewer is not None and self._viewer.released
+        return not (released or self._viewed) and self._ring.holds_only(StepProgress)
 
     def drain(self) -> list[Event]:
         """All events waiting, oldest first, cleaned, without those that later ones supersede."""
         events: list[Event] = []
-        freed = self._viewer is not None and self._viewer.free  # asked first: nothing comes after it
+        released = self._viewer is not None and self._viewer.released  # asked first: nothing comes after it
         while self._viewed:
             events.append(clean_event(self._viewed.popleft()))
         for event in self._ring.take():
@@ -221,9 +221,9 @@ class EngineBridge:
             self.view.apply(event)
             if isinstance(event, GenerationFinished):
                 self._streaming.discard(event.request_id)
-        if freed and self._viewer is not None:
+        if released and self._viewer is not None:
             self._viewer, self.view.watched = None, False
-            for request in self._once_free:
+            for request in self._once_released:
                 self.ask(request)
             events.append(Notice("taken over: the libraries and the model load, then the run continues here"))
         return events

@@ -32,7 +32,7 @@ class RunView:
     """The newest run: its state, progress and latest metrics. `config` is what the engine uses, live edits included."""
 
     preset: str = ""
-    brings_settings: bool = False
+    has_own_settings: bool = False
     """True when the run came with settings of its own: it was resumed, forked, or is viewed."""
     watched: bool = False
     """True of a run that is shown here and driven elsewhere, or by nobody."""
@@ -45,7 +45,7 @@ class RunView:
     total_steps: int = 0
     phase: str = ""
     fraction: float = 0.0
-    wanted: str = ""
+    pending_state: str = ""
     model: ModelLoaded | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
     before: Mapping[str, float] = field(default_factory=dict)
@@ -79,7 +79,7 @@ class RunView:
     def watch(self, preset: str) -> None:
         """A run is shown from now on that is driven elsewhere, or by nobody."""
         self.forget()
-        self.preset, self.watched, self.brings_settings = preset, True, True
+        self.preset, self.watched, self.has_own_settings = preset, True, True
 
     def forget(self) -> None:
         """No run is shown any more."""
@@ -94,15 +94,15 @@ class RunView:
         under_way = self.state is not None and not self.state.ended and not self.watched
         match request:
             case Start():
-                self.state, self.preset, self.brings_settings = RunState.LOADING, request.preset, False
+                self.state, self.preset, self.has_own_settings = RunState.LOADING, request.preset, False
             case Resume() | Fork():
-                self.state, self.brings_settings = RunState.LOADING, True
+                self.state, self.has_own_settings = RunState.LOADING, True
             case Pause() if under_way:
-                self.wanted = "pausing"
+                self.pending_state = "pausing"
             case Stop() | Close() if under_way:
-                self.wanted = "stopping"
+                self.pending_state = "stopping"
             case Unpause():
-                self.wanted = ""
+                self.pending_state = ""
 
     def apply(self, event: Event) -> None:
         """Take in one event."""
@@ -110,7 +110,7 @@ class RunView:
             case RunStarted():
                 self._start(event)
             case StateChanged():
-                self.state, self.message, self.wanted = event.state, event.message, ""
+                self.state, self.message, self.pending_state = event.state, event.message, ""
                 self.step, self.total_steps = event.step, event.total_steps
                 if event.state is not RunState.TRAINING:
                     self.phase, self.fraction = "", 0.0
@@ -139,7 +139,7 @@ class RunView:
         self._reset()
 
     def _reset(self) -> None:
-        self.message = self.wanted = self.phase = ""
+        self.message = self.pending_state = self.phase = ""
         self.fraction = 0.0
         self.metrics, self.before = {}, {}
         self._pace.clear()

@@ -10,7 +10,7 @@ from rlhf_engine.errors import RlhfError, RunError, first_line
 from rlhf_engine.events import Event, Notice, PastRead
 from rlhf_engine.runs.follow import POLL_SECONDS, Follower
 from rlhf_engine.runs.run_dir import RunDir
-from rlhf_engine.runs.take_over import Asked, ask_to_leave
+from rlhf_engine.runs.take_over import LeavingProcess, ask_to_leave
 from rlhf_tui.engine.metrics_file import Past
 from rlhf_tui.engine.sample_store import KEPT_SAMPLES
 from rlhf_tui.terminal.clean_text import clean_sample
@@ -42,20 +42,20 @@ class Viewer:
         """waiting: how many events nobody has taken yet; what is in the files can wait there as well."""
         self.run_dir = opened.run_dir
         self.taking_over = False
-        self.free = False
+        self.released = False
         """True once the run was to be taken over and nobody drives it any more; nothing is emitted after that."""
         self.lost = ""
         """Why the run can be followed no more; empty while it is."""
         self._emit, self._waiting = emit, waiting
         self._follower = opened.follower
-        self._asked: Asked | None = None
+        self._asked: LeavingProcess | None = None
         self._told = False  # that it cannot leave
         self._closed = False
         self._wake = threading.Event()
         threading.Thread(target=self._watch, name="viewer", daemon=True).start()
 
     def take_over(self) -> None:
-        """Ask the process that drives the run, if there is one, to save and leave; `free` says when it has left."""
+        """Ask the process that drives the run, if there is one, to save and leave; `released` tells when it has."""
         self.taking_over = True
         self._wake.set()
 
@@ -80,7 +80,7 @@ class Viewer:
                         event = replace(event, samples=tuple(map(clean_sample, event.samples[-KEPT_SAMPLES:])))
                     self._emit(event)
                 if left and not self._follower.behind:
-                    self.free = True
+                    self.released = True
                     return
                 if not self._follower.behind:
                     self._wake.wait(POLL_SECONDS)

@@ -52,6 +52,6 @@ def hung_up(app: WorkbenchApp) -> None:
     hang_up()
     if app.leave_code is None:
         # whoever leaves a run paused, or has stopped it, did not mean it to go on
-        app.hands_over = app.bridge.going_on
+        app.hands_over = app.bridge.is_training
     app.leave(HUNG_UP)
     app.exit(return_code=HUNG_UP)

@@ -12,7 +12,7 @@ from textual.containers import Vertical
 from textual.content import Content
 from textual.widgets import Static
 
-from rlhf_tui.apart import do_apart
+from rlhf_tui.background import run_in_background
 from rlhf_tui.terminal.clean_text import clean_text
 from rlhf_tui.widgets.screen import BaseDialog
 
@@ -41,7 +41,7 @@ class ActingDialog(BaseDialog[bool]):
         if self._acting:
             return
         self._acting = True
-        do_apart(self, act, lambda _: self.dismiss(True), self._refused, "act")
+        run_in_background(self, act, lambda _: self.dismiss(True), self._refused, "act")
 
     def _refused(self, why: str) -> None:
         self._acting = False

@@ -97,8 +97,8 @@ class StatusLine(Widget):
         view = self._view
         training = view.state is RunState.TRAINING
         label, style = WATCHING if view.watched and training else BADGES[view.state]
-        if view.wanted:
-            label, style = f"◐ {view.wanted.upper()}…", "$accent bold"
+        if view.pending_state:
+            label, style = f"◐ {view.pending_state.upper()}…", "$accent bold"
         names = " · ".join(filter(None, (clean_line(view.name), clean_line(view.preset))))
         parts = [
             Part(Content.styled("rlhf-tui", "$primary bold"), 60),

@@ -420,4 +420,4 @@ async def test_a_paused_run_is_not_left_running(app: WorkbenchApp) -> None:
         await pilot.press("d")
         assert "Space resumes it" in alarm(app)
         assert not app.hands_over
-        assert not app.bridge.going_on
+        assert not app.bridge.is_training

@@ -18,7 +18,7 @@ from rlhf_engine.requests import REFERENCE, TUNED, Side
 from rlhf_engine.runs.checkpoint_list import steps
 from rlhf_engine.runs.run_dir import RunDir
 from rlhf_engine.runs.run_list import list_runs
-from rlhf_tui.apart import do_apart
+from rlhf_tui.background import run_in_background
 from rlhf_tui.terminal.clean_text import clean_line
 from rlhf_tui.widgets.dialogs import DIALOG_STYLES
 from rlhf_tui.widgets.picker import Picker
@@ -60,7 +60,7 @@ class SideScreen(Picker[Side]):
             yield self._said
 
     def on_mount(self) -> None:
-        do_apart(self, self._look_up, self._found, partial(self._found, []))
+        run_in_background(self, self._look_up, self._found, partial(self._found, []))
 
     def _look_up(self) -> list[Side]:
         runs = sorted(list_runs(self._root), key=lambda run: run.path != self._here)

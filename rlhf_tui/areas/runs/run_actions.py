@@ -22,11 +22,11 @@ from rlhf_engine.runs.run_dir import RunDir
 from rlhf_engine.runs.run_list import RunSummary, parents
 from rlhf_engine.runs.run_settings import settings_now
 from rlhf_engine.system.units import format_bytes
-from rlhf_tui.apart import do_apart
 from rlhf_tui.areas.runs.run_dialogs import NameScreen, NoteScreen
 from rlhf_tui.areas.runs.run_reader import RunReader
 from rlhf_tui.areas.runs.run_table import RunTable
 from rlhf_tui.areas.trust.changed_base import with_base
+from rlhf_tui.background import run_in_background
 from rlhf_tui.engine.bridge import EngineBridge
 from rlhf_tui.engine.viewer import Opened, open_run
 from rlhf_tui.terminal.clean_text import clean_line
@@ -86,10 +86,10 @@ class RunActions(BaseScreen[None]):
         self._alarm.say(text, level)
         self._reader.read()
 
-    def _apart(self, job: Callable[[], T], then: Callable[[T], object]) -> None:
+    def _in_background(self, job: Callable[[], T], then: Callable[[T], object]) -> None:
         """Do `job` in a thread, for it reads a disk, then `then` here; what is wrong is said, and the list read again.
         """
-        do_apart(self, job, then, lambda why: self._done(why, "warning"), "deed")
+        run_in_background(self, job, then, lambda why: self._done(why, "warning"), "runs")
 
     # --- onto the workbench ---
 
@@ -101,7 +101,7 @@ class RunActions(BaseScreen[None]):
         elif self._bridge.busy:
             self._alarm.say(f"{_BUSY}, then others can be opened")
         else:
-            self._apart(lambda: open_run(RunDir(run.path)), self._watch)
+            self._in_background(lambda: open_run(RunDir(run.path)), self._watch)
 
     def action_open(self) -> None:
         """What Enter does."""
@@ -167,7 +167,7 @@ class RunActions(BaseScreen[None]):
             def ask(found: Forkable) -> None:
                 self.app.push_screen(ForkScreen(run, found, partial(self._fork, run, accept_base)), self._forked)
 
-            self._apart(partial(forkable, RunDir(run.path)), ask)
+            self._in_background(partial(forkable, RunDir(run.path)), ask)
 
         with_base(self.app, RunDir(run.path), choose)
 
@@ -198,7 +198,7 @@ class RunActions(BaseScreen[None]):
             else:
                 self._alarm.say(f"{run.name} has no checkpoint to export yet")
 
-        self._apart(partial(steps, RunDir(run.path)), ask)
+        self._in_background(partial(steps, RunDir(run.path)), ask)
 
     def _export(self, wanted: Wanted) -> None:
         def go_on(accept_base: bool) -> None:
@@ -226,7 +226,7 @@ class RunActions(BaseScreen[None]):
 
         if two := self._two():
             names = (two[0].name, two[1].name)
-            self._apart(lambda: (_settings(two[0]), _settings(two[1])),
+            self._in_background(lambda: (_settings(two[0]), _settings(two[1])),
                         lambda found: self.app.push_screen(DifferencesScreen(names, found)))
 
     def action_compare(self) -> None:
@@ -235,7 +235,7 @@ class RunActions(BaseScreen[None]):
 
         if two := self._two():
             sides = (Side("checkpoint", two[0].path), Side("checkpoint", two[1].path))
-            self._apart(lambda: _settings(two[0]),
+            self._in_background(lambda: _settings(two[0]),
                         lambda config: self.app.push_screen(CompareScreen(self._bridge, config, sides)))
 
     def action_overlay(self) -> None:

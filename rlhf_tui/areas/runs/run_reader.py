@@ -13,8 +13,8 @@ from textual.screen import Screen
 
 from rlhf_engine.runs.run_dir import RunDir
 from rlhf_engine.runs.run_list import RunFigures, RunSummary, figures, list_runs
-from rlhf_tui.apart import apart, sentence
 from rlhf_tui.areas.runs.run_rows import clean_run
+from rlhf_tui.background import in_background, sentence
 
 _BATCH = 32
 _SHARE = 50  # a look at all runs takes at most this part of the time
@@ -58,7 +58,7 @@ class RunReader:
     async def _read(self, turn: int) -> None:
         left = threading.Event()
         try:
-            await apart(partial(self._look, turn, left))
+            await in_background(partial(self._look, turn, left))
         except Exception as error:
             self._screen.post_message(self.Failed(sentence(error)))
         finally:

@@ -15,7 +15,7 @@ from textual.widgets.option_list import Option
 
 from rlhf_engine.runs.run_care import Thrown, empty_trash, restore, thrown_away
 from rlhf_engine.system.units import format_bytes
-from rlhf_tui.apart import do_apart
+from rlhf_tui.background import run_in_background
 from rlhf_tui.terminal.clean_text import clean_line, clean_text
 from rlhf_tui.widgets.choice_list import ChoiceList
 from rlhf_tui.widgets.dialogs import DIALOG_STYLES, SureScreen
@@ -52,7 +52,7 @@ class TrashScreen(BaseDialog[None]):
         self._read()
 
     def _read(self) -> None:
-        do_apart(self, lambda: thrown_away(self._root), self._show, partial(self._show, []), "trash")
+        run_in_background(self, lambda: thrown_away(self._root), self._show, partial(self._show, []), "trash")
 
     def _show(self, runs: list[Thrown], problem: str = "") -> None:
         at = self._list.highlighted or 0
@@ -80,8 +80,8 @@ class TrashScreen(BaseDialog[None]):
         if self._list.highlighted is None or not self._thrown:
             return
         thrown = self._thrown[self._list.highlighted]
-        do_apart(self, lambda: restore(self._root, thrown.entry), lambda _: self._read(),
-                 lambda problem: self._say(problem, "$text-error"), "restore")
+        run_in_background(self, lambda: restore(self._root, thrown.entry), lambda _: self._read(),
+                          lambda problem: self._say(problem, "$text-error"), "restore")
 
     def action_empty(self) -> None:
         """Ask, with how many and how much."""

@@ -149,7 +149,7 @@ class Editing:
         """A run has begun, or (`goes_on`) the one on the screen was resumed."""
         if not goes_on or self.start is None:
             self.start = event.config
-        if self._bridge.view.brings_settings:
+        if self._bridge.view.has_own_settings:
             self.adopt()
         else:
             self._show()
@@ -168,7 +168,7 @@ class Editing:
 
     def adopt(self) -> None:
         """Show the settings that a run came with: one that is driven elsewhere, or that goes on here."""
-        if self._bridge.view.brings_settings and self._bridge.view.config is not None:
+        if self._bridge.view.has_own_settings and self._bridge.view.config is not None:
             self._app.config = self._bridge.view.config
             self._app.preset = self._bridge.view.preset
             self.history.clear()

@@ -12,7 +12,7 @@ from textual.content import Content
 from textual.widgets import Static
 
 from rlhf_engine.files.reading import open_regular
-from rlhf_tui.apart import do_apart
+from rlhf_tui.background import run_in_background
 from rlhf_tui.terminal.clean_text import clean_line, clean_text
 from rlhf_tui.terminal.clipboard import copy
 from rlhf_tui.widgets.screen import BaseDialog
@@ -80,7 +80,7 @@ class OutputScreen(BaseDialog[None]):
     def _look_again(self) -> None:
         if not self._looking:  # a disk that does not answer is asked once
             self._looking = True
-            do_apart(self, self._look, self._take, lambda why: self._take((self._seen, why)))
+            run_in_background(self, self._look, self._take, lambda why: self._take((self._seen, why)))
 
     def _look(self) -> tuple[_Seen, str] | None:
         """What tells the file from what it was, and its end; None where nothing changed. In a thread."""

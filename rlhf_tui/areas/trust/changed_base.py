@@ -9,7 +9,7 @@ from textual.app import App
 
 from rlhf_engine.runs.base_model import change_of_base
 from rlhf_engine.runs.run_dir import RunDir
-from rlhf_tui.apart import apart, sentence
+from rlhf_tui.background import in_background, sentence
 from rlhf_tui.terminal.clean_text import clean_line
 
 
@@ -22,7 +22,7 @@ def with_base(app: App[Any], run_dir: RunDir, go_on: Callable[[bool], object]) -
 
     async def ask() -> None:
         try:
-            changed = await apart(lambda: change_of_base(run_dir))
+            changed = await in_background(lambda: change_of_base(run_dir))
         except Exception as error:
             app.notify(sentence(error), severity="warning")
             return

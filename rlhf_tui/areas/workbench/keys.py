@@ -36,7 +36,7 @@ def keys(pane: str, bridge: EngineBridge, *, one_chart: bool) -> Keys:
     if ended and not (viewing or busy):
         run.append(("t", "Resume", "app.take_over"))
     if busy:
-        paused = bridge.state is RunState.PAUSED or bridge.view.wanted == "pausing"
+        paused = bridge.state is RunState.PAUSED or bridge.view.pending_state == "pausing"
         run.append(("Space", "Resume" if paused else "Pause", "app.toggle_pause"))
     own: Keys = [] if viewing else [("g", "Generate", "app.generate"), ("c", "Compare", "app.compare")]
     if not (viewing or busy):  # one is loaded between runs

@@ -18,8 +18,8 @@ from textual.screen import Screen
 
 from rlhf_engine.files.disk import folder_identity
 from rlhf_engine.runs.run_dir import METRICS, RunDir
-from rlhf_tui.apart import do_apart
 from rlhf_tui.areas.charts.charts import Charts
+from rlhf_tui.background import run_in_background
 from rlhf_tui.engine.metrics_file import read_history
 from rlhf_tui.engine.metrics_history import MetricsHistory
 from rlhf_tui.terminal.clean_text import clean_line
@@ -112,7 +112,8 @@ class Overlays:
             return
         self._looking = True
         known = {label: (laid.path, laid.found.identity) for label, laid in self._laid.items() if laid.found}
-        do_apart(self._screen, partial(_look, known, self._shown()), self._looked, self._not_looked, "look at overlays")
+        run_in_background(self._screen, partial(_look, known, self._shown()), self._looked, self._not_looked,
+                          "look at overlays")
 
     def _not_looked(self, why: str) -> None:
         self._looking = False
@@ -146,8 +147,8 @@ class Overlays:
         laid = self._laid[label]
         laid.reading = True
         # a group for each: the curves of several runs are read at a time
-        do_apart(self._screen, partial(_curves, label, RunDir(laid.path), self._shown()), self.take,
-                 lambda why: self.take(CurvesRead(label, None, why=why)), f"overlay {label}")
+        run_in_background(self._screen, partial(_curves, label, RunDir(laid.path), self._shown()), self.take,
+                          lambda why: self.take(CurvesRead(label, None, why=why)), f"overlay {label}")
 
 
 def _curves(label: str, run: RunDir, shown: Path | None) -> CurvesRead:

@@ -30,7 +30,6 @@ from rlhf_engine.events import (
     StepFinished,
 )
 from rlhf_engine.runs.run_dir import OUTPUT, RunDir
-from rlhf_tui.apart import do_apart
 from rlhf_tui.areas.charts.charts import Charts
 from rlhf_tui.areas.rewards.word_editor import WordEditor
 from rlhf_tui.areas.rewards.word_lists import WordListsPane
@@ -40,6 +39,7 @@ from rlhf_tui.areas.settings_form.editing import Editing
 from rlhf_tui.areas.settings_form.hyperparameters import HyperparametersPane
 from rlhf_tui.areas.workbench.keys import PANES, TITLES, TabLine, keys
 from rlhf_tui.areas.workbench.overlays import LOOK_SECONDS, Overlays
+from rlhf_tui.background import run_in_background
 from rlhf_tui.editing.change_text import edit_text
 from rlhf_tui.engine.bridge import EngineBridge
 from rlhf_tui.engine.event_ring import StepsMissed
@@ -295,8 +295,9 @@ class WorkbenchScreen(BaseScreen[None]):
     def _show_history(self, last: int, run: Path) -> None:
         """The curves up to step `last` of a run that goes on here, and of which no event told, or one was missed."""
         self._read_up_to, self._read_from = last, run
-        do_apart(self, partial(read_history, RunDir(run), last), partial(self._curves_read, self._shown_run, last),
-                 lambda why: self.say(f"the curves so far are not shown: {why}", "warning"), "history")
+        run_in_background(
+            self, partial(read_history, RunDir(run), last), partial(self._curves_read, self._shown_run, last),
+            lambda why: self.say(f"the curves so far are not shown: {why}", "warning"), "history")
 
     def _curves_read(self, run: str, last: int, history: MetricsHistory) -> None:
         """Draw them before the steps taken since, unless another run, or an earlier step, is shown by now."""

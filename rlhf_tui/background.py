@@ -1,7 +1,8 @@
-"""Reading and other work for the disk, beside the screen's thread: nobody waits for it, neither a key nor leaving.
+"""Disk work in background threads, so that neither a key nor quitting waits for it.
 
 A folder may lie on a disk that answers late or never. What waits for such a disk is a daemon thread, which ends with
-the program; Textual's own thread workers would have to end before the program could.
+the program. Textual's workers decide whose answer still counts; its own thread workers are not daemons: the program
+could not end before they do.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from rlhf_tui.terminal.crash_log import write_crash_log
 T = TypeVar("T")
 
 
-async def apart(job: Callable[[], T]) -> T:
-    """What `job` gives, or raises, done in a thread of its own. Whoever no longer waits lets the thread run."""
+async def in_background(job: Callable[[], T]) -> T:
+    """The result of `job`, run in a daemon thread of its own. Raises what it raises; a cancelled wait lets it run."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[T] = loop.create_future()
 
@@ -38,20 +39,20 @@ async def apart(job: Callable[[], T]) -> T:
         with suppress(RuntimeError):  # the app has gone
             loop.call_soon_threadsafe(tell, *told)
 
-    threading.Thread(target=work, name="apart", daemon=True).start()
+    threading.Thread(target=work, name="background", daemon=True).start()
     return await done
 
 
-def do_apart(
+def run_in_background(
     node: DOMNode, job: Callable[[], T], then: Callable[[T], object], failed: Callable[[str], object],
-    group: str = "apart",
+    group: str = "background",
 ) -> None:
-    """Do `job` apart, and then what follows in the screen's thread: `then` with what it gave, or `failed` with one
-    clean sentence. A job of the same `node` and `group` that is under way is given up; so is one of a screen that goes.
+    """Run `job` in a background thread, then in the screen's own `then` with its result, or `failed` with one clean
+    sentence. This cancels a job of the same `node` and `group` that is under way; removing the node cancels all of its.
     """
     async def work() -> None:
         try:
-            then(await apart(job))
+            then(await in_background(job))
         except Exception as error:
             failed(sentence(error))
 

@@ -1,4 +1,4 @@
-"""Leaving a run: a word on where it lies, or a process of its own in which it goes on."""
+"""Leaving a run: a word on where it lies, or a background process that continues it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from rlhf_engine.runs.run_dir import RunDir
 from rlhf_tui.engine.bridge import EngineBridge
 from rlhf_tui.terminal.clean_text import clean_line
 
-# until a process that goes on with a run has imported torch and holds it; a cold disk takes its time
+# until a process that continues a run has imported torch and holds it; a cold disk takes its time
 READY_SECONDS = 120.0
 
 
-def say_where_it_lies(bridge: EngineBridge, *, asked: bool) -> None:
+def say_where_run_is(bridge: EngineBridge, *, asked: bool) -> None:
     """One sentence about the run that leaving, or a person before, has stopped; nothing of one that has ended.
 
     asked: by a signal, as one who takes the run over sends.
@@ -29,7 +29,7 @@ def say_where_it_lies(bridge: EngineBridge, *, asked: bool) -> None:
               f"{does}: {command}")
 
 
-def pass_on(bridge: EngineBridge, *, wait: bool) -> int:
+def hand_off_run(bridge: EngineBridge, *, wait: bool) -> int:
     """Let the run that was just stopped go on in a process of its own, and say how to come back to it.
 
     wait: until that process drives the run. Returns 0, or 1 when it could not be done, which is said.
