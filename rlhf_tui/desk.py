@@ -21,7 +21,6 @@ from textual.theme import Theme
 from rlhf_engine.events import Event, RunStarted
 from rlhf_tui.areas.preferences.preferences import Preferences, preset_to_keep
 from rlhf_tui.engine.alarm_log import AlarmLog
-from rlhf_tui.second_keys import meant
 from rlhf_tui.terminal.ascii_only import AsciiOnly, terminal_has_unicode
 from rlhf_tui.terminal.clean_text import clean_text, pasted
 from rlhf_tui.terminal.crash_log import write_crash_log
@@ -30,6 +29,7 @@ from rlhf_tui.terminal.input_order import InputOrder
 from rlhf_tui.terminal.no_color import Plain
 from rlhf_tui.terminal.notifications import RunWatch, tell
 from rlhf_tui.terminal.theme import AUTO, THEMES, is_light
+from rlhf_tui.terminal.vi_keys import translate_vi_key
 from rlhf_tui.widgets.hint import FirstHint
 from rlhf_tui.widgets.inputs import TextBox, TextField, WordsArea
 from rlhf_tui.widgets.status import AlarmLine
@@ -113,7 +113,7 @@ class Desk(App[None]):
         if not self._input_order.admits(event):
             return
         if isinstance(event, events.Key) and not event.is_forwarded:
-            event = meant(self, event)
+            event = translate_vi_key(self, event)
         elif isinstance(event, events.Paste) and not isinstance(self.focused, TextField | TextBox | WordsArea):
             event.text = pasted(event.text)  # a field of Textual's own takes what comes
         # here, and not in a key handler, since most keys are bindings, which no handler sees

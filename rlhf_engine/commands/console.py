@@ -29,7 +29,7 @@ from rlhf_engine.events import (
     StepFinished,
     TimeSpent,
 )
-from rlhf_engine.files.disk import why
+from rlhf_engine.files.disk import os_error_reason
 from rlhf_engine.files.json_text import to_json
 from rlhf_engine.system.streams import answers, drop, stderr_descriptor, terminal_gone
 from rlhf_engine.system.units import format_clock
@@ -67,7 +67,7 @@ def _write(text: str) -> None:
         hung_up = terminal_gone(stream)
         drop(stream)  # else what still waits in it is written, and fails, once more when the process ends
         number = error.errno if isinstance(error, OSError) else errno.EPIPE  # ValueError: closed within this process
-        reason = why(error) if isinstance(error, OSError) else str(error)
+        reason = os_error_reason(error) if isinstance(error, OSError) else str(error)
         raise OutputError(f"stdout could not be written: {reason}", gone=number in _NOBODY_READS,
                           hung_up=hung_up) from error
 

@@ -19,7 +19,7 @@ from typing import Literal
 
 from rlhf_engine import __version__
 from rlhf_engine.errors import first_line
-from rlhf_engine.files.disk import why
+from rlhf_engine.files.disk import os_error_reason
 from rlhf_engine.system.streams import answers
 from rlhf_engine.system.units import format_bytes
 
@@ -91,7 +91,7 @@ def runs_folder(root: Path) -> Check:
             os.fsync(file.fileno())
     except OSError as error:
         advice = "choose another folder with --runs-dir"
-        return Check(name, "warning", f"{path} cannot be written to: {why(error)}", advice)
+        return Check(name, "warning", f"{path} cannot be written to: {os_error_reason(error)}", advice)
     return Check(name, "ok", f"{path}" + ("" if there == path else " (made with the first run)"))
 
 
@@ -100,7 +100,7 @@ def free_space(root: Path) -> Check:
     try:
         free = shutil.disk_usage(_nearest(root.absolute())).free
     except OSError as error:
-        return Check("free disk", "warning", why(error), "choose another folder with --runs-dir")
+        return Check("free disk", "warning", os_error_reason(error), "choose another folder with --runs-dir")
     value = format_bytes(free)
     if free < _SPACE_WANTED:
         return Check("free disk", "warning", value, "make room, or lower train.checkpoint_budget_mb")

@@ -111,7 +111,7 @@ def command_of(function: F) -> F:
             code = 128 + (signal.SIGHUP if problem.hung_up else signal.SIGPIPE) if problem.gone else 1
         except RlhfError as problem:
             error = told_how(problem) if isinstance(problem, BaseChangedError) else problem
-            say(*_told(error))
+            say(*_error_lines(error))
             code = 2 if isinstance(error, ConfigError) else 1
         except KeyboardInterrupt:
             code = 130
@@ -122,7 +122,7 @@ def command_of(function: F) -> F:
     return guarded  # type: ignore[return-value]
 
 
-def _told(error: RlhfError) -> list[str]:
+def _error_lines(error: RlhfError) -> list[str]:
     """The lines of an error: one, or one for each mistake of a configuration, of which a file may hold any number."""
     if not isinstance(error, ConfigError) or len(error.problems) == 1:
         return [f"error: {error}"]

@@ -9,16 +9,16 @@ import typer
 from rlhf_engine.commands.console import confirm, out, print_json, print_table, say
 from rlhf_engine.commands.shared import AsJson, Run, RunsDir, the_run
 from rlhf_engine.errors import ConfigError
-from rlhf_engine.runs.run_care import empty_trash, rename_run, restore, throw_away, thrown_away
+from rlhf_engine.runs.run_care import empty_trash, list_trash, move_to_trash, rename_run, restore
 from rlhf_engine.runs.run_dir import DEFAULT_RUNS_ROOT
 
 
 def delete(run: Run, runs_dir: RunsDir = DEFAULT_RUNS_ROOT) -> int:
     """Delete a run: into the trash beside it, from where it can be restored. A run that a process drives is refused."""
     run_dir = the_run(run, runs_dir)
-    thrown = throw_away(run_dir)
-    at = f" --runs-dir {thrown.path.parent.parent}" if thrown.path.parent.parent != DEFAULT_RUNS_ROOT else ""
-    out(f"{thrown.name} is deleted, into the trash: rlhf-tui trash --restore {thrown.entry}{at}")
+    trashed = move_to_trash(run_dir)
+    at = f" --runs-dir {trashed.path.parent.parent}" if trashed.path.parent.parent != DEFAULT_RUNS_ROOT else ""
+    out(f"{trashed.name} is deleted, into the trash: rlhf-tui trash --restore {trashed.entry}{at}")
     return 0
 
 
@@ -40,14 +40,14 @@ def trash(
         path = str(restore(runs_dir, bring_back).path)
         print_json({"restored": path}) if as_json else out(f"restored: {path}")
         return 0
-    found = thrown_away(runs_dir)
+    found = list_trash(runs_dir)
     if empty:
-        count, size = len(found), sum(thrown.bytes for thrown in found)
+        count, size = len(found), sum(trashed.bytes for trashed in found)
         runs = "1 run" if count == 1 else f"{count} runs"
         if count and not yes and not confirm(f"empty the trash of {runs} for good, {size:,} bytes?"):
             say("the trash was not emptied")
             return 1
-        count, size = empty_trash(runs_dir, [thrown.entry for thrown in found])
+        count, size = empty_trash(runs_dir, [trashed.entry for trashed in found])
         print_json({"removed": count, "bytes": size}) if as_json else out(f"emptied: {runs}, {size:,} bytes")
     elif as_json:
         print_json({"runs": [{"entry": run.entry, "name": run.name, "bytes": run.bytes} for run in found]})

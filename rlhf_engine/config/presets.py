@@ -17,7 +17,7 @@ from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.config.section import MOST_LETTERS
 from rlhf_engine.errors import ConfigError, first_few, short
 from rlhf_engine.files import toml_text
-from rlhf_engine.files.disk import NAME, NAME_RULE, replace_text, why, writing
+from rlhf_engine.files.disk import NAME, NAME_RULE, os_error_reason, replace_text, writing
 from rlhf_engine.files.own_files import make_folder
 from rlhf_engine.files.reading import read_text
 
@@ -168,7 +168,7 @@ def _read(path: Path) -> str:
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not UTF-8 text (byte {error.start}).") from None
     except OSError as error:
-        raise ConfigError(f"{path} could not be read: {why(error)}.") from None
+        raise ConfigError(f"{path} could not be read: {os_error_reason(error)}.") from None
 
 
 def _description(path: Path) -> str:

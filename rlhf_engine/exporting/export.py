@@ -30,7 +30,7 @@ from rlhf_engine.config.sections import ModelConfig
 from rlhf_engine.errors import CheckpointError, ModelError, RunError, first_line
 from rlhf_engine.exporting.model_card import model_card
 from rlhf_engine.exporting.tokenizer import save_tokenizer
-from rlhf_engine.files.disk import folder_to_make, fsync_directory, fsync_file, why
+from rlhf_engine.files.disk import folder_to_make, fsync_directory, fsync_file, os_error_reason
 from rlhf_engine.model_folders.adapter_folder import adapter_of
 from rlhf_engine.model_folders.model_files import ADAPTER_WEIGHTS
 from rlhf_engine.models.loading import choose_dtype, load_plain, load_skeleton
@@ -180,6 +180,6 @@ def _written_aside(target: Path) -> Iterator[Path]:
         os.replace(aside, target)  # onto nothing, or onto an empty folder
         fsync_directory(target.parent)
     except (OSError, RuntimeError, SafetensorError) as error:
-        raise RunError(f"{target} could not be written: {why(error)}; nothing was left there.") from error
+        raise RunError(f"{target} could not be written: {os_error_reason(error)}; nothing was left there.") from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rlhf_engine.errors import RunError
-from rlhf_engine.files.disk import folder_to_make, why
+from rlhf_engine.files.disk import folder_to_make, os_error_reason
 from rlhf_engine.model_folders import remote_code
 from rlhf_engine.runs.base_model import ACCEPT
 from rlhf_engine.runs.run_dir import RunDir
@@ -43,7 +43,7 @@ def export_apart(wanted: Wanted) -> str:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
                               env=environment(), start_new_session=True, check=False)
     except OSError as error:
-        raise RunError(f"{run.name} could not be exported: {why(error)}.") from error
+        raise RunError(f"{run.name} could not be exported: {os_error_reason(error)}.") from error
     if done.returncode:
         said = [line for line in done.stderr.splitlines() if line.strip()]
         raise RunError(said[-1].removeprefix("error: ") if said else f"The export ended with {done.returncode}.")

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rlhf_engine.errors import RunError, first_line
-from rlhf_engine.files.reading import NotAFileOfOursError
+from rlhf_engine.files.reading import UnexpectedFileError
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 NAME_RULE = "letters, digits, dots, - and _, at most 64, a letter or digit first"
@@ -25,19 +25,19 @@ _SENTENCES = {
 }
 
 
-def why(error: Exception, to: str = "write") -> str:
+def os_error_reason(error: Exception, to: str = "write") -> str:
     """Why the disk refused, in words; safetensors and torch raise errors of their own that only quote the system's.
 
     to: what was tried.
     """
-    if isinstance(error, NotAFileOfOursError):
+    if isinstance(error, UnexpectedFileError):
         return error.reason
     if isinstance(error, OSError):
         if error.errno in (errno.EACCES, errno.EPERM):
             return f"this user may not {to} there"
         return _SENTENCES.get(error.errno or 0) or (error.strerror or str(error)).lower()
     if code := re.search(r"os error (\d+)", str(error)):
-        return why(OSError(int(code[1]), str(error)))
+        return os_error_reason(OSError(int(code[1]), str(error)))
     return first_line(error) if str(error) else type(error).__name__
 
 
@@ -47,7 +47,7 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise RunError(f"{path} could not be written: {why(error)}.") from error
+        raise RunError(f"{path} could not be written: {os_error_reason(error)}.") from error
 
 
 def fsync_directory(path: Path) -> None:
@@ -75,7 +75,7 @@ def folder_to_make(path: str | Path) -> Path:
         if any(target.iterdir()):
             raise RunError(f"The folder {target} is not empty, and nothing is replaced; name a new one.")
     except OSError as error:
-        raise RunError(f"{target} cannot be looked at: {why(error)}.") from error
+        raise RunError(f"{target} cannot be looked at: {os_error_reason(error)}.") from error
     return target
 
 

@@ -2,8 +2,9 @@
 
 Such a file may be a FIFO that nobody writes, a device without an end, a link to somewhere else, or larger than any
 memory. Here it is opened without waiting, must be a regular file of no more than so many bytes, and whatever is wrong
-with it is an OSError, whose reason `disk.why` tells in words. Numbers that such files hold pass `whole_number` or
-`number`: JSON has some that no computer counts with. Lines come out of `Lines`, which holds no more than one of them.
+with it is an OSError, whose reason `disk.os_error_reason` tells in words. Numbers that such files hold pass
+`whole_number` or `number`: JSON has some that no computer counts with. Lines come out of `Lines`, which holds no more
+than one of them.
 """
 
 from __future__ import annotations
@@ -20,6 +21,10 @@ from rlhf_engine.system.units import format_bytes
 
 MOST_COUNTED = 2**53
 """The greatest whole number that every reader of JSON holds exactly."""
+MOST_WHOLE = 64 * 1024 * 1024
+"""Bytes of a file that is read whole; all prompts of a run may be in it."""
+MOST_ENTRIES = 100_000
+"""Entries of a folder that is listed, of runs or of checkpoints; no one has as many."""
 MOST_LINE = 16 * 1024 * 1024
 """Bytes of a line. That of a response of 32,000 tokens, with all that the update was made of, has three million."""
 MOST_DAMAGE = 64 * 1024 * 1024
@@ -27,7 +32,7 @@ MOST_DAMAGE = 64 * 1024 * 1024
 """
 
 
-class NotAFileOfOursError(OSError):
+class UnexpectedFileError(OSError):
     """There is something, but nothing that we would have written there, or nothing that this user may read."""
 
     def __init__(self, code: int, reason: str, path: Path) -> None:
@@ -160,14 +165,14 @@ class Lines:
         return line
 
 
-def much_damage(path: Path) -> NotAFileOfOursError:
+def much_damage(path: Path) -> UnexpectedFileError:
     """The error of a file of which too much is no lines of ours."""
-    return NotAFileOfOursError(errno.EFBIG, f"more than {format_bytes(MOST_DAMAGE)} of it are no lines of a run", path)
+    return UnexpectedFileError(errno.EFBIG, f"more than {format_bytes(MOST_DAMAGE)} of it are no lines of a run", path)
 
 
-def too_large(path: Path, most: int) -> NotAFileOfOursError:
+def too_large(path: Path, most: int) -> UnexpectedFileError:
     """The error of a file that holds more than it may."""
-    return NotAFileOfOursError(errno.EFBIG, f"it is larger than {format_bytes(most)}, which no such file is", path)
+    return UnexpectedFileError(errno.EFBIG, f"it is larger than {format_bytes(most)}, which no such file is", path)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -175,15 +180,15 @@ def too_large(path: Path, most: int) -> NotAFileOfOursError:
 
 def _must_be_regular(path: Path, found: os.stat_result, most: int | None) -> None:
     if stat.S_ISLNK(found.st_mode):
-        raise NotAFileOfOursError(errno.ELOOP, "it is a symbolic link, which is not followed here", path)
+        raise UnexpectedFileError(errno.ELOOP, "it is a symbolic link, which is not followed here", path)
     if stat.S_ISDIR(found.st_mode):
-        raise NotAFileOfOursError(errno.EISDIR, "it is a folder, and no file", path)
+        raise UnexpectedFileError(errno.EISDIR, "it is a folder, and no file", path)
     if not stat.S_ISREG(found.st_mode):
         kind = _KINDS.get(stat.S_IFMT(found.st_mode), "something else")
-        raise NotAFileOfOursError(errno.EINVAL, f"it is {kind}, and no file", path)
+        raise UnexpectedFileError(errno.EINVAL, f"it is {kind}, and no file", path)
     if most is not None and found.st_size > most:
         raise too_large(path, most)
 
 
-def _not_allowed(path: Path) -> NotAFileOfOursError:
-    return NotAFileOfOursError(errno.EACCES, "this user may not read it", path)
+def _not_allowed(path: Path) -> UnexpectedFileError:
+    return UnexpectedFileError(errno.EACCES, "this user may not read it", path)

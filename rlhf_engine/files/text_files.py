@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_engine.errors import ConfigError, short
-from rlhf_engine.files.disk import why
+from rlhf_engine.files.disk import os_error_reason
 from rlhf_engine.files.json_text import to_json
 from rlhf_engine.files.reading import read_bytes
 
@@ -51,7 +51,7 @@ def read_texts(path: str, folder: Path, key: str) -> list[str]:
     except UnicodeDecodeError as error:
         raise ConfigError(f"{where} is not UTF-8 text (byte {error.start})") from None
     except (OSError, ValueError, RuntimeError) as error:  # a zero byte in a path; a home that is not known
-        raise ConfigError(f"{short(repr(str(where)), 400)} could not be read: {why(error)}") from None
+        raise ConfigError(f"{short(repr(str(where)), 400)} could not be read: {os_error_reason(error)}") from None
     if text.count("\n") > _MOST_LINES:
         raise ConfigError(f"{where} has more than {_MOST_LINES:,} lines")
     lines = [(number, line.removesuffix("\r")) for number, line in enumerate(text.split("\n"), 1) if line.strip()]

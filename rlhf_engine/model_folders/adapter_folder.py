@@ -14,7 +14,7 @@ from typing import Any
 from rlhf_engine.config.model_names import folder_of
 from rlhf_engine.config.sections import ModelConfig
 from rlhf_engine.errors import ModelError, short
-from rlhf_engine.files.disk import why
+from rlhf_engine.files.disk import os_error_reason
 from rlhf_engine.model_folders.model_files import ADAPTER_CONFIG, CONFIG, folder_in_use, read_json, weight_files
 from rlhf_engine.model_folders.model_folder import require_adapter
 
@@ -42,7 +42,7 @@ def adapter_of(config: ModelConfig) -> Adapter | None:
     try:
         return _adapter_in(folder, config)
     except OSError as error:
-        raise ModelError(f"model.name: {folder} cannot be read: {why(error)}") from error
+        raise ModelError(f"model.name: {folder} cannot be read: {os_error_reason(error)}") from error
     except ModelError as error:
         raise ModelError(f"model.name: {error}") from error
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_engine.errors import ModelError
-from rlhf_engine.files.disk import why
+from rlhf_engine.files.disk import os_error_reason
 from rlhf_engine.files.reading import open_regular
 from rlhf_engine.model_folders import model_files
 from rlhf_engine.model_folders.user_cache import read_cache, write_cache
@@ -78,7 +78,8 @@ def fingerprint_of(folder: Path, adapter: Path | None = None) -> Fingerprint:
         there = {part: [path for path in paths if os.path.isfile(path)] for part, paths in files.items()}
         parts = {part: _together(paths, known) for part, paths in there.items() if paths}
     except OSError as error:
-        raise ModelError(f"model.name: {error.filename or folder} could not be read: {why(error)}") from error
+        reason = os_error_reason(error)
+        raise ModelError(f"model.name: {error.filename or folder} could not be read: {reason}") from error
     if known != remembered:
         _hashed_here.update(known)
         write_cache(_CACHE, known, _REMEMBERED)

@@ -25,7 +25,7 @@ _SPARE = 10_000_000
 """Numbers that a model may have without their being saved, such as buffers made anew."""
 
 
-def require_modest(config: dict[str, Any]) -> None:
+def check_config_sizes(config: dict[str, Any]) -> None:
     """Raises ModelError for layers, heads, experts or labels beyond what any model has, wherever they stand."""
     for name, value in _numbers(config):
         most = (_MOST_LAYERS if _LAYERS.search(name) and not _POSITIONS.search(name)
@@ -35,7 +35,7 @@ def require_modest(config: dict[str, Any]) -> None:
             raise ModelError(f"its config.json says {short(name)} = {shown}, and no model has more than {most:,}")
 
 
-def require_as_large(model: Any, folder: Path | None) -> None:
+def check_described_size(model: Any, folder: Path | None) -> None:
     """Raises ModelError where a model as described is far larger than the weights that lie in `folder`.
 
     model: its modules, on whatever device. folder: None where it is not on this machine yet.

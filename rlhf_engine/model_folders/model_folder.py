@@ -10,8 +10,8 @@ import os
 from pathlib import Path
 
 from rlhf_engine.errors import ModelError, first_line, short
-from rlhf_engine.files.disk import why
-from rlhf_engine.files.reading import NotAFileOfOursError, open_regular
+from rlhf_engine.files.disk import os_error_reason
+from rlhf_engine.files.reading import UnexpectedFileError, open_regular
 from rlhf_engine.model_folders.model_files import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
@@ -26,7 +26,7 @@ from rlhf_engine.model_folders.model_files import (
     weight_files,
 )
 from rlhf_engine.model_folders.safetensors_header import Header, read_header
-from rlhf_engine.model_folders.tokenizer_claims import require_modest
+from rlhf_engine.model_folders.tokenizer_claims import check_tokenizer_growth
 
 _LFS = b"version https://git-lfs"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
@@ -112,11 +112,11 @@ def _require_files(folder: Path) -> None:
         try:
             found = json_object(path)
         except OSError as error:
-            raise ModelError(f"{path} could not be read: {why(error)}") from error
+            raise ModelError(f"{path} could not be read: {os_error_reason(error)}") from error
         except ValueError as error:
             raise ModelError(f"{path} is damaged: {first_line(error)}; download it anew") from error
         if path.name == "tokenizer.json":
-            require_modest(found, path)
+            check_tokenizer_growth(found, path)
 
 
 def _inside(path: Path, folder: Path) -> bool:
@@ -133,11 +133,11 @@ def _require_plain(path: Path) -> None:
     try:
         most = most_bytes(path) if ours and path.suffix != ".safetensors" else None
         open_regular(path, most, follow=True).close()
-    except NotAFileOfOursError as error:
-        raise ModelError(f"{path} cannot be read: {why(error)}") from error
+    except UnexpectedFileError as error:
+        raise ModelError(f"{path} cannot be read: {os_error_reason(error)}") from error
     except OSError as error:
         if ours:
-            raise ModelError(f"{path} could not be read: {why(error)}") from error
+            raise ModelError(f"{path} could not be read: {os_error_reason(error)}") from error
 
 
 def _require_whole_weights(path: Path) -> Header:
@@ -152,7 +152,7 @@ def _require_real(path: Path) -> bytes:
         with open_regular(path, follow=True) as file:
             start = file.read(64)
     except OSError as error:
-        raise ModelError(f"{path} could not be read: {why(error)}") from error
+        raise ModelError(f"{path} could not be read: {os_error_reason(error)}") from error
     if not start:
         raise ModelError(f"{path} is empty; download it anew")
     if start.startswith(_LFS):

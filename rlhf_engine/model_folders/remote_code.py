@@ -16,7 +16,7 @@ from typing import Any
 from rlhf_engine.config.model_names import folder_of
 from rlhf_engine.config.sections import ModelConfig
 from rlhf_engine.errors import ConfigError, ModelError, first_line, short
-from rlhf_engine.files.disk import why
+from rlhf_engine.files.disk import os_error_reason
 from rlhf_engine.files.reading import read_bytes
 from rlhf_engine.model_folders.model_files import json_object, most_bytes
 
@@ -52,7 +52,7 @@ def trust(argument: str) -> str:
         try:
             digest = _digest(folder)
         except OSError as error:
-            raise ConfigError(f"{FLAG}: the code in {folder} could not be read: {why(error)}") from None
+            raise ConfigError(f"{FLAG}: the code in {folder} could not be read: {os_error_reason(error)}") from None
         _trusted = Trusted(str(folder.resolve()), None)
         return f"running the model code in {_trusted.name} (SHA-256 {digest[:16]}…), as {FLAG} allows"
     name, at, revision = argument.rpartition("@")
@@ -123,7 +123,7 @@ def _classes(source: str, file: str, where: dict[str, Any]) -> list[str]:
     except ValueError as error:
         raise ModelError(f"model.name: {file} of {source} is damaged: {first_line(error)}") from None
     except OSError as error:
-        raise ModelError(f"model.name: {file} of {source} could not be read: {why(error)}") from None
+        raise ModelError(f"model.name: {file} of {source} could not be read: {os_error_reason(error)}") from None
     return list(_texts(found.get("auto_map")))
 
 

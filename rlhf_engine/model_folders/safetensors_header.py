@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rlhf_engine.errors import ModelError
-from rlhf_engine.files.disk import why
+from rlhf_engine.files.disk import os_error_reason
 from rlhf_engine.files.reading import open_regular, whole_number
 
 _MOST_BYTES = 32_000_000  # of a header; a tensor takes a hundred
@@ -79,7 +79,7 @@ def read_header(path: Path) -> Header:
             rest = _exactly(file, length - 1)
         entries = entries_in(start[8:] + rest) if 8 + length <= size else []
     except OSError as error:
-        raise ModelError(f"{path} could not be read: {why(error)}") from error
+        raise ModelError(f"{path} could not be read: {os_error_reason(error)}") from error
     except ValueError as error:
         raise ModelError(f"{path} is damaged: its header cannot be read; download it anew") from error
     found = {entry.name: entry.shape for entry in entries}

@@ -20,7 +20,7 @@ _MOST_RULES = 1_000
 _MOST_GROWTH = 10_000  # times that a text may become longer; Llama's and Gemma's three for a space is what is common
 
 
-def require_modest(tokenizer: dict[str, Any], path: Path) -> None:
+def check_tokenizer_growth(tokenizer: dict[str, Any], path: Path) -> None:
     """Raises ModelError for what takes more memory than a text could need."""
     growth, rules = 1, 0
     for stage in _STAGES:

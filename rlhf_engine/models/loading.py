@@ -23,11 +23,11 @@ from rlhf_engine.errors import ModelError, first_line, short
 from rlhf_engine.model_folders import remote_code
 from rlhf_engine.model_folders.adapter_folder import Adapter, adapter_of
 from rlhf_engine.model_folders.fingerprint import Fingerprint
-from rlhf_engine.model_folders.model_claims import require_as_large, require_modest
+from rlhf_engine.model_folders.model_claims import check_config_sizes, check_described_size
 from rlhf_engine.model_folders.model_files import ADAPTER_CONFIG, FETCHED, LOOKED_OVER, folder_in_use, has_tokenizer
 from rlhf_engine.model_folders.model_folder import require_fetched, require_model
 from rlhf_engine.models.foreign import foreign
-from rlhf_engine.models.lean_modules import make_lean
+from rlhf_engine.models.fused_modules import fuse_modules
 from rlhf_engine.models.memory import out_of_memory
 from rlhf_engine.models.merging import merge
 from rlhf_engine.models.text_pass import TextPass, read_text
@@ -71,7 +71,7 @@ def load_model(config: ModelConfig) -> LoadedModel:
     # the weights stay frozen for good: only adapters learn, so that actor, critic and reference share them
     model.requires_grad_(False)
     model.eval()
-    make_lean(model)
+    fuse_modules(model)
     with told(config, device, dtype):
         ids = token_ids(model, tokenizer)
     return LoadedModel(
@@ -100,7 +100,7 @@ def _load_whole(config: ModelConfig, dtype: torch.dtype) -> tuple[Any, Any]:
         source, options = _found(config)
         settings, auto = _architecture(source, options)  # first: the tokenizer's class makes a config of its own
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
-        require_as_large(_skeleton(auto, settings, options), folder_in_use(config))
+        check_described_size(_skeleton(auto, settings, options), folder_in_use(config))
         # no pickle: of a hub model without safetensors, transformers takes the copy that the hub's own bot proposes
         model, info = auto.from_pretrained(
             source, config=settings, dtype=dtype, use_safetensors=True, output_loading_info=True,
@@ -147,7 +147,7 @@ def load_skeleton(config: ModelConfig) -> tuple[Any, Any]:
         settings, auto = _architecture(source, options)  # first: the tokenizer's class makes a config of its own
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
         skeleton = _skeleton(auto, settings, options)
-        require_as_large(skeleton, folder_in_use(config))
+        check_described_size(skeleton, folder_in_use(config))
         return tokenizer, skeleton
 
 
@@ -161,7 +161,7 @@ def _skeleton(auto: Any, settings: Any, options: dict[str, Any]) -> Any:
 def _architecture(source: str, options: dict[str, Any]) -> tuple[Any, Any]:
     """A model's config, and the auto class that loads it as it was saved. One that also sees is loaded whole, though
     only its text part is used. Raises ModelError for what cannot be adapted as a causal language model."""
-    require_modest(PretrainedConfig.get_config_dict(source, **options)[0])
+    check_config_sizes(PretrainedConfig.get_config_dict(source, **options)[0])
     config = AutoConfig.from_pretrained(source, **options)
     saved_as = getattr(config, "architectures", None) or []
     if getattr(config, "is_encoder_decoder", False):

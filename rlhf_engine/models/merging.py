@@ -26,14 +26,14 @@ def merge(adapter: Adapter, base: Any) -> Any:
     PEFT itself only warns of weights that are missing, and passes over those that it has no place for.
     """
     def does_not_fit(error: BaseException) -> str:
-        return f"model.name: the adapter in {adapter.folder} does not fit {adapter.base.name}: {_told(error)}"
+        return f"model.name: the adapter in {adapter.folder} does not fit {adapter.base.name}: {_reason(error)}"
 
     try:
         with foreign(does_not_fit), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             settings = _settings(adapter)
             saved = _shapes(adapter)
-            _require_modest(settings, saved, base)
+            _check_settings(settings, saved, base)
             _make_room(base, saved)
             peft = PeftModel(base, settings)
             _load(adapter, peft, saved)
@@ -45,7 +45,7 @@ def merge(adapter: Adapter, base: Any) -> Any:
                          ) from error
 
 
-def _told(error: BaseException) -> str:
+def _reason(error: BaseException) -> str:
     """What went wrong, in what peft and torch say of it."""
     if isinstance(error, KeyError):  # peft looks weights up by name
         return f"it lacks {short(str(error.args[0])) if error.args else 'a weight'}"
@@ -60,10 +60,10 @@ def _settings(adapter: Adapter) -> PeftConfig:
     except Exception as error:
         kind = read_json(adapter.folder / ADAPTER_CONFIG).get("peft_type")
         raise ModelError(f"peft cannot read its {ADAPTER_CONFIG}, of the kind {short(str(kind))}: "
-                         f"{_told(error)}") from error
+                         f"{_reason(error)}") from error
 
 
-def _require_modest(settings: Any, saved: dict[str, list[int]], base: Any) -> None:
+def _check_settings(settings: Any, saved: dict[str, list[int]], base: Any) -> None:
     """Raises ModelError for expressions that do not end, and ranks that no weight of it has."""
     patterns = {name: getattr(settings, name, None) or {} for name in ("rank_pattern", "alpha_pattern")}
     keys = [key for pattern in patterns.values() if isinstance(pattern, dict) for key in pattern]

@@ -27,7 +27,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from rlhf_engine.files.reading import NotAFileOfOursError, read_bytes
+from rlhf_engine.files.reading import UnexpectedFileError, read_bytes
 
 _PREFIX = "rlhf_reward_"
 _MOST_BYTES = 1_000_000  # of one file
@@ -81,7 +81,7 @@ def read_code(path: Path) -> Code:
         for wanted in _imports(source, package):
             if wanted not in files and (neighbour := _neighbour(path.parent, wanted)):
                 if len(files) == _MOST_FILES:
-                    raise NotAFileOfOursError(errno.EFBIG, f"it imports more than {_MOST_FILES} files beside it", path)
+                    raise UnexpectedFileError(errno.EFBIG, f"it imports more than {_MOST_FILES} files beside it", path)
                 left = _MOST_TOGETHER - sum(len(source) for _, source in files.values())
                 files[wanted] = neighbour, _source(neighbour, min(_MOST_BYTES, left))
                 unread.append(wanted)
@@ -110,7 +110,7 @@ def _source(path: Path, most: int) -> bytes:
     except (SyntaxError, LookupError, ValueError):
         return source  # no Python: told when it is run
     if _LONG_NAME.search(text.replace("\\\n", "")):
-        raise NotAFileOfOursError(errno.EFBIG, "it has a name of more than a hundred parts with dots between", path)
+        raise UnexpectedFileError(errno.EFBIG, "it has a name of more than a hundred parts with dots between", path)
     return source
 
 

@@ -16,7 +16,7 @@ from rlhf_engine.config.model_names import STORYTELLER, folder_of
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.config.sections import ModelConfig
 from rlhf_engine.errors import BaseChangedError, CheckpointError, ModelError, RlhfError
-from rlhf_engine.files.disk import why
+from rlhf_engine.files.disk import os_error_reason
 from rlhf_engine.model_folders.adapter_folder import adapter_of
 from rlhf_engine.model_folders.fingerprint import Fingerprint, fingerprint_of
 from rlhf_engine.model_folders.model_files import folder_in_use, located
@@ -51,7 +51,7 @@ def base_fingerprint(config: ModelConfig) -> Fingerprint | None:
         adapter = adapter_of(config)
         folder = folder_in_use(adapter.base if adapter else config)
     except OSError as error:  # in a folder that may not be looked into
-        raise ModelError(f"model.name: {config.name!r} cannot be looked at: {why(error)}") from error
+        raise ModelError(f"model.name: {config.name!r} cannot be looked at: {os_error_reason(error)}") from error
     return fingerprint_of(folder, adapter.folder if adapter else None) if folder else None
 
 

@@ -28,8 +28,8 @@ from torch import Tensor
 from rlhf_engine.config import fields
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import CheckpointError, ConfigError, RunError
-from rlhf_engine.files.disk import fsync_directory, fsync_file, remove_folder, why, write_new
-from rlhf_engine.files.reading import number, read_bytes, whole_number
+from rlhf_engine.files.disk import fsync_directory, fsync_file, os_error_reason, remove_folder, write_new
+from rlhf_engine.files.reading import MOST_WHOLE, number, read_bytes, whole_number
 from rlhf_engine.model_folders.fingerprint import Fingerprint
 from rlhf_engine.model_folders.tensor_file import read_tensors
 from rlhf_engine.runs.checkpoint_content import require_sound_numbers, require_sound_tensors
@@ -41,7 +41,6 @@ from rlhf_engine.runs.checkpoint_list import step_of as step_of
 from rlhf_engine.runs.run_care import bytes_under
 from rlhf_engine.runs.run_code import require_named_code
 from rlhf_engine.runs.run_dir import RunDir
-from rlhf_engine.runs.run_lines import MOST_WHOLE
 from rlhf_engine.runs.run_settings import require_settings_of
 from rlhf_engine.system.units import format_bytes
 from rlhf_engine.system.visible_text import escaped_json, one_line
@@ -101,7 +100,7 @@ def save(
         _prune(folder, state, keep, budget, given_up)
     except (OSError, RuntimeError, SafetensorError) as error:
         raise RunError(
-            f"The checkpoint of step {state.step} could not be written under {folder}: {why(error)}; "
+            f"The checkpoint of step {state.step} could not be written under {folder}: {os_error_reason(error)}; "
             "earlier checkpoints are intact."
         ) from error
     finally:
@@ -120,13 +119,13 @@ def load(path: Path) -> TrainingState:
     Raises CheckpointError, one sentence naming the file and what is wrong with it. Whether the tensors are those of the
     run's model is not known here: see `load_newest`.
     """
-    state, digests = _told(path)
+    state, digests = _read_state(path)
     file = path / TENSORS
     try:
         tensors = read_tensors(file, digests[TENSORS])
         require_sound_tensors(tensors, state.config)
     except OSError as error:
-        raise CheckpointError(f"{file} could not be read: {why(error)}.") from error
+        raise CheckpointError(f"{file} could not be read: {os_error_reason(error)}.") from error
     except ValueError as error:
         raise CheckpointError(f"{file} is damaged: {error}.") from error
     except CheckpointError as error:
@@ -145,7 +144,7 @@ def newest_config(run_dir: RunDir) -> RunConfig:
     """The settings in the newest checkpoint whose settings are undamaged. Raises CheckpointError if there is none."""
     for path in candidates(run_dir):
         try:
-            return _told(path)[0].config
+            return _read_state(path)[0].config
         except CheckpointError:
             continue
     return load_newest(run_dir)[0].config  # says why there is none
@@ -279,7 +278,7 @@ def _quality_of(path: Path) -> Quality | None:
         return None
 
 
-def _told(path: Path) -> tuple[TrainingState, dict[str, Any]]:
+def _read_state(path: Path) -> tuple[TrainingState, dict[str, Any]]:
     """What a checkpoint says beside its tensors, verified, and the SHA-256 that each of its files should have."""
     manifest = _read_json(path / MANIFEST, _MOST_MANIFEST)
     digests = manifest.get("files")
@@ -349,7 +348,7 @@ def _read(path: Path, most: int) -> bytes:
     try:
         return read_bytes(path, most)
     except OSError as error:
-        raise CheckpointError(f"{path} could not be read: {why(error)}.") from error
+        raise CheckpointError(f"{path} could not be read: {os_error_reason(error)}.") from error
 
 
 def _json(path: Path, data: bytes) -> dict[str, Any]:

@@ -16,12 +16,12 @@ from pydantic import ValidationError
 
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import CheckpointError
-from rlhf_engine.files.disk import why
-from rlhf_engine.files.reading import MOST_COUNTED, read_bytes
+from rlhf_engine.files.disk import os_error_reason
+from rlhf_engine.files.reading import MOST_COUNTED, MOST_ENTRIES, MOST_WHOLE, read_bytes
 from rlhf_engine.model_folders.fingerprint import Fingerprint
 from rlhf_engine.runs.run_code import require_named_code
 from rlhf_engine.runs.run_dir import RunDir
-from rlhf_engine.runs.run_lines import MOST_WHOLE, read_object
+from rlhf_engine.runs.run_lines import read_object
 
 STATE = "state.json"
 
@@ -29,7 +29,6 @@ MOST_SPACED = 32  # checkpoints kept to fork from: with so many, few of 10,000,0
 
 # A step that is saved again (after a change of course, say) gets a number behind it rather than the old one's place.
 _NAME = re.compile(r"step-([0-9]{6,16})(?:\.([0-9]{1,9}))?")
-_MOST_ENTRIES = 100_000  # of a folder of checkpoints, whatever they are
 
 
 def candidates(run_dir: RunDir) -> list[Path]:
@@ -129,8 +128,8 @@ def found(folder: Path) -> list[tuple[int, int, Path]]:
             raise CheckpointError(f"{folder} is a symbolic link, which is not followed.")
         with os.scandir(folder) as entries:
             for number, entry in enumerate(entries):
-                if number == _MOST_ENTRIES:
-                    raise CheckpointError(f"{folder} holds more than {_MOST_ENTRIES:,} entries: it is no folder of "
+                if number == MOST_ENTRIES:
+                    raise CheckpointError(f"{folder} holds more than {MOST_ENTRIES:,} entries: it is no folder of "
                                           "checkpoints.")
                 match = _NAME.fullmatch(entry.name)
                 if match and int(match[1]) <= MOST_COUNTED and entry.is_dir(follow_symlinks=False):
@@ -138,7 +137,8 @@ def found(folder: Path) -> list[tuple[int, int, Path]]:
     except (FileNotFoundError, NotADirectoryError):  # nothing was saved yet
         return []
     except OSError as error:
-        raise CheckpointError(f"The checkpoints in {folder} cannot be listed: {why(error, 'read')}.") from error
+        reason = os_error_reason(error, "read")
+        raise CheckpointError(f"The checkpoints in {folder} cannot be listed: {reason}.") from error
     return sorted(checkpoints)
 
 
@@ -146,7 +146,7 @@ def _config_in(path: Path) -> RunConfig:
     try:
         return RunConfig.model_validate(json.loads(read_bytes(path, MOST_WHOLE))["config"])
     except OSError as error:
-        raise CheckpointError(f"{path} could not be read: {why(error)}.") from error
+        raise CheckpointError(f"{path} could not be read: {os_error_reason(error)}.") from error
     except ValidationError as error:
         raise CheckpointError(f"{path} holds settings that this version does not know.") from error
     except (KeyError, TypeError, ValueError, RecursionError) as error:

@@ -35,12 +35,12 @@ from rlhf_engine.events import (
     StateChanged,
     StepFinished,
 )
-from rlhf_engine.files.disk import folder_identity, why
-from rlhf_engine.files.reading import Lines, open_regular, too_large
+from rlhf_engine.files.disk import folder_identity, os_error_reason
+from rlhf_engine.files.reading import MOST_WHOLE, Lines, open_regular, too_large
 from rlhf_engine.runs.run_care import TRASH
 from rlhf_engine.runs.run_columns import Columns, columns_in, last_lines
 from rlhf_engine.runs.run_dir import ALARMS, EDITS, METRICS, PROBES, SAMPLES, STATUS, RunDir, Status
-from rlhf_engine.runs.run_lines import MOST_WHOLE, MetricsLine, alarm, as_object, edit, metrics_line, readable, sample
+from rlhf_engine.runs.run_lines import MetricsLine, alarm, as_object, edit, metrics_line, readable, sample
 from rlhf_engine.runs.run_settings import edited
 from rlhf_engine.system.processes import ProcessId
 
@@ -114,7 +114,8 @@ class Follower:
             past = self._read(status)
         except OSError as error:
             named = f"{Path(error.filename).name}: " if isinstance(error.filename, str) else ""
-            raise RunError(f"The run {self.run_dir.name} could not be read: {named}{why(error, 'read')}.") from error
+            reason = os_error_reason(error, "read")
+            raise RunError(f"The run {self.run_dir.name} could not be read: {named}{reason}.") from error
         if self._given_up:
             return []
         self.behind = self._tails[METRICS].behind

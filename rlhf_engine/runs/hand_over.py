@@ -17,7 +17,7 @@ from pathlib import Path
 import platformdirs
 
 from rlhf_engine.errors import RunError
-from rlhf_engine.files.disk import why
+from rlhf_engine.files.disk import os_error_reason
 from rlhf_engine.files.own_files import own_folder
 from rlhf_engine.model_folders import remote_code
 from rlhf_engine.runs import trust
@@ -62,7 +62,7 @@ def hand_over(run_dir: RunDir) -> HandOver:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
                                    env=environment(), start_new_session=True)
     except OSError as error:
-        raise RunError(f"The run {run_dir.name} could not be handed over: {why(error)}.") from error
+        raise RunError(f"The run {run_dir.name} could not be handed over: {os_error_reason(error)}.") from error
     finally:
         os.close(output)
     return HandOver(run_dir, process, log)

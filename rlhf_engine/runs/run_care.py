@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 
 from rlhf_engine.errors import RunError
-from rlhf_engine.files.disk import NAME, NAME_RULE, fsync_directory, remove_folder, why, writing
+from rlhf_engine.files.disk import NAME, NAME_RULE, fsync_directory, os_error_reason, remove_folder, writing
 from rlhf_engine.runs.run_dir import RunDir
 
 TRASH = ".trash"
@@ -22,7 +22,7 @@ _MOST_COUNTED = 200_000  # files of a run, of which no one has more than some hu
 
 
 @dataclass(frozen=True)
-class Thrown:
+class TrashedRun:
     """A run in the trash: `entry` is its name there, `name` the one it had."""
 
     entry: str
@@ -44,7 +44,7 @@ def rename_run(run_dir: RunDir, name: str) -> RunDir:
     return RunDir(target)
 
 
-def throw_away(run_dir: RunDir) -> Thrown:
+def move_to_trash(run_dir: RunDir) -> TrashedRun:
     """Moves the run to the trash beside it. Raises RunError for one that is driven, or a link."""
     RunDir.open(run_dir.path)
     with run_dir.lock():
@@ -59,10 +59,10 @@ def throw_away(run_dir: RunDir) -> Thrown:
                 break
             number += 1
         _move(run_dir.path, trash / entry, f"{trash / entry} is there already.")
-    return Thrown(entry, run_dir.path.name, trash / entry, bytes_under(trash / entry))
+    return TrashedRun(entry, run_dir.path.name, trash / entry, bytes_under(trash / entry))
 
 
-def thrown_away(root: Path) -> list[Thrown]:
+def list_trash(root: Path) -> list[TrashedRun]:
     """The runs in the trash of `root`, the last deleted first. Raises RunError when it cannot be listed."""
     trash = _trash(root)
     try:
@@ -70,22 +70,22 @@ def thrown_away(root: Path) -> list[Thrown]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise RunError(f"The trash {trash} cannot be listed: {why(error)}.") from error
-    return [Thrown(path.name, path.name.partition(_AGAIN)[0], path, bytes_under(path))
+        raise RunError(f"The trash {trash} cannot be listed: {os_error_reason(error)}.") from error
+    return [TrashedRun(path.name, path.name.partition(_AGAIN)[0], path, bytes_under(path))
             for _, path in sorted(paths, reverse=True)]
 
 
 def restore(root: Path, entry: str) -> RunDir:
     """Brings a run back from the trash under the name it had. Raises RunError if that is taken, or it is not there."""
-    there = {thrown.entry: thrown for thrown in thrown_away(root)}
+    there = {trashed.entry: trashed for trashed in list_trash(root)}
     if entry not in there:
         listed = ", ".join(list(there)[:8]) + (" …" if len(there) > 8 else "")
         raise RunError(f"There is no run {entry!r} in the trash of {root}; there is {listed or 'none'}.")
-    thrown = there[entry]
-    with RunDir(thrown.path).lock():
-        _move(thrown.path, root / thrown.name,
-              f"There is a run named {thrown.name} in {root} again; rename that one first, then restore this one.")
-    return RunDir(root / thrown.name)
+    trashed = there[entry]
+    with RunDir(trashed.path).lock():
+        _move(trashed.path, root / trashed.name,
+              f"There is a run named {trashed.name} in {root} again; rename that one first, then restore this one.")
+    return RunDir(root / trashed.name)
 
 
 def empty_trash(root: Path, entries: list[str] | None = None) -> tuple[int, int]:
@@ -95,18 +95,18 @@ def empty_trash(root: Path, entries: list[str] | None = None) -> tuple[int, int]
     """
     gone = size = 0
     problems = []
-    for thrown in thrown_away(root):
-        if entries is not None and thrown.entry not in entries:
+    for trashed in list_trash(root):
+        if entries is not None and trashed.entry not in entries:
             continue
         try:
-            with RunDir(thrown.path).lock():
-                remove_folder(thrown.path)
+            with RunDir(trashed.path).lock():
+                remove_folder(trashed.path)
         except RunError as error:
             problems.append(str(error).rstrip("."))
         except OSError as error:
-            problems.append(f"{thrown.path} could not be removed: {why(error)}")
+            problems.append(f"{trashed.path} could not be removed: {os_error_reason(error)}")
         else:
-            gone, size = gone + 1, size + thrown.bytes
+            gone, size = gone + 1, size + trashed.bytes
     if problems:
         raise RunError("; ".join(problems) + ".")
     return gone, size

@@ -36,20 +36,19 @@ from rlhf_engine.files.disk import (
     NAME_RULE,
     append_line,
     fsync_directory,
+    os_error_reason,
     remove_folder,
     replace_bytes,
     replace_text,
-    why,
     write_new,
     writing,
 )
 from rlhf_engine.files.json_text import to_json
 from rlhf_engine.files.own_files import make_folder
-from rlhf_engine.files.reading import open_regular, read_text, require_regular, whole_number
+from rlhf_engine.files.reading import MOST_WHOLE, open_regular, read_text, require_regular, whole_number
 from rlhf_engine.runs import run_lock
 from rlhf_engine.runs.run_driver import Driver, find_driver
 from rlhf_engine.runs.run_lines import (
-    MOST_WHOLE,
     MOST_WORDS,
     MetricsLine,
     alarm,
@@ -165,7 +164,7 @@ class RunDir:
         except FileNotFoundError:
             raise RunError(f"{path} is no run: it has no {CONFIG}.") from None
         except (OSError, ValueError) as error:
-            raise RunError(f"{path} is no run that can be read: {CONFIG}: {why(error)}.") from error
+            raise RunError(f"{path} is no run that can be read: {CONFIG}: {os_error_reason(error)}.") from error
         return cls(path)
 
     @property
@@ -207,7 +206,7 @@ class RunDir:
         try:
             return preset_text.parse(read_text(self.path / CONFIG, MOST_WHOLE), str(self.path / CONFIG))
         except (OSError, UnicodeDecodeError) as error:
-            raise RunError(f"{self.path / CONFIG} could not be read: {why(error)}.") from error
+            raise RunError(f"{self.path / CONFIG} could not be read: {os_error_reason(error)}.") from error
 
     @contextmanager
     def lock(self) -> Iterator[None]:

@@ -23,7 +23,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from rlhf_engine.files.reading import NotAFileOfOursError, open_regular, read_text
+from rlhf_engine.files.reading import UnexpectedFileError, open_regular, read_text
 from rlhf_engine.runs.kernel_locks import holds_lock, lock_entries, of_another_container
 from rlhf_engine.system.processes import has_open, own_processes, user_of
 
@@ -123,7 +123,7 @@ def _is_unlocked(lock: Path) -> bool | None:
         return False
     except OSError as error:
         # where there is no file of ours, there is nothing that a process of ours could hold
-        nothing = isinstance(error, FileNotFoundError | NotAFileOfOursError)
+        nothing = isinstance(error, FileNotFoundError | UnexpectedFileError)
         return True if nothing and error.errno not in (errno.EACCES, errno.EPERM) else None
     return True
 

@@ -18,11 +18,12 @@ from pydantic_core import from_json
 
 from rlhf_engine.errors import RunError
 from rlhf_engine.events import Alarm, EditApplied, Sample, Span, TokenTrace
-from rlhf_engine.files.disk import why
+from rlhf_engine.files.disk import os_error_reason
 from rlhf_engine.files.json_text import to_json
 from rlhf_engine.files.reading import (
     MOST_DAMAGE,
     MOST_LINE,
+    MOST_WHOLE,
     much_damage,
     number,
     open_regular,
@@ -44,8 +45,6 @@ MOST_TOKENS = 8192
 """Tokens of a response: the bound of sampling.max_new_tokens."""
 MOST_SECONDS = 1e12
 """Thirty thousand years."""
-MOST_WHOLE = 64 * 1024 * 1024
-"""Bytes of a file that is read whole; all prompts of a run may be in it."""
 
 
 @dataclass(frozen=True)
@@ -198,7 +197,7 @@ def each_line(path: Path, most: int | None = None, *, follow: bool = False) -> I
     except FileNotFoundError:
         return
     except OSError as error:
-        raise RunError(f"{path} could not be read: {why(error)}.") from error
+        raise RunError(f"{path} could not be read: {os_error_reason(error)}.") from error
 
 
 def read_lines(path: Path, most: int | None = None, *, follow: bool = False) -> tuple[list[dict[str, Any]], int]:

@@ -10,17 +10,16 @@ from itertools import islice
 from pathlib import Path
 
 from rlhf_engine.errors import RunError
-from rlhf_engine.files.disk import why
-from rlhf_engine.files.reading import require_regular
+from rlhf_engine.files.disk import os_error_reason
+from rlhf_engine.files.reading import MOST_ENTRIES, MOST_WHOLE, require_regular
 from rlhf_engine.runs import checkpoint_list
 from rlhf_engine.runs.run_care import bytes_under
 from rlhf_engine.runs.run_columns import glimpses
 from rlhf_engine.runs.run_dir import ABOUT, CONFIG, METRICS, STATUS, Parent, RunDir, parent_in, text_in
-from rlhf_engine.runs.run_lines import MOST_WHOLE, read_object
+from rlhf_engine.runs.run_lines import read_object
 
 CURVE_PLACES = 12
 UNREADABLE = "unreadable"
-_MOST_ENTRIES = 100_000  # of a folder of runs, whatever they are
 
 
 @dataclass(frozen=True)
@@ -70,13 +69,13 @@ def list_runs(root: Path) -> list[RunSummary]:
     Raises RunError when it cannot be listed.
     """
     try:
-        paths = list(islice(root.iterdir(), _MOST_ENTRIES + 1))
+        paths = list(islice(root.iterdir(), MOST_ENTRIES + 1))
     except (FileNotFoundError, NotADirectoryError):
         return []
     except (OSError, ValueError) as error:
-        raise RunError(f"The runs under {root} cannot be listed: {why(error, 'read')}.") from None
-    if len(paths) > _MOST_ENTRIES:
-        raise RunError(f"{root} holds more than {_MOST_ENTRIES:,} entries: it is no folder of runs.")
+        raise RunError(f"The runs under {root} cannot be listed: {os_error_reason(error, 'read')}.") from None
+    if len(paths) > MOST_ENTRIES:
+        raise RunError(f"{root} holds more than {MOST_ENTRIES:,} entries: it is no folder of runs.")
     runs = [run for path in paths if (run := _summary(RunDir(path)))]
     return sorted(runs, key=lambda run: (run.state == UNREADABLE, -run.changed, run.name))
 
@@ -159,7 +158,7 @@ def _summary(run: RunDir) -> RunSummary | None:
         # a folder that starts with a dot is no run of ours (the trash), and of a loop of links there is nothing
         if run.path.name.startswith(".") or not run.path.is_dir():
             return None
-        return RunSummary(run.path.name, run.path, "", UNREADABLE, 0, 0, why(error, "read"), 0.0)
+        return RunSummary(run.path.name, run.path, "", UNREADABLE, 0, 0, os_error_reason(error, "read"), 0.0)
     about = read_object(run.path / ABOUT)  # once: of hundreds of runs each file counts
     return RunSummary(run.path.name, run.path, text_in(about, "preset"), state, step, total, message, changed,
                       parent_in(about), text_in(about, "id"), run.note, text_in(about, "started"))

@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 from rlhf_engine.errors import RunError
-from rlhf_engine.files.disk import why
+from rlhf_engine.files.disk import os_error_reason
 from rlhf_engine.runs.run_columns import Columns, read_columns
 from rlhf_engine.runs.run_dir import METRICS, RunDir
 from rlhf_tui.engine.metrics_history import MetricsHistory
@@ -40,7 +40,7 @@ def read_history(run_dir: RunDir, last: int | None = None) -> MetricsHistory:
         for columns in read_columns(run_dir.path / METRICS):
             past.extend(columns if last is None else columns.until(last))
     except OSError as error:
-        raise RunError(f"{run_dir.path / METRICS} could not be read: {why(error)}.") from error
+        raise RunError(f"{run_dir.path / METRICS} could not be read: {os_error_reason(error)}.") from error
     return past.history
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import platformdirs
 from textual.app import App
 
-from rlhf_engine.files.disk import replace_text, why
+from rlhf_engine.files.disk import os_error_reason, replace_text
 from rlhf_engine.files.own_files import own_folder
 from rlhf_engine.system.visible_text import visible
 
@@ -21,7 +21,7 @@ def copy(app: App[None], text: str) -> str:
         path = _folder() / "copied.txt"
         replace_text(path, text)
     except OSError as error:
-        return f"sent to the terminal's clipboard; not written to a file: {why(error)}"
+        return f"sent to the terminal's clipboard; not written to a file: {os_error_reason(error)}"
     return f"sent to the terminal's clipboard (OSC 52), and written to {path}"
 
 
@@ -32,7 +32,7 @@ def save_picture(app: App[None]) -> str:
         path = _folder() / name
         replace_text(path, visible(app.export_screenshot()))
     except OSError as error:
-        return f"the picture was not written: {why(error)}"
+        return f"the picture was not written: {os_error_reason(error)}"
     return f"the screen as a picture: {path}"
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import platformdirs
 
-from rlhf_engine.files.disk import why, write_new
+from rlhf_engine.files.disk import os_error_reason, write_new
 from rlhf_engine.files.own_files import open_to_add, own_folder
 from rlhf_engine.system.visible_text import visible
 
@@ -44,5 +44,5 @@ def write_crash_log(error: BaseException) -> Path | str:
         path = folder / f"crash-{moment:%Y%m%dT%H%M%S.%fZ}.log"
         write_new(path, visible("".join(traceback.format_exception(error))))
     except OSError as failure:
-        return f"no file ({why(failure)})"
+        return f"no file ({os_error_reason(failure)})"
     return path

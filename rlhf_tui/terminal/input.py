@@ -102,7 +102,7 @@ class TerminalInput:
     def _escape(self, text: str) -> tuple[Iterable[Message], str]:
         """What `text`, which begins with an Esc, begins with, and what follows that."""
         if answer := _ANSWER.match(text):
-            return _told(answer[0]), text[answer.end():]
+            return _messages_in(answer[0]), text[answer.end():]
         if sequence := _SEQUENCE.match(text):
             after = text[sequence.end():]
             if sequence[0] == _PASTE:
@@ -121,7 +121,7 @@ def _escape_key() -> events.Key:
     return events.Key("escape", "\x1b")
 
 
-def _told(answer: str) -> list[Message]:
+def _messages_in(answer: str) -> list[Message]:
     if background := _BACKGROUND.match(answer):
         red, green, blue = (int(part, 16) / (16 ** len(part) - 1) for part in background.groups())
         return [BackgroundTold(red, green, blue)]

@@ -15,7 +15,7 @@ from typing import Any
 from textual.app import App, SuspendNotSupported
 
 from rlhf_engine.errors import ConfigError, first_line
-from rlhf_engine.files.disk import why, write_new
+from rlhf_engine.files.disk import os_error_reason, write_new
 from rlhf_engine.system.streams import terminal_gone
 from rlhf_tui.terminal.clean_text import clean_text
 
@@ -49,7 +49,7 @@ def edited(app: App[Any], text: str, name: str) -> str:
             raise ConfigError(f"what the editor left is not UTF-8 text (byte {error.start}): nothing was changed"
                               ) from error
         except OSError as error:
-            raise ConfigError(f"the editor {command[0]} could not be used: {why(error)}") from error
+            raise ConfigError(f"the editor {command[0]} could not be used: {os_error_reason(error)}") from error
 
 
 def _run(command: list[str]) -> tuple[int, OSError | None]:

@@ -10,7 +10,7 @@ from tiny_models import stir, tiny_config
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from rlhf_engine.models.lean_modules import make_lean
+from rlhf_engine.models.fused_modules import fuse_modules
 from rlhf_engine.models.policy import Policy, Role
 
 
@@ -78,7 +78,7 @@ def test_a_lean_model_gives_the_models_own_logits(
 ) -> None:
     """Time 20 is longer than gpt_neo's window of 8, time 6 is not."""
     plain, lean = (AutoModelForCausalLM.from_pretrained(model_folders[architecture]).eval() for _ in range(2))
-    make_lean(lean)
+    fuse_modules(lean)
     for time in (6, 20):
         ids = torch.randint(0, 200, (2, time), generator=torch.Generator().manual_seed(time))
         mask = torch.ones_like(ids)

@@ -36,7 +36,7 @@ from rlhf_engine.events import (
 from rlhf_engine.requests import Edit, RequestQueue
 from rlhf_engine.runs import follow
 from rlhf_engine.runs.follow import Follower
-from rlhf_engine.runs.run_care import empty_trash, rename_run, throw_away
+from rlhf_engine.runs.run_care import empty_trash, move_to_trash, rename_run
 from rlhf_engine.runs.run_columns import Columns
 from rlhf_engine.runs.run_dir import METRICS, PROBES, SAMPLES, STATUS, RunDir
 from rlhf_engine.runs.run_lines import sample_row, to_line
@@ -257,7 +257,7 @@ def test_a_run_that_went_from_under_it_is_told_with_where_it_is(run: RunDir, tmp
     RunDir.create(run.path.parent, SMALL, name="watched")  # another one of that name is not taken for it
     with pytest.raises(RunError, match="The run watched was renamed elsewhere: it is other now"):
         follower.poll()
-    throw_away(renamed)
+    move_to_trash(renamed)
     with pytest.raises(RunError, match=f"was deleted elsewhere: it is in the trash of {run.path.parent}"):
         follower.poll()
     empty_trash(run.path.parent)

@@ -17,7 +17,7 @@ from rlhf_engine.errors import CheckpointError, ConfigError, RunError
 from rlhf_engine.events import EditApplied
 from rlhf_engine.files.disk import remove_folder
 from rlhf_engine.runs.checkpoint_list import config_at, steps
-from rlhf_engine.runs.run_care import empty_trash, rename_run, restore, throw_away, thrown_away
+from rlhf_engine.runs.run_care import empty_trash, list_trash, move_to_trash, rename_run, restore
 from rlhf_engine.runs.run_dir import ABOUT, NOTE_LENGTH, Parent, RunDir
 from rlhf_engine.runs.run_list import as_tree, figures, find_run, list_runs
 from rlhf_engine.runs.run_settings import Difference, differences, fork_settings, settings_now
@@ -57,7 +57,7 @@ def test_runs_without_an_id_are_known_by_name(tmp_path: Path) -> None:
     assert tree(tmp_path) == [(0, "old"), (1, "older")]
 
 
-@pytest.mark.parametrize("act", [lambda run: rename_run(run, "other"), throw_away], ids=["rename", "throw away"])
+@pytest.mark.parametrize("act", [lambda run: rename_run(run, "other"), move_to_trash], ids=["rename", "throw away"])
 def test_a_run_that_is_driven_is_left_alone(tmp_path: Path, act) -> None:
     run = make(tmp_path, "held")
     with run.lock(), pytest.raises(RunError, match="held is driven by another process"):
@@ -65,7 +65,7 @@ def test_a_run_that_is_driven_is_left_alone(tmp_path: Path, act) -> None:
     assert [found.name for found in list_runs(tmp_path)] == ["held"]
 
 
-@pytest.mark.parametrize("act", [lambda run: rename_run(run, "other"), throw_away, lambda run: run.write_note("x")])
+@pytest.mark.parametrize("act", [lambda run: rename_run(run, "other"), move_to_trash, lambda run: run.write_note("x")])
 def test_links_are_refused(tmp_path: Path, act) -> None:
     make(tmp_path / "elsewhere", "real")
     (tmp_path / "runs").mkdir()
@@ -88,20 +88,20 @@ def test_a_name_not_allowed_or_taken_changes_nothing(tmp_path: Path, name: str, 
 def test_what_is_thrown_away_can_be_brought_back_whole(tmp_path: Path) -> None:
     run = make(tmp_path, "a")
     run.append_metrics(1, 0.5, {"objective/scores": 1.0})
-    thrown = throw_away(run)
+    trashed = move_to_trash(run)
     assert list_runs(tmp_path) == []
     assert stat.S_IMODE((tmp_path / ".trash").stat().st_mode) == 0o700
-    assert [(found.entry, found.bytes) for found in thrown_away(tmp_path)] == [("a", thrown.bytes)]
-    assert thrown.bytes > 0
+    assert [(found.entry, found.bytes) for found in list_trash(tmp_path)] == [("a", trashed.bytes)]
+    assert trashed.bytes > 0
     assert restore(tmp_path, "a").metrics()[0].step == 1
-    assert thrown_away(tmp_path) == []
+    assert list_trash(tmp_path) == []
 
 
 def test_two_runs_of_one_name_both_lie_in_the_trash(tmp_path: Path) -> None:
     for note in ("one", "two"):
         run = make(tmp_path, "a")
         run.write_note(note)
-        throw_away(run)
+        move_to_trash(run)
     assert restore(tmp_path, "a@2").note == "two"
     with pytest.raises(RunError, match="a run named a in"):
         restore(tmp_path, "a")
@@ -116,7 +116,7 @@ def test_a_trash_that_leads_elsewhere_is_not_used(tmp_path: Path) -> None:
     (tmp_path / "precious" / "a").mkdir()
     run = make(tmp_path / "runs", "a")
     (tmp_path / "runs" / ".trash").symlink_to(tmp_path / "precious")
-    for act in (lambda: throw_away(run), lambda: empty_trash(tmp_path / "runs")):
+    for act in (lambda: move_to_trash(run), lambda: empty_trash(tmp_path / "runs")):
         with pytest.raises(RunError, match="symbolic link"):
             act()
     assert (tmp_path / "precious" / "a").is_dir()
@@ -128,7 +128,7 @@ def test_emptying_follows_no_link_and_says_what_stays(tmp_path: Path, monkeypatc
     for name in ("a", "b"):
         run = make(tmp_path, name)
         (run.path / "link").symlink_to(tmp_path / "precious")
-        throw_away(run)
+        move_to_trash(run)
     real = remove_folder
 
     def refuse(path: Path) -> None:
@@ -139,7 +139,7 @@ def test_emptying_follows_no_link_and_says_what_stays(tmp_path: Path, monkeypatc
     monkeypatch.setattr("rlhf_engine.runs.run_care.remove_folder", refuse)
     with pytest.raises(RunError, match="a could not be removed: the disk is read-only"):
         empty_trash(tmp_path)
-    assert [thrown.entry for thrown in thrown_away(tmp_path)] == ["a"]
+    assert [trashed.entry for trashed in list_trash(tmp_path)] == ["a"]
     assert (tmp_path / "precious" / "file").exists()
 
 
@@ -156,9 +156,9 @@ def test_a_run_with_folders_deeper_than_a_path_can_name_is_removed_whole(tmp_pat
         os.fchdir(here)
         os.close(here)
     assert [found.name for found in list_runs(tmp_path)] == ["deep"]
-    throw_away(rename_run(run, "deeper"))
+    move_to_trash(rename_run(run, "deeper"))
     assert empty_trash(tmp_path)[0] == 1
-    assert thrown_away(tmp_path) == []
+    assert list_trash(tmp_path) == []
     assert list_runs(tmp_path) == []
 
 
@@ -195,7 +195,7 @@ def test_a_run_that_goes_while_they_are_listed_is_left_out(tmp_path: Path, monke
 
     def status(self: RunDir):
         if self.path == gone.path:
-            throw_away(gone)
+            move_to_trash(gone)
         return before(self)
 
     monkeypatch.setattr(RunDir, "status", status)

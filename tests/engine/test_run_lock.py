@@ -20,7 +20,7 @@ from rlhf_engine.errors import RunError
 from rlhf_engine.events import RunState
 from rlhf_engine.runs import kernel_locks
 from rlhf_engine.runs.follow import Follower
-from rlhf_engine.runs.run_care import rename_run, throw_away
+from rlhf_engine.runs.run_care import move_to_trash, rename_run
 from rlhf_engine.runs.run_dir import LOCK, STATUS, RunDir
 from rlhf_engine.runs.run_list import list_runs
 from rlhf_engine.runs.take_over import ask_to_leave
@@ -351,7 +351,7 @@ def test_a_reader_who_holds_the_lock_keeps_nobody_from_the_run(
         with pytest.raises(RunError, match=str(os.getpid())), RunDir(shared.path).lock():
             pass
     assert [name for name in os.listdir(shared.path) if LOCK in name] == [LOCK]
-    throw_away(rename_run(shared, "bold-fox"))
+    move_to_trash(rename_run(shared, "bold-fox"))
 
 
 @as_root

@@ -22,7 +22,7 @@ from rlhf_engine.config.fields import replace
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.events import RunStarted, RunState
 from rlhf_engine.requests import Fork, Resume, Start
-from rlhf_engine.runs.run_care import rename_run, throw_away, thrown_away
+from rlhf_engine.runs.run_care import list_trash, move_to_trash, rename_run
 from rlhf_engine.runs.run_dir import Parent, RunDir
 from rlhf_engine.runs.run_list import RunFigures, RunSummary, list_runs
 from rlhf_engine.system.units import format_bytes
@@ -468,7 +468,7 @@ async def test_a_run_is_not_laid_over_itself_and_what_is_laid_over_keeps_no_stal
         await until(pilot, lambda: set(charts.scene.others) == {"bold", "zinc"})
         RunDir(calm.path.with_name("zinc")).append_metrics(10, 5.0, step_metrics(10))  # and gone on with
         await until(pilot, lambda: charts.scene.others["zinc"].history.bounds == (1, 10))
-        throw_away(bold)
+        move_to_trash(bold)
         await until(pilot, lambda: set(charts.scene.others) == {"zinc"})
         assert "bold is not there any more" in said(app)
         app.bridge.watch(RunDir.open(calm.path.with_name("zinc")))
@@ -520,13 +520,13 @@ async def test_deleting_asks_and_the_trash_gives_back(app: WorkbenchApp, three: 
         assert names(app) == ["calm"]
         await press(pilot, "T")
         assert isinstance(app.screen, TrashScreen)
-        assert {thrown.name for thrown in thrown_away(root)} == {"amber", "bold"}
+        assert {thrown.name for thrown in list_trash(root)} == {"amber", "bold"}
         await press(pilot, "enter")
-        assert len(thrown_away(root)) == 1
+        assert len(list_trash(root)) == 1
         await press(pilot, "E")
         assert "Empty the trash of 1 run for good" in shown(app)
         await press(pilot, "escape")
-        assert len(thrown_away(root)) == 1
+        assert len(list_trash(root)) == 1
         await press(pilot, "E", "enter")
         assert "the trash is empty" in shown(app)
         await press(pilot, "escape")
@@ -552,7 +552,7 @@ async def test_a_run_that_goes_under_the_screen_is_said_to_be_gone(
 ) -> None:
     async with app.run_test(size=WIDE) as pilot:
         await press(pilot, "r", "down")
-        throw_away(three[1])
+        move_to_trash(three[1])
         await press(pilot, key)
         assert "is no run: it has no config.toml" in said(app)
 
@@ -560,7 +560,7 @@ async def test_a_run_that_goes_under_the_screen_is_said_to_be_gone(
 async def test_a_dialog_over_a_run_that_goes_keeps_what_was_typed(app: WorkbenchApp, three: list[RunDir]) -> None:
     async with app.run_test(size=WIDE) as pilot:
         await press(pilot, "r", "n", *"words")
-        throw_away(three[0])
+        move_to_trash(three[0])
         await press(pilot, "f2")
         assert "is no run" in shown(app)
         assert "words" in shown(app)

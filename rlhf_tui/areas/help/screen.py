@@ -18,8 +18,8 @@ from textual.widgets import Input, Static
 from rlhf_engine.metrics import REGISTRY, Metric
 from rlhf_tui.areas.help.glossary import GLOSSARY
 from rlhf_tui.areas.help.key_guide import Deed, deeds, nearest_first, reachable
-from rlhf_tui.second_keys import TOLD
 from rlhf_tui.terminal.clean_text import clean_line
+from rlhf_tui.terminal.vi_keys import VI_KEYS_HELP
 from rlhf_tui.widgets.inputs import TextField
 from rlhf_tui.widgets.screen import BaseDialog
 
@@ -89,7 +89,7 @@ class HelpScreen(BaseDialog[None]):
         asked_on = self.app.screen_stack[-2] if len(self.app.screen_stack) > 1 else self.app.screen
         self._chapters = [
             *keys(nearest_first(reachable(deeds(asked_on), asked_on), asked_on.focused)),
-            Chapter("Other keys", (Content(TOLD),)),
+            Chapter("Other keys", (Content(VI_KEYS_HELP),)),
             Chapter("On the screen", (Content(_flowing(ON_THE_SCREEN)),)),
             Chapter("Charts and metrics", tuple(map(_metric, REGISTRY.values()))),
             Chapter("What helps", tuple(_definition(what, how) for what, how in WHAT_HELPS.items())),

@@ -19,7 +19,7 @@ import platformdirs
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from rlhf_engine.errors import first_line
-from rlhf_engine.files.disk import replace_text, why
+from rlhf_engine.files.disk import os_error_reason, replace_text
 from rlhf_engine.files.file_locks import lock_within
 from rlhf_engine.files.own_files import make_folder
 from rlhf_engine.files.reading import read_text
@@ -108,7 +108,7 @@ def load(path: Path) -> Loaded:
     except FileNotFoundError:
         return Loaded(Settings())
     except OSError as error:
-        return _unreadable(f"preferences were not read, defaults are used: {path}: {why(error)}")
+        return _unreadable(f"preferences were not read, defaults are used: {path}: {os_error_reason(error)}")
     except ValueError as error:  # no UTF-8, no TOML
         return _unreadable(f"preferences are not valid TOML, defaults are used: {path}: {first_line(error)}")
     return _checked(data, path)
@@ -183,7 +183,7 @@ class SettingsFile:
                     return ""
                 self._replace(now)
         except OSError as error:
-            return f"preferences were not kept: {clean_line(str(self.path))}: {why(error)}"
+            return f"preferences were not kept: {clean_line(str(self.path))}: {os_error_reason(error)}"
         self._kept, self._loaded = self.settings, Loaded(self.settings)
         return ""
 

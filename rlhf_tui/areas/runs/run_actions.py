@@ -17,7 +17,7 @@ from rlhf_engine.exporting.export_process import Wanted, export_apart
 from rlhf_engine.files.disk import NAME, NAME_RULE
 from rlhf_engine.requests import Fork, Side
 from rlhf_engine.runs.checkpoint_list import steps
-from rlhf_engine.runs.run_care import rename_run, throw_away
+from rlhf_engine.runs.run_care import move_to_trash, rename_run
 from rlhf_engine.runs.run_dir import RunDir
 from rlhf_engine.runs.run_list import RunSummary, parents
 from rlhf_engine.runs.run_settings import settings_now
@@ -286,7 +286,7 @@ class RunActions(BaseScreen[None]):
         problems = []
         for run in runs:
             try:
-                throw_away(RunDir.open(run.path))
+                move_to_trash(RunDir.open(run.path))
             except RlhfError as error:
                 problems.append(str(error))
         if problems:

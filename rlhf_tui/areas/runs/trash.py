@@ -13,7 +13,7 @@ from textual.content import Content
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
-from rlhf_engine.runs.run_care import Thrown, empty_trash, restore, thrown_away
+from rlhf_engine.runs.run_care import TrashedRun, empty_trash, list_trash, restore
 from rlhf_engine.system.units import format_bytes
 from rlhf_tui.background import run_in_background
 from rlhf_tui.terminal.clean_text import clean_line, clean_text
@@ -37,8 +37,8 @@ class TrashScreen(BaseDialog[None]):
     def __init__(self, root: Path) -> None:
         super().__init__()
         self._root = root
-        self._thrown: list[Thrown] = []
-        self._list = ChoiceList(id="thrown", markup=False, compact=True)
+        self._trashed: list[TrashedRun] = []
+        self._list = ChoiceList(id="trashed", markup=False, compact=True)
         self._said = Static("reading…", id="said", markup=False)
 
     def compose(self) -> ComposeResult:
@@ -52,24 +52,24 @@ class TrashScreen(BaseDialog[None]):
         self._read()
 
     def _read(self) -> None:
-        run_in_background(self, lambda: thrown_away(self._root), self._show, partial(self._show, []), "trash")
+        run_in_background(self, lambda: list_trash(self._root), self._show, partial(self._show, []), "trash")
 
-    def _show(self, runs: list[Thrown], problem: str = "") -> None:
+    def _show(self, runs: list[TrashedRun], problem: str = "") -> None:
         at = self._list.highlighted or 0
-        self._thrown = runs
+        self._trashed = runs
         self._list.clear_options()
-        self._list.add_options([Option(_line(thrown)) for thrown in self._thrown])
-        if self._thrown:
-            self._list.highlighted = min(at, len(self._thrown) - 1)
+        self._list.add_options([Option(_line(trashed)) for trashed in self._trashed])
+        if self._trashed:
+            self._list.highlighted = min(at, len(self._trashed) - 1)
         if problem:
             self._say(problem, "$text-error")
         else:
-            self._say(f"{len(self._thrown)} in the trash, {format_bytes(self._bytes)}" if self._thrown else
+            self._say(f"{len(self._trashed)} in the trash, {format_bytes(self._bytes)}" if self._trashed else
                       "the trash is empty")
 
     @property
     def _bytes(self) -> int:
-        return sum(thrown.bytes for thrown in self._thrown)
+        return sum(trashed.bytes for trashed in self._trashed)
 
     def on_option_list_option_selected(self, _: OptionList.OptionSelected) -> None:
         """A click restores."""
@@ -77,19 +77,19 @@ class TrashScreen(BaseDialog[None]):
 
     def action_restore(self) -> None:
         """Restore the run under the cursor."""
-        if self._list.highlighted is None or not self._thrown:
+        if self._list.highlighted is None or not self._trashed:
             return
-        thrown = self._thrown[self._list.highlighted]
-        run_in_background(self, lambda: restore(self._root, thrown.entry), lambda _: self._read(),
+        trashed = self._trashed[self._list.highlighted]
+        run_in_background(self, lambda: restore(self._root, trashed.entry), lambda _: self._read(),
                           lambda problem: self._say(problem, "$text-error"), "restore")
 
     def action_empty(self) -> None:
         """Ask, with how many and how much."""
-        if self._thrown:
-            count = len(self._thrown)
+        if self._trashed:
+            count = len(self._trashed)
             what = "1 run" if count == 1 else f"{count} runs"
             text = f"Empty the trash of {what} for good, {format_bytes(self._bytes)}?\n\nThis cannot be undone."
-            entries = [thrown.entry for thrown in self._thrown]
+            entries = [trashed.entry for trashed in self._trashed]
             self.app.push_screen(SureScreen("Empty the trash", text, partial(empty_trash, self._root, entries)),
                                  lambda _: self._read())
 
@@ -101,5 +101,5 @@ class TrashScreen(BaseDialog[None]):
         self._said.update(Content.styled(clean_text(text), style))
 
 
-def _line(thrown: Thrown) -> Content:
-    return Content.assemble((clean_line(thrown.entry), "bold"), (f"  {format_bytes(thrown.bytes)}", "$text-muted"))
+def _line(trashed: TrashedRun) -> Content:
+    return Content.assemble((clean_line(trashed.entry), "bold"), (f"  {format_bytes(trashed.bytes)}", "$text-muted"))

@@ -53,7 +53,8 @@ class ResetScreen(BaseDialog[bool]):
         when = ", from the next step on" if self._training else ""
         width = max(map(len, self._changes))
         lines = [Content(f"{_count(len(self._changes))} back to what {named} says{when}:"), *(
-            Content.assemble(f"  {path:<{width}}  ", *_told(now, then)) for path, (now, then) in self._changes.items())]
+            Content.assemble(f"  {path:<{width}}  ", *_before_and_after(now, then))
+            for path, (now, then) in self._changes.items())]
         if self._fixed:
             stay = "stays, since it is fixed during a run:" if len(self._fixed) == 1 else \
                 "stay, since they are fixed during a run:"
@@ -63,7 +64,7 @@ class ResetScreen(BaseDialog[bool]):
         return Content("\n").join(lines)
 
 
-def _told(now: Any, then: Any) -> tuple[Any, ...]:
+def _before_and_after(now: Any, then: Any) -> tuple[Any, ...]:
     if isinstance(now, list) and isinstance(then, list):
         return ((clean_line(list_change(now, then)), "bold"),)
     return (clean_line(show(now)), "dim"), " → ", (clean_line(show(then)), "bold")

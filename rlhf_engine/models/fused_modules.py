@@ -16,7 +16,7 @@ from transformers.models.gpt_neo.modeling_gpt_neo import GPTNeoSelfAttention
 _SMALL_WEIGHT_BYTES = 1024 * 1024
 
 
-def make_lean(model: nn.Module) -> None:
+def fuse_modules(model: nn.Module) -> None:
     """Change a frozen model in place; its outputs stay the same up to rounding."""
     tied = {id(embedding.weight) for embedding in model.modules() if isinstance(embedding, nn.Embedding)}
     for module in model.modules():

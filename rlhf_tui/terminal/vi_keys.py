@@ -8,15 +8,15 @@ from textual import events
 from textual.app import App
 from textual.widgets import Input, TextArea
 
-IN_LISTS = {"j": "down", "k": "up", "ctrl+d": "pagedown", "ctrl+u": "pageup", "g": "home", "G": "end",
-            "colon": "ctrl+p"}
-TOLD = ("Where they mean nothing else, j and k go down and up in every list and page, Ctrl+D and Ctrl+U a page, G to "
-        "the end and g to the top. F1 is ?, in a field too; : is Ctrl+P.")
+VI_KEYS = {"j": "down", "k": "up", "ctrl+d": "pagedown", "ctrl+u": "pageup", "g": "home", "G": "end",
+           "colon": "ctrl+p"}
+VI_KEYS_HELP = ("Where they mean nothing else, j and k go down and up in every list and page, Ctrl+D and Ctrl+U a "
+                "page, G to the end and g to the top. F1 is ?, in a field too; : is Ctrl+P.")
 
 
-def meant(app: App[Any], event: events.Key) -> events.Key:
+def translate_vi_key(app: App[Any], event: events.Key) -> events.Key:
     """`event`, or the key that it stands for on the screen in use."""
-    first = IN_LISTS.get(event.key)
+    first = VI_KEYS.get(event.key)
     if first is None or isinstance(app.focused, Input | TextArea):
         return event
     bound = app.screen.active_bindings
