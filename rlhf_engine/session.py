@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from rlhf_engine.config.run_config import RunConfig
@@ -110,16 +111,17 @@ class Session:
             self._emit(event)
 
     def _answer(self, question: Generate | Compare) -> None:
-        from rlhf_engine.training.serving import serve_request
+        from rlhf_engine.evaluation.questions import answer_question
 
+        cancelled = partial(self._requests.cancelled, question)
         try:
-            if self._requests.cancelled(question):  # no model need be loaded for that
+            if cancelled():  # no model need be loaded for that
                 raise RunError("cancelled")
             policy, config, step = self._at_hand(question)
         except RlhfError as error:
             self._emit(question.refused(str(error)))
             return
-        serve_request(question, policy, config, step, self._requests, self._emit, may_load=True)
+        answer_question(question, policy, config, step, self._emit, cancelled=cancelled, may_load=True)
 
     def _at_hand(self, question: Generate | Compare) -> tuple[Policy | None, RunConfig, int]:
         """What the question is answered with; two checkpoints take what is loaded, if they fit it, and else nothing."""

@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import replace as replaced
+from functools import partial
 
 import torch
 
@@ -30,6 +31,7 @@ from rlhf_engine.errors import (
     kind_and_message,
 )
 from rlhf_engine.evaluation.probing import Prober
+from rlhf_engine.evaluation.questions import answer_question
 from rlhf_engine.events import (
     Alarm,
     EditApplied,
@@ -69,7 +71,6 @@ from rlhf_engine.system.streams import log, logged
 from rlhf_engine.training.profiling import StepProfiler
 from rlhf_engine.training.saving import Counts, Saver, fall_back
 from rlhf_engine.training.sentinel import Sentinel
-from rlhf_engine.training.serving import serve_request
 
 Emit = Callable[[Event], None]
 
@@ -433,7 +434,8 @@ class Trainer:
                 case Edit():
                     self._edit(request)
                 case Generate() | Compare():
-                    serve_request(request, self.policy, self.config, self.step, self.requests, self._emit_event)
+                    answer_question(request, self.policy, self.config, self.step, self._emit_event,
+                                    cancelled=partial(self.requests.cancelled, request))
 
     def _edit(self, edit: Edit) -> None:
         """Make a live change, recorded so that the run's history explains its curves; or say why not."""

@@ -27,12 +27,12 @@ from rlhf_engine.algorithms.ppo import PPO
 from rlhf_engine.commands.cli import make_app
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import CheckpointError
+from rlhf_engine.evaluation.questions import answer_question
 from rlhf_engine.events import ComparisonFinished, Event, Notice, RolledBack, RunStarted, RunState, StepFinished
 from rlhf_engine.models.policy import Policy
 from rlhf_engine.requests import Compare, Edit, RequestQueue, Side
 from rlhf_engine.runs import checkpoint
 from rlhf_engine.runs.run_dir import RunDir
-from rlhf_engine.training.serving import serve_request
 from rlhf_engine.training.trainer import Trainer
 
 Tensors = dict[str, Tensor]
@@ -503,7 +503,7 @@ def test_a_side_that_is_not_finite_is_no_answer_on_the_workbench(mine: RunDir, p
         with_tensors(path, SELF_EVIDENT["NaN in the actor"])
     told: list[Event] = []
     request = Compare(1, mine.config(), 4, 0, Side("reference"), Side("checkpoint", mine.path))
-    serve_request(request, ppo.policy, mine.config(), 1, RequestQueue(), told.append)
+    answer_question(request, ppo.policy, mine.config(), 1, told.append)
     (finished,) = [event for event in told if isinstance(event, ComparisonFinished)]
     assert finished.result is None
     assert "not finite" in finished.error

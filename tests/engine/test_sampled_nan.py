@@ -18,6 +18,7 @@ from rlhf_engine.config.sections import SamplingConfig
 from rlhf_engine.errors import NonFiniteError, RlhfError
 from rlhf_engine.evaluation.compare import compare
 from rlhf_engine.evaluation.generate import generate_texts
+from rlhf_engine.evaluation.questions import answer_question
 from rlhf_engine.events import (
     Alarm,
     ComparisonFinished,
@@ -31,11 +32,10 @@ from rlhf_engine.events import (
 from rlhf_engine.models.decoding.traced import TracedDecoder
 from rlhf_engine.models.policy import Policy
 from rlhf_engine.models.rollout import draw, draw_by_inverse, sample
-from rlhf_engine.requests import Compare, Generate, RequestQueue
+from rlhf_engine.requests import Compare, Generate
 from rlhf_engine.runs import checkpoint
 from rlhf_engine.runs.checkpoint import TrainingState
 from rlhf_engine.runs.run_dir import RunDir
-from rlhf_engine.training.serving import serve_request
 from rlhf_engine.training.trainer import Trainer
 
 PROMPTS = ["Once", "There was a", "x", "Long ago"]
@@ -272,6 +272,6 @@ def test_generate_and_compare_say_in_a_sentence_that_the_model_is_broken(
         compare(policy, config, responses=4, seed=0)
     told: list[Event] = []
     for request in (Generate(1, config, "Once", True, 1.0, 5, 0), Compare(2, config, 4, 0)):
-        serve_request(request, policy, config, 1, RequestQueue(), told.append)
+        answer_question(request, policy, config, 1, told.append)
     finished = [event for event in told if isinstance(event, GenerationFinished | ComparisonFinished)]
     assert ["probabilities are not finite" in event.error for event in finished] == [True, True]

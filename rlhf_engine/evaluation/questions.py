@@ -1,4 +1,4 @@
-"""Answers requests to generate or compare, between steps of a run or with no run at all."""
+"""Answers questions (generations and comparisons) with events, between steps of a run or with no run at all."""
 
 from __future__ import annotations
 
@@ -22,70 +22,71 @@ from rlhf_engine.events import (
 )
 from rlhf_engine.models.memory import out_of_memory
 from rlhf_engine.models.policy import Policy
-from rlhf_engine.requests import Compare, Generate, RequestQueue
+from rlhf_engine.requests import Compare, Generate
 from rlhf_engine.rewards.build import rewards_if_any
 
 Emit = Callable[[Event], None]
+Cancelled = Callable[[], bool]
 
 
-def serve_request(
-    request: Generate | Compare,
+def answer_question(
+    question: Generate | Compare,
     policy: Policy | None,
     config: RunConfig,
     step: int,
-    requests: RequestQueue,
     emit: Emit,
     *,
+    cancelled: Cancelled = lambda: False,
     may_load: bool = False,
 ) -> None:
-    """Do what is asked and emit the answer; what the user got wrong, or is too large, ends in the answer's `error`.
+    """Emit the answer, with the settings of `config`; what the user got wrong, or is too large, is told as its `error`.
 
-    policy: None only for a comparison that needs none. requests: tells whether this one was given up. may_load: nothing
-    trains, so another model may be loaded.
+    policy: after `step`; None only for a comparison that needs none. may_load: nothing trains, so another model may be
+    loaded.
     """
     try:
-        if isinstance(request, Compare):
-            _compare(request, policy, config, step, requests, emit, may_load)
+        if isinstance(question, Compare):
+            _compare(question, policy, config, step, emit, cancelled, may_load)
         elif policy is not None:
-            _generate(request, policy, config, step, requests, emit)
+            _generate(question, policy, config, step, emit, cancelled)
     except RlhfError as error:
-        emit(request.refused(str(error)))
+        emit(question.refused(str(error)))
     except (RuntimeError, MemoryError) as error:
         if not out_of_memory(error):
             raise
         # a run between two of its steps must not end with a question that was too large
-        emit(request.refused("out of memory: ask for fewer tokens, or lower sampling.max_new_tokens"))
+        emit(question.refused("out of memory: ask for fewer tokens, or lower sampling.max_new_tokens"))
 
 
 def _generate(
-    request: Generate, policy: Policy, config: RunConfig, step: int, requests: RequestQueue, emit: Emit
+    question: Generate, policy: Policy, config: RunConfig, step: int, emit: Emit, cancelled: Cancelled
 ) -> None:
-    decode = policy.texts.decoder_after(policy.texts.encode([request.prompt])[0])
+    decode = policy.texts.decoder_after(policy.texts.encode([question.prompt])[0])
 
     def on_token(tokens: list[Tensor]) -> bool:
         # one prompt: each tensor holds one id
-        emit(GenerationToken(request.id, decode(torch.cat(tokens).tolist())))
-        return requests.cancelled(request)
+        emit(GenerationToken(question.id, decode(torch.cat(tokens).tolist())))
+        return cancelled()
 
     sampling = config.sampling.model_copy(
-        update={"temperature": request.temperature, "max_new_tokens": request.max_new_tokens}
+        update={"temperature": question.temperature, "max_new_tokens": question.max_new_tokens}
     )
-    if cut := cut_prompts(policy, [request.prompt], sampling):
+    if cut := cut_prompts(policy, [question.prompt], sampling):
         emit(Notice(cut, "warning"))
     rewards, no_scores = rewards_if_any(config)
     (found,) = answer(
         policy,
-        [request.prompt],
+        [question.prompt],
         sampling,
-        tuned=request.tuned,
-        seed=request.seed,
+        tuned=question.tuned,
+        seed=question.seed,
         rewards=rewards,
         step=step,
         on_token=on_token,
     )
     emit(
         GenerationFinished(
-            request.id,
+            question.id,
             found.response,
             score=found.score,
             parts=found.parts,
@@ -98,19 +99,19 @@ def _generate(
 
 
 def _compare(
-    request: Compare, policy: Policy | None, config: RunConfig, step: int, requests: RequestQueue, emit: Emit,
+    question: Compare, policy: Policy | None, config: RunConfig, step: int, emit: Emit, cancelled: Cancelled,
     may_load: bool,
 ) -> None:
     result = compare(
         policy,
         config,
-        responses=request.responses,
-        seed=request.seed,
+        responses=question.responses,
+        seed=question.seed,
         step=step,
-        sides=(request.first, request.second),
+        sides=(question.first, question.second),
         may_load=may_load,
-        progress=lambda done, total: emit(ComparisonProgress(request.id, done, total)),
-        cancelled=lambda: requests.cancelled(request),
+        progress=lambda done, total: emit(ComparisonProgress(question.id, done, total)),
+        cancelled=cancelled,
         tell=lambda text: emit(Notice(text, "warning")),
     )
-    emit(ComparisonFinished(request.id, result, "" if result else "cancelled"))
+    emit(ComparisonFinished(question.id, result, "" if result else "cancelled"))
