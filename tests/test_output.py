@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import warm
 from tiny_models import save_tiny_model
 from typer.testing import CliRunner
 
@@ -76,10 +77,13 @@ def test_a_full_disk_behind_stdout_costs_the_lines_and_not_the_run(tmp_path: Pat
     assert listed.stderr.count(b"\n") == 1
     assert b"stdout could not be written: the disk is full" in listed.stderr
 
-    trained = run(tmp_path, *train(tiny, "--json"), shell=">/dev/full")
-    assert trained.returncode == 1
-    assert trained.stderr.count(b"the disk is full") == 1
-    assert b"Traceback" not in trained.stderr
+    with open("/dev/full", "wb") as full, (tmp_path / "said").open("wb") as said:
+        trained = warm.Process(["-m", "rlhf_engine", *train(tiny, "--json")], cwd=tmp_path, stdout=full.fileno(),
+                               stderr=said.fileno())
+        assert trained.wait() == 1
+    complaint = (tmp_path / "said").read_text()
+    assert complaint.count("the disk is full") == 1
+    assert "Traceback" not in complaint
     status = RunDir.open(tmp_path / "runs" / "one").status()
     assert status is not None
     assert (status.state, status.step) == (RunState.FINISHED, 2)

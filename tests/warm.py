@@ -20,6 +20,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import termios
 import threading
 import traceback
@@ -33,7 +34,9 @@ from moments import wait_until
 
 ROOT = Path(__file__).resolve().parents[1]
 _PATIENCE = 250.0  # seconds
-_ENVIRONMENT = dict(os.environ)  # of no test: what a library reads when it is imported holds for all
+HUB = Path(tempfile.mkdtemp(prefix="rlhf-hub-"))  # what a warm command finds of the hub, in its folder `hub`
+# of no test: what a library reads when it is imported holds for all
+_ENVIRONMENT = os.environ | {"HF_HOME": str(HUB), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
 
 
 class Process:
@@ -181,7 +184,7 @@ class _Interpreter:
         with theirs:
             code = f"import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'tests')!r}]; import warm; warm.serve(0)"
             self._process = subprocess.Popen([sys.executable, "-c", code], stdin=theirs, start_new_session=True,
-                                             env=_ENVIRONMENT | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"})
+                                             env=_ENVIRONMENT)
         self._socket = ours
 
     def request(self, text: bytes, descriptors: list[int]) -> None:

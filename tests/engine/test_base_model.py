@@ -8,7 +8,6 @@ import os
 import queue
 import shutil
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
+import warm
 from tiny_models import save_tiny_model, tiny_config
 from typer.testing import CliRunner, Result
 
@@ -332,13 +332,22 @@ def test_a_tilde_means_the_home_of_the_one_who_starts(model: Path, tmp_path: Pat
     assert RunDir.open(tmp_path / "runs" / "r").config().model.name == str(folder)
 
 
-def process(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "rlhf_engine", *map(str, arguments)], env=os.environ | environment,
-                          capture_output=True, text=True, timeout=240, check=False)
+def process(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """A command with the hub's folder `warm.HUB`, which a library looks up when it is imported."""
+    return warm.run(["-m", "rlhf_engine", *map(str, arguments)], cwd=folder)
 
 
-def test_a_hub_model_stays_at_the_commit_that_the_run_was_started_with(model: Path, tmp_path: Path) -> None:
-    repository = tmp_path / "hf" / "hub" / "models--someone--tiny"
+@pytest.fixture
+def repository() -> Iterator[Path]:
+    """Where the files of the hub's model `someone/tiny` lie."""
+    folder = warm.HUB / "hub" / "models--someone--tiny"
+    yield folder
+    shutil.rmtree(folder)
+
+
+def test_a_hub_model_stays_at_the_commit_that_the_run_was_started_with(
+    model: Path, tmp_path: Path, repository: Path
+) -> None:
     first, second = "a" * 40, "b" * 40
     for commit in (first, second):
         shutil.copytree(model, repository / "snapshots" / commit)
@@ -347,23 +356,25 @@ def test_a_hub_model_stays_at_the_commit_that_the_run_was_started_with(model: Pa
     (repository / "refs" / "main").write_text(first)
     preset = tmp_path / "mine.toml"
     preset.write_text(preset_writer.to_toml(tiny_config(Path("someone/tiny"), train={"steps": 1})))
-    hub, runs = {"HF_HOME": str(tmp_path / "hf")}, tmp_path / "runs"
-    trained = process("train", preset, "--name", "r", "--runs-dir", runs, **hub)
+    runs = tmp_path / "runs"
+    trained = process(tmp_path, "train", preset, "--name", "r", "--runs-dir", runs)
     assert trained.returncode == 0, trained.stderr
     (repository / "refs" / "main").write_text(second)
-    resumed = process("resume", runs / "r", "--set", "train.steps=2", **hub)
+    resumed = process(tmp_path, "resume", runs / "r", "--set", "train.steps=2")
     assert resumed.returncode == 0, resumed.stderr
     assert [edit.new for edit in RunDir.open(runs / "r").edits() if edit.path == "model.revision"] == [first]
     shutil.rmtree(repository / "snapshots" / first)
     shutil.copytree(repository / "snapshots" / second, repository / "snapshots" / first)
-    refused = process("generate", runs / "r", **hub)
+    refused = process(tmp_path, "generate", runs / "r")
     assert refused.returncode == 2
     assert "someone/tiny" in refused.stderr
     assert "weights" in refused.stderr
 
 
-def test_what_was_fetched_from_the_hub_is_looked_over_before_a_library_reads_it(model: Path, tmp_path: Path) -> None:
-    snapshot = tmp_path / "hf" / "hub" / "models--someone--tiny" / "snapshots" / ("a" * 40)
+def test_what_was_fetched_from_the_hub_is_looked_over_before_a_library_reads_it(
+    model: Path, tmp_path: Path, repository: Path
+) -> None:
+    snapshot = repository / "snapshots" / ("a" * 40)
     shutil.copytree(model, snapshot)
     (snapshot.parents[1] / "refs").mkdir()
     (snapshot.parents[1] / "refs" / "main").write_text("a" * 40)
@@ -371,7 +382,7 @@ def test_what_was_fetched_from_the_hub_is_looked_over_before_a_library_reads_it(
     grows = {"type": "Replace", "pattern": {"String": "a"}, "content": "a" * 1000}  # ends a process that applies it
     tokenizer["normalizer"] = {"type": "Sequence", "normalizers": [grows] * 4}
     (snapshot / "tokenizer.json").write_text(json.dumps(tokenizer))
-    refused = process("generate", "someone/tiny", "--prompt", "a", HF_HOME=str(tmp_path / "hf"))
+    refused = process(tmp_path, "generate", "someone/tiny", "--prompt", "a")
     assert refused.returncode in (1, 2)
     assert "someone/tiny" in refused.stderr
     assert "tokenizer.json" in refused.stderr

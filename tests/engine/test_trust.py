@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+import warm
 from moments import PATIENCE, trusted
 from tiny_models import tiny_config
 from tui.terminal import Terminal
@@ -169,8 +168,8 @@ def test_what_was_kept_is_this_user_s_alone(file: Path, tmp_path: Path) -> None:
     def asked_elsewhere() -> bool:
         """In a process that nobody has told."""
         code = f"from rlhf_engine.runs.trust import is_trusted\nprint(is_trusted({digest!r}))"
-        done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True,
-                              env=os.environ | {"PYTHONPATH": str(ROOT)})
+        done = warm.run(["-c", code], cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
         return done.stdout == "True\n"
 
     assert not asked_elsewhere()
@@ -195,8 +194,7 @@ def test_what_was_kept_is_this_user_s_alone(file: Path, tmp_path: Path) -> None:
 def test_processes_that_trust_at_once_lose_nothing(tmp_path: Path) -> None:
     code = ("import sys, pathlib\nfrom rlhf_engine.runs.trust import trust\n"
             "for at in range(8):\n    trust(f'{int(sys.argv[1]) * 100 + at:064x}', pathlib.Path('x.py'))\n")
-    started = [subprocess.Popen([sys.executable, "-P", "-c", code, str(number)],
-                                env=os.environ | {"PYTHONPATH": str(ROOT)}) for number in range(1, 5)]
+    started = [warm.Process(["-c", code, str(number)], cwd=tmp_path) for number in range(1, 5)]
     assert [process.wait(PATIENCE) for process in started] == [0] * 4
     kept = json.loads(command("trust", "--list", "--json").stdout)["trusted"]
     assert len(kept) == 32
@@ -204,11 +202,9 @@ def test_processes_that_trust_at_once_lose_nothing(tmp_path: Path) -> None:
 
 def test_a_digest_on_the_command_line_holds_for_that_once(preset: str, file: Path, tmp_path: Path) -> None:
     digest = code_at(file).digest
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
 
     def scored(*options: str) -> int:
-        return subprocess.run([sys.executable, "-m", "rlhf_engine", "score", preset, "a", *options], cwd=tmp_path,
-                              capture_output=True, stdin=subprocess.DEVNULL, env=environment).returncode
+        return warm.run(["-m", "rlhf_engine", "score", preset, "a", *options], cwd=tmp_path).returncode
 
     assert scored("--trust-code", "ab" * 32, "--trust-code", digest) == 0
     assert scored("--trust-code", "ab" * 32) == 2
