@@ -10,7 +10,7 @@ run: $(READY)
 	$(BIN)/rlhf-tui --preset animals --start
 
 test: $(READY)
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -21,10 +21,11 @@ lint: $(READY)
 bench: $(READY)
 	$(BIN)/python -m benchmarks
 
-# what CI has no time for: mistakes in the mathematics, each of which a test must notice; every causal architecture of
+# what CI has no time for: more examples of what is tested with any; mistakes in the mathematics, each of which a test must notice; every causal architecture of
 # transformers; 500 random kills of a run, each resumed; storms against the screen; 5,000 damaged runs, checkpoints,
 # presets and models, read by every command and screen
 soak: $(READY)
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "soak or scaled or hypothesis" --hypothesis-profile soak
 	PYTHONPATH=.:tests $(BIN)/python -m faults.mutants
 	PYTHONPATH=.:tests $(BIN)/python -m faults.architectures
 	PYTHONPATH=.:tests $(BIN)/python -m faults.soak

@@ -28,7 +28,8 @@ os.environ["OMP_WAIT_POLICY"] = "passive"
 
 
 # how long an example takes says something of the machine, not of the code
-settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=40)
+settings.register_profile("soak", settings.get_profile("any machine"), max_examples=1000)
 settings.load_profile("any machine")
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
+import warm
 from moments import until
 from tiny_models import save_tiny_model, tiny_config
 from tui.test_generate import shown
@@ -56,6 +59,16 @@ async def test_the_adapter_goes_into_the_proposed_folder_while_the_screen_goes_o
         assert (target / "adapter_model.safetensors").is_file()
 
 
+@pytest.fixture
+def fork_exports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process of an export forks from an interpreter that has imported all; one test has the real one."""
+    def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        return warm.run([word for word in command[1:] if word != "-P"], cwd=Path.cwd())
+
+    monkeypatch.setattr(subprocess, "run", run)
+
+
+@pytest.mark.usefixtures("fork_exports")
 async def test_the_merged_model_by_enter_in_a_folder_of_ones_own(
     app: WorkbenchApp, taught: RunDir, tmp_path: Path
 ) -> None:
@@ -73,6 +86,7 @@ async def test_the_merged_model_by_enter_in_a_folder_of_ones_own(
         assert [path.name for path in (tmp_path / "full").iterdir()] == ["mine"]
 
 
+@pytest.mark.usefixtures("fork_exports")
 async def test_why_an_export_failed_is_said(app: WorkbenchApp, taught: RunDir, tmp_path: Path) -> None:
     (tmp_path / "model" / "config.json").write_text("{}")
     async with app.run_test(size=(120, 40)) as pilot:

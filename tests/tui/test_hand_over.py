@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import warm
 from moments import wait_until
 from tiny_models import save_tiny_model, tiny_config
 from tui.terminal import Terminal
@@ -57,9 +58,9 @@ def config_of(model: Path, steps: int) -> RunConfig:
                                               "samples_per_step": 1})
 
 
-def open_workbench(tmp_path: Path, *arguments: str, hang_up: str = "told") -> Terminal:
+def open_workbench(tmp_path: Path, *arguments: str, hang_up: str = "told", **environment: str) -> Terminal:
     program = COMMAND.format(arguments=list(arguments)).replace("{", "{{").replace("}", "}}")
-    return Terminal(tmp_path, program, hang_up=hang_up, XDG_STATE_HOME=str(tmp_path / "state"))
+    return Terminal(tmp_path, program, hang_up=hang_up, XDG_STATE_HOME=str(tmp_path / "state"), **environment)
 
 
 def start(tmp_path: Path, config: RunConfig, hang_up: str = "told") -> tuple[Terminal, RunDir]:
@@ -130,21 +131,6 @@ def test_when_the_terminal_goes_away_the_run_goes_on_without_one(tmp_path: Path,
     assert log.stat().st_mode & 0o077 == 0
 
 
-@pytest.mark.parametrize("hang_up", ["told", "ignored"])
-def test_a_command_whose_terminal_goes_away_goes_on_too(tmp_path: Path, model: Path, hang_up: str) -> None:
-    config = config_of(model, 100_000)
-    (tmp_path / "tiny.toml").write_text(to_toml(config))
-    terminal = open_workbench(tmp_path, "train", "tiny.toml", "--name", "plain", hang_up=hang_up)
-    wait(lambda: (tmp_path / "runs" / "plain" / "status.json").exists(), terminal)
-    run = RunDir.open(tmp_path / "runs" / "plain")
-    wait(lambda: step_of(run) >= 2, terminal)
-    os.kill(terminal.pid, signal.SIGHUP)
-    os.close(terminal.descriptor)  # the kernel says it once more
-    assert terminal.wait() == 129
-    goes_on_alone(run, terminal.pid)
-    same_as_undisturbed(run, config)
-
-
 # of the modules that a start imports early or late; each leaves a word of who imported it
 STRANGERS = ("platformdirs", "torch", "typing", "sitecustomize", "usercustomize", "psutil")
 LEAVES_A_WORD = "import os\nopen({folder!r} + f'/ran-{{__name__}}-{{os.getpid()}}', 'w').close()\n"
@@ -160,24 +146,25 @@ def ran(told: Path, *, but: int = 0) -> list[str]:
     return [found.name for found in told.iterdir() if not found.name.endswith(f"-{but}")]
 
 
-def test_nothing_that_lies_in_the_folder_or_in_the_run_is_run_when_a_run_is_handed_over(
-    tmp_path: Path, model: Path
-) -> None:
+@pytest.mark.parametrize("hang_up", ["told", "ignored"])
+def test_a_command_whose_terminal_goes_away_goes_on_too(tmp_path: Path, model: Path, hang_up: str) -> None:
+    """And nothing that lies in its folder, or in the run, is run by the process that goes on with it."""
     config = config_of(model, 100_000)
     (tmp_path / "lib").mkdir()
     (tmp_path / "tiny.toml").write_text(to_toml(config))
     path = os.pathsep.join([str(Path(__file__).parents[2]), ".", "lib", ""])
-    process = subprocess.Popen([sys.executable, "-m", "rlhf_engine", "train", "tiny.toml", "--name", "plain"],
-                               cwd=tmp_path, env=os.environ | {"PYTHONPATH": path})
-    wait(lambda: (tmp_path / "runs" / "plain" / "status.json").exists())
+    terminal = open_workbench(tmp_path, "train", "tiny.toml", "--name", "plain", hang_up=hang_up, PYTHONPATH=path)
+    wait(lambda: (tmp_path / "runs" / "plain" / "status.json").exists(), terminal)
     run = RunDir.open(tmp_path / "runs" / "plain")
-    wait(lambda: step_of(run) >= 2)
+    wait(lambda: step_of(run) >= 2, terminal)
     for folder in (tmp_path, tmp_path / "lib", run.path):
         lay_out_strangers(folder, tmp_path / "told")
-    process.send_signal(signal.SIGHUP)
-    assert process.wait(200) == 129
-    goes_on_alone(run, process.pid)
-    assert ran(tmp_path / "told", but=process.pid) == []  # that one has it on its path, as it was told
+    os.kill(terminal.pid, signal.SIGHUP)
+    os.close(terminal.descriptor)  # the kernel says it once more
+    assert terminal.wait() == 129
+    goes_on_alone(run, terminal.pid)
+    assert ran(tmp_path / "told", but=terminal.pid) == []  # that one has it on its path, as it was told
+    same_as_undisturbed(run, config)
 
 
 def test_nothing_that_lies_in_the_folder_is_run_by_the_module_that_is_the_program(tmp_path: Path) -> None:
@@ -233,14 +220,11 @@ def test_a_run_left_running_is_watched_and_taken_over(tmp_path: Path, model: Pat
 def test_a_second_process_watches_and_never_writes(tmp_path: Path, model: Path) -> None:
     config = config_of(model, 100_000)
     terminal, run = start(tmp_path, config)
-    lines = subprocess.Popen([sys.executable, "-m", "rlhf_tui", "attach", run.name], cwd=tmp_path,
-                             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-                             env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])})
-    assert lines.stdout is not None
+    lines = warm.piped(["-m", "rlhf_tui", "attach", run.name], cwd=tmp_path)
     assert lines.stdout.readline() == f"run {run.name} in runs/{run.name}\n"
     assert lines.stdout.readline().startswith("step      1/100000  score")
-    lines.send_signal(signal.SIGINT)
-    assert lines.wait(200) == 130
+    lines.process.send_signal(signal.SIGINT)
+    assert lines.process.wait() == 130
     terminal.read(0.1)
     assert status_of(run).process.pid == terminal.pid
     assert (run.path / "run.lock").read_text() == f"{terminal.pid}\n"

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
+from scale import few_or_many
 from textual import events
 from tui.fake_session import Sessions
 from tui.test_compare import ROWS
@@ -26,7 +28,7 @@ def texts(number: int) -> list[str]:
     """What hypothesis thinks of; one app takes it all in, since a new one for each would take minutes."""
     found: list[str] = []
 
-    @settings(max_examples=number, database=None, derandomize=True)
+    @settings(max_examples=few_or_many(number, 10 * number), database=None, derandomize=True)
     @given(hostile)
     def collect(text: str) -> None:
         found.append(text)
@@ -45,6 +47,9 @@ def hostile_config(config: RunConfig, text: str) -> RunConfig:
     return config.model_copy(update={"data": DataConfig(prompts=[text, f"a{text}"]), "description": text,
                                      "rewards": [reward],
                                      "model": ModelConfig(name=text or "x")})
+
+
+pytestmark = pytest.mark.scaled
 
 
 async def test_panes_show_any_config(tmp_path: Path, config: RunConfig) -> None:

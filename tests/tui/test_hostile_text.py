@@ -7,8 +7,10 @@ import textwrap
 import unicodedata
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from scale import few_or_many
 from tui.fake_session import Sessions
 from tui.terminal import Terminal
 
@@ -36,13 +38,14 @@ def is_harmless(line: str) -> bool:
     return all(c == "\u200d" or unicodedata.category(c) not in {"Cc", "Cf", "Cs", "Zl", "Zp"} for c in line)
 
 
+@pytest.mark.scaled
 async def test_hostile_text_is_only_text_in_every_widget(
     tmp_path_factory: object, config: RunConfig
 ) -> None:
     """One app takes in everything that hypothesis thinks of: a new one for each example would take minutes."""
     examples: list[tuple[str, str]] = []
 
-    @settings(max_examples=40, database=None, derandomize=True,
+    @settings(max_examples=few_or_many(24, 400), database=None, derandomize=True,
               suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(hostile, hostile)
     def collect(first: str, second: str) -> None:

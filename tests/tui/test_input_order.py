@@ -18,6 +18,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from moments import until
+from scale import few_or_many
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.pilot import Pilot
@@ -111,11 +112,12 @@ PLACES = {
 }
 
 
+@pytest.mark.scaled
 @pytest.mark.parametrize("place", PLACES)
 def test_a_burst_does_what_the_same_keys_do_one_by_one(place: str, config: RunConfig) -> None:
     way, alphabet = PLACES[place]
 
-    @settings(max_examples=3, deadline=None, database=None, derandomize=True,
+    @settings(max_examples=few_or_many(1, 30), deadline=None, database=None, derandomize=True,
               phases=[Phase.explicit, Phase.generate],  # an example takes a second: as it was found is small enough
               suppress_health_check=[HealthCheck.too_slow])
     @given(st.lists(st.sampled_from(alphabet), min_size=4, max_size=14))
