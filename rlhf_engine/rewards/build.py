@@ -35,28 +35,8 @@ def rewards_if_any(config: RunConfig, run_dir: RunDir | None = None) -> tuple[Re
 def _reward(config: RewardConfig) -> Reward:
     match config:
         case WordListRewardConfig():
-            return _word_list(config)
+            return WordListReward(config)
         case LengthRewardConfig():
-            return LengthReward(
-                config.name, min_words=config.min_words, max_words=config.max_words,
-                penalty_per_word=config.penalty_per_word, max_penalty=config.max_penalty,
-            )
+            return LengthReward(config)
         case FunctionRewardConfig():
             return FunctionReward(config.name, load_function(config))
-
-
-def _word_list(config: WordListRewardConfig) -> WordListReward:
-    return WordListReward(
-        config.name, config.liked, config.disliked,
-        liked_bonus=config.liked_bonus,
-        disliked_penalty=config.disliked_penalty,
-        distinct_bonus=config.distinct_bonus,
-        short_penalty=config.short_penalty,
-        short_words=config.short_words,
-        excess_penalty=config.excess_penalty,
-        excess_min=config.excess_min,
-        excess_share=config.excess_share,
-        repeat_penalty=config.repeat_penalty,
-        repeat_limit=config.repeat_limit,
-        adjacent_penalty=config.adjacent_penalty,
-    )

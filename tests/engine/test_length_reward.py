@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from rlhf_engine.errors import ConfigError
+from rlhf_engine.config.rewards import LengthRewardConfig
 from rlhf_engine.rewards.base import Score
 from rlhf_engine.rewards.length import LengthReward
 
 
 def score(words: int, **settings: float | int | None) -> Score:
-    (result,) = LengthReward("length", **settings).score([""], ["word, " * words])  # type: ignore[arg-type]
+    (result,) = LengthReward(LengthRewardConfig(**settings)).score([""], ["word, " * words])
     assert result.total == sum(result.parts.values())
     return result
 
@@ -41,5 +41,5 @@ def test_the_penalty_has_a_floor() -> None:
 
 
 def test_a_range_upside_down_is_refused() -> None:
-    with pytest.raises(ConfigError, match="min_words 5, above its max_words 4"):
-        LengthReward("length", min_words=5, max_words=4)
+    with pytest.raises(ValueError, match="max_words 4 is below min_words 5"):
+        LengthRewardConfig(min_words=5, max_words=4)

@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rlhf_engine.config.rewards import LengthRewardConfig, WordListRewardConfig
 from rlhf_engine.errors import ConfigError
 from rlhf_engine.rewards.base import Score
 from rlhf_engine.rewards.length import LengthReward
 from rlhf_engine.rewards.word_list import WordListReward
+from rlhf_engine.rewards.word_matcher import WordMatcher
 from rlhf_engine.words import count_words
 
 LIKED = ["fox", "lion", "cat", "dog", "tiger", "bear"]
@@ -20,7 +22,8 @@ PARTS = ["liked", "disliked", "distinct", "short", "excess", "repeat", "adjacent
 
 
 def score(text: str, liked: list[str] | None = None, disliked: list[str] | None = None, **settings: Any) -> Score:
-    reward = WordListReward("words", LIKED if liked is None else liked, disliked or ["boy"], **settings)
+    reward = WordListReward(WordListRewardConfig(
+        liked=LIKED if liked is None else liked, disliked=disliked or ["boy"], **settings))
     (result,) = reward.score([""], [text])
     assert result.total == pytest.approx(sum(result.parts.values()))
     assert list(result.parts) == PARTS
@@ -116,7 +119,8 @@ def test_a_longer_disliked_phrase_beats_a_liked_word_inside() -> None:
 
 
 def test_liked_wins_over_disliked() -> None:
-    assert matched("boy", ["Boy"], ["boy"]) == [("boy", "liked")]
+    found = WordMatcher(["Boy"], ["boy"]).matches(count_words("boy"))
+    assert [(match.entry, match.liked) for match in found] == [(("boy",), True)]
 
 
 def test_short_penalty_stops_after_short_words() -> None:
@@ -150,12 +154,12 @@ def test_repeats_are_counted_per_word() -> None:
 
 def test_punctuation_alone_is_no_entry_and_blanks_are_skipped() -> None:
     with pytest.raises(ConfigError, match=r"'!\?'"):
-        WordListReward("words", ["fox", "!?"], [])
+        WordMatcher(["fox", "!?"], [])
     assert matched("fox", ["", "  ", "fox"]) == [("fox", "liked")]
 
 
 def test_each_response_has_its_own_score() -> None:
-    scores = WordListReward("words", ["fox"], []).score(["a", "b"], ["fox fox", "none"])
+    scores = WordListReward(WordListRewardConfig(liked=["fox"])).score(["a", "b"], ["fox fox", "none"])
     assert [s.parts["liked"] for s in scores] == [2.4, 0.0]
 
 
@@ -224,4 +228,4 @@ def test_words_match_in_every_script_and_are_shown_where_they_stand(text: str, e
 ])
 def test_how_many_words_a_text_has(text: str, count: int) -> None:
     assert len(count_words(text)) == count
-    assert LengthReward("length", min_words=count, max_words=count).score([""], [text])[0].total == 0
+    assert LengthReward(LengthRewardConfig(min_words=count, max_words=count)).score([""], [text])[0].total == 0

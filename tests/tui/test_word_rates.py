@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rlhf_engine.config.rewards import WordListRewardConfig
 from rlhf_engine.rewards.word_list import WordListReward
 from rlhf_tui.areas.rewards.word_rates import NEWEST, Rates, Uses, WordCounter, change, course, entry_of
 from rlhf_tui.areas.rewards.word_rows import ORDERS, columns, rows_of, window, word_line
@@ -35,7 +36,7 @@ def test_a_phrase_takes_its_words_with_it() -> None:
 @given(st.lists(texts, max_size=4))
 def test_there_are_as_many_uses_as_the_reward_pays_for(responses: list[str]) -> None:
     liked, disliked = ["fox", "polar bear", "t-rex"], ["bear", "boy"]
-    reward = WordListReward("words", liked, disliked, liked_bonus=1, disliked_penalty=1)
+    reward = WordListReward(WordListRewardConfig(liked=liked, disliked=disliked, liked_bonus=1, disliked_penalty=1))
     scores = reward.score(responses, responses)
     found = WordCounter(liked, disliked).count(responses)
     for entries, part in ((liked, "liked"), (disliked, "disliked")):

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from rlhf_engine.rewards.word_list import Entry, WordListReward
+from rlhf_engine.rewards.word_matcher import Entry, WordMatcher
 from rlhf_engine.words import count_words
 from rlhf_tui.terminal.clean_text import clean_line
 from rlhf_tui.widgets.estimates import LESS, MORE, UNCLEAR
@@ -51,7 +51,7 @@ class WordCounter:
 
     def __init__(self, liked: Sequence[str], disliked: Sequence[str]) -> None:
         self.lists = (list(liked), list(disliked))
-        self._matcher = WordListReward("", map(clean_line, liked), map(clean_line, disliked))
+        self._matcher = WordMatcher(map(clean_line, liked), map(clean_line, disliked))
         self._known: dict[str, Uses] = {}
 
     def count(self, texts: Iterable[str]) -> Uses:
@@ -68,8 +68,8 @@ class WordCounter:
 
     def _one(self, text: str) -> Uses:
         if text not in self._known:
-            found = Counter(match.entry for match in self._matcher.matches(text))
-            self._known[text] = Uses(1, len(count_words(text)), found)
+            words = count_words(text)
+            self._known[text] = Uses(1, len(words), Counter(match.entry for match in self._matcher.matches(words)))
         return self._known[text]
 
 
