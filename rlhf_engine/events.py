@@ -37,7 +37,12 @@ class RunState(StrEnum):
     @property
     def ended(self) -> bool:
         """True when no further step will come without a new start."""
-        return self in (RunState.FINISHED, RunState.STOPPED, RunState.FAILED, RunState.DIVERGED)
+        return self in (RunState.FINISHED, RunState.STOPPED) or self.went_wrong
+
+    @property
+    def went_wrong(self) -> bool:
+        """True for an end that nobody asked for."""
+        return self in (RunState.FAILED, RunState.DIVERGED)
 
 
 @dataclass(frozen=True)
@@ -218,6 +223,11 @@ class EditRefused(Event):
 
     path: str
     reason: str
+
+    @property
+    def text(self) -> str:
+        """Both in one sentence."""
+        return f"{self.path} was not changed: {self.reason}"
 
 
 @dataclass(frozen=True)

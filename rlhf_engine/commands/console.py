@@ -180,7 +180,7 @@ class Reporter:
             case RolledBack() if self._as_json:  # for people, an alarm says the same
                 print_json({"event": "rolled_back", "step": event.step, "text": event.text})
             case EditRefused():
-                say(f"warning: {event.path} was not changed: {event.reason}")
+                say(f"warning: {event.text}")
             case CheckpointSaved():
                 self._end["checkpoint"] = event.path
             case Notice():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rlhf_engine.config import fields
+from rlhf_engine.events import EditApplied
 from rlhf_tui.terminal.clean_text import clean_line
 
 _LIST_WORDS = 3
@@ -17,6 +18,11 @@ def edit_text(path: str, old: Any, new: Any, arrow: str = "→") -> str:
     if isinstance(old, list) and isinstance(new, list):
         return clean_line(f"{path.rpartition('.')[2]}: {list_change(old, new)}")
     return clean_line(f"{path} {_cut(fields.show(old))}{arrow}{_cut(fields.show(new))}")
+
+
+def applied_text(event: EditApplied) -> str:
+    """A change that was made in a run, and from which step it counts."""
+    return f"from step {event.step}: {edit_text(event.path, event.old, event.new, ' → ')}"
 
 
 def list_change(old: list[Any], new: list[Any]) -> str:

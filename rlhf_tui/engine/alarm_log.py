@@ -14,7 +14,6 @@ from rlhf_engine.events import (
     Notice,
     RolledBack,
     RunStarted,
-    RunState,
     StateChanged,
     StepFinished,
 )
@@ -57,13 +56,12 @@ class AlarmLog:
                     self._step = step
                 case Notice(text=text, level=level):
                     self._add(level, text, earlier)
-                case EditRefused(path=path, reason=reason):
-                    self._add("warning", f"{path} was not changed: {reason}", earlier)
+                case EditRefused():
+                    self._add("warning", event.text, earlier)
                 case StateChanged(state=state, step=step, message=text):
                     self._step = step
                     if text:
-                        bad = state in (RunState.FAILED, RunState.DIVERGED)
-                        self._add("error" if bad else "info", text, earlier)
+                        self._add("error" if state.went_wrong else "info", text, earlier)
 
     def note(self, text: str, level: str) -> None:
         """Keep a sentence of the workbench itself."""

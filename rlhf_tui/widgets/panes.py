@@ -8,12 +8,28 @@ from typing import Any, ClassVar
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.content import Content
+from textual.geometry import Size
 from textual.widget import Widget
 from textual.widgets import Static
 
 from rlhf_tui.widgets.screen import BaseScreen
 
-WIDE, TALL = 100, 30
+
+def has_room_for_all(size: Size, *, height: int = 30) -> bool:
+    """Whether a terminal of this size shows all panes of a screen at once. height: lines that they take."""
+    return size.width >= 100 and size.height >= height
+
+
+def is_tiny(size: Size, *, height: int = 16) -> bool:
+    """Whether a terminal is too small for frames and the lines around the panes. height: lines with them."""
+    return size.width < 60 or size.height < height
+
+
+def tab_line(panes: Mapping[str, str], current: str) -> Content:
+    """The panes by number and title, the one in use marked. panes: titles by id, in the order of the keys 1, 2, …"""
+    return Content(" ").join(
+        Content.styled(f" {number} {title} ", "bold reverse" if pane == current else "$text-muted")
+        for number, (pane, title) in enumerate(panes.items(), 1))
 
 
 class PanedScreen(BaseScreen[None]):
@@ -43,19 +59,16 @@ class PanedScreen(BaseScreen[None]):
 
     def lay_out(self) -> None:
         """Fit the panes to the size of the terminal."""
-        width, height = self.app.size
-        wide = width >= WIDE and height >= TALL
+        wide = has_room_for_all(self.app.size)
         self.set_class(not wide or self.zoomed, "-single")
-        self.set_class(width < 60 or height < 16, "-tiny")
+        self.set_class(is_tiny(self.app.size), "-tiny")
         self.tabs.display = not wide
         holders = set(self.in_use.ancestors_with_self)
         for pane in self.PANES:
             for node in self.query_one(f"#{pane}").ancestors_with_self:
                 if isinstance(node, Widget) and node is not self:
                     node.set_class(node in holders, "-current")
-        self.tabs.update(Content(" ").join(
-            Content.styled(f" {number} {title} ", "bold reverse" if pane == self.pane else "$text-muted")
-            for number, (pane, title) in enumerate(self.PANES.items(), 1)))
+        self.tabs.update(tab_line(self.PANES, self.pane))
 
     @property
     def in_use(self) -> Widget:

@@ -28,6 +28,7 @@ from rlhf_tui.engine.messages import EngineEvents
 from rlhf_tui.terminal.clipboard import copy
 from rlhf_tui.widgets.figures import progress_bar
 from rlhf_tui.widgets.inputs import NumberField
+from rlhf_tui.widgets.panes import has_room_for_all, is_tiny, tab_line
 from rlhf_tui.widgets.screen import BaseScreen
 from rlhf_tui.widgets.status import AlarmLine, KeyBar, StatusLine
 
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 
 PANES = {"table": "Table", "pairs": "Pairs", "scores": "Scores"}
 RESPONSES = 100
-WIDE, TALL = 100, 30
 
 
 class CompareScreen(BaseScreen[None]):
@@ -95,7 +95,7 @@ class CompareScreen(BaseScreen[None]):
     def on_mount(self) -> None:
         self._pairs.border_title = Content("2 Pairs: same prompt, same seed")
         self._scores.border_title = Content("3 Scores")
-        self._pane = "pairs" if self.app.size.width >= WIDE and self.app.size.height >= TALL else "table"
+        self._pane = "pairs" if has_room_for_all(self.app.size) else "table"
         self._lay_out()
         self.call_after_refresh(self.query_one(f"#{self._pane}").focus)
         self.action_again()
@@ -107,17 +107,13 @@ class CompareScreen(BaseScreen[None]):
         self.call_after_refresh(self._show_table)
 
     def _lay_out(self) -> None:
-        width, height = self.app.size
-        wide = width >= WIDE and height >= TALL
-        self.set_class(not wide, "-single")
-        self.set_class(width < 60 or height < 12, "-tiny")
+        self.set_class(not has_room_for_all(self.app.size), "-single")
+        self.set_class(is_tiny(self.app.size, height=12), "-tiny")
         # told its size, the screen may still be mounting what lies deeper
         for pane in self.query(".pane"):
             pane.set_class(pane.id == self._pane, "-current")
         self._below.set_class(self._pane != "table", "-current")
-        tabs = [Content.styled(f" {number} {title} ", "bold reverse" if pane == self._pane else "$text-muted")
-                for number, (pane, title) in enumerate(PANES.items(), 1)]
-        self._tabs.update(Content(" ").join(tabs))
+        self._tabs.update(tab_line(PANES, self._pane))
 
     def action_pane(self, pane: str) -> None:
         """Go to a pane."""

@@ -22,6 +22,7 @@ from rlhf_tui.engine.messages import EngineEvents
 from rlhf_tui.terminal.clipboard import copy
 from rlhf_tui.widgets.figures import figure
 from rlhf_tui.widgets.highlight import by_span
+from rlhf_tui.widgets.panes import is_tiny
 from rlhf_tui.widgets.screen import BaseScreen
 from rlhf_tui.widgets.status import KeyBar, StatusLine
 
@@ -81,8 +82,7 @@ class InspectScreen(BaseScreen[None]):
                          ("p", "Previous", "screen.turn(-1)"), ("y", "Copy", "screen.copy"), ("?", "Help", "app.help")])
 
     def _lay_out(self) -> None:
-        width, height = self.app.size
-        self.set_class(width < 60 or height < 16, "-tiny")
+        self.set_class(is_tiny(self.app.size), "-tiny")
 
     def on_engine_events(self, _: EngineEvents) -> None:
         self.query_one(StatusLine).refresh()

@@ -21,7 +21,6 @@ from rlhf_engine.events import (
     Event,
     RolledBack,
     RunStarted,
-    RunState,
     StateChanged,
     StepFinished,
 )
@@ -37,7 +36,7 @@ from rlhf_tui.areas.rewards.word_table import WordTable
 from rlhf_tui.areas.rewards.word_watch import Count, WordWatch
 from rlhf_tui.areas.settings_form.editing import Editing
 from rlhf_tui.areas.settings_form.hyperparameters import HyperparametersPane
-from rlhf_tui.editing.change_text import edit_text
+from rlhf_tui.editing.change_text import applied_text
 from rlhf_tui.engine.bridge import EngineBridge
 from rlhf_tui.engine.messages import EngineEvents
 from rlhf_tui.widgets.panes import PanedScreen
@@ -295,12 +294,11 @@ class RewardLabScreen(PanedScreen):
     def _take(self, event: Event) -> None:
         match event:
             case EditApplied():
-                self._alarm.say(f"from step {event.step}: {edit_text(event.path, event.old, event.new, ' → ')}")
+                self._alarm.say(applied_text(event))
             case EditRefused():
-                self._alarm.say(f"{event.path} was not changed: {event.reason}", "warning")
+                self._alarm.say(event.text, "warning")
             case StateChanged(message=text) if text:
-                bad = event.state in (RunState.FAILED, RunState.DIVERGED)
-                self._alarm.say(text, "warning" if bad else "info")
+                self._alarm.say(text, "warning" if event.state.went_wrong else "info")
 
     # --- counting and trying ---
 

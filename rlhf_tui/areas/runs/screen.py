@@ -23,9 +23,10 @@ from rlhf_tui.areas.runs.run_table import RunTable
 from rlhf_tui.engine.bridge import EngineBridge
 from rlhf_tui.engine.messages import EngineEvents
 from rlhf_tui.widgets.inputs import TextField
+from rlhf_tui.widgets.panes import has_room_for_all, is_tiny
 from rlhf_tui.widgets.status import KeyBar, StatusLine
 
-WIDE, TALL = 100, 18
+TALL = 18
 READ_SECONDS = 5.0
 _KEYS = [("Enter", "Open", "screen.open"), ("Esc", "Back", "screen.back"), ("?", "Help", "app.help"),
          ("t", "Resume", "screen.resume"),
@@ -98,10 +99,9 @@ class RunsScreen(RunActions):
         self._lay_out()
 
     def _lay_out(self) -> None:
-        width, height = self.app.size
-        self.set_class(width >= WIDE and height >= TALL, "-wide")
-        self.set_class(height < TALL, "-flat")
-        self.set_class(width < 60 or height < 12, "-tiny")
+        self.set_class(has_room_for_all(self.app.size, height=TALL), "-wide")
+        self.set_class(self.app.size.height < TALL, "-flat")
+        self.set_class(is_tiny(self.app.size, height=12), "-tiny")
 
     # --- reading ---
 

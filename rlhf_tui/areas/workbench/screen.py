@@ -40,21 +40,19 @@ from rlhf_tui.areas.settings_form.hyperparameters import HyperparametersPane
 from rlhf_tui.areas.workbench.keys import PANES, TITLES, TabLine, keys
 from rlhf_tui.areas.workbench.overlays import LOOK_SECONDS, Overlays
 from rlhf_tui.background import run_in_background
-from rlhf_tui.editing.change_text import edit_text
+from rlhf_tui.editing.change_text import applied_text, edit_text
 from rlhf_tui.engine.bridge import EngineBridge
 from rlhf_tui.engine.event_ring import StepsMissed
 from rlhf_tui.engine.messages import EngineEvents
 from rlhf_tui.engine.metrics_file import read_history
 from rlhf_tui.engine.metrics_history import MetricsHistory
+from rlhf_tui.widgets.panes import has_room_for_all, is_tiny
 from rlhf_tui.widgets.screen import BaseScreen
 from rlhf_tui.widgets.status import AlarmLine, KeyBar, Meter, StatusLine
 
 if TYPE_CHECKING:
     from rlhf_tui.app import WorkbenchApp
 
-WIDE, TALL = 100, 30
-ROOMY_WIDTH, ROOMY_HEIGHT = 60, 16
-_BROKEN = (RunState.FAILED, RunState.DIVERGED)
 
 
 class WorkbenchScreen(BaseScreen[None]):
@@ -155,9 +153,7 @@ class WorkbenchScreen(BaseScreen[None]):
         self._lay_out()
 
     def _lay_out(self) -> None:
-        width, height = self.app.size
-        tiny = width < ROOMY_WIDTH or height < ROOMY_HEIGHT
-        wide = width >= WIDE and height >= TALL
+        wide, tiny = has_room_for_all(self.app.size), is_tiny(self.app.size)
         single = not wide or self._zoomed
         self.update_classes({"-wide": wide, "-tiny": tiny, "-tabs": not wide and not tiny, "-single": single})
         for name, widget in self._panes.items():
@@ -258,17 +254,17 @@ class WorkbenchScreen(BaseScreen[None]):
                 self.samples.probes.add(event.sample)
             case StateChanged(state=state, message=text):
                 if text:
-                    self.say(text + self._way_on(state), "warning" if state in _BROKEN else "info")
+                    self.say(text + self._way_on(state), "warning" if state.went_wrong else "info")
                 if state.ended or state is RunState.LOADING:
                     self._load_panes()
             case EditApplied():
                 self.charts.mark(event.step, edit_text(event.path, event.old, event.new))
-                self.say(f"from step {event.step}: {edit_text(event.path, event.old, event.new, ' → ')}")
+                self.say(applied_text(event))
                 if self._bridge.viewing:  # what is typed here is in the settings already, and may be ahead
                     self.editing.adopt()
             case EditRefused():
                 self.editing.revert(event.path)
-                self.say(f"{event.path} was not changed: {event.reason}", "warning")
+                self.say(event.text, "warning")
             case CheckpointSaved():
                 self.say(f"checkpoint of step {event.step} saved")
             case Notice():
@@ -284,7 +280,7 @@ class WorkbenchScreen(BaseScreen[None]):
     def _way_on(self, state: RunState) -> str:
         """What can be done with a run that has come to this state."""
         run = self._bridge.watched or self._bridge.run_path
-        if state in _BROKEN and run is not None and (run / OUTPUT).exists() and (run / OUTPUT).stat().st_size:
+        if state.went_wrong and run is not None and (run / OUTPUT).exists() and (run / OUTPUT).stat().st_size:
             return " · l shows what was printed"
         if self._bridge.viewing:
             way = "t resumes it" if state is not RunState.FINISHED else (
