@@ -27,7 +27,7 @@ from rlhf_engine.runs.run_dir import DEFAULT_RUNS_ROOT
 from rlhf_engine.system.cores import share_cores
 from rlhf_engine.system.streams import degrade
 from rlhf_tui.option_order import AnyOrder
-from rlhf_tui.start import PRESET, no_screen, preset_of_last_time
+from rlhf_tui.what_to_open import PRESET, no_screen, preset_of_last_time
 
 HELP = "A workbench for RLHF in the terminal. Without a command it opens the workbench."
 

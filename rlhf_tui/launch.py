@@ -33,14 +33,13 @@ def run_workbench(
     bridge = EngineBridge(runs_root, session_factory)
     if view is not None:
         bridge.watch(view)
-    app = WorkbenchApp(bridge, config, preset, start=start, meter=Meter(), original=original)
-    app.greeting = said
+    app = WorkbenchApp(bridge, config, preset, start=start, meter=Meter(), original=original, greeting=said)
     sys.setswitchinterval(SWITCH_SECONDS)
     try:
         app.run()
     finally:
         bridge.close()
-        if not app.left_at_once:
+        if not app.leaving.at_once:
             # a run is waited for, however long its step takes; anything else is not worth waiting for
             bridge.join(None if bridge.busy else 1.0)
     # what leaving needs, the first frame need not wait for
@@ -49,15 +48,15 @@ def run_workbench(
 
     if app.preferences.trouble:
         say(app.preferences.trouble)
-    code = app.return_code if app.leave_code is None else app.leave_code
+    code = app.return_code if app.leaving.code is None else app.leaving.code
     if bridge.alive:
-        if app.hands_over:
+        if app.leaving.hands_over:
             say("left at once: the run was not handed over; a resume continues from its last checkpoint")
         # torch may not be torn down while its thread computes: no interpreter shutdown, just go
         os._exit(code or 0)
-    if app.hands_over:
+    if app.leaving.hands_over:
         passed = hand_off_run(bridge, wait=not code)
         code = code or passed
-    elif app.leave_code is not None or not bridge.viewing:
-        say_where_run_is(bridge, asked=bool(app.leave_code))
+    elif app.leaving.code is not None or not bridge.viewing:
+        say_where_run_is(bridge, asked=bool(app.leaving.code))
     return code or 0

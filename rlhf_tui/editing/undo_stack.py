@@ -62,7 +62,7 @@ class Step:
 
 
 class UndoStack:
-    """Two piles of steps: those that can be taken back, and those that were and can be made again."""
+    """Two stacks of steps: those that can be taken back, and those that were and can be made again."""
 
     def __init__(self, limit: int = LIMIT) -> None:
         self._done: deque[Step] = deque(maxlen=limit)
@@ -118,3 +118,9 @@ def step_between(before: RunConfig, after: RunConfig, name: tuple[str, str] | No
     if [reward.kind for reward in before.rewards] != [reward.kind for reward in after.rewards]:
         return Step(whole=(before, after), name=name)
     return Step(fields.changed_settings(before, after), name=name)
+
+
+def same_rewards(before: RunConfig, after: RunConfig) -> bool:
+    """True when a path like `rewards.1.weight` means the same reward in both."""
+    names = [[(reward.kind, reward.name) for reward in config.rewards] for config in (before, after)]
+    return names[0] == names[1]

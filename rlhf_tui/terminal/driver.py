@@ -9,7 +9,7 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, Any, Protocol, cast
 
 from textual.app import App
 from textual.drivers.linux_driver import LinuxDriver
@@ -17,13 +17,20 @@ from textual.drivers.linux_driver import LinuxDriver
 from rlhf_engine.system.streams import give_back, take_away, terminal_gone
 from rlhf_tui.terminal.crash_log import open_output_log
 from rlhf_tui.terminal.input import TerminalInput
-from rlhf_tui.terminal.signals import hung_up
-
-if TYPE_CHECKING:
-    from rlhf_tui.app import WorkbenchApp
 
 SUSPENDED = "rlhf-tui is suspended, and a run with it: fg resumes"
 _ASK_BACKGROUND = "\x1b]11;?\x1b\\"
+
+
+class OutlivesTerminal(Protocol):
+    """What the driver asks of its app."""
+
+    @property
+    def asks_for_background(self) -> bool:
+        """Whether the theme depends on the colour that the terminal draws on."""
+
+    def terminal_gone(self) -> None:
+        """The terminal has gone away; may be called more than once."""
 
 
 class MayGoAway:
@@ -162,9 +169,8 @@ class TerminalDriver(LinuxDriver):
         self.resume_application_mode()
         self._app.refresh(layout=True)
 
-
     def _hung_up(self) -> None:
-        hung_up(cast("WorkbenchApp", self._app))
+        cast(OutlivesTerminal, self._app).terminal_gone()
 
 
 def _soon(act: Callable[[], object]) -> None:

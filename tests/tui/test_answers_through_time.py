@@ -153,10 +153,10 @@ async def test_another_run_begins_with_an_empty_history(app: WorkbenchApp, sessi
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.press("f5")
         await tell(pilot, sessions, 0, 5)
-        sessions.last.emit(RunStarted("brave-otter", "runs/brave-otter", app.config, 5))
+        sessions.last.emit(RunStarted("brave-otter", "runs/brave-otter", app.edited.config, 5))
         await tell(pilot, sessions)
         assert len(app.workbench.samples.probes.answers) == 2  # the same run, resumed
-        sessions.last.emit(RunStarted("calm-fox", "runs/calm-fox", app.config, 0))
+        sessions.last.emit(RunStarted("calm-fox", "runs/calm-fox", app.edited.config, 0))
         await tell(pilot, sessions)
         assert app.workbench.samples.probes.answers == []
 

@@ -25,7 +25,7 @@ def charted(sessions: Sessions, *keys: str, ascii_only: bool = False) -> Callabl
         await pilot.press("f5")
         sessions.last.steps(20)
         app.show_events(app.bridge.drain())
-        app.workbench.editing.edit("kl.coef", 0.3)
+        app.edited.edit("kl.coef", 0.3)
         sessions.last.steps(21)
         app.show_events(app.bridge.drain())
         charts = app.workbench.charts

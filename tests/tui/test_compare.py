@@ -85,7 +85,7 @@ def test_the_two_sides_differ_by_marker() -> None:
 async def test_it_starts_at_once_shows_progress_and_then_everything(app: WorkbenchApp, sessions: Sessions) -> None:
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.press("c")
-        assert asked(sessions) == [Compare(1, app.config, 100, 0)]
+        assert asked(sessions) == [Compare(1, app.edited.config, 100, 0)]
         await tell(pilot, sessions, ComparisonProgress(1, 32, 100))
         assert "32/100" in shown(app)
         await tell(pilot, sessions, ComparisonFinished(1, comparison()))
@@ -127,10 +127,10 @@ async def test_other_numbers_and_once_more(app: WorkbenchApp, sessions: Sessions
         await pilot.press("c")
         await tell(pilot, sessions, ComparisonFinished(1, comparison()))
         await pilot.press("n", *"20", "enter")
-        assert asked(sessions)[-1] == Compare(2, app.config, 20, 0)
+        assert asked(sessions)[-1] == Compare(2, app.edited.config, 20, 0)
         await tell(pilot, sessions, ComparisonFinished(2, comparison()))
         await pilot.press("escape", "r")
-        assert asked(sessions)[-1] == Compare(3, app.config, 20, 0)
+        assert asked(sessions)[-1] == Compare(3, app.edited.config, 20, 0)
 
 
 async def test_esc_gives_up_and_then_leaves(app: WorkbenchApp, sessions: Sessions) -> None:

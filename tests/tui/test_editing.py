@@ -37,21 +37,22 @@ async def test_u_takes_changes_back_newest_first_and_shift_u_makes_them_again(
 ) -> None:
     async with app.run_test(size=WIDE) as pilot:
         await pilot.press("enter", *"0.01", "down", "enter", *"0.02", "enter")
-        assert (app.config.optimizer.learning_rate, app.config.algorithm.critic_learning_rate) == (0.01, 0.02)
+        edited = app.edited.config
+        assert (edited.optimizer.learning_rate, edited.algorithm.critic_learning_rate) == (0.01, 0.02)
         await pilot.press("u")
         assert alarm(app) == "undone: algorithm.critic_learning_rate 0.02 → 0.001"
         await pilot.press("u", "u")
-        assert app.config == app.workbench.hyperparameters.config == config
+        assert app.edited.config == app.workbench.hyperparameters.config == config
         assert alarm(app) == "there is no change that could be undone"
         await pilot.press("U", "U")
-        assert app.config.algorithm.critic_learning_rate == 0.02
+        assert app.edited.config.algorithm.critic_learning_rate == 0.02
 
 
 async def test_undoing_a_live_edit_is_a_live_edit(app: WorkbenchApp, sessions: Sessions) -> None:
     async with app.run_test(size=WIDE) as pilot:
         await pilot.press("f5")
         sessions.last.steps(4)
-        app.workbench.editing.edit("kl.coef", 0.3)
+        app.edited.edit("kl.coef", 0.3)
         await show(app, pilot)
         await pilot.press("u")
         await show(app, pilot)
@@ -62,7 +63,7 @@ async def test_undoing_a_live_edit_is_a_live_edit(app: WorkbenchApp, sessions: S
 
 async def test_what_a_run_fixes_is_not_undone_until_it_ends(app: WorkbenchApp, sessions: Sessions) -> None:
     async with app.run_test(size=WIDE) as pilot:
-        app.workbench.editing.edit("train.seed", 7)
+        app.edited.edit("train.seed", 7)
         await pilot.press("f5")
         await show(app, pilot)
         await pilot.press("u")
@@ -70,7 +71,7 @@ async def test_what_a_run_fixes_is_not_undone_until_it_ends(app: WorkbenchApp, s
         sessions.last.end(RunState.FINISHED)
         await show(app, pilot)
         await pilot.press("u")
-        assert app.config.train.seed == 0
+        assert app.edited.config.train.seed == 0
 
 
 async def test_a_run_that_has_finished_says_what_to_do_with_it(app: WorkbenchApp, sessions: Sessions) -> None:
@@ -86,7 +87,7 @@ async def test_a_refused_edit_is_no_step_to_undo(app: WorkbenchApp, sessions: Se
     async with app.run_test(size=WIDE) as pilot:
         await pilot.press("f5")
         await show(app, pilot)
-        app.workbench.editing.edit("kl.coef", 0.7)
+        app.edited.edit("kl.coef", 0.7)
         sessions.last.emit(EditRefused("kl.coef", "too late"))
         await show(app, pilot)
         await pilot.press("u")
@@ -96,10 +97,10 @@ async def test_a_refused_edit_is_no_step_to_undo(app: WorkbenchApp, sessions: Se
 async def test_marks_tell_the_start_of_the_run_from_the_preset(app: WorkbenchApp, config: RunConfig) -> None:
     async with app.run_test(size=WIDE) as pilot:
         form = app.workbench.hyperparameters.form
-        app.workbench.editing.edit("kl.coef", 0.3)
+        app.edited.edit("kl.coef", 0.3)
         await pilot.press("f5")
         await show(app, pilot)
-        app.workbench.editing.edit("kl.target", 9.0)
+        app.edited.edit("kl.target", 9.0)
         app.workbench._load_panes()
         marks = {row.path: (form.changed(row), form.off_preset(row)) for row in form.rows}
         assert marks["kl.coef"] == (False, True)
@@ -115,14 +116,14 @@ async def test_a_preset_that_was_loaded_is_undone_whole(
     short = config.model_copy(update={"rewards": [LengthRewardConfig(max_words=9)]})
     presets.save("short", short)
     async with app.run_test(size=WIDE) as pilot:
-        app.workbench.editing.edit("kl.coef", 0.3)
-        app.workbench.load_preset("short")
-        assert app.config == short == app.workbench.editing.original
+        app.edited.edit("kl.coef", 0.3)
+        app.edited.load_preset("short")
+        assert app.edited.config == short == app.edited.original
         await pilot.press("u")
-        assert (app.preset, app.config.kl.coef) == ("animals", 0.3)
-        assert app.workbench.editing.original == config
+        assert (app.edited.preset, app.edited.config.kl.coef) == ("animals", 0.3)
+        assert app.edited.original == config
         await pilot.press("u")
-        assert app.config == config
+        assert app.edited.config == config
 
 
 async def test_reset_goes_back_to_the_preset_and_all_of_it_is_one_undo(
@@ -132,20 +133,20 @@ async def test_reset_goes_back_to_the_preset_and_all_of_it_is_one_undo(
                        "animals", original=config)
     async with app.run_test(size=WIDE) as pilot:
         await pilot.press("delete")
-        assert app.config.optimizer.learning_rate == config.optimizer.learning_rate
+        assert app.edited.config.optimizer.learning_rate == config.optimizer.learning_rate
         await pilot.press("R")
         assert isinstance(app.screen, ResetScreen)
         text = app.screen._text().plain
         assert "2 settings back to what animals says:" in text
         assert "  kl.coef      0.3 → 0.1\n  train.steps  7 → 100" in text
         await pilot.press("escape")
-        assert app.config.kl.coef == 0.3
+        assert app.edited.config.kl.coef == 0.3
         await pilot.press("R", "enter")
-        assert app.config == app.workbench.hyperparameters.config == config
+        assert app.edited.config == app.workbench.hyperparameters.config == config
         await pilot.press("R")
         assert alarm(app) == "these settings are the preset's"
         await pilot.press("u")
-        assert (app.config.kl.coef, app.config.train.steps) == (0.3, 7)
+        assert (app.edited.config.kl.coef, app.edited.config.train.steps) == (0.3, 7)
 
 
 async def test_resetting_all_in_a_run_says_what_stays(
@@ -171,7 +172,7 @@ async def test_the_reset_screen_shows_any_config(tmp_path: Path, config: RunConf
     app = WorkbenchApp(EngineBridge(tmp_path, Sessions()), config, "[/x]")
     async with app.run_test(size=WIDE) as pilot:
         for text in texts(6):
-            app.config = hostile_config(config, text)
+            app.edited.config = hostile_config(config, text)
             app.workbench._load_panes()
             await pilot.press("R")
             check(app)

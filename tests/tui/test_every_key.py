@@ -48,13 +48,13 @@ async def training(app: WorkbenchApp, sessions: Sessions, pilot: Pilot[Any]) -> 
         sessions.last.emit(StepFinished(step, 100, {"objective/scores": step * 1.0, "objective/kl": 2.0}, traced, 20.0))
     await tell(pilot, sessions)
     app.workbench.hyperparameters.show_path("kl.coef")
-    app.workbench.editing.edit("kl.coef", 0.3)
+    app.edited.edit("kl.coef", 0.3)
     await pilot.pause()
 
 
 def seen(app: WorkbenchApp) -> tuple[object, ...]:
     """What is on the screen; the list of words in use is told by its colour alone."""
-    return shown(app), app.leave_code, app.workbench.words.side
+    return shown(app), app.leaving.code, app.workbench.words.side
 
 
 async def does(app: WorkbenchApp, pilot: Pilot[Any], pane: str, key: str, *first: str) -> bool:

@@ -98,7 +98,7 @@ async def test_every_step_of_the_first_five_minutes_comes_true(reader: Reader) -
     await comes(lambda: len(charts[0].points) >= 2)
     assert [chart.metric.name for chart in charts[:2]] == ["objective/scores", "objective/kl"]
     reader.read("towards the dotted target")
-    assert charts[1].target == app.config.kl.target
+    assert charts[1].target == app.edited.config.kl.target
     reader.read("Pane **4 Samples** shows what it says now, liked words green and underlined, disliked ones red and "
                 "struck through")
     reader.read("`4` goes there, Enter opens one with its score in parts, Esc closes it")
@@ -110,7 +110,7 @@ async def test_every_step_of_the_first_five_minutes_comes_true(reader: Reader) -
     await press("space")
     await sees("PAUSED")
     held_at = view.step
-    assert 2 <= held_at < app.config.train.steps
+    assert 2 <= held_at < app.edited.config.train.steps
 
     reader.turn_to_the_next_step()
     reader.read("`1` goes to the settings of the run. Go down to `KL coef`, Enter, put `1` in the place of 0.5, Enter")
@@ -130,7 +130,7 @@ async def test_every_step_of_the_first_five_minutes_comes_true(reader: Reader) -
     await press("enter", *"lots")
     await sees("a number from 0")
     await press("enter")
-    assert app.config.kl.coef == 1.0
+    assert app.edited.config.kl.coef == 1.0
     await sees("lots")
     await press("escape", "escape")
 

@@ -39,7 +39,7 @@ async def test_before_any_run_the_reference_answers(app: WorkbenchApp, sessions:
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.press("g", "enter")
         [request] = asked(sessions)
-        assert request == Generate(1, app.config, "Once upon a time", False, 1.0, 60, 0)
+        assert request == Generate(1, app.edited.config, "Once upon a time", False, 1.0, 60, 0)
         assert "the model is loaded first" in shown(app)
         await tell(pilot, sessions, GenerationToken(1, " a fox"))
         assert "Once upon a time a fox▌" in shown(app)

@@ -44,7 +44,7 @@ def state(app: WorkbenchApp) -> dict[str, Any]:
     """All that keys can have changed: settings, screens, what has the focus, what is typed."""
     focused = app.focused
     return {
-        "settings": app.config.model_dump(), "screens": [type(screen).__name__ for screen in app.screen_stack],
+        "settings": app.edited.config.model_dump(), "screens": [type(screen).__name__ for screen in app.screen_stack],
         "focus": (type(focused).__name__, focused.id) if focused is not None else None,
         "cursor": app.workbench.hyperparameters.form.cursor, "side": app.workbench.words.side,
         "typed": [(type(field).__name__, field.id, field.value if isinstance(field, Input) else field.text)
@@ -143,8 +143,8 @@ async def test_what_is_applied_is_what_was_typed(app: WorkbenchApp, keys: list[s
         await pilot.pause()
         for name in keys:
             app.post_message(key(name))
-        await until_it_stays(pilot, lambda: app.config.kl.coef == wanted)
-        assert app.config.kl.coef == wanted
+        await until_it_stays(pilot, lambda: app.edited.config.kl.coef == wanted)
+        assert app.edited.config.kl.coef == wanted
 
 
 async def test_a_dialog_takes_the_keys_behind_the_one_that_opens_it(app: WorkbenchApp, config: RunConfig) -> None:

@@ -28,7 +28,8 @@ def lab(sessions: Sessions, *keys: str, until: str = "", paste: str = "") -> Bef
     async def run(pilot: Pilot[Any]) -> None:
         app = pilot.app
         assert isinstance(app, WorkbenchApp)
-        app.config = app.config.model_copy(update={"rewards": [*app.config.rewards, LengthRewardConfig(max_words=15)]})
+        rewards = [*app.edited.config.rewards, LengthRewardConfig(max_words=15)]
+        app.edited.config = app.edited.config.model_copy(update={"rewards": rewards})
         await pilot.press("f5")
         sessions.last.steps(41)
         await tell(pilot, sessions)

@@ -34,8 +34,8 @@ async def test_a_start_with_a_prompt_that_is_too_long_says_which_and_leaves_no_r
         for text in ("prompts.1", "60tokens"):
             await until(pilot, lambda text=text: text in said(app), lambda: shown(app))
         assert not list((tmp_path / "runs").glob("*/config.toml"))
-        app.workbench.editing.edit("sampling.long_prompts", "skip")
-        app.workbench.editing.edit("train.steps", 1)
+        app.edited.edit("sampling.long_prompts", "skip")
+        app.edited.edit("train.steps", 1)
         await pilot.press("f5")
         await until(pilot, lambda: app.bridge.view.state is RunState.FINISHED, lambda: shown(app))
     app.bridge.close()

@@ -42,8 +42,8 @@ async def test_typing_filters_and_enter_takes(app: WorkbenchApp) -> None:
         await pilot.press(*"sea", "enter")
         await pilot.pause()
         assert isinstance(app.screen, WorkbenchScreen)
-        assert app.preset == "sea"
-        assert app.config.description == "stories at sea"
+        assert app.edited.preset == "sea"
+        assert app.edited.config.description == "stories at sea"
 
 
 async def test_esc_empties_the_filter_and_then_takes_nothing(app: WorkbenchApp) -> None:
@@ -53,7 +53,7 @@ async def test_esc_empties_the_filter_and_then_takes_nothing(app: WorkbenchApp) 
         await pilot.press("escape")
         await pilot.pause()
         assert isinstance(app.screen, WorkbenchScreen)
-        assert app.preset == "animals"
+        assert app.edited.preset == "animals"
 
 
 async def test_a_preset_that_cannot_be_read_says_why(app: WorkbenchApp, tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ async def test_saving_and_overwriting_asks(app: WorkbenchApp) -> None:
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.press("f2", *"mine", "enter")
         await pilot.pause()
-        assert presets.load("mine") == app.config
+        assert presets.load("mine") == app.edited.config
         await pilot.press("f2", *"mine", "enter")
         await pilot.pause()
         assert "Enter once more overwrites mine" in shown(app)
@@ -97,9 +97,9 @@ async def test_a_saved_preset_is_the_open_one_from_then_on(app: WorkbenchApp, se
         app.workbench.hyperparameters.show_path("kl.coef")
         await pilot.press("enter", *["backspace"] * 3, *"7", "enter", "f2", *"mine", "enter")
         await pilot.pause()
-        assert app.preset == "mine"
+        assert app.edited.preset == "mine"
         assert "next: mine" in shown(app)
-        assert app.workbench.editing.original == app.config  # nothing differs from the preset any more
+        assert app.edited.original == app.edited.config  # nothing differs from the preset any more
         await pilot.press("f5")
         await pilot.pause()
         assert "mine" in sessions.last.started
@@ -114,7 +114,7 @@ async def test_a_preset_saved_while_a_run_trains_is_that_of_the_next_run(app: Wo
         await pilot.press("f2", *"mine", "enter")
         await pilot.pause()
         assert app.bridge.view.preset == "animals"
-        assert app.preset == "mine"
+        assert app.edited.preset == "mine"
         sessions.last.end(RunState.FINISHED)
         app.show_events(app.bridge.drain())
         await pilot.pause()
@@ -131,20 +131,20 @@ async def test_a_name_that_ships_is_said_to_be_overridden(app: WorkbenchApp) -> 
         assert "This overrides the shipped preset “sea”" in shown(app)
         await pilot.press("enter")
         await pilot.pause()
-        assert app.preset == "sea"
-        assert presets.load("sea") == app.config
+        assert app.edited.preset == "sea"
+        assert presets.load("sea") == app.edited.config
 
 
 async def test_a_preset_of_ones_own_is_removed_when_asked_for_and_shipped_ones_stay(app: WorkbenchApp) -> None:
-    presets.save("mine", app.config)
-    presets.save("sea", app.config)  # stands in front of the one that ships
+    presets.save("mine", app.edited.config)
+    presets.save("sea", app.edited.config)  # stands in front of the one that ships
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.press("p", "f8")
         await pilot.pause()
         assert "animals comes with rlhf-tui and stays" in shown(app)
         await pilot.press("down", "f8", "escape")
         await pilot.pause()
-        assert presets.load("mine") == app.config
+        assert presets.load("mine") == app.edited.config
         await pilot.press("f8")
         await pilot.pause()
         assert "Remove your preset mine for good?" in shown(app)

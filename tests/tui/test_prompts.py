@@ -37,29 +37,29 @@ async def test_all_prompts_are_listed_searched_changed_added_taken_out_and_broug
         await pilot.pause()
         assert "40  Prompt number 40," in shown(app)
         await pilot.press("x")
-        assert app.config.data.prompts == MANY[:-1]
+        assert app.edited.config.data.prompts == MANY[:-1]
         await pilot.press("u")
-        assert app.config.data.prompts == MANY
+        assert app.edited.config.data.prompts == MANY
         await pilot.press("a", *"One day", "enter")
-        assert app.config.data.prompts == [*MANY, "One day"]
+        assert app.edited.config.data.prompts == [*MANY, "One day"]
         await pilot.press("slash", *"number 7", "enter", "enter", "end", "backspace", *" and", "enter")
-        assert app.config.data.prompts[6] == "Prompt number 7 and"
+        assert app.edited.config.data.prompts[6] == "Prompt number 7 and"
         await pilot.pause()
         assert "4 of 41" in shown(app)
         await pilot.press("enter", *"lost", "escape")
-        assert app.config.data.prompts[6] == "Prompt number 7 and"
+        assert app.edited.config.data.prompts[6] == "Prompt number 7 and"
         await pilot.press("escape", "escape")
         await pilot.pause()
         assert isinstance(app.screen, WorkbenchScreen)
 
 
 async def test_the_last_prompt_stays_and_why_is_said(app: WorkbenchApp) -> None:
-    app.config = fields.replace(app.config, {"data.prompts": ["Once"]})
+    app.edited.config = fields.replace(app.edited.config, {"data.prompts": ["Once"]})
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.press("P", "x")
         await pilot.pause()
         assert "one at least" in shown(app)
-        assert app.config.data.prompts == ["Once"]
+        assert app.edited.config.data.prompts == ["Once"]
 
 
 async def test_while_a_run_trains_prompts_and_presets_can_be_looked_at(app: WorkbenchApp, sessions: Sessions) -> None:
@@ -69,16 +69,16 @@ async def test_while_a_run_trains_prompts_and_presets_can_be_looked_at(app: Work
         await pilot.press("P", "x", "a")
         await pilot.pause()
         assert "fixed until it ends" in shown(app)
-        assert app.config.data.prompts == MANY
+        assert app.edited.config.data.prompts == MANY
         await pilot.press("escape", "p")
         await pilot.pause()
         assert isinstance(app.screen, PresetScreen)
-        before = app.config
+        before = app.edited.config
         await pilot.press("down", "enter")
         await pilot.pause()
         assert isinstance(app.screen, PresetScreen)
         assert "between runs" in shown(app)
-        assert app.config == before
+        assert app.edited.config == before
 
 
 @pytest.mark.parametrize("size", [(20, 5), (60, 16), (80, 24), (300, 100)])

@@ -61,15 +61,15 @@ async def test_a_setting_changes_the_next_run_and_a_saved_preset(
     async with app.run_test(size=WIDE) as pilot:
         await pilot.press("w", "down", "enter", *"2", "enter", "2", "down", "x")
         await pilot.pause()
-        assert app.config.rewards[0].weight == 2
-        assert app.config.rewards[0].liked == ["owl", "bear", "rabbit"]
+        assert app.edited.config.rewards[0].weight == 2
+        assert app.edited.config.rewards[0].liked == ["owl", "bear", "rabbit"]
         await pilot.press("f2", *"mine", "enter")
         await pilot.pause()
-        assert presets.load("mine") == app.config
+        assert presets.load("mine") == app.edited.config
         await pilot.press("escape")
         await pilot.pause()
         assert isinstance(app.screen, WorkbenchScreen)
-        assert app.workbench.hyperparameters.config == app.workbench.words.config == app.config
+        assert app.workbench.hyperparameters.config == app.workbench.words.config == app.edited.config
 
 
 @pytest.mark.parametrize("size", [WIDE, (80, 24)])
@@ -108,8 +108,8 @@ async def test_live_settings_reach_the_run_and_others_are_locked(app: WorkbenchA
         assert [one for one in sessions.last.asked if isinstance(one, Edit)] == [Edit("rewards.0.weight", 5)]
         assert "from step 1: rewards.0.weight 1 → 5" in shown(app)
         sessions.last.emit(EditRefused("rewards.0.weight", "not [/x] now"))
-        app.bridge.view.config = app.config.model_copy(update={"rewards": [
-            app.config.rewards[0].model_copy(update={"weight": 1.0})]})
+        app.bridge.view.config = app.edited.config.model_copy(update={"rewards": [
+            app.edited.config.rewards[0].model_copy(update={"weight": 1.0})]})
         await tell(pilot, sessions)
         await pilot.pause()
         assert "not [/x] now" in shown(app)
@@ -123,7 +123,7 @@ async def test_a_reward_is_added_and_removed(app: WorkbenchApp) -> None:
         assert "words is the last reward and stays" in shown(app)
         await pilot.press("a", "right", "enter")  # from the kind, which Enter would turn elsewhere
         await pilot.pause()
-        assert app.config.rewards[1] == LengthRewardConfig()
+        assert app.edited.config.rewards[1] == LengthRewardConfig()
         assert "Reward “length” · length" in shown(app)
         await pilot.press("a", "down", "enter")
         await pilot.pause()
@@ -131,21 +131,22 @@ async def test_a_reward_is_added_and_removed(app: WorkbenchApp) -> None:
         assert "both empty" in shown(app)
         await pilot.press("down", *"whale sea lion", "enter")
         await pilot.pause()
-        assert (app.config.rewards[2].name, app.config.rewards[2].liked) == ("words2", ["whale", "sea", "lion"])
+        added = app.edited.config.rewards[2]
+        assert (added.name, added.liked) == ("words2", ["whale", "sea", "lion"])
         assert "whale" in shown(app)
         # a line moved between the two presses: nothing is removed
         await pilot.press("x", "down", "x", "home", "x")
-        assert len(app.config.rewards) == 3
+        assert len(app.edited.config.rewards) == 3
         assert "x once more removes words" in shown(app)
         await pilot.press("x")
         await pilot.pause()
-        assert [reward.name for reward in app.config.rewards] == ["length", "words2"]
+        assert [reward.name for reward in app.edited.config.rewards] == ["length", "words2"]
         await pilot.press("u")
         await pilot.pause()
-        assert [reward.name for reward in app.config.rewards] == ["words", "length", "words2"]
+        assert [reward.name for reward in app.edited.config.rewards] == ["words", "length", "words2"]
         await pilot.press("U")
         await pilot.pause()
-        assert [reward.name for reward in app.config.rewards] == ["length", "words2"]
+        assert [reward.name for reward in app.edited.config.rewards] == ["length", "words2"]
 
 
 async def test_rewards_come_and_go_between_runs_only(app: WorkbenchApp, sessions: Sessions) -> None:
@@ -162,7 +163,7 @@ async def test_both_sides_of_each_word(app: WorkbenchApp, sessions: Sessions) ->
         sessions.last.steps(30)
         await tell(pilot, sessions)
         await pilot.press("w", "r")
-        assert asked(sessions) == [Compare(1, app.config, 64, 0)]
+        assert asked(sessions) == [Compare(1, app.edited.config, 64, 0)]
         await tell(pilot, sessions, ComparisonProgress(1, 32, 64))
         assert "32/64" in shown(app)
         # the reference says: the girl waved to her mom from the boat, and the boy waved too.
@@ -177,7 +178,7 @@ async def test_both_sides_of_each_word(app: WorkbenchApp, sessions: Sessions) ->
 async def test_reference_responses_can_be_given_up_and_failed(app: WorkbenchApp, sessions: Sessions) -> None:
     async with app.run_test(size=WIDE) as pilot:
         await pilot.press("w", "n", "up", "enter")
-        assert asked(sessions) == [Compare(1, app.config, 96, 0)]
+        assert asked(sessions) == [Compare(1, app.edited.config, 96, 0)]
         await pilot.press("escape")
         await pilot.pause()
         assert Cancel(1) in sessions.last.asked
@@ -197,8 +198,8 @@ async def test_other_prompts_make_the_reference_samples_void(app: WorkbenchApp, 
     async with app.run_test(size=WIDE) as pilot:
         await pilot.press("w", "r")
         await tell(pilot, sessions, ComparisonFinished(1, pairs()))
-        assert app.lab_memory.pairs_of(app.config)
-        assert not app.lab_memory.pairs_of(fields.replace(app.config, {"data.prompts": ["Else"]}))
+        assert app.lab_memory.pairs_of(app.edited.config)
+        assert not app.lab_memory.pairs_of(fields.replace(app.edited.config, {"data.prompts": ["Else"]}))
 
 
 async def test_a_typed_text_is_scored_with_the_settings_as_they_stand(app: WorkbenchApp) -> None:
@@ -245,7 +246,8 @@ async def test_code_runs_only_when_a_person_lets_it(app: WorkbenchApp, tmp_path:
     file, trace = tmp_path / "score.py", tmp_path / "ran"
     file.write_text(f"def score(prompts, responses):\n    open({str(trace)!r}, 'w').close()\n"
                     "    return [len(text) for text in responses]\n")
-    app.config = validate({"data": {"prompts": ["a"]}, "rewards": [{"kind": "function", "function": f"{file}:score"}]})
+    reward = {"kind": "function", "function": f"{file}:score"}
+    app.edited.config = validate({"data": {"prompts": ["a"]}, "rewards": [reward]})
     async with app.run_test(size=WIDE) as pilot:
         await pilot.press("w", "3", "enter", *"foxes", "escape")
         await until_shown(pilot, "not trusted")
@@ -262,7 +264,7 @@ async def test_code_runs_only_when_a_person_lets_it(app: WorkbenchApp, tmp_path:
 async def test_words_are_sorted_ordered_and_pasted(app: WorkbenchApp, sessions: Sessions) -> None:
     async with app.run_test(size=WIDE) as pilot:
         await pilot.press("w", "2", "s")
-        assert app.config.rewards[0].liked == ["bear", "fox", "owl", "rabbit"]
+        assert app.edited.config.rewards[0].liked == ["bear", "fox", "owl", "rabbit"]
         await pilot.press("enter")
         app.screen.query_one(WordsArea).post_message(events.Paste("polar bear; ox\ngirl"))
         await pilot.pause()
@@ -271,29 +273,29 @@ async def test_words_are_sorted_ordered_and_pasted(app: WorkbenchApp, sessions: 
         assert "commas, semicolons or lines" in shown(app)
         await pilot.press(*["backspace"] * 6, "enter")
         await pilot.pause()
-        assert app.config.rewards[0].liked[-2:] == ["polar bear", "ox"]
+        assert app.edited.config.rewards[0].liked[-2:] == ["polar bear", "ox"]
         await pilot.press("end", "o")
         await pilot.pause()
         assert app.screen.query_one(WordTable).side == "disliked"
         assert "A to Z · per 100 words" in shown(app)
         await pilot.press("s")
-        assert app.config.rewards[0].disliked == ["boy", "girl", "mom"]
+        assert app.edited.config.rewards[0].disliked == ["boy", "girl", "mom"]
 
 
 async def test_the_last_word_stays_until_there_is_another(app: WorkbenchApp, sessions: Sessions) -> None:
-    app.config = validate({"data": {"prompts": ["a"]}, "rewards": [{"kind": "word_list", "liked": ["fox"]}]})
+    app.edited.config = validate({"data": {"prompts": ["a"]}, "rewards": [{"kind": "word_list", "liked": ["fox"]}]})
     async with app.run_test(size=WIDE) as pilot:
         await pilot.press("w", "2", "down", "x")
         await pilot.pause()
         assert "both empty" in shown(app)
-        assert app.config.rewards[0].liked == ["fox"]
+        assert app.edited.config.rewards[0].liked == ["fox"]
         await pilot.press("escape")
         await pilot.pause()
         assert "fox" in shown(app)
 
 
 async def test_viewing_changes_nothing(app: WorkbenchApp, sessions: Sessions, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = app.config
+    before = app.edited.config
     async with app.run_test(size=WIDE) as pilot:
         monkeypatch.setattr(EngineBridge, "viewing", property(lambda self: True))
         await pilot.press("w")
@@ -303,7 +305,7 @@ async def test_viewing_changes_nothing(app: WorkbenchApp, sessions: Sessions, mo
         await pilot.pause()
         assert "viewing" in shown(app)
         assert isinstance(app.screen, RewardLabScreen)
-        assert app.config == before
+        assert app.edited.config == before
         assert app.screen.query_one(WordTable).config == before
         assert not asked(sessions)
 
@@ -342,7 +344,7 @@ async def test_hostile_words_samples_and_pastes_are_only_shown(
             await tell(pilot, sessions, StepFinished(number, 100, {}, (sample,), 0.1))
             if number == 1:
                 await tell(pilot, sessions, ComparisonFinished(1, Comparison(ROWS, tuple(map(pair, texts(9))))))
-            app.config = hostile_config(config, text)
+            app.edited.config = hostile_config(config, text)
             await pilot.press("right")
             await pilot.pause(0.02)
             assert all(map(is_harmless, shown_lines(app)))

@@ -243,7 +243,7 @@ async def test_opening_a_run_shows_its_curves_and_settings_and_drives_nothing(
         await press(pilot, "r", "down", "enter")
         await watched(pilot, app)
         assert app.bridge.viewing
-        assert app.config.kl.coef == 0.5
+        assert app.edited.config.kl.coef == 0.5
         assert "bold" in shown(app)
         assert app.workbench.charts.charts[0].points[-1][0] == 3
         await press(pilot, "r", "home", "enter")  # another one in its place
@@ -276,7 +276,7 @@ async def test_a_run_goes_on_here_with_its_own_settings_and_its_curves(
         await until(pilot, taken_up)
         assert Resume(three[1].path) in sessions.last.asked
         await pilot.pause()
-        assert app.config.kl.coef == 0.5
+        assert app.edited.config.kl.coef == 0.5
         assert app.workbench.charts.charts[0].points[-1][0] == 3
         await press(pilot, "r", "t")
         assert "F5 stops it first" in said(app)
@@ -331,7 +331,7 @@ async def test_a_fork_is_checked_in_the_engines_words_and_begun(
         assert isinstance(app.screen, WorkbenchScreen)
         child = make_run(app.bridge.runs_root, replace(config, {"kl.coef": 7.0}), "amber2", steps=4, parent=three[0])
         await tell(pilot, sessions, RunStarted("amber2", str(child.path), child.config(), 2))
-        assert app.config.kl.coef == 7.0
+        assert app.edited.config.kl.coef == 7.0
         assert [point[0] for point in app.workbench.charts.charts[0].points] == [1, 2]
 
 

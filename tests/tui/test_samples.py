@@ -183,7 +183,7 @@ async def test_asterisk_marks_and_v_lists(app: WorkbenchApp, sessions: Sessions,
         assert "    3* " in shown(app)
         assert "favourite, kept in" in app.workbench._alarm.text
         assert (tmp_path / "data" / "rlhf-tui" / "favourites.jsonl").exists()
-        sessions.last.emit(RunStarted("calm-fox", "runs/calm-fox", app.config, 0))
+        sessions.last.emit(RunStarted("calm-fox", "runs/calm-fox", app.edited.config, 0))
         await running(app, pilot, sessions, 1)
         await pilot.press("v")
         assert samples.shown == [marked]

@@ -66,7 +66,7 @@ class TestSnapshots:
         self, snap_compare: SnapCompare, app: WorkbenchApp, size: tuple[int, int]
     ) -> None:
         async def locked(pilot: Pilot[Any]) -> None:
-            app.workbench.hyperparameters.load(app.config, training=True)
+            app.workbench.hyperparameters.load(app.edited.config, training=True)
             app.workbench.hyperparameters.show_path("algorithm.minibatch_size")
             await pilot.pause()
             await pilot.pause()

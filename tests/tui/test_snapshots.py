@@ -26,7 +26,7 @@ def train(sessions: Sessions, *keys: str, end: RunState | None = None) -> Callab
         await pilot.press("f5")
         sessions.last.steps(20)
         app.show_events(app.bridge.drain())
-        app.workbench.editing.edit("kl.coef", 0.2)
+        app.edited.edit("kl.coef", 0.2)
         sessions.last.steps(21)
         sessions.last.emit(Notice("distinct words fell 40 % while reward rose", "warning"))
         if end is not None:

@@ -156,7 +156,7 @@ async def test_a_comparison_of_two_runs_asks_about_the_code_of_the_first(
     app = WorkbenchApp(bridge, config, "animals")
     async with app.run_test(size=WIDE) as pilot:
         side = Side("checkpoint", run.path)
-        app.push_screen(CompareScreen(bridge, config, (side, side)))
+        app.push_screen(CompareScreen(bridge, app.code_questions, config, (side, side)))
         await agree(pilot)
         await until(pilot, lambda: asked_of(sessions) == [Compare])
         assert is_trusted(code_at(file).digest)
@@ -166,9 +166,9 @@ async def test_the_same_question_of_several_is_asked_once(app: WorkbenchApp, con
     told: list[str] = []
     other = file.with_name("other.py")
     other.write_text(f"# {file}\n")
-    questions = app.code_questions
+    questions, mine = app.code_questions, app.edited.config
     async with app.run_test(size=WIDE) as pilot:
-        for name, settings in (("a", app.config), ("b", app.config), ("c", config_of(other)), ("d", config)):
+        for name, settings in (("a", mine), ("b", mine), ("c", config_of(other)), ("d", config)):
             questions.settle(settings, lambda _, name=name: told.append(name), refused=told.append)
         assert told == ["d"]  # there is nothing to ask
         await agree(pilot)

@@ -128,7 +128,7 @@ async def test_a_run_is_shown_as_it_goes_on(watching: Callable[[], WorkbenchApp]
         run.write_status(RunState.TRAINING, 4, 100)
         await until(app, pilot, lambda: "step 4/100" in status(app))
         assert steps(app) == [1, 2, 3, 4]
-        assert app.config.kl.target == 9.0
+        assert app.edited.config.kl.target == 9.0
         assert app.workbench.charts.edits == [4]
         run.truncate_after(2, 0)
         await until(app, pilot, lambda: steps(app) == [1, 2])
@@ -175,10 +175,10 @@ async def test_nothing_that_would_change_the_run_is_done(
             await pilot.press(key)
             assert alarm(app) == "viewing: t takes over"
             assert app.screen is app.workbench
-        before = app.config
+        before = app.edited.config
         app.workbench.post_message(HyperparametersPane.Edited("kl.coef", 0.3))
         await pilot.pause()
-        assert app.config == before
+        assert app.edited.config == before
         assert [request for session in sessions for request in session.asked] == []
         await pilot.press("q")
     assert app.return_code == 0
@@ -202,11 +202,11 @@ async def test_settings_and_words_of_a_viewed_run_can_be_read_but_not_typed_over
             assert app.screen.focused is form  # no field opened, in which something typed would be lost
             assert why in str(form.query_one("#help", Static).visual)
             assert "F5" not in str(form.query_one("#help", Static).visual)
-        before = app.config
+        before = app.edited.config
         await pilot.press("3", "enter", "x", "x", "enter")
         await pilot.pause()
         assert app.screen.focused is words
-        assert app.config == before
+        assert app.edited.config == before
         assert not words.drafts
 
 
@@ -406,8 +406,8 @@ async def test_d_hands_a_run_over_and_leaves(app: WorkbenchApp, sessions: Sessio
         await show(app, pilot)
         sessions.last.slow_to_stop = True
         await pilot.press("q", "d")
-        assert app.hands_over
-        assert app.leave_code == 0
+        assert app.leaving.hands_over
+        assert app.leaving.code == 0
         sessions.last.release()
         await until(app, pilot, lambda: app.return_code is not None)
     assert app.return_code == 0
@@ -419,5 +419,5 @@ async def test_a_paused_run_is_not_left_running(app: WorkbenchApp) -> None:
         await show(app, pilot)
         await pilot.press("d")
         assert "Space resumes it" in alarm(app)
-        assert not app.hands_over
+        assert not app.leaving.hands_over
         assert not app.bridge.is_training

@@ -20,7 +20,6 @@ from rlhf_tui.areas.settings_form.hyperparameters import HyperparametersPane
 from rlhf_tui.areas.workbench.screen import PANES
 from rlhf_tui.engine.bridge import EngineBridge
 from rlhf_tui.engine.messages import EngineEvents
-from rlhf_tui.terminal.signals import terminated
 
 WIDE, NARROW, TINY = (120, 40), (80, 24), (50, 14)
 
@@ -178,7 +177,7 @@ async def test_an_edit_between_runs_changes_the_next_run(app: WorkbenchApp, sess
     async with app.run_test(size=WIDE) as pilot:
         app.workbench.post_message(HyperparametersPane.Edited("kl.coef", 0.3))
         await pilot.pause()
-        assert app.config.kl.coef == 0.3
+        assert app.edited.config.kl.coef == 0.3
         await pilot.press("f5")
         assert sessions.last.config is not None
         assert sessions.last.config.kl.coef == 0.3
@@ -227,11 +226,11 @@ async def test_a_refused_edit_is_told_and_taken_back(app: WorkbenchApp, sessions
         app.workbench.post_message(HyperparametersPane.Edited("kl.coef", 0.7))
         await pilot.pause()
         app.bridge.drain()
-        app.bridge.view.config = sessions.last.config = fields.replace(app.config, {"kl.coef": 0.1})
+        app.bridge.view.config = sessions.last.config = fields.replace(app.edited.config, {"kl.coef": 0.1})
         sessions.last.emit(EditRefused("kl.coef", "too late"))
         await show(app, pilot)
         assert alarm(app) == "kl.coef was not changed: too late"
-        assert app.config.kl.coef == 0.1
+        assert app.edited.config.kl.coef == 0.1
 
 
 # --- panes and layouts ---
@@ -477,7 +476,7 @@ async def test_quitting_finishes_the_step_first(app: WorkbenchApp, sessions: Ses
         app._tick()
         await pilot.pause()
     assert app.return_code == 0
-    assert not app.left_at_once
+    assert not app.leaving.at_once
 
 
 async def test_q_once_more_leaves_without_waiting(app: WorkbenchApp, sessions: Sessions) -> None:
@@ -486,7 +485,7 @@ async def test_q_once_more_leaves_without_waiting(app: WorkbenchApp, sessions: S
         sessions.last.slow_to_stop = True
         await pilot.press("q", "q", "q")
         await pilot.pause()
-    assert app.left_at_once
+    assert app.leaving.at_once
     assert app.bridge.alive
 
 
@@ -497,11 +496,11 @@ async def test_a_request_to_terminate_saves_first_and_the_second_does_not(
         await pilot.press("f5")
         await show(app, pilot)  # the run's own words first
         sessions.last.slow_to_stop = True
-        terminated(app)
+        app.leaving.terminated()
         await pilot.pause()
         assert sessions.last.asked[-1] == Close()
         assert "saving" in alarm(app)
-        terminated(app)
+        app.leaving.terminated()
         await pilot.pause()
     assert app.return_code == 143
 

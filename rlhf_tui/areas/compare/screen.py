@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import ClassVar
 
 from textual import events
 from textual.app import ComposeResult
@@ -23,6 +23,7 @@ from rlhf_tui.areas.compare.comparison_table import comparison_table, table_text
 from rlhf_tui.areas.compare.pairs import Pairs
 from rlhf_tui.areas.compare.scores import ScoreHistogram
 from rlhf_tui.areas.compare.side import SideScreen, side_label
+from rlhf_tui.areas.trust.code_questions import CodeQuestions
 from rlhf_tui.engine.bridge import EngineBridge
 from rlhf_tui.engine.messages import EngineEvents
 from rlhf_tui.terminal.clipboard import copy
@@ -31,9 +32,6 @@ from rlhf_tui.widgets.inputs import NumberField
 from rlhf_tui.widgets.panes import has_room_for_all, is_tiny, tab_line
 from rlhf_tui.widgets.screen import BaseScreen
 from rlhf_tui.widgets.status import AlarmLine, KeyBar, StatusLine
-
-if TYPE_CHECKING:
-    from rlhf_tui.app import WorkbenchApp
 
 PANES = {"table": "Table", "pairs": "Pairs", "scores": "Scores"}
 RESPONSES = 100
@@ -56,10 +54,11 @@ class CompareScreen(BaseScreen[None]):
     ]
 
     def __init__(
-        self, bridge: EngineBridge, config: RunConfig, sides: tuple[Side, Side] = (REFERENCE, TUNED)
+        self, bridge: EngineBridge, questions: CodeQuestions, config: RunConfig,
+        sides: tuple[Side, Side] = (REFERENCE, TUNED)
     ) -> None:
         super().__init__()
-        self._bridge, self._config, self._sides = bridge, config, sides
+        self._bridge, self._questions, self._config, self._sides = bridge, questions, config, sides
         self._request: int | None = None
         self._result: Comparison | None = None
         self._begun = False
@@ -138,8 +137,7 @@ class CompareScreen(BaseScreen[None]):
         if config is None:
             self._compare()
         else:
-            questions = cast("WorkbenchApp", self.app).code_questions
-            questions.settle(config, lambda _: self._compare(), of=run_dir, needed=False)
+            self._questions.settle(config, lambda _: self._compare(), of=run_dir, needed=False)
 
     def _scored_by(self) -> tuple[RunConfig | None, RunDir | None]:
         """The settings whose rewards score, where they are not those of a run that goes on, and the run they are of."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import Any, ClassVar
 
 from textual import events
 from textual.app import ComposeResult
@@ -17,12 +17,10 @@ from textual.widgets import Input, Static
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.events import Event, GenerationFinished, GenerationToken, RunState
 from rlhf_engine.requests import Cancel, Generate
+from rlhf_tui.areas.trust.code_questions import CodeQuestions
 from rlhf_tui.engine.bridge import EngineBridge
 from rlhf_tui.widgets.answer import Answer
 from rlhf_tui.widgets.inputs import Choice, NumberField, TextField, without_breaks
-
-if TYPE_CHECKING:
-    from rlhf_tui.app import WorkbenchApp
 
 MODELS = ("reference", "tuned")
 _WHO = {"both": MODELS, "tuned": ("tuned",), "reference": ("reference",)}
@@ -105,9 +103,11 @@ class Generator(Widget):
             self.text, self.level = text, level
             super().__init__()
 
-    def __init__(self, bridge: EngineBridge, config: RunConfig, prompt: str = "", **options: Any) -> None:
+    def __init__(
+        self, bridge: EngineBridge, questions: CodeQuestions, config: RunConfig, prompt: str = "", **options: Any
+    ) -> None:
         super().__init__(**options)
-        self._bridge, self._config = bridge, config
+        self._bridge, self._questions, self._config = bridge, questions, config
         self._asked: dict[int, tuple[str, str]] = {}
         self._started: set[int] = set()
         self._written: dict[str, str] = {}
@@ -166,8 +166,7 @@ class Generator(Widget):
         if self._bridge.busy:  # the run's own rewards score
             self._ask()
         else:
-            questions = cast("WorkbenchApp", self.app).code_questions
-            questions.settle(self._config, lambda _: self._ask(), needed=False)
+            self._questions.settle(self._config, lambda _: self._ask(), needed=False)
 
     def _ask(self) -> None:
         if not self.is_attached:

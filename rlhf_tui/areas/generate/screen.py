@@ -9,6 +9,7 @@ from textual.binding import Binding, BindingType
 
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_tui.areas.generate.generator import Generator
+from rlhf_tui.areas.trust.code_questions import CodeQuestions
 from rlhf_tui.engine.bridge import EngineBridge
 from rlhf_tui.engine.messages import EngineEvents
 from rlhf_tui.widgets.screen import BaseScreen
@@ -25,10 +26,10 @@ class GenerateScreen(BaseScreen[None]):
         Binding("escape", "back", "Back", tooltip="Cancel a response; then back to the workbench", id="generate.back"),
     ]
 
-    def __init__(self, bridge: EngineBridge, config: RunConfig, prompt: str = "") -> None:
+    def __init__(self, bridge: EngineBridge, questions: CodeQuestions, config: RunConfig, prompt: str = "") -> None:
         super().__init__()
         self._bridge = bridge
-        self._generator = Generator(bridge, config, prompt)
+        self._generator = Generator(bridge, questions, config, prompt)
         self._alarm = AlarmLine(id="alarm")
         self._keys = KeyBar(id="keys")
 

@@ -1,0 +1,1 @@
+"""Leaving the workbench, also while a run trains."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -10,12 +10,10 @@ from textual.containers import Vertical
 from textual.content import Content
 from textual.widgets import Static
 
+from rlhf_tui.areas.leaving.leaving import Leaving
 from rlhf_tui.engine.bridge import EngineBridge
 from rlhf_tui.engine.messages import EngineEvents
 from rlhf_tui.widgets.screen import BaseDialog
-
-if TYPE_CHECKING:
-    from rlhf_tui.app import WorkbenchApp
 
 
 class QuitScreen(BaseDialog[None]):
@@ -37,9 +35,9 @@ class QuitScreen(BaseDialog[None]):
         Binding("escape,n", "stay", "Stay", tooltip="Continue training", id="quit.stay"),
     ]
 
-    def __init__(self, bridge: EngineBridge) -> None:
+    def __init__(self, bridge: EngineBridge, leaving: Leaving) -> None:
         super().__init__()
-        self._bridge = bridge
+        self._bridge, self._leaving = bridge, leaving
         self._text = Static("", markup=False)
 
     def compose(self) -> ComposeResult:
@@ -57,14 +55,14 @@ class QuitScreen(BaseDialog[None]):
     def action_next(self) -> None:
         """Second press: save and quit. Third press: leave at once."""
         if self._bridge.closing:
-            self._workbench.leave_at_once()
+            self._leaving.leave_at_once()
         else:
             self.action_confirm()
 
     def action_confirm(self) -> None:
         """Finish the step, save, quit."""
         if not self._bridge.closing:
-            self._workbench.leave()
+            self._leaving.leave()
             self._show()
 
     def action_stay(self) -> None:
@@ -72,15 +70,11 @@ class QuitScreen(BaseDialog[None]):
         if not self._bridge.closing:
             self.dismiss()
 
-    @property
-    def _workbench(self) -> WorkbenchApp:
-        return cast("WorkbenchApp", self.app)
-
     def _show(self) -> None:
         view = self._bridge.view
         if self._bridge.closing:
             step = min(view.step + 1, view.total_steps)
-            goes_on = " The run then continues in the background." if self._workbench.hands_over else ""
+            goes_on = " The run then continues in the background." if self._leaving.hands_over else ""
             slow = f" ({view.slow_reward} so far)" if view.slow_reward else ""
             text = Content.assemble(f"finishing step {step}{slow}, saving…{goes_on}\n\n", ("q", "$accent bold"),
                                     "  leave at once; the last checkpoint stays good")

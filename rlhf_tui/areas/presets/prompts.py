@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -16,15 +16,14 @@ from rlhf_engine.config.fields import replace
 from rlhf_engine.errors import ConfigError, RlhfError
 from rlhf_engine.files.json_text import to_json
 from rlhf_engine.system.visible_text import visible
+from rlhf_tui.editing.edited_config import EditedConfig
+from rlhf_tui.engine.bridge import EngineBridge
 from rlhf_tui.terminal.clean_text import clean_line, clean_text
-from rlhf_tui.terminal.own_editor import edited
+from rlhf_tui.terminal.own_editor import edited as text_from_editor
 from rlhf_tui.widgets.choice_list import ChoiceList
 from rlhf_tui.widgets.dialogs import DIALOG_STYLES
 from rlhf_tui.widgets.inputs import EditField, TextField
 from rlhf_tui.widgets.screen import BaseDialog
-
-if TYPE_CHECKING:
-    from rlhf_tui.app import WorkbenchApp
 
 
 class PromptsScreen(BaseDialog[None]):
@@ -44,8 +43,9 @@ class PromptsScreen(BaseDialog[None]):
         Binding("escape", "back", "Back", tooltip="Out of the search, or back", id="prompts.back"),
     ]
 
-    def __init__(self) -> None:
+    def __init__(self, bridge: EngineBridge, edited: EditedConfig) -> None:
         super().__init__()
+        self._bridge, self._edited = bridge, edited
         self._list = ChoiceList(id="prompts", markup=False, compact=True)
         self._search = TextField(placeholder="words to look for", id="search")
         self._field = EditField(id="field")
@@ -69,12 +69,8 @@ class PromptsScreen(BaseDialog[None]):
         self._say(self._refusal() or "each step draws from these in shuffled order, again and again")
 
     @property
-    def _app(self) -> WorkbenchApp:
-        return cast("WorkbenchApp", self.app)
-
-    @property
     def _prompts(self) -> list[str]:
-        return self._app.config.data.prompts
+        return self._edited.config.data.prompts
 
     def _fill(self, at: int | None = None) -> None:
         """List what holds the words that are looked for, the cursor on the prompt at place `at`, or where it was."""
@@ -95,9 +91,9 @@ class PromptsScreen(BaseDialog[None]):
 
     def _refusal(self) -> str:
         """Why nothing can be changed now; empty when it can."""
-        if self._app.bridge.viewing:
+        if self._bridge.viewing:
             return "viewing only: these are the prompts that the run began with"
-        return "a run is in progress: its prompts are fixed until it ends" if self._app.bridge.busy else ""
+        return "a run is in progress: its prompts are fixed until it ends" if self._bridge.busy else ""
 
     def _change(self, prompts: list[str], at: int | None = None) -> bool:
         """Take these prompts, if they are allowed."""
@@ -105,11 +101,11 @@ class PromptsScreen(BaseDialog[None]):
             self._say(refusal, "$text-warning")
             return False
         try:
-            replace(self._app.config, {"data.prompts": prompts})
+            replace(self._edited.config, {"data.prompts": prompts})
         except RlhfError as error:
             self._say(f"✗ {error}", "$text-error")
             return False
-        self._app.workbench.editing.edit("data.prompts", prompts)
+        self._edited.edit("data.prompts", prompts)
         self._fill(at)
         self._say(f"{len(prompts)} prompts for the next run · u takes that back")
         return True
@@ -175,7 +171,7 @@ class PromptsScreen(BaseDialog[None]):
         if refusal := self._refusal():
             self._say(refusal, "$text-warning")
         else:
-            self._app.workbench.editing.undo()
+            self._edited.undo()
             self._fill()
             self._say(f"{len(self._prompts)} prompts")
 
@@ -188,7 +184,7 @@ class PromptsScreen(BaseDialog[None]):
         several = any("\n" in prompt or visible(prompt) != prompt for prompt in self._prompts)
         lines = [to_json(prompt, ascii_only=False) if several else prompt for prompt in self._prompts]
         try:
-            text = edited(self.app, "\n".join(lines) + "\n", "prompts.jsonl" if several else "prompts.txt")
+            text = text_from_editor(self.app, "\n".join(lines) + "\n", "prompts.jsonl" if several else "prompts.txt")
             prompts = [_json(line, at) if several else line
                        for at, line in enumerate(text.split("\n"), 1) if line.strip()]
         except ConfigError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache, partial
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -23,9 +23,6 @@ from rlhf_tui.widgets.dialogs import SureScreen
 from rlhf_tui.widgets.inputs import TextField
 from rlhf_tui.widgets.picker import DetailsPicker
 from rlhf_tui.widgets.screen import BaseDialog
-
-if TYPE_CHECKING:
-    from rlhf_tui.app import WorkbenchApp
 
 
 class PresetScreen(DetailsPicker):
@@ -156,7 +153,7 @@ class SavePresetScreen(BaseDialog[str | None]):
             self._say(f"✗ {error}", "$text-error")
             return
         self.dismiss(name)
-        cast("WorkbenchApp", self.app).say(f"preset {name} saved: {path}")
+        self.app.notify(f"preset {name} saved: {path}")
 
     def action_back(self) -> None:
         """Save nothing."""

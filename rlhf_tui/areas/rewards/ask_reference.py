@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 from textual.app import ComposeResult
 from textual.containers import HorizontalGroup
@@ -17,12 +17,10 @@ from rlhf_engine.evaluation.compare import Comparison
 from rlhf_engine.events import ComparisonFinished, ComparisonProgress, Event, RunState
 from rlhf_engine.requests import Cancel, Compare
 from rlhf_tui.areas.rewards.lab_memory import LabMemory
+from rlhf_tui.areas.trust.code_questions import CodeQuestions
 from rlhf_tui.engine.bridge import EngineBridge
 from rlhf_tui.widgets.figures import progress_bar
 from rlhf_tui.widgets.inputs import NumberField
-
-if TYPE_CHECKING:
-    from rlhf_tui.app import WorkbenchApp
 
 
 class AskReference(HorizontalGroup):
@@ -49,10 +47,10 @@ class AskReference(HorizontalGroup):
     class Arrived(Message):
         """The memory holds new pairs."""
 
-    def __init__(self, bridge: EngineBridge, memory: LabMemory, **options: Any) -> None:
+    def __init__(self, bridge: EngineBridge, memory: LabMemory, questions: CodeQuestions, **options: Any) -> None:
         super().__init__(**options)
         self.number = NumberField(memory.responses, whole=True, step=32, low=2, high=10_000, id="number")
-        self._bridge, self._memory = bridge, memory
+        self._bridge, self._memory, self._questions = bridge, memory, questions
         self._bar = Static("", id="bar", markup=False)
         self._request: int | None = None
         self._asked_with: RunConfig | None = None
@@ -76,8 +74,7 @@ class AskReference(HorizontalGroup):
         if self._bridge.busy:  # the run's own rewards score
             self._ask(config)
         else:
-            questions = cast("WorkbenchApp", self.app).code_questions
-            questions.settle(config, lambda _: self._ask(config), needed=False)
+            self._questions.settle(config, lambda _: self._ask(config), needed=False)
 
     def _ask(self, config: RunConfig) -> None:
         if not self.is_attached or self.number.number is None:

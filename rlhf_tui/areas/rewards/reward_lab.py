@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -21,6 +22,7 @@ from rlhf_engine.events import (
     Event,
     RolledBack,
     RunStarted,
+    Sample,
     StateChanged,
     StepFinished,
 )
@@ -34,16 +36,15 @@ from rlhf_tui.areas.rewards.word_editor import SIDES, WordEditor
 from rlhf_tui.areas.rewards.word_rows import window
 from rlhf_tui.areas.rewards.word_table import WordTable
 from rlhf_tui.areas.rewards.word_watch import Count, WordWatch
-from rlhf_tui.areas.settings_form.editing import Editing
 from rlhf_tui.areas.settings_form.hyperparameters import HyperparametersPane
+from rlhf_tui.areas.settings_form.reset import ask_reset
+from rlhf_tui.areas.trust.code_questions import CodeQuestions
 from rlhf_tui.editing.change_text import applied_text
+from rlhf_tui.editing.edited_config import EditedConfig
 from rlhf_tui.engine.bridge import EngineBridge
 from rlhf_tui.engine.messages import EngineEvents
 from rlhf_tui.widgets.panes import PanedScreen
 from rlhf_tui.widgets.status import AlarmLine, KeyBar, StatusLine
-
-if TYPE_CHECKING:
-    from rlhf_tui.app import WorkbenchApp
 
 PANES = {"lab-rewards": "Rewards", "lab-words": "Words", "lab-try": "Try it"}
 COUNT_SECONDS = 0.2
@@ -78,25 +79,22 @@ class RewardLabScreen(PanedScreen):
         Binding("escape", "back", "Back", tooltip="Leave the field, cancel, or back", id="lab.back"),
     ]
 
-    def __init__(self, bridge: EngineBridge, memory: LabMemory) -> None:
+    def __init__(
+        self, bridge: EngineBridge, edited: EditedConfig, questions: CodeQuestions, memory: LabMemory,
+        newest_samples: Callable[[], list[Sample]],
+    ) -> None:
+        """newest_samples: those of the run on the screen, whose words are counted."""
         super().__init__()
-        self._bridge, self._memory = bridge, memory
+        self._bridge, self._edited, self._questions, self._memory = bridge, edited, questions, memory
+        self._newest_samples = newest_samples
         self._form = RewardForm(id="lab-rewards", classes="lab-pane")
         self._words = WordTable(id="lab-words", classes="lab-pane")
         self._try = TryIt(id="lab-try", classes="lab-pane")
-        self._ask = AskReference(bridge, memory, id="lab-ask")
+        self._ask = AskReference(bridge, memory, questions, id="lab-ask")
         self._alarm = AlarmLine(id="alarm")
         self._keys = KeyBar(id="keys")
         self._watch = WordWatch(lambda count: self.post_message(Counted(count)))
         self._count_timer: Timer | None = None
-
-    @property
-    def _editing(self) -> Editing:
-        return self._workbench.workbench.editing
-
-    @property
-    def _workbench(self) -> WorkbenchApp:
-        return cast("WorkbenchApp", self.app)
 
     @property
     def _whose(self) -> RunDir | None:
@@ -151,17 +149,17 @@ class RewardLabScreen(PanedScreen):
 
     def _load(self) -> None:
         """Show the settings, and which of them a run that goes on has locked."""
-        config, viewing = self._workbench.config, self._bridge.viewing
+        config, viewing = self._edited.config, self._bridge.viewing
         training = self._bridge.busy or viewing
-        self._form.load(config, training=training, viewing=viewing, preset=self._editing.original,
-                        start=self._editing.start)
+        self._form.load(config, training=training, viewing=viewing, preset=self._edited.original,
+                        start=self._edited.start)
         self._words.load(config, training=training, viewing=viewing)
         self._try.score_with(config, self._whose)
         self._count_soon()
 
     def _follow(self) -> None:
         """Show the settings; what is written here but not allowed stays."""
-        config = self._workbench.config
+        config = self._edited.config
         self._form.follow(config)
         self._words.follow(config)
         self._try.score_with(config, self._whose)
@@ -171,7 +169,7 @@ class RewardLabScreen(PanedScreen):
         self._edit(event.path, event.value)
 
     def on_hyperparameters_pane_reset_asked(self, event: HyperparametersPane.ResetAsked) -> None:
-        self._editing.ask_reset(event.values, [row.path for row in event.fixed])
+        ask_reset(self.app, self._edited, event.values, [row.path for row in event.fixed], training=self._bridge.busy)
 
     def on_screen_resume(self) -> None:
         """Back from a question that may have changed the settings."""
@@ -180,19 +178,19 @@ class RewardLabScreen(PanedScreen):
 
     def action_undo(self) -> None:
         """Take the newest change back."""
-        self._editing.undo()
+        self._edited.undo()
         self._follow()
 
     def action_redo(self) -> None:
         """Make it again."""
-        self._editing.redo()
+        self._edited.redo()
         self._follow()
 
     def on_word_editor_edited(self, event: WordEditor.Edited) -> None:
         self._edit(event.path, event.value)
 
     def _edit(self, path: str, value: object) -> None:
-        self._editing.edit(path, value)
+        self._edited.edit(path, value)
         self._follow()
 
     def on_reward_form_chosen(self, event: RewardForm.Chosen) -> None:
@@ -203,7 +201,7 @@ class RewardLabScreen(PanedScreen):
 
     def _between_runs(self) -> bool:
         """True when the rewards themselves may change; if not, it is said why."""
-        if self._workbench.read_only():
+        if self._edited.read_only():
             return False
         if self._bridge.busy:
             self._alarm.say(BETWEEN_RUNS, "warning")
@@ -212,11 +210,11 @@ class RewardLabScreen(PanedScreen):
     def action_add(self) -> None:
         """Ask which kind, then show its settings."""
         if self._between_runs():
-            self.app.push_screen(NewRewardScreen(self._workbench.config), self._added)
+            self.app.push_screen(NewRewardScreen(self._edited.config), self._added)
 
     def _added(self, config: RunConfig | None) -> None:
         if config is not None and self._between_runs():
-            self._editing.take(config)
+            self._edited.replace(config)
             self._follow()
             index = len(config.rewards) - 1
             self._form.show_path(f"rewards.{index}.name")
@@ -224,7 +222,7 @@ class RewardLabScreen(PanedScreen):
 
     def on_reward_form_removing(self, event: RewardForm.Removing) -> None:
         """Remove a reward when asked for it twice."""
-        rewards = self._workbench.config.rewards
+        rewards = self._edited.config.rewards
         if not self._between_runs():
             return
         name = rewards[event.index].name
@@ -233,9 +231,9 @@ class RewardLabScreen(PanedScreen):
         elif not event.sure:
             self._alarm.say(f"x once more removes {name} and its settings", "warning")
         else:
-            data = self._workbench.config.model_dump()
+            data = self._edited.config.model_dump()
             del data["rewards"][event.index]
-            self._editing.take(fields.validate(data))
+            self._edited.replace(fields.validate(data))
             self._follow()
             self._alarm.say(f"{name} is removed · u brings it back")
 
@@ -243,8 +241,8 @@ class RewardLabScreen(PanedScreen):
 
     def action_reference(self) -> None:
         """Ask the engine for pairs of responses, whose reference sides are counted."""
-        if not self._workbench.read_only():
-            self._ask.ask(self._workbench.config)
+        if not self._edited.read_only():
+            self._ask.ask(self._edited.config)
             self._show_keys()
 
     def action_number(self) -> None:
@@ -309,8 +307,8 @@ class RewardLabScreen(PanedScreen):
 
     def _count(self) -> None:
         """Count the words in what there is by now, which can be tried as well."""
-        samples = self._workbench.workbench.samples.samples.newest()
-        pairs = self._memory.pairs_of(self._workbench.config)
+        samples = self._newest_samples()
+        pairs = self._memory.pairs_of(self._edited.config)
         typed = [Trial(YOURS, *self._memory.typed)] if self._memory.typed else []
         self._try.offer([*typed, *map(trial_of_step, samples[:TRIALS]), *map(trial_of_reference, pairs)])
         if self._words.reward is not None:
@@ -324,7 +322,7 @@ class RewardLabScreen(PanedScreen):
 
     def on_try_it_asked(self) -> None:
         """A person wants to decide about code that would score."""
-        self._workbench.code_questions.settle(self._workbench.config, lambda _: self._try.score_again(), of=self._whose)
+        self._questions.settle(self._edited.config, lambda _: self._try.score_again(), of=self._whose)
 
     def on_try_it_typed(self, event: TryIt.Typed) -> None:
         self._memory.typed = (event.trial.prompt, event.trial.response)

@@ -30,7 +30,8 @@ from rlhf_tui.areas.rewards.word_text import (
     unsayable,
     without_doubles,
 )
-from rlhf_tui.areas.settings_form.setting_rows import VIEWED_REASON, same_rewards, without_place
+from rlhf_tui.areas.settings_form.setting_rows import VIEWED_REASON, without_place
+from rlhf_tui.editing.undo_stack import same_rewards
 from rlhf_tui.terminal.clean_text import clean_line
 from rlhf_tui.widgets.inputs import WordsArea
 from rlhf_tui.widgets.word_entries import parse_words, words_text

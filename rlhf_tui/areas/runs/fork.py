@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
+from typing import Any, ClassVar, Protocol
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -23,15 +23,13 @@ from rlhf_engine.runs.run_list import RunSummary
 from rlhf_engine.runs.run_settings import fork_settings
 from rlhf_tui.areas.settings_form.hyperparameters import HyperparametersPane
 from rlhf_tui.areas.settings_form.setting_rows import fork_rows
+from rlhf_tui.areas.trust.code_questions import CodeQuestions
 from rlhf_tui.editing.change_text import edit_text
 from rlhf_tui.terminal.clean_text import clean_line, clean_text
 from rlhf_tui.widgets.choice_list import ChoiceList
 from rlhf_tui.widgets.dialogs import DIALOG_STYLES
 from rlhf_tui.widgets.inputs import TextField
 from rlhf_tui.widgets.screen import BaseDialog
-
-if TYPE_CHECKING:
-    from rlhf_tui.app import WorkbenchApp
 
 _MOST_STEPS = 200  # a run keeps some forty at the most
 
@@ -83,9 +81,9 @@ class ForkScreen(BaseDialog[bool]):
         Binding("escape", "back", "Back", id="fork.back"),
     ]
 
-    def __init__(self, run: RunSummary, found: Forkable, begin: Begin) -> None:
+    def __init__(self, run: RunSummary, found: Forkable, questions: CodeQuestions, begin: Begin) -> None:
         super().__init__()
-        self._run, self._found, self._begin = run, found, begin
+        self._run, self._found, self._questions, self._begin = run, found, questions, begin
         self._steps = found.steps
         self._before: RunConfig | None = None
         self._sure = False
@@ -197,8 +195,7 @@ class ForkScreen(BaseDialog[bool]):
         except RlhfError as error:
             self._say(f"✗ {error}", "$text-error")
             return
-        questions = cast("WorkbenchApp", self.app).code_questions
-        questions.settle(config, lambda _: self._go(), refused=lambda why: self._say(f"✗ {why}", "$text-error"))
+        self._questions.settle(config, lambda _: self._go(), refused=lambda why: self._say(f"✗ {why}", "$text-error"))
 
     def _go(self) -> None:
         try:

@@ -13,18 +13,29 @@ from textual.content import Content
 from textual.widget import Widget
 from textual.widgets import Input, Static
 
+from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.events import CheckpointSaved, RunStarted, StateChanged
-from rlhf_engine.runs.run_list import parents
-from rlhf_tui.areas.runs.run_actions import RunActions
+from rlhf_engine.requests import Side
+from rlhf_engine.runs.run_dir import RunDir
+from rlhf_engine.runs.run_list import RunSummary, parents
+from rlhf_engine.runs.run_settings import settings_now
+from rlhf_tui.areas.charts.overlays import Overlays
+from rlhf_tui.areas.runs.run_control import RunControl
 from rlhf_tui.areas.runs.run_details import run_details
+from rlhf_tui.areas.runs.run_export import ask_export
+from rlhf_tui.areas.runs.run_opening import RunOpening
 from rlhf_tui.areas.runs.run_reader import RunReader
 from rlhf_tui.areas.runs.run_rows import SORTS, listed
+from rlhf_tui.areas.runs.run_selection import RunSelection
 from rlhf_tui.areas.runs.run_table import RunTable
+from rlhf_tui.areas.runs.run_tidying import RunTidying
+from rlhf_tui.areas.trust.code_questions import CodeQuestions
 from rlhf_tui.engine.bridge import EngineBridge
 from rlhf_tui.engine.messages import EngineEvents
 from rlhf_tui.widgets.inputs import TextField
 from rlhf_tui.widgets.panes import has_room_for_all, is_tiny
-from rlhf_tui.widgets.status import KeyBar, StatusLine
+from rlhf_tui.widgets.screen import BaseScreen
+from rlhf_tui.widgets.status import AlarmLine, KeyBar, StatusLine
 
 TALL = 18
 READ_SECONDS = 5.0
@@ -37,7 +48,7 @@ _KEYS = [("Enter", "Open", "screen.open"), ("Esc", "Back", "screen.back"), ("?",
          ("x", "Delete", "screen.delete"), ("T", "Trash", "screen.trash")]
 
 
-class RunsScreen(RunActions):
+class RunsScreen(BaseScreen[None]):
     """Reads the runs in a thread, every few seconds anew; draws only what has changed."""
 
     CSS_PATH = "screen.tcss"
@@ -69,8 +80,15 @@ class RunsScreen(RunActions):
         Binding("escape", "back", "Back", tooltip="Out of the search, or back", id="runs.back"),
     ]
 
-    def __init__(self, bridge: EngineBridge) -> None:
-        super().__init__(bridge)
+    def __init__(self, bridge: EngineBridge, control: RunControl, questions: CodeQuestions, overlays: Overlays) -> None:
+        super().__init__()
+        self._bridge, self._questions, self._overlays = bridge, questions, overlays
+        self._reader = RunReader(self, bridge.runs_root)
+        self._table = RunTable(id="table")
+        self._alarm = AlarmLine(id="alarm")
+        self._selection = RunSelection(self, self._reader, self._table, self._alarm.say)
+        self._opening = RunOpening(self, bridge, control, questions, self._reader, self._selection, self.dismiss)
+        self._tidying = RunTidying(self, bridge, self._reader, self._selection)
         self._sort = SORTS[0]
         self._details = Static("", id="details", markup=False)
         self._search = TextField(placeholder="words to look for", id="search")
@@ -161,8 +179,84 @@ class RunsScreen(RunActions):
     def _show_keys(self) -> None:
         """What can be done with the run under the cursor."""
         run = self._table.selected
-        resumes = run is not None and not self._no_resume(run)
+        resumes = run is not None and not self._opening.no_resume(run)
         self._keys.show([key for key in _KEYS if resumes or key[2] != "screen.resume"])
+
+    # --- with the run under the cursor ---
+
+    def on_run_table_opened(self, event: RunTable.Opened) -> None:
+        self._opening.view(event.run)
+
+    def action_open(self) -> None:
+        """What Enter does."""
+        self._table.action_open()
+
+    def action_resume(self) -> None:
+        """Resume it here."""
+        if run := self._selection.here:
+            self._opening.resume(run)
+
+    def action_fork(self) -> None:
+        """Fork it."""
+        if run := self._selection.here:
+            self._opening.fork(run)
+
+    def action_leave_view(self) -> None:
+        """Stop viewing."""
+        self._opening.leave_view()
+
+    def action_export(self) -> None:
+        """Write it for other programs."""
+        if run := self._selection.here:
+            ask_export(self.app, run, self._selection)
+
+    def action_rename(self) -> None:
+        """Give it another name."""
+        if run := self._selection.here:
+            self._tidying.rename(run)
+
+    def action_note(self) -> None:
+        """Write about it."""
+        if run := self._selection.here:
+            self._tidying.write_note(run)
+
+    def action_trash(self) -> None:
+        """What was deleted."""
+        self._tidying.show_trash()
+
+    # --- with those that are marked ---
+
+    def action_delete(self) -> None:
+        """Into the trash."""
+        self._tidying.delete(self._selection.chosen())
+
+    def action_settings(self) -> None:
+        """What differs between the settings of two runs."""
+        from rlhf_tui.areas.runs.differences import DifferencesScreen
+
+        if two := self._selection.two():
+            names = (two[0].name, two[1].name)
+            self._selection.in_background(lambda: (_config_of(two[0]), _config_of(two[1])),
+                                       lambda found: self.app.push_screen(DifferencesScreen(names, found)))
+
+    def action_compare(self) -> None:
+        """What the newest checkpoints of two runs answer."""
+        from rlhf_tui.areas.compare.screen import CompareScreen
+
+        if two := self._selection.two():
+            sides = (Side("checkpoint", two[0].path), Side("checkpoint", two[1].path))
+            self._selection.in_background(lambda: _config_of(two[0]), lambda config: self.app.push_screen(
+                CompareScreen(self._bridge, self._questions, config, sides)))
+
+    def action_overlay(self) -> None:
+        """Read the curves of the chosen runs for the charts."""
+        for run in self._selection.chosen():
+            self._overlays.lay(RunDir(run.path))
+
+    def action_clear_overlays(self) -> None:
+        """Only the workbench's own curves again."""
+        self._overlays.clear()
+        self._alarm.say("the charts show the workbench's run alone")
 
     # --- looking through ---
 
@@ -209,3 +303,7 @@ class RunsScreen(RunActions):
             self._table.focus()
         else:
             self.dismiss()
+
+
+def _config_of(run: RunSummary) -> RunConfig:
+    return settings_now(RunDir.open(run.path))

@@ -26,7 +26,7 @@ _COURSE = 40
 ABOUT = "bold: new words · same random numbers each time: what changes is the model"
 
 
-class HistoryScreen(BaseScreen[None]):
+class AnswersScreen(BaseScreen[None]):
     """Follows the run while it is open; `log` is the workbench's."""
 
     AUTO_FOCUS = "#answers"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, cast
+from dataclasses import dataclass
+from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.content import Content
+from textual.message import Message
 from textual.widgets import Static
 
 from rlhf_engine.events import Sample
@@ -15,9 +17,6 @@ from rlhf_tui.terminal.clipboard import copy
 from rlhf_tui.widgets.answer import continued
 from rlhf_tui.widgets.figures import figure
 from rlhf_tui.widgets.screen import BaseDialog
-
-if TYPE_CHECKING:
-    from rlhf_tui.app import WorkbenchApp
 
 
 def score_parts(sample: Sample) -> Content:
@@ -51,6 +50,12 @@ class SampleScreen(BaseDialog[None]):
         Binding("i", "inspect", "Inspect", tooltip="Token by token: how the update changes each", id="sample.inspect"),
     ]
 
+    @dataclass
+    class InspectAsked(Message):
+        """The same sample is to be seen token by token, in the place of this screen."""
+
+        sample: Sample
+
     def __init__(self, sample: Sample) -> None:
         super().__init__()
         self._sample = sample
@@ -66,11 +71,8 @@ class SampleScreen(BaseDialog[None]):
             yield Static(Content.styled(sample_facts(sample), "$text-muted"))
 
     def action_inspect(self) -> None:
-        """The same sample token by token, in the place of this screen."""
-        from rlhf_tui.areas.inspect.screen import InspectScreen
-
-        app = cast("WorkbenchApp", self.app)
-        app.switch_screen(InspectScreen(app.bridge, [self._sample]))
+        """The same sample token by token."""
+        self.post_message(self.InspectAsked(self._sample))
 
     def action_copy(self) -> None:
         """Copy the response."""

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from textual.app import ComposeResult
+from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
-from rlhf_engine.config.fields import show
+from rlhf_engine.config.fields import show, value_at
 from rlhf_tui.editing.change_text import list_change
+from rlhf_tui.editing.edited_config import EditedConfig
 from rlhf_tui.terminal.clean_text import clean_line
 from rlhf_tui.widgets.screen import BaseDialog
 
@@ -62,6 +63,20 @@ class ResetScreen(BaseDialog[bool]):
                       *(Content(f"  {path}") for path in self._fixed)]
         lines.append(Content.styled("u takes this back.", "dim"))
         return Content("\n").join(lines)
+
+
+def ask_reset(app: App[Any], edited: EditedConfig, values: Mapping[str, Any], fixed: Sequence[str], *,
+              training: bool) -> None:
+    """Say what going back to the preset would change (path -> value; `fixed` cannot now), and do it if wanted."""
+    if edited.read_only():
+        return
+    if not values:
+        app.notify("these settings are the preset's" if not fixed else
+                   f"only {clean_line(', '.join(fixed))} differ from the preset, and that is fixed during a run")
+        return
+    changes = {path: (value_at(edited.config, path), value) for path, value in values.items()}
+    asked = ResetScreen(changes, fixed, preset=edited.preset, training=training)
+    app.push_screen(asked, lambda agreed: edited.reset(values) if agreed else None)
 
 
 def _before_and_after(now: Any, then: Any) -> tuple[Any, ...]:

@@ -21,8 +21,8 @@ from rlhf_tui.areas.settings_form.setting_rows import (
     Row,
     form_rows,
     read,
-    same_rewards,
 )
+from rlhf_tui.editing.undo_stack import same_rewards
 from rlhf_tui.terminal.clean_text import clean_line
 
 Edits = list[tuple[str, Any]]

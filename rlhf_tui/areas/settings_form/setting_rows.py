@@ -75,12 +75,6 @@ def reward_index(path: str) -> int:
     return int(path.split(".")[1])
 
 
-def same_rewards(before: RunConfig, after: RunConfig) -> bool:
-    """True when a path like `rewards.1.weight` means the same reward in both."""
-    names = [[(reward.kind, reward.name) for reward in config.rewards] for config in (before, after)]
-    return names[0] == names[1]
-
-
 def label(config: RunConfig, setting: Setting) -> str:
     """A name of at most LABEL_WIDTH columns, as the method of the run calls it."""
     short = config.algorithm.labels.get(setting.path) or setting.label or setting.name.replace("_", " ")

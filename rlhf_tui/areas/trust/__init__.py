@@ -1,0 +1,1 @@
+"""What a person is asked before code, or another base model, is used."""

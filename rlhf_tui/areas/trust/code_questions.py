@@ -7,7 +7,9 @@ that it never waits for an answer. Nothing of the code is run to find out.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Any
+
+from textual.app import App
 
 from rlhf_engine.config.fields import replace
 from rlhf_engine.config.rewards import FunctionRewardConfig
@@ -17,14 +19,11 @@ from rlhf_engine.runs.run_dir import RunDir
 from rlhf_engine.runs.trust import UntrustedCodeError, trust
 from rlhf_tui.terminal.clean_text import clean_line
 
-if TYPE_CHECKING:
-    from rlhf_tui.app import WorkbenchApp
-
 
 class CodeQuestions:
     """The questions of one app, of which one is open at a time."""
 
-    def __init__(self, app: WorkbenchApp) -> None:
+    def __init__(self, app: App[Any]) -> None:
         self._app = app
         self._refused: set[str] = set()
 
@@ -59,7 +58,7 @@ class CodeQuestions:
                 go_on(False)
                 return
             files = ", ".join(clean_line(str(code.file)) for code in codes)
-            (refused or self._app.say)(f"nothing was run: the reward code {files} is not trusted")
+            (refused or self._app.notify)(f"nothing was run: the reward code {files} is not trusted")
 
         for screen in self._app.screen_stack:
             if isinstance(screen, TrustScreen):
@@ -76,7 +75,8 @@ class CodeQuestions:
             try:
                 trust(code.digest, code.file)
             except RlhfError as error:
-                self._app.say(f"trusted until you leave, for it could not be kept: {clean_line(str(error))}", "warning")
+                self._app.notify(f"trusted until you leave, for it could not be kept: {clean_line(str(error))}",
+                                 severity="warning")
 
 
 def names_code(config: RunConfig) -> bool:

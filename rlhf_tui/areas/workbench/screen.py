@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import ClassVar
 
 from textual import events as textual_events
 from textual.app import ComposeResult
@@ -31,16 +31,17 @@ from rlhf_engine.events import (
 )
 from rlhf_engine.runs.run_dir import OUTPUT, RunDir
 from rlhf_tui.areas.charts.charts import Charts
+from rlhf_tui.areas.charts.overlays import LOOK_SECONDS, Overlays
 from rlhf_tui.areas.rewards.word_editor import WordEditor
 from rlhf_tui.areas.rewards.word_lists import WordListsPane
 from rlhf_tui.areas.samples.samples import SampleList
 from rlhf_tui.areas.samples.samples_pane import SamplesPane
-from rlhf_tui.areas.settings_form.editing import Editing
 from rlhf_tui.areas.settings_form.hyperparameters import HyperparametersPane
+from rlhf_tui.areas.settings_form.reset import ask_reset
 from rlhf_tui.areas.workbench.keys import PANES, TITLES, TabLine, keys
-from rlhf_tui.areas.workbench.overlays import LOOK_SECONDS, Overlays
 from rlhf_tui.background import run_in_background
 from rlhf_tui.editing.change_text import applied_text, edit_text
+from rlhf_tui.editing.edited_config import EditedConfig
 from rlhf_tui.engine.bridge import EngineBridge
 from rlhf_tui.engine.event_ring import StepsMissed
 from rlhf_tui.engine.messages import EngineEvents
@@ -49,10 +50,6 @@ from rlhf_tui.engine.metrics_history import MetricsHistory
 from rlhf_tui.widgets.panes import has_room_for_all, is_tiny
 from rlhf_tui.widgets.screen import BaseScreen
 from rlhf_tui.widgets.status import AlarmLine, KeyBar, Meter, StatusLine
-
-if TYPE_CHECKING:
-    from rlhf_tui.app import WorkbenchApp
-
 
 
 class WorkbenchScreen(BaseScreen[None]):
@@ -86,9 +83,9 @@ class WorkbenchScreen(BaseScreen[None]):
         Binding("f2", "app.save_preset", "Save preset", tooltip="Save these settings", id="app.save_preset"),
     ]
 
-    def __init__(self, bridge: EngineBridge, meter: Meter | None = None) -> None:
+    def __init__(self, bridge: EngineBridge, edited: EditedConfig, meter: Meter | None = None) -> None:
         super().__init__()
-        self._bridge = bridge
+        self._bridge, self._edited = bridge, edited
         self._status = StatusLine(bridge.view, meter, id="status")
         self._tabs = TabLine(id="tabs")
         self._alarm = AlarmLine(id="alarm")
@@ -97,7 +94,7 @@ class WorkbenchScreen(BaseScreen[None]):
         self.words = WordListsPane(id="words", classes="pane")
         self.charts = Charts(id="charts", classes="pane")
         self.samples = SamplesPane(id="samples", classes="pane")
-        self.editing = Editing(self, bridge, self._show_settings)
+        edited.follow(self._show_settings)
         self._panes: dict[str, Widget] = {
             "hyperparameters": self.hyperparameters, "charts": self.charts, "words": self.words,
             "samples": self.samples,
@@ -111,10 +108,6 @@ class WorkbenchScreen(BaseScreen[None]):
         self._shown_run = ""
         self.overlays = Overlays(self, self.charts, self._shown_path, self._say_anywhere)
         self._read_up_to, self._read_from = 0, Path()
-
-    @property
-    def _workbench(self) -> WorkbenchApp:
-        return cast("WorkbenchApp", self.app)
 
     def on_screen_resume(self, event: textual_events.ScreenResume) -> None:
         """Opened, or come back to. For the first frame the styles were found while the panes were built: to find them
@@ -243,7 +236,7 @@ class WorkbenchScreen(BaseScreen[None]):
                         self._show_history(event.first_step, self._bridge.run_path)
                 self.overlays.look()
                 self.say(f"run {event.name}: {event.path}")
-                self.editing.begun(event, goes_on=goes_on)
+                self._edited.begun(event, resumed=goes_on)
             case StepFinished():
                 self.charts.add(event.step, event.metrics, event.seconds)
             case PastRead():
@@ -261,9 +254,9 @@ class WorkbenchScreen(BaseScreen[None]):
                 self.charts.mark(event.step, edit_text(event.path, event.old, event.new))
                 self.say(applied_text(event))
                 if self._bridge.viewing:  # what is typed here is in the settings already, and may be ahead
-                    self.editing.adopt()
+                    self._edited.adopt()
             case EditRefused():
-                self.editing.revert(event.path)
+                self._edited.revert(event.path)
                 self.say(event.text, "warning")
             case CheckpointSaved():
                 self.say(f"checkpoint of step {event.step} saved")
@@ -306,7 +299,7 @@ class WorkbenchScreen(BaseScreen[None]):
         return self._bridge.watched or (self._bridge.run_path if self._shown_run else None)
 
     def _say_anywhere(self, text: str, level: str) -> None:
-        self._workbench.say(text, level)
+        self.app.notify(text, severity="information" if level == "info" else "warning")
 
     def _mark_fork(self) -> None:
         """Where the run left the one it is a fork of, and under which other settings."""
@@ -321,10 +314,10 @@ class WorkbenchScreen(BaseScreen[None]):
     def show_run(self) -> None:
         """Bring status and keys up to date."""
         view = self._bridge.view
-        config = view.config or self._workbench.config
+        config = view.config or self._edited.config
         self.charts.show_target(config.kl.target)
         self.charts.responses_per_step = config.algorithm.rows_per_step
-        preset = self._workbench.preset
+        preset = self._edited.preset
         self._status.next_preset = preset if preset != view.preset else ""
         # once the list is drawn: a frame that changes both it and the first line draws all that lies between, too
         self.samples.samples.call_after_refresh(self._status.refresh)
@@ -341,27 +334,27 @@ class WorkbenchScreen(BaseScreen[None]):
     # --- settings ---
 
     def on_hyperparameters_pane_edited(self, event: HyperparametersPane.Edited) -> None:
-        self.editing.edit(event.path, event.value)
+        self._edited.edit(event.path, event.value)
 
     def on_hyperparameters_pane_reset_asked(self, event: HyperparametersPane.ResetAsked) -> None:
-        self.editing.ask_reset(event.values, [row.path for row in event.fixed])
+        ask_reset(self.app, self._edited, event.values, [row.path for row in event.fixed], training=self._bridge.busy)
 
     def on_word_editor_edited(self, event: WordEditor.Edited) -> None:
-        self.editing.edit(event.path, event.value)
+        self._edited.edit(event.path, event.value)
 
     def action_undo(self) -> None:
         """Take the newest change back."""
-        self.editing.undo()
+        self._edited.undo()
 
     def action_redo(self) -> None:
         """Make it again."""
-        self.editing.redo()
+        self._edited.redo()
 
     def _load_panes(self) -> None:
-        config, viewing = self._workbench.config, self._bridge.viewing
+        config, viewing = self._edited.config, self._bridge.viewing
         training = self._bridge.busy or viewing
-        self.hyperparameters.load(config, training=training, viewing=viewing, preset=self.editing.original,
-                                  start=self.editing.start)
+        self.hyperparameters.load(config, training=training, viewing=viewing, preset=self._edited.original,
+                                  start=self._edited.start)
         self.words.load(config, training=training, viewing=viewing)
 
     def _show_settings(self) -> None:
@@ -370,13 +363,8 @@ class WorkbenchScreen(BaseScreen[None]):
 
     def follow_lab(self, _: None) -> None:
         """Show what was edited in the reward lab; what is written here but not allowed stays."""
-        self.hyperparameters.follow(self._workbench.config)
-        self.words.follow(self._workbench.config)
-
-    def load_preset(self, name: str | None) -> None:
-        """What the preset picker chose."""
-        if name is not None:
-            self.editing.load_preset(name)
+        self.hyperparameters.follow(self._edited.config)
+        self.words.follow(self._edited.config)
 
     # --- samples ---
 
@@ -397,9 +385,13 @@ class WorkbenchScreen(BaseScreen[None]):
 
     def action_history(self) -> None:
         """The answers to the probe."""
-        from rlhf_tui.areas.samples.answers_screen import HistoryScreen
+        from rlhf_tui.areas.samples.answers_screen import AnswersScreen
 
-        self.app.push_screen(HistoryScreen(self._bridge, self.samples.probes, lambda: self.charts.scene.run))
+        self.app.push_screen(AnswersScreen(self._bridge, self.samples.probes, lambda: self.charts.scene.run))
+
+    def newest_samples(self) -> list[Sample]:
+        """All samples of the run that are kept, newest first."""
+        return self.samples.samples.newest()
 
     def on_sample_list_said(self, event: SampleList.Said) -> None:
         self.say(event.text, event.level)
