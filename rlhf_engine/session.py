@@ -146,7 +146,8 @@ class Session:
             policy = Policy.from_config(config)
             for text in policy.notices:
                 self._emit(Notice(text, "warning"))
-            use_threads(policy, config)
+            use_threads(policy, config.train.threads, rows=config.algorithm.rows_per_update,
+                        width=config.sampling.max_new_tokens + 8)
             self._preview = (config, policy)
         return self._preview[1], config, 0
 

@@ -114,7 +114,7 @@ def stir(policy: Policy, seed: int = 0) -> None:
     """Give both adapters and the value head random weights, as if they had learnt something."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for parameter in (*policy.actor_parameters.values(), *policy.critic_parameters.values()):
+        for parameter in policy.parameters.values():
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.2)
 
 

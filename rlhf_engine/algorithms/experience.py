@@ -168,7 +168,7 @@ def _run_passes(
         with torch.no_grad(), record_function("score: reference"):
             reference = policy.log_probs("reference", ids, row_mask, width, temperature)
         with torch.set_grad_enabled(keep.keep_critic), record_function("score: critic"):
-            values = policy.values(ids, row_mask, width, after=ppo_settings(config).level == "sequence")
+            values = policy.head_values("value", ids, row_mask, width, after=ppo_settings(config).level == "sequence")
         with torch.set_grad_enabled(keep.keep_actor), record_function("score: actor"):
             actor = policy.log_probs("actor", ids, row_mask, width, temperature, with_entropy=True)
         if keep is first:

@@ -72,14 +72,17 @@ class PPO:
         self.decoder = TracedDecoder(policy, tell)
         self.size = ModelSize.of_model(policy.base, policy.text_parameters)
         self.rewards = build_rewards(config.rewards)
-        self.actor_optimizer = AdapterOptimizer("actor", policy.actor_parameters, config.optimizer)
-        self.critic_optimizer = AdapterOptimizer("critic", policy.critic_parameters, config.optimizer)
+        self.actor_optimizer = AdapterOptimizer("actor", policy.adapters["actor"], config.optimizer)
+        self.critic_optimizer = AdapterOptimizer("critic", policy.adapters["critic"], config.optimizer)
         self.sampling_generator = torch.Generator(policy.device).manual_seed(config.train.seed)
         self.shuffle_generator = torch.Generator().manual_seed(config.train.seed)
         self.normalizer = ScoreNormalizer()
         self.kl_coef = config.kl.coef
         self.token_count = 0
-        self.limit = MicroBatchLimit(choose_micro_batch_size(policy, config), tell)
+        width = max(map(len, policy.texts.encode(config.data.prompts))) + config.sampling.max_new_tokens
+        rows = config.algorithm.rows_per_update
+        self.limit = MicroBatchLimit(
+            config.train.micro_batch_size or choose_micro_batch_size(policy, rows, width), tell)
 
     def reconfigure(self, config: RunConfig) -> None:
         """Take over live edits; from the next step on."""
@@ -146,7 +149,7 @@ class PPO:
             if len(tokens) % report == 0:
                 progress("rollout", len(tokens) / limit)
 
-        with self.policy.playing("actor"):
+        with self.policy.as_role("actor"):
             return sample(
                 self.policy,
                 prompts,
@@ -301,7 +304,9 @@ class PPO:
             part = experience.part(micro)
             values, kept = kept, None  # of the first micro-batch
             if values is None:
-                values = self.policy.values(part.ids, part.mask, part.width, after=experience.sequence_level)
+                values = self.policy.head_values(
+                    "value", part.ids, part.mask, part.width, after=experience.sequence_level
+                )
             outcome = clipped_value_loss(
                 part.state_values(values),
                 part.old_values,
@@ -330,9 +335,8 @@ class PPO:
         """Whether actor and critic, as they are, have finite numbers to say after the end of the first prompt."""
         ids, mask = (tensor[:, -_LOOKED_AT:] for tensor in self.policy.encode(self.config.data.prompts[:1]))
         try:
-            with self.policy.playing("critic"):
-                value = self.policy.value_head(self.policy.forward(ids, mask)[:, -1].float())
-            with self.policy.playing("actor"):
+            value = self.policy.head_values("value", ids, mask, 1, after=True)
+            with self.policy.as_role("actor"):
                 hidden = self.policy.forward(ids, mask)[:, -1]
             probabilities = self.policy.next_logits(hidden, self.config.sampling.temperature).softmax(dim=-1)
         except (RuntimeError, MemoryError) as error:
@@ -345,8 +349,7 @@ class PPO:
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """(tensors, numbers): adapters, value head, optimisers, generators; KL coefficient, moments, token count."""
-        tensors = {f"actor/{name}": p.detach() for name, p in self.policy.actor_parameters.items()}
-        tensors |= {f"critic/{name}": p.detach() for name, p in self.policy.critic_parameters.items()}
+        tensors = {name: parameter.detach() for name, parameter in self.policy.parameters.items()}
         tensors |= self.actor_optimizer.state() | self.critic_optimizer.state()
         tensors |= generator_states(self.sampling_generator, self.shuffle_generator)
         numbers = {
@@ -393,7 +396,7 @@ class PPO:
 def require_adapters(policy: Policy, tensors: Mapping[str, Tensor]) -> None:
     """Raises CheckpointError unless a checkpoint's adapters and value head are of the names, shapes and types that
     `policy` has."""
-    require_fit(_adapters_in(tensors), _adapters_of(policy),
+    require_fit(_adapters_in(tensors), policy.parameters,
                 f"adapters of the checkpoint do not fit {type(policy.base).__name__}")
 
 
@@ -402,13 +405,8 @@ def load_adapters(policy: Policy, tensors: Mapping[str, Tensor]) -> None:
     when they do not fit it."""
     require_adapters(policy, tensors)
     with torch.no_grad():
-        for name, parameter in _adapters_of(policy).items():
+        for name, parameter in policy.parameters.items():
             parameter.copy_(tensors[name])
-
-
-def _adapters_of(policy: Policy) -> dict[str, Tensor]:
-    roles = (("actor", policy.actor_parameters), ("critic", policy.critic_parameters))
-    return {f"{role}/{name}": parameter for role, parameters in roles for name, parameter in parameters.items()}
 
 
 def _adapters_in(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -127,14 +127,14 @@ def compare(
         def told(done: int, before: int = number * responses) -> None:
             progress((before + done) // 2, responses)
 
-        with bench.playing(side) as playing:
-            prompts = prompts or check_prompts(playing, settings).usable
+        with bench.answering_as(side) as policy_of_side:
+            prompts = prompts or check_prompts(policy_of_side, settings).usable
             asked = [prompts[index % len(prompts)] for index in range(responses)]
             try:
-                found = _answers(playing, asked, settings, side, rewards, seed, told, cancelled)
+                found = _answers(policy_of_side, asked, settings, side, rewards, seed, told, cancelled)
             except NonFiniteError as error:
                 raise NonFiniteError(f"{side.label}: {error}") from None
-        del playing  # or it would be held while the next one is loaded
+        del policy_of_side  # or it would be held while the next one is loaded
         if found is None:
             return None
         answers.append(found)

@@ -9,6 +9,7 @@ import torch
 from rlhf_engine.algorithms.experience import summed
 from rlhf_engine.algorithms.ppo import load_adapters
 from rlhf_engine.algorithms.report import samples_of
+from rlhf_engine.config.methods.base import Needs
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.config.sections import LoraConfig, ModelConfig, SamplingConfig
 from rlhf_engine.data.prompt_check import cut_prompts
@@ -44,7 +45,7 @@ def answer(
     the actor's weights cannot answer as the reference.
     """
     generator = torch.Generator(policy.device).manual_seed(seed)
-    with policy.playing("actor" if tuned else "reference"):
+    with policy.as_role("actor" if tuned else "reference"):
         rollout = sample(policy, prompts, sampling, generator, decoder=decoder, on_token=on_token)
     kl = _response_kl(policy, rollout, sampling.temperature) if tuned else [0.0] * len(prompts)
     # a reward may draw random numbers: not those of a run that goes on after this
@@ -97,7 +98,7 @@ def generate_texts(
         for text in filter(None, (*policy.notices, cut_prompts(policy, prompts, sampling))):
             tell(text)
         return answer(policy, prompts, sampling, tuned=tuned, seed=seed, rewards=rewards, step=step), no_scores
-    policy = Policy.load(ModelConfig(name=source), LoraConfig(), seed=0)
+    policy = Policy.load(ModelConfig(name=source), LoraConfig(), Needs(adapters=()), seed=0)
     for text in policy.notices:
         tell(text)
     return answer(policy, prompts, SamplingConfig().model_copy(update=changes), tuned=False, seed=seed), ""

@@ -1,7 +1,7 @@
 """The two sides of a comparison, made ready to answer.
 
-A checkpoint that fits the model at hand is worn by it for as long as it answers: only its adapter is put in, and what
-was there comes back bit for bit. One that does not fit is loaded with a base model of its own, one side after the
+A checkpoint that fits the model at hand lends it its adapter for as long as it answers, and what was there comes
+back bit for bit. One that does not fit is loaded with a base model of its own, one side after the
 other, so that no more than one base is loaded besides the one at hand; while a run trains there is no room for that.
 """
 
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from rlhf_engine.config.methods.base import Needs
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import ModelError, RunError
 from rlhf_engine.model_folders.fingerprint import Fingerprint
@@ -21,6 +22,9 @@ from rlhf_engine.requests import Side
 from rlhf_engine.runs import checkpoint
 from rlhf_engine.runs.base_model import AS_IT_WAS, BaseChoice, base_fingerprint, require_fit, require_same_base
 from rlhf_engine.runs.run_dir import RunDir
+
+ACTOR_ALONE = Needs(adapters=("actor",))
+"""To answer, and no more."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +93,8 @@ class Bench:
             require_same_base(ready.run, ready.base, now, ready.config.model)
 
     @contextmanager
-    def playing(self, ready: Ready) -> Iterator[Policy]:
-        """A policy that answers as that side does while it is to play actor (or reference, if that is the side)."""
+    def answering_as(self, ready: Ready) -> Iterator[Policy]:
+        """A policy that answers as that side does in the role of actor (or reference, if that is the side)."""
         if ready.adapter is None or ready.config is None:
             if self.policy is None:
                 raise ModelError(f"there is no model at hand to answer as {ready.label}")
@@ -100,12 +104,12 @@ class Bench:
                        if fits(there, config, ready)), None)
         if policy is None:
             self._loaded = (None, None)  # let go of one base before the next is loaded
-            policy = Policy.from_config(ready.config)
+            policy = Policy.from_config(ready.config, ACTOR_ALONE)
             self._check(ready, policy.fingerprint)
-            require_fit(ready.adapter, policy.actor_parameters,
+            require_fit(ready.adapter, policy.adapters["actor"],
                         f"adapters of the checkpoint do not fit {type(policy.base).__name__}")
             self._loaded = (policy, ready.config)
-        with policy.wearing(ready.adapter, ready.config.lora.alpha / ready.config.lora.rank):
+        with policy.with_adapter("actor", ready.adapter, ready.config.lora.alpha / ready.config.lora.rank):
             yield policy
 
 
@@ -116,7 +120,7 @@ def fits(policy: Policy | None, config: RunConfig | None, ready: Ready) -> bool:
     same = (config.model.name, config.model.revision) == (ready.config.model.name, ready.config.model.revision)
     if policy.fingerprint is not None and ready.base is not None:  # a name tells less
         same = policy.fingerprint == ready.base
-    shapes = {name: parameter.shape for name, parameter in policy.actor_parameters.items()}
+    shapes = {name: parameter.shape for name, parameter in policy.adapters["actor"].items()}
     return same and shapes == {name: tensor.shape for name, tensor in ready.adapter.items()}
 
 

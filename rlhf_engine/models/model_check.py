@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from rlhf_engine.config.methods.base import REFERENCE
 from rlhf_engine.errors import ModelError, first_line
 from rlhf_engine.models.decoding.plain import Decoder, Model, PlainDecoder
 from rlhf_engine.models.decoding.uncached import UncachedDecoder
@@ -49,15 +50,17 @@ class Checked(Model, Protocol):
     dtype: torch.dtype
     banned: Tensor | None
     pad_id: int
-    actor_parameters: dict[str, torch.nn.Parameter]
+    adapters: dict[str, dict[str, torch.nn.Parameter]]
+    default_role: str
 
     @property
     def parameter_count(self) -> int: ...
     def next_logits(self, hidden: Tensor, temperature: float) -> Tensor: ...
     def log_probs(self, role: Any, ids: Tensor, mask: Tensor, response_width: int,
                   temperature: float) -> TokenLogProbs: ...
-    def reference(self) -> AbstractContextManager[None]: ...
-    def wearing(self, adapter: Mapping[str, Tensor], scaling: float) -> AbstractContextManager[None]: ...
+    def as_role(self, role: str) -> AbstractContextManager[None]: ...
+    def with_adapter(self, adapter: str, weights: Mapping[str, Tensor],
+                     scaling: float) -> AbstractContextManager[None]: ...
     def as_peft(self) -> AbstractContextManager[None]: ...
 
 
@@ -73,7 +76,10 @@ def check(policy: Checked) -> str:
     """
     kind = type(policy.base).__name__
     try:
-        with policy.wearing(_adapter_that_matters(policy), 1.0):
+        role = policy.default_role
+        if role not in policy.adapters:  # a method that adapts nothing
+            return _check(policy, kind)
+        with policy.with_adapter(role, _adapter_that_matters(policy), 1.0):
             return _check(policy, kind)
     except (ModelError, torch.OutOfMemoryError):
         raise
@@ -89,8 +95,8 @@ def _check(policy: Checked, kind: str) -> str:
         raise ModelError(f"{kind} answers with numbers that are not finite in {_name(policy.dtype)}: "
                          + ("its weights are broken" if policy.dtype == torch.float32 else "take model.dtype=float32"))
     _require_causal(policy, kind, rows[0], expected[0])
-    with policy.reference():
-        if torch.equal(_by_transformers(policy, rows[0]), expected[0]):
+    with policy.as_role(REFERENCE):
+        if policy.adapters and torch.equal(_by_transformers(policy, rows[0]), expected[0]):
             raise ModelError(f"adapters on the modules of lora.target_modules change nothing that {kind} answers")
     try:
         _compare(policy, _in_full(policy, rows), expected)
@@ -148,7 +154,7 @@ def _step_by_step(policy: Checked, rows: list[Tensor], kind: Callable[[Model], D
 def _compare_scores(policy: Checked, rows: list[Tensor], expected: list[Tensor]) -> None:
     """The log-probs of chosen tokens, as updates take them. Raises _Differs."""
     ids, mask = _padded(policy, rows)
-    found = policy.log_probs("actor", ids, mask, _STEPS, 1.0).log_probs
+    found = policy.log_probs(policy.default_role, ids, mask, _STEPS, 1.0).log_probs
     columns = torch.arange(len(policy.base.get_output_embeddings().weight), device=policy.device)
     if policy.banned is not None:  # `expected` has no columns for these
         columns = (~policy.banned).cumsum(0) - 1
@@ -247,11 +253,15 @@ def _padded(policy: Checked, rows: list[Tensor]) -> tuple[Tensor, Tensor]:
 
 
 def _adapter_that_matters(policy: Checked) -> dict[str, Tensor]:
-    """Weights for the actor's adapter, by name: what they add is a fair share of what the modules answer already."""
+    """Weights for the adapter that answers, by name: what they add is a fair share of what the modules answer
+    already."""
     generator = torch.Generator().manual_seed(0)
     modules = dict(policy.base.named_modules())
     adapter = {}
-    for name, parameter in policy.actor_parameters.items():
+    for name, parameter in policy.adapters[policy.default_role].items():
+        if ".lora_" not in name:  # of a head, which is not asked
+            adapter[name] = parameter.detach().clone()
+            continue
         drawn = torch.randn(parameter.shape, generator=generator)
         if ".lora_A." in name:  # [rank, in]: of an input of ones, numbers about 1
             drawn *= parameter.shape[1] ** -0.5

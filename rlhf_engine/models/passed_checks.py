@@ -43,7 +43,8 @@ def _key(policy: Any, fingerprint: str) -> str:
 
 def _shapes(policy: Any) -> Iterable[tuple[str, list[int]]]:
     """The adapted modules and the rank."""
-    return ((name, list(parameter.shape)) for name, parameter in policy.actor_parameters.items())
+    adapter = policy.adapters.get(policy.default_role, {})
+    return ((name, list(parameter.shape)) for name, parameter in adapter.items())
 
 
 def _remembered() -> dict[str, str]:

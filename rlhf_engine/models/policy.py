@@ -1,48 +1,48 @@
-"""One frozen base model that plays actor, critic and reference.
+"""One frozen base model in all the roles that a method needs, with a LoRA adapter for each that learns.
 
-The actor is the base with LoRA adapter "actor"; the critic the base with adapter "critic" and a linear value head that
-starts at zero; the reference the base with adapters off. Only one copy of the base is in memory.
+PPO's actor is the base with adapter "actor", its critic the base with adapter "critic" and a linear head, the reference
+the base with adapters off. Only one copy of the base is in memory, and of adapters and heads those that are needed.
 """
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.tuners_utils import BaseTunerLayer
-from peft.utils import transformers_weight_conversion
 from torch import Tensor, nn
-from transformers.pytorch_utils import Conv1D
 
+from rlhf_engine.config.methods.base import REFERENCE, Needs
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.config.sections import LoraConfig as LoraSettings
 from rlhf_engine.config.sections import ModelConfig
-from rlhf_engine.errors import ModelError, first_line
+from rlhf_engine.errors import ModelError
 from rlhf_engine.models.adapted_linear import adapt
+from rlhf_engine.models.adapters import add_adapters, weights_of
 from rlhf_engine.models.loading import LoadedModel, cannot_use, load_model, told
 from rlhf_engine.models.passed_checks import check_once
-from rlhf_engine.models.target_modules import choose_targets, leaves
 from rlhf_engine.models.text_codec import TextCodec
 from rlhf_engine.models.text_pass import body_of, hidden_states, takes
 from rlhf_engine.models.token_log_probs import TokenLogProbs, chosen_log_probs
 from rlhf_engine.models.tokens import context_length
-
-Role = Literal["actor", "critic", "reference"]
 
 _HEAD_COPY_BYTES = 16 * 1024 * 1024
 _FEW_ROWS = 32
 
 
 class Policy:
-    """Actor, critic and reference on one base. Not thread-safe: one thread owns it."""
+    """A base model with the adapters and heads of a method. Not thread-safe: one thread owns it.
 
-    def __init__(self, loaded: LoadedModel, lora: LoraSettings, *, seed: int) -> None:
-        """Adds both adapters and the value head to the model. Raises ModelError if nothing can be adapted."""
+    A role is the name of an adapter, or "reference": the base with adapters off. Outside of `as_role` the model answers
+    as `default_role`.
+    """
+
+    def __init__(self, loaded: LoadedModel, lora: LoraSettings, needs: Needs, *, seed: int) -> None:
+        """Adds the adapters and heads that `needs` names, and no others. Raises ModelError if nothing can be
+        adapted."""
         self.tokenizer, self.device, self.dtype = loaded.tokenizer, loaded.device, loaded.dtype
         ids = loaded.ids
         self.end_ids, self.pad_id, self.banned, self.notices = ids.end, ids.pad, ids.banned, ids.notices
@@ -57,14 +57,19 @@ class Policy:
         self._takes_use_cache = "use_cache" in names
         self.why_uncached = ""
         """Why decoding does without a cache; empty while it uses one."""
+        self.default_role = "actor" if needs.answers else next(iter(needs.adapters), REFERENCE)
         hidden_size = self.base.get_output_embeddings().weight.shape[1]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.peft = _add_adapters(self.base, lora, loaded.text.linear)
-            self.value_head = nn.Linear(hidden_size, 1, device=self.device, dtype=torch.float32)
-        nn.init.zeros_(self.value_head.weight)  # first values are 0: a random critic would be noise in every advantage
-        nn.init.zeros_(self.value_head.bias)
-        self._layers = [module for module in self.peft.modules() if isinstance(module, BaseTunerLayer)]
+            model = add_adapters(self.base, lora, loaded.text.linear, needs.adapters) if needs.adapters else self.base
+            self.heads = {name: nn.Linear(hidden_size, 1, device=self.device, dtype=torch.float32)
+                          for name, _ in needs.heads}
+            """From hidden states to one number, by name."""
+        for head in self.heads.values():
+            nn.init.zeros_(head.weight)  # first values are 0: a random critic would be noise in every advantage
+            nn.init.zeros_(head.bias)
+        self._role_of = dict(needs.heads)
+        self._layers = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
         self.adapted = adapt(self._layers)
         self._dropouts = [
             module
@@ -72,25 +77,28 @@ class Policy:
             for module in layer.lora_dropout.modules()
             if isinstance(module, nn.Dropout)
         ]
-        self.actor_parameters = {name: p for name, p in self.peft.named_parameters() if ".actor." in name}
-        self.critic_parameters = {name: p for name, p in self.peft.named_parameters() if ".critic." in name}
-        self.critic_parameters |= {f"value_head.{name}": p for name, p in self.value_head.named_parameters()}
-        self.peft.eval()
-        self._role: Role | None = None
-        self._play("actor")
+        self.adapters = {adapter: weights_of(model, adapter) for adapter in needs.adapters}
+        """What learns, by adapter and name: its LoRA weights, and those of the heads that read it."""
+        for head_name, adapter in needs.heads:
+            self.adapters[adapter] |= {
+                f"{head_name}_head.{name}": parameter for name, parameter in self.heads[head_name].named_parameters()
+            }
+        model.eval()
+        self._role = ""
+        self._set_role(self.default_role)
 
     @classmethod
-    def from_config(cls, config: RunConfig) -> Policy:
-        """Load the model that `config` names and give it fresh adapters; see `load`."""
-        return cls.load(config.model, config.lora, seed=config.train.seed)
+    def from_config(cls, config: RunConfig, needs: Needs | None = None) -> Policy:
+        """Load the model that `config` names, with what its method needs unless `needs` says otherwise; see `load`."""
+        return cls.load(config.model, config.lora, needs or config.algorithm.needs, seed=config.train.seed)
 
     @classmethod
-    def load(cls, model: ModelConfig, lora: LoraSettings, *, seed: int) -> Policy:
-        """Load a model, give it fresh adapters, and check that this engine reads it as it reads itself. Raises
-        ModelError, one sentence, if it does not."""
+    def load(cls, model: ModelConfig, lora: LoraSettings, needs: Needs, *, seed: int) -> Policy:
+        """Load a model, give it fresh adapters and heads, and check that this engine reads it as it reads itself.
+        Raises ModelError, one sentence, if it does not."""
         loaded = load_model(model)
         with told(model, loaded.device, loaded.dtype):
-            policy = cls(loaded, lora, seed=seed)
+            policy = cls(loaded, lora, needs, seed=seed)
         try:
             policy.why_uncached = check_once(policy, loaded.fingerprint.hex if loaded.fingerprint else None)
         except ModelError as error:
@@ -102,42 +110,36 @@ class Policy:
     # --- roles ---
 
     @contextmanager
-    def reference(self) -> Iterator[None]:
-        """Adapters off inside; the role before is back afterwards, after an exception too."""
-        with self.playing("reference"):
-            yield
-
-    @contextmanager
-    def playing(self, role: Role) -> Iterator[None]:
-        """The model answers as `role` inside."""
-        before = self._role or "actor"
-        self._play(role)
+    def as_role(self, role: str) -> Iterator[None]:
+        """The model answers as `role` inside; the role before is back afterwards, after an exception too."""
+        before = self._role
+        self._set_role(role)
         try:
             yield
         finally:
-            self._play(before)
+            self._set_role(before)
 
     @contextmanager
-    def wearing(self, adapter: Mapping[str, Tensor], scaling: float) -> Iterator[None]:
-        """The actor has another adapter of the same shapes inside, by the names of `actor_parameters`; its own is back
-        bit for bit afterwards, after an exception too. Weights merged from it before must be merged anew inside.
+    def with_adapter(self, adapter: str, weights: Mapping[str, Tensor], scaling: float) -> Iterator[None]:
+        """That adapter has other weights of the same shapes inside, by the names of `adapters`; its own are back bit
+        for bit afterwards, after an exception too. Weights merged from it before must be merged anew inside.
         """
-        kept = {name: parameter.detach().clone() for name, parameter in self.actor_parameters.items()}
-        scalings = [layer.scaling["actor"] for layer in self._layers]
+        kept = {name: parameter.detach().clone() for name, parameter in self.adapters[adapter].items()}
+        scalings = [layer.scaling[adapter] for layer in self._layers]
         try:
             for layer in self._layers:
-                layer.scaling["actor"] = scaling
-            self._put_on(adapter)
+                layer.scaling[adapter] = scaling
+            self._load_adapter(adapter, weights)
             yield
         finally:
-            self._put_on(kept)
+            self._load_adapter(adapter, kept)
             for layer, before in zip(self._layers, scalings, strict=True):
-                layer.scaling["actor"] = before
+                layer.scaling[adapter] = before
 
-    def _put_on(self, adapter: Mapping[str, Tensor]) -> None:
+    def _load_adapter(self, adapter: str, weights: Mapping[str, Tensor]) -> None:
         with torch.no_grad():
-            for name, parameter in self.actor_parameters.items():
-                parameter.copy_(adapter[name])
+            for name, parameter in self.adapters[adapter].items():
+                parameter.copy_(weights[name])
 
     @contextmanager
     def as_peft(self) -> Iterator[None]:
@@ -161,19 +163,27 @@ class Policy:
             for module in self._dropouts:
                 module.eval()
 
-    def _play(self, role: Role) -> None:
+    def _set_role(self, role: str) -> None:
         if role == self._role:
             return
+        if role != REFERENCE and role not in self.adapters:
+            raise KeyError(f"there is no adapter {role!r}, only {', '.join(self.adapters) or 'none'}")
         for layer in self._layers:
-            layer.enable_adapters(role != "reference")
-            if role != "reference":
+            layer.enable_adapters(role != REFERENCE)
+            if role != REFERENCE:
                 layer.set_adapter(role)
-        # peft freezes the adapters that do not play; ours stay trainable, the optimisers say what learns
-        for parameter in (*self.actor_parameters.values(), *self.critic_parameters.values()):
+        # peft freezes the adapters that are not active; ours stay trainable, the optimisers say what learns
+        for parameter in self.parameters.values():
             parameter.requires_grad_(True)
         self._role = role
 
     # --- numbers ---
+
+    @property
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """All that learns, as checkpoints name it: adapter/name."""
+        return {f"{adapter}/{name}": parameter
+                for adapter, parameters in self.adapters.items() for name, parameter in parameters.items()}
 
     @property
     def parameter_count(self) -> int:
@@ -182,8 +192,8 @@ class Policy:
 
     @property
     def trainable_count(self) -> int:
-        """Parameters of both adapters and the value head."""
-        return sum(p.numel() for p in (*self.actor_parameters.values(), *self.critic_parameters.values()))
+        """Parameters of all adapters and heads."""
+        return sum(parameter.numel() for parameter in self.parameters.values())
 
     # --- text ---
 
@@ -201,7 +211,7 @@ class Policy:
     # --- passes ---
 
     def forward(self, ids: Tensor, mask: Tensor, cache: Any = None, *, width: int | None = None) -> Tensor:
-        """Hidden states [batch, ids' time, hidden] in the role being played.
+        """Hidden states [batch, ids' time, hidden] in the role set by `as_role`.
 
         ids: int64 [batch, time]; mask: bool [batch, cached time + time], False on padding, left or right. For a cache
         of fixed length the mask is as long as the cache, and `width` tells how many of its columns stand after `ids`.
@@ -244,7 +254,7 @@ class Policy:
 
     def log_probs(
         self,
-        role: Role,
+        role: str,
         ids: Tensor,
         mask: Tensor,
         response_width: int,
@@ -257,7 +267,7 @@ class Policy:
         Of the distribution sampled from: logits / temperature, banned ids left out. Entropy carries no gradient.
         Values on padded positions are meaningless: mask them.
         """
-        with self.playing(role):
+        with self.as_role(role):
             hidden = self.forward(ids, mask)[:, -response_width - 1 : -1]
         head = self.base.get_output_embeddings()
         return chosen_log_probs(
@@ -271,52 +281,14 @@ class Policy:
             with_entropy=with_entropy,
         )
 
-    def values(self, ids: Tensor, mask: Tensor, response_width: int, *, after: bool = False) -> Tensor:
-        """The critic's values, float32 [batch, response_width].
+    def head_values(self, head: str, ids: Tensor, mask: Tensor, response_width: int, *, after: bool = False) -> Tensor:
+        """What a head says of the last `response_width` tokens, float32 [batch, response_width].
 
         Column t is the value of the state before response token t was chosen (it cannot see that token), or with
         `after` the value once token t stands.
         """
-        with self.playing("critic"):
+        with self.as_role(self._role_of[head]):
             hidden = self.forward(ids, mask)
         states = hidden[:, -response_width:] if after else hidden[:, -response_width - 1 : -1]
-        return self.value_head(states.float()).squeeze(-1)
-
-
-def _add_adapters(model: Any, lora: LoraSettings, linear: Sequence[str]) -> PeftModel:
-    targets = choose_targets(model, linear, lora.target_modules)
-    transposed = any(isinstance(module, Conv1D) for module in model.modules())  # GPT-2 stores its matrices so
-    settings = LoraConfig(
-        r=lora.rank,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules=targets,
-        fan_in_fan_out=transposed,
-        task_type="CAUSAL_LM",
-    )
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # peft asks transformers in ways that are on their way out
-            with _names_as_they_are():
-                peft = get_peft_model(model, settings, adapter_name="actor")
-                peft.add_adapter("critic", settings)
-    except (ValueError, NotImplementedError) as error:
-        raise ModelError(f"lora.target_modules: peft puts no adapters on these modules of {type(model).__name__} "
-                         f"({first_line(error)}); its linear modules are {leaves(linear)}") from error
-    adapted = {name for name, module in model.named_modules() if isinstance(module, BaseTunerLayer)}
-    if adapted != set(targets):
-        raise ModelError(f"lora.target_modules: peft puts adapters on other modules of {type(model).__name__} than "
-                         f"those meant: {', '.join(sorted(adapted ^ set(targets))[:3])}")
-    return peft
-
-
-@contextmanager
-def _names_as_they_are() -> Iterator[None]:
-    """peft takes names inside for those of this very model. Else it reads some as those that mixtures of experts had
-    before transformers 5, and adapts all experts for a module that is none."""
-    before = transformers_weight_conversion.convert_peft_config_for_transformers
-    transformers_weight_conversion.convert_peft_config_for_transformers = lambda *_, **__: None
-    try:
-        yield
-    finally:
-        transformers_weight_conversion.convert_peft_config_for_transformers = before
+        values: Tensor = self.heads[head](states.float()).squeeze(-1)
+        return values

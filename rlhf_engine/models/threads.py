@@ -7,30 +7,30 @@ import time
 
 import torch
 
-from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.models.policy import Policy
 
 _WORTH_IT = 0.9  # more threads must take at most this share of the time, so that noise does not decide
 _TOKENS = 1024  # of one trial pass
 
 
-def use_threads(policy: Policy, config: RunConfig, known: int | None = None) -> int:
-    """Set torch's threads as `train.threads` says; if it says 0, as `known` (a resumed run's) or by calibration.
+def use_threads(policy: Policy, threads: int, *, rows: int, width: int, known: int | None = None) -> int:
+    """Set torch's threads to `threads`, or if that is 0 to `known` (a resumed run's) or by calibration on batches of
+    `rows` by `width` tokens.
 
     The number changes rounding: a run keeps the one it began with.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = config.train.threads or min(known or calibrate(policy, config, cores), cores)
+    threads = threads or min(known or calibrate(policy, rows, width, cores), cores)
     torch.set_num_threads(threads)
     return threads
 
 
-def calibrate(policy: Policy, config: RunConfig, cores: int) -> int:
+def calibrate(policy: Policy, rows: int, width: int, cores: int) -> int:
     """Double the threads for as long as a forward pass gets at least a tenth faster by it; all cores on a GPU."""
     if policy.device.type != "cpu":
         return cores
-    width = min(config.sampling.max_new_tokens + 8, policy.max_positions or 4096)
-    rows = max(1, min(config.algorithm.rows_per_update, _TOKENS // width))
+    width = min(width, policy.max_positions or 4096)
+    rows = max(1, min(rows, _TOKENS // width))
     vocabulary = policy.base.get_input_embeddings().weight.shape[0]
     ids = torch.randint(0, vocabulary, (rows, width), generator=torch.Generator().manual_seed(0))
     mask = torch.ones_like(ids, dtype=torch.bool)

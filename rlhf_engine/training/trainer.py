@@ -267,7 +267,9 @@ class Trainer:
         # what the hub calls its newest is another model one day
         if self.config.model.revision is None and (commit := commit_of(self.config.model)):
             self._change(replace(self.config, {"model.revision": commit}), "model.revision")
-        self._counts.threads = use_threads(self.policy, self.config, self._counts.threads)
+        self._counts.threads = use_threads(
+            self.policy, self.config.train.threads, rows=self.config.algorithm.rows_per_update,
+            width=self.config.sampling.max_new_tokens + 8, known=self._counts.threads)
         self._matmul_peak = matmul_peak(self.policy.dtype, self.policy.device)
         ppo = PPO(self.policy, self.config, lambda text: self._emit_event(Notice(text, "warning")))
         if resumed:

@@ -11,18 +11,18 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from rlhf_engine.models.fused_modules import fuse_modules
-from rlhf_engine.models.policy import Policy, Role
+from rlhf_engine.models.policy import Policy
 
 
-def pass_and_gradients(policy: Policy, role: Role) -> list[Tensor]:
+def pass_and_gradients(policy: Policy, role: str) -> list[Tensor]:
     """Hidden states, and the gradient of a sum over them by every parameter of the role's adapter."""
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(0, 200, (3, 9), generator=generator)
     mask = torch.ones_like(ids, dtype=torch.bool)
     mask[0, :4] = False
-    parameters = policy.actor_parameters if role == "actor" else policy.critic_parameters
+    parameters = policy.adapters[role]
     learning = [p for name, p in parameters.items() if "value_head" not in name]
-    with policy.playing(role):
+    with policy.as_role(role):
         hidden = policy.forward(ids, mask)[mask]
         weights = torch.randn(hidden.shape, generator=generator).to(hidden.dtype)
         return [hidden.detach(), *torch.autograd.grad((hidden * weights).float().sum(), learning)]
@@ -32,7 +32,7 @@ def pass_and_gradients(policy: Policy, role: Role) -> list[Tensor]:
 @pytest.mark.parametrize("architecture", ["gpt_neo", "llama", "gpt2"])
 @pytest.mark.parametrize(("dtype", "bound"), [("float32", 1e-5), ("bfloat16", 2**-5)])
 def test_pass_and_gradients_are_those_of_peft(
-    model_folders: dict[str, Path], role: Role, architecture: str, dtype: str, bound: float
+    model_folders: dict[str, Path], role: str, architecture: str, dtype: str, bound: float
 ) -> None:
     policy = Policy.from_config(tiny_config(model_folders[architecture], model={"dtype": dtype}))
     stir(policy)
@@ -53,7 +53,7 @@ def test_a_merged_weight_is_base_plus_adapter(model_folders: dict[str, Path], ar
     x = torch.randn(5, linear.weight.shape[1])
     into = torch.empty_like(linear.weight)
     for role in ("actor", "critic", "reference"):
-        with policy.playing(role), torch.no_grad():
+        with policy.as_role(role), torch.no_grad():
             expected = linear(x)
             linear.merge(into)
             linear.merged = into

@@ -468,7 +468,7 @@ def test_a_copy_of_the_base_elsewhere_is_the_same_base(
     other = train(Path(shutil.copytree(model, tmp_path / "copy")), tmp_path / "runs", "other")
     loaded = []
     real = Policy.from_config.__func__  # type: ignore[attr-defined]
-    monkeypatch.setattr(Policy, "from_config", classmethod(lambda cls, c: loaded.append(c) or real(cls, c)))
+    monkeypatch.setattr(Policy, "from_config", classmethod(lambda cls, *given: loaded.append(given) or real(cls, *given)))
     assert run("compare", mine.path, other.path, "--responses", 2).exit_code == 0
     assert len(loaded) == 1
 
@@ -483,7 +483,7 @@ def test_a_roll_back_to_before_the_accepted_change_keeps_saying_that_it_was_acce
         events.append(event)
         first = not any(isinstance(e, RolledBack) for e in events)
         if isinstance(event, StepFinished) and event.step == 3 and first:
-            next(iter(trainer.policy.actor_parameters.values())).data.fill_(float("nan"))  # type: ignore[union-attr]
+            next(iter(trainer.policy.adapters["actor"].values())).data.fill_(float("nan"))  # type: ignore[union-attr]
 
     trainer = Trainer.resume(mine, requests=requests, emit=emit, base=BaseChoice(accept=True))
     requests.ask(Edit("train.steps", 3))

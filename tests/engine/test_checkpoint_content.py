@@ -451,7 +451,7 @@ def test_a_roll_back_takes_no_checkpoint_that_does_not_fit(mine: RunDir) -> None
         events.append(event)
         if isinstance(event, StepFinished) and event.step == 4 and not rolled_back():
             with_tensors(mine.checkpoints / "step-000003", FOR_THE_MODEL["no critic"])
-            next(iter(trainer.policy.actor_parameters.values())).data.fill_(NAN)  # type: ignore[union-attr]
+            next(iter(trainer.policy.adapters["actor"].values())).data.fill_(NAN)  # type: ignore[union-attr]
 
     def rolled_back() -> list[int]:
         return [event.step for event in events if isinstance(event, RolledBack)]

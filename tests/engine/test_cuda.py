@@ -60,12 +60,11 @@ def answers(policy: Policy) -> list[torch.Tensor]:
     actor = policy.log_probs("actor", ids, mask, 4, 1.3, with_entropy=True)
     with torch.no_grad():
         reference = policy.log_probs("reference", ids, mask, 4, 1.3)
-    values = policy.values(ids, mask, 4)
+    values = policy.head_values("value", ids, mask, 4)
     (actor.log_probs.square().sum() + values.square().sum()).backward()
     assert actor.entropy is not None
     found = [actor.log_probs, actor.entropy, reference.log_probs, values]
-    found += [p.grad for p in (*policy.actor_parameters.values(), *policy.critic_parameters.values())
-              if p.grad is not None]
+    found += [p.grad for p in policy.parameters.values() if p.grad is not None]
     return [tensor.detach().float().cpu() for tensor in found]
 
 
@@ -155,7 +154,7 @@ def test_broken_weights_are_refused_and_a_captured_step_forgets_them(folder: Pat
         return sample(policy, PROMPTS, HOT, generator(1), decoder=decoder, choose=choose).response_ids
 
     before = [roll(draw), roll(draw_by_inverse)]
-    for parameter in policy.actor_parameters.values():
+    for parameter in policy.adapters["actor"].values():
         parameter.data.fill_(value)
     for choose in (draw, draw_by_inverse):
         with pytest.raises(NonFiniteError, match="not finite"):

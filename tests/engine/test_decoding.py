@@ -77,7 +77,7 @@ def test_only_some_recordings_are_kept_and_those_used_last(policy: Policy, monke
 def test_every_rollout_decodes_with_the_adapters_as_they_are_by_then(policy: Policy) -> None:
     decoder = TracedDecoder(policy)
     before = hidden_states(decoder, policy)
-    with policy.playing("reference"):
+    with policy.as_role("reference"):
         assert_same(policy, decoder)
     stir(policy, seed=1)
     assert_same(policy, decoder)

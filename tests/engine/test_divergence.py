@@ -40,7 +40,7 @@ def nan_loss(ppo: PPO, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def infinite_gradient(ppo: PPO, monkeypatch: pytest.MonkeyPatch) -> None:
-    for parameters in (ppo.policy.actor_parameters, ppo.policy.critic_parameters):
+    for parameters in (ppo.policy.adapters["actor"], ppo.policy.adapters["critic"]):
         next(iter(parameters.values())).register_hook(lambda gradient: gradient + float("inf"))
 
 
@@ -101,7 +101,7 @@ class Poisoner:
         self.events.append(event)
         ppo = self.trainer.ppo
         if ppo and self._hook is None:
-            parameter = next(iter(ppo.policy.actor_parameters.values()))
+            parameter = next(iter(ppo.policy.adapters["actor"].values()))
             self._hook = parameter.register_hook(
                 lambda gradient: gradient * float("nan") if self._wrong(self.trainer.step + 1, self.trainer) else
                 gradient)
@@ -190,7 +190,7 @@ def test_weights_that_broke_in_the_last_update_are_not_the_end_of_the_run(
     def break_at_the_end(event: Event) -> None:
         run(event)
         if isinstance(event, StepFinished) and event.step == 3 and not run.of(RolledBack):
-            next(iter(run.trainer.ppo.policy.actor_parameters.values())).data.fill_(float("nan"))  # type: ignore[union-attr]
+            next(iter(run.trainer.ppo.policy.adapters["actor"].values())).data.fill_(float("nan"))  # type: ignore[union-attr]
 
     run.trainer._emit_event = break_at_the_end
     assert run.trainer.run() is RunState.FINISHED
@@ -207,7 +207,7 @@ def test_weights_that_broke_in_a_finite_update_are_gone_back_from_as_well(
     def break_once(event: Event) -> None:
         run(event)
         if isinstance(event, StepFinished) and event.step == 2 and not run.of(RolledBack):
-            next(iter(run.trainer.ppo.policy.actor_parameters.values())).data.fill_(float("inf"))  # type: ignore[union-attr]
+            next(iter(run.trainer.ppo.policy.adapters["actor"].values())).data.fill_(float("inf"))  # type: ignore[union-attr]
 
     run.trainer._emit_event = break_once
     assert run.trainer.run() is RunState.FINISHED

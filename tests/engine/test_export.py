@@ -38,7 +38,7 @@ def trained(config: RunConfig, root: Path, *, name: str = "taught", seed: int = 
 
 def actor_logits(policy: Policy) -> torch.Tensor:
     ids, mask = policy.encode([TEXT])
-    with torch.no_grad(), policy.playing("actor"):
+    with torch.no_grad(), policy.as_role("actor"):
         return policy.base(input_ids=ids, attention_mask=mask.long(), use_cache=False).logits.float()
 
 

@@ -24,7 +24,7 @@ def test_a_pass_is_as_many_operations_as_torch_counts(model_folders: dict[str, P
     size, time = ModelSize.of_model(policy.base), 7
     ids = torch.randint(0, 200, (1, time))
     mask = torch.ones_like(ids, dtype=torch.bool)
-    with policy.playing("reference"), FlopCounterMode(display=False) as counted, torch.no_grad():
+    with policy.as_role("reference"), FlopCounterMode(display=False) as counted, torch.no_grad():
         policy.forward(ids, mask)
     # torch counts whole squares of attention, we the half that is looked at
     assert counted.get_total_flops() == size.forward(time, time * time)
@@ -102,4 +102,5 @@ def test_kept_bytes_are_those_of_the_graph_and_decide_the_micro_batch(neo_config
     short, long = bytes_kept(policy, 8), bytes_kept(policy, 32)
     assert 4 * short < long < 16 * short  # linear in the tokens but for attention
     assert short > 8 * 32 * 4 * 2  # at least the input of each layer norm, in each of two layers
-    assert choose_micro_batch_size(policy, neo_config) == neo_config.ppo.minibatch_size  # small: all at once
+    assert choose_micro_batch_size(policy, rows=4, width=32) == 4  # small: all at once
+    assert 8 <= choose_micro_batch_size(policy, rows=100_000, width=32) < 100_000  # 256 tokens, whatever they take

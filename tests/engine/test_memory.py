@@ -36,8 +36,8 @@ def test_what_torch_raises_without_memory_is_known() -> None:
 def gradients(ppo: PPO) -> list[torch.Tensor]:
     """Of the first actor and the first critic update of a step."""
     found: list[torch.Tensor] = []
-    for optimizer, parameters in ((ppo.critic_optimizer, ppo.policy.critic_parameters),
-                                  (ppo.actor_optimizer, ppo.policy.actor_parameters)):
+    for optimizer, parameters in ((ppo.critic_optimizer, ppo.policy.adapters["critic"]),
+                                  (ppo.actor_optimizer, ppo.policy.adapters["actor"])):
         step = optimizer.step
 
         def keep(*limits: float, step: object = step, parameters: dict = parameters) -> float:
@@ -99,7 +99,7 @@ def test_the_user_sees_it_and_the_run_goes_on(model_folders: dict[str, Path], tm
                                              monkeypatch: pytest.MonkeyPatch) -> None:
     config = tiny_config(model_folders["gpt_neo"])
     events: list[Event] = []
-    values, failures = Policy.values, [torch.OutOfMemoryError("CUDA out of memory")]
+    values, failures = Policy.head_values, [torch.OutOfMemoryError("CUDA out of memory")]
 
     def once_too_much(*given: object, **options: object) -> object:
         if failures:

@@ -123,9 +123,9 @@ def test_checking_changes_nothing(
     checked = load(model_folders["llama"])
     assert torch.equal(torch.rand(1), expected)
     known = load(model_folders["llama"])
-    for name, parameter in checked.actor_parameters.items():
-        assert torch.equal(parameter, known.actor_parameters[name])
-    assert all(torch.count_nonzero(p) == 0 for name, p in checked.actor_parameters.items() if ".lora_B." in name)
+    for name, parameter in checked.adapters["actor"].items():
+        assert torch.equal(parameter, known.adapters["actor"][name])
+    assert all(torch.count_nonzero(p) == 0 for name, p in checked.adapters["actor"].items() if ".lora_B." in name)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
@@ -142,7 +142,7 @@ def test_of_a_model_that_also_sees_only_the_text_part_is_used(
     folders, architecture: str, modules: int, targets: list[str]
 ) -> None:
     policy = load(folders(architecture), target_modules=targets)
-    adapted = {name.partition(".lora_")[0] for name in policy.actor_parameters}
+    adapted = {name.partition(".lora_")[0] for name in policy.adapters["actor"]}
     assert len(adapted) == modules
     assert not [name for name in adapted if "vision" in name or "cross_attn" in name]
     assert policy.max_positions == 64

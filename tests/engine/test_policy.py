@@ -22,7 +22,7 @@ PROMPTS = ["Once", "There was a", "x"]
 @pytest.fixture
 def stirred(shared_policy: Policy):
     """The shared policy with random adapters, put back afterwards."""
-    parameters = {**shared_policy.actor_parameters, **shared_policy.critic_parameters}
+    parameters = shared_policy.parameters
     before = {name: p.detach().clone() for name, p in parameters.items()}
     stir(shared_policy)
     yield shared_policy
@@ -55,7 +55,7 @@ def test_scores_the_distribution_it_samples_from_whatever_the_padding(stirred: P
     for role in ("actor", "reference"):
         found = stirred.log_probs(role, ids, mask, response_mask.shape[1], temperature).log_probs
         for row in range(len(PROMPTS)):
-            with stirred.playing(role):
+            with stirred.as_role(role):
                 plain = plain_log_probs(stirred, rollout, row, temperature)
             torch.testing.assert_close(found[row, : len(plain)], plain, atol=1e-5, rtol=1e-5)
 
@@ -67,7 +67,7 @@ def test_actor_equals_reference_and_values_are_zero_before_any_update(shared_pol
     actor = shared_policy.log_probs("actor", ids, mask, width, 1.0).log_probs
     reference = shared_policy.log_probs("reference", ids, mask, width, 1.0).log_probs
     assert torch.equal(actor, reference)
-    assert torch.count_nonzero(shared_policy.values(ids, mask, width)) == 0
+    assert torch.count_nonzero(shared_policy.head_values("value", ids, mask, width)) == 0
 
 
 @torch.no_grad()
@@ -97,10 +97,11 @@ def test_a_value_does_not_see_the_token_it_precedes(stirred: Policy) -> None:
     width = response_mask.shape[1]
     edited = ids.clone()
     edited[:, -width + 5] = (edited[:, -width + 5] + 1) % 256
-    before, after = stirred.values(ids, mask, width), stirred.values(edited, mask, width)
+    before, after = stirred.head_values("value", ids, mask, width), stirred.head_values("value", edited, mask, width)
     assert torch.equal(before[:, :6], after[:, :6])
     assert (before[:, 6:] != after[:, 6:]).any()
-    seen = stirred.values(edited, mask, width, after=True) != stirred.values(ids, mask, width, after=True)
+    before, after = (stirred.head_values("value", these, mask, width, after=True) for these in (ids, edited))
+    seen = before != after
     assert seen[:, 5].any()
     assert not seen[:, :5].any()
 
@@ -109,36 +110,36 @@ def test_a_value_does_not_see_the_token_it_precedes(stirred: Policy) -> None:
 def test_adapters_are_back_after_an_exception_in_the_reference(stirred: Policy) -> None:
     ids, mask, _ = roll(stirred).batch(torch.arange(len(PROMPTS)))
     before = stirred.log_probs("actor", ids, mask, 4, 1.0).log_probs
-    with pytest.raises(ZeroDivisionError), stirred.reference():
+    with pytest.raises(ZeroDivisionError), stirred.as_role("reference"):
         _ = 1 / 0
     assert torch.equal(stirred.forward(ids, mask)[:, -5:-1], _actor_hidden(stirred, ids, mask))
     assert torch.equal(before, stirred.log_probs("actor", ids, mask, 4, 1.0).log_probs)
 
 
 def _actor_hidden(policy: Policy, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    with policy.playing("actor"):
+    with policy.as_role("actor"):
         return policy.forward(ids, mask)[:, -5:-1]
 
 
 def test_gradients_of_actor_and_critic_stay_apart(stirred: Policy) -> None:
     ids, mask, _ = roll(stirred).batch(torch.arange(len(PROMPTS)))
     stirred.log_probs("actor", ids, mask, 4, 1.0).log_probs.sum().backward()
-    assert all(p.grad is not None for p in stirred.actor_parameters.values())
-    assert all(p.grad is None for p in stirred.critic_parameters.values())
-    for parameter in stirred.actor_parameters.values():
+    assert all(p.grad is not None for p in stirred.adapters["actor"].values())
+    assert all(p.grad is None for p in stirred.adapters["critic"].values())
+    for parameter in stirred.adapters["actor"].values():
         parameter.grad = None
-    stirred.values(ids, mask, 4).sum().backward()
-    assert all(p.grad is not None for p in stirred.critic_parameters.values())
-    assert all(p.grad is None for p in stirred.actor_parameters.values())
+    stirred.head_values("value", ids, mask, 4).sum().backward()
+    assert all(p.grad is not None for p in stirred.adapters["critic"].values())
+    assert all(p.grad is None for p in stirred.adapters["actor"].values())
     assert all(p.grad is None for p in stirred.base.get_output_embeddings().parameters())
-    for parameter in stirred.critic_parameters.values():
+    for parameter in stirred.adapters["critic"].values():
         parameter.grad = None
 
 
 def test_named_target_modules_are_taken(model_folders: dict[str, Path]) -> None:
     policy = Policy.from_config(tiny_config(model_folders["llama"], lora={"target_modules": ["q_proj"]}))
-    assert len(policy.actor_parameters) == 2 * 2
-    assert all("q_proj" in name for name in policy.actor_parameters)
+    assert len(policy.adapters["actor"]) == 2 * 2
+    assert all("q_proj" in name for name in policy.adapters["actor"])
 
 
 @pytest.mark.parametrize(("architecture", "modules"), [("gpt_neo", 8), ("llama", 8), ("gpt2", 4)])
@@ -146,7 +147,7 @@ def test_attention_projections_are_found_by_themselves(
     model_folders: dict[str, Path], architecture: str, modules: int
 ) -> None:
     policy = Policy.from_config(tiny_config(model_folders[architecture]))
-    assert len(policy.actor_parameters) == 2 * modules
+    assert len(policy.adapters["actor"]) == 2 * modules
 
 
 def test_target_modules_that_do_not_exist_are_named_with_those_that_do(model_folders: dict[str, Path]) -> None:

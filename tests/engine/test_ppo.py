@@ -64,7 +64,7 @@ def gradients(ppo: PPO, experience: Experience, micro: int = 0) -> tuple[list[to
     rows = torch.arange(len(experience))
     ppo._update_actor(rows, watched, 0.0)
     ppo._update_critic(rows, watched, 0.0)
-    parameters = (*ppo.policy.actor_parameters.values(), *ppo.policy.critic_parameters.values())
+    parameters = ppo.policy.parameters.values()
     return [p.grad.clone() for p in parameters], sizes
 
 
@@ -127,8 +127,8 @@ def test_the_sequence_level_is_what_the_textbook_says(model_folders: dict[str, P
         with torch.no_grad():
             actor = policy.log_probs("actor", ids, mask, width, 6.0).log_probs.sum()
             reference = policy.log_probs("reference", ids, mask, width, 6.0).log_probs.sum()
-            with policy.playing("critic"):
-                value = policy.value_head(policy.forward(ids, mask)[0, -1])[0]
+            with policy.as_role("critic"):
+                value = policy.heads["value"](policy.forward(ids, mask)[0, -1])[0]
         reward = torch.linspace(-1, 2, 8)[row] - 0.3 * (actor - reference)
         torch.testing.assert_close(experience.action_log_probs[row], actor, atol=1e-4, rtol=1e-5)
         torch.testing.assert_close(experience.returns[row], reward, atol=1e-4, rtol=1e-5)
@@ -144,14 +144,14 @@ def test_at_token_level_the_rewards_of_a_row_add_up_to_score_minus_kl(model_fold
 
 def test_critic_warm_up_leaves_the_actor_as_it_is(model_folders: dict[str, Path]) -> None:
     ppo = make(model_folders["gpt_neo"], algorithm={"critic_warmup_steps": 2})
-    actor = {name: p.detach().clone() for name, p in ppo.policy.actor_parameters.items()}
-    critic = {name: p.detach().clone() for name, p in ppo.policy.critic_parameters.items()}
+    actor = {name: p.detach().clone() for name, p in ppo.policy.adapters["actor"].items()}
+    critic = {name: p.detach().clone() for name, p in ppo.policy.adapters["critic"].items()}
     for step in (1, 2):
         assert ppo.step(step, ["Once", "x"]).metrics["policy/updates"] == 0
-    assert all(torch.equal(p, actor[name]) for name, p in ppo.policy.actor_parameters.items())
-    assert any(not torch.equal(p, critic[name]) for name, p in ppo.policy.critic_parameters.items())
+    assert all(torch.equal(p, actor[name]) for name, p in ppo.policy.adapters["actor"].items())
+    assert any(not torch.equal(p, critic[name]) for name, p in ppo.policy.adapters["critic"].items())
     ppo.step(3, ["Once", "x"])
-    assert any(not torch.equal(p, actor[name]) for name, p in ppo.policy.actor_parameters.items())
+    assert any(not torch.equal(p, actor[name]) for name, p in ppo.policy.adapters["actor"].items())
 
 
 def test_the_reference_is_untouched_by_updates(model_folders: dict[str, Path]) -> None:
@@ -159,7 +159,7 @@ def test_the_reference_is_untouched_by_updates(model_folders: dict[str, Path]) -
     ids = torch.tensor([[79, 110, 99, 101, 33, 44]])
 
     def reference_logits() -> torch.Tensor:
-        with torch.no_grad(), ppo.policy.reference():
+        with torch.no_grad(), ppo.policy.as_role("reference"):
             return ppo.policy.base(input_ids=ids).logits
 
     before = reference_logits()
@@ -213,7 +213,7 @@ def test_actor_and_critic_have_rates_and_clip_norms_of_their_own(model_folders: 
         sizes = {"algorithm.epochs": 1, "algorithm.minibatch_size": 8}
         config = replace(tiny_config(model_folders["llama"]), usual | sizes | settings)
         ppo = PPO(Policy.from_config(config), config)
-        both = (ppo.policy.actor_parameters, ppo.policy.critic_parameters)
+        both = (ppo.policy.adapters["actor"], ppo.policy.adapters["critic"])
         before = [{name: p.detach().clone() for name, p in parameters.items()} for parameters in both]
         ppo.step(1, ["Once", "There was a", "x", "Long ago"] * 2)
         actor, critic = (max(float((p.detach() - old[name]).abs().max()) for name, p in parameters.items())
@@ -233,10 +233,10 @@ def test_a_gradient_that_is_not_finite_changes_no_weight(model_folders: dict[str
     ppo = make(model_folders["gpt_neo"])
     experience = experience_of(ppo)
     poisoned = with_fields(experience, advantages=torch.full_like(experience.advantages, float("nan")))
-    before = {name: p.detach().clone() for name, p in ppo.policy.actor_parameters.items()}
+    before = {name: p.detach().clone() for name, p in ppo.policy.adapters["actor"].items()}
     with pytest.raises(NonFiniteError, match="actor"):
         ppo._update_actor(torch.arange(8), poisoned, 1e-3)
-    assert all(torch.equal(p, before[name]) for name, p in ppo.policy.actor_parameters.items())
+    assert all(torch.equal(p, before[name]) for name, p in ppo.policy.adapters["actor"].items())
 
 
 def test_the_adaptive_coefficient_moves_towards_its_target_and_the_fixed_one_stays(
@@ -335,8 +335,8 @@ def test_a_critic_that_is_right_leaves_no_advantage_to_whiten(
     for level in ("token", "sequence"):
         ppo = make(model_folders["gpt_neo"], rewards=[reward], kl={"coef": 0.0}, algorithm={"level": level})
         with torch.no_grad():
-            ppo.policy.value_head.weight.zero_()
-            ppo.policy.value_head.bias.fill_(-1000.1001)
+            ppo.policy.heads["value"].weight.zero_()
+            ppo.policy.heads["value"].bias.fill_(-1000.1001)
         result = ppo.step(1, ["Once", "x", "y", "z"] * 2)
         assert result.samples
         assert all(value == 0 for told in result.samples if told.trace for value in told.trace.advantages)
@@ -421,8 +421,8 @@ def test_the_first_minibatchs_kept_passes_are_those_an_update_would_repeat(ppo: 
         mask = plain.action_mask if name in ("old_values", "advantages", "returns") else plain.mask
         torch.testing.assert_close(getattr(experience, name)[mask], getattr(plain, name)[mask], atol=1e-5, rtol=1e-5)
     for update, parameters, passes in (
-        (ppo._update_actor, ppo.policy.actor_parameters, kept.log_probs),
-        (ppo._update_critic, ppo.policy.critic_parameters, kept.values),
+        (ppo._update_actor, ppo.policy.adapters["actor"], kept.log_probs),
+        (ppo._update_critic, ppo.policy.adapters["critic"], kept.values),
     ):
         with_kept = update(rows, experience, 0.0, passes)
         gradients = [p.grad.clone() for p in parameters.values()]

@@ -78,7 +78,7 @@ def test_an_answer_is_the_models_own_under_the_runs_sampling_and_seed(whole: tup
     (reference,) = answer(policy, ["Once"], config.sampling, tuned=False, seed=1, rewards=rewards)
     assert told(events)[0] == reference
     state = load_file(run_dir.path / "checkpoints" / "step-000004" / "tensors.safetensors")
-    for name, parameter in policy.actor_parameters.items():
+    for name, parameter in policy.adapters["actor"].items():
         parameter.data.copy_(state[f"actor/{name}"])
     (tuned,) = answer(policy, ["Once"], config.sampling, tuned=True, seed=1, rewards=rewards, step=4)
     assert told(events)[-1] == tuned

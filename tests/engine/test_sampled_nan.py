@@ -77,7 +77,7 @@ def test_a_clock_of_zero_noise_leaves_a_certain_id_certain(monkeypatch: pytest.M
 
 def spoil(policy: Policy, value: float) -> None:
     with torch.no_grad():
-        for parameter in policy.actor_parameters.values():
+        for parameter in policy.adapters["actor"].values():
             parameter.fill_(value)
 
 
@@ -119,7 +119,7 @@ def test_a_decoder_that_met_broken_weights_is_as_good_as_new_with_whole_ones(
 ) -> None:
     policy = Policy.from_config(tiny_config(model_folders[architecture]))
     stir(policy)
-    kept = {name: parameter.detach().clone() for name, parameter in policy.actor_parameters.items()}
+    kept = {name: parameter.detach().clone() for name, parameter in policy.adapters["actor"].items()}
     told: list[str] = []
     decoder = TracedDecoder(policy, told.append)
 
@@ -130,7 +130,7 @@ def test_a_decoder_that_met_broken_weights_is_as_good_as_new_with_whole_ones(
 
     def put_back() -> None:
         with torch.no_grad():
-            for name, parameter in policy.actor_parameters.items():
+            for name, parameter in policy.adapters["actor"].items():
                 parameter.copy_(kept[name])
 
     spoil(policy, value)

@@ -50,7 +50,7 @@ def at(run: RunDir, step: int | None = None) -> Side:
 
 def everything(policy: Policy) -> dict[str, torch.Tensor]:
     return {name: value.detach().clone() for name, value in
-            [*policy.peft.named_parameters(), *policy.peft.named_buffers(), *policy.value_head.named_parameters()]}
+            [*policy.base.named_parameters(), *policy.base.named_buffers(), *policy.heads["value"].named_parameters()]}
 
 
 def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
@@ -74,7 +74,7 @@ def test_a_checkpoint_answers_in_anothers_place_as_it_does_in_its_own(runs: dict
     assert result.labels == ("tuned", "two@3")
     assert result.settings_of == "the run on the workbench"
     assert same(everything(policy), before)
-    assert own.actor_parameters.keys() == policy.actor_parameters.keys()
+    assert own.adapters["actor"].keys() == policy.adapters["actor"].keys()
 
 
 @pytest.mark.parametrize("breaking", ["raise", "cancel", "interrupt"])
@@ -83,7 +83,7 @@ def test_the_adapter_is_back_bit_for_bit_whatever_happens(
 ) -> None:
     policy, config, _ = load_tuned(runs["one"])
     stir(policy)
-    first = next(iter(policy.actor_parameters.values()))
+    first = next(iter(policy.adapters["actor"].values()))
     first.data.view(-1)[:3] = torch.tensor([float("nan"), -0.0, 1e-42])  # what a sum would not bring back
     before = {name: value.numpy().tobytes() for name, value in everything(policy).items()}
     scales = [layer.scaling["actor"] for layer in policy._layers]
@@ -136,7 +136,7 @@ def test_two_checkpoints_need_no_policy_and_are_judged_by_the_first(
 ) -> None:
     loaded = []
     real = Policy.from_config.__func__  # type: ignore[attr-defined]
-    monkeypatch.setattr(Policy, "from_config", classmethod(lambda cls, c: loaded.append(c) or real(cls, c)))
+    monkeypatch.setattr(Policy, "from_config", classmethod(lambda cls, *given: loaded.append(given) or real(cls, *given)))
     result = compare(None, None, responses=4, seed=1, sides=(at(runs["one"], 1), at(runs["one"])))
     assert len(loaded) == 1  # the second wears its adapter on the base of the first
     assert (result.labels, result.settings_of) == (("one@1", "one@3"), "one@1")

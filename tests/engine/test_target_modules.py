@@ -19,7 +19,7 @@ MLP = {"gate_proj", "up_proj", "down_proj"}
 def adapted(folder: Path, targets: object) -> set[str]:
     """Full names of the adapted modules."""
     policy = Policy.from_config(tiny_config(folder, lora={"target_modules": targets}))
-    return {name.partition("base_model.model.")[2].partition(".lora_")[0] for name in policy.actor_parameters}
+    return {name.partition("base_model.model.")[2].partition(".lora_")[0] for name in policy.adapters["actor"]}
 
 
 def leaves(names: set[str]) -> set[str]:

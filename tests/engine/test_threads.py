@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny_models import tiny_config
 
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.models import threads
@@ -27,24 +26,23 @@ def _one_thread_afterwards():
     [({1: 1.0, 2: 0.6, 4: 0.4, 8: 0.39}, 4), ({1: 1.0, 2: 0.95}, 1), ({1: 1.0, 2: 0.5, 4: 0.7, 8: 0.1}, 2)],
 )
 def test_threads_double_while_a_tenth_is_gained(
-    policy: Policy, neo_config: RunConfig, monkeypatch: pytest.MonkeyPatch, seconds: dict[int, float], chosen: int
+    policy: Policy, monkeypatch: pytest.MonkeyPatch, seconds: dict[int, float], chosen: int
 ) -> None:
     monkeypatch.setattr(threads, "_seconds", lambda policy, ids, mask, count: seconds[count])
-    assert threads.calibrate(policy, neo_config, cores=8) == chosen
+    assert threads.calibrate(policy, rows=4, width=20, cores=8) == chosen
 
 
-def test_a_real_calibration_ends_with_a_number_of_cores(policy: Policy, neo_config: RunConfig) -> None:
-    assert threads.calibrate(policy, neo_config, cores=2) in (1, 2)
+def test_a_real_calibration_ends_with_a_number_of_cores(policy: Policy) -> None:
+    assert threads.calibrate(policy, rows=4, width=20, cores=2) in (1, 2)
 
 
 def test_the_user_comes_first_then_the_run_then_the_measurement(
-    policy: Policy, neo_config: RunConfig, monkeypatch: pytest.MonkeyPatch
+    policy: Policy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(threads, "calibrate", lambda *given: 1)
     monkeypatch.setattr(threads.os, "sched_getaffinity", lambda _: range(4), raising=False)
-    free = tiny_config(neo_config.model.name, train={"threads": 0})  # type: ignore[arg-type]
-    assert threads.use_threads(policy, neo_config, known=3) == 1
-    assert threads.use_threads(policy, free, known=3) == 3
-    assert threads.use_threads(policy, free, known=64) == 4
-    assert threads.use_threads(policy, free) == 1
+    assert threads.use_threads(policy, 1, rows=4, width=20, known=3) == 1
+    assert threads.use_threads(policy, 0, rows=4, width=20, known=3) == 3
+    assert threads.use_threads(policy, 0, rows=4, width=20, known=64) == 4
+    assert threads.use_threads(policy, 0, rows=4, width=20) == 1
     assert torch.get_num_threads() == 1

@@ -48,7 +48,7 @@ def stepped(folder: Path, **sections: object) -> tuple[PPO, Experience, tuple[Sa
 def by_hand(policy: Policy, role: str, prompt: list[int], response: list[int], temperature: float) -> list[float]:
     """log p of each response token from the model's own logits."""
     ids = torch.tensor([prompt + response])
-    with policy.playing(role):  # type: ignore[arg-type]
+    with policy.as_role(role):
         hidden = policy.base.base_model(input_ids=ids).last_hidden_state[0]
     logits = policy.base.get_output_embeddings()(hidden).float() / temperature
     if policy.banned is not None:
@@ -60,9 +60,9 @@ def by_hand(policy: Policy, role: str, prompt: list[int], response: list[int], t
 @torch.no_grad()
 def values_by_hand(policy: Policy, prompt: list[int], response: list[int]) -> list[float]:
     """The critic's value of the state before each token, and after the last one."""
-    with policy.playing("critic"):
+    with policy.as_role("critic"):
         hidden = policy.base.base_model(input_ids=torch.tensor([prompt + response])).last_hidden_state[0]
-    return policy.value_head(hidden.float()).squeeze(-1)[len(prompt) - 1:].tolist()
+    return policy.heads["value"](hidden.float()).squeeze(-1)[len(prompt) - 1:].tolist()
 
 
 def gae_by_hand(rewards: list[float], values: list[float], discount: float, decay: float) -> list[float]:

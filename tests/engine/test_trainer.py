@@ -286,14 +286,14 @@ def test_a_diverging_run_says_so_and_keeps_its_last_checkpoint(model_folders: di
     def poison(event: Event) -> None:
         events.append(event)
         if isinstance(event, StepFinished) and event.step == 2:
-            next(iter(trainer.policy.actor_parameters.values())).data.fill_(float("nan"))  # type: ignore[union-attr]
+            next(iter(trainer.policy.adapters["actor"].values())).data.fill_(float("nan"))  # type: ignore[union-attr]
 
     trainer._emit_event = poison
     assert trainer.run() == RunState.DIVERGED
     assert run_dir.status().state == RunState.DIVERGED
     assert all(t.isfinite().all() for t in weights(run_dir, 1).values() if t.is_floating_point())
     assert "back at the checkpoint of step 1" in events[-1].message
-    assert all(p.isfinite().all() for p in trainer.policy.actor_parameters.values())  # type: ignore[union-attr]
+    assert all(p.isfinite().all() for p in trainer.policy.adapters["actor"].values())  # type: ignore[union-attr]
 
 
 def test_a_full_disk_ends_the_run_with_an_event(

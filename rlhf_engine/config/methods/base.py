@@ -28,6 +28,10 @@ StepMetrics = Sequence[Mapping[str, float]]
 """The metrics of some steps, oldest first."""
 
 
+REFERENCE = "reference"
+"""The role of the base with its adapters off; no adapter may be called so."""
+
+
 @dataclass(frozen=True)
 class Needs:
     """What a method has in memory and is fed with. Nothing else is built.
@@ -41,6 +45,12 @@ class Needs:
     heads: tuple[tuple[str, str], ...] = ()
     reference: bool = True
     batch: BatchKind = "prompts"
+
+    def __post_init__(self) -> None:
+        if REFERENCE in self.adapters or len({*self.adapters}) < len(self.adapters):
+            raise ValueError(f"adapters need names of their own, other than {REFERENCE!r}: {self.adapters}")
+        if unread := [head for head, adapter in self.heads if adapter not in self.adapters]:
+            raise ValueError(f"the head {unread[0]!r} reads an adapter that is none of {self.adapters}")
 
     @property
     def answers(self) -> bool:

@@ -232,7 +232,7 @@ class TracedDecoder:
             step.rewind(width)
             changing = [layer.keys for layer in cache.layers] + [layer.values for layer in cache.layers]
             changing += [layer.cumulative_length for layer in cache.layers] + self._merged
-            changing += [*policy.actor_parameters.values(), *policy.critic_parameters.values()]
+            changing += policy.parameters.values()
             step.joined = shorten(module, inputs, changing, length)
             for node in module.graph.nodes:
                 node.meta.clear()  # a stand-in of each tensor, with the stack it was made in: 20,000 objects a step
