@@ -136,7 +136,7 @@ def test_two_checkpoints_need_no_policy_and_are_judged_by_the_first(
 ) -> None:
     loaded = []
     real = Policy.from_config.__func__  # type: ignore[attr-defined]
-    monkeypatch.setattr(Policy, "from_config", classmethod(lambda cls, *given: loaded.append(given) or real(cls, *given)))
+    monkeypatch.setattr(Policy, "from_config", classmethod(lambda *given: loaded.append(given) or real(*given)))
     result = compare(None, None, responses=4, seed=1, sides=(at(runs["one"], 1), at(runs["one"])))
     assert len(loaded) == 1  # the second wears its adapter on the base of the first
     assert (result.labels, result.settings_of) == (("one@1", "one@3"), "one@1")
