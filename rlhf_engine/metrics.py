@@ -12,6 +12,8 @@ Better = Literal["up", "down", "neither"]
 
 PER_STEP = "per step"
 """The unit of what is counted anew in each step."""
+STEPS_AVERAGED = 5
+"""Steps whose mean tells how good a checkpoint is: one rollout is noisy, and may be lucky."""
 
 
 @dataclass(frozen=True)

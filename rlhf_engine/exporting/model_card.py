@@ -12,11 +12,10 @@ from statistics import fmean
 from rlhf_engine import __version__
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.files.json_text import to_json
+from rlhf_engine.metrics import STEPS_AVERAGED
 from rlhf_engine.runs.run_dir import RunDir
 from rlhf_engine.runs.run_lines import MetricsLine
 from rlhf_engine.system.visible_text import one_line
-
-_AVERAGED = 5  # steps: one rollout is noisy
 
 
 def model_card(
@@ -40,7 +39,7 @@ def model_card(
         ("method", config.algorithm.summary(config)),
         ("adapter", f"LoRA, rank {config.lora.rank}, alpha {config.lora.alpha:g}"),
         ("rewards", ", ".join(f"{reward.name} ({reward.kind})" for reward in config.rewards)),
-        *_measured(deque((line for line in run_dir.each_step() if line.step <= step), maxlen=_AVERAGED)),
+        *_measured(deque((line for line in run_dir.each_step() if line.step <= step), maxlen=STEPS_AVERAGED)),
     ]
     rows = "\n".join(f"| {what} | {_cell(value)} |" for what, value in facts if value)
     front = "\n".join(f"{key}: {to_json(value)}" for key, value in header.items())

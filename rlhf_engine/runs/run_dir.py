@@ -49,7 +49,7 @@ from rlhf_engine.files.reading import MOST_WHOLE, open_regular, read_text, requi
 from rlhf_engine.runs import run_lock
 from rlhf_engine.runs.run_driver import Driver, find_driver
 from rlhf_engine.runs.run_lines import (
-    MOST_WORDS,
+    MOST_SENTENCE,
     MetricsLine,
     alarm,
     as_object,
@@ -390,7 +390,7 @@ class RunDir:
         try:
             process = ProcessId(whole_number(row["pid"], 1, _MOST_PID), text_in(row, "process_started"))
             step, total = whole_number(row["step"]), whole_number(row["total_steps"])
-            return Status(RunState(row["state"]), step, total, text_in(row, "message", MOST_WORDS), process)
+            return Status(RunState(row["state"]), step, total, text_in(row, "message", MOST_SENTENCE), process)
         except (KeyError, TypeError, ValueError):
             return None
 

@@ -37,7 +37,7 @@ MOST_METRICS = 1000
 """Metrics of a step; also rewards of a response."""
 MOST_TEXT = 1_000_000
 """Characters of a prompt or a response."""
-MOST_WORDS = 10_000
+MOST_SENTENCE = 10_000
 """Characters of a sentence."""
 MOST_SPANS = 10_000
 """Words of a response that a reward tells of."""
@@ -84,12 +84,12 @@ def readable(rows: Sequence[dict[str, Any]], build: Callable[[dict[str, Any]], T
 
 def edit(row: dict[str, Any]) -> EditApplied:
     """A row of edits.jsonl."""
-    return EditApplied(whole_number(row["step"]), _text(row["path"], MOST_WORDS), row["old"], row["new"])
+    return EditApplied(whole_number(row["step"]), _text(row["path"], MOST_SENTENCE), row["old"], row["new"])
 
 
 def alarm(row: dict[str, Any]) -> Alarm:
     """A row of alarms.jsonl."""
-    return Alarm(whole_number(row["step"]), _text(row["kind"], MOST_WORDS), _text(row["text"], MOST_WORDS))
+    return Alarm(whole_number(row["step"]), _text(row["kind"], MOST_SENTENCE), _text(row["text"], MOST_SENTENCE))
 
 
 def metrics_line(row: dict[str, Any]) -> MetricsLine:
@@ -119,7 +119,7 @@ def sample(row: dict[str, Any]) -> Sample:
     response, told = _text(row["response"], MOST_TEXT), row["spans"]
     if len(told) > MOST_SPANS:
         raise ValueError("more words than a reward tells of")
-    spans = (Span(whole_number(span["start"]), whole_number(span["end"]), _text(span["kind"], MOST_WORDS))
+    spans = (Span(whole_number(span["start"]), whole_number(span["end"]), _text(span["kind"], MOST_SENTENCE))
              for span in told)
     return Sample(
         step=whole_number(row["step"]), prompt=_text(row["prompt"], MOST_TEXT), response=response,
@@ -165,7 +165,7 @@ def _trace(row: Any) -> TokenTrace | None:
         if len(row["texts"]) > MOST_TOKENS:
             return None
         found = TokenTrace(
-            texts=tuple(_text(text, MOST_WORDS) for text in row["texts"]),
+            texts=tuple(_text(text, MOST_SENTENCE) for text in row["texts"]),
             **{name: tuple(map(number, row[name])) for name in _NUMBERS},
             kl_coef=number(row["kl_coef"]), whitened=bool(row["whitened"]), sequence_level=bool(row["sequence_level"]),
         )

@@ -13,13 +13,11 @@ from rlhf_engine.algorithms.ppo import PPO, load_adapters, require_adapters
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import CheckpointError, NonFiniteError
 from rlhf_engine.events import CheckpointSaved, Event
-from rlhf_engine.metrics import describe
+from rlhf_engine.metrics import STEPS_AVERAGED, describe
 from rlhf_engine.models.policy import Policy
 from rlhf_engine.runs import checkpoint
 from rlhf_engine.runs.checkpoint import Quality, TrainingState
 from rlhf_engine.runs.run_dir import RunDir
-
-_SMOOTHED = 5  # steps: one lucky rollout makes no checkpoint the best
 
 
 @dataclass
@@ -57,7 +55,7 @@ class Saver:
 
     def __init__(self, run_dir: RunDir | None, emit: Callable[[Event], None]) -> None:
         self._run_dir, self._emit = run_dir, emit
-        self._recent: deque[Mapping[str, float]] = deque(maxlen=_SMOOTHED)
+        self._recent: deque[Mapping[str, float]] = deque(maxlen=STEPS_AVERAGED)
         self._saved: tuple[int, Counts] | None = None
         self._given_up: Collection[Path] = ()
 
@@ -68,7 +66,7 @@ class Saver:
         which are damaged. They go once there is a new one."""
         self._given_up = given_up
         self._saved = (step, self._course(counts))
-        self._recent = deque(history, maxlen=_SMOOTHED)
+        self._recent = deque(history, maxlen=STEPS_AVERAGED)
 
     def saw(self, metrics: Mapping[str, float]) -> None:
         """Takes in the metrics of a step, by which checkpoints are told apart."""
