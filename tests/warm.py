@@ -286,11 +286,12 @@ def _become(streams: list[int], wanted: _Wanted) -> None:
 
 def _open_streams() -> None:
     """As a start opens them: written at once where a person reads, and errors always."""
-    sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
-    for name, number, errors in (("stdout", 1, "strict"), ("stderr", 2, "backslashreplace")):
+    encoding, _, strictness = os.environ.get("PYTHONIOENCODING", "utf-8").partition(":")
+    sys.stdin = sys.__stdin__ = open(0, encoding=encoding, closefd=False)  # noqa: SIM115
+    for name, number, errors in (("stdout", 1, strictness or "strict"), ("stderr", 2, "backslashreplace")):
         raw = open(number, "wb", closefd=False)  # noqa: SIM115
         live = number == 2 or os.isatty(number)
-        stream = io.TextIOWrapper(raw, encoding="utf-8", errors=errors, line_buffering=live,
+        stream = io.TextIOWrapper(raw, encoding=encoding, errors=errors, line_buffering=live,
                                   write_through=bool(os.environ.get("PYTHONUNBUFFERED")))
         setattr(sys, name, stream)
         setattr(sys, f"__{name}__", stream)

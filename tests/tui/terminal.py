@@ -59,7 +59,7 @@ class Terminal:
     def read_until_quiet(self, seconds: float) -> None:
         """Read until nothing has come for so long."""
         deadline = time.monotonic() + PATIENCE
-        while self.read(seconds):
+        while select.select([self.descriptor], [], [], seconds)[0] and self.read(0.01):
             assert time.monotonic() < deadline, f"it never rests; got {self.written[-2000:]!r}"
 
     def read(self, seconds: float) -> bytes:

@@ -227,11 +227,11 @@ def run_to_its_end(tmp_path: Path, how: str) -> bytes:
     settings_path().write_text(f'hint_seen = true\nnotifications = "{how}"\n')
     terminal = Terminal(tmp_path, CHILD, TMUX="", VTE_VERSION="")
     terminal.read_until(b"TRAINING")
-    terminal.read(0.5)
+    terminal.read_until_quiet(0.3)
     start = len(terminal.written)
     terminal.type("\x1b[20~")  # F9
     terminal.read_until(b"FAILED")
-    terminal.read(0.7)
+    terminal.read_until_quiet(0.4)
     written = terminal.written[start:]
     terminal.type("q")
     terminal.exit_code()

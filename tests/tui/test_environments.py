@@ -115,7 +115,7 @@ def test_without_unicode_all_that_is_sent_is_ascii(tmp_path: Path, locale: str) 
     terminal = opened(tmp_path, LC_ALL=locale)
     for key in ("?", "\x1b", "r", "\x1b", "w", "\x1b", "2", "x", "4", "\x1b[B", "\r", "\x1b", "a", "\x1b", ",", "\x1b"):
         terminal.type(key)
-        terminal.read(0.3)
+        terminal.read_until_quiet(0.15)
     assert terminal.written.isascii(), set(terminal.written.decode(errors="replace")) - set(map(chr, range(128)))
     assert b"Hyperparameters" in terminal.written
     assert b"+--" in terminal.written

@@ -72,7 +72,8 @@ class Reader:
 @pytest.fixture
 async def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Reader]:
     monkeypatch.chdir(tmp_path)
-    config = presets.load_with_overrides("animals", ["train.threads=1"])
+    # a quarter of the stories in each step: a reader would not see it, and training is what this waits for
+    config = presets.load_with_overrides("animals", ["train.threads=1", "algorithm.responses_per_step=16"])
     app = WorkbenchApp(EngineBridge(tmp_path / "runs"), config, "animals", start=True)  # make run
     async with app.run_test(size=(120, 40)) as pilot:
         yield Reader(pilot, app)

@@ -240,12 +240,20 @@ def test_a_second_process_watches_and_never_writes(tmp_path: Path, model: Path) 
 def test_a_hand_over_that_fails_says_where_to_read_why(
     tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """And the file has a harmless name, whatever the run was renamed to by hand."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     run = RunDir.create(tmp_path / "my runs", config_of(model, 3), name="empty")
-    handed = hand_over(run)
-    with pytest.raises(RunError, match=r"ended with exit code 1; .*empty-.*\.log says why"):
+    hostile = f"empty\x1b]0;t\x07\x9b2J\u202e\n{'long' * 40}"
+    handed = hand_over(RunDir(run.path.rename(run.path.with_name(hostile))))
+    with pytest.raises(RunError, match=r"ended with exit code 1; .*empty_.*\.log says why"):
         handed.wait(200)
     assert handed.log is not None
-    assert "has no checkpoint yet to resume from" in handed.log.read_text()
+    assert handed.log.name.isascii()
+    assert handed.log.name.isprintable()
+    assert handed.log.stat().st_mode & 0o777 == 0o600
+    said = handed.log.read_text()
+    assert "has no checkpoint yet to resume from" in said
+    assert not set("\x1b\x07\x9b\u202e") & set(said)
     assert command_for(run, "attach") == f"rlhf-tui attach '{run.path}'"
     assert command_for(RunDir(Path("runs/brave-otter")), "attach") == "rlhf-tui attach brave-otter"

@@ -109,11 +109,11 @@ CHILD = textwrap.dedent("""
 def test_no_control_sequence_of_the_model_reaches_the_terminal(tmp_path: Path) -> None:
     terminal = Terminal(tmp_path, CHILD)
     terminal.read_until(b"PAYLOAD")
-    terminal.read_until_quiet(1.0)
+    terminal.read_until_quiet(0.4)
     terminal.type("4\r")
-    terminal.read_until_quiet(0.7)
+    terminal.read_until_quiet(0.4)
     terminal.type("\x1b")
-    terminal.read_until_quiet(0.7)
+    terminal.read_until_quiet(0.4)
     written = terminal.written
     terminal.type("qqq")
     terminal.exit_code()

@@ -171,7 +171,7 @@ THREADS = """
 @pytest.mark.parametrize("how", ["stopped", "asked to stop, where no shell could let it go on", "not stopped"])
 def test_going_on_after_a_halt_takes_the_terminal_up_once(tmp_path: Path, how: str) -> None:
     terminal = start(tmp_path, TRAINING.replace("code = run_workbench", textwrap.dedent(THREADS).strip()))
-    terminal.read_until_quiet(0.5)
+    terminal.read_until_quiet(0.3)
     drawn = len(terminal.written)
     if how.startswith("asked"):
         os.kill(terminal.pid, signal.SIGTSTP)
@@ -263,7 +263,7 @@ def test_a_crash_of_the_screen_tells_its_cause_saves_the_run_and_keeps_a_log(tmp
 @pytest.mark.parametrize("program", [IDLE, TRAINING], ids=["idle", "training"])
 def test_nothing_is_sent_while_nothing_happens(tmp_path: Path, program: str) -> None:
     terminal = start(tmp_path, program)
-    terminal.read_until_quiet(2.0)  # whatever blinked, counted or ran would never be quiet for so long
+    terminal.read_until_quiet(1.3)  # whatever blinked, counted or ran would never be quiet for so long
     terminal.type("qqq")
     terminal.exit_code()
 

@@ -89,7 +89,7 @@ def sent(tmp_path: Path, **environment: str) -> set[str]:
     terminal = Terminal(tmp_path, CHILD, **{"COLORTERM": "", **environment})
     terminal.read_until(b"step 9/100")
     terminal.type("4\x1b[B")
-    terminal.read(1.0)
+    terminal.read_until_quiet(0.4)
     terminal.type("qqq")
     terminal.exit_code()
     codes: set[str] = set()
