@@ -110,7 +110,7 @@ def app_in(monkeypatch: pytest.MonkeyPatch, bridge: Any, config: Any) -> Any:
 # --- letters ---
 
 
-@pytest.mark.parametrize("locale", ["C", "POSIX"])
+@pytest.mark.parametrize("locale", ["C", pytest.param("POSIX", marks=pytest.mark.soak)])
 def test_without_unicode_all_that_is_sent_is_ascii(tmp_path: Path, locale: str) -> None:
     terminal = opened(tmp_path, LC_ALL=locale)
     for key in ("?", "\x1b", "r", "\x1b", "w", "\x1b", "2", "x", "4", "\x1b[B", "\r", "\x1b", "a", "\x1b", ",", "\x1b"):
