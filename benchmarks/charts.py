@@ -83,24 +83,24 @@ async def costs(app: WorkbenchApp, pilot: Pilot[None], lengths: list[int]) -> li
     for length in lengths:
         while step < length:
             step += 1
-            charts.add(step, metrics_of(step), step * 0.5)
+            charts.curves.add(step, metrics_of(step), step * 0.5)
         await pilot.pause()
         row: dict[str, float] = {"steps": length, "redraw_ms": median_ms(lambda: redraw(charts))}
         other = History()
         for at in range(1, min(length, 2000)):
             other.add(at, metrics_of(at), at * 0.6)
-        charts.overlay("another run", other)
-        charts.mark(length // 2, "kl.coef 0.1→0.3")
+        charts.curves.overlay("another run", other)
+        charts.curves.mark(length // 2, "kl.coef 0.1→0.3")
         charts.action_read(-1)
         await pilot.pause()
         row["redraw_all_ms"] = median_ms(lambda: redraw(charts))
-        charts.clear_overlays()
+        charts.curves.clear_overlays()
         charts.action_drop_cursor()
         taken = []
         for step in range(length + 1, length + 1025):
             told = metrics_of(step)
             began = time.process_time()
-            charts.add(step, told, step * 0.5)
+            charts.curves.add(step, told, step * 0.5)
             taken.append((time.process_time() - began) * 1e6)
         row |= {"add_us": statistics.median(taken), "add_mean_us": statistics.fmean(taken)}
         rows.append(row)
@@ -114,7 +114,7 @@ async def memory(app: WorkbenchApp, pilot: Pilot[None], steps: int) -> list[dict
         app.workbench.post_message(EngineEvents([event(begin + i + 1, steps) for i in range(BATCH)]))
         await pilot.pause()
         if (begin + BATCH) % tenth == 0:
-            app.workbench.charts.draw_changed()
+            app.workbench.charts.drawing.draw_changed()
             await pilot.pause()
             rows.append({"steps": begin + BATCH, "rss_mb": resident_bytes() / 2**20})
     return rows

@@ -13,7 +13,7 @@ from tui.test_hostile_screens import check, texts
 
 from rlhf_engine.metrics import REGISTRY
 from rlhf_tui.app import WorkbenchApp
-from rlhf_tui.areas.charts import charts_data
+from rlhf_tui.areas.charts import drawing
 from rlhf_tui.areas.charts.chart import Chart
 from rlhf_tui.areas.charts.charts import Charts
 from rlhf_tui.areas.charts.lens import DEFAULT_METRICS, LEAST_STEPS, Lens
@@ -28,7 +28,7 @@ WIDE, NARROW = (120, 40), (80, 24)
 
 def train(charts: Charts, steps: int, *, seconds: float = 0.5) -> None:
     for step in range(1, steps + 1):
-        charts.add(step, step_metrics(step), step * seconds)
+        charts.curves.add(step, step_metrics(step), step * seconds)
 
 
 def curves(steps: Iterable[tuple[int, float, Mapping[str, float]]]) -> MetricsHistory:
@@ -41,7 +41,7 @@ def curves(steps: Iterable[tuple[int, float, Mapping[str, float]]]) -> MetricsHi
 
 async def settle(pilot: Pilot[None], charts: Charts) -> None:
     await pilot.pause()
-    charts.draw_changed()
+    charts.drawing.draw_changed()
     await pilot.pause()
 
 
@@ -96,12 +96,12 @@ async def test_while_a_run_goes_on_a_key_waits_for_one_chart_only(
         done.append("chart")
         draw(chart)
 
-    monkeypatch.setattr(charts_data, "TURN_SECONDS", 0.2)  # however busy the machine is
+    monkeypatch.setattr(drawing, "TURN_SECONDS", 0.2)  # however busy the machine is
     async with app.run_test(size=WIDE) as pilot:
         await settle(pilot, app.workbench.charts)
         monkeypatch.setattr(Chart, "draw", draw_and_note)
-        app.workbench.charts.add(1, step_metrics(1))
-        app.workbench.charts.draw_in_turn()
+        app.workbench.charts.curves.add(1, step_metrics(1))
+        app.workbench.charts.drawing.draw_in_turn()
         assert done == ["chart"]
         app.call_later(done.append, "key")
         while len(done) < 5:
@@ -113,8 +113,8 @@ async def test_charts_show_the_run_and_its_newest_values(app: WorkbenchApp) -> N
     async with app.run_test(size=WIDE) as pilot:
         charts = app.workbench.charts
         train(charts, 29)
-        charts.mark(12, "kl.coef 0.1→0.3")
-        charts.show_target(6.0)
+        charts.curves.mark(12, "kl.coef 0.1→0.3")
+        charts.curves.show_target(6.0)
         await settle(pilot, charts)
         headings = [chart.heading_text for chart in charts.charts]
         assert headings[0].startswith("score +")
@@ -122,14 +122,14 @@ async def test_charts_show_the_run_and_its_newest_values(app: WorkbenchApp) -> N
         assert headings[2].startswith("policy loss −0.0")
         assert "score²" in headings[3]
         assert all("┊" in chart.picture_text for chart in charts.charts)
-        assert charts.edits == [12]
+        assert charts.curves.edits == [12]
 
 
 async def test_the_default_run_is_drawn_as_it_was_measured(app: WorkbenchApp) -> None:
     async with app.run_test(size=WIDE) as pilot:
         charts = app.workbench.charts
         for step in range(1, 19):
-            charts.add(step, {"objective/scores": -6 + 10.41 * step / 18, "objective/kl": 3.05 * step / 18})
+            charts.curves.add(step, {"objective/scores": -6 + 10.41 * step / 18, "objective/kl": 3.05 * step / 18})
         await settle(pilot, charts)
         picture = charts.scene.picture("objective/scores", None, 60)
         assert picture is not None
@@ -142,7 +142,7 @@ async def test_where_the_line_ends_elsewhere_the_heading_names_both(app: Workben
     async with app.run_test(size=WIDE) as pilot:
         charts = app.workbench.charts
         for step in (1, 2):
-            charts.add(step, {"objective/scores": 2.0 * step, "objective/kl": 1.0})
+            charts.curves.add(step, {"objective/scores": 2.0 * step, "objective/kl": 1.0})
         await pilot.press("2", "s", "s")  # none, then 0.6
         await settle(pilot, charts)
         assert "score +4.00 ▲ smoothed +3.25" in charts.charts[0].heading_text  # (0.24 · 2 + 0.4 · 4) / 0.64
@@ -162,8 +162,8 @@ async def test_where_the_line_ends_elsewhere_the_heading_names_both(app: Workben
 async def test_nan_in_a_metric_shows_a_badge_and_kills_nothing(app: WorkbenchApp) -> None:
     async with app.run_test(size=WIDE) as pilot:
         charts = app.workbench.charts
-        charts.add(1, {"objective/scores": 1.0, "objective/kl": math.nan})
-        charts.add(2, {"objective/scores": math.inf, "objective/kl": math.nan})
+        charts.curves.add(1, {"objective/scores": 1.0, "objective/kl": math.nan})
+        charts.curves.add(2, {"objective/scores": math.inf, "objective/kl": math.nan})
         await settle(pilot, charts)
         assert "✗ diverged" in charts.charts[0].heading_text
         assert charts.charts[1].picture_text == "no finite value"
@@ -174,7 +174,7 @@ async def test_a_logarithmic_axis_is_of_one_chart_and_says_what_it_leaves_out(ap
         charts = app.workbench.charts
         for step in range(1, 31):
             value = 0.0 if step in (3, 9) else -1.0 if step == 20 else 10.0 ** (step / 10)
-            charts.add(step, {"objective/scores": value, "objective/kl": step / 10})
+            charts.curves.add(step, {"objective/scores": value, "objective/kl": step / 10})
         await pilot.press("2", "z", "Y")
         await settle(pilot, charts)
         reward, kl = charts.charts[:2]
@@ -199,7 +199,7 @@ async def test_an_empty_chart_says_why(app: WorkbenchApp) -> None:
         await pilot.press("2", "z")
         await settle(pilot, charts)
         assert [chart.picture_text for chart in charts.charts] == ["no values yet"] * 4
-        charts.add(1, {"objective/scores": 1.0, "rewards/endings/mean": math.nan})  # it applied to no response
+        charts.curves.add(1, {"objective/scores": 1.0, "rewards/endings/mean": math.nan})  # it applied to no response
         await settle(pilot, charts)
         texts = [chart.picture_text for chart in charts.charts]
         assert not any("no values yet" in text for text in texts)
@@ -215,7 +215,7 @@ async def test_what_the_library_cannot_draw_is_said(app: WorkbenchApp, monkeypat
 
     async with app.run_test(size=WIDE) as pilot:
         monkeypatch.setattr("rlhf_tui.areas.charts.chart.draw", fails)
-        app.workbench.charts.add(1, step_metrics(1))
+        app.workbench.charts.curves.add(1, step_metrics(1))
         await settle(pilot, app.workbench.charts)
         assert "cannot draw this: KeyError" in app.workbench.charts.charts[0].picture_text
 
@@ -233,19 +233,19 @@ async def test_only_changed_charts_that_are_seen_are_drawn(app: WorkbenchApp, mo
         await pilot.pause()
         charts = app.workbench.charts
         drawn.clear()
-        charts.add(1, step_metrics(1))
-        charts.draw_changed()
+        charts.curves.add(1, step_metrics(1))
+        charts.drawing.draw_changed()
         assert drawn == []  # another pane is open
         await pilot.press("2")
         await pilot.pause()
         drawn.clear()
-        charts.add(2, step_metrics(2))
-        charts.draw_changed()
+        charts.curves.add(2, step_metrics(2))
+        charts.drawing.draw_changed()
         assert drawn == ["score"]
-        charts.draw_changed()
+        charts.drawing.draw_changed()
         assert drawn == ["score"]
-        charts.add(3, {"lr": 1e-4})
-        charts.draw_changed()
+        charts.curves.add(3, {"lr": 1e-4})
+        charts.drawing.draw_changed()
         assert drawn == ["score"]  # nothing that is shown has changed
 
 
@@ -342,7 +342,7 @@ async def test_the_cursor_reads_off_step_values_and_edits_until_esc(app: Workben
         charts = app.workbench.charts
         train(charts, 30)
         charts.responses_per_step = 64
-        charts.mark(29, "kl.coef 0.1→0.3")
+        charts.curves.mark(29, "kl.coef 0.1→0.3")
         await pilot.press("2", "z")
         await settle(pilot, charts)
         await pilot.press("right_square_bracket")
@@ -419,8 +419,9 @@ async def test_other_runs_are_drawn_named_and_read_off(app: WorkbenchApp) -> Non
     async with app.run_test(size=(160, 48)) as pilot:
         charts = app.workbench.charts
         train(charts, 30)
-        charts.overlay("quiet-owl", curves([(step, step * 2.0, {"objective/kl": 3.0 + step}) for step in range(1, 41)]))
-        charts.overlay("red-fox", curves([(1, 1.0, {"objective/kl": math.nan}), (2, 2.0, {"lr": 1.0})]))
+        kl = [(step, step * 2.0, {"objective/kl": 3.0 + step}) for step in range(1, 41)]
+        charts.curves.overlay("quiet-owl", curves(kl))
+        charts.curves.overlay("red-fox", curves([(1, 1.0, {"objective/kl": math.nan}), (2, 2.0, {"lr": 1.0})]))
         await pilot.press("2", "z")
         await settle(pilot, charts)
         kl = charts.charts[1]
@@ -431,7 +432,7 @@ async def test_other_runs_are_drawn_named_and_read_off(app: WorkbenchApp) -> Non
         assert "o quiet-owl 33.00" in kl.legend_text
         await pilot.press("x", "x")  # by wall time: 30 steps of this run took as long as 7.5 of the other
         assert "o quiet-owl 11.00" in kl.legend_text
-        charts.clear_overlays()
+        charts.curves.clear_overlays()
         await settle(pilot, charts)
         assert not charts.charts[1].query_one(".legend").region
 
@@ -439,7 +440,7 @@ async def test_other_runs_are_drawn_named_and_read_off(app: WorkbenchApp) -> Non
 async def test_other_runs_can_be_seen_before_this_one_has_a_step(app: WorkbenchApp) -> None:
     async with app.run_test(size=WIDE) as pilot:
         charts = app.workbench.charts
-        charts.overlay("quiet-owl", curves([(step, step * 2.0, step_metrics(step)) for step in range(1, 41)]))
+        charts.curves.overlay("quiet-owl", curves([(step, step * 2.0, step_metrics(step)) for step in range(1, 41)]))
         await pilot.press("2", "right_square_bracket")
         await settle(pilot, charts)
         assert "o" in charts.charts[0].picture_text
@@ -450,7 +451,7 @@ async def test_each_of_six_runs_has_a_marker_of_its_own_and_a_seventh_replaces_t
     async with app.run_test(size=WIDE):
         charts = app.workbench.charts
         for name in ("a", "b", "c", "d", "e", "f", "b", "g"):
-            charts.overlay(name, curves([(1, 1.0, {"lr": 1.0})]))
+            charts.curves.overlay(name, curves([(1, 1.0, {"lr": 1.0})]))
         assert set(charts.scene.others) == {"b", "c", "d", "e", "f", "g"}
         assert len({other.marker for other in charts.scene.others.values()}) == 6
 
@@ -460,7 +461,7 @@ async def test_no_marker_stays_without_a_label_in_a_small_chart(app: WorkbenchAp
         charts = app.workbench.charts
         for number in range(6):
             steps = [(step, 1.0, step_metrics(step)) for step in range(1, 9)]
-            charts.overlay(f"a-rather-long-name-{number}", curves(steps))
+            charts.curves.overlay(f"a-rather-long-name-{number}", curves(steps))
         await settle(pilot, charts)
         legend = charts.charts[0].legend_text
         assert len(legend) <= charts.charts[0].size.width
@@ -488,8 +489,8 @@ async def test_in_ascii_the_charts_are_ascii(app: WorkbenchApp) -> None:
     async with app.run_test(size=WIDE) as pilot:
         charts = app.workbench.charts
         train(charts, 50)
-        charts.mark(20, "kl.coef 0.1→0.3")
-        charts.overlay("ruhige-Eule", curves([(step, 1.0, step_metrics(step + 9)) for step in range(1, 50)]))
+        charts.curves.mark(20, "kl.coef 0.1→0.3")
+        charts.curves.overlay("ruhige-Eule", curves([(step, 1.0, step_metrics(step + 9)) for step in range(1, 50)]))
         charts.ascii = True
         await pilot.press("2", "left_square_bracket")
         await settle(pilot, charts)
@@ -501,26 +502,26 @@ async def test_new_data_is_drawn_as_often_as_was_set(app: WorkbenchApp) -> None:
     async with app.run_test(size=WIDE) as pilot:
         charts = app.workbench.charts
         await settle(pilot, charts)
-        charts.redraw_seconds = 0.05
+        charts.drawing.redraw_seconds = 0.05
         train(charts, 3)  # all four are drawn, one by one
         await until(pilot, lambda: "no values yet" not in "".join(chart.picture_text for chart in charts.charts))
-        charts.redraw_seconds = 600
+        charts.drawing.redraw_seconds = 600
         train(charts, 9)
         before = charts.charts[0].heading_text
         await pilot.pause(0.7)
         assert charts.charts[0].heading_text == before
         with pytest.raises(ValueError, match="above 0"):
-            charts.redraw_seconds = 0
+            charts.drawing.redraw_seconds = 0
 
 
 async def test_drawing_new_data_rests_so_that_it_takes_its_share_of_the_time_and_no_more(
     app: WorkbenchApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rlhf_tui.areas.charts.charts_data.DRAWING_SHARE", 1e-6)
+    monkeypatch.setattr("rlhf_tui.areas.charts.drawing.DRAWING_SHARE", 1e-6)
     async with app.run_test(size=WIDE) as pilot:
         charts = app.workbench.charts
         await settle(pilot, charts)
-        charts.redraw_seconds = 0.05
+        charts.drawing.redraw_seconds = 0.05
         train(charts, 3)  # all four are drawn, one by one
         await until(pilot, lambda: "no values yet" not in "".join(chart.picture_text for chart in charts.charts))
         first = [chart.heading_text for chart in charts.charts]
@@ -542,7 +543,7 @@ async def test_a_long_run_is_drawn_from_hardly_more_points_than_a_short_one(app:
         counts = []
         for last in (2_000, 30_000):
             for step in range((charts.scene.run.bounds or (0, 0))[1] + 1, last + 1):
-                charts.add(step, {"objective/scores": math.sin(step)}, step)
+                charts.curves.add(step, {"objective/scores": math.sin(step)}, step)
             picture = charts.scene.picture("objective/scores", None, 60)
             assert picture is not None
             counts.append(len(picture.line) + len(picture.band))
@@ -555,11 +556,11 @@ async def test_labels_and_edits_that_try_to_command_are_only_shown(app: Workbenc
         train(charts, 20)
         await pilot.press("2", "right_square_bracket")
         for text in texts(8):
-            charts.clear_overlays()
+            charts.curves.clear_overlays()
             told = {f"rewards/{text}/mean": 1.0, "objective/kl": 2.0}
-            charts.overlay(text, curves([(step, 1.0, told) for step in (1, 2, 3)]))
-            charts.mark(20, text)
-            charts.add(21, {f"rewards/{text}/mean": 1.0, text: 2.0})
+            charts.curves.overlay(text, curves([(step, 1.0, told) for step in (1, 2, 3)]))
+            charts.curves.mark(20, text)
+            charts.curves.add(21, {f"rewards/{text}/mean": 1.0, text: 2.0})
             charts.shown = (f"rewards/{text}/mean", text, "objective/kl", "lr")
             await settle(pilot, charts)
             check(app)
@@ -573,8 +574,8 @@ async def test_any_size_shows_charts_with_all_that_can_be_on_them(app: Workbench
     async with app.run_test(size=size) as pilot:
         charts = app.workbench.charts
         train(charts, 40)
-        charts.mark(7, "kl.coef 0.1→0.3")
-        charts.overlay("quiet-owl", curves([(step, 1.0, step_metrics(step)) for step in range(1, 30)]))
+        charts.curves.mark(7, "kl.coef 0.1→0.3")
+        charts.curves.overlay("quiet-owl", curves([(step, 1.0, step_metrics(step)) for step in range(1, 30)]))
         await pilot.press("2", "left_square_bracket", "left_square_bracket")
         await settle(pilot, charts)
         for key in ("m", "e"):
@@ -623,7 +624,7 @@ async def test_the_picker_offers_what_the_run_really_has(app: WorkbenchApp) -> N
 
     async with app.run_test(size=WIDE):
         charts = app.workbench.charts
-        charts.add(1, {"rewards/words/mean": 1.5, "my/own": 2.0})
+        charts.curves.add(1, {"rewards/words/mean": 1.5, "my/own": 2.0})
         names = [metric.name for metric in choices(charts.scene.run)]
         assert set(names) == {*REGISTRY, "rewards/words/mean", "my/own"}
         assert names.index("rewards/words/mean") < names.index("policy/approxkl_avg")

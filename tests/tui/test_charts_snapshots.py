@@ -31,12 +31,12 @@ def charted(sessions: Sessions, *keys: str, ascii_only: bool = False) -> Callabl
         charts = app.workbench.charts
         for label, steps, scale in (("quiet-owl", 60, 0.7), ("red-fox", 30, 1.2)):
             scaled = ({name: value * scale for name, value in step_metrics(step).items()} for step in range(1, steps))
-            charts.overlay(label, curves((step, step * scale, told) for step, told in enumerate(scaled, 1)))
+            charts.curves.overlay(label, curves((step, step * scale, told) for step, told in enumerate(scaled, 1)))
         charts.ascii = ascii_only
         await pilot.pause()
         await pilot.press("2", *keys)
         await pilot.pause()
-        app.workbench.charts.draw_changed()
+        app.workbench.charts.drawing.draw_changed()
         await pilot.pause()
 
     return run

@@ -126,7 +126,7 @@ async def test_every_step_of_the_first_five_minutes_comes_true(reader: Reader) -
     await sees("PAUSED")
     assert the_run(app).metrics()[held_at - 1].metrics["kl_coef"] == 0.5
     assert the_run(app).metrics()[held_at].metrics["kl_coef"] == 1.0
-    assert app.workbench.charts.edits == [held_at + 1]
+    assert app.workbench.charts.curves.edits == [held_at + 1]
     reader.read("Type nonsense there: the field says what it takes, and nothing is lost")
     await press("enter", *"lots")
     await sees("a number from 0")

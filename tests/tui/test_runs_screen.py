@@ -365,7 +365,7 @@ async def test_the_charts_mark_where_a_fork_began_and_what_was_changed(
     async with app.run_test(size=WIDE) as pilot:
         await press(pilot, "r", "slash", *"child", "enter", "enter")
         await until(pilot, lambda: "fork of amber@2" in shown(app))
-        assert app.workbench.charts.edits == [2, 2, 2]
+        assert app.workbench.charts.curves.edits == [2, 2, 2]
 
 
 async def test_a_fork_of_a_run_whose_base_is_another_model_now_asks_first(

@@ -172,9 +172,9 @@ async def test_the_charts_look_as_the_settings_say(start: Callable[[], Workbench
         await pilot.pause()
         charts = app.workbench.charts
         assert charts.shown == ("lr", "kl_coef", "val/ratio", "objective/kl")
-        assert (charts.ascii, charts.redraw_seconds, charts.smoothing) == (True, 2.0, 0.6)
+        assert (charts.ascii, charts.drawing.redraw_seconds, charts.smoothing) == (True, 2.0, 0.6)
         await pilot.press("comma", "down", "left", *["down"] * 6, "left", "enter")
-        assert (charts.ascii, charts.redraw_seconds) == (False, 5.0)
+        assert (charts.ascii, charts.drawing.redraw_seconds) == (False, 5.0)
         await pilot.press("2", "s")
         charts.shown = ("lr", "lr", "lr", "lr")
     again = start()

@@ -35,7 +35,7 @@ def train(sessions: Sessions, *keys: str, end: RunState | None = None) -> Callab
         await pilot.pause()
         await pilot.press(*keys)
         await pilot.pause()
-        app.workbench.charts.draw_changed()
+        app.workbench.charts.drawing.draw_changed()
         await pilot.pause()
 
     return run

@@ -129,7 +129,7 @@ async def test_a_run_is_shown_as_it_goes_on(watching: Callable[[], WorkbenchApp]
         await until(app, pilot, lambda: "step 4/100" in status(app))
         assert steps(app) == [1, 2, 3, 4]
         assert app.edited.config.kl.target == 9.0
-        assert app.workbench.charts.edits == [4]
+        assert app.workbench.charts.curves.edits == [4]
         run.truncate_after(2, 0)
         await until(app, pilot, lambda: steps(app) == [1, 2])
 

@@ -193,7 +193,7 @@ async def test_a_live_edit_goes_to_the_engine_and_is_marked(app: WorkbenchApp, s
         await show(app, pilot)
         assert sessions.last.asked[-1] == Edit("kl.target", 9.0)
         assert alarm(app) == "from step 5: kl.target 6 → 9"
-        assert app.workbench.charts.edits == [5]
+        assert app.workbench.charts.curves.edits == [5]
         assert app.workbench.charts.charts[1].target == 9.0
 
 
@@ -312,7 +312,7 @@ async def test_any_size_works(app: WorkbenchApp, sessions: Sessions, size: tuple
         await show(app, pilot)
         for number in "1234":
             await pilot.press(number)
-            app.workbench.charts.draw_changed()
+            app.workbench.charts.drawing.draw_changed()
             await pilot.pause()
         assert status(app)
         assert len(status(app)) <= max(1, size[0])
@@ -325,7 +325,7 @@ async def test_resizing_changes_the_layout_live(app: WorkbenchApp, sessions: Ses
         await show(app, pilot)
         for size in [(20, 5), (300, 100), (80, 24), (59, 40), (120, 12), (3, 2), (120, 40)]:
             await pilot.resize_terminal(*size)
-            app.workbench.charts.draw_changed()
+            app.workbench.charts.drawing.draw_changed()
             await pilot.pause()
         assert all(app.workbench.query_one(f"#{p}").region for p in PANES)
         assert pane(app) == "charts"

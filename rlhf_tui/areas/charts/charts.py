@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -10,20 +11,25 @@ from textual.binding import BindingType
 from textual.containers import Grid
 from textual.content import Content
 from textual.message import Message
+from textual.theme import Theme
+from textual.widget import Widget
 
 from rlhf_engine.metrics import describe
-from rlhf_tui.areas.charts.chart import Chart
+from rlhf_tui.areas.charts.chart import Canvas, Chart
 from rlhf_tui.areas.charts.chart_keys import KEYS
-from rlhf_tui.areas.charts.charts_data import ChartsData
-from rlhf_tui.areas.charts.lens import LEAST_STEPS, Lens, step_at
+from rlhf_tui.areas.charts.curves import Curves
+from rlhf_tui.areas.charts.drawing import ChartDrawing
+from rlhf_tui.areas.charts.lens import DEFAULT_METRICS, LEAST_STEPS, SMOOTHINGS, Lens, Smoothing, step_at
 from rlhf_tui.areas.charts.readout import place_line
+from rlhf_tui.areas.charts.scene import Scene
 from rlhf_tui.areas.charts.sheet import plain
+from rlhf_tui.terminal.clean_text import clean_line
 
 
-class Charts(ChartsData, can_focus=True):
+class Charts(Widget, can_focus=True):
     """Four charts that share one lens and one cursor; one at a time where there is little room.
 
-    All metrics of the run are kept, shown or not; see `history` for how much of them.
+    `curves` is told what is to be drawn, `drawing` decides when.
     """
 
     DEFAULT_CSS = """
@@ -45,6 +51,10 @@ class Charts(ChartsData, can_focus=True):
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
+        self.scene = Scene()
+        self.charts = [Chart(name, self.scene) for name in DEFAULT_METRICS]
+        self.drawing = ChartDrawing(self, self.charts, self._say_how)  # how smooth hangs on how many steps there are
+        self.curves = Curves(self.scene, self.charts, self.drawing, lambda: self._look(self.scene.lens))
         self._open = 0
         self._one = False
 
@@ -53,8 +63,72 @@ class Charts(ChartsData, can_focus=True):
 
     def on_mount(self) -> None:
         self._show_open()
+        self.app.theme_changed_signal.subscribe(self, self._theme_changed)
+        self.drawing.begin()
+
+    # --- how a person likes it ---
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """The names of the four metrics, in order. May be set; anything but four raises ValueError."""
+        return tuple(chart.metric.name for chart in self.charts)
+
+    @shown.setter
+    def shown(self, names: Sequence[str]) -> None:
+        if len(names) != len(self.charts):
+            raise ValueError(f"{len(names)} metrics for {len(self.charts)} charts: one each, please")
+        if tuple(names) != self.shown:
+            for chart, name in zip(self.charts, names, strict=True):
+                chart.metric = describe(clean_line(name))
+            self.drawing.draw_all_soon()
+
+    @property
+    def ascii(self) -> bool:
+        """True to draw with plain ASCII characters, for fonts without braille."""
+        return self.scene.ascii
+
+    @ascii.setter
+    def ascii(self, ascii_only: bool) -> None:
+        if ascii_only != self.scene.ascii:
+            self.scene.ascii = ascii_only
+            self._look(self.scene.lens)
+
+    @property
+    def smoothing(self) -> Smoothing:
+        """How the lines are smoothed: one of SMOOTHINGS, else ValueError."""
+        return self.scene.lens.smoothing
+
+    @smoothing.setter
+    def smoothing(self, smoothing: Smoothing) -> None:
+        if smoothing not in SMOOTHINGS:
+            raise ValueError(f"a smoothing of {smoothing}: it is one of {', '.join(map(str, SMOOTHINGS))}")
+        if smoothing != self.scene.lens.smoothing:
+            self._look(replace(self.scene.lens, smoothing=smoothing))
+
+    @property
+    def responses_per_step(self) -> int:
+        """How many responses a step of the shown run samples: the scale of the x axis by responses."""
+        return self.scene.responses_per_step
+
+    @responses_per_step.setter
+    def responses_per_step(self, responses: int) -> None:
+        if responses != self.scene.responses_per_step:
+            self.scene.responses_per_step = responses
+            self._look(self.scene.lens)
 
     # --- drawing ---
+
+    def on_canvas_resized(self, event: Canvas.Resized) -> None:
+        event.stop()
+        self.call_later(self.drawing.draw_changed)
+
+    def _theme_changed(self, _: Theme) -> None:
+        self.drawing.draw_all_soon()
+
+    def _look(self, lens: Lens) -> None:
+        self.scene.lens = lens
+        self._say_how()
+        self.drawing.draw_all_soon()
 
     def on_focus(self) -> None:
         self.call_later(self._show_chosen)
@@ -134,7 +208,7 @@ class Charts(ChartsData, can_focus=True):
             if chart.metric.name == name:
                 chart.metric = self.open_chart.metric
         self.open_chart.metric = describe(name)
-        self._changed()
+        self.drawing.draw_all_soon()
         self.post_message(self.ShownChanged(self.shown))
 
     def on_chart_chosen(self, event: Chart.Chosen) -> None:
@@ -189,7 +263,7 @@ class Charts(ChartsData, can_focus=True):
     def action_log(self) -> None:
         """Logarithmic axis, or linear, for this chart."""
         self.scene.log ^= {self.open_chart.metric.name}
-        self._changed()
+        self.drawing.draw_all_soon()
 
     def action_axis(self) -> None:
         """By step, by responses, by wall time."""

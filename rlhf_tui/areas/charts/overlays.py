@@ -18,7 +18,7 @@ from textual.screen import Screen
 
 from rlhf_engine.files.disk import folder_identity
 from rlhf_engine.runs.run_dir import METRICS, RunDir
-from rlhf_tui.areas.charts.charts import Charts
+from rlhf_tui.areas.charts.curves import Curves
 from rlhf_tui.background import run_in_background
 from rlhf_tui.engine.metrics_file import read_history
 from rlhf_tui.engine.metrics_history import MetricsHistory
@@ -69,9 +69,9 @@ class CurvesRead:
 class Overlays:
     """Belongs to `screen`'s thread. `shown` is where the run lies that the charts show; `say` takes a sentence."""
 
-    def __init__(self, screen: Screen[None], charts: Charts, shown: Callable[[], Path | None],
+    def __init__(self, screen: Screen[None], curves: Curves, shown: Callable[[], Path | None],
                  say: Callable[[str, str], None]) -> None:
-        self._screen, self._charts, self._shown, self._say = screen, charts, shown, say
+        self._screen, self._curves, self._shown, self._say = screen, curves, shown, say
         self._laid: dict[str, _Laid] = {}
         self._looking = False
 
@@ -84,7 +84,7 @@ class Overlays:
     def clear(self) -> None:
         """Take all out."""
         self._laid.clear()
-        self._charts.clear_overlays()
+        self._curves.clear_overlays()
 
     def take(self, event: CurvesRead) -> None:
         """Draw what was read, if it is still wanted."""
@@ -98,12 +98,12 @@ class Overlays:
         if event.history is None or event.history.bounds is None:
             self._drop(event.label, event.why or f"{event.label} has no curves yet", "warning" if event.why else "info")
             return
-        new = event.label not in self._charts.scene.others
-        self._charts.overlay(event.label, event.history, responses_per_step=event.responses_per_step)
+        new = event.label not in self._curves.overlaid
+        self._curves.overlay(event.label, event.history, responses_per_step=event.responses_per_step)
         self._laid = {label: laid for label, laid in self._laid.items()
-                      if laid.reading or label in self._charts.scene.others}  # a seventh took the place of the first
+                      if laid.reading or label in self._curves.overlaid}  # a seventh took the place of the first
         if new:
-            others = list(self._charts.scene.others)
+            others = self._curves.overlaid
             self._say(f"the charts show {', '.join(others)} too · O takes {'them' if others[1:] else 'it'} out", "info")
 
     def look(self) -> None:
@@ -136,11 +136,11 @@ class Overlays:
     def _rename(self, label: str, laid: _Laid, path: Path) -> None:
         name, laid.path = clean_line(path.name), path
         self._laid = {name if known == label else known: run for known, run in self._laid.items()}
-        self._charts.rename_overlay(label, name)
+        self._curves.rename_overlay(label, name)
 
     def _drop(self, label: str, why: str, level: str = "info") -> None:
         self._laid.pop(label, None)
-        self._charts.remove_overlay(label)
+        self._curves.remove_overlay(label)
         self._say(why, level)
 
     def _read(self, label: str) -> None:

@@ -56,7 +56,7 @@ class Preferences:
     def show_charts(self, charts: Charts) -> None:
         """Let the charts look as the settings say."""
         charts.shown, charts.smoothing = self.now.charts, self.now.smoothing
-        charts.ascii, charts.redraw_seconds = self.draws_ascii(), 1 / self.now.redraws_per_second
+        charts.ascii, charts.drawing.redraw_seconds = self.draws_ascii(), 1 / self.now.redraws_per_second
 
     def note_charts(self, charts: Charts) -> None:
         """What was chosen on the charts themselves is kept as well."""

@@ -106,7 +106,7 @@ class WorkbenchScreen(BaseScreen[None]):
         self._pane = PANES[0]
         self._zoomed = self._one_chart = False
         self._shown_run = ""
-        self.overlays = Overlays(self, self.charts, self._shown_path, self._say_anywhere)
+        self.overlays = Overlays(self, self.charts.curves, self._shown_path, self._say_anywhere)
         self._read_up_to, self._read_from = 0, Path()
 
     def on_screen_resume(self, event: textual_events.ScreenResume) -> None:
@@ -226,7 +226,7 @@ class WorkbenchScreen(BaseScreen[None]):
             case RunStarted():
                 goes_on = event.first_step > 0 and event.name == self._shown_run
                 if not goes_on:
-                    self.charts.clear()
+                    self.charts.curves.clear()
                     self.samples.clear(event.name)
                     self._mark_fork()
                 self._shown_run = event.name
@@ -238,9 +238,9 @@ class WorkbenchScreen(BaseScreen[None]):
                 self.say(f"run {event.name}: {event.path}")
                 self._edited.begun(event, resumed=goes_on)
             case StepFinished():
-                self.charts.add(event.step, event.metrics, event.seconds)
+                self.charts.curves.add(event.step, event.metrics, event.seconds)
             case PastRead():
-                self.charts.take_past(event.past.history)
+                self.charts.curves.take_past(event.past.history)
             case StepsMissed():
                 self._show_history(event.step, event.run)
             case Probed():
@@ -251,7 +251,7 @@ class WorkbenchScreen(BaseScreen[None]):
                 if state.ended or state is RunState.LOADING:
                     self._load_panes()
             case EditApplied():
-                self.charts.mark(event.step, edit_text(event.path, event.old, event.new))
+                self.charts.curves.mark(event.step, edit_text(event.path, event.old, event.new))
                 self.say(applied_text(event))
                 if self._bridge.viewing:  # what is typed here is in the settings already, and may be ahead
                     self._edited.adopt()
@@ -265,7 +265,7 @@ class WorkbenchScreen(BaseScreen[None]):
             case Alarm():
                 self.say(f"step {event.step}: {event.text}", "warning")
             case RolledBack():
-                self.charts.cut(event.step)
+                self.charts.curves.cut(event.step)
                 self.samples.cut(event.step)
                 if event.step < self._read_up_to:
                     self._show_history(event.step, self._read_from)
@@ -292,7 +292,7 @@ class WorkbenchScreen(BaseScreen[None]):
         """Draw them before the steps taken since, unless another run, or an earlier step, is shown by now."""
         if (run, last) == (self._shown_run, self._read_up_to):
             self._read_up_to = 0
-            self.charts.take_past(history)
+            self.charts.curves.take_past(history)
 
     def _shown_path(self) -> Path | None:
         """Where the run lies that the charts show."""
@@ -307,15 +307,15 @@ class WorkbenchScreen(BaseScreen[None]):
         parent = RunDir(path).parent if path is not None else None
         if parent is not None:
             at = max(1, parent.step)
-            self.charts.mark(at, f"fork of {parent.run}@{parent.step}")
+            self.charts.curves.mark(at, f"fork of {parent.run}@{parent.step}")
             for changed, old, new in parent.changes:
-                self.charts.mark(at, edit_text(changed, old, new))
+                self.charts.curves.mark(at, edit_text(changed, old, new))
 
     def show_run(self) -> None:
         """Bring status and keys up to date."""
         view = self._bridge.view
         config = view.config or self._edited.config
-        self.charts.show_target(config.kl.target)
+        self.charts.curves.show_target(config.kl.target)
         self.charts.responses_per_step = config.algorithm.rows_per_step
         preset = self._edited.preset
         self._status.next_preset = preset if preset != view.preset else ""
