@@ -31,16 +31,16 @@ def run_textbook(model: str, threads: int, responses: int, overrides: list[str])
     """Some prompts through the textbook loop."""
     import torch
 
-    from benchmarks.textbook import Seconds, TextbookPPO
+    from benchmarks.textbook import Seconds, TimedTextbook
     from rlhf_engine.config import presets
 
     torch.set_num_threads(threads)
     config = presets.load_with_overrides("notebook", overrides)
-    loop = TextbookPPO(model, config)
+    loop = TimedTextbook(model, config)
     loop.learn_from(config.data.prompts[0])
     loop.seconds, loop.operations = Seconds(), 0.0
     started = time.perf_counter()
-    tokens = sum(loop.learn_from(config.data.prompts[i % len(config.data.prompts)])[1] for i in range(responses))
+    tokens = sum(loop.learn_from(config.data.prompts[i % len(config.data.prompts)]) for i in range(responses))
     seconds = time.perf_counter() - started
     spent = loop.seconds
     return _figures(seconds, responses, tokens, loop.operations, spent.rollout, spent.score, spent.update)

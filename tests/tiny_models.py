@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -16,6 +17,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from rlhf_engine.algorithms.base import Resources
+from rlhf_engine.algorithms.ppo import PPO
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.config.sections import SamplingConfig
 from rlhf_engine.models.decoding.traced import TracedDecoder
@@ -137,3 +140,8 @@ def says_what_transformers_says(policy: Policy) -> None:
         expected = log_p.gather(-1, whole[-width:, None])[:, 0]
         torch.testing.assert_close(log_p.max(dim=-1).values, expected, atol=1e-3, rtol=0)
         torch.testing.assert_close(found[row, :width], expected, atol=1e-4, rtol=1e-4)
+
+
+def make_ppo(config: RunConfig, tell: Callable[[str], None] = lambda text: None, policy: Policy | None = None) -> PPO:
+    """PPO as a trainer would make it, on a policy of its own if none is given."""
+    return PPO(config, Resources.of(policy or Policy.from_config(config), config, tell))

@@ -8,8 +8,9 @@ A package that brings a method names its `AlgorithmConfig` in its own pyproject.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
-from functools import cache
+from functools import lru_cache
 from importlib.metadata import entry_points
 from typing import Any, get_args
 
@@ -27,9 +28,9 @@ _KNOWN = set(get_args(ErrorType))
 _OURS: dict[str, type[AlgorithmConfig]] = {"ppo": PPOConfig}
 
 
-@cache
-def _from_packages() -> dict[str, type[AlgorithmConfig] | str]:
-    """Methods of other packages by kind, or why one cannot be used."""
+@lru_cache(maxsize=1)
+def _from_packages(path: tuple[str, ...]) -> dict[str, type[AlgorithmConfig] | str]:
+    """Methods of other packages on `path` by kind, or why one cannot be used."""
     found: dict[str, type[AlgorithmConfig] | str] = {}
     for entry in entry_points(group=GROUP):
         try:
@@ -44,7 +45,7 @@ def _from_packages() -> dict[str, type[AlgorithmConfig] | str]:
 
 def algorithm_kinds() -> dict[str, type[AlgorithmConfig]]:
     """The settings of every method by its kind, ours first."""
-    others = {kind: found for kind, found in _from_packages().items() if isinstance(found, type)}
+    others = {kind: found for kind, found in _from_packages(tuple(sys.path)).items() if isinstance(found, type)}
     return _OURS | {kind: found for kind, found in others.items() if kind not in _OURS}
 
 
@@ -52,7 +53,7 @@ def algorithm_kind(kind: str) -> type[AlgorithmConfig]:
     """The settings of the method called `kind`. Raises ValueError saying which there are."""
     if kind in _OURS:
         return _OURS[kind]  # packages are searched for others only: it takes a start some hundredths of a second
-    found = _from_packages().get(kind)
+    found = _from_packages(tuple(sys.path)).get(kind)
     if isinstance(found, str):
         raise ValueError(f"the algorithm {short(repr(kind))} {found}")
     if found is None:

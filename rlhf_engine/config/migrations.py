@@ -65,6 +65,9 @@ def earlier_names(path: str) -> list[str]:
 
 
 def _to_2(data: MutableMapping[str, Any]) -> None:
+    ppo = data.get("ppo")
+    if isinstance(ppo, MutableMapping) and ppo.get("level") == "sequence":
+        ppo.setdefault("sequence_baseline", "response")  # there was no other
     for old, new in _SECTIONS_1.items():
         if old in data and new not in data:
             data[new] = data.pop(old)

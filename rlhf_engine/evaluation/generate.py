@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 
 from rlhf_engine.algorithms.experience import summed
-from rlhf_engine.algorithms.ppo import load_adapters
+from rlhf_engine.algorithms.learners import load_adapters
 from rlhf_engine.algorithms.report import samples_of
 from rlhf_engine.config.methods.base import Needs
 from rlhf_engine.config.run_config import RunConfig

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from rlhf_engine.algorithms.ppo import PPO
+from rlhf_engine.algorithms.base import Resources
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import ModelError, NonFiniteError, RewardError
 from rlhf_engine.evaluation.generate import answer
@@ -18,7 +18,8 @@ from rlhf_engine.runs.run_dir import RunDir
 
 def comparable(a: RunConfig, b: RunConfig) -> bool:
     """True when probes under both answer the same prompt from the same random numbers."""
-    prompts = [config.data.prompts[0] if config.probe.prompt is None else config.probe.prompt for config in (a, b)]
+    prompts = [next(iter(config.data.prompts), None) if config.probe.prompt is None else config.probe.prompt
+               for config in (a, b)]
     return prompts[0] == prompts[1] and (a.sampling, a.train.seed) == (b.sampling, b.train.seed)
 
 
@@ -31,21 +32,20 @@ class Prober:
         self._probed = {past.step for past in run_dir.probes()} if run_dir else set()
         self._failed = False
 
-    def look(self, step: int, ppo: PPO, config: RunConfig, first_prompt: str) -> None:
+    def look(self, step: int, resources: Resources, config: RunConfig, prompt: str) -> None:
         """Probe after `step` if it is time and was not done: the reference once, as step 0, then every `probe.every`
-        steps. first_prompt: the first that the run takes. Raises RunError when the disk refuses."""
+        steps. Raises RunError when the disk refuses."""
         every = config.probe.every
         if every and step % every == 0:
             for due in (0, step):
                 if due not in self._probed and not self._failed:
-                    prompt = first_prompt if config.probe.prompt is None else config.probe.prompt
-                    self._probe(due, ppo, config, prompt)
+                    self._probe(due, resources, config, prompt)
 
-    def _probe(self, step: int, ppo: PPO, config: RunConfig, prompt: str) -> None:
+    def _probe(self, step: int, resources: Resources, config: RunConfig, prompt: str) -> None:
         try:
             (sample,) = answer(
-                ppo.policy, [prompt], config.sampling, tuned=step > 0, seed=config.train.seed,
-                rewards=ppo.rewards, step=step, decoder=ppo.decoder if step else None,
+                resources.policy, [prompt], config.sampling, tuned=step > 0, seed=config.train.seed,
+                rewards=resources.rewards, step=step, decoder=resources.decoder if step else None,
             )
         except NonFiniteError as error:  # of these weights; the run may yet go back to others
             self._emit(Notice(f"probe.prompt was not answered after step {step}: {error}", "warning"))

@@ -73,18 +73,22 @@ def gae(rewards: Tensor, values: Tensor, mask: Tensor, *, discount: float, trace
     return advantages, advantages + values
 
 
-def sequence_advantages(
-    scores: Tensor, token_kl: Tensor, values: Tensor, mask: Tensor, *, kl_coef: float
-) -> tuple[Tensor, Tensor]:
-    """One reward and one advantage per response, a whole response being one action (a bandit with a baseline).
+def response_rewards(scores: Tensor, token_kl: Tensor, mask: Tensor, *, kl_coef: float) -> Tensor:
+    """One reward per response, a whole response being one action: score - kl_coef * (KL summed over the response).
 
-    scores: float [batch]; token_kl, values: float [batch, time]; mask: bool [batch, time].
-    Returns (rewards, advantages), both [batch]: reward = score - kl_coef * (KL summed over the response),
-    advantage = reward - value at the last response token. A row with no response token gets 0 and 0.
+    scores: float [batch]; token_kl: float [batch, time]; mask: bool [batch, time]. Returns [batch]; 0 for a row with no
+    response token.
     """
     response_kl = torch.where(mask, token_kl, 0.0).sum(dim=1)
-    rewards = torch.where(mask.any(dim=1), scores - kl_coef * response_kl, 0.0)
-    return rewards, rewards - last_token_values(values, mask)
+    return torch.where(mask.any(dim=1), scores - kl_coef * response_kl, 0.0)
+
+
+def first_token_values(values: Tensor, mask: Tensor) -> Tensor:
+    """The value at the first response token of each row.
+
+    values: float [batch, time]; mask: bool [batch, time]. Returns [batch]; 0 for a row with no response token.
+    """
+    return torch.where(mask & (mask.cumsum(1) == 1), values, 0.0).sum(dim=1)
 
 
 def last_token_values(values: Tensor, mask: Tensor) -> Tensor:

@@ -55,43 +55,29 @@ class ModelSize:
 
 
 @dataclass(frozen=True)
-class Lengths:
-    """Tokens of prompts with responses, and of responses alone; int64 [batch], on the CPU."""
+class BatchCost:
+    """Operations of passes over rows of a batch. whole, response: tokens of prompts with responses, and of responses
+    alone, which are those that the head is asked about; int64 [batch], on the CPU."""
 
+    size: ModelSize
     whole: Tensor
     response: Tensor
 
+    def forward(self, rows: Tensor | None, *, head: bool) -> float:
+        """Of a forward pass over `rows` (None: over all), with the language model's head or without."""
+        return self.size.forward(*self._sums(rows)) + head * self._head(rows)
 
-def ppo_step(
-    size: ModelSize, lengths: Lengths, updates: list[Tensor], *, actor_learns: bool, kept: int, kept_rows: Tensor
-) -> float:
-    """Operations of one PPO step: rollout, three models' evaluation, and the updates that were taken.
+    def backward(self, rows: Tensor | None, *, head: bool) -> float:
+        """Of a backward pass."""
+        return self.size.backward(*self._sums(rows)) + head * self._head(rows)
 
-    updates: the rows of each minibatch. kept: how many forward passes (of actor and critic) over `kept_rows` the first
-    update did not have to repeat.
-    """
-    tokens, pairs = lengths.whole.double(), (lengths.whole * (lengths.whole + 1)).double() / 2
-    head = 2.0 * size.head * lengths.response.double()
-    every_row = torch.arange(len(tokens))
+    def _sums(self, rows: Tensor | None) -> tuple[float, float]:
+        whole = self.whole if rows is None else self.whole[rows]
+        return float(whole.sum()), float((whole * (whole + 1)).double().sum() / 2)
 
-    def total(values: Tensor, rows: Tensor) -> float:
-        return float(values[rows].sum())
-
-    def body(rows: Tensor) -> float:
-        return size.forward(total(tokens, rows), total(pairs, rows))
-
-    def back(rows: Tensor) -> float:
-        return size.backward(total(tokens, rows), total(pairs, rows))
-
-    # sampled once; then evaluated by reference, actor and critic, of which the last has no use for the head
-    work = 4 * body(every_row) + 3 * total(head, every_row)
-    for rows in updates:
-        work += body(rows) + back(rows)  # the critic
-        if actor_learns:
-            work += body(rows) + back(rows) + 2 * total(head, rows)
-    if kept:
-        work -= kept * body(kept_rows) + (total(head, kept_rows) if actor_learns else 0.0)
-    return work
+    def _head(self, rows: Tensor | None) -> float:
+        response = self.response if rows is None else self.response[rows]
+        return 2.0 * self.size.head * float(response.sum())
 
 
 def matmul_peak(dtype: torch.dtype, device: torch.device, seconds: float = 0.1) -> float:

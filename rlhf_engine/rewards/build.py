@@ -22,12 +22,13 @@ def build_rewards(configs: Sequence[RewardConfig]) -> RewardSum:
 
 
 def rewards_if_any(config: RunConfig, run_dir: RunDir | None = None) -> tuple[RewardSum | None, str]:
-    """For what needs no reward: the weighted sum, or None and one sentence that says why there are no scores. run_dir:
-    the run that `config` was read from, whose code is not loaded if it is another user's."""
+    """For what needs no reward: the weighted sum, or None and one sentence that says why there are no scores (empty:
+    nothing is rewarded). run_dir: the run that `config` was read from, whose code is not loaded if it is another
+    user's."""
     try:
         if run_dir is not None:
             require_own_run(run_dir, config)
-        return build_rewards(config.rewards), ""
+        return build_rewards(config.rewards) if config.rewards else None, ""
     except ConfigError as error:
         return None, f"no scores: {error}"
 

@@ -24,7 +24,7 @@ from rlhf_engine.runs.base_model import MOVES, BaseChoice, base_fingerprint
 from rlhf_engine.runs.checkpoint import TrainingState
 from rlhf_engine.runs.run_dir import Parent, RunDir
 from rlhf_engine.runs.run_settings import fork_settings
-from rlhf_engine.training.saving import Counts
+from rlhf_engine.training.saving import RunProgress
 
 
 def fork(
@@ -67,9 +67,9 @@ def fork(
 
 def _as_first(state: TrainingState, config: RunConfig) -> TrainingState:
     """The parent's state as the child's: its own settings, and nothing counted that happened to the parent alone."""
-    before, counts = state.config, Counts.of(state)
-    counts = Counts(seconds=counts.seconds, threads=counts.threads)
-    numbers = config.algorithm.forked_numbers(state.numbers, before, config) | vars(counts)
+    before, progress = state.config, RunProgress.of(state)
+    progress = RunProgress(seconds=progress.seconds, threads=progress.threads)
+    numbers = config.algorithm.forked_numbers(state.numbers, before, config) | vars(progress)
     tensors = state.tensors
     if before.train.seed != config.train.seed:  # the generators then start from the new seed
         tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("generator/")}

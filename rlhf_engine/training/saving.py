@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
 
-from rlhf_engine.algorithms.ppo import PPO, load_adapters, require_adapters
+from rlhf_engine.algorithms.base import Algorithm
 from rlhf_engine.config.run_config import RunConfig
-from rlhf_engine.errors import CheckpointError, NonFiniteError
+from rlhf_engine.errors import NonFiniteError
 from rlhf_engine.events import CheckpointSaved, Event
 from rlhf_engine.metrics import STEPS_AVERAGED, describe
 from rlhf_engine.models.policy import Policy
@@ -21,8 +21,8 @@ from rlhf_engine.runs.run_dir import RunDir
 
 
 @dataclass
-class Counts:
-    """What there is to a run's course besides its step: live edits so far, seconds of training, roll-backs, the steps
+class RunProgress:
+    """How far a run has come, besides its step: live edits so far, seconds of training, roll-backs, the steps
     in a row, up to now, that could not be learnt from, and the CPU threads it computes with (0: none chosen yet)."""
 
     edits: int = 0
@@ -32,22 +32,14 @@ class Counts:
     threads: int = 0
 
     @classmethod
-    def of(cls, state: TrainingState) -> Counts:
-        """The counts in a checkpoint."""
+    def of(cls, state: TrainingState) -> RunProgress:
+        """The progress in a checkpoint."""
         return cls(**{name: state.numbers[name] for name in asdict(cls()) if name in state.numbers})
 
 
-def fall_back(run_dir: RunDir | None, policy: Policy | None) -> str:
-    """Give `policy` the weights of the newest checkpoint, and say so."""
-    if run_dir is None or policy is None:
-        return "nothing was saved to go back to"
-    try:
-        state, _ = checkpoint.load_newest(run_dir, lambda state: require_adapters(policy, state.tensors))
-    except CheckpointError as error:
-        return str(error)
-    load_adapters(policy, state.tensors)
-    return (f"the weights are back at the checkpoint of step {state.step}; resume with a smaller "
-            "optimizer.learning_rate and critic_lr, or let train.max_rollbacks do that")
+def kept_best(config: RunConfig) -> str | None:
+    """The metric of which the best checkpoint is kept, if any."""
+    return config.algorithm.best_metric if config.train.keep_best == "auto" else config.train.keep_best
 
 
 class Saver:
@@ -56,44 +48,48 @@ class Saver:
     def __init__(self, run_dir: RunDir | None, emit: Callable[[Event], None]) -> None:
         self._run_dir, self._emit = run_dir, emit
         self._recent: deque[Mapping[str, float]] = deque(maxlen=STEPS_AVERAGED)
-        self._saved: tuple[int, Counts] | None = None
+        self._saved: tuple[int, RunProgress] | None = None
         self._given_up: Collection[Path] = ()
 
-    def recall(
-        self, step: int, counts: Counts, history: Iterable[Mapping[str, float]], given_up: Collection[Path] = ()
+    def restore(
+        self, step: int, progress: RunProgress, history: Iterable[Mapping[str, float]], given_up: Collection[Path] = ()
     ) -> None:
         """Go on from a checkpoint of `step`; history: the metrics of all steps up to it; given_up: newer checkpoints,
         which are damaged. They go once there is a new one."""
         self._given_up = given_up
-        self._saved = (step, self._course(counts))
+        self._saved = (step, self._course(progress))
         self._recent = deque(history, maxlen=STEPS_AVERAGED)
 
-    def saw(self, metrics: Mapping[str, float]) -> None:
+    def record_metrics(self, metrics: Mapping[str, float]) -> None:
         """Takes in the metrics of a step, by which checkpoints are told apart."""
         self._recent.append(metrics)
 
-    def save(self, step: int, counts: Counts, ppo: PPO | None, config: RunConfig, *, asked: bool = False) -> None:
+    def save(
+        self, step: int, progress: RunProgress, algorithm: Algorithm | None, policy: Policy | None, config: RunConfig,
+        *, asked: bool = False,
+    ) -> None:
         """A checkpoint, unless the newest one holds all there is; `asked` is answered in any case.
 
         Raises NonFiniteError, saving nothing, when the weights or what they compute are not finite, and RunError when
         the disk refuses.
         """
-        if self._run_dir is None or ppo is None:
+        if self._run_dir is None or algorithm is None or policy is None:
             return
-        now = (step, self._course(counts))
+        now = (step, self._course(progress))
         if self._saved == now:
             if asked:
                 newest = checkpoint.candidates(self._run_dir)[0]
                 self._emit(CheckpointSaved(step, str(newest)))
             return
-        tensors, numbers = ppo.state()
+        held = algorithm.state()
+        tensors, numbers = held.tensors, held.numbers
         if not all(tensor.isfinite().all() for tensor in tensors.values()):
             raise NonFiniteError("the weights are not finite, and were not saved")
-        if not ppo.computes():
+        if not algorithm.computes():
             # finite weights can be so large that no number comes out: a run could go back to them, but not on from them
             raise NonFiniteError("the weights no longer give finite numbers, and were not saved")
-        quality = self._quality(config.train.keep_best)
-        state = TrainingState(step, tensors, numbers | asdict(counts), config, quality, ppo.policy.fingerprint)
+        quality = self._quality(kept_best(config))
+        state = TrainingState(step, tensors, numbers | asdict(progress), config, quality, policy.fingerprint)
         path = checkpoint.save(self._run_dir, state, keep=config.train.keep_checkpoints,
                                budget=config.train.checkpoint_budget_mb * 10**6, given_up=self._given_up)
         self._saved, self._given_up = now, ()
@@ -107,6 +103,6 @@ class Saver:
         return Quality(metric, fmean(values), describe(metric).better == "up") if values else None
 
     @staticmethod
-    def _course(counts: Counts) -> Counts:
-        """The counts that make another state of the same step; time alone does not."""
-        return Counts(counts.edits, 0.0, counts.rollbacks, counts.nonfinite_steps)
+    def _course(progress: RunProgress) -> RunProgress:
+        """The progress that make another state of the same step; time alone does not."""
+        return RunProgress(progress.edits, 0.0, progress.rollbacks, progress.nonfinite_steps)

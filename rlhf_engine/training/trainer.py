@@ -15,10 +15,11 @@ from functools import partial
 
 import torch
 
-from rlhf_engine.algorithms.ppo import PPO, StepResult
+from rlhf_engine.algorithms.base import Algorithm, Resources, State, StepResult, make_algorithm
 from rlhf_engine.config.advice import advice
 from rlhf_engine.config.fields import changed_settings, replace, setting_at, value_at
 from rlhf_engine.config.run_config import RunConfig
+from rlhf_engine.data.batch import Batch
 from rlhf_engine.data.prompt_check import check_prompts
 from rlhf_engine.data.prompt_order import prompts_for_step
 from rlhf_engine.errors import (
@@ -68,8 +69,9 @@ from rlhf_engine.runs.checkpoint_list import base_at, is_due
 from rlhf_engine.runs.run_code import require_own_run
 from rlhf_engine.runs.run_dir import RunDir
 from rlhf_engine.system.streams import log, logged
+from rlhf_engine.training.divergence import check_divergence, restore_last_checkpoint, skipped_updates
 from rlhf_engine.training.profiling import StepProfiler
-from rlhf_engine.training.saving import Counts, Saver, fall_back
+from rlhf_engine.training.saving import RunProgress, Saver
 from rlhf_engine.training.sentinel import Sentinel
 
 Emit = Callable[[Event], None]
@@ -105,7 +107,7 @@ class Trainer:
         self._base = AS_IT_WAS
         self._accept_code = False
         self._new = True
-        self._counts = Counts()
+        self._progress = RunProgress()
         self._started = time.perf_counter()
         self._saver = Saver(run_dir, lambda event: self._emit_event(event))
         self._prober = Prober(run_dir, lambda event: self._emit_event(event))
@@ -117,7 +119,8 @@ class Trainer:
         self._prompts: list[str] = []
         self._advised: set[str] = set()
         self.policy: Policy | None = None
-        self.ppo: PPO | None = None
+        self.algorithm: Algorithm | None = None
+        self._resources: Resources | None = None
 
     @classmethod
     def resume(
@@ -154,7 +157,7 @@ class Trainer:
                     held.enter_context(logged(self._run_dir.open_output))
                 return self._run()
             except NonFiniteError as error:
-                fallen = fall_back(self._run_dir, self.policy)
+                fallen = restore_last_checkpoint(self._run_dir, self.policy)
                 self._enter(RunState.DIVERGED, f"diverged at step {self.step}: {error}; {fallen}")
                 return RunState.DIVERGED
             except RlhfError as error:
@@ -170,7 +173,7 @@ class Trainer:
 
     def _discarded(self) -> bool:
         """True, and the run is gone from the disk, if it is a new one whose model could not be loaded."""
-        if self._run_dir and self._holds_lock and self._new and self.ppo is None:
+        if self._run_dir and self._holds_lock and self._new and self.algorithm is None:
             # there is no status to write into any more
             self._holds_lock = not self._run_dir.discard_if_bare(copied=self._resuming)
             return not self._holds_lock
@@ -179,7 +182,7 @@ class Trainer:
     # --- the loop ---
 
     def _run(self) -> RunState:
-        resumed = self._take_up() if self._resuming else None
+        resumed = self._load_checkpoint() if self._resuming else None
         self._announce()
         if self._resuming:
             if not self._accept_code:  # once more: it may have changed since, and newer checkpoints may have come
@@ -188,12 +191,12 @@ class Trainer:
                 self._change(replace(self.config, {change.path: change.new}), change.path)
             for path, (_, new) in changed_settings(self.config, self._base.placed(self.config)).items():
                 self._change(replace(self.config, {path: new}), path)
-        ppo = self._load(resumed)
+        algorithm = self._load(resumed)
         del resumed  # as large as the adapters and both optimisers
         if self._resuming:
             self._serve_requests()  # changes that came with the resume may be what makes the prompts fit
             self._prompts = self._checked(self.config)
-        self._prober.look(self.step, ppo, self.config, self._prompts[0])
+        self._probe()
         if not self._resuming:
             self._save()
         self._enter(RunState.TRAINING)
@@ -203,9 +206,9 @@ class Trainer:
                 if self._stopping or self.step >= self.config.train.steps:
                     self._save()
                     break
-                self._take_step(ppo)
+                self._take_step(algorithm)
             except NonFiniteError as error:
-                self._roll_back(ppo, error)
+                self._roll_back(algorithm, error)
         done = self.step >= self.config.train.steps
         state = RunState.FINISHED if done else RunState.STOPPED
         how = "stopped while paused" if self._paused else "stopped"
@@ -213,23 +216,23 @@ class Trainer:
                     else f"{how} after step {self.step}")
         return state
 
-    def _take_up(self, ppo: PPO | None = None) -> TrainingState:
-        """The newest checkpoint (that fits `ppo`), with this trainer and the run's files where it stood."""
+    def _load_checkpoint(self, algorithm: Algorithm | None = None) -> TrainingState:
+        """The newest checkpoint (that fits `algorithm`), with this trainer and the run's files where it stood."""
         assert self._run_dir is not None
 
         def fits(state: TrainingState) -> None:
-            if ppo:
-                ppo.require_fit(state.tensors, state.numbers)
+            if algorithm:
+                algorithm.require_fit(State(state.tensors, state.numbers))
 
         state, notices = checkpoint.load_newest(self._run_dir, fits)
         damaged = checkpoint.candidates(self._run_dir)[:len(notices)]
-        threads = self._counts.threads
-        self.config, self.step, self._counts = state.config, state.step, Counts.of(state)
-        self._counts.threads = threads or self._counts.threads  # of this process, once they are chosen
-        for text in [*checkpoint.in_few(notices), *self._run_dir.truncate_after(self.step, self._counts.edits)]:
+        threads = self._progress.threads
+        self.config, self.step, self._progress = state.config, state.step, RunProgress.of(state)
+        self._progress.threads = threads or self._progress.threads  # of this process, once they are chosen
+        for text in [*checkpoint.in_few(notices), *self._run_dir.truncate_after(self.step, self._progress.edits)]:
             self._emit_event(Notice(text, "warning"))
         self._sentinel = Sentinel(self.config.sentinel.window)
-        self._saver.recall(self.step, self._counts, self._watched_again(self._run_dir), damaged)
+        self._saver.restore(self.step, self._progress, self._watched_again(self._run_dir), damaged)
         self._prober = Prober(self._run_dir, lambda event: self._emit_event(event))  # of what is left of the run
         return state
 
@@ -254,7 +257,7 @@ class Trainer:
                 self._advised.add(text)
                 self._emit_event(Notice(text, "warning"))
 
-    def _load(self, resumed: TrainingState | None) -> PPO:
+    def _load(self, resumed: TrainingState | None) -> Algorithm:
         started = time.perf_counter()
         torch.manual_seed(self.config.train.seed)
         self.policy = Policy.from_config(self.config)
@@ -267,21 +270,22 @@ class Trainer:
         # what the hub calls its newest is another model one day
         if self.config.model.revision is None and (commit := commit_of(self.config.model)):
             self._change(replace(self.config, {"model.revision": commit}), "model.revision")
-        self._counts.threads = use_threads(
+        self._progress.threads = use_threads(
             self.policy, self.config.train.threads, rows=self.config.algorithm.rows_per_update,
-            width=self.config.sampling.max_new_tokens + 8, known=self._counts.threads)
+            width=self.config.sampling.max_new_tokens + 8, known=self._progress.threads)
         self._matmul_peak = matmul_peak(self.policy.dtype, self.policy.device)
-        ppo = PPO(self.policy, self.config, lambda text: self._emit_event(Notice(text, "warning")))
+        self._resources = Resources.of(self.policy, self.config, lambda text: self._emit_event(Notice(text, "warning")))
+        algorithm = make_algorithm(self.config, self._resources)
         if resumed:
             wanted = self.config
             try:
-                ppo.require_fit(resumed.tensors, resumed.numbers)
+                algorithm.require_fit(State(resumed.tensors, resumed.numbers))
             except CheckpointError:  # only the model could tell that the newest one is of another
-                resumed = self._take_up(ppo)
+                resumed = self._load_checkpoint(algorithm)
                 self._require_same_base(resumed)
                 self._emit_event(RolledBack(self.step, f"back at the checkpoint of step {self.step}"))
-            self._go_on_from(resumed, ppo, wanted)
-        self.ppo = ppo
+            self._go_on_from(resumed, algorithm, wanted)
+        self.algorithm = algorithm
         self._emit_event(
             ModelLoaded(
                 name=self.config.model.name,
@@ -289,38 +293,42 @@ class Trainer:
                 trainable=self.policy.trainable_count,
                 device=str(self.policy.device),
                 dtype=str(self.policy.dtype).removeprefix("torch."),
-                threads=self._counts.threads,
+                threads=self._progress.threads,
                 matmul_peak=self._matmul_peak,
                 seconds=time.perf_counter() - started,
             )
         )
         self._started = time.perf_counter()
-        return self.ppo
+        return algorithm
 
     def _checked(self, config: RunConfig) -> list[str]:
         """The prompts that the model can take, of which steps draw. Raises ConfigError where the others are refused."""
         assert self.policy is not None
+        if config.algorithm.needs.batch != "prompts":
+            return []
         checked = check_prompts(self.policy, config)
         if checked.notice:
             self._emit_event(Notice(checked.notice, "warning"))
         return list(checked.usable)
 
-    def _take_step(self, ppo: PPO) -> None:
+    def _batch(self) -> Batch:
+        """What the next step learns from: a pure function of step and seed."""
+        count, seed = self.config.algorithm.rows_per_step, self.config.train.seed
+        return Batch(prompts_for_step(self._prompts, self.step, count, seed))
+
+    def _take_step(self, algorithm: Algorithm) -> None:
         """One step, recorded, and saved when it is time. Raises NonFiniteError when the run has diverged."""
         started = time.perf_counter()
         try:
             with self._profiler.watch(self.step + 1) if self._profiler else nullcontext():
-                count, seed = self.config.algorithm.rows_per_step, self.config.train.seed
-                prompts = prompts_for_step(self._prompts, self.step, count, seed)
-                result = ppo.step(self.step + 1, prompts, self._progress)
+                result = algorithm.step(self.step + 1, self._batch(), self._tell_progress)
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
-            raise ModelError(
-                "out of memory while sampling: lower algorithm.responses_per_step or sampling.max_new_tokens"
-            ) from error
+            raise ModelError("out of memory: lower train.micro_batch_size, lora.rank, or how much one step of "
+                             "[algorithm] takes") from error
         self.step += 1
-        self._counts.nonfinite_steps = self._counts.nonfinite_steps + 1 if result.nonfinite else 0
+        self._progress.nonfinite_steps = self._progress.nonfinite_steps + 1 if result.nonfinite else 0
         if result.operations:
             speed = result.operations / (time.perf_counter() - started)
             result.metrics["throughput/matmul_share"] = speed / self._peak_for(speed)
@@ -329,9 +337,9 @@ class Trainer:
             self._emit_event(self._profiler.result)
             self._profiler = None
         if result.nonfinite:
-            self._check_course(result, ppo)
+            self._check_divergence(result, algorithm)
         # before the checkpoint: a resume from it will not look back
-        self._prober.look(self.step, ppo, self.config, self._prompts[0])
+        self._probe()
         train = self.config.train
         if not result.nonfinite and is_due(self.step, train.checkpoint_every, train.checkpoint_budget_mb):
             self._save()
@@ -354,7 +362,7 @@ class Trainer:
             self._run_dir.append_metrics(self.step, self._seconds, result.metrics)
             self._run_dir.append_samples(result.samples, self.config.train.traced_samples)
             self._write_status()
-        self._saver.saw(result.metrics)
+        self._saver.record_metrics(result.metrics)
         self._emit_event(
             StepFinished(self.step, self.config.train.steps, result.metrics, result.samples, self._seconds)
         )
@@ -368,30 +376,26 @@ class Trainer:
 
     # --- divergence ---
 
-    def _check_course(self, result: StepResult, ppo: PPO) -> None:
+    def _check_divergence(self, result: StepResult, algorithm: Algorithm) -> None:
         """Say what was skipped; too many such steps in a row, or broken weights, are a divergence."""
-        count = result.metrics["train/skipped_updates"]
-        skipped = f"{count:.0f} of the step's updates were skipped because {result.nonfinite}"
-        in_a_row, limit = self._counts.nonfinite_steps, self.config.train.max_nonfinite_steps
-        self._raise_alarm(Alarm(self.step, "non-finite", f"{skipped} ({in_a_row} in a row of at most {limit} steps)"))
-        if not all(tensor.isfinite().all() for tensor in ppo.state()[0].values()):
-            raise NonFiniteError(f"{skipped}, and the weights are not finite")
-        if in_a_row >= limit:
-            raise NonFiniteError(f"{skipped}, for {in_a_row} steps in a row" if in_a_row > 1 else skipped)
+        in_a_row, limit = self._progress.nonfinite_steps, self.config.train.max_nonfinite_steps
+        self._raise_alarm(Alarm(self.step, "non-finite", f"{skipped_updates(result)} ({in_a_row} in a row of at most "
+                                                         f"{limit} steps)"))
+        check_divergence(result, algorithm.state().tensors, in_a_row=in_a_row, limit=limit)
 
-    def _roll_back(self, ppo: PPO, error: NonFiniteError) -> None:
+    def _roll_back(self, algorithm: Algorithm, error: NonFiniteError) -> None:
         """Go on from the newest checkpoint with lower learning rates, if the run may; else raises `error`."""
         train, wanted, diverged_at = self.config.train, self.config, self.step
-        seconds, rollbacks = self._seconds, self._counts.rollbacks
+        seconds, rollbacks = self._seconds, self._progress.rollbacks
         if self._run_dir is None or rollbacks >= train.max_rollbacks:
             raise error
-        state = self._take_up(ppo)
-        self._counts.rollbacks, self._counts.seconds, self._started = rollbacks + 1, seconds, time.perf_counter()
+        state = self._load_checkpoint(algorithm)
+        self._progress.rollbacks, self._progress.seconds, self._started = rollbacks + 1, seconds, time.perf_counter()
         text = (f"diverged at step {diverged_at}: {error}; back at the checkpoint of step {self.step} with learning "
                 f"rates times {train.rollback_factor:g} (roll-back {rollbacks + 1} of {train.max_rollbacks})")
         self._emit_event(RolledBack(self.step, text))
         self._raise_alarm(Alarm(self.step, "rolled-back", text))
-        self._go_on_from(state, ppo, wanted)
+        self._go_on_from(state, algorithm, wanted)
         rates = {path: value_at(wanted, path) * train.rollback_factor for path in wanted.algorithm.learning_rates}
         # live changes since that checkpoint are the user's will: they hold, from this step on
         edits = {path: new for path, (_, new) in changed_settings(self.config, wanted).items()} | rates
@@ -399,15 +403,29 @@ class Trainer:
             self._edit(Edit(path, value))
         self._save()  # or a crash would forget that this way led nowhere
 
-    def _go_on_from(self, state: TrainingState, ppo: PPO, wanted: RunConfig) -> None:
-        """Let `ppo` stand where this trainer does after it took up `state`, with reward code and base of `wanted`."""
+    def _go_on_from(self, state: TrainingState, algorithm: Algorithm, wanted: RunConfig) -> None:
+        """Let `algorithm` stand where this trainer does after it loaded `state`, with code and base of `wanted`."""
         for path, (_, new) in changed_settings(self.config, wanted).items():
             # of code that was accepted since, whose file of before is no more; or of a base that has moved
             if path.endswith(".sha256") or path in MOVES:
                 self._change(replace(self.config, {path: new}), path)
-        ppo.reconfigure(self.config)
-        ppo.load_state(state.tensors, state.numbers)
+        self._reconfigure(self.config, algorithm)
+        algorithm.load_state(State(state.tensors, state.numbers))
         self._note_base(state)
+
+    def _reconfigure(self, config: RunConfig, algorithm: Algorithm) -> None:
+        """Let rewards and method work under `config` from now on."""
+        assert self._resources is not None
+        self._resources.use_rewards_of(config)
+        algorithm.reconfigure(config)
+
+    def _probe(self) -> None:
+        """Answer the probe's prompt if it is time to, and the method answers prompts at all."""
+        prompt = self.config.probe.prompt
+        if prompt is None:
+            prompt = next(iter(self._prompts), None)
+        if self._resources and prompt is not None and self.config.algorithm.needs.answers:
+            self._prober.look(self.step, self._resources, self.config, prompt)
 
     # --- step boundaries ---
 
@@ -447,8 +465,8 @@ class Trainer:
             changed = replace(self.config, {edit.path: edit.value})
             if changed.sampling.long_prompts != self.config.sampling.long_prompts:
                 self._prompts = self._checked(changed)
-            if self.ppo:
-                self.ppo.reconfigure(changed)
+            if self.algorithm:
+                self._reconfigure(changed, self.algorithm)
         except ConfigError as error:
             self._emit_event(EditRefused(edit.path, str(error)))
             return
@@ -473,21 +491,22 @@ class Trainer:
             self._note(EditApplied(self.step + 1, CHANGED, state.base.hex, now.hex))
 
     def _note(self, event: EditApplied) -> None:
-        self._counts.edits += 1
+        self._progress.edits += 1
         if self._run_dir:
             self._run_dir.append_edit(event)
         self._emit_event(event)
 
     def _save(self, *, asked: bool = False) -> None:
-        self._saver.save(self.step, replaced(self._counts, seconds=self._seconds), self.ppo, self.config, asked=asked)
+        progress = replaced(self._progress, seconds=self._seconds)
+        self._saver.save(self.step, progress, self.algorithm, self.policy, self.config, asked=asked)
 
     # --- telling ---
 
     @property
     def _seconds(self) -> float:
-        return self._counts.seconds + time.perf_counter() - self._started
+        return self._progress.seconds + time.perf_counter() - self._started
 
-    def _progress(self, phase: str, fraction: float) -> None:
+    def _tell_progress(self, phase: str, fraction: float) -> None:
         self._emit_event(StepProgress(self.step + 1, phase, fraction))
 
     def _enter(self, state: RunState, message: str = "") -> None:

@@ -19,17 +19,17 @@ import safetensors.torch
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_models import tiny_config
+from tiny_models import make_ppo, tiny_config
 from torch import Tensor
 from typer.testing import CliRunner, Result
 
+from rlhf_engine.algorithms.base import State
 from rlhf_engine.algorithms.ppo import PPO
 from rlhf_engine.commands.cli import make_app
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import CheckpointError
 from rlhf_engine.evaluation.questions import answer_question
 from rlhf_engine.events import ComparisonFinished, Event, Notice, RolledBack, RunStarted, RunState, StepFinished
-from rlhf_engine.models.policy import Policy
 from rlhf_engine.requests import Compare, Edit, RequestQueue, Side
 from rlhf_engine.runs import checkpoint
 from rlhf_engine.runs.run_dir import RunDir
@@ -57,7 +57,7 @@ def trained(model_folders: dict[str, Path], tmp_path_factory: pytest.TempPathFac
 def ppo(trained: RunDir) -> PPO:
     """One learner for all that is only looked at."""
     config = trained.config()
-    return PPO(Policy.from_config(config), config)
+    return make_ppo(config)
 
 
 @pytest.fixture
@@ -215,12 +215,12 @@ def test_what_is_not_of_the_runs_model_is_refused_before_anything_is_changed(
     before = {name: tensor.clone() for name, tensor in ppo.state()[0].items()}
     state = checkpoint.load(newest(mine))
     with pytest.raises(CheckpointError) as refused:
-        ppo.load_state(state.tensors, state.numbers)
+        ppo.load_state(State(state.tensors, state.numbers))
     assert "\n" not in str(refused.value)
     after = ppo.state()[0]
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
-    taken, notices = checkpoint.load_newest(mine, lambda state: ppo.require_fit(state.tensors, state.numbers))
+    taken, notices = checkpoint.load_newest(mine, lambda state: ppo.require_fit(State(state.tensors, state.numbers)))
     assert (taken.step, len(notices)) == (1, 1)
     assert str(newest(mine)) in notices[0]
 

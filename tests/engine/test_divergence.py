@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 import torch
-from tiny_models import tiny_config
+from tiny_models import make_ppo, tiny_config
 from torch import Tensor
 
 from rlhf_engine.algorithms import ppo as ppo_module
 from rlhf_engine.algorithms.ppo import PPO
 from rlhf_engine.config.run_config import RunConfig
+from rlhf_engine.data.batch import PromptBatch
 from rlhf_engine.events import Alarm, EditApplied, Event, RolledBack, RunState, StepFinished
-from rlhf_engine.models.policy import Policy
 from rlhf_engine.requests import Edit, RequestQueue
 from rlhf_engine.rewards.base import Score
+from rlhf_engine.rewards.composite import RewardSum
 from rlhf_engine.runs import checkpoint
 from rlhf_engine.runs.run_dir import RunDir
 from rlhf_engine.training.trainer import Trainer
@@ -24,10 +25,16 @@ from rlhf_engine.training.trainer import Trainer
 PROMPTS = ["Once", "There was a", "x", "Long ago"]
 
 
+class Huge:
+    name = "length"
+
+    def score(self, prompts: Sequence[str], responses: Sequence[str]) -> list[Score]:
+        return [Score(1e300, {}) for _ in responses]
+
+
 def huge_score(ppo: PPO, monkeypatch: pytest.MonkeyPatch) -> None:
     """A finite number for Python, infinity for the float32 that training computes in."""
-    reward = ppo.rewards._rewards[0][0]
-    monkeypatch.setattr(reward, "score", lambda prompts, responses: [Score(1e300, {}) for _ in responses])
+    monkeypatch.setattr(ppo.on_policy.resources, "rewards", RewardSum([(Huge(), 1.0)]))
 
 
 def nan_loss(ppo: PPO, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,12 +61,12 @@ def learnt(ppo: PPO) -> dict[str, Tensor]:
 def test_a_step_that_is_not_finite_changes_no_weight_bitwise(
     neo_config: RunConfig, monkeypatch: pytest.MonkeyPatch, poison: Callable[[PPO, pytest.MonkeyPatch], None]
 ) -> None:
-    ppo = PPO(Policy.from_config(neo_config), neo_config)
-    ppo.step(1, PROMPTS)
+    ppo = make_ppo(neo_config)
+    ppo.step(1, PromptBatch(PROMPTS))
     before, moments = learnt(ppo), ppo.normalizer.state()
     with monkeypatch.context() as patch:
         poison(ppo, patch)
-        result = ppo.step(2, PROMPTS)
+        result = ppo.step(2, PromptBatch(PROMPTS))
     after = learnt(ppo)
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
@@ -71,7 +78,7 @@ def test_a_step_that_is_not_finite_changes_no_weight_bitwise(
 
 
 def test_other_updates_of_the_step_go_on(neo_config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    ppo = PPO(Policy.from_config(neo_config), neo_config)
+    ppo = make_ppo(neo_config)
     whole, calls = ppo_module.clipped_policy_loss, []
 
     def second_is_broken(*tensors: Tensor, **options: float) -> object:
@@ -80,7 +87,7 @@ def test_other_updates_of_the_step_go_on(neo_config: RunConfig, monkeypatch: pyt
         return found._replace(loss=found.loss * float("nan")) if len(calls) == 2 else found
 
     monkeypatch.setattr(ppo_module, "clipped_policy_loss", second_is_broken)
-    result = ppo.step(1, PROMPTS * 2)
+    result = ppo.step(1, PromptBatch(PROMPTS * 2))
     assert (result.metrics["policy/updates"], result.metrics["train/skipped_updates"]) == (3, 1)
     assert result.nonfinite == "the actor's gradient is not finite"
     assert all(value == value for value in result.metrics.values())
@@ -99,7 +106,7 @@ class Poisoner:
 
     def __call__(self, event: Event) -> None:
         self.events.append(event)
-        ppo = self.trainer.ppo
+        ppo = self.trainer.algorithm
         if ppo and self._hook is None:
             parameter = next(iter(ppo.policy.adapters["actor"].values()))
             self._hook = parameter.register_hook(
@@ -190,7 +197,7 @@ def test_weights_that_broke_in_the_last_update_are_not_the_end_of_the_run(
     def break_at_the_end(event: Event) -> None:
         run(event)
         if isinstance(event, StepFinished) and event.step == 3 and not run.of(RolledBack):
-            next(iter(run.trainer.ppo.policy.adapters["actor"].values())).data.fill_(float("nan"))  # type: ignore[union-attr]
+            next(iter(run.trainer.policy.adapters["actor"].values())).data.fill_(float("nan"))  # type: ignore[union-attr]
 
     run.trainer._emit_event = break_at_the_end
     assert run.trainer.run() is RunState.FINISHED
@@ -207,7 +214,7 @@ def test_weights_that_broke_in_a_finite_update_are_gone_back_from_as_well(
     def break_once(event: Event) -> None:
         run(event)
         if isinstance(event, StepFinished) and event.step == 2 and not run.of(RolledBack):
-            next(iter(run.trainer.ppo.policy.adapters["actor"].values())).data.fill_(float("inf"))  # type: ignore[union-attr]
+            next(iter(run.trainer.policy.adapters["actor"].values())).data.fill_(float("inf"))  # type: ignore[union-attr]
 
     run.trainer._emit_event = break_once
     assert run.trainer.run() is RunState.FINISHED

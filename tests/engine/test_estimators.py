@@ -12,6 +12,7 @@ from torch import Tensor
 
 from rlhf_engine.maths.estimators import (
     explained_variance,
+    first_token_values,
     gae,
     importance_weights,
     kl_k1,
@@ -19,7 +20,7 @@ from rlhf_engine.maths.estimators import (
     last_token_values,
     masked_mean,
     masked_var,
-    sequence_advantages,
+    response_rewards,
     shape_rewards,
     whiten,
 )
@@ -174,13 +175,16 @@ def test_only_the_last_value_gets_a_gradient() -> None:
     assert torch.equal(values.grad, torch.tensor([[0.0, 1.0, 0.0], [0.0, 0.0, 0.0]]))
 
 
-def test_sequence_advantages_by_hand() -> None:
+def test_first_token_values_by_hand() -> None:
+    values = torch.tensor([[1.0, 2.0, NAN], [4.0, 5.0, 6.0], [NAN, 8.0, 9.0]])
+    assert torch.equal(first_token_values(values, lengths_mask([2, 3, 0], 3)), torch.tensor([1.0, 4.0, 0.0]))
+
+
+def test_rewards_of_responses_by_hand() -> None:
     mask = lengths_mask([2, 3, 0], 3)
     token_kl = torch.tensor([[1.0, 3.0, NAN], [-1.0, 0.0, 2.0], [NAN, NAN, NAN]])
-    values = torch.tensor([[9.0, 0.5, NAN], [9.0, 9.0, -1.0], [NAN, NAN, NAN]])
-    rewards, advantages = sequence_advantages(torch.tensor([2.0, 1.0, 5.0]), token_kl, values, mask, kl_coef=0.1)
+    rewards = response_rewards(torch.tensor([2.0, 1.0, 5.0]), token_kl, mask, kl_coef=0.1)
     assert torch.allclose(rewards, torch.tensor([1.6, 0.9, 0.0]))
-    assert torch.allclose(advantages, torch.tensor([1.1, 1.9, 0.0]))
 
 
 # Masked statistics

@@ -10,10 +10,9 @@ import pytest
 import torch
 import warm
 from peft import AutoPeftModelForCausalLM, PeftModel
-from tiny_models import stir, tiny_config
+from tiny_models import make_ppo, stir, tiny_config
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from rlhf_engine.algorithms.ppo import PPO
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import CheckpointError, ModelError, RunError
 from rlhf_engine.exporting.export import export
@@ -30,7 +29,7 @@ def trained(config: RunConfig, root: Path, *, name: str = "taught", seed: int = 
     policy = Policy.from_config(config)
     stir(policy, seed)
     run = RunDir.create(root, config, name=name, preset="animals")
-    tensors, numbers = PPO(policy, config, lambda _: None).state()
+    tensors, numbers = make_ppo(config, policy=policy).state()
     quality = Quality("objective/rlhf_reward", 1.0, True)
     checkpoint.save(run, TrainingState(2, tensors, numbers, config, quality), keep=3)
     return run, policy
@@ -149,7 +148,7 @@ def test_nothing_is_replaced_and_an_empty_folder_is_taken(neo_config: RunConfig,
 def test_another_base_than_the_trained_one_is_refused(model_folders: dict[str, Path], tmp_path: Path) -> None:
     config = tiny_config(model_folders["llama"])
     _, policy = trained(config, tmp_path / "runs")
-    tensors, numbers = PPO(policy, config, lambda _: None).state()
+    tensors, numbers = make_ppo(config, policy=policy).state()
     other = tiny_config(model_folders["gpt_neo"])
     run = RunDir.create(tmp_path / "runs", other, name="mixed")
     for step in (2, 3):

@@ -6,15 +6,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_models import tiny_config
+from tiny_models import make_ppo, tiny_config
 from torch.utils.flop_counter import FlopCounterMode
 
-from rlhf_engine.algorithms.ppo import PPO
+from rlhf_engine.config.fields import replace
 from rlhf_engine.config.run_config import RunConfig
+from rlhf_engine.data.batch import PromptBatch
 from rlhf_engine.events import Event, Notice, StepFinished
-from rlhf_engine.models.flops import Lengths, ModelSize, matmul_peak, ppo_step
+from rlhf_engine.models.flops import BatchCost, ModelSize, matmul_peak
 from rlhf_engine.models.micro_batch import bytes_kept, choose_micro_batch_size
 from rlhf_engine.models.policy import Policy
+from rlhf_engine.models.rollout import sample
 from rlhf_engine.training import trainer
 from rlhf_engine.training.trainer import Trainer
 
@@ -30,25 +32,35 @@ def test_a_pass_is_as_many_operations_as_torch_counts(model_folders: dict[str, P
     assert counted.get_total_flops() == size.forward(time, time * time)
 
 
-def test_a_steps_operations_by_hand() -> None:
+def test_the_operations_of_passes_by_hand() -> None:
     size = ModelSize(body=10, head=3, layers=1, width=2)
-    lengths = Lengths(torch.tensor([4, 2]), torch.tensor([3, 1]))
+    cost = BatchCost(size, torch.tensor([4, 2]), torch.tensor([3, 1]))
     body = 2 * (4 + 2) * 10 + 4 * (10 + 3) * 1 * 2
     back = 2 * (4 + 2) * 10 + 8 * (10 + 3) * 1 * 2
     head = 2 * 3 * (3 + 1)
-    rows = torch.arange(2)
-    update = 2 * (body + back) + 2 * head
-    given = {"actor_learns": True, "kept": 0, "kept_rows": rows}
-    assert ppo_step(size, lengths, [rows, rows], **given) == 4 * body + 3 * head + 2 * update
-    given["kept"] = 2
-    assert ppo_step(size, lengths, [rows, rows], **given) == 4 * body + 3 * head + 2 * update - 2 * body - head
-    given |= {"actor_learns": False, "kept": 1}
-    assert ppo_step(size, lengths, [rows], **given) == 4 * body + 3 * head + back
+    assert cost.forward(None, head=False) == body
+    assert cost.forward(torch.arange(2), head=True) == body + head
+    assert cost.backward(torch.arange(2), head=True) == back + head
+    assert cost.forward(torch.tensor([1]), head=True) == 2 * 2 * 10 + 4 * 3 * 2 + 2 * 3
+
+
+def test_a_step_counts_each_pass_that_it_took(neo_config: RunConfig) -> None:
+    """Sampled once, evaluated three times, and updated: what was reused is counted once."""
+    ppo = make_ppo(replace(neo_config, {"algorithm.epochs": 1, "algorithm.minibatch_size": 8}))
+    rollout = sample(ppo.policy, ["Once"] * 8, neo_config.sampling, torch.Generator().manual_seed(0))
+    response = rollout.response_mask.sum(1)
+    cost = BatchCost(ppo.on_policy.size, rollout.prompt_mask.sum(1) + response, response)
+    rows, heads = torch.arange(8), {"reference": True, "critic": False, "actor": True}
+    evaluated = ppo.on_policy.evaluate(rollout, ppo.forwards, ["actor"], rows)
+    found = ppo.on_policy.operations(rollout, heads, [rows], ["actor", "critic"], evaluated)
+    forward, headless = cost.forward(None, head=True), cost.forward(None, head=False)
+    update = cost.backward(None, head=True) + headless + cost.backward(None, head=False)
+    assert found == pytest.approx(3 * forward + headless + update)
 
 
 def test_a_step_tells_its_operations(neo_config) -> None:
-    ppo = PPO(Policy.from_config(neo_config), neo_config)
-    assert 1e7 < ppo.step(1, ["Once"] * 8).operations < 1e9
+    ppo = make_ppo(neo_config)
+    assert 1e7 < ppo.step(1, PromptBatch(["Once"] * 8)).operations < 1e9
 
 
 def test_a_matmul_peak_is_what_a_machine_can_have() -> None:

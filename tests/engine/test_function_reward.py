@@ -386,7 +386,7 @@ def test_a_roll_back_behind_accepted_code_keeps_that_code(config: RunConfig, fil
         events.append(event)
         first = not any(isinstance(e, RolledBack) for e in events)
         if isinstance(event, StepFinished) and event.step == 3 and first:
-            next(iter(trainer.ppo.policy.adapters["actor"].values())).data.fill_(float("nan"))  # type: ignore[union-attr]
+            next(iter(trainer.policy.adapters["actor"].values())).data.fill_(float("nan"))  # type: ignore[union-attr]
 
     requests = RequestQueue()
     trainer = Trainer.resume(run_dir, requests=requests, emit=break_once, accept_code=True)

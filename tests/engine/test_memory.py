@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_models import tiny_config
+from tiny_models import make_ppo, tiny_config
 
 from rlhf_engine.algorithms.ppo import PPO
+from rlhf_engine.data.batch import PromptBatch
 from rlhf_engine.errors import ModelError
 from rlhf_engine.events import ComparisonFinished, Event, GenerationFinished, Notice, RunState, StepFinished
 from rlhf_engine.models.memory import MicroBatchLimit, out_of_memory
@@ -36,8 +37,8 @@ def test_what_torch_raises_without_memory_is_known() -> None:
 def gradients(ppo: PPO) -> list[torch.Tensor]:
     """Of the first actor and the first critic update of a step."""
     found: list[torch.Tensor] = []
-    for optimizer, parameters in ((ppo.critic_optimizer, ppo.policy.adapters["critic"]),
-                                  (ppo.actor_optimizer, ppo.policy.adapters["actor"])):
+    for optimizer, parameters in ((ppo.critic.optimizer, ppo.policy.adapters["critic"]),
+                                  (ppo.actor.optimizer, ppo.policy.adapters["actor"])):
         step = optimizer.step
 
         def keep(*limits: float, step: object = step, parameters: dict = parameters) -> float:
@@ -45,18 +46,18 @@ def gradients(ppo: PPO) -> list[torch.Tensor]:
             return step(*limits)  # type: ignore[operator]
 
         optimizer.step = keep  # type: ignore[method-assign]
-    ppo.step(1, PROMPTS)
+    ppo.step(1, PromptBatch(PROMPTS))
     return found
 
 
 def make(folder: Path, told: list[str], level: str) -> PPO:
     ppo = {"responses_per_step": 8, "minibatch_size": 8, "epochs": 1, "level": level}
     config = tiny_config(folder, algorithm=ppo)
-    return PPO(Policy.from_config(config), config, told.append)
+    return make_ppo(config, told.append)
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), CPU_FULL], ids=["gpu", "cpu"])
-@pytest.mark.parametrize("place", ["log_probs", "values"])
+@pytest.mark.parametrize("place", ["log_probs", "head_values"])
 @pytest.mark.parametrize("level", ["token", "sequence"])
 def test_twice_out_of_memory_changes_no_gradient(
     model_folders: dict[str, Path], error: Exception, place: str, level: str, monkeypatch: pytest.MonkeyPatch
@@ -68,7 +69,7 @@ def test_twice_out_of_memory_changes_no_gradient(
 
     def tight(*given: object, **options: object) -> object:
         if torch.is_grad_enabled():
-            calls.append(ppo.limit.size)
+            calls.append(ppo.on_policy.limit.size)
             if calls in ([8], [8, 4, 4]):  # at once, and with half of the gradient summed up
                 raise error
         return whole(*given, **options)
@@ -106,7 +107,7 @@ def test_the_user_sees_it_and_the_run_goes_on(model_folders: dict[str, Path], tm
             raise failures.pop()
         return values(*given, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Policy, "values", once_too_much)
+    monkeypatch.setattr(Policy, "head_values", once_too_much)
     run_dir = RunDir.create(tmp_path, config)
     assert Trainer(config, run_dir=run_dir, emit=events.append).run() is RunState.FINISHED
     assert [event.text for event in events if isinstance(event, Notice) and "out of memory" in event.text] == [

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from rlhf_engine.commands.cli import make_app
 from rlhf_engine.errors import ModelError
 from rlhf_engine.events import Event, Notice, RunState
+from rlhf_engine.models.flops import ModelSize
 from rlhf_engine.models.policy import Policy
 from rlhf_engine.training.trainer import Trainer
 
@@ -154,8 +155,9 @@ def test_a_model_that_also_sees_is_trained(folders) -> None:
     config = tiny_config(folders("gemma3"), train={"steps": 1}, sampling={"max_new_tokens": 3})
     trainer = Trainer(config, run_dir=None, emit=lambda event: None)
     assert trainer.run() == RunState.FINISHED
-    assert trainer.ppo is not None
+    assert trainer.policy is not None
     text = trainer.policy.base.get_decoder()
     of_text = sum(p.numel() for name, p in text.named_parameters()
                   if p.dim() == 2 and "embed" not in name and "lora" not in name)
-    assert (trainer.ppo.size.body, trainer.ppo.size.layers, trainer.ppo.size.width) == (of_text, 2, 32)
+    size = ModelSize.of_model(trainer.policy.base, trainer.policy.text_parameters)
+    assert (size.body, size.layers, size.width) == (of_text, 2, 32)

@@ -10,7 +10,6 @@ import torch
 from safetensors.torch import load_file
 from tiny_models import tiny_config
 
-from rlhf_engine.algorithms.ppo import PPO
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.config.sections import SamplingConfig
 from rlhf_engine.errors import ModelError
@@ -19,6 +18,7 @@ from rlhf_engine.events import Event, Notice, Probed, RunState, Sample, StepFini
 from rlhf_engine.models.policy import Policy
 from rlhf_engine.requests import Edit, RequestQueue, Stop
 from rlhf_engine.rewards.base import Score
+from rlhf_engine.rewards.build import build_rewards
 from rlhf_engine.rewards.composite import RewardSum
 from rlhf_engine.runs.run_dir import RunDir
 from rlhf_engine.training.fork import fork
@@ -74,7 +74,7 @@ def test_an_answer_is_the_models_own_under_the_runs_sampling_and_seed(whole: tup
     run_dir, events = whole
     config = run_dir.config()
     policy = Policy.from_config(config)
-    rewards = PPO(policy, config).rewards
+    rewards = build_rewards(config.rewards)
     (reference,) = answer(policy, ["Once"], config.sampling, tuned=False, seed=1, rewards=rewards)
     assert told(events)[0] == reference
     state = load_file(run_dir.path / "checkpoints" / "step-000004" / "tensors.safetensors")

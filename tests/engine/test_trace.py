@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_models import _byte_tokenizer, stir, tiny_config
+from tiny_models import _byte_tokenizer, make_ppo, stir, tiny_config
 
 from rlhf_engine.algorithms.experience import Experience
 from rlhf_engine.algorithms.ppo import PPO
 from rlhf_engine.algorithms.trace import token_texts
+from rlhf_engine.algorithms.update import AdapterUpdate
 from rlhf_engine.config.run_config import RunConfig
+from rlhf_engine.data.batch import PromptBatch
 from rlhf_engine.events import Sample, StepFinished, TokenTrace
 from rlhf_engine.models.policy import Policy
 from rlhf_engine.requests import Edit, RequestQueue
@@ -31,16 +34,27 @@ def decode(ids: list[int]) -> str:
     return str(TOKENIZER.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
 
+class Watching:
+    """An update that lets see what it learns from."""
+
+    def __init__(self, own: AdapterUpdate, seen: list[Experience]) -> None:
+        self.own, self.seen = own, seen
+
+    def step(self, rows: torch.Tensor, lesson: Experience, *rest: Any) -> dict[str, float]:
+        self.seen.append(lesson)
+        return self.own.step(rows, lesson, *rest)
+
+
 def stepped(folder: Path, **sections: object) -> tuple[PPO, Experience, tuple[Sample, ...], Policy]:
     """One step of a policy with random adapters; what its update was given, its samples, and the policy before it."""
     config = tiny_config(folder, **{"sampling": {"temperature": 3.0, "max_new_tokens": 8}, **sections})
-    before, ppo = (PPO(Policy.from_config(config), config) for _ in range(2))
+    before, ppo = (make_ppo(config) for _ in range(2))
     stir(before.policy)
     stir(ppo.policy)
     seen: list[Experience] = []
-    update = ppo._update
-    ppo._update = lambda step, experience, *rest: seen.append(experience) or update(step, experience, *rest)  # type: ignore[method-assign]
-    result = ppo.step(1, config.data.prompts * 2)
+    own = ppo.actor
+    ppo.actor = Watching(own, seen)  # type: ignore[assignment]
+    result = ppo.step(1, PromptBatch(config.data.prompts * 2))
     return ppo, seen[0], result.samples, before.policy
 
 
@@ -128,7 +142,7 @@ def test_at_token_level_the_numbers_are_those_of_the_formulas(model_folders: dic
 
 
 def test_at_sequence_level_a_response_has_one_reward_value_and_advantage(model_folders: dict[str, Path]) -> None:
-    ppo = {"level": "sequence", "whiten_advantages": False}
+    ppo = {"level": "sequence", "whiten_advantages": False, "sequence_baseline": "response"}
     _, experience, samples, policy = stepped(model_folders["gpt_neo"], kl={"coef": 0.3}, algorithm=ppo)
     for (prompt, response), told in zip(rows(experience), samples, strict=True):
         actor, reference = (sum(by_hand(policy, role, prompt, response, 3.0)) for role in ("actor", "reference"))

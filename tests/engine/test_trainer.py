@@ -269,7 +269,7 @@ def test_a_broken_reward_stops_the_run_with_its_name(neo_config: RunConfig, tmp_
     def break_reward(event: Event) -> None:
         events.append(event)
         if isinstance(event, StepFinished):
-            trainer.ppo.rewards._rewards[0][0].score = lambda prompts, responses: 1 / 0  # type: ignore[union-attr]
+            trainer._resources.rewards._rewards[0][0].score = lambda prompts, responses: 1 / 0  # type: ignore[union-attr]
 
     trainer._emit_event = break_reward
     with pytest.raises(RewardError, match=r"length.*ZeroDivisionError"):

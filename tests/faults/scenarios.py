@@ -208,8 +208,8 @@ def no_secret_of_the_environment_is_in_any_file_of_a_run(root: Path) -> None:
         return 1
 
     def break_reward(event: Event, trainer: Trainer) -> None:
-        if isinstance(event, StepFinished) and trainer.ppo:
-            trainer.ppo.rewards._rewards[0][0].score = lambda prompts, responses: 1 / 0  # type: ignore[method-assign]
+        if isinstance(event, StepFinished) and trainer.algorithm:
+            trainer._resources.rewards._rewards[0][0].score = lambda prompts, responses: 1 / 0  # type: ignore[method-assign]
 
     assert exit_code(forked(with_secrets)) == 0
     for name in ("secret", "secret-fork"):

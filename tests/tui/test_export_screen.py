@@ -10,14 +10,12 @@ from typing import Any
 import pytest
 import warm
 from moments import until
-from tiny_models import save_tiny_model, tiny_config
+from tiny_models import make_ppo, save_tiny_model, tiny_config
 from tui.test_generate import shown
 from tui.test_hostile_text import shown_lines
 from tui.test_runs_screen import press
 
-from rlhf_engine.algorithms.ppo import PPO
 from rlhf_engine.config.run_config import RunConfig
-from rlhf_engine.models.policy import Policy
 from rlhf_engine.runs import checkpoint
 from rlhf_engine.runs.checkpoint import TrainingState
 from rlhf_engine.runs.run_dir import RunDir
@@ -33,7 +31,7 @@ def taught(app: WorkbenchApp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.chdir(tmp_path / "here")
     config = tiny_config(save_tiny_model(tmp_path / "model", "gpt2"))
     run = RunDir.create(app.bridge.runs_root.absolute(), config, name="taught")
-    tensors, numbers = PPO(Policy.from_config(config), config, lambda _: None).state()
+    tensors, numbers = make_ppo(config).state()
     for step in (1, 2):
         checkpoint.save(run, TrainingState(step, tensors, numbers, config), keep=3)
     return run

@@ -108,6 +108,11 @@ class PPOConfig(AlgorithmConfig):
         "token", "what is one action: token (KL, value, ratio and advantage per token, by GAE), or sequence (a whole "
         "response, with one of each)", label="PPO level",
     )
+    sequence_baseline: Literal["prompt", "response"] = setting(
+        "prompt", "at level sequence, where the critic reads the value of a response: prompt, before its first token "
+        "(the advantage stays unbiased), or response, at its last token, as textbooks do (a critic that has read the "
+        "response can predict its score, and a perfect one leaves no advantage)", label="value read at",
+    )
     responses_per_step: int = setting(64, "responses sampled in one step", unit="responses", ge=1, le=65536,
                                       label="responses/step")
     minibatch_size: int = setting(32, "responses per optimizer step", unit="responses", ge=1, le=65536)
@@ -159,6 +164,11 @@ class PPOConfig(AlgorithmConfig):
                 "nothing would be learnt: sample 2 responses per step or more, or set whiten_advantages = false"
             )
         return self
+
+    @property
+    def reads_response(self) -> bool:
+        """Whether the critic's value is that of a response it has read; see `sequence_baseline`."""
+        return self.level == "sequence" and self.sequence_baseline == "response"
 
     @property
     def rows_per_step(self) -> int:

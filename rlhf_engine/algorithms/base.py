@@ -1,0 +1,119 @@
+"""What a method of training is to the trainer. How it is described to screens and files: `config.methods.base`."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+from torch import Tensor
+
+from rlhf_engine.config.rewards import RewardConfig
+from rlhf_engine.config.run_config import RunConfig
+from rlhf_engine.data.batch import Batch
+from rlhf_engine.errors import ConfigError, kind_and_message
+from rlhf_engine.events import Sample
+from rlhf_engine.models.decoding.traced import TracedDecoder
+from rlhf_engine.models.policy import Policy
+from rlhf_engine.rewards.build import build_rewards
+from rlhf_engine.rewards.composite import RewardSum
+
+Progress = Callable[[str, float], None]
+"""What is being done within a step ("rollout", "update"), and how far, 0 to 1."""
+
+
+@dataclass
+class Resources:
+    """What the trainer lends a method. It builds each once and keeps `rewards` up to date with live edits.
+
+    rewards: None where the run has none. decoder: samples responses fast, in the role that the policy plays. tell:
+    takes a sentence for the user.
+    """
+
+    policy: Policy
+    rewards: RewardSum | None
+    decoder: TracedDecoder
+    tell: Callable[[str], None] = lambda text: None
+    _built_from: list[RewardConfig] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, policy: Policy, config: RunConfig, tell: Callable[[str], None] = lambda text: None) -> Resources:
+        """Those of a run under `config`. Raises ConfigError for rewards that cannot be built."""
+        made = cls(policy, None, TracedDecoder(policy, tell), tell)
+        made.use_rewards_of(config)
+        return made
+
+    def use_rewards_of(self, config: RunConfig) -> None:
+        """Build the rewards anew, if `config` has others."""
+        if config.rewards != self._built_from:
+            self.rewards = build_rewards(config.rewards)
+            self._built_from = list(config.rewards)
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one step leaves behind, as plain values.
+
+    metrics: by name. samples: some of what was answered, to read. operations: floating-point operations by formula, 0
+    if not known (see `models.flops`). nonfinite: why updates were skipped; empty if none were.
+    """
+
+    metrics: dict[str, float]
+    samples: tuple[Sample, ...] = ()
+    operations: float = 0.0
+    nonfinite: str = ""
+
+
+class State(NamedTuple):
+    """All that must survive a restart. tensors: by name, those of an adapter as `<adapter>/<parameter>`, and those of
+    optimizers and generators under `optimizer/` and `generator/`; numbers: what JSON can hold."""
+
+    tensors: dict[str, Tensor]
+    numbers: dict[str, Any]
+
+
+class Algorithm(Protocol):
+    """What one step does with one batch. The trainer does all else: files, events, pauses, edits, checkpoints,
+    divergence and roll-back.
+
+    It is made with (config, resources). Equal states and batches must give equal steps: a resumed run repeats itself.
+    """
+
+    def step(self, number: int, batch: Batch, progress: Progress) -> StepResult:
+        """Learn from `batch` in step `number` (from 1). An update that is not finite is skipped, with the weights as
+        they were, and told in the result. Raises RewardError and ModelError."""
+        ...
+
+    def reconfigure(self, config: RunConfig) -> None:
+        """Apply live edits from the next step on."""
+        ...
+
+    def computes(self) -> bool:
+        """Whether the weights, as they are, still give finite numbers."""
+        ...
+
+    def state(self) -> State:
+        """What a checkpoint holds; the tensors are the living ones."""
+        ...
+
+    def require_fit(self, state: State) -> None:
+        """Raises CheckpointError unless this is what `state` can have given: every name, shape and type."""
+        ...
+
+    def load_state(self, state: State) -> None:
+        """Take over what `state` gave, bit for bit. Raises CheckpointError, with nothing changed, for what does not
+        fit."""
+        ...
+
+
+def make_algorithm(config: RunConfig, resources: Resources) -> Algorithm:
+    """The method that `config.algorithm` describes. Raises ConfigError if another package's cannot be imported."""
+    module, _, name = config.algorithm.implementation.partition(":")
+    try:
+        make = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"algorithm.kind: {config.algorithm.kind} cannot be imported from "
+                          f"{config.algorithm.implementation} ({kind_and_message(error)})") from error
+    algorithm: Algorithm = make(config, resources)
+    return algorithm
