@@ -104,7 +104,8 @@ def parse_overrides(config: RunConfig, overrides: list[str]) -> dict[str, Any]:
         try:
             if not equals:
                 raise ConfigError(f"{short(override)}: is not of the form key=value")
-            changes[path.strip()] = fields.parse(fields.setting_at(config, path.strip()), text)
+            setting = fields.setting_at(config, path.strip())
+            changes[setting.path] = fields.parse(setting, text)
         except ConfigError as error:
             problems += error.problems
     try:

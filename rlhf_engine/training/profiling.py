@@ -10,6 +10,8 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from rlhf_engine.events import Profiled, TimeSpent
+from rlhf_engine.models.flops import matmul_peak
+from rlhf_engine.models.policy import Policy
 
 _PARTS = ("rollout: ", "score: ", "update: ")  # how the engine names what it does, by record_function
 _OPERATORS = 12
@@ -51,3 +53,24 @@ class StepProfiler:
 
 def _order(name: str) -> int:
     return next(index for index, part in enumerate(_PARTS) if name.startswith(part))
+
+
+class Utilization:
+    """Which share of the arithmetic that this machine can do a step did (model FLOP/s utilization, MFU)."""
+
+    def __init__(self, policy: Policy) -> None:
+        """Measures the peak, which takes a tenth of a second."""
+        self._policy = policy
+        self.peak = matmul_peak(policy.dtype, policy.device)
+
+    def share(self, operations: float, seconds: float) -> tuple[float, bool]:
+        """operations / seconds over the peak, and whether that peak was raised just now.
+
+        A step that was faster shows that others had the machine while the peak was measured: then it is measured again,
+        and raised to the step's speed if need be.
+        """
+        speed = operations / seconds
+        raised = speed > self.peak
+        if raised:
+            self.peak = max(speed, matmul_peak(self._policy.dtype, self._policy.device))
+        return speed / self.peak, raised

@@ -5,18 +5,16 @@ Everything that others ask (pause, edits, checkpoints, generations) happens at s
 
 from __future__ import annotations
 
-import math
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, nullcontext, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace as replaced
 from functools import partial
 
 import torch
 
 from rlhf_engine.algorithms.base import Algorithm, Resources, State, StepResult, make_algorithm
-from rlhf_engine.config.advice import advice
 from rlhf_engine.config.fields import changed_settings, replace, setting_at, value_at
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.data.batch import Batch
@@ -28,7 +26,6 @@ from rlhf_engine.errors import (
     ModelError,
     NonFiniteError,
     RlhfError,
-    RunError,
     kind_and_message,
 )
 from rlhf_engine.evaluation.probing import Prober
@@ -37,17 +34,13 @@ from rlhf_engine.events import (
     Alarm,
     EditApplied,
     EditRefused,
-    Event,
     ModelLoaded,
     Notice,
     RolledBack,
     RunStarted,
     RunState,
-    StateChanged,
-    StepFinished,
     StepProgress,
 )
-from rlhf_engine.models.flops import matmul_peak
 from rlhf_engine.models.memory import out_of_memory
 from rlhf_engine.models.policy import Policy
 from rlhf_engine.models.threads import use_threads
@@ -70,11 +63,10 @@ from rlhf_engine.runs.run_code import require_own_run
 from rlhf_engine.runs.run_dir import RunDir
 from rlhf_engine.system.streams import log, logged
 from rlhf_engine.training.divergence import check_divergence, restore_last_checkpoint, skipped_updates
-from rlhf_engine.training.profiling import StepProfiler
+from rlhf_engine.training.journal import Emit, Journal
+from rlhf_engine.training.profiling import StepProfiler, Utilization
 from rlhf_engine.training.saving import RunProgress, Saver
 from rlhf_engine.training.sentinel import Sentinel
-
-Emit = Callable[[Event], None]
 
 _TRUNCATION_WARNING = (
     "sampling.allow_truncation is on: with top_k or top_p, ratio and KL are not those of the distribution sampled from"
@@ -101,7 +93,7 @@ class Trainer:
         self.config = config
         self.requests = requests or RequestQueue()
         self.step = 0
-        self._run_dir, self._emit_event = run_dir, emit
+        self._run_dir, self._journal = run_dir, Journal(run_dir, emit)
         self._profiler = StepProfiler() if profile else None
         self._resuming = False
         self._base = AS_IT_WAS
@@ -109,15 +101,13 @@ class Trainer:
         self._new = True
         self._progress = RunProgress()
         self._started = time.perf_counter()
-        self._saver = Saver(run_dir, lambda event: self._emit_event(event))
-        self._prober = Prober(run_dir, lambda event: self._emit_event(event))
+        self._saver = Saver(run_dir, self._journal.emit)
+        self._prober = Prober(run_dir, self._journal.emit)
         self._sentinel = Sentinel(config.sentinel.window)
         self._paused = self._stop_asked = False
-        self._state = RunState.LOADING
-        self._holds_lock = False
-        self._matmul_peak = math.inf
+        self._utilization: Utilization | None = None
+        self._told_of_peak = False
         self._prompts: list[str] = []
-        self._advised: set[str] = set()
         self.policy: Policy | None = None
         self.algorithm: Algorithm | None = None
         self._resources: Resources | None = None
@@ -153,7 +143,7 @@ class Trainer:
             try:
                 if self._run_dir:
                     held.enter_context(self._run_dir.lock())
-                    self._holds_lock = True
+                    self._journal.holds_lock = True
                     held.enter_context(logged(self._run_dir.open_output))
                 return self._run()
             except NonFiniteError as error:
@@ -173,10 +163,10 @@ class Trainer:
 
     def _discarded(self) -> bool:
         """True, and the run is gone from the disk, if it is a new one whose model could not be loaded."""
-        if self._run_dir and self._holds_lock and self._new and self.algorithm is None:
+        if self._run_dir and self._journal.holds_lock and self._new and self.algorithm is None:
             # there is no status to write into any more
-            self._holds_lock = not self._run_dir.discard_if_bare(copied=self._resuming)
-            return not self._holds_lock
+            self._journal.holds_lock = not self._run_dir.discard_if_bare(copied=self._resuming)
+            return not self._journal.holds_lock
         return False
 
     # --- the loop ---
@@ -230,10 +220,10 @@ class Trainer:
         self.config, self.step, self._progress = state.config, state.step, RunProgress.of(state)
         self._progress.threads = threads or self._progress.threads  # of this process, once they are chosen
         for text in [*checkpoint.in_few(notices), *self._run_dir.truncate_after(self.step, self._progress.edits)]:
-            self._emit_event(Notice(text, "warning"))
+            self._journal.warn(text)
         self._sentinel = Sentinel(self.config.sentinel.window)
         self._saver.restore(self.step, self._progress, self._watched_again(self._run_dir), damaged)
-        self._prober = Prober(self._run_dir, lambda event: self._emit_event(event))  # of what is left of the run
+        self._prober = Prober(self._run_dir, self._journal.emit)  # of what is left of the run
         return state
 
     def _watched_again(self, run_dir: RunDir) -> Iterator[Mapping[str, float]]:
@@ -244,18 +234,11 @@ class Trainer:
 
     def _announce(self) -> None:
         if self._run_dir:
-            self._emit_event(RunStarted(self._run_dir.name, str(self._run_dir.path), self.config, self.step))
+            self._journal.emit(RunStarted(self._run_dir.name, str(self._run_dir.path), self.config, self.step))
         if self.config.sampling.allow_truncation:
-            self._emit_event(Notice(_TRUNCATION_WARNING, "warning"))
-        self._advise()
+            self._journal.warn(_TRUNCATION_WARNING)
+        self._journal.advise(self.config)
         self._enter(RunState.LOADING)
-
-    def _advise(self) -> None:
-        """Say what of the settings does nothing, each once."""
-        for text in advice(self.config):
-            if text not in self._advised:
-                self._advised.add(text)
-                self._emit_event(Notice(text, "warning"))
 
     def _load(self, resumed: TrainingState | None) -> Algorithm:
         started = time.perf_counter()
@@ -264,7 +247,7 @@ class Trainer:
         if resumed:  # once more: only loading a hub model tells what the hub has by now
             self._require_same_base(resumed)
         for text in self.policy.notices:
-            self._emit_event(Notice(text, "warning"))
+            self._journal.warn(text)
         if not self._resuming:
             self._prompts = self._checked(self.config)
         # what the hub calls its newest is another model one day
@@ -273,8 +256,8 @@ class Trainer:
         self._progress.threads = use_threads(
             self.policy, self.config.train.threads, rows=self.config.algorithm.rows_per_update,
             width=self.config.sampling.max_new_tokens + 8, known=self._progress.threads)
-        self._matmul_peak = matmul_peak(self.policy.dtype, self.policy.device)
-        self._resources = Resources.of(self.policy, self.config, lambda text: self._emit_event(Notice(text, "warning")))
+        self._utilization = Utilization(self.policy)
+        self._resources = Resources.of(self.policy, self.config, lambda text: self._journal.warn(text))
         algorithm = make_algorithm(self.config, self._resources)
         if resumed:
             wanted = self.config
@@ -283,10 +266,10 @@ class Trainer:
             except CheckpointError:  # only the model could tell that the newest one is of another
                 resumed = self._load_checkpoint(algorithm)
                 self._require_same_base(resumed)
-                self._emit_event(RolledBack(self.step, f"back at the checkpoint of step {self.step}"))
+                self._journal.emit(RolledBack(self.step, f"back at the checkpoint of step {self.step}"))
             self._go_on_from(resumed, algorithm, wanted)
         self.algorithm = algorithm
-        self._emit_event(
+        self._journal.emit(
             ModelLoaded(
                 name=self.config.model.name,
                 parameters=self.policy.parameter_count,
@@ -294,7 +277,7 @@ class Trainer:
                 device=str(self.policy.device),
                 dtype=str(self.policy.dtype).removeprefix("torch."),
                 threads=self._progress.threads,
-                matmul_peak=self._matmul_peak,
+                matmul_peak=self._utilization.peak,
                 seconds=time.perf_counter() - started,
             )
         )
@@ -308,7 +291,7 @@ class Trainer:
             return []
         checked = check_prompts(self.policy, config)
         if checked.notice:
-            self._emit_event(Notice(checked.notice, "warning"))
+            self._journal.warn(checked.notice)
         return list(checked.usable)
 
     def _batch(self) -> Batch:
@@ -329,12 +312,20 @@ class Trainer:
                              "[algorithm] takes") from error
         self.step += 1
         self._progress.nonfinite_steps = self._progress.nonfinite_steps + 1 if result.nonfinite else 0
-        if result.operations:
-            speed = result.operations / (time.perf_counter() - started)
-            result.metrics["throughput/matmul_share"] = speed / self._peak_for(speed)
-        self._record(result)
+        if result.operations and self._utilization:
+            share, raised = self._utilization.share(result.operations, time.perf_counter() - started)
+            result.metrics["throughput/matmul_share"] = share
+            if raised and not self._told_of_peak:
+                self._told_of_peak = True
+                self._journal.emit(Notice(
+                    f"matmul peak is {self._utilization.peak / 1e9:,.0f} GFLOP/s at least, more than was measured at "
+                    "the start: the MFU of the steps before is too high"))
+        self._journal.step(self.step, self._seconds, result, self.config)
+        self._saver.record_metrics(result.metrics)
+        for alarm in self._sentinel.watch(self.step, result.metrics, self.config):
+            self._journal.alarm(alarm)
         if self._profiler and self._profiler.result:
-            self._emit_event(self._profiler.result)
+            self._journal.emit(self._profiler.result)
             self._profiler = None
         if result.nonfinite:
             self._check_divergence(result, algorithm)
@@ -344,42 +335,12 @@ class Trainer:
         if not result.nonfinite and is_due(self.step, train.checkpoint_every, train.checkpoint_budget_mb):
             self._save()
 
-    def _peak_for(self, speed: float) -> float:
-        """The matmul peak, measured again, and if need be raised, when a step was faster: then others had used the
-        machine while it was measured."""
-        if speed > self._matmul_peak and self.policy:
-            self._matmul_peak = max(speed, matmul_peak(self.policy.dtype, self.policy.device))
-            if "matmul peak" not in self._advised:
-                self._advised.add("matmul peak")
-                self._emit_event(Notice(
-                    f"matmul peak is {self._matmul_peak / 1e9:,.0f} GFLOP/s at least, more than was measured at the "
-                    "start: the MFU of the steps before is too high"
-                ))
-        return self._matmul_peak
-
-    def _record(self, result: StepResult) -> None:
-        if self._run_dir:
-            self._run_dir.append_metrics(self.step, self._seconds, result.metrics)
-            self._run_dir.append_samples(result.samples, self.config.train.traced_samples)
-            self._write_status()
-        self._saver.record_metrics(result.metrics)
-        self._emit_event(
-            StepFinished(self.step, self.config.train.steps, result.metrics, result.samples, self._seconds)
-        )
-        for alarm in self._sentinel.watch(self.step, result.metrics, self.config):
-            self._raise_alarm(alarm)
-
-    def _raise_alarm(self, alarm: Alarm) -> None:
-        if self._run_dir:
-            self._run_dir.append_alarm(alarm)
-        self._emit_event(alarm)
-
     # --- divergence ---
 
     def _check_divergence(self, result: StepResult, algorithm: Algorithm) -> None:
         """Say what was skipped; too many such steps in a row, or broken weights, are a divergence."""
         in_a_row, limit = self._progress.nonfinite_steps, self.config.train.max_nonfinite_steps
-        self._raise_alarm(Alarm(self.step, "non-finite", f"{skipped_updates(result)} ({in_a_row} in a row of at most "
+        self._journal.alarm(Alarm(self.step, "non-finite", f"{skipped_updates(result)} ({in_a_row} in a row of at most "
                                                          f"{limit} steps)"))
         check_divergence(result, algorithm.state().tensors, in_a_row=in_a_row, limit=limit)
 
@@ -393,8 +354,8 @@ class Trainer:
         self._progress.rollbacks, self._progress.seconds, self._started = rollbacks + 1, seconds, time.perf_counter()
         text = (f"diverged at step {diverged_at}: {error}; back at the checkpoint of step {self.step} with learning "
                 f"rates times {train.rollback_factor:g} (roll-back {rollbacks + 1} of {train.max_rollbacks})")
-        self._emit_event(RolledBack(self.step, text))
-        self._raise_alarm(Alarm(self.step, "rolled-back", text))
+        self._journal.emit(RolledBack(self.step, text))
+        self._journal.alarm(Alarm(self.step, "rolled-back", text))
         self._go_on_from(state, algorithm, wanted)
         rates = {path: value_at(wanted, path) * train.rollback_factor for path in wanted.algorithm.learning_rates}
         # live changes since that checkpoint are the user's will: they hold, from this step on
@@ -454,13 +415,14 @@ class Trainer:
                 case Edit():
                     self._edit(request)
                 case Generate() | Compare():
-                    answer_question(request, self.policy, self.config, self.step, self._emit_event,
+                    answer_question(request, self.policy, self.config, self.step, self._journal.emit,
                                     cancelled=partial(self.requests.cancelled, request))
 
     def _edit(self, edit: Edit) -> None:
         """Make a live change, recorded so that the run's history explains its curves; or say why not."""
         try:
-            if not setting_at(self.config, edit.path).live:
+            setting = setting_at(self.config, edit.path)
+            if not setting.live:
                 raise ConfigError(f"{edit.path}: cannot change while training; stop the run first")
             changed = replace(self.config, {edit.path: edit.value})
             if changed.sampling.long_prompts != self.config.sampling.long_prompts:
@@ -468,10 +430,10 @@ class Trainer:
             if self.algorithm:
                 self._reconfigure(changed, self.algorithm)
         except ConfigError as error:
-            self._emit_event(EditRefused(edit.path, str(error)))
+            self._journal.emit(EditRefused(edit.path, str(error)))
             return
-        self._change(changed, edit.path)
-        self._advise()
+        self._change(changed, setting.path)
+        self._journal.advise(self.config)
 
     def _change(self, changed: RunConfig, path: str) -> None:
         """Take a config that differs at `path`, and record that."""
@@ -492,9 +454,7 @@ class Trainer:
 
     def _note(self, event: EditApplied) -> None:
         self._progress.edits += 1
-        if self._run_dir:
-            self._run_dir.append_edit(event)
-        self._emit_event(event)
+        self._journal.edit(event)
 
     def _save(self, *, asked: bool = False) -> None:
         progress = replaced(self._progress, seconds=self._seconds)
@@ -507,17 +467,7 @@ class Trainer:
         return self._progress.seconds + time.perf_counter() - self._started
 
     def _tell_progress(self, phase: str, fraction: float) -> None:
-        self._emit_event(StepProgress(self.step + 1, phase, fraction))
+        self._journal.emit(StepProgress(self.step + 1, phase, fraction))
 
     def _enter(self, state: RunState, message: str = "") -> None:
-        if state == self._state and not message and state is not RunState.LOADING:
-            return
-        self._state = state
-        self._emit_event(StateChanged(state, self.step, self.config.train.steps, message))
-        # how a run ended must reach the screen even if the disk is full
-        with suppress(RunError) if state.ended else nullcontext():
-            self._write_status(message)
-
-    def _write_status(self, message: str = "") -> None:
-        if self._run_dir and self._holds_lock:
-            self._run_dir.write_status(self._state, self.step, self.config.train.steps, message)
+        self._journal.enter(state, self.step, self.config.train.steps, message)

@@ -12,7 +12,7 @@ from tiny_models import save_tiny_model, tiny_config
 
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.models.policy import Policy
-from rlhf_engine.training import trainer
+from rlhf_engine.training import profiling
 
 ARCHITECTURES = ("gpt_neo", "llama", "gpt2")
 
@@ -21,7 +21,7 @@ ARCHITECTURES = ("gpt_neo", "llama", "gpt2")
 def _the_machine_is_measured_once() -> Iterator[None]:
     """A run begins by finding out how fast matrices are multiplied: a tenth of a second, more than a step here."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer, "matmul_peak", cache(trainer.matmul_peak))
+        patch.setattr(profiling, "matmul_peak", cache(profiling.matmul_peak))
         yield
 
 

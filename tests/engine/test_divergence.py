@@ -102,6 +102,7 @@ class Poisoner:
         self.requests = RequestQueue()
         self.run_dir = run_dir
         self.trainer = Trainer(config, run_dir=run_dir, requests=self.requests, emit=self)
+        self.also: Callable[[Event], None] = lambda event: None
         self._wrong, self._hook = wrong, None
 
     def __call__(self, event: Event) -> None:
@@ -112,6 +113,7 @@ class Poisoner:
             self._hook = parameter.register_hook(
                 lambda gradient: gradient * float("nan") if self._wrong(self.trainer.step + 1, self.trainer) else
                 gradient)
+        self.also(event)
 
     def of(self, kind: type) -> list:
         return [event for event in self.events if isinstance(event, kind)]
@@ -162,11 +164,10 @@ def test_a_run_may_go_back_by_itself_with_smaller_step_sizes(model_folders: dict
     run = Poisoner(RunDir.create(tmp_path, config), config, too_large)
 
     def edit_at_step_three(event: Event) -> None:
-        run(event)
         if isinstance(event, StepFinished) and event.step == 3 and not run.of(RolledBack):
             run.requests.ask(Edit("kl.coef", 0.7))
 
-    run.trainer._emit_event = edit_at_step_three
+    run.also = edit_at_step_three
     assert run.trainer.run() is RunState.FINISHED
     assert [event.step for event in run.of(RolledBack)] == [2, 2]
     assert "roll-back 2 of 2" in run.of(RolledBack)[1].text
@@ -195,11 +196,10 @@ def test_weights_that_broke_in_the_last_update_are_not_the_end_of_the_run(
     run = Poisoner(RunDir.create(tmp_path, config), config, lambda step, _: False)
 
     def break_at_the_end(event: Event) -> None:
-        run(event)
         if isinstance(event, StepFinished) and event.step == 3 and not run.of(RolledBack):
             next(iter(run.trainer.policy.adapters["actor"].values())).data.fill_(float("nan"))  # type: ignore[union-attr]
 
-    run.trainer._emit_event = break_at_the_end
+    run.also = break_at_the_end
     assert run.trainer.run() is RunState.FINISHED
     assert [event.step for event in run.of(RolledBack)] == [2]
     assert checkpoint.load_newest(run.run_dir)[0].step == 3
@@ -212,10 +212,9 @@ def test_weights_that_broke_in_a_finite_update_are_gone_back_from_as_well(
     run = Poisoner(RunDir.create(tmp_path, config), config, lambda step, _: False)
 
     def break_once(event: Event) -> None:
-        run(event)
         if isinstance(event, StepFinished) and event.step == 2 and not run.of(RolledBack):
             next(iter(run.trainer.policy.adapters["actor"].values())).data.fill_(float("inf"))  # type: ignore[union-attr]
 
-    run.trainer._emit_event = break_once
+    run.also = break_once
     assert run.trainer.run() is RunState.FINISHED
     assert [event.step for event in run.of(RolledBack)] == [1]

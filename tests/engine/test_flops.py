@@ -17,7 +17,7 @@ from rlhf_engine.models.flops import BatchCost, ModelSize, matmul_peak
 from rlhf_engine.models.micro_batch import bytes_kept, choose_micro_batch_size
 from rlhf_engine.models.policy import Policy
 from rlhf_engine.models.rollout import sample
-from rlhf_engine.training import trainer
+from rlhf_engine.training import profiling
 from rlhf_engine.training.trainer import Trainer
 
 
@@ -73,7 +73,7 @@ def test_a_share_of_the_peak_is_never_more_than_all_of_it(
     neo_config: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Planted: while the peak was measured others had the machine, so it came out a millionth of what it is."""
-    monkeypatch.setattr(trainer, "matmul_peak", lambda dtype, device: 1e3)
+    monkeypatch.setattr(profiling, "matmul_peak", lambda dtype, device: 1e3)
     events: list[Event] = []
     Trainer(neo_config, run_dir=None, emit=events.append).run()
     shares = [event.metrics["throughput/matmul_share"] for event in events if isinstance(event, StepFinished)]
@@ -87,7 +87,7 @@ def test_a_peak_measured_too_low_is_measured_again_and_then_holds(
     neo_config: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     measured = [1e3, 1e15, 1e15]
-    monkeypatch.setattr(trainer, "matmul_peak", lambda dtype, device: measured.pop(0))
+    monkeypatch.setattr(profiling, "matmul_peak", lambda dtype, device: measured.pop(0))
     events: list[Event] = []
     Trainer(neo_config, run_dir=None, emit=events.append).run()
     shares = [event.metrics["throughput/matmul_share"] for event in events if isinstance(event, StepFinished)]

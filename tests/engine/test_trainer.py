@@ -31,6 +31,7 @@ from rlhf_engine.events import (
     StepFinished,
 )
 from rlhf_engine.requests import Edit, Pause, RequestQueue, SaveCheckpoint, Stop, Unpause
+from rlhf_engine.rewards.length import LengthReward
 from rlhf_engine.runs import checkpoint
 from rlhf_engine.runs.run_dir import RunDir
 from rlhf_engine.training.trainer import Trainer
@@ -262,16 +263,17 @@ def test_two_processes_never_drive_one_run(neo_config: RunConfig, tmp_path: Path
     assert RunDir.open(run_dir.path).config() == neo_config
 
 
-def test_a_broken_reward_stops_the_run_with_its_name(neo_config: RunConfig, tmp_path: Path) -> None:
+def test_a_broken_reward_stops_the_run_with_its_name(
+    neo_config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run_dir, events = RunDir.create(tmp_path, neo_config, name="broken"), []
-    trainer = Trainer(neo_config, run_dir=run_dir, emit=events.append)
 
     def break_reward(event: Event) -> None:
         events.append(event)
         if isinstance(event, StepFinished):
-            trainer._resources.rewards._rewards[0][0].score = lambda prompts, responses: 1 / 0  # type: ignore[union-attr]
+            monkeypatch.setattr(LengthReward, "score", lambda self, prompts, responses: 1 / 0)
 
-    trainer._emit_event = break_reward
+    trainer = Trainer(neo_config, run_dir=run_dir, emit=break_reward)
     with pytest.raises(RewardError, match=r"length.*ZeroDivisionError"):
         trainer.run()
     assert events[-1].state == RunState.FAILED
@@ -281,14 +283,13 @@ def test_a_broken_reward_stops_the_run_with_its_name(neo_config: RunConfig, tmp_
 def test_a_diverging_run_says_so_and_keeps_its_last_checkpoint(model_folders: dict[str, Path], tmp_path: Path) -> None:
     config = tiny_config(model_folders["gpt_neo"])
     run_dir, events = RunDir.create(tmp_path, config, name="diverged"), []
-    trainer = Trainer(config, run_dir=run_dir, emit=events.append)
 
     def poison(event: Event) -> None:
         events.append(event)
         if isinstance(event, StepFinished) and event.step == 2:
             next(iter(trainer.policy.adapters["actor"].values())).data.fill_(float("nan"))  # type: ignore[union-attr]
 
-    trainer._emit_event = poison
+    trainer = Trainer(config, run_dir=run_dir, emit=poison)
     assert trainer.run() == RunState.DIVERGED
     assert run_dir.status().state == RunState.DIVERGED
     assert all(t.isfinite().all() for t in weights(run_dir, 1).values() if t.is_floating_point())

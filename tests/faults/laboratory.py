@@ -30,10 +30,10 @@ from rlhf_engine.events import RunState
 from rlhf_engine.models.policy import Policy
 from rlhf_engine.runs import checkpoint
 from rlhf_engine.runs.run_dir import RunDir
-from rlhf_engine.training import trainer
+from rlhf_engine.training import profiling
 from rlhf_engine.training.trainer import Trainer
 
-matmul_peak = cache(trainer.matmul_peak)
+matmul_peak = cache(profiling.matmul_peak)
 EVERY = 2  # steps between checkpoints
 SLOW_DISK_SECONDS = 0.02  # that a file takes to reach it; a save waits for several
 SIZES = {"sampling": {"max_new_tokens": 4}, "algorithm": {"responses_per_step": 2, "minibatch_size": 2, "epochs": 1}}
@@ -42,7 +42,7 @@ SIZES = {"sampling": {"max_new_tokens": 4}, "algorithm": {"responses_per_step": 
 def warm_config(root: Path, *, steps: int, **sections: object) -> RunConfig:
     """A tiny run, with the model's files, every lazy import and the speed of the machine in memory."""
     torch.set_num_threads(1)
-    trainer.matmul_peak = matmul_peak
+    profiling.matmul_peak = matmul_peak
     folder = root / "model"
     if not folder.exists():
         save_tiny_model(folder, "gpt_neo")

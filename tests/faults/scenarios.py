@@ -32,6 +32,7 @@ from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import RlhfError
 from rlhf_engine.events import Event, Notice, RunStarted, RunState, StepFinished
 from rlhf_engine.requests import Edit, RequestQueue
+from rlhf_engine.rewards.composite import RewardSum
 from rlhf_engine.runs import checkpoint
 from rlhf_engine.runs.run_dir import RunDir
 from rlhf_engine.training.fork import fork
@@ -193,6 +194,13 @@ def a_run_is_for_its_owner_alone_whatever_the_umask(root: Path) -> None:
     assert [str(path) for path in files if stat.S_IMODE(path.stat().st_mode) & 0o077] == []
 
 
+class Broken:
+    name = "broken"
+
+    def score(self, prompts: object, responses: object) -> list:
+        return [1 / 0]
+
+
 def no_secret_of_the_environment_is_in_any_file_of_a_run(root: Path) -> None:
     def with_secrets() -> int:
         os.environ |= SECRETS
@@ -209,7 +217,7 @@ def no_secret_of_the_environment_is_in_any_file_of_a_run(root: Path) -> None:
 
     def break_reward(event: Event, trainer: Trainer) -> None:
         if isinstance(event, StepFinished) and trainer.algorithm:
-            trainer._resources.rewards._rewards[0][0].score = lambda prompts, responses: 1 / 0  # type: ignore[method-assign]
+            trainer.algorithm.on_policy.resources.rewards = RewardSum([(Broken(), 1.0)])  # type: ignore[attr-defined]
 
     assert exit_code(forked(with_secrets)) == 0
     for name in ("secret", "secret-fork"):
