@@ -26,7 +26,7 @@ from rlhf_engine.errors import ModelError, NonFiniteError
 from rlhf_engine.models.flops import BatchCost, ModelSize
 from rlhf_engine.models.memory import MicroBatchLimit, out_of_memory
 from rlhf_engine.models.micro_batch import choose_micro_batch_size
-from rlhf_engine.models.rollout import Rollout, draw_by_inverse, sample
+from rlhf_engine.models.rollout import Rollout, sample, sample_inverse_cdf
 from rlhf_engine.rewards.composite import ScoredBatch
 
 SMALL_MODEL = 20_000_000  # parameters
@@ -110,7 +110,7 @@ class OnPolicy:
                     self.config.sampling,
                     self.learners.sampling_generator,
                     decoder=self.resources.decoder,
-                    choose=draw_by_inverse,
+                    choose=sample_inverse_cdf,
                     on_token=on_token,
                 )
         except (RuntimeError, MemoryError) as error:

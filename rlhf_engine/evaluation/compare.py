@@ -28,7 +28,7 @@ from rlhf_engine.words import count_words
 
 if TYPE_CHECKING:  # the screen reads comparisons without loading torch
     from rlhf_engine.config.run_config import RunConfig
-    from rlhf_engine.evaluation.sides import Ready
+    from rlhf_engine.evaluation.comparison import LoadedSide
     from rlhf_engine.models.policy import Policy
     from rlhf_engine.rewards.composite import RewardSum
     from rlhf_engine.runs.run_dir import RunDir
@@ -106,11 +106,11 @@ def compare(
     had, the answers have no scores, and the comparison says why.
     """
     from rlhf_engine.data.prompt_check import check_prompts
-    from rlhf_engine.evaluation.sides import Bench
+    from rlhf_engine.evaluation.comparison import ComparisonModels
     from rlhf_engine.rewards.build import rewards_if_any
     from rlhf_engine.runs.run_dir import RunDir
 
-    bench = Bench(policy, config, step, may_load, base, tell)
+    bench = ComparisonModels(policy, config, step, may_load, base, tell)
     both = [bench.read(side) for side in sides]
     if base.moves and not bench.used_moves:
         raise BaseChangedError(f"None of these runs was trained on the base model that is called "
@@ -164,7 +164,7 @@ def compare_run(
 
 
 def _answers(
-    policy: Policy, prompts: list[str], settings: RunConfig, side: Ready, rewards: RewardSum | None, seed: int,
+    policy: Policy, prompts: list[str], settings: RunConfig, side: LoadedSide, rewards: RewardSum | None, seed: int,
     progress: Callable[[int], None], cancelled: Callable[[], bool],
 ) -> list[Sample] | None:
     from rlhf_engine.evaluation.generate import answer

@@ -76,13 +76,13 @@ def sample(
 
     generator: on the policy's device. It advances by the same amount whatever the model says, so that reference and
     tuned answer from the same noise when seeds and batch shapes are equal.
-    decoder: an `untraced` one if left out. choose: how an id is drawn; `draw` if left out.
+    decoder: an `untraced` one if left out. choose: how an id is drawn; `sample_gumbel` if left out.
     on_token: called after each token with the ids so far, a list of [batch]; returning True ends the sampling.
     Raises PromptError when a prompt and its response do not fit into the model's context, and NonFiniteError when the
     model's probabilities are no numbers. That is looked for at the end: to look at each token would let a GPU wait.
     """
     prompt_ids, prompt_mask = _encode(policy, prompts, sampling)
-    decoder, choose = decoder or untraced(policy), choose or draw
+    decoder, choose = decoder or untraced(policy), choose or sample_gumbel
     end_ids = torch.tensor(policy.end_ids, device=policy.device)
     open_rows = torch.ones(len(prompts), dtype=torch.bool, device=policy.device)
     tokens, alive, likelihoods = [], [], []
@@ -151,7 +151,7 @@ def unpadded(ids: Tensor, mask: Tensor) -> list[list[int]]:
     return [row[len(row) - length :] for row, length in zip(ids.tolist(), mask.sum(dim=1).tolist(), strict=True)]
 
 
-def draw(probabilities: Tensor, generator: torch.Generator) -> Tensor:
+def sample_gumbel(probabilities: Tensor, generator: torch.Generator) -> Tensor:
     """One id a row, int64 [batch], from probabilities [batch, vocabulary], by a race of exponential clocks.
 
     Id i fires at time Exp(1) / p_i, and the first to fire is drawn with probability p_i (the Gumbel-max trick). Unlike
@@ -166,14 +166,15 @@ def draw(probabilities: Tensor, generator: torch.Generator) -> Tensor:
     return (probabilities / clocks).argmax(dim=-1)
 
 
-def draw_by_inverse(probabilities: Tensor, generator: torch.Generator) -> Tensor:
+def sample_inverse_cdf(probabilities: Tensor, generator: torch.Generator) -> Tensor:
     """One id a row, int64 [batch], from probabilities [batch, vocabulary]: where their running sum passes a uniform
     number.
 
-    One random number a row instead of one an id: for a vocabulary of 50,000 the clocks of `draw` cost a CPU more time
-    than the model does. It does not couple models as closely, which only comparisons need. The sum runs over blocks of
-    ids first and inside one block then, in float64: in float32 the sum of 50,000 numbers would misplace rare ids.
-    Where probabilities are NaN the id means nothing, but is one of the vocabulary, as in `draw`.
+    One random number a row instead of one an id: for a vocabulary of 50,000 the clocks of `sample_gumbel` cost a CPU
+    more time than the model does. It does not couple models as closely, which only comparisons need. The sum runs over
+    blocks of ids first and inside one block then, in float64: in float32 the sum of 50,000 numbers would misplace rare
+    ids.
+    Where probabilities are NaN the id means nothing, but is one of the vocabulary, as in `sample_gumbel`.
     """
     count = probabilities.shape[1]
     whole = count - count % _BLOCK

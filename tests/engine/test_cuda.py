@@ -21,7 +21,7 @@ from rlhf_engine.config.sections import SamplingConfig
 from rlhf_engine.errors import NonFiniteError
 from rlhf_engine.models.decoding.traced import TracedDecoder
 from rlhf_engine.models.policy import Policy
-from rlhf_engine.models.rollout import draw, draw_by_inverse, sample
+from rlhf_engine.models.rollout import sample, sample_gumbel, sample_inverse_cdf
 from rlhf_engine.runs import checkpoint
 from rlhf_engine.runs.run_dir import RunDir
 from rlhf_engine.training.trainer import Trainer
@@ -98,8 +98,8 @@ def test_a_captured_rollout_samples_what_a_plain_one_does(folder: Path, dtype: s
     decoder = TracedDecoder(policy)
     for seed, prompts in enumerate([PROMPTS, PROMPTS[::-1], PROMPTS[:3], PROMPTS]):
         stir(policy, seed)  # what is replayed must follow the adapters
-        ours = sample(policy, prompts, HOT, generator(seed), decoder=decoder, choose=draw_by_inverse)
-        plain = sample(policy, prompts, HOT, generator(seed), choose=draw_by_inverse)
+        ours = sample(policy, prompts, HOT, generator(seed), decoder=decoder, choose=sample_inverse_cdf)
+        plain = sample(policy, prompts, HOT, generator(seed), choose=sample_inverse_cdf)
         assert decoder.why_plain == ""
         if dtype == "float32":
             assert torch.equal(ours.response_ids, plain.response_ids)
@@ -129,7 +129,7 @@ def test_a_rollout_asks_the_gpu_for_nothing_between_its_tokens(folder: Path) -> 
         assert waits[1] - waits[0] <= 1
 
 
-@pytest.mark.parametrize("choose", [draw, draw_by_inverse])
+@pytest.mark.parametrize("choose", [sample_gumbel, sample_inverse_cdf])
 def test_probabilities_that_are_no_numbers_end_no_process(
     choose: Callable[[torch.Tensor, torch.Generator], torch.Tensor]
 ) -> None:
@@ -153,14 +153,14 @@ def test_broken_weights_are_refused_and_a_captured_step_forgets_them(folder: Pat
     def roll(choose: Callable[[torch.Tensor, torch.Generator], torch.Tensor]) -> torch.Tensor:
         return sample(policy, PROMPTS, HOT, generator(1), decoder=decoder, choose=choose).response_ids
 
-    before = [roll(draw), roll(draw_by_inverse)]
+    before = [roll(sample_gumbel), roll(sample_inverse_cdf)]
     for parameter in policy.adapters["actor"].values():
         parameter.data.fill_(value)
-    for choose in (draw, draw_by_inverse):
+    for choose in (sample_gumbel, sample_inverse_cdf):
         with pytest.raises(NonFiniteError, match="not finite"):
             roll(choose)
     stir(policy)
-    assert all(torch.equal(*pair) for pair in zip(before, [roll(draw), roll(draw_by_inverse)], strict=True))
+    assert all(torch.equal(*pair) for pair in zip(before, [roll(sample_gumbel), roll(sample_inverse_cdf)], strict=True))
 
 
 def told(run_dir: RunDir) -> list[dict[str, float]]:

@@ -14,7 +14,7 @@ from rlhf_engine.models.decoding import traced
 from rlhf_engine.models.decoding.plain import Decoder, PlainDecoder
 from rlhf_engine.models.decoding.traced import TracedDecoder
 from rlhf_engine.models.policy import Policy
-from rlhf_engine.models.rollout import draw_by_inverse, sample
+from rlhf_engine.models.rollout import sample, sample_inverse_cdf
 
 PROMPTS = ["Once upon", "There was a", "x", "yz"]
 STEPS = 12
@@ -99,7 +99,7 @@ def test_a_traced_rollout_samples_the_same_tokens(policy: Policy) -> None:
     def roll(decoder: Decoder | None) -> Tensor:
         generator = torch.Generator().manual_seed(3)
         hot = SamplingConfig(max_new_tokens=20, temperature=6.0)
-        return sample(policy, PROMPTS, hot, generator, decoder=decoder, choose=draw_by_inverse).response_ids
+        return sample(policy, PROMPTS, hot, generator, decoder=decoder, choose=sample_inverse_cdf).response_ids
 
     assert torch.equal(roll(TracedDecoder(policy)), roll(None))
 
@@ -217,7 +217,7 @@ def test_drawing_by_inverse_follows_the_probabilities() -> None:
     p[64:128] = 0  # a whole block
     p /= p.sum()
     draws = 200_000
-    counts = torch.bincount(draw_by_inverse(p.expand(draws, -1), generator), minlength=300)
+    counts = torch.bincount(sample_inverse_cdf(p.expand(draws, -1), generator), minlength=300)
     assert counts[p == 0].sum() == 0
     expected = p[p > 0].double() * draws
     freedom = len(expected) - 1
@@ -229,7 +229,7 @@ def test_drawing_by_inverse_follows_the_probabilities() -> None:
 def test_drawing_by_inverse_never_misses_a_certain_id(certain: int) -> None:
     p = torch.zeros(1000, 130)
     p[:, certain] = 1.0
-    assert (draw_by_inverse(p, torch.Generator().manual_seed(0)) == certain).all()
+    assert (sample_inverse_cdf(p, torch.Generator().manual_seed(0)) == certain).all()
 
 
 @pytest.mark.parametrize("rows", [1, 3, 40])

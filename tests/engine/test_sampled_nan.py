@@ -31,7 +31,7 @@ from rlhf_engine.events import (
 )
 from rlhf_engine.models.decoding.traced import TracedDecoder
 from rlhf_engine.models.policy import Policy
-from rlhf_engine.models.rollout import draw, draw_by_inverse, sample
+from rlhf_engine.models.rollout import sample, sample_gumbel, sample_inverse_cdf
 from rlhf_engine.requests import Compare, Generate
 from rlhf_engine.runs import checkpoint
 from rlhf_engine.runs.checkpoint import TrainingState
@@ -53,7 +53,7 @@ def broken_rows(count: int) -> dict[str, Tensor]:
     }
 
 
-@pytest.mark.parametrize("choose", [draw, draw_by_inverse])
+@pytest.mark.parametrize("choose", [sample_gumbel, sample_inverse_cdf])
 @pytest.mark.parametrize("count", [1, 2, 63, 64, 65, 130, 258])
 def test_whatever_the_probabilities_the_drawn_id_is_one_of_the_vocabulary(
     choose: Callable[[Tensor, torch.Generator], Tensor], count: int
@@ -72,7 +72,7 @@ def test_a_clock_of_zero_noise_leaves_a_certain_id_certain(monkeypatch: pytest.M
     monkeypatch.setattr(torch, "rand", lambda shape, **options: torch.zeros(shape))
     certain = torch.zeros(1, 5)
     certain[0, 3] = 1.0
-    assert draw(certain, torch.Generator()).tolist() == [3]
+    assert sample_gumbel(certain, torch.Generator()).tolist() == [3]
 
 
 def spoil(policy: Policy, value: float) -> None:
@@ -98,7 +98,7 @@ def one_infinite(logits: Tensor) -> Tensor:
 @pytest.mark.parametrize("change", [
     one_infinite, lambda logits: torch.full_like(logits, -INF), lambda logits: logits * NAN,
 ])
-@pytest.mark.parametrize("choose", [draw, draw_by_inverse])
+@pytest.mark.parametrize("choose", [sample_gumbel, sample_inverse_cdf])
 @pytest.mark.parametrize("truncation", [{}, {"top_k": 3, "allow_truncation": True},
                                         {"top_p": 0.5, "allow_truncation": True}])
 def test_sampling_from_broken_logits_is_refused_by_name(
@@ -126,7 +126,7 @@ def test_a_decoder_that_met_broken_weights_is_as_good_as_new_with_whole_ones(
     def roll(prompts: list[str]) -> Tensor:
         generator = torch.Generator().manual_seed(3)
         hot = SamplingConfig(max_new_tokens=8, temperature=6.0)
-        return sample(policy, prompts, hot, generator, decoder=decoder, choose=draw_by_inverse).response_ids
+        return sample(policy, prompts, hot, generator, decoder=decoder, choose=sample_inverse_cdf).response_ids
 
     def put_back() -> None:
         with torch.no_grad():

@@ -28,7 +28,7 @@ ACTOR_ALONE = Needs(adapters=("actor",))
 
 
 @dataclass(frozen=True)
-class Ready:
+class LoadedSide:
     """A side that was read: how it is called, and what it takes to let it answer."""
 
     label: str
@@ -43,7 +43,7 @@ class Ready:
 
 
 @dataclass
-class Bench:
+class ComparisonModels:
     """Where sides answer: the policy at hand, if there is one, under the settings `config`.
 
     may_load: a base model besides that one may be loaded. tell: takes sentences about checkpoints that are damaged.
@@ -59,10 +59,10 @@ class Bench:
     """True once a checkpoint was found to belong to the base that `base` says has moved."""
     _loaded: tuple[Policy | None, RunConfig | None] = (None, None)
 
-    def read(self, side: Side) -> Ready:
+    def read(self, side: Side) -> LoadedSide:
         """Reads a checkpoint. Raises RlhfError if there is none, it is damaged, or it cannot be made to answer."""
         if side.kind != "checkpoint":
-            return Ready(side.kind, side.kind == "tuned", self.step)
+            return LoadedSide(side.kind, side.kind == "tuned", self.step)
         if side.run is None:
             raise RunError("a checkpoint to compare needs the run it is of")
         run_dir = RunDir.open(side.run)
@@ -70,7 +70,7 @@ class Bench:
         adapter = {name.removeprefix("actor/"): tensor for name, tensor in state.tensors.items()
                    if name.startswith("actor/")}
         config = self._placed(state.config, state.base)
-        ready = Ready(f"{run_dir.name}@{state.step}", True, state.step, config, adapter, run_dir.name, state.base)
+        ready = LoadedSide(f"{run_dir.name}@{state.step}", True, state.step, config, adapter, run_dir.name, state.base)
         if fits(self.policy, self.config, ready):
             return ready
         if not self.may_load:
@@ -88,12 +88,12 @@ class Bench:
         self.used_moves = True
         return placed
 
-    def _check(self, ready: Ready, now: Fingerprint | None) -> None:
+    def _check(self, ready: LoadedSide, now: Fingerprint | None) -> None:
         if not self.base.accept and ready.config is not None:
             require_same_base(ready.run, ready.base, now, ready.config.model)
 
     @contextmanager
-    def answering_as(self, ready: Ready) -> Iterator[Policy]:
+    def answering_as(self, ready: LoadedSide) -> Iterator[Policy]:
         """A policy that answers as that side does in the role of actor (or reference, if that is the side)."""
         if ready.adapter is None or ready.config is None:
             if self.policy is None:
@@ -113,7 +113,7 @@ class Bench:
             yield policy
 
 
-def fits(policy: Policy | None, config: RunConfig | None, ready: Ready) -> bool:
+def fits(policy: Policy | None, config: RunConfig | None, ready: LoadedSide) -> bool:
     """True when the adapter is one of this very base model, of the same shape."""
     if policy is None or config is None or ready.config is None or ready.adapter is None:
         return False
