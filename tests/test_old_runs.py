@@ -13,10 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from moments import until
 from typer.testing import CliRunner, Result
 
 from rlhf_engine.commands.cli import make_app
+from rlhf_engine.config import presets
+from rlhf_engine.events import RunState
 from rlhf_engine.runs.run_dir import RunDir
+from rlhf_tui.app import WorkbenchApp
+from rlhf_tui.areas.inspect.screen import InspectScreen
+from rlhf_tui.engine.bridge import EngineBridge
 
 OLD = Path(__file__).parent / "data" / "old_runs"
 VERSIONS = sorted(path.name for path in OLD.iterdir() if (path / "expected.json").is_file())
@@ -99,3 +105,22 @@ def test_their_presets_still_train(old: Path) -> None:
         trained = call(old, "train", str(old / f"{name}.toml"), "--set", "train.steps=1", "--runs-dir",
                        str(old / "new"))
         assert trained.exit_code == 0, trained.output
+
+
+async def test_they_are_viewed_and_seen_token_by_token_in_the_workbench(old: Path) -> None:
+    app = WorkbenchApp(EngineBridge(old / "runs"), presets.load("animals"), "animals")
+    async with app.run_test(size=(160, 50)) as pilot:
+        for run in RUNS:
+            run_dir = RunDir.open(old / "runs" / run)
+            app.bridge.watch(run_dir)
+            steps = len(metrics(old, run))
+            await until(pilot, lambda steps=steps: app.bridge.view.step == steps, lambda: app.bridge.view.message)
+            assert app.bridge.view.state is RunState.FINISHED
+            assert any(sample.trace for sample in run_dir.samples())
+            await pilot.press("4", "i")
+            await until(pilot, lambda: isinstance(app.screen, InspectScreen), lambda: str(app.screen))
+            await pilot.press("down", "right", "escape")
+            for key in ("h", "escape", "r", "escape"):
+                await pilot.press(key)
+    app.bridge.close()
+    assert app.bridge.join(600)
