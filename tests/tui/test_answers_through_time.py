@@ -15,7 +15,7 @@ from tui.test_hostile_text import is_harmless, shown_lines
 from rlhf_engine.events import Probed, RolledBack, RunStarted, Sample, StepFinished
 from rlhf_tui.app import WorkbenchApp
 from rlhf_tui.areas.samples.answer_history import KEPT_ANSWERS, NEW, AnswerHistory, ProbeLog, body
-from rlhf_tui.areas.samples.answers_screen import HistoryScreen
+from rlhf_tui.areas.samples.answers_screen import AnswersScreen
 from rlhf_tui.areas.samples.word_diff import change
 from rlhf_tui.areas.workbench.screen import WorkbenchScreen
 from rlhf_tui.terminal.clean_text import clean_event
@@ -102,7 +102,7 @@ async def test_h_lists_the_answers_and_follows_the_run(app: WorkbenchApp, sessio
         await pilot.press("f5")
         await tell(pilot, sessions, 0, 5)
         await pilot.press("h")
-        assert isinstance(app.screen, HistoryScreen)
+        assert isinstance(app.screen, AnswersScreen)
         for text in ("reference", "step 5", "1 of 15 words new, 1 gone", "score   +1.20", "Once upon a time"):
             assert text in shown(app)
         history = app.screen.query_one(AnswerHistory)

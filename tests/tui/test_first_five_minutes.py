@@ -21,7 +21,7 @@ from rlhf_tui.areas.generate.screen import GenerateScreen
 from rlhf_tui.areas.inspect.screen import InspectScreen
 from rlhf_tui.areas.leaving.quit_screen import QuitScreen
 from rlhf_tui.areas.presets.screen import PresetScreen, SavePresetScreen
-from rlhf_tui.areas.samples.answers_screen import HistoryScreen
+from rlhf_tui.areas.samples.answers_screen import AnswersScreen
 from rlhf_tui.areas.samples.sample import SampleScreen
 from rlhf_tui.engine.bridge import EngineBridge
 
@@ -151,7 +151,7 @@ async def test_every_step_of_the_first_five_minutes_comes_true(reader: Reader) -
     await sees("actor", "reference", "value")
     reader.read("Esc leads back. `h` shows one prompt answered again and again")
     await press("escape", "h")
-    assert isinstance(app.screen, HistoryScreen)
+    assert isinstance(app.screen, AnswersScreen)
     await press("escape")
 
     reader.turn_to_the_next_step()

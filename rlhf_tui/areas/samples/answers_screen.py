@@ -31,12 +31,12 @@ class AnswersScreen(BaseScreen[None]):
 
     AUTO_FOCUS = "#answers"
     DEFAULT_CSS = """
-    HistoryScreen #prompt { height: auto; max-height: 3; padding: 0 1; color: $text-muted; }
-    HistoryScreen #course { height: auto; max-height: 2; padding: 0 1; }
-    HistoryScreen #answers { height: 1fr; border: round $border-blurred; border-subtitle-color: $text-muted; }
-    HistoryScreen #answers:focus { border: heavy $border; border-title-color: $primary; border-title-style: bold; }
-    HistoryScreen.-tiny #answers { border: none; }
-    HistoryScreen.-tiny #keys, HistoryScreen.-tiny #status, HistoryScreen.-tiny #course { display: none; }
+    AnswersScreen #prompt { height: auto; max-height: 3; padding: 0 1; color: $text-muted; }
+    AnswersScreen #course { height: auto; max-height: 2; padding: 0 1; }
+    AnswersScreen #answers { height: 1fr; border: round $border-blurred; border-subtitle-color: $text-muted; }
+    AnswersScreen #answers:focus { border: heavy $border; border-title-color: $primary; border-title-style: bold; }
+    AnswersScreen.-tiny #answers { border: none; }
+    AnswersScreen.-tiny #keys, AnswersScreen.-tiny #status, AnswersScreen.-tiny #course { display: none; }
     """
     HORIZONTAL_BREAKPOINTS = [(0, "-tiny"), (60, "-roomy")]  # noqa: RUF012 (so the base class declares it)
     BINDINGS: ClassVar[list[BindingType]] = [
