@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from textual import events
 from textual.pilot import Pilot
+from textual.widgets import Static
 from tui.fake_session import Sessions
 from tui.test_generate import tell
 from tui.test_reward_lab import pairs, until_shown
@@ -37,6 +38,8 @@ def lab(sessions: Sessions, *keys: str, until: str = "", paste: str = "") -> Bef
         await tell(pilot, sessions, ComparisonFinished(1, pairs()))
         await pilot.press("2")
         await until_shown(pilot, "ref. 8 responses")
+        tried = app.screen.query_one("#verdict Static", Static)
+        await moments.until(pilot, lambda: "score" in str(tried.content), lambda: str(tried.content))  # it is scored beside
         await pilot.press(*keys)
         if paste:
             app.screen.query_one(WordsArea).post_message(events.Paste(paste))

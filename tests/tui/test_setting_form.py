@@ -31,7 +31,7 @@ def paths(form: SettingForm) -> list[str]:
 
 
 @pytest.mark.parametrize(("words", "there", "away"), [
-    ("ppo.CLIP", "algorithm.clip_range", "kl.coef"),  # the path
+    ("algorithm.CLIP", "algorithm.clip_range", "kl.coef"),  # the path
     ("rank of each adapter", "lora.rank", "lora.alpha"),  # the help
     ("nats per response", "kl.target", "kl.coef"),  # the unit
     ("penalty repeat", "rewards.0.repeat_penalty", "rewards.0.short_penalty"),  # words in any order
