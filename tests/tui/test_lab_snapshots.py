@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import moments
 import pytest
 from textual import events
 from textual.pilot import Pilot
@@ -39,7 +40,8 @@ def lab(sessions: Sessions, *keys: str, until: str = "", paste: str = "") -> Bef
         await pilot.press("2")
         await until_shown(pilot, "ref. 8 responses")
         tried = app.screen.query_one("#verdict Static", Static)
-        await moments.until(pilot, lambda: "score" in str(tried.content), lambda: str(tried.content))  # it is scored beside
+        # it is scored beside the screen
+        await moments.until(pilot, lambda: "score" in str(tried.content), lambda: str(tried.content))
         await pilot.press(*keys)
         if paste:
             app.screen.query_one(WordsArea).post_message(events.Paste(paste))
