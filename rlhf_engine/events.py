@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from rlhf_engine.config.run_config import RunConfig
+from rlhf_engine.token_trace import TokenTrace
 
 
 @dataclass(frozen=True)
@@ -86,41 +87,19 @@ class ModelLoaded(Event):
 
 
 @dataclass(frozen=True)
-class TokenTrace:
-    """What an update was made of, token by token of one response, the end token included.
-
-    One entry a token: `texts` (joined they are the response: the end token's is empty, and a character that several
-    tokens spell stands with the last of them), `log_probs` and `reference_log_probs` in nats, of the distribution and
-    the weights sampled from, and `kl`, their difference within ±20 nats. One entry an action, which is a token, or with
-    `sequence_level` the whole response: `rewards` (−kl_coef · KL, and the score, normalised if so configured, on the
-    last), `values` before the update, `returns`, `raw_advantages` as estimated, and `advantages` as the policy loss
-    takes them: if `whitened` shifted and scaled over the rollout, and weighted by importance if so configured.
-    """
-
-    texts: tuple[str, ...]
-    log_probs: tuple[float, ...]
-    reference_log_probs: tuple[float, ...]
-    kl: tuple[float, ...]
-    rewards: tuple[float, ...]
-    values: tuple[float, ...]
-    returns: tuple[float, ...]
-    raw_advantages: tuple[float, ...]
-    advantages: tuple[float, ...]
-    kl_coef: float
-    whitened: bool
-    sequence_level: bool
-
-
-@dataclass(frozen=True)
 class Sample:
-    """One response of a step. `kl` in nats for the whole response; spans are offsets into `response`."""
+    """One response of a step; spans are offsets into `response`.
+
+    score, and the parts that it is the sum of; None without rewards. kl: nats of the whole response between the policy
+    and the reference; None without a reference.
+    """
 
     step: int
     prompt: str
     response: str
-    score: float
+    score: float | None
     parts: Mapping[str, float]
-    kl: float
+    kl: float | None
     tokens: int
     finished: bool
     spans: tuple[Span, ...] = ()
@@ -129,7 +108,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class StepProgress(Event):
-    """Within a step: what is being done ("rollout", "reward", "score", "update") and how far, 0 to 1."""
+    """Within a step: what is being done, in a word of the method's own ("rollout", "update"), and how far, 0 to 1."""
 
     step: int
     phase: str
@@ -256,17 +235,17 @@ class GenerationToken(Event):
 
 @dataclass(frozen=True)
 class GenerationFinished(Event):
-    """A generation is done, or failed with `error`. `kl`: nats of this response between actor and reference.
+    """A generation is done, or failed with `error`. score, parts, kl: see `Sample`.
 
     no_scores: why it has no score, where the rewards could not be had.
     """
 
     request_id: int
     text: str
-    score: float = 0.0
+    score: float | None = None
     parts: Mapping[str, float] = field(default_factory=dict)
     spans: tuple[Span, ...] = ()
-    kl: float = 0.0
+    kl: float | None = None
     tokens: int = 0
     error: str = ""
     no_scores: str = ""

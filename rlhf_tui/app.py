@@ -304,7 +304,7 @@ class WorkbenchApp(App[None]):
         from rlhf_tui.areas.inspect.screen import InspectScreen
 
         if isinstance(self.screen, SampleScreen):  # not left meanwhile
-            self.switch_screen(InspectScreen(self.bridge, [event.sample]))
+            self.switch_screen(InspectScreen(self.bridge, self.edited.method, [event.sample]))
 
     def action_reward_lab(self) -> None:
         from rlhf_tui.areas.rewards.reward_lab import RewardLabScreen

@@ -65,29 +65,45 @@ def shown_samples(
     experience: Experience, scored: ScoredBatch, texts: TextCodec, config: RunConfig, kl_coef: float, step: int
 ) -> tuple[Sample, ...]:
     """The first `train.samples_per_step` responses with all that the update knows of them; texts: what decoded them."""
+    per_token = {
+        "log_probs": experience.log_probs,
+        "reference_log_probs": experience.reference_log_probs,
+        "kl": experience.token_kl,
+    }
+    per_action = {
+        "rewards": experience.rewards,
+        "values": experience.old_values,
+        "returns": experience.returns,
+        "raw_advantages": experience.raw_advantages,
+        "advantages": experience.advantages,
+    }
+    whole_responses = experience.sequence_level
     traces = traces_of(
-        experience,
+        experience.rollout,
         config.train.samples_per_step,
         texts.decoder_after,
-        kl_coef=kl_coef,
-        whitened=ppo_settings(config).whiten_advantages,
+        per_token=per_token if whole_responses else per_token | per_action,
+        per_response=per_action if whole_responses else None,
+        facts={"kl_coef": kl_coef, "whitened": float(ppo_settings(config).whiten_advantages)},
     )
     samples = samples_of(experience.rollout, scored.scores, experience.response_kl.tolist(), step)
     return tuple(replace(sample, trace=trace) for sample, trace in zip(samples, traces, strict=False))
 
 
-def samples_of(rollout: Rollout, scores: Sequence[Score], kl: Sequence[float], step: int) -> Iterator[Sample]:
-    """Each response with its score and its KL to the reference in nats, in order."""
+def samples_of(
+    rollout: Rollout, scores: Sequence[Score] | None, kl: Sequence[float] | None, step: int
+) -> Iterator[Sample]:
+    """Each response with its score and its KL to the reference in nats, where there are any, in order."""
     lengths, finished = rollout.response_mask.sum(1).tolist(), rollout.finished.tolist()
     for i in range(len(rollout)):
         yield Sample(
             step=step,
             prompt=rollout.prompts[i],
             response=rollout.responses[i],
-            score=scores[i].total,
-            parts=scores[i].parts,
-            kl=kl[i],
+            score=scores[i].total if scores else None,
+            parts=scores[i].parts if scores else {},
+            kl=kl[i] if kl else None,
             tokens=lengths[i],
             finished=finished[i],
-            spans=scores[i].spans,
+            spans=scores[i].spans if scores else (),
         )

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate, pairwise
 
 import torch
 
-from rlhf_engine.algorithms.experience import Experience
-from rlhf_engine.events import TokenTrace
-from rlhf_engine.models.rollout import unpadded
+from rlhf_engine.models.rollout import Rollout, unpadded
+from rlhf_engine.token_trace import TokenTrace
 
 Decode = Callable[[Sequence[int]], str]
 """ids -> text"""
@@ -19,55 +18,32 @@ _LONGEST_SPELLING = 4  # bytes of one character in UTF-8
 
 
 def traces_of(
-    experience: Experience, count: int, decoder_after: Callable[[list[int]], Decode], *, kl_coef: float, whitened: bool
+    rollout: Rollout,
+    count: int,
+    decoder_after: Callable[[list[int]], Decode],
+    *,
+    per_token: Mapping[str, torch.Tensor],
+    per_response: Mapping[str, torch.Tensor] | None = None,
+    facts: Mapping[str, float] | None = None,
 ) -> list[TokenTrace]:
     """Traces of the first `count` responses. decoder_after: prompt ids -> what made the texts of its responses.
 
-    The tensors cross to Python in three copies, whatever `count` is.
+    per_token: name -> [batch, time]; per_response: name -> [batch]; facts: what is the same of all of them.
     """
-    rollout = experience.rollout
+    per_response, facts = per_response or {}, facts or {}
     count = min(count, len(rollout))
     ids = rollout.response_ids[:count].tolist()
     prompts = unpadded(rollout.prompt_ids[:count], rollout.prompt_mask[:count])
-    per_token = _rows([experience.log_probs, experience.reference_log_probs, experience.token_kl], count)
-    per_action = _rows(
-        [
-            experience.rewards,
-            experience.old_values,
-            experience.returns,
-            experience.raw_advantages,
-            experience.advantages,
-        ],
-        count,
-    )
-    traces = []
-    for row, length in enumerate(rollout.response_mask[:count].sum(1).tolist()):
-        log_probs, reference, kl = (tuple(values[row][:length]) for values in per_token)
-        rewards, values, returns, raw_advantages, advantages = (
-            (values[row],) if experience.sequence_level else tuple(values[row][:length]) for values in per_action
+    series = {name: values[:count].float().tolist() for name, values in per_token.items()}
+    whole = {name: values[:count].float().tolist() for name, values in per_response.items()}
+    return [
+        TokenTrace(
+            texts=token_texts(ids[row][:length], rollout.responses[row], decoder_after(prompts[row])),
+            series={name: tuple(values[row][:length]) for name, values in series.items()},
+            whole={name: values[row] for name, values in whole.items()} | dict(facts),
         )
-        traces.append(
-            TokenTrace(
-                texts=token_texts(ids[row][:length], rollout.responses[row], decoder_after(prompts[row])),
-                log_probs=log_probs,
-                reference_log_probs=reference,
-                kl=kl,
-                rewards=rewards,
-                values=values,
-                returns=returns,
-                raw_advantages=raw_advantages,
-                advantages=advantages,
-                kl_coef=kl_coef,
-                whitened=whitened,
-                sequence_level=experience.sequence_level,
-            )
-        )
-    return traces
-
-
-def _rows(tensors: list[torch.Tensor], count: int) -> list[list]:
-    rows: list[list] = torch.stack([tensor[:count].float() for tensor in tensors]).tolist()
-    return rows
+        for row, length in enumerate(rollout.response_mask[:count].sum(1).tolist())
+    ]
 
 
 def token_texts(ids: Sequence[int], response: str, decode: Decode) -> tuple[str, ...]:

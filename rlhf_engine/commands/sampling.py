@@ -156,7 +156,7 @@ def generate(
         reason = str(error).rstrip(".")
         raise ModelError(f"{reason}; nor is there a run {source!r} under {runs_dir}.") from error
     if as_json:
-        rows = [{"prompt": s.prompt, "response": s.response, "score": None if no_scores else s.score,
+        rows = [{"prompt": s.prompt, "response": s.response, "score": s.score,
                  "parts": dict(s.parts), "kl_nats": s.kl, "tokens": s.tokens, "finished": s.finished} for s in samples]
         why = {"no_scores": no_scores} if no_scores else {}
         print_json({"source": source, "tuned": run_dir is not None and not reference, **why, "samples": rows})

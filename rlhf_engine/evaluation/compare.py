@@ -193,9 +193,10 @@ def summarize(pairs: Sequence[Pair]) -> Comparison:
     rows = [
         _share_row("liked_share", f"liked words{of_all}", "liked", sides, counts),
         _share_row("disliked_share", f"disliked words{of_all}", "disliked", sides, counts),
-        _mean_row(SCORE, "score", [[sample.score for sample in side] for side in sides]),
+        *_mean_rows(SCORE, "score", [[sample.score for sample in side] for side in sides]),
         *_reward_rows(parts, sides),
-        _mean_row("kl_nats_per_response", "KL (nats per response)", [[sample.kl for sample in side] for side in sides]),
+        *_mean_rows("kl_nats_per_response", "KL (nats per response)",
+                    [[sample.kl for sample in side] for side in sides]),
         _distinct_row("distinct_1", "distinct-1", words, 1),
         _distinct_row("distinct_2", "distinct-2", words, 2),
         _mean_row("mean_length", "length (tokens)", [[float(sample.tokens) for sample in side] for side in sides]),
@@ -242,6 +243,12 @@ def _share_row(key: str, label: str, kind: str, sides: list[list[Sample]], count
 
 def _words_in_spans(sample: Sample, kind: str) -> int:
     return sum(len(count_words(sample.response[span.start : span.end])) for span in sample.spans if span.kind == kind)
+
+
+def _mean_rows(key: str, label: str, values: list[list[float | None]]) -> list[Row]:
+    """A row of means; none where a response has no such number."""
+    known = [[value for value in side if value is not None] for side in values]
+    return [_mean_row(key, label, known)] if list(map(len, known)) == list(map(len, values)) else []
 
 
 def _mean_row(key: str, label: str, values: list[list[float]]) -> Row:

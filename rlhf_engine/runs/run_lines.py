@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 from pydantic_core import from_json
 
 from rlhf_engine.errors import RunError
-from rlhf_engine.events import Alarm, EditApplied, Sample, Span, TokenTrace
+from rlhf_engine.events import Alarm, EditApplied, Sample, Span
 from rlhf_engine.files.disk import os_error_reason
 from rlhf_engine.files.json_text import to_json
 from rlhf_engine.files.reading import (
@@ -30,6 +30,7 @@ from rlhf_engine.files.reading import (
     read_bytes,
     whole_number,
 )
+from rlhf_engine.token_trace import TokenTrace
 
 T = TypeVar("T")
 
@@ -123,7 +124,8 @@ def sample(row: dict[str, Any]) -> Sample:
              for span in told)
     return Sample(
         step=whole_number(row["step"]), prompt=_text(row["prompt"], MOST_TEXT), response=response,
-        score=measured(row["score"]), parts=_values(row["parts"]), kl=measured(row["kl"]),
+        score=measured(row["score"]) if "score" in row else None, parts=_values(row["parts"]),
+        kl=measured(row["kl"]) if "kl" in row else None,
         tokens=whole_number(row["tokens"]), finished=bool(row["finished"]),
         spans=tuple(span for span in spans if span.start <= span.end <= len(response)), trace=_trace(row.get("trace")),
     )
@@ -144,37 +146,54 @@ def _values(told: Mapping[str, Any]) -> dict[str, float]:
 def sample_row(response: Sample, *, traced: bool) -> dict[str, Any]:
     """A sample as a row of samples.jsonl; with its trace, if it has one and `traced`, to four significant digits."""
     row = asdict(replace(response, trace=None))
-    del row["trace"]
-    if traced and response.trace is not None:
-        row["trace"] = {name: [float(f"{value:.4g}") for value in values] if name in _NUMBERS else values
-                        for name, values in vars(response.trace).items()}
+    for name in ("trace", *(name for name in ("score", "kl") if row[name] is None)):
+        del row[name]
+    if traced and (trace := response.trace) is not None:
+        row["trace"] = {
+            "texts": trace.texts, "whole": dict(trace.whole),
+            "series": {name: [float(f"{value:.4g}") for value in values] for name, values in trace.series.items()},
+        }
     return row
 
 
 _PER_TOKEN = ("log_probs", "reference_log_probs", "kl")
 _PER_ACTION = ("rewards", "values", "returns", "raw_advantages", "advantages")
-_NUMBERS = (*_PER_TOKEN, *_PER_ACTION)
 
 
 def _trace(row: Any) -> TokenTrace | None:
     """A trace as it was written; None if there is none, or none that holds together."""
     try:
-        if "raw_advantages" not in row:  # a line of before they were written: every estimator of then had them so
-            pairs = zip(row["returns"], row["values"], strict=True)
-            row = row | {"raw_advantages": [number(came) - number(expected) for came, expected in pairs]}
-        if len(row["texts"]) > MOST_TOKENS:
+        row = row if "series" in row else _format_1_trace(row)
+        if len(row["texts"]) > MOST_TOKENS or max(len(row["series"]), len(row["whole"])) > MOST_METRICS:
             return None
         found = TokenTrace(
             texts=tuple(_text(text, MOST_SENTENCE) for text in row["texts"]),
-            **{name: tuple(map(number, row[name])) for name in _NUMBERS},
-            kl_coef=number(row["kl_coef"]), whitened=bool(row["whitened"]), sequence_level=bool(row["sequence_level"]),
+            series={name: tuple(map(number, values)) for name, values in row["series"].items()},
+            whole={name: number(value) for name, value in row["whole"].items()},
         )
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, AttributeError):
         return None
-    actions = 1 if found.sequence_level else len(found.texts)
-    whole = (math.isfinite(found.kl_coef) and all(len(getattr(found, name)) == len(found.texts) for name in _PER_TOKEN)
-             and all(len(getattr(found, name)) == actions for name in _PER_ACTION))
-    return found if whole else None
+    return found if all(len(values) == len(found.texts) for values in found.series.values()) else None
+
+
+def _format_1_trace(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A trace as it was written while there was one method, whose numbers each had a field.
+
+    Raises KeyError, TypeError or ValueError where one is missing or wrong.
+    """
+    row = dict(row)
+    if "raw_advantages" not in row:  # before they were written each estimator had them so
+        pairs = zip(row["returns"], row["values"], strict=True)
+        row["raw_advantages"] = [number(came) - number(expected) for came, expected in pairs]
+    series, whole = {name: row[name] for name in _PER_TOKEN}, {}
+    if row["sequence_level"]:
+        whole = {name: number(value) for name in _PER_ACTION for (value,) in [row[name]]}
+    else:
+        series |= {name: row[name] for name in _PER_ACTION}
+    if not math.isfinite(kl_coef := number(row["kl_coef"])):
+        raise ValueError("no KL coefficient")
+    return {"texts": row["texts"], "series": series, "whole": {
+        **whole, "kl_coef": kl_coef, "whitened": float(bool(row["whitened"]))}}
 
 
 def each_line(path: Path, most: int | None = None, *, follow: bool = False) -> Iterator[Line]:

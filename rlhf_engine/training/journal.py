@@ -25,7 +25,7 @@ class Journal:
         self._run_dir = run_dir
         self._said: set[str] = set()
 
-    def warn(self, text: str) -> None:
+    def notice(self, text: str) -> None:
         """A sentence that the user should read."""
         self.emit(Notice(text, "warning"))
 
@@ -34,7 +34,7 @@ class Journal:
         for text in advice(config):
             if text not in self._said:
                 self._said.add(text)
-                self.warn(text)
+                self.notice(text)
 
     def alarm(self, alarm: Alarm) -> None:
         """Something goes wrong with the training."""

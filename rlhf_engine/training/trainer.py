@@ -220,7 +220,7 @@ class Trainer:
         self.config, self.step, self._progress = state.config, state.step, RunProgress.of(state)
         self._progress.threads = threads or self._progress.threads  # of this process, once they are chosen
         for text in [*checkpoint.in_few(notices), *self._run_dir.truncate_after(self.step, self._progress.edits)]:
-            self._journal.warn(text)
+            self._journal.notice(text)
         self._sentinel = Sentinel(self.config.sentinel.window)
         self._saver.restore(self.step, self._progress, self._watched_again(self._run_dir), damaged)
         self._prober = Prober(self._run_dir, self._journal.emit)  # of what is left of the run
@@ -236,7 +236,7 @@ class Trainer:
         if self._run_dir:
             self._journal.emit(RunStarted(self._run_dir.name, str(self._run_dir.path), self.config, self.step))
         if self.config.sampling.allow_truncation:
-            self._journal.warn(_TRUNCATION_WARNING)
+            self._journal.notice(_TRUNCATION_WARNING)
         self._journal.advise(self.config)
         self._enter(RunState.LOADING)
 
@@ -247,7 +247,7 @@ class Trainer:
         if resumed:  # once more: only loading a hub model tells what the hub has by now
             self._require_same_base(resumed)
         for text in self.policy.notices:
-            self._journal.warn(text)
+            self._journal.notice(text)
         if not self._resuming:
             self._prompts = self._checked(self.config)
         # what the hub calls its newest is another model one day
@@ -257,7 +257,7 @@ class Trainer:
             self.policy, self.config.train.threads, rows=self.config.algorithm.rows_per_update,
             width=self.config.sampling.max_new_tokens + 8, known=self._progress.threads)
         self._utilization = Utilization(self.policy)
-        self._resources = Resources.of(self.policy, self.config, lambda text: self._journal.warn(text))
+        self._resources = Resources.of(self.policy, self.config, lambda text: self._journal.notice(text))
         algorithm = make_algorithm(self.config, self._resources)
         if resumed:
             wanted = self.config
@@ -291,7 +291,7 @@ class Trainer:
             return []
         checked = check_prompts(self.policy, config)
         if checked.notice:
-            self._journal.warn(checked.notice)
+            self._journal.notice(checked.notice)
         return list(checked.usable)
 
     def _batch(self) -> Batch:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from rlhf_engine.config import fields, presets
+from rlhf_engine.config.methods.base import AlgorithmConfig
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import RlhfError
 from rlhf_engine.events import RunStarted
@@ -34,6 +35,11 @@ class EditedConfig:
         self._first_original = original or config
         self._original: tuple[str, RunConfig | None] | None = None
         self._followers: list[Callable[[], object]] = []
+
+    @property
+    def method(self) -> AlgorithmConfig:
+        """How the run on the screen learns; before there is one, how the next will."""
+        return (self._bridge.view.config or self.config).algorithm
 
     @property
     def original(self) -> RunConfig | None:

@@ -13,15 +13,19 @@ KEPT_TOKENS = 50_000
 """Tokens of the newest samples whose traces are remembered: at seven numbers a token about 25 MB."""
 
 
-def _ranked(number: Callable[[Sample], float]) -> Callable[[Sample], float]:
-    """A key that sorts the largest first, and what is no number last."""
-    return lambda sample: math.inf if math.isnan(number(sample)) else -number(sample)
+def _ranked(number: Callable[[Sample], float | None], sign: int = 1) -> Callable[[Sample], float]:
+    """A key that sorts the largest first (with `sign` -1 the least), and what is no number, or has none, last."""
+    def key(sample: Sample) -> float:
+        found = number(sample)
+        return math.inf if found is None or math.isnan(found) else -sign * found
+
+    return key
 
 
 ORDERS: dict[str, Callable[[Sample], float] | None] = {
     "newest first": None,
     "highest score first": _ranked(lambda sample: sample.score),
-    "lowest score first": _ranked(lambda sample: -sample.score),
+    "lowest score first": _ranked(lambda sample: sample.score, -1),
     "highest log-ratio first": _ranked(lambda sample: sample.kl),
 }
 

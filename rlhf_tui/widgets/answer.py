@@ -91,7 +91,13 @@ class Answer(VerticalScroll):
         """A sentence at the foot."""
         self._facts.update(Content.styled(text, style))
 
-    def _known(self, score: float, parts: Mapping[str, float], kl: float, tokens: int, no_scores: str) -> None:
-        about = Content.styled(f"log-ratio {figure(kl, '.2f')} nats · {tokens} tokens", "$text-muted")
-        scored = Content.styled(no_scores, "$text-warning") if no_scores else score_line(score, parts)
-        self._facts.update(Content("\n").join([scored, about]))
+    def _known(
+        self, score: float | None, parts: Mapping[str, float], kl: float | None, tokens: int, no_scores: str
+    ) -> None:
+        ratio = "" if kl is None else f"log-ratio {figure(kl, '.2f')} nats · "
+        lines = [Content.styled(f"{ratio}{tokens} tokens", "$text-muted")]
+        if no_scores:
+            lines.insert(0, Content.styled(no_scores, "$text-warning"))
+        elif score is not None:
+            lines.insert(0, score_line(score, parts))
+        self._facts.update(Content("\n").join(lines))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import replace as with_fields
 from pathlib import Path
@@ -23,6 +24,7 @@ from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.config.sections import OptimizerConfig, SamplingConfig
 from rlhf_engine.data.batch import PromptBatch
 from rlhf_engine.errors import NonFiniteError
+from rlhf_engine.events import Sample
 from rlhf_engine.models.policy import Policy
 from rlhf_engine.models.rollout import Rollout, sample
 
@@ -303,7 +305,7 @@ def test_what_a_step_tells_adds_up(ppo: PPO) -> None:
     assert len(result.samples) == 8
     for one in result.samples:
         assert one.trace
-        assert one.kl == pytest.approx(sum(one.trace.kl), rel=1e-4, abs=1e-4)
+        assert one.kl == pytest.approx(sum(one.trace.series["kl"]), rel=1e-4, abs=1e-4)
     kl, score = (sum(values) / 8 for values in zip(*((one.kl, one.score) for one in result.samples), strict=True))
     lengths = [one.tokens for one in result.samples]
     assert abs(kl) > 0.5
@@ -312,9 +314,9 @@ def test_what_a_step_tells_adds_up(ppo: PPO) -> None:
     assert told["objective/non_score_reward"] == pytest.approx(-0.1 * kl, rel=1e-4)
     assert told["objective/rlhf_reward"] == pytest.approx(score - 0.1 * kl, rel=1e-4)
     assert told["completions/mean_length"] == pytest.approx(sum(lengths) / 8)
-    surprise = [-sum(one.trace.log_probs) for one in result.samples if one.trace]
+    surprise = [-sum(one.trace.series["log_probs"]) for one in result.samples if one.trace]
     assert told["objective/entropy"] == pytest.approx(sum(surprise) / 8, rel=1e-4)
-    likely = [sum(one.trace.reference_log_probs) for one in result.samples if one.trace]
+    likely = [sum(one.trace.series["reference_log_probs"]) for one in result.samples if one.trace]
     assert told["objective/ref_logprob"] == pytest.approx(sum(likely) / sum(lengths), rel=1e-4)
 
 
@@ -347,6 +349,12 @@ def test_equal_scores_are_normalised_to_nothing_however_large(mode: str, score: 
         assert normalizer(torch.full((7,), score, dtype=torch.float64), mode).tolist() == [0.0] * 7  # type: ignore[arg-type]
 
 
+def traced(samples: Sequence[Sample], name: str) -> list[float]:
+    """A number of each action of these samples."""
+    traces = [told.trace for told in samples if told.trace]
+    return [value for trace in traces for value in trace.series.get(name, ()) or (trace.whole[name],)]
+
+
 def test_a_step_of_equal_large_scores_has_nothing_to_learn(model_folders: dict[str, Path]) -> None:
     """Seen in the traces of the step: no reward, no advantage, and a critic that explains nothing."""
     reward = {"kind": "length", "name": "length", "min_words": 10_000, "penalty_per_word": 9.0, "max_penalty": 1000.0,
@@ -358,7 +366,7 @@ def test_a_step_of_equal_large_scores_has_nothing_to_learn(model_folders: dict[s
         result = ppo.step(1, PromptBatch(["Once", "x", "y", "z", "There was a", "Long ago", "ab"]))
         assert result.metrics["objective/scores"] == pytest.approx(-1000.1)
         if normalization == "standardize":
-            assert all(value == 0 for told in result.samples if told.trace for value in told.trace.rewards)
+            assert all(value == 0 for value in traced(result.samples, "rewards"))
         assert result.metrics["val/explained_variance"] == 0
 
 
@@ -375,8 +383,8 @@ def test_a_critic_that_is_right_leaves_no_advantage_to_whiten(
             ppo.policy.heads["value"].bias.fill_(-1000.1001)
         result = ppo.step(1, PromptBatch(["Once", "x", "y", "z"] * 2))
         assert result.samples
-        assert all(value == 0 for told in result.samples if told.trace for value in told.trace.advantages)
-        assert any(value != 0 for told in result.samples if told.trace for value in told.trace.raw_advantages)
+        assert all(value == 0 for value in traced(result.samples, "advantages"))
+        assert any(value != 0 for value in traced(result.samples, "raw_advantages"))
 
 
 @pytest.mark.parametrize("architecture", ["gpt_neo", "llama", "gpt2"])

@@ -19,11 +19,12 @@ from rlhf_engine.algorithms.trace import token_texts
 from rlhf_engine.algorithms.update import AdapterUpdate
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.data.batch import PromptBatch
-from rlhf_engine.events import Sample, StepFinished, TokenTrace
+from rlhf_engine.events import Sample, StepFinished
 from rlhf_engine.models.policy import Policy
 from rlhf_engine.requests import Edit, RequestQueue
 from rlhf_engine.runs.run_dir import SAMPLES, RunDir
 from rlhf_engine.runs.run_lines import sample, sample_row, to_line
+from rlhf_engine.token_trace import TokenTrace
 from rlhf_engine.training.trainer import Trainer
 
 TOKENIZER = _byte_tokenizer(own_padding=True)
@@ -102,16 +103,17 @@ def test_a_trace_holds_the_very_numbers_of_the_update(model_folders: dict[str, P
         for row, told in enumerate(samples):
             trace, length = told.trace, told.tokens
             assert trace is not None
-            assert trace.sequence_level == (level == "sequence")
-            per_token = (trace.log_probs, trace.reference_log_probs, trace.kl)
-            tensors = (experience.log_probs, experience.reference_log_probs, experience.token_kl)
-            assert [list(found) for found in per_token] == [tensor[row, :length].tolist() for tensor in tensors]
-            per_action = (trace.rewards, trace.values, trace.returns, trace.raw_advantages, trace.advantages)
-            tensors = (experience.rewards, experience.old_values, experience.returns, experience.raw_advantages,
-                       experience.advantages)
-            used = [[tensor[row].item()] if level == "sequence" else tensor[row, :length].tolist()
-                    for tensor in tensors]
-            assert [list(found) for found in per_action] == used
+            tokens = {"log_probs": experience.log_probs, "reference_log_probs": experience.reference_log_probs,
+                      "kl": experience.token_kl}
+            actions = {"rewards": experience.rewards, "values": experience.old_values, "returns": experience.returns,
+                       "raw_advantages": experience.raw_advantages, "advantages": experience.advantages}
+            facts = {"kl_coef": 0.1, "whitened": 1.0}
+            if level == "sequence":
+                assert trace.whole == {name: tensor[row].item() for name, tensor in actions.items()} | facts
+            else:
+                tokens |= actions
+                assert trace.whole == facts
+            assert trace.series == {name: tuple(tensor[row, :length].tolist()) for name, tensor in tokens.items()}
             assert "".join(trace.texts) == told.response
 
 
@@ -127,18 +129,18 @@ def test_at_token_level_the_numbers_are_those_of_the_formulas(model_folders: dic
         raw.append(gae_by_hand(rewards, values, 0.9, 0.95))
         assert told.trace is not None
         returns = [a + b for a, b in zip(raw[-1], values, strict=True)]
-        for found, expected in ((told.trace.log_probs, actor), (told.trace.reference_log_probs, reference),
-                                (told.trace.kl, kl), (told.trace.rewards, rewards), (told.trace.values, values),
-                                (told.trace.returns, returns), (told.trace.raw_advantages, raw[-1])):
-            assert found == pytest.approx(expected, **TOLERANCE)
-        assert told.trace.kl_coef == 0.3
-        assert told.trace.whitened
+        by_formula = {"log_probs": actor, "reference_log_probs": reference, "kl": kl, "rewards": rewards,
+                      "values": values, "returns": returns, "raw_advantages": raw[-1]}
+        for name, expected in by_formula.items():
+            assert told.trace.series[name] == pytest.approx(expected, **TOLERANCE)
+        assert told.trace.whole == {"kl_coef": 0.3, "whitened": 1.0}
     flat = [value for row in raw for value in row]
     mean = sum(flat) / len(flat)
     deviation = math.sqrt(sum((value - mean) ** 2 for value in flat) / len(flat))
     for row, told in zip(raw, samples, strict=True):
         assert told.trace is not None
-        assert told.trace.advantages == pytest.approx([(value - mean) / deviation for value in row], **TOLERANCE)
+        whitened = [(value - mean) / deviation for value in row]
+        assert told.trace.series["advantages"] == pytest.approx(whitened, **TOLERANCE)
 
 
 def test_at_sequence_level_a_response_has_one_reward_value_and_advantage(model_folders: dict[str, Path]) -> None:
@@ -148,17 +150,18 @@ def test_at_sequence_level_a_response_has_one_reward_value_and_advantage(model_f
         actor, reference = (sum(by_hand(policy, role, prompt, response, 3.0)) for role in ("actor", "reference"))
         reward, value = told.score - 0.3 * (actor - reference), values_by_hand(policy, prompt, response)[-1]
         assert told.trace is not None
-        assert told.trace.rewards == told.trace.returns == pytest.approx((reward,), **TOLERANCE)
-        assert told.trace.values == pytest.approx((value,), **TOLERANCE)
-        assert told.trace.advantages == pytest.approx((reward - value,), **TOLERANCE)
-        assert not told.trace.whitened
+        whole = told.trace.whole
+        assert whole["rewards"] == whole["returns"] == pytest.approx(reward, **TOLERANCE)
+        assert whole["values"] == pytest.approx(value, **TOLERANCE)
+        assert whole["advantages"] == pytest.approx(reward - value, **TOLERANCE)
+        assert not whole["whitened"]
 
 
 def test_an_adaptive_coefficient_is_told_as_it_was_used(model_folders: dict[str, Path]) -> None:
     kl = {"controller": "adaptive", "target": 0.01, "horizon": 20, "coef": 0.2}
     ppo, _, samples, _ = stepped(model_folders["gpt_neo"], kl=kl)
     assert ppo.kl_coef != 0.2
-    assert {told.trace.kl_coef for told in samples if told.trace} == {0.2}
+    assert {told.trace.whole["kl_coef"] for told in samples if told.trace} == {0.2}
 
 
 # --- texts ---
@@ -207,39 +210,85 @@ def test_long_garbage_is_decoded_in_short_pieces() -> None:
 finite = st.floats(-1e6, 1e6)
 
 
+numbers = st.dictionaries(st.text(max_size=9), finite, max_size=3)
+
+
 @given(st.data())
 def test_a_trace_comes_back_from_its_line_to_four_digits(data: st.DataObject) -> None:
-    count, sequence_level = data.draw(st.integers(0, 5)), data.draw(st.booleans())
-
-    def numbers(size: int) -> tuple[float, ...]:
-        return tuple(data.draw(st.lists(finite, min_size=size, max_size=size)))
-
-    tokens, actions = count, 1 if sequence_level else count
-    texts = tuple(data.draw(st.lists(st.text(max_size=3), min_size=count, max_size=count)))
-    trace = TokenTrace(texts, *(numbers(tokens) for _ in range(3)), *(numbers(actions) for _ in range(5)), 0.1, True,
-                       sequence_level)
-    told = Sample(1, "p", "".join(texts), 1.0, {}, 0.5, count, True, trace=trace)
+    texts = tuple(data.draw(st.lists(st.text(max_size=3), max_size=5)))
+    row = st.lists(finite, min_size=len(texts), max_size=len(texts)).map(tuple)
+    trace = TokenTrace(texts, data.draw(st.dictionaries(st.text(max_size=9), row, max_size=3)), data.draw(numbers))
+    told = Sample(1, "p", "".join(texts), 1.0, {}, 0.5, len(texts), True, trace=trace)
     back = sample(json.loads(to_line(sample_row(told, traced=True)))).trace
     assert back is not None
-    for name in ("log_probs", "reference_log_probs", "kl", "rewards", "values", "returns", "advantages"):
-        assert getattr(back, name) == pytest.approx(getattr(trace, name), rel=5e-4, abs=1e-300)
-    assert (back.texts, back.kl_coef, back.whitened, back.sequence_level) == (texts, 0.1, True, sequence_level)
+    assert back.series.keys() == trace.series.keys()
+    for name, values in trace.series.items():
+        assert back.series[name] == pytest.approx(values, rel=5e-4, abs=1e-300)
+    assert (back.texts, back.whole) == (texts, trace.whole)
     assert sample(json.loads(to_line(sample_row(told, traced=False)))).trace is None
 
 
+@pytest.mark.parametrize("has", [{}, {"score": 1.5}, {"kl": 0.25}, {"score": math.nan, "kl": 0.0}])
+def test_what_a_response_has_not_is_still_not_there_when_it_is_read(has: dict[str, float]) -> None:
+    told = Sample(1, "p", "ab", has.get("score"), {}, has.get("kl"), 2, True)
+    back = sample(json.loads(to_line(sample_row(told, traced=True))))
+    for name in ("score", "kl"):
+        found = getattr(back, name)
+        assert found == pytest.approx(has[name], nan_ok=True) if name in has else found is None
+
+
+def earlier(**changes: object) -> dict[str, Any]:
+    """A row of samples.jsonl as it was while there was one method."""
+    row = {
+        "texts": ["a", "b"], "log_probs": [-1.0, -2.0], "reference_log_probs": [-3.0, -2.0], "kl": [2.0, 0.0],
+        "rewards": [-0.2, 1.0], "values": [1.0, 2.0], "returns": [5.0, 7.0], "raw_advantages": [4.0, 5.5],
+        "advantages": [0.1, 0.2], "kl_coef": 0.1, "whitened": True, "sequence_level": False,
+    } | changes
+    return sample_row(Sample(1, "p", "ab", 1.0, {}, 0.5, 2, True), traced=True) | {"trace": row}
+
+
+ONE_ACTION = {"rewards": [1.0], "values": [2.0], "returns": [3.0], "raw_advantages": [1.5], "advantages": [0.5],
+              "sequence_level": True}
+
+
+def test_the_traces_of_earlier_runs_are_read_by_token_and_by_response() -> None:
+    trace = sample(earlier()).trace
+    assert trace is not None
+    assert trace.texts == ("a", "b")
+    assert trace.series["raw_advantages"] == (4.0, 5.5)
+    assert trace.series["kl"] == (2.0, 0.0)
+    assert trace.whole == {"kl_coef": 0.1, "whitened": 1.0}
+    trace = sample(earlier(**ONE_ACTION, whitened=False)).trace
+    assert trace is not None
+    assert trace.series.keys() == {"log_probs", "reference_log_probs", "kl"}
+    assert trace.whole == {"rewards": 1.0, "values": 2.0, "returns": 3.0, "raw_advantages": 1.5, "advantages": 0.5,
+                           "kl_coef": 0.1, "whitened": 0.0}
+
+
 def test_a_trace_of_before_advantages_were_written_raw_has_them_as_they_then_were() -> None:
-    trace = TokenTrace(("a", "b"), *((1.0, 2.0),) * 5, (5.0, 7.0), (4.0, 5.0), (0.1, 0.2), 0.1, True, False)
-    row = sample_row(Sample(1, "p", "ab", 1.0, {}, 0.5, 2, True, trace=trace), traced=True)
-    assert sample(row).trace == trace
+    row = earlier()
     del row["trace"]["raw_advantages"]
-    assert sample(row).trace.raw_advantages == (4.0, 5.0)
+    trace = sample(row).trace
+    assert trace is not None
+    assert trace.series["raw_advantages"] == (4.0, 5.0)
 
 
 @pytest.mark.parametrize("damage", [
     {"kl": [0.1]}, {"advantages": None}, {"texts": 3}, {"values": ["x", "y"]}, {"kl_coef": None}, {"returns": [1.0]},
+    {"sequence_level": True},
+])
+def test_a_damaged_trace_of_an_earlier_run_costs_only_itself(damage: dict[str, object]) -> None:
+    found = sample(earlier(**damage))
+    assert found.trace is None
+    assert found.response == "ab"
+
+
+@pytest.mark.parametrize("damage", [
+    {"series": {"kl": [0.1]}}, {"series": {"kl": None}}, {"series": 3}, {"texts": 3}, {"series": {"kl": ["x", "y"]}},
+    {"whole": None}, {"whole": {"kl_coef": "x"}}, {"series": {str(at): [1.0, 2.0] for at in range(1001)}},
 ])
 def test_a_damaged_trace_costs_only_itself(damage: dict[str, object]) -> None:
-    trace = TokenTrace(("a", "b"), *((1.0, 2.0),) * 8, 0.1, True, False)
+    trace = TokenTrace(("a", "b"), {"kl": (1.0, 2.0)}, {"kl_coef": 0.1})
     row = sample_row(Sample(1, "p", "ab", 1.0, {}, 0.5, 2, True, trace=trace), traced=True)
     assert sample(row).trace == trace
     row["trace"] |= damage
@@ -264,5 +313,5 @@ def test_the_run_keeps_traces_of_the_first_responses_of_each_step(neo_config: Ru
     back = run.samples()[0].trace
     assert first is not None
     assert back is not None
-    assert back.advantages == tuple(float(f"{value:.4g}") for value in first.advantages)
+    assert back.series["advantages"] == tuple(float(f"{value:.4g}") for value in first.series["advantages"])
     assert (run.path / SAMPLES).stat().st_size < 30_000

@@ -200,8 +200,8 @@ MUTATIONS = [
              '"objective/rlhf_reward": fmean(totals) - kl_coef * kl',
              '"objective/rlhf_reward": fmean(totals) + kl_coef * kl',
              PPO),
-    Mutation("trace: whitened advantages shown as raw", "algorithms/trace.py",
-             "raw_advantages=raw_advantages,", "raw_advantages=advantages,", PPO),
+    Mutation("trace: whitened advantages shown as raw", "algorithms/report.py",
+             '"raw_advantages": experience.raw_advantages,', '"raw_advantages": experience.advantages,', PPO),
     # --- the optimiser ---
     Mutation("schedule: warm-up begins a step late", "algorithms/optimizer.py",
              "return step / settings.warmup_steps", "return (step - 1) / settings.warmup_steps", OPTIMIZER),

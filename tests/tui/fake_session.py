@@ -20,7 +20,6 @@ from rlhf_engine.events import (
     Span,
     StateChanged,
     StepFinished,
-    TokenTrace,
 )
 from rlhf_engine.requests import (
     Close,
@@ -35,6 +34,7 @@ from rlhf_engine.requests import (
     Unpause,
 )
 from rlhf_engine.runs.run_dir import RunDir
+from rlhf_engine.token_trace import TokenTrace
 
 STORIES = [
     "there was a little fox who lived beside the old mill. The fox and the owl shared every supper.",
@@ -77,16 +77,20 @@ def story_trace(sample: Sample, *, sequence_level: bool = False) -> TokenTrace:
     reference = tuple(value - ((at * 5 % 7) - 2) / 5 for at, value in enumerate(log_probs))
     kl = tuple(a - b for a, b in zip(log_probs, reference, strict=True))
     rewards = [-0.1 * nats for nats in kl]
-    rewards[-1] += sample.score
+    rewards[-1] += sample.score or 0.0
     values = tuple(0.5 + at / 20 for at in range(len(texts)))
     returns = tuple(sum(rewards[at:]) for at in range(len(texts)))
     raw = tuple(a - b for a, b in zip(returns, values, strict=True))
     advantages = tuple(value / 2 for value in raw)
+    per_token = {"log_probs": log_probs, "reference_log_probs": reference, "kl": kl}
+    facts = {"kl_coef": 0.1, "whitened": 1.0}
     if sequence_level:
-        return TokenTrace(texts, log_probs, reference, kl, (returns[0],), (0.5,), (returns[0],), (returns[0] - 0.5,),
-                          (advantages[0],), 0.1, True, True)
-    return TokenTrace(texts, log_probs, reference, kl, tuple(rewards), values, returns, raw, advantages, 0.1, True,
-                      False)
+        whole = {"rewards": returns[0], "values": 0.5, "returns": returns[0], "raw_advantages": returns[0] - 0.5,
+                 "advantages": advantages[0]}
+        return TokenTrace(texts, per_token, whole | facts)
+    per_token |= {"rewards": tuple(rewards), "values": values, "returns": returns, "raw_advantages": raw,
+                  "advantages": advantages}
+    return TokenTrace(texts, per_token, facts)
 
 
 def step_metrics(step: int) -> dict[str, float]:

@@ -25,8 +25,8 @@ from rlhf_engine.events import (
     StateChanged,
     StepFinished,
     StepProgress,
-    TokenTrace,
 )
+from rlhf_engine.token_trace import TokenTrace
 from rlhf_tui.terminal.clean_text import clean_event, clean_line, clean_pieces, clean_text, clean_with_spans
 
 FORBIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
@@ -106,7 +106,7 @@ HOSTILE = "\x1b]52;c;aGk=\x07\u202e\t[/x]"
 
 
 def _sample() -> Sample:
-    trace = TokenTrace((HOSTILE, "\t"), *((0.5, 0.5),) * 8, 0.1, True, False)
+    trace = TokenTrace((HOSTILE, "\t"), {"kl": (0.5, 0.5)})
     return Sample(1, HOSTILE, HOSTILE, 1.0, {HOSTILE: 1.0}, 0.5, 3, True, (Span(0, 4, "liked"),), trace)
 
 

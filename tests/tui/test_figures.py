@@ -11,9 +11,9 @@ from tui.fake_session import story_sample
 
 from rlhf_engine.events import RunState
 from rlhf_engine.runs.run_list import RunFigures
+from rlhf_engine.token_trace import signed_number
 from rlhf_tui.areas.charts.readout import show_value
 from rlhf_tui.areas.charts.series import compact, tick_labels
-from rlhf_tui.areas.inspect.token_facts import number as token_number
 from rlhf_tui.areas.runs.run_rows import number
 from rlhf_tui.areas.samples.sample import score_parts
 from rlhf_tui.areas.samples.samples import sample_line
@@ -43,7 +43,7 @@ def test_a_number_below_zero_has_the_same_sign_everywhere() -> None:
     status = " ".join(part.content.plain for part in line._parts())
     shown = [sample_line(sample, 60).plain, score_parts(sample).plain, score_line(-1.25, sample.parts).plain, status,
              signed(-1.25), plain(-1.25), show_value(-1.25), show_value(-2e-5), number(-1.25, "+.2f"), compact(-1.25),
-             *tick_labels([-2, -1]), token_number(-1.25)]
+             *tick_labels([-2, -1]), signed_number(-1.25)]
     assert all("−" in text and not re.search(r"-\d", text) for text in shown), shown
 
 

@@ -14,11 +14,13 @@ from tui.fake_session import Sessions, story_sample, story_trace
 from tui.test_hostile_screens import texts
 from tui.test_hostile_text import hostile, is_harmless, shown_lines
 
-from rlhf_engine.events import Sample, Span, StepFinished, TokenTrace
+from rlhf_engine.config.methods.ppo import PPOConfig
+from rlhf_engine.events import Sample, Span, StepFinished
+from rlhf_engine.token_trace import TokenTrace, percent, signed_number
 from rlhf_tui.app import WorkbenchApp
 from rlhf_tui.areas.inspect.heat_text import HeatText, wrap
 from rlhf_tui.areas.inspect.screen import InspectScreen
-from rlhf_tui.areas.inspect.token_facts import about_token, heat, number, percent, quantities
+from rlhf_tui.areas.inspect.token_facts import drawn_series, heat
 from rlhf_tui.areas.inspect.token_table import TokenTable, lay_out
 from rlhf_tui.areas.workbench.screen import WorkbenchScreen
 from rlhf_tui.terminal.clean_text import clean_event, clean_text
@@ -26,11 +28,15 @@ from rlhf_tui.widgets.figures import signed_bar
 from rlhf_tui.widgets.highlight import by_span
 
 TOKENS = TokenTrace(
-    texts=("a", " fox", ""), log_probs=(-1.0, math.log(0.25), -0.1), reference_log_probs=(-1.5, math.log(0.05), -0.1),
-    kl=(0.5, 1.609, 0.0), rewards=(-0.05, -0.161, 2.0), values=(1.0, 2.5, 1.5), returns=(1.8, 1.8, 2.0),
-    raw_advantages=(0.8, -0.7, 0.5), advantages=(0.4, -0.35, 0.0), kl_coef=0.1, whitened=True, sequence_level=False,
+    ("a", " fox", ""),
+    {"log_probs": (-1.0, math.log(0.25), -0.1), "reference_log_probs": (-1.5, math.log(0.05), -0.1),
+     "kl": (0.5, 1.609, 0.0), "rewards": (-0.05, -0.161, 2.0), "values": (1.0, 2.5, 1.5), "returns": (1.8, 1.8, 2.0),
+     "raw_advantages": (0.8, -0.7, 0.5), "advantages": (0.4, -0.35, 0.0)},
+    {"kl_coef": 0.1, "whitened": 1.0},
 )
-OTHERWISE = replace(TOKENS, raw_advantages=(-2.34, 1.0, 0.0), whitened=False, advantages=(-2.34, 1.5, 0.0))
+OTHERWISE = replace(TOKENS, whole={"kl_coef": 0.1, "whitened": 0.0}, series={
+    **TOKENS.series, "raw_advantages": (-2.34, 1.0, 0.0), "advantages": (-2.34, 1.5, 0.0)})
+PPO = PPOConfig()
 FOX = Sample(3, "Once ", "a fox", 2.0, {}, 2.1, 3, True, trace=TOKENS)
 
 
@@ -39,7 +45,7 @@ def shown(app: WorkbenchApp) -> str:
 
 
 async def inspecting(pilot: Any, *samples: Sample, at: int = 0) -> InspectScreen:
-    screen = InspectScreen(pilot.app.bridge, samples, at)
+    screen = InspectScreen(pilot.app.bridge, PPO, samples, at)
     pilot.app.push_screen(screen)
     await pilot.pause()
     return screen
@@ -53,7 +59,7 @@ async def inspecting(pilot: Any, *samples: Sample, at: int = 0) -> InspectScreen
     (3e9, "+3e+09"), (math.nan, "?"), (math.inf, "∞"), (-math.inf, "−∞"),
 ])
 def test_a_number_is_signed_and_fits_its_column(value: float, text: str) -> None:
-    assert number(value) == text
+    assert signed_number(value) == text
     assert len(text) <= 6
 
 
@@ -90,25 +96,34 @@ def test_a_response_in_pieces_keeps_its_text_and_its_marks() -> None:
 
 
 def test_the_sentences_say_what_the_update_does_to_a_token_and_why() -> None:
-    assert about_token(FOX, TOKENS, 1) == (
+    assert PPO.about_token(TOKENS, 1, "·fox") == (
         "▼ ·fox is made less likely: return +1.80, the critic predicted +2.50: advantage −0.70, whitened −0.35. "
         "The actor gave it 25 %, the reference 5.0 %: log-ratio +1.61 nats, KL penalty −0.16 (β 0.1).")
-    assert about_token(FOX, TOKENS, 0).startswith("▲ a is made likelier")
-    tiny = replace(TOKENS, advantages=(0.004, *TOKENS.advantages[1:]))
-    assert about_token(FOX, tiny, 0).startswith("○ a stays as likely")
-    assert about_token(FOX, TOKENS, 2) == (
+    assert PPO.about_token(TOKENS, 0, "a").startswith("▲ a is made likelier")
+    tiny = replace(TOKENS, series={**TOKENS.series, "advantages": (0.004, -0.35, 0.0)})
+    assert PPO.about_token(tiny, 0, "a").startswith("○ a stays as likely")
+    assert PPO.about_token(TOKENS, 2, "⟨end⟩") == (
         "○ ⟨end⟩ stays as likely: return +2.00, the critic predicted +1.50: advantage +0.50, whitened 0.00. "
         "The actor gave it 90 %, the reference 90 %: log-ratio 0.00 nats, KL penalty 0.00 (β 0.1); with the score of "
         "+2.00 a reward of +2.00.")
 
 
+def test_a_trace_that_lacks_what_the_sentences_need_is_told_by_its_numbers() -> None:
+    for lacking in (replace(TOKENS, whole={}), replace(TOKENS, series={"kl": TOKENS.series["kl"]})):
+        told = PPO.about_token(lacking, 1, "·fox")
+        assert "·fox" in told
+        assert signed_number(1.609) in told
+        assert "likely" not in told
+
+
 def test_at_sequence_level_one_sentence_is_about_the_whole_response() -> None:
     # an estimator whose advantages are not return - value is shown as it was trained on
-    assert "advantage −2.34." in about_token(FOX, OTHERWISE, 0)
-    assert "advantage +1.00, weighted +1.50." in about_token(FOX, OTHERWISE, 1)
+    assert "advantage −2.34." in PPO.about_token(OTHERWISE, 0, "a")
+    assert "advantage +1.00, weighted +1.50." in PPO.about_token(OTHERWISE, 1, "·fox")
     trace = story_trace(story_sample(3, 0), sequence_level=True)
-    assert [item.field for item in quantities(trace)] == ["kl", "log_probs", "reference_log_probs"]
-    assert "whole response, one action, is made likelier: reward (score − β · log-ratio)" in about_token(FOX, trace, 0)
+    assert [series.name for series in drawn_series(PPO, trace)] == ["kl", "log_probs", "reference_log_probs"]
+    assert "whole response, one action, is made likelier: reward (score − β · log-ratio)" in PPO.about_token(
+        trace, 0, "a")
 
 
 @pytest.mark.parametrize(("log_prob", "text"), [
@@ -118,9 +133,9 @@ def test_log_probabilities_read_as_per_cent(log_prob: float, text: str) -> None:
     assert percent(log_prob) == text
 
 
-@given(st.integers(0, 200), st.sampled_from(quantities(TOKENS)))
+@given(st.integers(0, 200), st.sampled_from(drawn_series(PPO, TOKENS)))
 def test_a_narrow_table_keeps_the_quantity_that_is_shown(width: int, shown: Any) -> None:
-    layout = lay_out(quantities(TOKENS), shown, width)
+    layout = lay_out(drawn_series(PPO, TOKENS), shown, width)
     assert shown in layout.columns
     used = 5 + layout.token + 7 * len(layout.columns) + 1 + layout.bar
     assert used <= max(width, 28)
@@ -239,7 +254,8 @@ async def test_a_sample_is_inspected_from_its_own_screen_too(app: WorkbenchApp, 
 async def test_any_text_is_only_text_and_any_size_does(app: WorkbenchApp) -> None:
     async with app.run_test(size=(120, 40)) as pilot:
         for number_, text in enumerate(texts(12)):
-            trace = TokenTrace((text, "", text[:2]), *((math.nan, 1e30, -math.inf),) * 8, 0.1, True, False)
+            values = dict.fromkeys(TOKENS.series, (math.nan, 1e30, -math.inf))
+            trace = TokenTrace((text, "", text[:2]), values, TOKENS.whole)
             told = clean_event(StepFinished(1, 9, {}, (replace(FOX, prompt=text, response=text, trace=trace),), 0.1))
             await inspecting(pilot, told.samples[0])  # type: ignore[attr-defined]
             await pilot.resize_terminal(*((120, 40), (80, 24), (60, 16), (20, 5))[number_ % 4])
@@ -252,7 +268,7 @@ async def test_any_text_is_only_text_and_any_size_does(app: WorkbenchApp) -> Non
 
 async def test_a_response_without_tokens_does_no_harm(app: WorkbenchApp) -> None:
     async with app.run_test(size=(80, 24)) as pilot:
-        empty = TokenTrace((), *((),) * 8, 0.1, True, False)
+        empty = TokenTrace((), dict.fromkeys(TOKENS.series, ()), TOKENS.whole)
         await inspecting(pilot, replace(FOX, response="", tokens=0, trace=empty))
         await pilot.press("down", "end", "right", "tab", "right", "down")
         assert "The response has no token" in shown(app)
@@ -261,7 +277,7 @@ async def test_a_response_without_tokens_does_no_harm(app: WorkbenchApp) -> None
 async def test_a_response_without_tokens_is_read_whole_in_the_smallest_terminal(app: WorkbenchApp) -> None:
     long = replace(story_sample(1, 0), trace=None, response=" ".join(["a fox met a hen."] * 18) + " The end.")
     async with app.run_test(size=(60, 16)) as pilot:
-        app.push_screen(InspectScreen(app.bridge, [long]))
+        app.push_screen(InspectScreen(app.bridge, PPO, [long]))
         await pilot.pause()
         await pilot.pause()
         assert "The end." in "\n".join(shown_lines(app))

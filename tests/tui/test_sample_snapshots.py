@@ -10,6 +10,7 @@ import pytest
 from textual.pilot import Pilot
 from tui.fake_session import Sessions, story_probe, story_sample, story_trace
 
+from rlhf_engine.config.methods.ppo import PPOConfig
 from rlhf_engine.events import Probed, Sample
 from rlhf_tui.app import WorkbenchApp
 from rlhf_tui.areas.inspect.screen import InspectScreen
@@ -26,7 +27,7 @@ def traced(index: int, *, sequence_level: bool = False) -> Sample:
 
 def inspecting(sample: Sample, *keys: str) -> Before:
     async def run(pilot: Pilot[Any]) -> None:
-        pilot.app.push_screen(InspectScreen(pilot.app.bridge, [sample]))
+        pilot.app.push_screen(InspectScreen(pilot.app.bridge, PPOConfig(), [sample]))
         await pilot.pause()
         await pilot.press(*keys)
         await pilot.pause()

@@ -131,7 +131,7 @@ def test_favourites_are_there_for_the_next_workbench(tmp_path: Path) -> None:
     kept = Favourites(path).all[1].sample
     assert replace(kept, trace=None) == replace(traced, trace=None)
     assert kept.trace is not None
-    assert kept.trace.advantages == pytest.approx(traced.trace.advantages, rel=1e-3)  # type: ignore[union-attr]
+    assert kept.trace.series["advantages"] == pytest.approx(traced.trace.series["advantages"], rel=1e-3)  # type: ignore[union-attr]
     assert first.toggle("fox", sample(2)) == "no favourite any more; 1 favourite left"
     assert [known.run for known in Favourites(path).all] == ["otter"]
     assert Favourites(path).holds("otter", traced)

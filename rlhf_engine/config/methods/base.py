@@ -22,6 +22,7 @@ from rlhf_engine.config.sections import (
     TrainConfig,
 )
 from rlhf_engine.metrics import Metric
+from rlhf_engine.token_trace import TokenTrace, signed_number
 
 BatchKind = Literal["prompts", "texts", "pairs"]
 StepMetrics = Sequence[Mapping[str, float]]
@@ -75,18 +76,17 @@ class Condition:
 
 @dataclass(frozen=True)
 class Series:
-    """A quantity that a trace has for each token of a response, or with `per_response` for the whole of it.
+    """A quantity that a trace can have for each token of a response.
 
-    name: its key in `TokenTrace.series`. short: the head of a column. title, help: what it is. diverging: coloured
-    around 0, else from its least to its greatest.
+    name: its key in `TokenTrace.series`. short: the head of a column. title, help: what it is. dispensable: its column
+    is the first to go where there is little room.
     """
 
     name: str
     short: str
     title: str
     help: str
-    unit: str = ""
-    diverging: bool = True
+    dispensable: bool = False
 
 
 class Settings(Protocol):
@@ -172,6 +172,16 @@ class AlgorithmConfig(Section):
     def summary(self, config: Settings) -> str:
         """One line for a model card."""
         return self.title
+
+    def about_token(self, trace: TokenTrace, index: int, token: str) -> str:
+        """Why the update does what it does with a token, in sentences; what it does first. token: how it is shown."""
+        told = [f"{item.title} {signed_number(trace.series[item.name][index])}" for item in self.token_series
+                if item.name in trace.series]
+        return f"{token}: {', '.join(told)}." if told else token
+
+    def title_of(self, series: Series, trace: TokenTrace) -> str:
+        """What to call a series, where the trace has more to say of it than its name."""
+        return series.title
 
     def require_sound_numbers(self, numbers: Mapping[str, Any]) -> None:
         """Raises ValueError naming the first number of a checkpoint that no run of this method has."""

@@ -25,6 +25,7 @@ from rlhf_engine.config.methods.on_policy import (
 )
 from rlhf_engine.config.section import COUNT, setting
 from rlhf_engine.metrics import named
+from rlhf_engine.token_trace import TokenTrace, percent, signed_number
 
 METRICS = (
     "objective/scores", "objective/scores_std", "objective/kl", "objective/rlhf_reward", "objective/non_score_reward",
@@ -39,11 +40,13 @@ TOKEN_SERIES = (
     Series("advantages", "adv.", "advantage", "above 0 the update makes the token likelier, below 0 less likely"),
     Series("rewards", "reward", "reward", "−β · log-ratio of the token; the last token gets the score as well"),
     Series("values", "value", "value", "the return that the critic predicted here, before the update"),
-    Series("returns", "return", "return", "the rewards from here on: what the critic learns to predict"),
+    Series("returns", "return", "return", "the rewards from here on: what the critic learns to predict",
+           dispensable=True),
     Series("kl", "log-ratio", "log-ratio", "log π − log π_ref, nats: its mean over samples is the KL"),
     Series("log_probs", "log p", "log-probability", "of the actor that sampled it, nats; 0 is certain"),
-    Series("reference_log_probs", "ref.", "reference log-probability", "of the frozen model, nats"),
+    Series("reference_log_probs", "ref.", "reference log-probability", "of the frozen model, nats", dispensable=True),
 )
+_EXPLAINED = {"advantages", "raw_advantages", "rewards", "values", "returns", "kl", "log_probs", "reference_log_probs"}
 EXPLANATION = """\
 A step samples one response to each of a batch of prompts (a rollout). The configured rewards give each a score. The
 KL penalty holds the actor near the frozen reference (reward = score − β · KL). The critic predicts the return; how much
@@ -79,6 +82,19 @@ def ppo_settings(config: Settings) -> PPOConfig:
     """The settings of a run whose method is PPO."""
     assert isinstance(config.algorithm, PPOConfig)
     return config.algorithm
+
+
+def _push(what: str, numbers: Mapping[str, float], kind: str, *, whitened: bool) -> str:
+    """What the advantage of an action does to it; `kind`: what its return is."""
+    raw, advantage = numbers["raw_advantages"], numbers["advantages"]
+    # a push that the two decimals do not show is none to speak of
+    still = math.isnan(advantage) or signed_number(advantage) == "0.00"
+    sign, verb = (("○", "stays as likely") if still else ("▲", "is made likelier") if advantage > 0
+                  else ("▼", "is made less likely"))
+    changed = "whitened" if whitened else "weighted" if signed_number(advantage) != signed_number(raw) else ""
+    scaled = f", {changed} {signed_number(advantage)}" if changed else ""
+    return (f"{sign} {what} {verb}: {kind} {signed_number(numbers['returns'])}, the critic predicted "
+            f"{signed_number(numbers['values'])}: advantage {signed_number(raw)}{scaled}.")
 
 
 class PPOConfig(AlgorithmConfig):
@@ -210,6 +226,31 @@ class PPOConfig(AlgorithmConfig):
     def summary(self, config: Settings) -> str:
         action = "response" if self.level == "sequence" else "token"
         return f"PPO per {action}, KL coefficient {config.kl.coef:g} ({config.kl.controller})"
+
+    def about_token(self, trace: TokenTrace, index: int, token: str) -> str:
+        per_response = "advantages" in trace.whole
+        known = trace.series.keys() | (trace.whole.keys() if per_response else ())
+        if not known >= _EXPLAINED or "kl_coef" not in trace.whole:  # a file may tell anything
+            return super().about_token(trace, index, token)
+        kl, coef = trace.series["kl"][index], trace.whole["kl_coef"]
+        cost = -coef * kl
+        chance = (f"the actor gave it {percent(trace.series['log_probs'][index])}, the reference "
+                  f"{percent(trace.series['reference_log_probs'][index])}: log-ratio {signed_number(kl)} nats, KL "
+                  f"penalty {signed_number(cost)} (β {coef:g})")
+        whitened = bool(trace.whole.get("whitened"))
+        if per_response:
+            kind = "reward (score − β · log-ratio)"
+            said = _push("The whole response, one action,", trace.whole, kind, whitened=whitened)
+            return f"{said} {token}: {chance}."
+        numbers = {name: values[index] for name, values in trace.series.items()}
+        said = _push(token, numbers, "return", whitened=whitened)
+        if index == len(trace.texts) - 1:
+            reward = numbers["rewards"]
+            chance += f"; with the score of {signed_number(reward - cost)} a reward of {signed_number(reward)}"
+        return f"{said} {chance[0].upper()}{chance[1:]}."
+
+    def title_of(self, series: Series, trace: TokenTrace) -> str:
+        return "advantage, whitened" if series.name == "advantages" and trace.whole.get("whitened") else series.title
 
     def require_sound_numbers(self, numbers: Mapping[str, Any]) -> None:
         require_sound_scores(numbers)

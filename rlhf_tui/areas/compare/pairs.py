@@ -18,8 +18,9 @@ from rlhf_tui.widgets.answer import Answer, signed
 
 
 def gain(pair: Pair) -> float:
-    """By how much tuned outscores the reference; a difference that is no number counts as none."""
-    difference = pair.tuned.score - pair.reference.score
+    """By how much tuned outscores the reference; a difference that is not known, or no number, counts as none."""
+    first, second = pair.reference.score, pair.tuned.score
+    difference = math.nan if first is None or second is None else second - first
     return 0.0 if math.isnan(difference) else difference
 
 

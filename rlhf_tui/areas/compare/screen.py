@@ -263,9 +263,9 @@ class CompareScreen(BaseScreen[None]):
         self._show_names(*result.labels)
         self._show_table()
         self._pairs.load(result.pairs, result.labels, result.no_scores)
-        scored = () if result.no_scores else result.pairs
-        self._scores.load([pair.reference.score for pair in scored], [pair.tuned.score for pair in scored],
-                          result.labels)
+        both = [] if result.no_scores else [(pair.reference.score, pair.tuned.score) for pair in result.pairs]
+        scored = [(first, second) for first, second in both if first is not None and second is not None]
+        self._scores.load([first for first, _ in scored], [second for _, second in scored], result.labels)
         if result.no_scores:
             self._alarm.say(result.no_scores, "warning")
             return

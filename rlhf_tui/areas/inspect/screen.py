@@ -12,9 +12,11 @@ from textual.containers import Vertical
 from textual.content import Content
 from textual.widgets import Static
 
+from rlhf_engine.config.methods.base import AlgorithmConfig, Series
 from rlhf_engine.events import Sample
+from rlhf_engine.token_trace import TokenTrace
 from rlhf_tui.areas.inspect.heat_text import HeatText
-from rlhf_tui.areas.inspect.token_facts import END, Quantity, about_token, heat, largest, quantities, token_label
+from rlhf_tui.areas.inspect.token_facts import END, drawn_series, heat, largest, token_label
 from rlhf_tui.areas.inspect.token_table import TokenTable
 from rlhf_tui.areas.samples.sample import sample_facts
 from rlhf_tui.engine.bridge import EngineBridge
@@ -31,7 +33,10 @@ NO_TRACE = ("No tokens were kept for this response. Those of the newest samples 
 
 
 class InspectScreen(BaseScreen[None]):
-    """Shows `samples[at]`; n and p go to the one after or before. Table and text mark the same token."""
+    """Shows `samples[at]` with the numbers that `method` has for tokens; n and p go to the one after or before.
+
+    Table and text mark the same token.
+    """
 
     CSS_PATH = "screen.tcss"
     AUTO_FOCUS = "#tokens"
@@ -45,11 +50,13 @@ class InspectScreen(BaseScreen[None]):
                 id="inspect.pane"),
     ]
 
-    def __init__(self, bridge: EngineBridge, samples: Sequence[Sample], at: int = 0) -> None:
+    def __init__(
+        self, bridge: EngineBridge, method: AlgorithmConfig, samples: Sequence[Sample], at: int = 0
+    ) -> None:
         super().__init__()
-        self._bridge = bridge
+        self._bridge, self._method = bridge, method
         self._samples, self._at = list(samples), at
-        self._quantity: Quantity | None = None
+        self._quantity: Series | None = None
         self._text = HeatText(id="text")
         self._table = TokenTable(id="tokens")
         self._facts = Static("", id="facts", markup=False)
@@ -91,7 +98,8 @@ class InspectScreen(BaseScreen[None]):
 
     def _show_sample(self) -> None:
         sample, trace = self.sample, self.sample.trace
-        whole = f"score {figure(sample.score, '+.2f')} · {sample_facts(sample)}"
+        score = "" if sample.score is None else f"score {figure(sample.score, '+.2f')} · "
+        whole = f"{score}{sample_facts(sample)}"
         self._text.border_title = Content(f"Sample of step {sample.step} · {whole}")
         self._table.display = trace is not None
         self.set_class(trace is None, "-bare")
@@ -103,26 +111,28 @@ class InspectScreen(BaseScreen[None]):
             self._facts.update(NO_TRACE)
             self._text.focus()
             return
-        found = quantities(trace)
+        found = drawn_series(self._method, trace)
         if self._quantity not in found:
-            self._quantity = found[0]
+            self._quantity = found[0] if found else None
         names = [token_label(sample, trace, index) for index in range(len(trace.texts))]
         self._text.load(sample.prompt, [text or (END if name == END else "")
                                         for text, name in zip(trace.texts, names, strict=True)])
-        self._table.load(sample, trace, self._quantity or found[0])
+        self._table.load(sample, trace, found, self._quantity)
         self._show_quantity()
         self._mark(0)
 
     def _show_quantity(self) -> None:
         quantity, trace = self._quantity, self.sample.trace
-        if quantity is None or trace is None:
+        if trace is None or quantity is None:
+            self._text.border_subtitle = Content("")
+            self._table.border_title = Content("Tokens")
             return
-        values = getattr(trace, quantity.field)
+        values = trace.series[quantity.name]
         most, ansi = largest(values), self.app.current_theme.ansi
         self._text.paint([heat(value, most, ansi=ansi) for value in values])
-        self._text.border_subtitle = Content(f"colours: {quantity.name}")
-        name = "advantage, whitened" if quantity.field == "advantages" and trace.whitened else quantity.name
-        self._table.border_title = Content(f"{name.capitalize() if name != 'KL' else name}: {quantity.meaning}")
+        self._text.border_subtitle = Content(f"colours: {quantity.title}")
+        title = self._method.title_of(quantity, trace)
+        self._table.border_title = Content(f"{title[:1].upper()}{title[1:]}: {quantity.help}")
 
     def _mark(self, token: int) -> None:
         trace = self.sample.trace
@@ -131,7 +141,13 @@ class InspectScreen(BaseScreen[None]):
         self._text.mark(token)
         self._table.mark(token)
         self._table.border_subtitle = Content(f"{min(token + 1, len(trace.texts))} of {len(trace.texts)}")
-        self._facts.update(Content(about_token(self.sample, trace, token), strip_control_codes=False))
+        self._facts.update(Content(self._about(trace, token), strip_control_codes=False))
+
+    def _about(self, trace: TokenTrace, token: int) -> str:
+        if not trace.texts:
+            return "The response has no token."
+        label = token_label(self.sample, trace, token)
+        return self._method.about_token(trace, token, label)
 
     # --- keys and mouse ---
 

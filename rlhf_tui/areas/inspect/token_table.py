@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,8 +16,10 @@ from textual.selection import Selection
 from textual.strip import Strip
 from textual.visual import Visual
 
-from rlhf_engine.events import Sample, TokenTrace
-from rlhf_tui.areas.inspect.token_facts import Quantity, largest, number, quantities, token_label
+from rlhf_engine.config.methods.base import Series
+from rlhf_engine.events import Sample
+from rlhf_engine.token_trace import TokenTrace, signed_number
+from rlhf_tui.areas.inspect.token_facts import largest, token_label
 from rlhf_tui.widgets.figures import signed_bar
 from rlhf_tui.widgets.selecting import selected_text, with_selection
 
@@ -28,13 +31,15 @@ _TOKEN, _BAR = (8, 18), (7, 31)  # from … to
 class Layout:
     """What a width has room for."""
 
-    columns: tuple[Quantity, ...]
+    columns: tuple[Series, ...]
     token: int
     bar: int
 
 
-def lay_out(found: list[Quantity], shown: Quantity, width: int) -> Layout:
+def lay_out(found: Sequence[Series], shown: Series | None, width: int) -> Layout:
     """All columns, or without the dispensable ones, then from the last; the one shown as a bar always is."""
+    if shown is None:
+        return Layout((), max(_TOKEN[0], width - _INDEX), 0)
     columns = list(found)
     least = _INDEX + _TOKEN[0] + _GAP + _BAR[0]
     for item in [item for item in reversed(found) if item.dispensable] + list(reversed(found)):
@@ -48,9 +53,9 @@ def lay_out(found: list[Quantity], shown: Quantity, width: int) -> Layout:
     return Layout(tuple(columns), token, min(_BAR[1], room - (room + 1) % 2))
 
 
-def _cells(item: Quantity) -> int:
+def _cells(item: Series) -> int:
     """The width of a column, with the space before it."""
-    return max(_NUMBER, len(item.heading) + 1)
+    return max(_NUMBER, len(item.short) + 1)
 
 
 class TokenTable(ScrollView, can_focus=True):
@@ -88,27 +93,29 @@ class TokenTable(ScrollView, can_focus=True):
     class Measured(Message):
         """Another quantity is to be shown."""
 
-        quantity: Quantity
+        quantity: Series
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self.cursor = 0
-        self.quantity: Quantity | None = None
+        self.quantity: Series | None = None
+        self._found: list[Series] = []
         self._most = 1.0
         self._sample: Sample | None = None
         self._trace: TokenTrace | None = None
 
-    def load(self, sample: Sample, trace: TokenTrace, quantity: Quantity) -> None:
-        """Show a response's tokens, with bars of `quantity`."""
-        self._sample, self._trace, self.cursor = sample, trace, 0
+    def load(self, sample: Sample, trace: TokenTrace, found: Sequence[Series], quantity: Series | None) -> None:
+        """Show a response's tokens with their numbers `found`, and with bars of `quantity`, which is one of them."""
+        self._sample, self._trace, self._found, self.cursor = sample, trace, list(found), 0
         self.measure(quantity)
         self._resize_content()
         self.scroll_home(animate=False)
 
-    def measure(self, quantity: Quantity) -> None:
+    def measure(self, quantity: Series | None) -> None:
         """Draw bars of another quantity."""
         self.quantity = quantity
-        self._most = largest(getattr(self._trace, quantity.field))
+        if quantity is not None and self._trace is not None:
+            self._most = largest(self._trace.series[quantity.name])
         self.refresh()
 
     def mark(self, token: int) -> None:
@@ -141,9 +148,8 @@ class TokenTable(ScrollView, can_focus=True):
 
     def action_measure(self, by: int) -> None:
         """To the quantity before or after; the ends meet."""
-        if self._trace is not None and self.quantity is not None:
-            found = quantities(self._trace)
-            self.quantity = found[(found.index(self.quantity) + by) % len(found)]
+        if self.quantity is not None:
+            self.quantity = self._found[(self._found.index(self.quantity) + by) % len(self._found)]
             self.post_message(self.Measured(self.quantity))
 
     def on_click(self, event: events.Click) -> None:
@@ -169,9 +175,9 @@ class TokenTable(ScrollView, can_focus=True):
 
     def _strip(self, line: int) -> Strip:
         width, style, row = self.scrollable_content_region.width, self.visual_style, line - 1
-        if self._sample is None or self._trace is None or self.quantity is None:
+        if self._sample is None or self._trace is None:
             return Strip.blank(self.size.width, style.rich_style)
-        layout = lay_out(quantities(self._trace), self.quantity, width)
+        layout = lay_out(self._found, self.quantity, width)
         if line == 0:
             content = self._heading(layout)
             style += self.get_visual_style("tokens--head")
@@ -189,9 +195,9 @@ class TokenTable(ScrollView, can_focus=True):
         parts: list[Content] = [Content(f"{'#':>{_INDEX - 1}} {'token':<{layout.token}}")]
         for item in layout.columns:
             shown = item == self.quantity
-            parts.append(Content.styled(f"{item.heading:>{_cells(item)}}", "bold underline $primary" if shown else ""))
-        half = layout.bar // 2
-        parts.append(Content(f" {'−':^{half}}0{'+':^{half}}"))
+            parts.append(Content.styled(f"{item.short:>{_cells(item)}}", "bold underline $primary" if shown else ""))
+        if half := layout.bar // 2:
+            parts.append(Content(f" {'−':^{half}}0{'+':^{half}}"))
         return Content("").join(parts)
 
     def _line(self, layout: Layout, sample: Sample, trace: TokenTrace, row: int) -> Content:
@@ -200,10 +206,10 @@ class TokenTable(ScrollView, can_focus=True):
                  name.truncate(layout.token, ellipsis=True, pad=True)]
         for item in layout.columns:
             shown = item == self.quantity
-            text = f"{number(getattr(trace, item.field)[row]):>{_cells(item)}}"
+            text = f"{signed_number(trace.series[item.name][row]):>{_cells(item)}}"
             parts.append(Content.styled(text, "bold" if shown else ""))
         if self.quantity is not None:
-            values = getattr(trace, self.quantity.field)
+            values = trace.series[self.quantity.name]
             style = "$text-success" if values[row] > 0 else "$text-error"
             parts.append(Content.styled(" " + signed_bar(values[row], self._most, layout.bar), style))
         return Content("").join(parts)

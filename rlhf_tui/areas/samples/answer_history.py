@@ -65,11 +65,13 @@ class _Block:
 
 
 def heading(sample: Sample, found: Change | None) -> Content:
-    """Step, score, log-ratio, and how much changed."""
-    style = "$text-success" if sample.score > 0 else "$text-error" if sample.score < 0 else ""
+    """Step, score and log-ratio where there are any, and how much changed."""
     who = "reference" if sample.step == 0 else f"step {sample.step}"
-    parts = [Content.styled(f"{who:<10}", "bold"), Content.assemble(" score ", (f"{signed(sample.score):>7}", style)),
-             Content(f"  log-ratio {figure(sample.kl, '5.2f')}  ")]
+    parts = [Content.styled(f"{who:<10}", "bold")]
+    if sample.score is not None:
+        style = "$text-success" if sample.score > 0 else "$text-error" if sample.score < 0 else ""
+        parts.append(Content.assemble(" score ", (f"{signed(sample.score):>7}", style)))
+    parts.append(Content("  " if sample.kl is None else f"  log-ratio {figure(sample.kl, '5.2f')}  "))
     if found is not None:
         changed = f"{found.added} of {found.words} words new, {found.dropped} gone"
         parts.append(Content.styled(changed if found.added or found.dropped else "unchanged", "$text-muted"))

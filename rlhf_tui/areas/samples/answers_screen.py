@@ -99,12 +99,13 @@ class AnswersScreen(BaseScreen[None]):
         """How the scores of this prompt's answers went, beside the mean of all responses: one prompt can tell little.
         """
         history, answers = self._run(), self._log.answers
-        scores = [answer.score for answer in answers if isfinite(answer.score)]
+        scores = [answer.score for answer in answers if answer.score is not None and isfinite(answer.score)]
         bounds = history.bounds or (0, 0)
         means = [bucket.mean for bucket in history.buckets(REWARD, *bounds, 2000)]
+        courses: list[tuple[str, list[float]]] = [("this prompt", scores), ("all responses", means)]
         lines = [Content.assemble((f"{what:<15}", "$text-muted"), (sparkline(values, _COURSE), "$primary"),
                                   f"  {figure(values[0], '+.2f')} → {figure(values[-1], '+.2f')}")
-                 for what, values in (("this prompt", scores), ("all responses", means)) if len(values) > 1]
+                 for what, values in courses if len(values) > 1]
         self._course.update(Content("\n").join(lines))
 
     def action_against(self) -> None:

@@ -20,7 +20,9 @@ from rlhf_tui.widgets.screen import BaseDialog
 
 
 def score_parts(sample: Sample) -> Content:
-    """The parts of the score, signed, one a line, and their sum."""
+    """The parts of the score, signed, one a line, and their sum; nothing of what has no score."""
+    if sample.score is None:
+        return Content("")
     width = max((len(name) for name in [*sample.parts, "score"]), default=0)
     lines = [Content(f"{name:<{width}}  {figure(value, '+8.2f')}") for name, value in sample.parts.items()]
     lines.append(Content.styled(f"{'score':<{width}}  {figure(sample.score, '+8.2f')}", "bold"))
@@ -30,7 +32,8 @@ def score_parts(sample: Sample) -> Content:
 def sample_facts(sample: Sample) -> str:
     """Log-ratio, length, and how the response ended."""
     ending = "ended (EOS)" if sample.finished else "truncated (no EOS)"
-    return f"log-ratio {figure(sample.kl, '.2f')} nats · {sample.tokens} tokens · {ending}"
+    ratio = "" if sample.kl is None else f"log-ratio {figure(sample.kl, '.2f')} nats · "
+    return f"{ratio}{sample.tokens} tokens · {ending}"
 
 
 class SampleScreen(BaseDialog[None]):
@@ -67,7 +70,8 @@ class SampleScreen(BaseDialog[None]):
             box.border_title = Content(f"Sample of step {sample.step}")
             box.border_subtitle = Content("i inspect · y copy · Esc close")
             yield Static(Content.assemble(continued(sample.prompt, sample.response, sample.spans), end))
-            yield Static(score_parts(sample))
+            if sample.score is not None:
+                yield Static(score_parts(sample))
             yield Static(Content.styled(sample_facts(sample), "$text-muted"))
 
     def action_inspect(self) -> None:

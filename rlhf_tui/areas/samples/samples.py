@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from textual import events
 from textual.binding import Binding, BindingType
@@ -26,22 +26,36 @@ from rlhf_tui.widgets.highlight import highlighted
 from rlhf_tui.widgets.line import line_strip
 from rlhf_tui.widgets.selecting import selected_text, with_selection
 
-HEADING = " step   score  log-ratio  response"
 _DRAWN = 200  # lines that are kept drawn
-_PREFIX = len(" step   score  log-ratio  ")
+
+
+class Columns(NamedTuple):
+    """What the samples listed have, beside a step and a text."""
+
+    score: bool = True
+    kl: bool = True
+
+    @property
+    def heading(self) -> str:
+        """The names of the columns."""
+        return f" step {'  score ' if self.score else ''}{' log-ratio ' if self.kl else ''} response"
 
 
 def sample_line(
-    sample: Sample, width: int, *, favourite: bool = False, run: str = "", inspects: bool = False
+    sample: Sample, width: int, *, favourite: bool = False, run: str = "", inspects: bool = False,
+    columns: Columns = Columns(),
 ) -> Content:
     """A sample as one line of `width` cells, with * behind the step of a favourite, i behind one whose tokens can be
     inspected, and its run where that is to be told. A newline shows as ↵, which keeps the spans' offsets."""
-    score_style = "$text-success" if sample.score > 0 else "$text-error" if sample.score < 0 else ""
+    score = sample.score
+    score_style = "" if not score else "$text-success" if score > 0 else "$text-error" if score < 0 else ""
+    scored = "" if score is None else figure(score, "+6.2f")
+    ratio = "" if sample.kl is None else figure(sample.kl, "9.1f")
     response = highlighted(sample.response.replace("\n", "↵"), sample.spans)
     line = Content.assemble(
         (f"{sample.step:5}", "$text-muted"), ("*" if favourite else " ", "$accent bold"),
-        ("i" if inspects else " ", "$accent"), (f"{figure(sample.score, '+6.2f')} ", score_style),
-        f" {figure(sample.kl, '9.1f')}  ",
+        ("i" if inspects else " ", "$accent"), (f"{scored:>6} " if columns.score else "", score_style),
+        f" {ratio:>9} " if columns.kl else "", " ",
         (f"{run}: " if run else "", "$text-muted"), response,
     )
     return line.truncate(width, ellipsis=True, pad=True)
@@ -105,6 +119,7 @@ class SampleList(ScrollView, can_focus=True):
         self.run = ""
         self.order = next(iter(ORDERS))
         self.only_favourites = False
+        self.columns = Columns()
         self._favourites = Favourites()
         self._store = SampleStore()
         self._shown: list[Sample] = []
@@ -167,6 +182,8 @@ class SampleList(ScrollView, can_focus=True):
         there = [known.sample for known in self._favourites.all] if self.only_favourites else self._store.taken
         self._shown = listed(there, self.words, self.order)
         self._differ = len({sample.trace is None for sample in self._shown}) == 2
+        self.columns = Columns(any(sample.score is not None for sample in self._shown),
+                               any(sample.kl is not None for sample in self._shown)) if self._shown else Columns()
         self.cursor = max(0, min(self.cursor, len(self._shown) - 1))
         self._resize_content()
         self.post_message(self.Changed())
@@ -282,10 +299,10 @@ class SampleList(ScrollView, can_focus=True):
         run = self._run_of(sample) if self.only_favourites else ""
         marked = bool(run) or self._favourites.holds(self.run, sample)
         inspects = self._differ and sample.trace is not None
-        look = (id(sample), width, marked, run, inspects, style, self.app.theme)
+        look = (id(sample), width, marked, run, inspects, self.columns, style, self.app.theme)
         drawn = self._drawn.get(look)
         if drawn is None:
-            content = sample_line(sample, width, favourite=marked, run=run, inspects=inspects)
+            content = sample_line(sample, width, favourite=marked, run=run, inspects=inspects, columns=self.columns)
             drawn = self._drawn[look] = (sample, line_strip(self, content, style))
         return drawn[1]
 

@@ -8,10 +8,11 @@ from textual import events
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.content import Content
+from textual.reactive import reactive
 from textual.widgets import Input
 
 from rlhf_tui.areas.samples.answer_history import ProbeLog
-from rlhf_tui.areas.samples.samples import HEADING, SampleList
+from rlhf_tui.areas.samples.samples import Columns, SampleList
 from rlhf_tui.engine.sample_store import ORDERS
 from rlhf_tui.widgets.inputs import TextField
 
@@ -31,10 +32,10 @@ class SamplesPane(Vertical):
         self.probes = ProbeLog()
         self.samples = SampleList(id="sample-list")
         self.field = TextField(placeholder="words to look for", id="sample-filter")
+        self._heading = Heading(classes="heading")
 
     def compose(self) -> ComposeResult:
-        heading = Heading(classes="heading")
-        yield heading
+        yield self._heading
         yield self.samples
         yield self.field
 
@@ -81,6 +82,7 @@ class SamplesPane(Vertical):
 
     def on_sample_list_changed(self) -> None:
         shown = self.samples
+        self._heading.columns = shown.columns
         kind = "favourite" if shown.only_favourites else "sample"
         count = f"{len(shown.shown)} {kind}{'' if len(shown.shown) == 1 else 's'}"
         facts = [count if shown.shown or shown.only_favourites else "",
@@ -94,6 +96,7 @@ class Heading(Vertical):
     """Names of the columns."""
 
     DEFAULT_CSS = "Heading { height: 1; }"
+    columns: reactive[Columns] = reactive(Columns())
 
     def render(self) -> Content:
-        return Content(HEADING).truncate(self.size.width)
+        return Content(self.columns.heading).truncate(self.size.width)

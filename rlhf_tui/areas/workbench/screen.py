@@ -381,7 +381,7 @@ class WorkbenchScreen(BaseScreen[None]):
         if samples.selected is None:
             self.say("no sample to inspect yet: each step brings some")
         else:
-            self.app.push_screen(InspectScreen(self._bridge, samples.shown, samples.cursor))
+            self.app.push_screen(InspectScreen(self._bridge, self._edited.method, samples.shown, samples.cursor))
 
     def action_history(self) -> None:
         """The answers to the probe."""
