@@ -341,7 +341,7 @@ class WorkbenchApp(App[None]):
 
     def action_help(self) -> None:
         from rlhf_tui.areas.help.screen import HelpScreen
-        self.push_screen(HelpScreen())
+        self.push_screen(HelpScreen(self.edited.method))
 
     def action_alarms(self) -> None:
         from rlhf_tui.areas.system.alarms import AlarmsScreen

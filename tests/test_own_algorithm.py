@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from moments import until
+from textual.widgets import Static
 from tiny_models import save_tiny_model
 
 from rlhf_engine.config import fields, presets
@@ -121,6 +122,10 @@ def test_without_the_package_a_preset_and_a_run_say_what_is_missing(
             read()
 
 
+def help_text(app: WorkbenchApp) -> str:
+    return " ".join(str(found.content) for found in app.screen.query("#text").results(Static)).replace("\n", " ")
+
+
 async def test_the_workbench_trains_charts_and_resumes_it(preset: Path, tmp_path: Path) -> None:
     config: RunConfig = presets.load(str(preset))
     app = WorkbenchApp(EngineBridge(tmp_path / "runs"), config, "fox")
@@ -128,6 +133,11 @@ async def test_the_workbench_trains_charts_and_resumes_it(preset: Path, tmp_path
         await pilot.press("f5")
         await until(pilot, lambda: app.bridge.view.state is RunState.FINISHED, lambda: app.bridge.view.message)
         assert app.bridge.view.step == 4
+        drawn = [chart.metric.name for chart in app.workbench.charts.charts]
+        assert drawn[:2] == ["word/log_prob", "grad_norm/actor"], "the method's own, where others were PPO's"
+        await pilot.press("question_mark")
+        await until(pilot, lambda: "raises the log-probability of one word" in help_text(app), lambda: help_text(app))
+        await pilot.press("escape")
         for key in ("c", "question_mark", "escape", "r", "escape"):
             await pilot.press(key)
     app.bridge.close()

@@ -11,6 +11,7 @@ from textual.pilot import Pilot
 from tui.fake_session import step_metrics
 from tui.test_hostile_screens import check, texts
 
+from rlhf_engine.config.methods.ppo import PPOConfig
 from rlhf_engine.metrics import REGISTRY
 from rlhf_tui.app import WorkbenchApp
 from rlhf_tui.areas.charts import drawing
@@ -625,10 +626,10 @@ async def test_the_picker_offers_what_the_run_really_has(app: WorkbenchApp) -> N
     async with app.run_test(size=WIDE):
         charts = app.workbench.charts
         charts.curves.add(1, {"rewards/words/mean": 1.5, "my/own": 2.0})
-        names = [metric.name for metric in choices(charts.scene.run)]
-        assert set(names) == {*REGISTRY, "rewards/words/mean", "my/own"}
+        names = [metric.name for metric in choices(charts.scene.run, PPOConfig.metrics)]
+        assert set(names) == {*(metric.name for metric in PPOConfig.metrics), "rewards/words/mean", "my/own"}
         assert names.index("rewards/words/mean") < names.index("policy/approxkl_avg")
-        found = [metric.name for metric in matching(choices(charts.scene.run), "kl")]
+        found = [metric.name for metric in matching(choices(charts.scene.run, PPOConfig.metrics), "kl")]
         assert found[0] == "objective/kl"  # the title itself
         assert set(found[1:4]) == {"objective/non_score_reward", "policy/approxkl_avg", "kl_coef"}  # by title
         assert "objective/scores" in found  # by what its help says

@@ -12,11 +12,11 @@ from textual.content import Content
 from textual.widgets import Static
 from tui.test_hostile_text import hostile, shown_lines
 
-from rlhf_engine.metrics import REGISTRY
+from rlhf_engine.config.methods.ppo import PPOConfig
 from rlhf_tui.app import WorkbenchApp
 from rlhf_tui.areas.help.commands import WorkbenchCommands
 from rlhf_tui.areas.help.glossary import GLOSSARY
-from rlhf_tui.areas.help.key_guide import deeds
+from rlhf_tui.areas.help.key_guide import available_actions
 from rlhf_tui.areas.help.screen import Chapter, HelpScreen, hanging, search
 from rlhf_tui.areas.workbench.screen import WorkbenchScreen
 from rlhf_tui.terminal.clipboard import save_picture
@@ -34,7 +34,7 @@ async def test_help_names_keys_of_all_panes_and_every_metric(app: WorkbenchApp) 
         text = page(app)
         for expected in ("F5  Start/Stop", "Edit setting", "Edit words", "Log axis", "Copy", "clip range", "diverged"):
             assert expected in text
-        for metric in REGISTRY.values():
+        for metric in PPOConfig.metrics:
             assert {metric.help, metric.good, metric.bad} <= {line.strip(" ✓✗") for line in text.split("\n")} | {""}
         assert all(f"{word}  {meaning}" in text for word, meaning in GLOSSARY.items())
         await pilot.press("escape")
@@ -130,7 +130,7 @@ async def test_every_action_with_a_key_is_a_command(app: WorkbenchApp) -> None:
         await pilot.pause()
         provider = WorkbenchCommands(app.screen)
         names = {hit.text async for hit in provider.discover()}
-        assert {deed.name for deed in deeds(app.screen)} | {"Theme", "Screenshot"} == names
+        assert {action.name for action in available_actions(app.screen)} | {"Theme", "Screenshot"} == names
         assert {"Start/Stop", "Pause", "Zoom", "Generate", "Compare", "Save preset", "Checkpoint", "Smoothing",
                 "Log axis", "Filter", "Help", "Edit setting", "Edit words"} <= names
 

@@ -14,7 +14,8 @@ from textual.message import Message
 from textual.theme import Theme
 from textual.widget import Widget
 
-from rlhf_engine.metrics import describe
+from rlhf_engine.config.methods.base import AlgorithmConfig
+from rlhf_engine.metrics import REGISTRY, describe
 from rlhf_tui.areas.charts.chart import Canvas, Chart
 from rlhf_tui.areas.charts.chart_keys import KEYS
 from rlhf_tui.areas.charts.curves import Curves
@@ -53,6 +54,8 @@ class Charts(Widget, can_focus=True):
         super().__init__(id=id, classes=classes)
         self.scene = Scene()
         self.charts = [Chart(name, self.scene) for name in DEFAULT_METRICS]
+        self._chosen: tuple[str, ...] = DEFAULT_METRICS
+        self._method: AlgorithmConfig | None = None
         self.drawing = ChartDrawing(self, self.charts, self._say_how)  # how smooth hangs on how many steps there are
         self.curves = Curves(self.scene, self.charts, self.drawing, lambda: self._look(self.scene.lens))
         self._open = 0
@@ -70,14 +73,36 @@ class Charts(Widget, can_focus=True):
 
     @property
     def shown(self) -> tuple[str, ...]:
-        """The names of the four metrics, in order. May be set; anything but four raises ValueError."""
-        return tuple(chart.metric.name for chart in self.charts)
+        """The names of the four metrics that a person chose, in order. May be set; anything but four raises ValueError.
+
+        Where one is of another method than the run's, its chart shows one of this method.
+        """
+        return self._chosen
 
     @shown.setter
     def shown(self, names: Sequence[str]) -> None:
         if len(names) != len(self.charts):
             raise ValueError(f"{len(names)} metrics for {len(self.charts)} charts: one each, please")
-        if tuple(names) != self.shown:
+        if tuple(names) != self._chosen:
+            self._chosen = tuple(names)
+            self._draw_metrics()
+
+    def use_method(self, method: AlgorithmConfig) -> None:
+        """Draw a run of this method: of its metrics, as far as others were not chosen."""
+        if self._method is None or self._method.kind != method.kind:
+            self._method = method
+            self._draw_metrics()
+
+    def _draw_metrics(self) -> None:
+        names, method = list(self._chosen), self._method
+        if method is not None:
+            own = {metric.name for metric in method.metrics}
+            offered = (*method.charts, *(metric.name for metric in method.metrics))
+            spare = [name for name in offered if name not in names]
+            foreign = [at for at, name in enumerate(names) if name in REGISTRY and name not in own]
+            for at, name in zip(foreign, dict.fromkeys(spare), strict=False):
+                names[at] = name
+        if names != [chart.metric.name for chart in self.charts]:
             for chart, name in zip(self.charts, names, strict=True):
                 chart.metric = describe(clean_line(name))
             self.drawing.draw_all_soon()
@@ -191,7 +216,9 @@ class Charts(Widget, can_focus=True):
         from rlhf_tui.areas.charts.metric import MetricScreen
 
         self._read_off(self.scene.cursor, None)
-        self.app.push_screen(MetricScreen(self.scene.run, self.shown, self._open), self.show_metric)
+        drawn = tuple(chart.metric.name for chart in self.charts)
+        known = self._method.metrics if self._method else tuple(REGISTRY.values())
+        self.app.push_screen(MetricScreen(self.scene.run, known, drawn, self._open), self.show_metric)
 
     def action_explain(self) -> None:
         """Say what this chart means."""
@@ -208,6 +235,7 @@ class Charts(Widget, can_focus=True):
             if chart.metric.name == name:
                 chart.metric = self.open_chart.metric
         self.open_chart.metric = describe(name)
+        self._chosen = tuple(chart.metric.name for chart in self.charts)
         self.drawing.draw_all_soon()
         self.post_message(self.ShownChanged(self.shown))
 

@@ -12,7 +12,7 @@ from textual.content import Content
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
-from rlhf_engine.metrics import REGISTRY, Metric, describe
+from rlhf_engine.metrics import Metric, describe
 from rlhf_tui.areas.charts.readout import show_metric
 from rlhf_tui.engine.metrics_history import MetricsHistory
 from rlhf_tui.terminal.clean_text import clean_line
@@ -22,11 +22,12 @@ from rlhf_tui.widgets.screen import BaseDialog
 _BETTER = {"up": "▲ is good", "down": "▼ is good", "neither": ""}
 
 
-def choices(run: MetricsHistory) -> list[Metric]:
-    """All metrics of the registry, and what else the run tells of; a run's rewards stand after the first few."""
-    others = [describe(name) for name in run.names if name not in REGISTRY]
+def choices(run: MetricsHistory, known: Sequence[Metric]) -> list[Metric]:
+    """Those that are known of the run's method, and what else the run tells of; its rewards stand after the first few.
+    """
+    names = {metric.name for metric in known}
+    others = [describe(name) for name in run.names if name not in names]
     rewards = [metric for metric in others if metric.name.startswith("rewards/")]
-    known = list(REGISTRY.values())
     at = next((i for i, metric in enumerate(known) if not metric.name.startswith("objective/")), len(known))
     return [*known[:at], *rewards, *known[at:], *(metric for metric in others if metric not in rewards)]
 
@@ -60,7 +61,7 @@ def explanation(metric: Metric, run: MetricsHistory) -> Content:
 class MetricScreen(DetailsPicker):
     """Dismisses with the name of a metric, or None.
 
-    shown: the metrics of the charts, in order; the one at `slot` is to be replaced.
+    known: the metrics of the method. shown: those of the charts, in order; the one at `slot` is to be replaced.
     """
 
     CSS_PATH = "metric.tcss"
@@ -70,10 +71,12 @@ class MetricScreen(DetailsPicker):
         Binding("enter", "take", "Take", tooltip="Show this metric in the chart", id="metric.take", priority=True),
     ]
 
-    def __init__(self, run: MetricsHistory, shown: Sequence[str], slot: int) -> None:
+    def __init__(
+        self, run: MetricsHistory, known: Sequence[Metric], shown: Sequence[str], slot: int
+    ) -> None:
         super().__init__()
         self._run, self._shown, self._slot = run, shown, slot
-        self._metrics = choices(run)
+        self._metrics = choices(run, known)
         self.title_text = f"Metric of chart {slot + 1}"
 
     def _fill(self) -> None:

@@ -11,7 +11,7 @@ from textual.content import Content
 from textual.markup import escape
 from textual.types import IgnoreReturnCallbackType
 
-from rlhf_tui.areas.help.key_guide import deeds
+from rlhf_tui.areas.help.key_guide import available_actions
 from rlhf_tui.terminal.clean_text import clean_line
 
 
@@ -25,10 +25,10 @@ class WorkbenchCommands(Provider):
     """What the screen under the palette can do, then what has no key; in the same order each time."""
 
     def _commands(self) -> Iterator[_Command]:
-        for deed in deeds(self.screen):
-            run = partial(self.app.run_action, deed.action, default_namespace=deed.node)
+        for action in available_actions(self.screen):
+            run = partial(self.app.run_action, action.action, default_namespace=action.node)
             # the palette reads this line as markup
-            yield _Command(deed.name, escape(clean_line(f"{deed.purpose}  ({deed.key})")), run)
+            yield _Command(action.name, escape(clean_line(f"{action.purpose}  ({action.key})")), run)
         for command in self.app.get_system_commands(self.screen):
             yield _Command(command.title, command.help, command.callback)
 

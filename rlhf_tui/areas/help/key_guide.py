@@ -15,7 +15,7 @@ _NAMES = {"⏎": "Enter", "pgup": "PgUp", "pgdn": "PgDn"}
 
 
 @dataclass(frozen=True)
-class Deed:
+class Action:
     """One thing to do: its key, its name, what it is for, and the action on `node` that does it."""
 
     key: str
@@ -26,34 +26,34 @@ class Deed:
     place: str
 
 
-def deeds(screen: Screen[Any]) -> list[Deed]:
+def available_actions(screen: Screen[Any]) -> list[Action]:
     """All of `screen`, of what is on it, and of the app, each once; hidden panes count, since a key leads to them."""
-    found: dict[tuple[str, str], Deed] = {}
+    found: dict[tuple[str, str], Action] = {}
     for node in (screen, *screen.walk_children(), screen.app):
         for binding in bindings_of(node):
             # what has no tooltip is what everyone expects of a list or a field: arrows, Tab, Backspace
             if binding.tooltip and (binding.description, binding.action) not in found:
                 shown = _named(screen.app.get_key_display(binding))
-                found[binding.description, binding.action] = Deed(
+                found[binding.description, binding.action] = Action(
                     shown, binding.description, binding.tooltip, binding.action, node, _place(node))
     return list(found.values())
 
 
-def reachable(all_deeds: list[Deed], screen: Screen[Any]) -> list[Deed]:
+def reachable(actions: list[Action], screen: Screen[Any]) -> list[Action]:
     """Without those of the app whose key does something else on `screen`."""
-    taken = {deed.key for deed in all_deeds if deed.node is screen}
-    return [deed for deed in all_deeds if not (isinstance(deed.node, App) and deed.key in taken)]
+    taken = {action.key for action in actions if action.node is screen}
+    return [action for action in actions if not (isinstance(action.node, App) and action.key in taken)]
 
 
-def nearest_first(all_deeds: list[Deed], focused: DOMNode | None) -> list[Deed]:
+def nearest_first(actions: list[Action], focused: DOMNode | None) -> list[Action]:
     """First what counts where the focus is, then what counts on the screen, everywhere, and in the other panes."""
     around = set(focused.ancestors_with_self) if focused is not None else set()
     ranks: dict[str, tuple[int, int]] = {}
-    for index, deed in enumerate(all_deeds):
-        rank = _rank(deed.node, around)
-        known, first = ranks.get(deed.place, (rank, index))
-        ranks[deed.place] = (min(known, rank), first)
-    return sorted(all_deeds, key=lambda deed: ranks[deed.place])
+    for index, action in enumerate(actions):
+        rank = _rank(action.node, around)
+        known, first = ranks.get(action.place, (rank, index))
+        ranks[action.place] = (min(known, rank), first)
+    return sorted(actions, key=lambda action: ranks[action.place])
 
 
 def _named(key: str) -> str:

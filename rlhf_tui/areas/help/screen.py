@@ -15,10 +15,11 @@ from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
 from textual.widgets import Input, Static
 
-from rlhf_engine.metrics import REGISTRY, Metric
+from rlhf_engine.config.methods.base import AlgorithmConfig
+from rlhf_engine.metrics import Metric
 from rlhf_tui.areas.help.glossary import GLOSSARY
-from rlhf_tui.areas.help.key_guide import Deed, deeds, nearest_first, reachable
-from rlhf_tui.terminal.clean_text import clean_line
+from rlhf_tui.areas.help.key_guide import Action, available_actions, nearest_first, reachable
+from rlhf_tui.terminal.clean_text import clean_line, clean_text
 from rlhf_tui.terminal.vi_keys import VI_KEYS_HELP
 from rlhf_tui.widgets.inputs import TextField
 from rlhf_tui.widgets.screen import BaseDialog
@@ -28,13 +29,6 @@ The numbers open the panes: hyperparameters, charts, reward words, samples. Ente
 it as you type; Enter, Tab or the arrows use it, Esc puts back what was there. Esc leaves a field, then a zoomed pane,
 then a screen. • marks what was changed since the run began, ≠ what is not the preset's, ✗ what is not allowed, ⊘ what
 is fixed during a run. u undoes a change, during a run too."""
-
-HOW_PPO_WORKS = """\
-A step samples one response to each of a batch of prompts (a rollout). The configured rewards give each a score. The
-KL penalty holds the actor near the frozen reference (reward = score − β · KL). The critic predicts the return; how much
-better the return was than predicted is the advantage of each token (GAE). Then some epochs over the rollout make tokens
-with a positive advantage likelier and others less likely, by no more than the clip range allows in one step.
-Actor and critic are small adapters (LoRA) on one frozen base model, so the reference costs no second copy."""
 
 WHAT_HELPS = {
     "KL runs away while the score climbs": "the text breaks: raise KL coef, lower actor lr",
@@ -70,8 +64,10 @@ class HelpScreen(BaseDialog[None]):
         Binding("up", "scroll(-1)", "Up", show=False),
     ]
 
-    def __init__(self) -> None:
+    def __init__(self, method: AlgorithmConfig) -> None:
+        """method: of the run on the screen, whose metrics and way are explained."""
         super().__init__()
+        self._method = method
         self._chapters: list[Chapter] = []
         self._field = TextField(placeholder="words to look for", id="search")
         self._text = Static("", id="text", markup=False)
@@ -88,12 +84,13 @@ class HelpScreen(BaseDialog[None]):
         self._field.display = False
         asked_on = self.app.screen_stack[-2] if len(self.app.screen_stack) > 1 else self.app.screen
         self._chapters = [
-            *keys(nearest_first(reachable(deeds(asked_on), asked_on), asked_on.focused)),
+            *keys(nearest_first(reachable(available_actions(asked_on), asked_on), asked_on.focused)),
             Chapter("Other keys", (Content(VI_KEYS_HELP),)),
             Chapter("On the screen", (Content(_flowing(ON_THE_SCREEN)),)),
-            Chapter("Charts and metrics", tuple(map(_metric, REGISTRY.values()))),
+            Chapter("Charts and metrics", tuple(map(_metric, self._method.metrics))),
             Chapter("What helps", tuple(_definition(what, how) for what, how in WHAT_HELPS.items())),
-            Chapter("How PPO works here", (Content(_flowing(HOW_PPO_WORKS)),)),
+            Chapter(f"How {clean_line(self._method.title)} works here",
+                    (Content(_flowing(clean_text(self._method.explanation))),)),
             Chapter("Glossary", tuple(_definition(word, meaning) for word, meaning in GLOSSARY.items())),
         ]
         self._show()
@@ -152,14 +149,14 @@ def search(chapters: Iterable[Chapter], wanted: str) -> list[Chapter]:
     return found
 
 
-def keys(all_deeds: list[Deed]) -> Iterator[Chapter]:
+def keys(actions: list[Action]) -> Iterator[Chapter]:
     """A chapter for each place where keys count: key, name, what it is for."""
-    width = max((len(deed.key) for deed in all_deeds), default=0)
-    name_width = max((len(deed.name) for deed in all_deeds), default=0)
-    for place, group in groupby(all_deeds, attrgetter("place")):
+    width = max((len(action.key) for action in actions), default=0)
+    name_width = max((len(action.name) for action in actions), default=0)
+    for place, group in groupby(actions, attrgetter("place")):
         yield Chapter(f"Keys · {clean_line(place)}", tuple(
-            Content.assemble((deed.key.rjust(width), "$primary bold"), f"  {deed.name:<{name_width}}  ",
-                             (deed.purpose, "$text-muted")) for deed in group), width + name_width + 4)
+            Content.assemble((action.key.rjust(width), "$primary bold"), f"  {action.name:<{name_width}}  ",
+                             (action.purpose, "$text-muted")) for action in group), width + name_width + 4)
 
 
 def _metric(metric: Metric) -> Content:

@@ -316,6 +316,7 @@ class WorkbenchScreen(BaseScreen[None]):
         view = self._bridge.view
         config = view.config or self._edited.config
         self.charts.curves.show_target(config.kl.target)
+        self.charts.use_method(config.algorithm)
         self.charts.responses_per_step = config.algorithm.rows_per_step
         preset = self._edited.preset
         self._status.next_preset = preset if preset != view.preset else ""
