@@ -23,8 +23,8 @@ from storyteller_maker.seen import TABLE, load, unseen_bigrams
 COMPARE_SEED = 900_001  # far from every training seed
 
 
-def measure(preset: str, seed: int, overrides: list[str], responses: int, root: Path) -> dict[str, object]:
-    """Train one preset with one seed, compare, and say what changed."""
+def train(preset: str, seed: int, overrides: list[str], root: Path) -> tuple[Trainer, list[StepFinished]]:
+    """Train one preset with one seed in a new run under `root`."""
     config = replace(presets.load_with_overrides(preset, overrides), {"train.seed": seed})
     steps: list[StepFinished] = []
 
@@ -34,8 +34,13 @@ def measure(preset: str, seed: int, overrides: list[str], responses: int, root: 
 
     trainer = Trainer(config, run_dir=RunDir.create(root, config, preset=preset), emit=keep)
     trainer.run()
-    assert trainer.policy is not None
-    result = compare(trainer.policy, config, responses=responses, seed=COMPARE_SEED)
+    return trainer, steps
+
+
+def measure(preset: str, seed: int, overrides: list[str], responses: int, root: Path) -> dict[str, object]:
+    """Train one preset with one seed, compare, and say what changed."""
+    trainer, steps = train(preset, seed, overrides, root)
+    result = compare(trainer.policy, trainer.config, responses=responses, seed=COMPARE_SEED)
     assert result is not None
     peak_kl = max(step.metrics["objective/kl"] for step in steps)
     return {

@@ -13,11 +13,11 @@ from rlhf_engine.exporting.tokenizer import save_tokenizer
 from storyteller_maker.tokenizer import END_ID, PAD_ID
 
 if TYPE_CHECKING:
-    from transformers import GenerationConfig, GPTNeoForCausalLM, PreTrainedTokenizerFast
+    from transformers import GenerationConfig, GPTNeoForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 
 def export(
-    model: GPTNeoForCausalLM,
+    model: PreTrainedModel,
     values: dict[str, torch.Tensor],
     tokenizer: PreTrainedTokenizerFast,
     folder: Path,

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 import torch.nn.functional as F
@@ -21,8 +21,9 @@ from storyteller_maker.export import export
 from storyteller_maker.tokenizer import CONTEXT, END_ID, PAD_ID, load
 
 if TYPE_CHECKING:
-    from transformers import GPTNeoForCausalLM, PreTrainedTokenizerFast
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+Architecture = Literal["gpt_neo", "llama"]
 LossFunction = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 LAYERS, WIDTH, HEADS = 4, 160, 4
 VALIDATION_SEED, HELD_OUT = 990_001, 12  # seed of the stories kept apart, and batches of them
@@ -44,6 +45,7 @@ class Plan:
     averaging: float = 0.995
     threads: int = 1
     compiled: bool = True
+    architecture: Architecture = "gpt_neo"
     save_every_minutes: float = 8.0
 
 
@@ -55,11 +57,25 @@ def keep_memory() -> None:
             libc.mallopt(parameter, value)
 
 
-def new_model(vocabulary: int, seed: int) -> GPTNeoForCausalLM:
-    """A small GPT-Neo with random weights."""
-    from transformers import GPTNeoConfig, GPTNeoForCausalLM
+def new_model(vocabulary: int, seed: int, architecture: Architecture = "gpt_neo") -> PreTrainedModel:
+    """A small model with random weights: the storyteller's GPT-Neo, or a Llama to try things on a second one."""
+    from transformers import GPTNeoConfig, GPTNeoForCausalLM, LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(seed)
+    if architecture == "llama":
+        return LlamaForCausalLM(LlamaConfig(
+            vocab_size=vocabulary,
+            hidden_size=WIDTH,
+            num_hidden_layers=LAYERS,
+            num_attention_heads=HEADS,
+            num_key_value_heads=HEADS,
+            intermediate_size=5 * WIDTH // 2,
+            max_position_embeddings=CONTEXT,
+            tie_word_embeddings=True,
+            bos_token_id=END_ID,
+            eos_token_id=END_ID,
+            pad_token_id=PAD_ID,
+        ))
     config = GPTNeoConfig(
         vocab_size=vocabulary,
         hidden_size=WIDTH,
@@ -79,7 +95,7 @@ def new_model(vocabulary: int, seed: int) -> GPTNeoForCausalLM:
     return GPTNeoForCausalLM(config)
 
 
-def loss_function(model: GPTNeoForCausalLM, compiled: bool) -> LossFunction:
+def loss_function(model: PreTrainedModel, compiled: bool) -> LossFunction:
     """Mean loss per predicted token."""
 
     def loss(ids: torch.Tensor, targets: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
@@ -92,9 +108,9 @@ def loss_function(model: GPTNeoForCausalLM, compiled: bool) -> LossFunction:
     return function
 
 
-def optimizers(model: GPTNeoForCausalLM, plan: Plan) -> list[torch.optim.Optimizer]:
+def optimizers(model: PreTrainedModel, plan: Plan) -> list[torch.optim.Optimizer]:
     """Muon for the matrices of the layers, AdamW for embeddings, gains and biases."""
-    inner = [p for name, p in model.named_parameters() if p.dim() == 2 and ".h." in name]
+    inner = [p for name, p in model.named_parameters() if p.dim() == 2 and (".h." in name or ".layers." in name)]
     held = {id(p) for p in inner}
     outer = [p for p in model.parameters() if id(p) not in held]
     adam = torch.optim.AdamW(outer, lr=plan.adam_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
@@ -121,7 +137,7 @@ class Average:
 
 
 @torch.no_grad()
-def validate(model: GPTNeoForCausalLM, values: dict[str, torch.Tensor], batches: list[Batch]) -> float:
+def validate(model: PreTrainedModel, values: dict[str, torch.Tensor], batches: list[Batch]) -> float:
     """Mean loss per token of the averaged weights on stories kept apart."""
     total = count = 0.0
     for batch in batches:
@@ -143,11 +159,11 @@ def rates(plan: Plan, step: int, done: float) -> float:
     return min(1.0, (step + 1) / plan.warm_up) * max(0.0, 1.0 - done)
 
 
-def train(plan: Plan, tokenizer: PreTrainedTokenizerFast, out: Path) -> GPTNeoForCausalLM:
+def train(plan: Plan, tokenizer: PreTrainedTokenizerFast, out: Path) -> PreTrainedModel:
     """Train until the time is up; log to out/log.jsonl, save the averaged model to out/latest now and then."""
     keep_memory()
     torch.set_num_threads(plan.threads)
-    model = new_model(len(tokenizer), plan.seed)
+    model = new_model(len(tokenizer), plan.seed, plan.architecture)
     loss_of, built = loss_function(model, plan.compiled), optimizers(model, plan)
     average = Average(model, plan.averaging)
     held_out = Batches(tokenizer, plan.size, VALIDATION_SEED).chunk()[:HELD_OUT]
