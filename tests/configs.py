@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 from pydantic.fields import FieldInfo
 
 from rlhf_engine.config import fields
+from rlhf_engine.config.data import DataConfig
 from rlhf_engine.config.methods.ppo import PPOConfig
 from rlhf_engine.config.rewards import LengthRewardConfig, WordListRewardConfig
 from rlhf_engine.config.run_config import RunConfig
-from rlhf_engine.config.sections import DataConfig, TrainConfig
+from rlhf_engine.config.sections import TrainConfig
 from rlhf_engine.errors import ConfigError
 
 SMALL = RunConfig(
@@ -48,6 +49,11 @@ def section(model: Any, **given: st.SearchStrategy[Any]) -> st.SearchStrategy[di
     return st.fixed_dictionaries(given, optional=optional)
 
 
+# lists of pairs are as long as each other, and a system text needs a template
+DATA = section(DataConfig, prompts=st.lists(texts.filter(bool), min_size=1, max_size=4), chosen=st.just([]),
+               rejected=st.just([]), chat_template=st.just(True), sha256=st.none() | st.just("0a" * 32))
+
+
 @st.composite
 def configs(draw: st.DrawFn) -> RunConfig:
     """Any valid configuration."""
@@ -63,7 +69,7 @@ def configs(draw: st.DrawFn) -> RunConfig:
         "rewards": st.tuples(word_list, length).map(list) | word_list.map(lambda reward: [reward]),
         **{name: section(info.annotation) for name, info in RunConfig.model_fields.items()
            if hasattr(info.annotation, "model_fields")},
-        "data": section(DataConfig, prompts=st.lists(texts.filter(bool), min_size=1, max_size=4)),
+        "data": DATA,
         "algorithm": section(PPOConfig, kind=st.just("ppo")),
         "train": train,
     }))

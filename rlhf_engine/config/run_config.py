@@ -11,13 +11,13 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, model_validator
 from pydantic_core import InitErrorDetails
 
+from rlhf_engine.config.data import DataConfig
 from rlhf_engine.config.kinds import algorithm_from
 from rlhf_engine.config.methods.base import AlgorithmConfig
 from rlhf_engine.config.methods.ppo import PPOConfig
 from rlhf_engine.config.rewards import RewardConfig
 from rlhf_engine.config.section import MOST_LETTERS, Section, setting
 from rlhf_engine.config.sections import (
-    DataConfig,
     KLConfig,
     LoraConfig,
     ModelConfig,
@@ -58,9 +58,10 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _method_has_what_it_needs(self) -> RunConfig:
-        missing: list[tuple[str, ...]] = []
-        if self.algorithm.needs.batch == "prompts" and not self.data.prompts:
-            missing.append(("data", "prompts"))
+        lists = {"prompts": ("prompts",), "texts": ("texts",), "pairs": ("prompts", "chosen", "rejected")}
+        missing: list[tuple[str, ...]] = [
+            ("data", name) for name in lists[self.algorithm.needs.batch]
+            if self.data.source is None and not getattr(self.data, name)]
         if self.algorithm.uses("rewards.") and not self.rewards:
             missing.append(("rewards",))
         if missing:

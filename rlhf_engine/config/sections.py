@@ -1,4 +1,4 @@
-"""The settings that methods share: model, adapters, data, sampling, KL penalty, optimizer, run, alarms, probe.
+"""The settings that methods share: model, adapters, sampling, KL penalty, optimizer, run, alarms, probe.
 
 A field states its type, bounds, unit, one line of help, and whether it may change while training (`live`).
 """
@@ -10,31 +10,10 @@ from typing import Literal
 
 from pydantic import field_validator, model_validator
 
-from rlhf_engine.config.section import COUNT, MOST_LETTERS, Section, Text, Word, setting
+from rlhf_engine.config.section import COUNT, MOST_LETTERS, Section, Word, setting
 from rlhf_engine.errors import short
 from rlhf_engine.files.toml_text import MOST_CHARACTERS
 from rlhf_engine.metrics import REGISTRY, describe
-
-MOST_PROMPTS = 200_000
-MOST_OF_PROMPTS = 32_000_000  # characters of all together
-
-
-class DataConfig(Section):
-    """What the model learns from."""
-
-    prompts: list[Text] = setting(
-        [], "what the model continues, as a list, or the name of a .txt file (one a line) or .jsonl file of them; "
-        f"taken in shuffled order, again and again; at most {MOST_PROMPTS:,}", max_length=MOST_PROMPTS,
-        fail_fast=True, whole_texts=True, allowed="a list of texts, one at least, or the name of a file of them",
-    )
-
-    @field_validator("prompts")
-    @classmethod
-    def _prompts_are_no_library(cls, prompts: list[str]) -> list[str]:
-        if (size := sum(map(len, prompts))) > MOST_OF_PROMPTS:
-            raise ValueError(f"the prompts have {size:,} characters together, where at most {MOST_OF_PROMPTS:,} are "
-                             "allowed: every run keeps its own copy")
-        return prompts
 
 
 class ModelConfig(Section):

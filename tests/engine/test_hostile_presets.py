@@ -16,9 +16,9 @@ from typer.testing import CliRunner, Result
 
 from rlhf_engine.commands.cli import make_app
 from rlhf_engine.config import fields, presets
+from rlhf_engine.config.data import MOST_PROMPTS
 from rlhf_engine.config.preset_writer import to_toml
 from rlhf_engine.config.run_config import RunConfig
-from rlhf_engine.config.sections import MOST_PROMPTS
 from rlhf_engine.errors import ConfigError
 from rlhf_engine.runs.run_dir import RunDir
 

@@ -15,8 +15,9 @@ from tui.test_generate import tell
 from tui.test_hostile_text import hostile, is_harmless, shown_lines
 
 from rlhf_engine.config import presets
+from rlhf_engine.config.data import DataConfig
 from rlhf_engine.config.run_config import RunConfig
-from rlhf_engine.config.sections import DataConfig, ModelConfig
+from rlhf_engine.config.sections import ModelConfig
 from rlhf_engine.evaluation.compare import Comparison, Pair
 from rlhf_engine.events import ComparisonFinished, GenerationFinished, GenerationToken, Sample, Span
 from rlhf_engine.requests import Compare

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol
 
 from rlhf_engine import metrics
+from rlhf_engine.config.data import DataConfig
 from rlhf_engine.config.section import Section
 from rlhf_engine.config.sections import (
-    DataConfig,
     KLConfig,
     OptimizerConfig,
     SamplingConfig,
