@@ -76,6 +76,10 @@ class CodeChangedError(RunError):
         super().__init__(message)
 
 
+class DataChangedError(RunError):
+    """The file or dataset that a run learns from is not what it was; a person must say whether to go on with it."""
+
+
 class OutputError(RlhfError):
     """Standard output cannot be written. `gone`: since nobody reads it any more, who then need not be told; `hung_up`:
     since it is a terminal that has gone away, and nobody told this process."""

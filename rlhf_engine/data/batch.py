@@ -15,4 +15,23 @@ class PromptBatch:
     columns: Mapping[str, list[Any]] = field(default_factory=dict)
 
 
-Batch = PromptBatch
+@dataclass(frozen=True)
+class TextBatch:
+    """Texts to learn: responses[i] stands behind prompts[i], which is empty for a whole text."""
+
+    prompts: list[str]
+    responses: list[str]
+    columns: Mapping[str, list[Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PairBatch:
+    """Preferences: to prompts[i], chosen[i] is the better response and rejected[i] the other one."""
+
+    prompts: list[str]
+    chosen: list[str]
+    rejected: list[str]
+    columns: Mapping[str, list[Any]] = field(default_factory=dict)
+
+
+Batch = PromptBatch | TextBatch | PairBatch

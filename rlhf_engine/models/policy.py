@@ -90,7 +90,10 @@ class Policy:
     @classmethod
     def from_config(cls, config: RunConfig, needs: Needs | None = None) -> Policy:
         """Load the model that `config` names, with what its method needs unless `needs` says otherwise; see `load`."""
-        return cls.load(config.model, config.lora, needs or config.algorithm.needs, seed=config.train.seed)
+        policy = cls.load(config.model, config.lora, needs or config.algorithm.needs, seed=config.train.seed)
+        if config.data.chat_template:
+            policy.texts.use_chat_template(config.data.system)
+        return policy
 
     @classmethod
     def load(cls, model: ModelConfig, lora: LoraSettings, needs: Needs, *, seed: int) -> Policy:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from rlhf_engine.errors import ModelError, PromptError, first_line
+from rlhf_engine.models.chat import ChatTemplate
 from rlhf_engine.models.foreign import foreign, is_panic
 from rlhf_engine.models.tokens import special_ids, token_name
 
@@ -28,6 +29,12 @@ class TextCodec:
         self._marks = frozenset(end_ids) & frozenset(getattr(tokenizer, "added_tokens_decoder", {})) - self._special
         self._anchor = [] if _joins_alone(tokenizer) else self._find_anchor()
         self._anchor_text = self._texts([self._anchor])[0] if self._anchor else ""
+        self._chat: ChatTemplate | None = None
+
+    def use_chat_template(self, system: str | None) -> None:
+        """From now on prompts are messages: rendered by the tokenizer's chat template, which then says alone what
+        special tokens a prompt has. Raises ModelError when there is none."""
+        self._chat = ChatTemplate(self._tokenizer, system)
 
     def encode(self, prompts: Sequence[str], longest: int | None = None) -> list[list[int]]:
         """The ids of each prompt, behind the start token that the tokenizer gives a text, unless the prompt begins with
@@ -38,8 +45,8 @@ class TextCodec:
         is one start token. Raises PromptError for a prompt that the tokenizer cannot read, or with a token that the
         model has no embedding for.
         """
-        return [self._row(prompt, ids, longest)
-                for prompt, ids in zip(prompts, self._read(list(prompts)), strict=True)]
+        texts = [self._chat.render(prompt) for prompt in prompts] if self._chat else list(prompts)
+        return [self._row(prompt, ids, longest) for prompt, ids in zip(prompts, self._read(texts), strict=True)]
 
     def decode(self, responses: Sequence[Ids], prompts: Sequence[Ids]) -> list[str]:
         """The text of each response as it stands after its prompt, without special tokens and with spaces as sampled:
@@ -73,7 +80,7 @@ class TextCodec:
             raise PromptError(f"the tokenizer cannot read the prompt {quoted(prompts[0])}: {error}") from error
 
     def _row(self, prompt: str, ids: list[int], longest: int | None) -> list[int]:
-        prefix = [] if self._prefix and ids[:1] == self._prefix[:1] else self._prefix
+        prefix = [] if self._chat or (self._prefix and ids[:1] == self._prefix[:1]) else self._prefix
         row = [*prefix, *ids]
         if not row:
             if self._start is None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from rlhf_engine.events import Span
 
-__all__ = ["Reward", "Score", "Span"]
+__all__ = ["Columns", "Reward", "Score", "Span"]
+
+
+Columns = Mapping[str, Sequence[Any]]
+"""What the rows of the data hold besides their prompts, by name, one entry a response."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,11 @@ class Score:
 
 
 class Reward(Protocol):
-    """Scores responses in batches. Equal inputs must give equal scores, so that a resumed run repeats itself."""
+    """Scores responses in batches. Equal inputs must give equal scores, so that a resumed run repeats itself.
+
+    One that wants more of a row than its prompt has a `score` with a third parameter `columns`: the other columns of
+    the data by name, one entry a response; None where prompts are no rows of the data, but typed by a person, say.
+    """
 
     name: str
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from operator import attrgetter
+from typing import Any
 
 from rlhf_engine.errors import ConfigError, RewardError
 from rlhf_engine.events import Span
-from rlhf_engine.rewards.base import Reward, Score
+from rlhf_engine.rewards.base import Columns, Reward, Score
 from rlhf_engine.rewards.failures import quoted, raised
 
 
@@ -39,21 +41,28 @@ class RewardSum:
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ConfigError(f"Two rewards are named {twice[0]!r}; every reward needs a name of its own.")
         self._rewards = list(rewards)
+        self._sees_columns = {reward.name for reward, _ in rewards if "columns" in signature(reward.score).parameters}
 
-    def score(self, prompts: Sequence[str], responses: Sequence[str]) -> ScoredBatch:
+    def score(
+        self, prompts: Sequence[str], responses: Sequence[str], columns: Columns | None = None
+    ) -> ScoredBatch:
         """Score each response with every reward; prompts[i] is the prompt of responses[i].
+
+        columns: what else the rows of the data hold that the prompts are from; None where they are from none.
 
         Raises RewardError, naming the reward and quoting the response, when a reward raises, returns another number
         of scores than there are responses, or something other than finite numbers.
         """
         if len(prompts) != len(responses):
             raise ValueError(f"{len(prompts)} prompts for {len(responses)} responses; there must be one for each")
-        columns = [_checked_scores(reward, prompts, responses) for reward, _ in self._rewards]
+        seen: dict[str, Any] = {"columns": columns}
+        given = [_checked_scores(reward, prompts, responses, seen if reward.name in self._sees_columns else {})
+                 for reward, _ in self._rewards]
         by_reward = {
             reward.name: [None if score is None else float(score.total) for score in column]
-            for (reward, _), column in zip(self._rewards, columns, strict=True)
+            for (reward, _), column in zip(self._rewards, given, strict=True)
         }
-        return ScoredBatch([self._sum(row) for row in zip(*columns, strict=True)], by_reward)
+        return ScoredBatch([self._sum(row) for row in zip(*given, strict=True)], by_reward)
 
     def _sum(self, row: tuple[Score | None, ...]) -> Score:
         """The weighted sum of one response's scores, one from each reward that applies."""
@@ -68,9 +77,11 @@ class RewardSum:
         return Score(total, parts, _joined_spans([score for _, _, score in given]))
 
 
-def _checked_scores(reward: Reward, prompts: Sequence[str], responses: Sequence[str]) -> list[Score | None]:
+def _checked_scores(
+    reward: Reward, prompts: Sequence[str], responses: Sequence[str], seen: Mapping[str, Any]
+) -> list[Score | None]:
     try:
-        scores = reward.score(prompts, responses)
+        scores = reward.score(prompts, responses, **seen)
     except RewardError:
         raise
     except Exception as error:

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from inspect import Parameter, signature
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
@@ -26,14 +27,15 @@ from rlhf_engine.errors import (
     RunError,
     first_line,
     kind_and_message,
+    short,
 )
-from rlhf_engine.rewards.base import Score
+from rlhf_engine.rewards.base import Columns, Score
 from rlhf_engine.rewards.code import Code, read_code, run_code
 from rlhf_engine.rewards.failures import print_traceback, raised, where_of
 from rlhf_engine.runs.trust import UntrustedCodeError, is_trusted, trust, trust_once
 from rlhf_engine.system.streams import captured
 
-Function = Callable[[list[str], list[str]], Any]
+Function = Callable[..., Any]
 
 # by file and digest of all of it: a live edit of another reward must not run a file anew, let alone a changed one
 _loaded: dict[tuple[Path, str], ModuleType] = {}
@@ -45,18 +47,31 @@ class FunctionReward:
     """Scores by `function(prompts, responses)`: lists of texts in; for each response a number or a `Score` out, or None
     where this reward does not apply.
 
+    Parameters behind these two are columns of the data by their names, each a list with an entry for each response;
+    one that is called `columns` is a dict of all of them, and so is **. Where prompts are no rows of the data a
+    function that cannot do without a column does not apply.
+
     It is called once a batch. What it prints goes to the log of the run, and its traceback too when it raises.
     """
 
     def __init__(self, name: str, function: Function) -> None:
         self.name = name
         self._function = function
+        self._wanted = _parameters_behind_two(function)
 
-    def score(self, prompts: Sequence[str], responses: Sequence[str]) -> list[Score | None]:
-        """One Score per response, or None. What the function gives is checked where rewards are added up."""
+    def score(
+        self, prompts: Sequence[str], responses: Sequence[str], columns: Columns | None = None
+    ) -> list[Score | None]:
+        """One Score per response, or None. What the function gives is checked where rewards are added up.
+
+        Raises RewardError when it raises, or asks for a column that the data does not have.
+        """
+        seen = self._seen(columns)
+        if seen is None:
+            return [None] * len(responses)
         with captured():
             try:
-                found = self._function(list(prompts), list(responses))
+                found = self._function(list(prompts), list(responses), **seen)
                 found = found.tolist() if hasattr(found, "tolist") else found  # arrays and tensors
             except (Exception, SystemExit) as error:
                 print_traceback(error)
@@ -67,6 +82,38 @@ class FunctionReward:
             raise RewardError(f"Reward {self.name!r} returned a {type(found).__name__}; it must return a list with a "
                               "number or a Score for each response, or None where it does not apply.")
         return [_as_score(value) for value in found]
+
+    def _seen(self, columns: Columns | None) -> dict[str, Any] | None:
+        """The columns that the function asks for; None where it needs one and there are none at all."""
+        there = {name: list(values) for name, values in (columns or {}).items()}
+        seen: dict[str, Any] = {}
+        for parameter in self._wanted:
+            optional = parameter.default is not Parameter.empty
+            if parameter.kind is Parameter.VAR_KEYWORD:
+                taken = {other.name for other in self._wanted} | {"prompts", "responses"}
+                seen |= {name: values for name, values in there.items() if name not in taken}
+            elif parameter.name == "columns":
+                seen["columns"] = there
+            elif parameter.name in there:
+                seen[parameter.name] = there[parameter.name]
+            elif not optional and columns is None:
+                return None
+            elif not optional:
+                raise RewardError(f"Reward {self.name!r} asks for the column {parameter.name!r}, which the data does "
+                                  f"not have; its columns are {short(', '.join(there), 200) or 'none'}.")
+        return seen
+
+
+def _parameters_behind_two(function: Function) -> list[Parameter]:
+    """The parameters that name columns. A callable that does not say what it takes, takes none."""
+    try:
+        parameters = list(signature(function).parameters.values())
+    except (TypeError, ValueError):
+        return []
+    positional = [one for one in parameters
+                  if one.kind in (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)]
+    return [one for one in parameters if one not in positional[:2]
+              and one.kind not in (Parameter.VAR_POSITIONAL, Parameter.POSITIONAL_ONLY)]
 
 
 def _as_score(value: Any) -> Any:

@@ -1,0 +1,79 @@
+"""A run names what it learns from by its whole path and its SHA-256, and goes on with other data only when a person
+says so. Lists that stand in the settings are part of the run, and cannot change."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from rlhf_engine.config.fields import replace
+from rlhf_engine.config.run_config import RunConfig
+from rlhf_engine.data.rows import load_data
+from rlhf_engine.data.tables import digest_of
+from rlhf_engine.errors import ConfigError, DataChangedError, RlhfError
+from rlhf_engine.runs.run_dir import RunDir
+from rlhf_engine.runs.run_settings import settings_now
+
+ACCEPT = "--accept-changed-data"
+
+
+@dataclass(frozen=True)
+class DataChange:
+    """Data that is not what a run wrote down. new: what it is now."""
+
+    source: str
+    old: str | None
+    new: str
+
+    path = "data.sha256"
+
+
+def pinned_data(config: RunConfig) -> RunConfig:
+    """The config with the whole path of its source and the digest of what lies there. Raises ConfigError for what
+    cannot be read, and for what is not what the config wrote down."""
+    if config.data.source is None:
+        return config
+    changes: dict[str, Any] = {}
+    whole = os.path.realpath(os.path.expanduser(config.data.source))
+    if os.path.exists(whole):
+        changes["data.source"] = whole
+    loaded = load_data(replace(config, changes))
+    if config.data.sha256 not in (None, loaded.sha256):
+        raise ConfigError(f"data.source: {config.data.source} is no longer what its SHA-256 {config.data.sha256[:12]}… "
+                          "was taken of; data.sha256 = none takes it as it is now")
+    changes["data.sha256"] = loaded.sha256
+    if loaded.commit:
+        changes["data.revision"] = loaded.commit
+    return replace(config, changes)
+
+
+def data_change(config: RunConfig) -> DataChange | None:
+    """How the source differs from what a run wrote down; None if it does not. Raises ConfigError if it cannot be read.
+    """
+    data = config.data
+    if data.source is None:
+        return None
+    now = digest_of(data) or load_data(config).sha256
+    assert now is not None
+    return None if now == data.sha256 else DataChange(data.source, data.sha256, now)
+
+
+def require_same_data(config: RunConfig) -> None:
+    """Raises DataChangedError when the source is not what the run learnt from so far, or the run does not say what
+    that was."""
+    if change := data_change(config):
+        was = (f"SHA-256 {change.old[:12]}…, now {change.new[:12]}…" if change.old
+               else "the run does not say what it was")
+        raise DataChangedError(f"The run learns from data that has changed since: {change.source} ({was}).")
+
+
+def change_of_data(run_dir: RunDir) -> str:
+    """What a person must agree to before the run goes on: its data is not what it was; empty if it is."""
+    try:
+        require_same_data(settings_now(run_dir))
+    except DataChangedError as error:
+        return str(error)
+    except RlhfError:
+        pass  # what else is wrong with the run is told when it is resumed
+    return ""

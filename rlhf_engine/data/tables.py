@@ -1,0 +1,301 @@
+"""Rows of files and datasets: columns by name, and the SHA-256 that tells whether they are what they were.
+
+A file is read once, within bounds, and its digest is that of the very bytes that its rows come from. Parquet and the
+folders and hub datasets of `datasets` need packages that come with the extra `data`; they are imported when asked for.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rlhf_engine.config.data import DataConfig
+from rlhf_engine.errors import ConfigError, first_line, kind_and_message, short
+from rlhf_engine.files.disk import os_error_reason
+from rlhf_engine.files.reading import MOST_LINE, open_regular, read_bytes
+from rlhf_engine.system.streams import captured
+
+MOST_ROWS = 200_000
+MOST_BYTES = 256_000_000
+"""Of a file."""
+MOST_OF_A_FOLDER = 4_000_000_000
+MOST_CHARACTERS = 512_000_000
+"""Of all rows together, as JSON would write them."""
+
+_MOST_FILES = 10_000
+_BLOCK = 1 << 20
+_NEEDS = "pip install 'rlhf-tui[data]'"
+_SUFFIXES = (".txt", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
+
+
+@dataclass(frozen=True)
+class Table:
+    """columns: by name, one entry a row. sha256: of what they were read from. commit: that of a hub dataset."""
+
+    columns: Mapping[str, list[Any]]
+    sha256: str
+    commit: str | None = None
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values()), []))
+
+
+def read_table(data: DataConfig, line_column: str) -> Table:
+    """What `data.source` names. line_column: what the lines of a .txt file are called. Raises ConfigError, one
+    sentence, for what cannot be had or is no table."""
+    assert data.source is not None
+    path = Path(data.source).expanduser()
+    try:
+        if path.is_dir():
+            return _folder(path, data.split)
+        if path.is_file() or not data.on_hub or path.suffix.lower() in _SUFFIXES:
+            return _file(path, line_column)
+    except (OSError, ValueError, RuntimeError) as error:  # a zero byte in a path; a home that is not known
+        raise ConfigError(f"data.source: {short(repr(str(path)), 400)} could not be read: "
+                          f"{os_error_reason(error, 'read')}") from None
+    return _hub_dataset(data)
+
+
+def digest_of(data: DataConfig) -> str | None:
+    """The SHA-256 of `data.source` as it is now; None where only reading all of it tells. Raises ConfigError."""
+    assert data.source is not None
+    path = Path(data.source).expanduser()
+    try:
+        if path.is_dir():
+            return _digest_of_folder(path)
+        if path.is_file() or not data.on_hub:
+            return _digest_of_file(path)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ConfigError(f"data.source: {short(repr(str(path)), 400)} could not be read: "
+                          f"{os_error_reason(error, 'read')}") from None
+    return None
+
+
+# --- files ---
+
+
+def _file(path: Path, line_column: str) -> Table:
+    content = read_bytes(path, MOST_BYTES, follow=True)
+    digest = hashlib.sha256(content).hexdigest()
+    match path.suffix.lower():
+        case ".parquet":
+            return Table(_parquet_columns([(path, io.BytesIO(content))]), digest)
+        case ".csv" | ".tsv" as suffix:
+            rows = _csv_rows(_text(content, path), path, "," if suffix == ".csv" else "\t")
+        case ".jsonl" | ".ndjson":
+            rows = _json_rows(_text(content, path), path)
+        case ".txt":
+            lines = [line.removesuffix("\r") for line in _text(content, path).split("\n") if line.strip()]
+            return Table(_columns(({line_column: line} for line in lines), path), digest)
+        case _:
+            raise ConfigError(f"data.source: {path} is none of the files that rows are read from: "
+                              f"{', '.join(_SUFFIXES)}")
+    return Table(_columns(rows, path), digest)
+
+
+def _text(content: bytes, path: Path) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"data.source: {path} is not UTF-8 text (byte {error.start})") from None
+
+
+def _json_rows(text: str, path: Path) -> Iterator[dict[str, Any]]:
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            raise ConfigError(f"data.source: {path}:{number}: is not JSON") from None
+        if not isinstance(row, dict):
+            raise ConfigError(f"data.source: {path}:{number}: is no JSON object, with a value for each column")
+        yield row
+
+
+def _csv_rows(text: str, path: Path, delimiter: str) -> Iterator[dict[str, Any]]:
+    before = csv.field_size_limit(MOST_LINE)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        names: list[str] = next(reader, [])
+        if len(set(names)) < len(names):
+            raise ConfigError(f"data.source: {path}:1: two columns have the same name")
+        for values in reader:
+            if values and len(values) != len(names):
+                raise ConfigError(f"data.source: {path}:{reader.line_num}: has {len(values)} values, where the first "
+                                  f"line names {len(names)} columns")
+            if values:
+                yield dict(zip(names, values, strict=True))
+    except csv.Error as error:
+        raise ConfigError(f"data.source: {path}:{reader.line_num}: {first_line(error)}") from None
+    finally:
+        csv.field_size_limit(before)
+
+
+def _columns(rows: Iterable[Mapping[str, Any]], path: object) -> dict[str, list[Any]]:
+    """Rows as columns; a row that lacks one has None there."""
+    columns: dict[str, list[Any]] = {}
+    count = characters = 0
+    for row in rows:
+        characters += sum(len(value) if isinstance(value, str) else len(str(value)) for value in row.values())
+        count += 1
+        if count > MOST_ROWS or characters > MOST_CHARACTERS:
+            raise ConfigError(f"data.source: {path} has more than "
+                              + (f"{MOST_ROWS:,} rows" if count > MOST_ROWS else f"{MOST_CHARACTERS:,} characters")
+                              + ", the most that are taken")
+        for name, value in row.items():
+            column = columns.get(name)
+            if column is None:
+                if len(columns) == 1_000:
+                    raise ConfigError(f"data.source: {path} has more than 1,000 columns")
+                column = columns[name] = [None] * (count - 1)
+            column.append(value)
+        for column in columns.values():
+            if len(column) < count:
+                column.append(None)
+    if not count:
+        raise ConfigError(f"data.source: {path} holds no row")
+    return columns
+
+
+def _parquet_columns(files: Iterable[tuple[Path, Any]]) -> dict[str, list[Any]]:
+    parquet = _needed("pyarrow.parquet", "Parquet files")
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for path, file in files:
+            with _somebody_elses(path):
+                opened = parquet.ParquetFile(file)
+                batches = iter(opened.iter_batches(batch_size=256))
+            while True:
+                with _somebody_elses(path):
+                    batch = next(batches, None)
+                    found = batch.to_pylist() if batch is not None else None
+                if found is None:
+                    break
+                yield from found
+
+    files = list(files)
+    return _columns(rows(), files[0][0] if len(files) == 1 else files[0][0].parent)
+
+
+# --- datasets ---
+
+
+def _folder(path: Path, split: str) -> Table:
+    digest = _digest_of_folder(path)
+    saved = [name for name in ("dataset_dict.json", "state.json") if (path / name).is_file()]
+    if saved:
+        datasets = _needed("datasets", "folders that `datasets` saved")
+        with _somebody_elses(path):
+            found = datasets.load_from_disk(str(path))
+        if saved[0] == "dataset_dict.json":
+            if split not in found:
+                raise ConfigError(f"data.split: {path} has no split {short(repr(split))}, but "
+                                  f"{short(', '.join(map(str, found)))}")
+            found = found[split]
+        return Table(_columns(_rows_of(found, path), path), digest)
+    files = sorted(file for file in path.rglob("*.parquet") if file.is_file())
+    if not files:
+        raise ConfigError(f"data.source: {path} is a folder without Parquet files, and none that `datasets` saved")
+    of_split = [file for file in files if split in (file.parent.name, file.stem) or file.stem.startswith(f"{split}-")]
+    others = {"train", "test", "validation", split}
+    if not of_split and any(file.parent.name in others or file.stem.partition("-")[0] in others for file in files):
+        raise ConfigError(f"data.split: no Parquet file in {path} is of the split {short(repr(split))}")
+    opened = ((file, io.BytesIO(read_bytes(file, MOST_BYTES, follow=True))) for file in of_split or files)
+    return Table(_parquet_columns(list(opened)), digest)
+
+
+def _hub_dataset(data: DataConfig) -> Table:
+    datasets = _needed("datasets", "datasets of the hub")
+    name = str(data.source)
+    try:
+        with captured():
+            from huggingface_hub import HfApi
+
+            datasets.disable_progress_bars()
+            commit = data.revision
+            if len(commit or "") != 40:
+                commit = HfApi().dataset_info(name, revision=data.revision).sha
+            found = datasets.load_dataset(name, data.subset, split=data.split, revision=commit)
+    except Exception as error:
+        raise ConfigError(f"data.source: there is no file or folder {short(repr(name))}, and no such dataset could be "
+                          f"had from the hub ({kind_and_message(error)})") from None
+    columns = _columns(_rows_of(found, name), name)
+    rows = json.dumps(columns, sort_keys=True, default=repr).encode()
+    return Table(columns, hashlib.sha256(rows).hexdigest(), commit)
+
+
+def _rows_of(dataset: Any, where: object) -> Iterator[dict[str, Any]]:
+    with _somebody_elses(where):
+        count = len(dataset)
+    if count > MOST_ROWS:
+        raise ConfigError(f"data.source: {where} has {count:,} rows, and at most {MOST_ROWS:,} are taken; a split such "
+                          f"as train[:{MOST_ROWS}] is a part of a hub dataset")
+    for first in range(0, count, 256):
+        with _somebody_elses(where):
+            rows = dataset.select(range(first, min(first + 256, count))).to_list()
+        yield from rows
+
+
+def _needed(module: str, what: str) -> Any:
+    import importlib
+
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise ConfigError(f"data.source: {what} need the package {module.partition('.')[0]}: {_NEEDS}") from None
+
+
+@contextmanager
+def _somebody_elses(where: object) -> Iterator[None]:
+    """What a reader of a foreign format raises is a sentence about the file."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except Exception as error:  # of whatever kind: the file decides
+        raise ConfigError(f"data.source: {where} cannot be read as a table ({kind_and_message(error)})") from None
+
+
+# --- digests ---
+
+
+def _digest_of_file(path: Path) -> str:
+    digest = hashlib.sha256()
+    _add_file(digest.update, path, MOST_BYTES)
+    return digest.hexdigest()
+
+
+def _digest_of_folder(folder: Path) -> str:
+    """Of the names and contents of all files below it, in the order of their names."""
+    digest, left = hashlib.sha256(), MOST_OF_A_FOLDER
+    files = []
+    for file in folder.rglob("*"):
+        if file.is_file():
+            files.append(file)
+        if len(files) > _MOST_FILES:
+            raise ConfigError(f"data.source: {folder} has more than {_MOST_FILES:,} files")
+    for file in sorted(files):
+        inner = hashlib.sha256()
+        left -= _add_file(inner.update, file, left)
+        name = os.fsencode(file.relative_to(folder))
+        digest.update(b"%s\0%s\n" % (name, inner.digest()))
+    return digest.hexdigest()
+
+
+def _add_file(add: Callable[[bytes], object], path: Path, most: int) -> int:
+    """Feeds a file to `add`. Returns its size. Raises OSError for one that is larger than `most` or no file."""
+    size = 0
+    with open_regular(path, most, follow=True) as file:
+        while block := file.read(_BLOCK):
+            add(block)
+            size += len(block)
+    return size
