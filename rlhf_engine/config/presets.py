@@ -77,12 +77,14 @@ def load(name_or_path: str) -> RunConfig:
 
 def placed(config: RunConfig, folder: Path) -> RunConfig:
     """The config with what it names relative to `folder` named so that it is found from everywhere: the files of reward
-    functions, and a model that is a folder there."""
+    functions, and a model or the source of the data that lies there."""
     changes: dict[str, Any] = {}
     for index, reward in enumerate(config.rewards):
         if isinstance(reward, FunctionRewardConfig):
             file, _, function = reward.function.rpartition(":")
             changes[f"rewards.{index}.function"] = f"{folder / os.path.expanduser(file)}:{function}"
+    if config.data.source is not None and os.path.exists(there := folder / os.path.expanduser(config.data.source)):
+        changes["data.source"] = str(there)
     model = folder / folder_of(config.model.name)
     if config.model.name != STORYTELLER and os.path.isdir(model):
         changes["model.name"] = str(model)
