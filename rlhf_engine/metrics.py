@@ -137,6 +137,23 @@ _ALL = [
            "Different word pairs over all word pairs of the step; a fall means that responses repeat themselves.",
            "Stays near its start, or falls slowly.",
            "Falls while the score climbs: the same liked words are repeated."),
+    Metric("eval/scores", "held-out score", "per response", "up",
+           "Mean score of the responses to prompts that are never trained on (data.held_out), every "
+           "data.evaluate_every steps from the same random numbers.",
+           "Climbs with the score of the prompts that are trained on.",
+           "Stays behind while the score climbs: the prompts are learnt by heart."),
+    Metric("eval/reference_scores", "held-out reference", "per response", "neither",
+           "Mean score of the reference's responses to the held-out prompts: what the held-out score began at.",
+           "A level line under the held-out score.",
+           "Above the held-out score: the run has made other prompts worse."),
+    Metric("eval/kl", "held-out KL", "nats per response", "neither",
+           "KL from the reference on the held-out prompts, estimated as on those that are trained on.",
+           "Near the KL of the prompts that are trained on.",
+           "Far from it: other prompts are answered quite differently."),
+    Metric("eval/mean_length", "held-out length", "tokens", "neither",
+           "Mean length of the responses to the held-out prompts.",
+           "Near the length of the responses in training.",
+           "Far from it: other prompts are answered quite differently."),
     Metric("num_tokens", "tokens", "tokens", "neither", "Response tokens trained on since the start.",
            "A straight line.",
            "Bends: responses get longer or shorter during the run."),
@@ -177,9 +194,11 @@ def named(*names: str) -> tuple[Metric, ...]:
 
 _ACTOR = "it needs optimizer steps of the actor, which begin after algorithm.critic_warmup_steps"
 _CRITIC = "it needs optimizer steps of the critic, and all so far were skipped"
+_HELD_OUT = "it needs held-out prompts (data.held_out, data.held_out_share), and comes every data.evaluate_every steps"
 COMES_WITH: dict[str, str] = {
     **dict.fromkeys(("policy/approxkl_avg", "policy/clipfrac_avg", "loss/policy_avg", "val/ratio", "grad_norm/actor"),
                     _ACTOR),
+    **dict.fromkeys(("eval/scores", "eval/reference_scores", "eval/kl", "eval/mean_length"), _HELD_OUT),
     **dict.fromkeys(("loss/value_avg", "val/clipfrac_avg", "grad_norm/critic"), _CRITIC),
 }
 """What those metrics need that are not reported for each step of each run."""

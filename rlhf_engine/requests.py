@@ -30,12 +30,13 @@ class Resume:
     """Resume the run in `run_path` from its newest checkpoint.
 
     accept_code: with files of reward functions that have changed since, too, if this user trusts what they are by
-    then. accept_base: with another base model than before, too.
+    then. accept_base: with another base model than before, too. accept_data: with other data than before, too.
     """
 
     run_path: Path
     accept_code: bool = False
     accept_base: bool = False
+    accept_data: bool = False
 
 
 @dataclass(frozen=True)

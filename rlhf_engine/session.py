@@ -83,6 +83,7 @@ class Session:
             self._last_word = None
 
     def _trainer_for(self, asked: Start | Resume | Fork) -> Trainer:
+        from rlhf_engine.data.pinning import pinned_data
         from rlhf_engine.rewards.function import pinned
         from rlhf_engine.runs.base_model import BaseChoice, pinned_base
         from rlhf_engine.runs.run_dir import RunDir
@@ -90,7 +91,7 @@ class Session:
         from rlhf_engine.training.trainer import Trainer
 
         if isinstance(asked, Start):
-            config = pinned(pinned_base(asked.config))
+            config = pinned(pinned_base(pinned_data(asked.config)))
             run_dir = RunDir.create(asked.runs_root, config, name=asked.name, preset=asked.preset)
             return Trainer(config, run_dir=run_dir, emit=self._tell, requests=self._requests)
         run_dir = RunDir.open(asked.run_path)
@@ -101,6 +102,7 @@ class Session:
         if accept_code:
             _require_agreed(run_dir)
         return Trainer.resume(run_dir, emit=self._tell, requests=self._requests, accept_code=accept_code,
+                              accept_data=isinstance(asked, Resume) and asked.accept_data,
                               base=BaseChoice(asked.accept_base), new=isinstance(asked, Fork))
 
     def _tell(self, event: Event) -> None:

@@ -119,12 +119,12 @@ class OnPolicy:
             raise ModelError("out of memory while sampling: lower algorithm.responses_per_step or "
                              "sampling.max_new_tokens") from error
 
-    def score(self, step: int, rollout: Rollout, progress: Progress) -> ScoredBatch:
-        """What the rewards give each response."""
+    def score(self, step: int, batch: PromptBatch, rollout: Rollout, progress: Progress) -> ScoredBatch:
+        """What the rewards give each response to `batch`."""
         progress("reward", 0.0)  # a phase of its own: somebody's function may take its time
         with record_function("score: rewards"):
             assert self.resources.rewards is not None, "a method that samples is not started without rewards"
-            scored = self.resources.rewards.score(rollout.prompts, rollout.responses)
+            scored = self.resources.rewards.score(rollout.prompts, rollout.responses, batch.columns)
         progress("score", 0.0)
         # once for each that applies to no response of a step: it may well be meant, or a mistake in its code
         for name, totals in scored.by_reward.items():

@@ -69,7 +69,7 @@ class PPO:
             clock.lap("rollout")
 
             # 2. Rewards read prompts and responses. Centred scores give the critic numbers around 0 to predict.
-            scored = on_policy.score(number, rollout, progress)
+            scored = on_policy.score(number, batch, rollout, progress)
             known = {"objective/scores": fmean(score.total for score in scored.scores),
                      "completions/mean_length": response_length(rollout)}
             scores = self.normalizer(finite_scores(scored), settings.score_normalization)

@@ -29,7 +29,9 @@ from rlhf_engine.commands.shared import (
 from rlhf_engine.commands.trusting import accepted, accepted_code, asked_to_trust, having_asked
 from rlhf_engine.config import fields, presets
 from rlhf_engine.config.run_config import RunConfig
-from rlhf_engine.errors import BaseChangedError, CodeChangedError, ConfigError
+from rlhf_engine.data.pinning import ACCEPT as ACCEPT_DATA
+from rlhf_engine.data.pinning import pinned_data
+from rlhf_engine.errors import BaseChangedError, CodeChangedError, ConfigError, DataChangedError
 from rlhf_engine.events import RunState
 from rlhf_engine.requests import Edit, RequestQueue, Stop
 from rlhf_engine.rewards.function import pinned
@@ -74,7 +76,7 @@ def train_config(
     profile: bool = False,
 ) -> int:
     """Trains in a new run directory, with progress on stdout. Returns the exit code."""
-    config = having_asked(lambda: pinned(pinned_base(config)))
+    config = having_asked(lambda: pinned(pinned_base(pinned_data(config))))
     with wrong_usage():
         run_dir = RunDir.create(runs_dir, config, name=name, preset=preset)
 
@@ -95,6 +97,8 @@ def resume(
     accept_code: Annotated[bool, typer.Option(
         "--accept-changed-code", help="Resume although the file of a reward function has changed.")] = False,
     accept_base: AcceptBase = False,
+    accept_data: Annotated[bool, typer.Option(
+        ACCEPT_DATA, help="Resume although the file or dataset that the run learns from has changed.")] = False,
     as_json: AsJson = False,
 ) -> int:
     """Resume a run from its newest checkpoint. --json as for train.
@@ -115,12 +119,16 @@ def resume(
         moves = {path: changes.pop(path) for path in MOVES if path in changes}
         if fixed := [path for path in changes if not fields.setting_at(config, path).live]:
             raise ConfigError([f"--set {path}: cannot change within a run; start a new one with it" for path in fixed])
-        code, base = accept_code, accept_base
+        code, base, data = accept_code, accept_base, accept_data
         while True:
             try:
                 trainer = Trainer.resume(run_dir, requests=requests, emit=reporter.emit, accept_code=code,
-                                         base=BaseChoice(base, moves))
+                                         accept_data=data, base=BaseChoice(base, moves))
                 break
+            except DataChangedError as error:
+                if not accepted(error):
+                    raise ConfigError(f"{error} {ACCEPT_DATA} resumes with what it is now.") from None
+                data = True
             except BaseChangedError as error:
                 if not accepted(error):
                     raise

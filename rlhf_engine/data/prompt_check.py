@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.config.sections import SamplingConfig
@@ -17,10 +17,11 @@ _NAMED = 5
 
 @dataclass(frozen=True)
 class CheckedPrompts:
-    """The prompts that a run takes, in their order, and one sentence about those that are too long (empty: none are).
-    """
+    """The prompts that a run takes, in their order, their places from 0 among those that were looked at, and one
+    sentence about those that are too long (empty: none are)."""
 
     usable: tuple[str, ...]
+    places: tuple[int, ...]
     notice: str = ""
 
 
@@ -51,21 +52,29 @@ def cut_prompts(policy: Policy, prompts: Sequence[str], sampling: SamplingConfig
     return f"sampling.long_prompts = truncate_left: only the last {longest} tokens are read of {named}" if cut else ""
 
 
-def check_prompts(policy: Policy, config: RunConfig) -> CheckedPrompts:
-    """Every prompt of `config` encoded and measured; too long ones are left out or cut as `sampling.long_prompts` says.
+def check_prompts(
+    policy: Policy, config: RunConfig, prompts: Sequence[str] | None = None, name: str = "prompts"
+) -> CheckedPrompts:
+    """Every prompt encoded and measured; too long ones are left out or cut as `sampling.long_prompts` says.
+
+    prompts: those of `config` if left out. name: what they are called in a sentence.
 
     Raises ConfigError naming the offenders, by their place from 0, when they are refused or none is left, and for a
     prompt that model or tokenizer cannot take at all.
     """
     longest, choice = longest_prompt(policy, config.sampling), config.sampling.long_prompts
+    prompts = config.data.prompts if prompts is None else prompts
+    all_of_them = CheckedPrompts(tuple(prompts), tuple(range(len(prompts))))
+    if not prompts:
+        return all_of_them
     try:
-        lengths = [len(ids) for ids in policy.texts.encode(config.data.prompts)]
+        lengths = [len(ids) for ids in policy.texts.encode(prompts)]
     except PromptError as error:
-        raise ConfigError(f"prompts: {error}") from None
+        raise ConfigError(f"{name}: {error}") from None
     over = [index for index, tokens in enumerate(lengths) if longest is not None and tokens > longest]
     if not over:
-        return CheckedPrompts(tuple(config.data.prompts))
-    named = ", ".join(f"prompts.{index} ({quoted(config.data.prompts[index])}, {lengths[index]} tokens)"
+        return all_of_them
+    named = ", ".join(f"{name}.{index} ({quoted(prompts[index])}, {lengths[index]} tokens)"
                       for index in over[:_NAMED])
     if len(over) > _NAMED:
         named += f" and {len(over) - _NAMED} more"
@@ -78,9 +87,9 @@ def check_prompts(policy: Policy, config: RunConfig) -> CheckedPrompts:
     counted = f"sampling.long_prompts = {choice}: {len(over)} of {len(lengths)} prompts"
     if choice == "truncate_left":
         cut = f"{counted} cut to their last {longest} tokens: {named}; {limit}"
-        return CheckedPrompts(tuple(config.data.prompts), cut)
+        return replace(all_of_them, notice=cut)
     if len(over) == len(lengths):
         raise ConfigError(f"{counted} are too long, which leaves none: {named}; {limit}")
     left_out = set(over)
-    usable = tuple(prompt for index, prompt in enumerate(config.data.prompts) if index not in left_out)
-    return CheckedPrompts(usable, f"{counted} skipped: {named}; {limit}")
+    places = tuple(index for index in range(len(prompts)) if index not in left_out)
+    return CheckedPrompts(tuple(prompts[index] for index in places), places, f"{counted} skipped: {named}; {limit}")

@@ -19,6 +19,7 @@ from rlhf_engine.maths.estimators import kl_k1
 from rlhf_engine.models.decoding.plain import Decoder
 from rlhf_engine.models.policy import Policy
 from rlhf_engine.models.rollout import OnToken, Rollout, sample
+from rlhf_engine.rewards.base import Columns
 from rlhf_engine.rewards.build import rewards_if_any
 from rlhf_engine.rewards.composite import RewardSum
 from rlhf_engine.runs import checkpoint
@@ -37,11 +38,13 @@ def answer(
     step: int = 0,
     decoder: Decoder | None = None,
     on_token: OnToken | None = None,
+    columns: Columns | None = None,
 ) -> list[Sample]:
     """One sample for each prompt, by the actor (`tuned`) or the reference, from the same noise for the same seed.
 
     `kl` is 0 for the reference's own answers. Without rewards there are no scores. decoder: see `sample`; one that
-    holds the actor's weights cannot answer as the reference.
+    holds the actor's weights cannot answer as the reference. columns: what rewards see of the rows that the prompts are
+    from.
     """
     generator = torch.Generator(policy.device).manual_seed(seed)
     with policy.as_role("actor" if tuned else "reference"):
@@ -49,7 +52,7 @@ def answer(
     kl = _response_kl(policy, rollout, sampling.temperature) if tuned else [0.0] * len(prompts)
     # a reward may draw random numbers: not those of a run that goes on after this
     with torch.random.fork_rng(devices=[policy.device] if policy.device.type == "cuda" else []):
-        scores = rewards.score(prompts, rollout.responses).scores if rewards else None
+        scores = rewards.score(prompts, rollout.responses, columns).scores if rewards else None
     return list(samples_of(rollout, scores, kl, step))
 
 

@@ -18,9 +18,15 @@ from rlhf_engine.runs.run_dir import RunDir
 
 def comparable(a: RunConfig, b: RunConfig) -> bool:
     """True when probes under both answer the same prompt from the same random numbers."""
-    prompts = [next(iter(config.data.prompts), None) if config.probe.prompt is None else config.probe.prompt
-               for config in (a, b)]
-    return prompts[0] == prompts[1] and (a.sampling, a.train.seed) == (b.sampling, b.train.seed)
+    def asked(config: RunConfig) -> tuple[object, ...]:
+        data = config.data
+        prompt: object = config.probe.prompt
+        if prompt is None:  # the first of those trained on
+            prompt = (data.source, data.sha256, data.split, data.prompt_column, data.prompts[:1], data.held_out,
+                      data.held_out_share)
+        return prompt, data.chat_template, data.system, config.sampling, config.train.seed
+
+    return asked(a) == asked(b)
 
 
 class Prober:

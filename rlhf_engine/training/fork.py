@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_engine.config.fields import changed_settings
+from rlhf_engine.config.fields import replace as replace_settings
 from rlhf_engine.config.run_config import RunConfig
+from rlhf_engine.data.pinning import pinned_data
 from rlhf_engine.errors import RunError
 from rlhf_engine.evaluation.probing import comparable
 from rlhf_engine.rewards.function import pinned
@@ -45,6 +47,9 @@ def fork(
     base.check(parent.name, state.base, base_fingerprint(placed.model), placed.model)
     others = {path: value for path, value in changes.items() if path not in MOVES}
     config = pinned(fork_settings(placed, state.step, others))
+    if any(getattr(config.data, name) != getattr(placed.data, name) for name in ("source", "subset", "split", "revision")):
+        config = replace_settings(config, {"data.sha256": None})  # that was another source's
+    config = pinned_data(config)
     changed = changed_settings(state.config, config)
     origin = Parent(parent.name, state.step, parent.id, tuple((path, *pair) for path, pair in changed.items()))
     child = RunDir.create(root, config, name=name, preset=parent.preset, parent=origin)

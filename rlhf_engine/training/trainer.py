@@ -17,9 +17,9 @@ import torch
 from rlhf_engine.algorithms.base import Algorithm, Resources, State, StepResult, make_algorithm
 from rlhf_engine.config.fields import changed_settings, replace, setting_at, value_at
 from rlhf_engine.config.run_config import RunConfig
-from rlhf_engine.data.batch import Batch
-from rlhf_engine.data.prompt_check import check_prompts
-from rlhf_engine.data.prompt_order import prompts_for_step
+from rlhf_engine.data.pinning import require_same_data
+from rlhf_engine.data.rows import RunData, load_data
+from rlhf_engine.data.source import BatchSource, CheckedData, check_data
 from rlhf_engine.errors import (
     CheckpointError,
     ConfigError,
@@ -28,6 +28,7 @@ from rlhf_engine.errors import (
     RlhfError,
     kind_and_message,
 )
+from rlhf_engine.evaluation.held_out import HeldOutEvaluator
 from rlhf_engine.evaluation.probing import Prober
 from rlhf_engine.evaluation.questions import answer_question
 from rlhf_engine.events import (
@@ -97,7 +98,7 @@ class Trainer:
         self._profiler = StepProfiler() if profile else None
         self._resuming = False
         self._base = AS_IT_WAS
-        self._accept_code = False
+        self._accept_code = self._accept_data = False
         self._new = True
         self._progress = RunProgress()
         self._started = time.perf_counter()
@@ -107,7 +108,9 @@ class Trainer:
         self._paused = self._stop_asked = False
         self._utilization: Utilization | None = None
         self._told_of_peak = False
-        self._prompts: list[str] = []
+        self._data: RunData | None = None
+        self._checked: CheckedData | None = None
+        self._evaluator = HeldOutEvaluator(self._journal.emit)
         self.policy: Policy | None = None
         self.algorithm: Algorithm | None = None
         self._resources: Resources | None = None
@@ -115,7 +118,7 @@ class Trainer:
     @classmethod
     def resume(
         cls, run_dir: RunDir, *, emit: Emit, requests: RequestQueue | None = None, accept_code: bool = False,
-        base: BaseChoice = AS_IT_WAS, new: bool = False,
+        accept_data: bool = False, base: BaseChoice = AS_IT_WAS, new: bool = False,
     ) -> Trainer:
         """A trainer that goes on from the newest checkpoint of `run_dir` that verifies. Raises CheckpointError.
 
@@ -123,6 +126,7 @@ class Trainer:
         accept_code: go on with files of reward functions that have changed since, and trust them from now on; else
         they raise CodeChangedError. Code that this user has not agreed to run raises UntrustedCodeError, and that of
         another user's run ForeignCodeError.
+        accept_data: go on with data that has changed since; else it raises DataChangedError.
         base: what a person says about the base model; else another one than before raises BaseChangedError.
         new: it is a fork that was made just now, and is gone again if its model does not load.
         """
@@ -133,8 +137,11 @@ class Trainer:
             accept_changes(config)
         else:
             require_same_code(config)
+        if not accept_data:
+            require_same_data(config)
         trainer = cls(config, run_dir=run_dir, emit=emit, requests=requests)
-        trainer._resuming, trainer._base, trainer._new, trainer._accept_code = True, base, new, accept_code
+        trainer._resuming, trainer._base, trainer._new = True, base, new
+        trainer._accept_code, trainer._accept_data = accept_code, accept_data
         return trainer
 
     def run(self) -> RunState:
@@ -185,7 +192,7 @@ class Trainer:
         del resumed  # as large as the adapters and both optimisers
         if self._resuming:
             self._serve_requests()  # changes that came with the resume may be what makes the prompts fit
-            self._prompts = self._checked(self.config)
+            self._check_data(self.config)
         self._probe()
         if not self._resuming:
             self._save()
@@ -248,8 +255,10 @@ class Trainer:
             self._require_same_base(resumed)
         for text in self.policy.notices:
             self._journal.notice(text)
+        self._data = self._load_data()
+        self._checked = CheckedData(BatchSource(self._data.train, self.config), self._data.held_out)
         if not self._resuming:
-            self._prompts = self._checked(self.config)
+            self._check_data(self.config)
         # what the hub calls its newest is another model one day
         if self.config.model.revision is None and (commit := commit_of(self.config.model)):
             self._change(replace(self.config, {"model.revision": commit}), "model.revision")
@@ -258,7 +267,7 @@ class Trainer:
             width=self.config.sampling.max_new_tokens + 8, known=self._progress.threads)
         self._utilization = Utilization(self.policy)
         self._resources = Resources.of(self.policy, self.config, lambda text: self._journal.notice(text))
-        algorithm = make_algorithm(self.config, self._resources)
+        algorithm = make_algorithm(self._checked.filled(self.config), self._resources)
         if resumed:
             wanted = self.config
             try:
@@ -284,27 +293,31 @@ class Trainer:
         self._started = time.perf_counter()
         return algorithm
 
-    def _checked(self, config: RunConfig) -> list[str]:
-        """The prompts that the model can take, of which steps draw. Raises ConfigError where the others are refused."""
-        assert self.policy is not None
-        if config.algorithm.needs.batch != "prompts":
-            return []
-        checked = check_prompts(self.policy, config)
-        if checked.notice:
-            self._journal.notice(checked.notice)
-        return list(checked.usable)
+    def _load_data(self) -> RunData:
+        """The rows to learn from. Raises ConfigError, and DataChangedError unless a person has accepted a change."""
+        loaded, known = load_data(self.config), self.config.data.sha256
+        if loaded.sha256 != known and (known or self._resuming):
+            if not self._accept_data:
+                require_same_data(self.config, loaded.sha256)
+            self._change(replace(self.config, {"data.sha256": loaded.sha256}), "data.sha256")
+        return loaded
 
-    def _batch(self) -> Batch:
-        """What the next step learns from: a pure function of step and seed."""
-        count, seed = self.config.algorithm.rows_per_step, self.config.train.seed
-        return Batch(prompts_for_step(self._prompts, self.step, count, seed))
+    def _check_data(self, config: RunConfig) -> None:
+        """Draw from the rows that the model can take. Raises ConfigError where the others are refused."""
+        assert self.policy is not None
+        assert self._data is not None
+        self._checked = check_data(self.policy, self._data, config)
+        for text in self._checked.notices:
+            self._journal.notice(text)
 
     def _take_step(self, algorithm: Algorithm) -> None:
         """One step, recorded, and saved when it is time. Raises NonFiniteError when the run has diverged."""
         started = time.perf_counter()
         try:
             with self._profiler.watch(self.step + 1) if self._profiler else nullcontext():
-                result = algorithm.step(self.step + 1, self._batch(), self._tell_progress)
+                assert self._checked is not None
+                batch = self._checked.source.batch(self.step)
+                result = algorithm.step(self.step + 1, batch, self._tell_progress)
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
@@ -320,6 +333,8 @@ class Trainer:
                 self._journal.emit(Notice(
                     f"matmul peak is {self._utilization.peak / 1e9:,.0f} GFLOP/s at least, more than was measured at "
                     "the start: the MFU of the steps before is too high"))
+        if not result.nonfinite:
+            result.metrics.update(self._evaluate())
         self._journal.step(self.step, self._seconds, result, self.config)
         self._saver.record_metrics(result.metrics)
         for alarm in self._sentinel.watch(self.step, result.metrics, self.config):
@@ -377,16 +392,23 @@ class Trainer:
     def _reconfigure(self, config: RunConfig, algorithm: Algorithm) -> None:
         """Let rewards and method work under `config` from now on."""
         assert self._resources is not None
+        assert self._checked is not None
         self._resources.use_rewards_of(config)
-        algorithm.reconfigure(config)
+        algorithm.reconfigure(self._checked.filled(config))
 
     def _probe(self) -> None:
         """Answer the probe's prompt if it is time to, and the method answers prompts at all."""
         prompt = self.config.probe.prompt
-        if prompt is None:
-            prompt = next(iter(self._prompts), None)
+        if prompt is None and self._checked and self._checked.source.rows.kind != "texts":
+            prompt = self._checked.source.rows.prompts[0]
         if self._resources and prompt is not None and self.config.algorithm.needs.answers:
             self._prober.look(self.step, self._resources, self.config, prompt)
+
+    def _evaluate(self) -> dict[str, float]:
+        """The metrics of the held-out prompts, if it is time to answer them, and the method answers prompts at all."""
+        if not (self._resources and self._checked and self.config.algorithm.needs.answers):
+            return {}
+        return self._evaluator.look(self.step, self._checked.held_out, self._resources, self.config)
 
     # --- step boundaries ---
 
@@ -426,7 +448,7 @@ class Trainer:
                 raise ConfigError(f"{edit.path}: cannot change while training; stop the run first")
             changed = replace(self.config, {edit.path: edit.value})
             if changed.sampling.long_prompts != self.config.sampling.long_prompts:
-                self._prompts = self._checked(changed)
+                self._check_data(changed)
             if self.algorithm:
                 self._reconfigure(changed, self.algorithm)
         except ConfigError as error:

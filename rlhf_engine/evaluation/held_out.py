@@ -1,0 +1,80 @@
+"""Prompts that a run never learns from, answered every few steps: whether it learns more than its own prompts by heart.
+
+As with probes the random numbers are its own and always the same, so that a run that is evaluated and one that is not
+are the same run, and two evaluations differ by the weights alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from statistics import fmean
+
+from rlhf_engine.algorithms.base import Resources
+from rlhf_engine.config.run_config import RunConfig
+from rlhf_engine.data.rows import Rows
+from rlhf_engine.errors import ModelError, NonFiniteError, RewardError
+from rlhf_engine.evaluation.generate import answer
+from rlhf_engine.events import Event, Notice, Sample
+from rlhf_engine.models.memory import out_of_memory
+
+
+class HeldOutEvaluator:
+    """Evaluates one run. What goes wrong is said once, and costs the run nothing but its evaluations."""
+
+    def __init__(self, emit: Callable[[Event], None]) -> None:
+        self._emit = emit
+        self._reference: tuple[RunConfig, int, float] | None = None
+        self._failed = False
+
+    def look(self, step: int, rows: Rows, resources: Resources, config: RunConfig) -> dict[str, float]:
+        """The metrics of an evaluation after `step` (from 1); none when it is not time for one, every
+        `data.evaluate_every` steps, or nothing is held out, or there are no rewards. The reference is asked once under
+        the same settings, and its mean score stands beside each of the actor's."""
+        every = config.data.evaluate_every
+        if not every or step % every or not len(rows) or not resources.rewards or self._failed:
+            return {}
+        rows = rows.take(range(min(len(rows), config.data.evaluate_most)))
+        try:
+            reference = self._reference_score(rows, resources, config)
+            tuned = _answers(rows, resources, config, step)
+        except NonFiniteError as error:  # of these weights; the run may yet go back to others
+            self._emit(Notice(f"held-out prompts were not answered after step {step}: {error}", "warning"))
+            return {}
+        except (ModelError, RewardError) as error:
+            return self._give_up(str(error))
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            return self._give_up("out of memory")
+        return {
+            "eval/scores": fmean(sample.score for sample in tuned),
+            "eval/reference_scores": reference,
+            "eval/kl": fmean(sample.kl for sample in tuned),
+            "eval/mean_length": fmean(sample.tokens for sample in tuned),
+        }
+
+    def _reference_score(self, rows: Rows, resources: Resources, config: RunConfig) -> float:
+        """Asked again only when live edits have changed what it depends on."""
+        known = self._reference
+        same = known and known[1] == len(rows) and (known[0].sampling, known[0].rewards) == (
+            config.sampling, config.rewards)
+        if known is None or not same:
+            score = fmean(sample.score for sample in _answers(rows, resources, config))
+            known = self._reference = (config, len(rows), score)
+        return known[2]
+
+    def _give_up(self, why: str) -> dict[str, float]:
+        self._failed = True
+        self._emit(Notice(f"held-out prompts are not answered any more in this run: {why}", "warning"))
+        return {}
+
+
+def _answers(rows: Rows, resources: Resources, config: RunConfig, step: int = 0) -> list[Sample]:
+    """One answer to each prompt, as many at once as in a step. step 0: by the reference."""
+    found: list[Sample] = []
+    for first in range(0, len(rows), config.algorithm.rows_per_step):
+        part = rows.take(range(first, min(first + config.algorithm.rows_per_step, len(rows))))
+        found += answer(
+            resources.policy, part.prompts, config.sampling, tuned=step > 0, seed=(config.train.seed + first) % 2**63,
+            rewards=resources.rewards, step=step, decoder=resources.decoder if step else None, columns=part.columns)
+    return found
