@@ -4,6 +4,7 @@ says so. Lists that stand in the settings are part of the run, and cannot change
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from typing import Any
 
 from rlhf_engine.config.fields import replace
@@ -15,6 +16,17 @@ from rlhf_engine.runs.run_dir import RunDir
 from rlhf_engine.runs.run_settings import settings_now
 
 ACCEPT = "--accept-changed-data"
+
+
+@dataclass(frozen=True)
+class DataChange:
+    """Data that is not what a run wrote down. new: what it is now."""
+
+    source: str
+    old: str | None
+    new: str
+
+    path = "data.sha256"
 
 
 def pinned_data(config: RunConfig) -> RunConfig:
@@ -36,17 +48,24 @@ def pinned_data(config: RunConfig) -> RunConfig:
     return replace(config, changes)
 
 
-def require_same_data(config: RunConfig, now: str | None = None) -> None:
-    """Raises DataChangedError when the source is not what the run learnt from so far, or the run does not say what
-    that was, and ConfigError if it cannot be read. now: its digest, if it has been read already."""
+def data_change(config: RunConfig, now: str | None = None) -> DataChange | None:
+    """How the source differs from what a run wrote down; None if it does not. now: its digest, if it has been read
+    already. Raises ConfigError if it cannot be read."""
     data = config.data
     if data.source is None:
-        return
+        return None
     now = now or digest_of(data) or load_data(config).sha256
     assert now is not None
-    if now != data.sha256:
-        was = (f"SHA-256 {data.sha256[:12]}…, now {now[:12]}…" if data.sha256 else "the run does not say what it was")
-        raise DataChangedError(f"The run learns from data that has changed since: {data.source} ({was}).")
+    return None if now == data.sha256 else DataChange(data.source, data.sha256, now)
+
+
+def require_same_data(config: RunConfig, now: str | None = None) -> None:
+    """Raises DataChangedError when the source is not what the run learnt from so far, or the run does not say what
+    that was. now: see `data_change`."""
+    if change := data_change(config, now):
+        was = (f"SHA-256 {change.old[:12]}…, now {change.new[:12]}…" if change.old
+               else "the run does not say what it was")
+        raise DataChangedError(f"The run learns from data that has changed since: {change.source} ({was}).")
 
 
 def change_of_data(run_dir: RunDir) -> str:

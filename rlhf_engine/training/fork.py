@@ -47,7 +47,8 @@ def fork(
     base.check(parent.name, state.base, base_fingerprint(placed.model), placed.model)
     others = {path: value for path, value in changes.items() if path not in MOVES}
     config = pinned(fork_settings(placed, state.step, others))
-    if any(getattr(config.data, name) != getattr(placed.data, name) for name in ("source", "subset", "split", "revision")):
+    where = ("source", "subset", "split", "revision")
+    if any(getattr(config.data, name) != getattr(placed.data, name) for name in where):
         config = replace_settings(config, {"data.sha256": None})  # that was another source's
     config = pinned_data(config)
     changed = changed_settings(state.config, config)
