@@ -12,9 +12,9 @@ from configs import configs
 from hypothesis import given, settings
 
 from rlhf_engine.config import fields, preset_text, presets
+from rlhf_engine.config.data import DataConfig
 from rlhf_engine.config.migrations import FORMAT, earlier_names, migrated, renamed
 from rlhf_engine.config.preset_writer import to_toml
-from rlhf_engine.config.data import DataConfig
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import ConfigError
 
