@@ -91,7 +91,8 @@ def test_what_is_written_as_json_passes_one_place():
     """There, what is not finite is null, and what a terminal would obey an escape."""
     allowed = {"rlhf_engine/files/json_text.py",
                "rlhf_engine/runs/checkpoint.py",  # where a number that is not finite must be an error
-               # neither written nor shown
+               # neither written nor shown: digests, and a conversation that the model reads
+               "rlhf_engine/data/rows.py", "rlhf_engine/data/tables.py",
                "rlhf_engine/model_folders/fingerprint.py", "rlhf_engine/models/passed_checks.py",
                "rlhf_engine/model_folders/adapter_folder.py",
                "rlhf_engine/models/expressions.py",

@@ -6,6 +6,7 @@ are the same run, and two evaluations differ by the weights alone.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from statistics import fmean
 
@@ -47,9 +48,9 @@ class HeldOutEvaluator:
                 raise
             return self._give_up("out of memory")
         return {
-            "eval/scores": fmean(sample.score for sample in tuned),
+            "eval/scores": fmean(_known(sample.score) for sample in tuned),
             "eval/reference_scores": reference,
-            "eval/kl": fmean(sample.kl for sample in tuned),
+            "eval/kl": fmean(_known(sample.kl) for sample in tuned),
             "eval/mean_length": fmean(sample.tokens for sample in tuned),
         }
 
@@ -59,7 +60,7 @@ class HeldOutEvaluator:
         same = known and known[1] == len(rows) and (known[0].sampling, known[0].rewards) == (
             config.sampling, config.rewards)
         if known is None or not same:
-            score = fmean(sample.score for sample in _answers(rows, resources, config))
+            score = fmean(_known(sample.score) for sample in _answers(rows, resources, config))
             known = self._reference = (config, len(rows), score)
         return known[2]
 
@@ -78,3 +79,8 @@ def _answers(rows: Rows, resources: Resources, config: RunConfig, step: int = 0)
             resources.policy, part.prompts, config.sampling, tuned=step > 0, seed=(config.train.seed + first) % 2**63,
             rewards=resources.rewards, step=step, decoder=resources.decoder if step else None, columns=part.columns)
     return found
+
+
+def _known(value: float | None) -> float:
+    """NaN for what a method without rewards, or without a reference, does not know."""
+    return math.nan if value is None else value
