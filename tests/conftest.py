@@ -42,10 +42,17 @@ def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _denormals() -> Iterator[None]:
-    """Loading a model sets its thread to round denormals to zero; hypothesis wants to draw them."""
+    """Loading a model sets its thread to round denormals to zero; hypothesis wants to draw them.
+
+    Before the test, for a fixture of its module may have loaded one, and after it.
+    """
+    def allow() -> None:
+        if "torch" in sys.modules:
+            sys.modules["torch"].set_flush_denormal(False)
+
+    allow()
     yield
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_flush_denormal(False)
+    allow()
 
 
 @pytest.fixture
