@@ -62,6 +62,8 @@ BUILDERS: dict[str, Callable[[], Any]] = {
     "falcon": lambda: hf.FalconForCausalLM(hf.FalconConfig(
         hidden_size=32, num_hidden_layers=2, num_attention_heads=4, alibi=True, **_IDS)),
     "gpt_neox": lambda: hf.GPTNeoXForCausalLM(hf.GPTNeoXConfig(**_BERT, max_position_embeddings=64)),
+    "phi3": lambda: hf.Phi3ForCausalLM(hf.Phi3Config(
+        **{name: value for name, value in _LLAMA.items() if name != "head_dim"})),
     "gemma2": lambda: hf.Gemma2ForCausalLM(hf.Gemma2Config(**_LLAMA, sliding_window=8)),
     "cohere": lambda: hf.CohereForCausalLM(hf.CohereConfig(**_LLAMA, logit_scale=0.25)),
     "mistral": lambda: hf.MistralForCausalLM(hf.MistralConfig(**_LLAMA, sliding_window=8)),

@@ -51,6 +51,36 @@ def test_all_linear_takes_matrices_that_are_stored_the_other_way_round(model_fol
     assert leaves(adapted(model_folders["gpt2"], "all-linear")) == {"c_attn", "c_proj", "c_fc"}
 
 
+@pytest.mark.parametrize(("kind", "targets", "meant", "count"), [
+    # gpt2 stores matrices transposed, and both have one module for queries, keys and values
+    ("gpt2", [], {"c_attn", "c_proj"}, 4),
+    ("gpt2", r".*\.mlp\.c_(fc|proj)", {"c_fc", "c_proj"}, 4),
+    ("gpt_neox", [], {"query_key_value", "dense"}, 4),
+    ("gpt_neox", "all-linear", {"query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h"}, 8),
+    ("gpt_neox", r".*\.1\.(attention|mlp)\..*", {"query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h"}, 4),
+    ("falcon", "all-linear", {"query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h"}, 8),
+    ("phi3", [], {"qkv_proj", "o_proj"}, 4),
+    ("phi3", "all-linear", {"qkv_proj", "o_proj", "gate_up_proj", "down_proj"}, 8),
+    ("phi3", r".*(qkv|gate_up)_proj", {"qkv_proj", "gate_up_proj"}, 4),
+])
+def test_targets_on_other_architectures(
+    model_folders: dict[str, Path], tmp_path: Path, kind: str, targets: object, meant: set[str], count: int
+) -> None:
+    found = adapted(model_folders.get(kind) or save_architecture(tmp_path, kind), targets)
+    assert leaves(found) == meant
+    assert len(found) == count
+
+
+@pytest.mark.parametrize("kind", ["gpt_neox", "phi3"])
+def test_an_output_head_of_its_own_is_left_alone(tmp_path: Path, kind: str) -> None:
+    """Neither architecture ties it to the embeddings, so that it is one linear module among others."""
+    folder = save_architecture(tmp_path, kind)
+    assert adapted(folder, "all-linear") == adapted(folder, ".*")
+    assert "lm_head" not in leaves(adapted(folder, "all-linear"))
+    with pytest.raises(ModelError, match="output head"):
+        adapted(folder, ["lm_head"])
+
+
 @pytest.mark.parametrize(("typed", "count"), [("q_proj,v_proj", 4), ("all-linear", 14), ('["q_proj", "o_proj"]', 4)])
 def test_targets_on_the_command_line(model_folders: dict[str, Path], typed: str, count: int) -> None:
     config = tiny_config(model_folders["llama"])
