@@ -101,7 +101,7 @@ def tiny_config(folder: Path, **sections: object) -> RunConfig:
     base = {
         "data": {"prompts": ["Once", "There was a", "x", "Long ago"]},
         "model": {"name": str(folder), "dtype": "float32", "device": "cpu"},
-        "lora": {"rank": 4, "alpha": 8.0},
+        "lora": {"rank": 4, "alpha": 8.0, "target_modules": []},
         "sampling": {"max_new_tokens": 12},
         "algorithm": {"responses_per_step": 8, "minibatch_size": 4, "epochs": 2},
         "train": {"steps": 3, "seed": 1, "threads": 1, "checkpoint_every": 1, "keep_checkpoints": 10},

@@ -16,7 +16,7 @@ from rlhf_engine.errors import ConfigError, short
 FORMAT = 2
 """What presets and runs are written in."""
 
-# format 2: the method has a section of its own, and prompts are data
+# format 2: the method has a section of its own, prompts are data, and adapters go to all linear modules by default
 _SECTIONS_1 = {"ppo": "algorithm"}
 _SETTINGS_1 = {
     "prompts": "data.prompts",
@@ -68,23 +68,30 @@ def _to_2(data: MutableMapping[str, Any]) -> None:
     ppo = data.get("ppo")
     if isinstance(ppo, MutableMapping) and ppo.get("level") == "sequence":
         ppo.setdefault("sequence_baseline", "response")  # there was no other
+    is_old = False
     for old, new in _SECTIONS_1.items():
         if old in data and new not in data:
-            data[new] = data.pop(old)
+            data[new], is_old = data.pop(old), True
     for old, new in _SETTINGS_1.items():
-        _move(data, old, new)
+        is_old |= _move(data, old, new)
+    # only of a text that is written in format 1: one without `format` may be new, and means today's default
+    if is_old and isinstance(lora := data.setdefault("lora", {}), MutableMapping):
+        lora.setdefault("target_modules", [])
 
 
-def _move(data: MutableMapping[str, Any], old: str, new: str) -> None:
-    """Moves one setting, unless the new one is there, or what should hold it is no table (which is told later)."""
+def _move(data: MutableMapping[str, Any], old: str, new: str) -> bool:
+    """Moves one setting, unless the new one is there, or what should hold it is no table (which is told later); whether
+    it did."""
     *parents, name = old.split(".")
     source = data.get(parents[0]) if parents else data
     section, new_name = new.split(".")
     if not isinstance(source, MutableMapping) or name not in source:
-        return
+        return False
     target = data.setdefault(section, {})
-    if isinstance(target, MutableMapping) and new_name not in target:
-        target[new_name] = source.pop(name)
+    if not isinstance(target, MutableMapping) or new_name in target:
+        return False
+    target[new_name] = source.pop(name)
+    return True
 
 
 _STEPS: list[Callable[[MutableMapping[str, Any]], None]] = [_to_2]

@@ -35,7 +35,7 @@ class LoraConfig(Section):
     alpha: float = setting(32.0, "adapter output is scaled by alpha / rank", gt=0, le=4096, label="LoRA α")
     dropout: float = setting(0.0, "dropout inside the adapters during updates", ge=0, lt=1, label="LoRA dropout")
     target_modules: list[Word] = setting(
-        [], "module names to adapt, all-linear, or a regular expression; empty: the attention projections",
+        ["all-linear"], "module names to adapt, all-linear, or a regular expression; empty: the attention projections",
         max_length=1_000, fail_fast=True, label="modules",
     )
 

@@ -94,6 +94,16 @@ def test_mistakes_are_told_under_the_names_and_lines_that_stand_in_the_file() ->
         ["old.toml:6", "ppo.epochs"], ["old.toml:8", "optimizer.actor_lr"]]
 
 
+def test_adapters_stay_where_an_old_preset_had_them() -> None:
+    assert preset_text.parse(OLD, "").lora.target_modules == [], "the attention projections, then the default"
+    for lora in ("[lora]\nrank = 2\n", '[lora]\ntarget_modules = ["all-linear"]\n'):
+        config = preset_text.parse(OLD + lora, "")
+        assert config.lora.target_modules == (["all-linear"] if "all-linear" in lora else [])
+    today = '[data]\nprompts = ["Once"]\n[algorithm]\nkind = "ppo"\n[[rewards]]\nkind = "length"\nmin_words = 3\n'
+    assert preset_text.parse(today, "").lora.target_modules == ["all-linear"], "a new text need not say its format"
+    assert preset_text.parse(to_toml(preset_text.parse(OLD, ""), OLD), "").lora.target_modules == []
+
+
 def test_saving_over_an_old_preset_keeps_its_comments_and_says_todays_names() -> None:
     config = fields.replace(preset_text.parse(OLD, ""), {"kl.coef": 0.3})
     text = to_toml(config, OLD)
