@@ -70,7 +70,9 @@ def word_log_probs(run: Path) -> list[float]:
 
 
 def test_it_goes_through_every_command(preset: Path, tmp_path: Path) -> None:
-    rlhf(tmp_path, "train", "fox.toml", "--name", "whole")
+    told = rlhf(tmp_path, "train", "fox.toml", "--name", "whole")
+    assert "log-prob of the word" in told
+    assert "nan" not in told, "what it does not measure is not told"
     rlhf(tmp_path, "train", "fox.toml", "--name", "half", "--set", "train.steps=2")
     rlhf(tmp_path, "resume", "half", "--set", "train.steps=4")
     whole, half = (word_log_probs(tmp_path / "runs" / name) for name in ("whole", "half"))

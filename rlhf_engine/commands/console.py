@@ -7,7 +7,7 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -31,6 +31,7 @@ from rlhf_engine.events import (
 )
 from rlhf_engine.files.disk import os_error_reason
 from rlhf_engine.files.json_text import to_json
+from rlhf_engine.metrics import describe
 from rlhf_engine.system.streams import answers, drop, stderr_descriptor, terminal_gone
 from rlhf_engine.system.units import format_clock
 from rlhf_engine.system.visible_text import one_line
@@ -101,9 +102,13 @@ def print_table(head: list[str], rows: list[list[str]]) -> None:
     out(*("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells))
 
 
-def step_line(event: StepFinished, seconds_left: float) -> str:
-    """What one step did, on one line of constant layout."""
+def step_line(event: StepFinished, seconds_left: float, charts: Sequence[str] = ("objective/scores",)) -> str:
+    """What one step did, on one line of constant layout. charts: the metrics that tell most of the run's method."""
     width = len(str(event.total_steps))
+    if "objective/scores" not in charts:  # of a method that samples nothing, say
+        told = [f"{one_line(describe(name).title)} {event.metrics[name]:.4g}"
+                for name in charts if name in event.metrics]
+        return "  ".join([f"step {event.step:{width}}/{event.total_steps}", *told, f"ETA {format_clock(seconds_left)}"])
     number = {name: event.metrics.get(name, math.nan) for name in (
         "objective/scores", "objective/kl", "loss/policy_avg", "loss/value_avg", "throughput/responses_per_s")}
     return (f"step {event.step:{width}}/{event.total_steps}  score {number['objective/scores']:+z.2f}  "
@@ -138,6 +143,7 @@ class Reporter:
 
     def __init__(self, stop: Callable[[], object], as_json: bool) -> None:
         self._stop, self._as_json = stop, as_json
+        self._charts: Sequence[str] = ("objective/scores",)
         self.failed = False
         """True once a line could not be written."""
         self.hung_up = False
@@ -161,6 +167,7 @@ class Reporter:
         match event:
             case RunStarted():
                 self._end |= {"run": event.name, "path": event.path}
+                self._charts = event.config.algorithm.charts
                 self._line(f"run {event.name} in {event.path}"
                            + (f", resumed from step {event.first_step}" if event.first_step else ""))
             case ModelLoaded():
@@ -201,7 +208,8 @@ class Reporter:
             print_json({"event": "step", "step": event.step, "total_steps": event.total_steps,
                         "seconds": event.seconds, "metrics": dict(event.metrics)})
             return
-        self._line(step_line(event, event.seconds / event.step * (event.total_steps - event.step)))
+        left = event.seconds / event.step * (event.total_steps - event.step)
+        self._line(step_line(event, left, self._charts))
 
     def _line(self, *lines: str) -> None:
         if not self._as_json:

@@ -231,11 +231,14 @@ class Charts(Widget, can_focus=True):
         """Show the metric in the chosen chart; a chart that showed it shows what was here."""
         if name is None or name == self.open_chart.metric.name:
             return
-        for chart in self.charts:
+        chosen = list(self._chosen)
+        for index, chart in enumerate(self.charts):
             if chart.metric.name == name:
                 chart.metric = self.open_chart.metric
+                chosen[index] = chart.metric.name
         self.open_chart.metric = describe(name)
-        self._chosen = tuple(chart.metric.name for chart in self.charts)
+        chosen[self._open] = name
+        self._chosen = tuple(chosen)  # the others stay as a person chose them, for a method that has them
         self.drawing.draw_all_soon()
         self.post_message(self.ShownChanged(self.shown))
 

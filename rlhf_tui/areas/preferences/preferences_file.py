@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -34,9 +35,13 @@ LOCK_SECONDS = 0.2
 _MOST_BYTES = 1_000_000
 
 
+_NAME = re.compile(r"[^\s/]+(/[^\s/]+)+")
+
+
 def _metric(name: str) -> str:
-    # series of single rewards are named by the user, so any name that looks like one will do
-    if name in REGISTRY or (name.startswith("rewards/") and name.endswith(("/mean", "/std"))):
+    # single rewards are named by the user, and metrics by methods of packages that are not imported yet: any name that
+    # looks like one will do
+    if name in REGISTRY or _NAME.fullmatch(name):
         return name
     raise ValueError("not a metric")
 
