@@ -24,8 +24,8 @@ SnapCompare = Callable[..., bool]
 Before = Callable[[Pilot[Any]], Awaitable[None]]
 
 
-def lab(sessions: Sessions, *keys: str, until: str = "", paste: str = "") -> Before:
-    """Train for 41 steps, ask the reference, then press `keys`, and wait for a text."""
+def lab(sessions: Sessions, *keys: str, until: str = "", also: str = "", paste: str = "") -> Before:
+    """Train for 41 steps, ask the reference, then press `keys`, and wait for texts."""
 
     async def run(pilot: Pilot[Any]) -> None:
         app = pilot.app
@@ -46,6 +46,7 @@ def lab(sessions: Sessions, *keys: str, until: str = "", paste: str = "") -> Bef
         if paste:
             app.screen.query_one(WordsArea).post_message(events.Paste(paste))
         await until_shown(pilot, until)
+        await until_shown(pilot, also)
         await pilot.pause()
 
     return run
@@ -73,7 +74,7 @@ class TestSnapshots:
     def test_a_text(
         self, snap_compare: SnapCompare, app: WorkbenchApp, sessions: Sessions, size: tuple[int, int]
     ) -> None:
-        before = lab(sessions, "3", "enter", *" An owl!", until="words  1 × −0.70")
+        before = lab(sessions, "3", "enter", *" An owl!", until="words  1 × −0.70", also="1 of 91")
         assert snap_compare(app, terminal_size=size, run_before=before)
 
     def test_a_new_reward(
