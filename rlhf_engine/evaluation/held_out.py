@@ -13,40 +13,31 @@ from statistics import fmean
 from rlhf_engine.algorithms.base import Resources
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.data.rows import Rows
-from rlhf_engine.errors import ModelError, NonFiniteError, RewardError
+from rlhf_engine.evaluation.beside import Beside
 from rlhf_engine.evaluation.generate import answer
-from rlhf_engine.events import Event, Notice, Sample
-from rlhf_engine.models.memory import out_of_memory
+from rlhf_engine.events import Event, Sample
 
 
 class HeldOutEvaluator:
     """Evaluates one run. What goes wrong is said once, and costs the run nothing but its evaluations."""
 
     def __init__(self, emit: Callable[[Event], None]) -> None:
-        self._emit = emit
         self._reference: tuple[RunConfig, int, float] | None = None
-        self._failed = False
+        self._beside = Beside("held-out prompts", emit, plural=True)
 
     def look(self, step: int, rows: Rows, resources: Resources, config: RunConfig) -> dict[str, float]:
         """The metrics of an evaluation after `step` (from 1); none when it is not time for one, every
         `data.evaluate_every` steps, or nothing is held out, or there are no rewards. The reference is asked once under
         the same settings, and its mean score stands beside each of the actor's."""
         every = config.data.evaluate_every
-        if not every or step % every or not len(rows) or not resources.rewards or self._failed:
+        if not every or step % every or not len(rows) or not resources.rewards or self._beside.given_up:
             return {}
         rows = rows.take(range(min(len(rows), config.data.evaluate_most)))
-        try:
-            reference = self._reference_score(rows, resources, config)
-            tuned = _answers(rows, resources, config, step)
-        except NonFiniteError as error:  # of these weights; the run may yet go back to others
-            self._emit(Notice(f"held-out prompts were not answered after step {step}: {error}", "warning"))
+        found = self._beside.attempt(step, lambda: (self._reference_score(rows, resources, config),
+                                                    _answers(rows, resources, config, step)))
+        if found is None:
             return {}
-        except (ModelError, RewardError) as error:
-            return self._give_up(str(error))
-        except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error):
-                raise
-            return self._give_up("out of memory")
+        reference, tuned = found
         return {
             "eval/scores": fmean(_known(sample.score) for sample in tuned),
             "eval/reference_scores": reference,
@@ -63,11 +54,6 @@ class HeldOutEvaluator:
             score = fmean(_known(sample.score) for sample in _answers(rows, resources, config))
             known = self._reference = (config, len(rows), score)
         return known[2]
-
-    def _give_up(self, why: str) -> dict[str, float]:
-        self._failed = True
-        self._emit(Notice(f"held-out prompts are not answered any more in this run: {why}", "warning"))
-        return {}
 
 
 def _answers(rows: Rows, resources: Resources, config: RunConfig, step: int = 0) -> list[Sample]:

@@ -9,10 +9,9 @@ from collections.abc import Callable
 
 from rlhf_engine.algorithms.base import Resources
 from rlhf_engine.config.run_config import RunConfig
-from rlhf_engine.errors import ModelError, NonFiniteError, RewardError
+from rlhf_engine.evaluation.beside import Beside
 from rlhf_engine.evaluation.generate import answer
-from rlhf_engine.events import Event, Notice, Probed
-from rlhf_engine.models.memory import out_of_memory
+from rlhf_engine.events import Event, Probed
 from rlhf_engine.runs.run_dir import RunDir
 
 
@@ -36,7 +35,7 @@ class Prober:
         """What was probed before a resume or a fork is in `run_dir`."""
         self._run_dir, self._emit = run_dir, emit
         self._probed = {past.step for past in run_dir.probes()} if run_dir else set()
-        self._failed = False
+        self._beside = Beside("probe.prompt", emit)
 
     def look(self, step: int, resources: Resources, config: RunConfig, prompt: str) -> None:
         """Probe after `step` if it is time and was not done: the reference once, as step 0, then every `probe.every`
@@ -44,31 +43,16 @@ class Prober:
         every = config.probe.every
         if every and step % every == 0:
             for due in (0, step):
-                if due not in self._probed and not self._failed:
+                if due not in self._probed and not self._beside.given_up:
                     self._probe(due, resources, config, prompt)
 
     def _probe(self, step: int, resources: Resources, config: RunConfig, prompt: str) -> None:
-        try:
-            (sample,) = answer(
-                resources.policy, [prompt], config.sampling, tuned=step > 0, seed=config.train.seed,
-                rewards=resources.rewards, step=step, decoder=resources.decoder if step else None,
-            )
-        except NonFiniteError as error:  # of these weights; the run may yet go back to others
-            self._emit(Notice(f"probe.prompt was not answered after step {step}: {error}", "warning"))
-            return
-        except (ModelError, RewardError) as error:
-            self._give_up(str(error))
-            return
-        except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error):
-                raise
-            self._give_up("out of memory")
-            return
-        self._probed.add(step)
-        if self._run_dir:
-            self._run_dir.append_probe(sample)
-        self._emit(Probed(step, sample))
-
-    def _give_up(self, why: str) -> None:
-        self._failed = True
-        self._emit(Notice(f"probe.prompt is not answered any more in this run: {why}", "warning"))
+        found = self._beside.attempt(step, lambda: answer(
+            resources.policy, [prompt], config.sampling, tuned=step > 0, seed=config.train.seed,
+            rewards=resources.rewards, step=step, decoder=resources.decoder if step else None,
+        ))
+        for sample in found or ():
+            self._probed.add(step)
+            if self._run_dir:
+                self._run_dir.append_probe(sample)
+            self._emit(Probed(step, sample))
