@@ -138,7 +138,7 @@ class Session:
     def _policy_for(self, config: RunConfig) -> tuple[Policy, RunConfig, int]:
         """The last run's policy while the workbench still shows its model, else the shown config's, untrained."""
         from rlhf_engine.models.policy import Policy
-        from rlhf_engine.models.threads import use_threads
+        from rlhf_engine.models.threads import use_threads_of
 
         trainer = self._trainer
         if trainer and trainer.policy and _same_model(trainer.config, config):
@@ -148,8 +148,7 @@ class Session:
             policy = Policy.from_config(config)
             for text in policy.notices:
                 self._emit(Notice(text, "warning"))
-            use_threads(policy, config.train.threads, rows=config.algorithm.rows_per_update,
-                        width=config.sampling.max_new_tokens + 8)
+            use_threads_of(policy, config)
             self._preview = (config, policy)
         return self._preview[1], config, 0
 

@@ -32,7 +32,7 @@ class Learners:
 
     def state(self) -> State:
         """Adapters with their heads, optimizers, generators, and how many weights have taken a step."""
-        tensors = {name: parameter.detach() for name, parameter in adapters_of(self._policy).items()}
+        tensors = {name: parameter.detach() for name, parameter in self._policy.parameters.items()}
         for optimizer in self.optimizers.values():
             tensors |= optimizer.state()
         tensors |= generator_states(self.sampling_generator, self.shuffle_generator)
@@ -90,7 +90,7 @@ def require_adapters(policy: Policy, tensors: Mapping[str, Tensor]) -> None:
     has."""
     prefixes = tuple(f"{name}/" for name in policy.adapters)
     saved = {name: tensor for name, tensor in tensors.items() if name.startswith(prefixes)}
-    require_fit(saved, adapters_of(policy), f"adapters of the checkpoint do not fit {type(policy.base).__name__}")
+    require_fit(saved, policy.parameters, f"adapters of the checkpoint do not fit {type(policy.base).__name__}")
 
 
 def load_adapters(policy: Policy, tensors: Mapping[str, Tensor]) -> None:
@@ -98,11 +98,5 @@ def load_adapters(policy: Policy, tensors: Mapping[str, Tensor]) -> None:
     they do not fit it."""
     require_adapters(policy, tensors)
     with torch.no_grad():
-        for name, parameter in adapters_of(policy).items():
+        for name, parameter in policy.parameters.items():
             parameter.copy_(tensors[name])
-
-
-def adapters_of(policy: Policy) -> dict[str, Tensor]:
-    """Every weight that is trained, by the name that it has in a checkpoint."""
-    return {f"{adapter}/{name}": parameter for adapter, parameters in policy.adapters.items()
-            for name, parameter in parameters.items()}

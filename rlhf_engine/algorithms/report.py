@@ -10,6 +10,7 @@ from statistics import fmean, pstdev
 import torch
 
 from rlhf_engine.algorithms.experience import Experience
+from rlhf_engine.algorithms.on_policy import response_length
 from rlhf_engine.algorithms.trace import traces_of
 from rlhf_engine.config.methods.ppo import ppo_settings
 from rlhf_engine.config.run_config import RunConfig
@@ -47,7 +48,7 @@ def rollout_metrics(
             experience.old_values, experience.returns, experience.action_mask
         ).item(),
         "kl_coef": kl_coef,
-        "completions/mean_length": mask.sum(1).float().mean().item(),
+        "completions/mean_length": response_length(experience.rollout),
         "completions/distinct_2": distinct_n(
             [[word.word for word in count_words(text)] for text in experience.rollout.responses], 2
         ),

@@ -172,7 +172,7 @@ def lists_from_files(data: dict[str, Any], folder: Path) -> tuple[dict[str, Any]
         if info is None or not isinstance(value, str | dict):
             return value
         if isinstance(value, dict):
-            return filled(value, _model_of(name, value), f"{path}.")
+            return filled(value, section_model(name, value), f"{path}.")
         if get_origin(info.annotation) is not list:
             return value
         try:
@@ -242,16 +242,6 @@ def _collect(model: BaseModel, prefix: str, found: list[Setting]) -> None:
                 _collect(reward, f"{path}.{index}.", found)
         elif name != "kind":
             found.append(_setting(path, info))
-
-
-def _model_of(section: str, table: Any) -> Any:
-    """The model of what stands in a section; None where there is none."""
-    if section != "algorithm":
-        return RunConfig.model_fields[section].annotation
-    try:
-        return algorithm_kind(str(table.get("kind", DEFAULT)))
-    except ValueError:  # told when it is validated
-        return None
 
 
 def _setting(path: str, info: FieldInfo) -> Setting:
@@ -362,6 +352,16 @@ def _sentence(item: dict[str, Any]) -> str:
     return f"{shown} is not {_allowed_at(item['loc']) or item['msg']}"
 
 
+def section_model(section: str, table: Any) -> Any:
+    """The model of what stands in a section, of which `table` is what a text says there; None where there is none."""
+    if section != "algorithm":
+        return RunConfig.model_fields[section].annotation
+    try:
+        return algorithm_kind(str(table.get("kind", DEFAULT) if isinstance(table, dict) else DEFAULT))
+    except ValueError:  # told when it is validated
+        return None
+
+
 def reward_kinds() -> dict[str, type[BaseModel]]:
     """The config models of rewards by their `kind`."""
     members = get_args(get_args(RewardConfig)[0])
@@ -405,7 +405,7 @@ def _allowed_at(location: tuple[int | str, ...]) -> str:
         if isinstance(name, int):
             return "a text"
     elif parents and parents[0] == "algorithm":
-        model = algorithm_kinds()[str(location[1])]
+        model = algorithm_kind(str(location[1]))
         if len(location) < 3:
             return "a table"
     elif parents:

@@ -12,7 +12,6 @@ from typing import Any
 from pydantic import ValidationError
 
 from rlhf_engine.config import fields
-from rlhf_engine.config.kinds import DEFAULT, algorithm_kinds
 from rlhf_engine.config.migrations import earlier_names, migrated
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import ConfigError, first_few
@@ -123,11 +122,9 @@ def _sentence(path: str, what: str, data: dict[str, Any]) -> str:
 def _known_keys(data: dict[str, Any]) -> list[str]:
     """Every path that a preset with these rewards may hold."""
     known = []
-    for name, info in RunConfig.model_fields.items():
+    for name in RunConfig.model_fields:
         known.append(name)
-        model: Any = info.annotation
-        if name == "algorithm" and isinstance(table := data.get(name, {}), dict):
-            model = algorithm_kinds().get(str(table.get("kind", DEFAULT)))
+        model = fields.section_model(name, data.get(name))
         known += [f"{name}.{key}" for key in getattr(model, "model_fields", ())]
     rewards = data.get("rewards")
     for index, reward in enumerate(rewards if isinstance(rewards, list) else []):

@@ -1,1 +1,1 @@
-"""What models are trained on: prompts, and their order."""
+"""What models are trained on: sources of prompts, texts and pairs, and the order in which steps take them."""

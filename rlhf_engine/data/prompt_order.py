@@ -19,11 +19,6 @@ def rows_for_step(rows: int, step: int, count: int, seed: int, *, shuffle: bool 
     return order[start:start + count]
 
 
-def prompts_for_step(prompts: list[str], step: int, count: int, seed: int) -> list[str]:
-    """The prompts of those rows."""
-    return [prompts[row] for row in rows_for_step(len(prompts), step, count, seed)]
-
-
 @lru_cache(maxsize=2)  # the epoch under way, and one that begins within the step
 def _shuffled(rows: int, seed: str) -> tuple[int, ...]:
     order = list(range(rows))

@@ -115,13 +115,18 @@ def number(value: Any) -> float:
     return told if math.isfinite(told) else math.nan
 
 
-def not_negative(value: Any, most: float = math.inf, name: str = "") -> float:
-    """A finite number from 0 to `most` that a file tells. Raises ValueError, which begins with `name`."""
-    before, told = f"{name}: " if name else "", number(value)
-    if not math.isfinite(told):
-        raise ValueError(f"{before}it is not finite")
+def finite(value: Any, name: str) -> float:
+    """A finite number that a file tells under `name`, with which the ValueError for others begins."""
+    if not math.isfinite(told := number(value)):
+        raise ValueError(f"{name}: it is not finite")
+    return told
+
+
+def not_negative(value: Any, name: str, most: float = math.inf) -> float:
+    """The same, from 0 to `most`."""
+    told = finite(value, name)
     if not 0 <= told <= most:
-        raise ValueError(f"{before}{told:g} is not from 0 to {most:g}")
+        raise ValueError(f"{name}: {told:g} is not from 0 to {most:g}")
     return told
 
 

@@ -7,10 +7,12 @@ import time
 
 import torch
 
+from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.models.policy import Policy
 
 _WORTH_IT = 0.9  # more threads must take at most this share of the time, so that noise does not decide
 _TOKENS = 1024  # of one trial pass
+_PROMPT = 8  # tokens before a response in it
 
 
 def use_threads(policy: Policy, threads: int, *, rows: int, width: int, known: int | None = None) -> int:
@@ -23,6 +25,12 @@ def use_threads(policy: Policy, threads: int, *, rows: int, width: int, known: i
     threads = threads or min(known or calibrate(policy, rows, width, cores), cores)
     torch.set_num_threads(threads)
     return threads
+
+
+def use_threads_of(policy: Policy, config: RunConfig, known: int | None = None) -> int:
+    """`use_threads` as `config` says, calibrated on batches like those that it learns from."""
+    return use_threads(policy, config.train.threads, rows=config.algorithm.rows_per_update,
+                       width=config.sampling.max_new_tokens + _PROMPT, known=known)
 
 
 def calibrate(policy: Policy, rows: int, width: int, cores: int) -> int:

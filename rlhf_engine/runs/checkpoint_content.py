@@ -28,7 +28,7 @@ def require_sound_numbers(numbers: Mapping[str, Any], config: RunConfig) -> None
     try:
         for name in _COUNTED:
             _as(name, whole_number, numbers.get(name, 0))
-        not_negative(numbers.get("seconds", 0.0), _MOST_SECONDS, "seconds")
+        not_negative(numbers.get("seconds", 0.0), "seconds", _MOST_SECONDS)
         if "moments" in numbers:
             if not isinstance(moments := numbers["moments"], dict):
                 raise ValueError("moments is no table")

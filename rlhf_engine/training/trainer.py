@@ -44,7 +44,7 @@ from rlhf_engine.events import (
 )
 from rlhf_engine.models.memory import out_of_memory
 from rlhf_engine.models.policy import Policy
-from rlhf_engine.models.threads import use_threads
+from rlhf_engine.models.threads import use_threads_of
 from rlhf_engine.requests import (
     Compare,
     Edit,
@@ -262,11 +262,9 @@ class Trainer:
         # what the hub calls its newest is another model one day
         if self.config.model.revision is None and (commit := commit_of(self.config.model)):
             self._change(replace(self.config, {"model.revision": commit}), "model.revision")
-        self._progress.threads = use_threads(
-            self.policy, self.config.train.threads, rows=self.config.algorithm.rows_per_update,
-            width=self.config.sampling.max_new_tokens + 8, known=self._progress.threads)
+        self._progress.threads = use_threads_of(self.policy, self.config, self._progress.threads)
         self._utilization = Utilization(self.policy)
-        self._resources = Resources.of(self.policy, self.config, lambda text: self._journal.notice(text))
+        self._resources = Resources.of(self.policy, self.config, self._journal.notice)
         algorithm = make_algorithm(self._checked.filled(self.config), self._resources)
         if resumed:
             wanted = self.config

@@ -13,6 +13,7 @@ from rlhf_engine.config import fields, presets
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.data.batch import PromptBatch
 from rlhf_engine.data.pinning import data_change, pinned_data, require_same_data
+from rlhf_engine.data.prompt_order import rows_for_step
 from rlhf_engine.data.rows import RunData, load_data
 from rlhf_engine.data.source import BatchSource
 from rlhf_engine.errors import ConfigError, DataChangedError
@@ -152,10 +153,9 @@ def test_batches_keep_rows_together_and_repeat_themselves(tmp_path: Path) -> Non
 
 
 def test_lists_are_drawn_from_as_ever() -> None:
-    from rlhf_engine.data.prompt_order import prompts_for_step
-
     run = config()
-    assert taken(load_data(run), run, 4).prompts == prompts_for_step(run.data.prompts, 4, 8, run.train.seed)
+    assert taken(load_data(run), run, 4).prompts == [
+        run.data.prompts[row] for row in rows_for_step(len(run.data.prompts), 4, 8, run.train.seed)]
 
 
 def test_what_is_held_out_is_never_trained_on(tmp_path: Path) -> None:

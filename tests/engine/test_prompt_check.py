@@ -17,7 +17,7 @@ from rlhf_engine.commands.cli import make_app
 from rlhf_engine.config.preset_writer import to_toml
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.config.sections import SamplingConfig
-from rlhf_engine.data.prompt_order import prompts_for_step
+from rlhf_engine.data.prompt_order import rows_for_step
 from rlhf_engine.events import EditApplied, EditRefused, Event, Notice, StepFinished
 from rlhf_engine.models.rollout import sample
 from rlhf_engine.models.tokens import context_length
@@ -80,7 +80,7 @@ def test_skipped_prompts_are_told_and_the_others_come_in_the_order_they_would_al
     (notice,) = [text for text in ran.notices if "long_prompts" in text]
     for named in ("2 of 7", "prompts.2", "53 tokens", "prompts.6", "70 tokens"):
         assert named in notice
-    assert ran.prompts == [prompt for step in range(3) for prompt in prompts_for_step(FIT, step, 8, 1)]
+    assert ran.prompts == [FIT[row] for step in range(3) for row in rows_for_step(len(FIT), step, 8, 1)]
 
 
 def test_when_all_prompts_are_too_long_there_is_nothing_to_skip_to(tmp_path: Path, folder: Path) -> None:

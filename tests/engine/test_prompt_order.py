@@ -7,7 +7,11 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlhf_engine.data.prompt_order import prompts_for_step
+from rlhf_engine.data.prompt_order import rows_for_step
+
+
+def prompts_for_step(prompts: list[str], step: int, count: int, seed: int) -> list[str]:
+    return [prompts[row] for row in rows_for_step(len(prompts), step, count, seed)]
 
 
 @given(st.integers(1, 12), st.integers(1, 30), st.integers(1, 6), st.integers(0, 99))

@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from rlhf_engine.config.methods.base import Condition, Settings, StepMetrics
-from rlhf_engine.files.reading import not_negative, number, whole_number
+from rlhf_engine.files.reading import finite, not_negative, whole_number
 from rlhf_engine.maths.kl_control import kl_horizon
 
 _EQUAL = 1e-9  # scores this close are the same score
@@ -124,13 +124,13 @@ def kl_advice(config: Settings) -> list[str]:
 
 def require_sound_scores(numbers: Mapping[str, Any]) -> None:
     """Raises ValueError naming the first number of a checkpoint that no KL coefficient or score can have."""
-    not_negative(numbers.get("kl_coef", 0.0), _MOST_COEF, "kl_coef")
+    not_negative(numbers.get("kl_coef", 0.0), "kl_coef", _MOST_COEF)
     if "scores" in numbers:
         scores = numbers["scores"]
         if not isinstance(scores, dict):
             raise ValueError("scores is no table")
-        not_negative(abs(number(scores.get("mean"))), name="scores.mean")
-        not_negative(scores.get("variance"), name="scores.variance")
+        finite(scores.get("mean"), "scores.mean")
+        not_negative(scores.get("variance"), "scores.variance")
         whole_number(scores.get("steps"))
 
 

@@ -46,7 +46,7 @@ TOKEN_SERIES = (
     Series("log_probs", "log p", "log-probability", "of the actor that sampled it, nats; 0 is certain"),
     Series("reference_log_probs", "ref.", "reference log-probability", "of the frozen model, nats", dispensable=True),
 )
-_EXPLAINED = {"advantages", "raw_advantages", "rewards", "values", "returns", "kl", "log_probs", "reference_log_probs"}
+_EXPLAINED = {"raw_advantages", *(series.name for series in TOKEN_SERIES)}
 EXPLANATION = """\
 A step samples one response to each of a batch of prompts (a rollout). The configured rewards give each a score. The
 KL penalty holds the actor near the frozen reference (reward = score − β · KL). The critic predicts the return; how much
@@ -60,8 +60,7 @@ def _critic(start: StepMetrics, recent: StepMetrics, step: int, config: Settings
     if share is None or step < config.sentinel.critic_patience or not explained < share:
         return None
     return (f"explained variance is {explained:.2f} after {step} steps: the critic predicts the returns poorly, and "
-            "advantages are mostly noise; raise "
-            "algorithm.critic_learning_rate, or set algorithm.critic_warmup_steps")
+            "advantages are mostly noise; raise algorithm.critic_learning_rate, or set algorithm.critic_warmup_steps")
 
 
 def _clipping(start: StepMetrics, recent: StepMetrics, step: int, config: Settings) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
+from rlhf_engine.config.methods.ppo import CHARTS
 from rlhf_tui.engine.metrics_history import MetricsHistory
 
 Axis = Literal["step", "responses", "time"]
@@ -12,8 +13,8 @@ AXES: tuple[Axis, ...] = get_args(Axis)
 Smoothing = float | Literal["auto"]
 SMOOTHINGS: tuple[Smoothing, ...] = ("auto", 0.0, 0.6, 0.9, 0.97)
 """How a curve can be smoothed: by how many steps are seen, not at all, or with a weight of the past that is given."""
-DEFAULT_METRICS = ("objective/scores", "objective/kl", "loss/policy_avg", "loss/value_avg")
-"""What the four charts show until somebody chooses."""
+DEFAULT_METRICS = CHARTS
+"""What the four charts show until somebody chooses, or the run is of another method than the default one."""
 LEAST_STEPS = 10
 RAW_STEPS = 50
 """So many steps are drawn as they are: a moving average of them tells more of where the run began than where it is."""
