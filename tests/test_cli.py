@@ -10,7 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -114,10 +114,10 @@ def signal_at_a_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[signal.Signal
     def send(number: signal.Signals) -> None:
         whole = console.step_line
 
-        def line(event: StepFinished, seconds_left: float) -> str:
+        def line(event: StepFinished, seconds_left: float, charts: Sequence[str]) -> str:
             os.kill(os.getpid(), number)
             monkeypatch.setattr(console, "step_line", whole)
-            return whole(event, seconds_left)
+            return whole(event, seconds_left, charts)
 
         monkeypatch.setattr(console, "step_line", line)
 
