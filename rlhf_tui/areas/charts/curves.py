@@ -43,7 +43,7 @@ class Curves:
         self._drawing.draw_all_soon()
 
     def mark(self, step: int, text: str) -> None:
-        """Mark the step from which a live edit counts, with what it was in a few words (see `readout.edit_text`)."""
+        """Mark the step from which a live edit counts, with what it was in a few words (see `editing.change_text`)."""
         self._scene.edits.append(Edit(step, clean_line(text)))
         self._drawing.draw_all_soon()
 
