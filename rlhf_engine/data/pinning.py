@@ -35,9 +35,8 @@ def pinned_data(config: RunConfig) -> RunConfig:
     if config.data.source is None:
         return config
     changes: dict[str, Any] = {}
-    whole = os.path.realpath(os.path.expanduser(config.data.source))
-    if os.path.exists(whole):
-        changes["data.source"] = whole
+    if os.path.exists(there := os.path.expanduser(config.data.source)):
+        changes["data.source"] = os.path.realpath(there)
     loaded = load_data(replace(config, changes))
     if config.data.sha256 not in (None, loaded.sha256):
         raise ConfigError(f"data.source: {config.data.source} is no longer what its SHA-256 {config.data.sha256[:12]}… "

@@ -51,32 +51,35 @@ class Table:
 def read_table(data: DataConfig, line_column: str) -> Table:
     """What `data.source` names. line_column: what the lines of a .txt file are called. Raises ConfigError, one
     sentence, for what cannot be had or is no table."""
-    assert data.source is not None
-    path = Path(data.source).expanduser()
-    try:
+    with _source_path(data) as path:
         if path.is_dir():
             return _folder(path, data.split)
         if path.is_file() or not data.on_hub or path.suffix.lower() in _SUFFIXES:
             return _file(path, line_column)
-    except (OSError, ValueError, RuntimeError) as error:  # a zero byte in a path; a home that is not known
-        raise ConfigError(f"data.source: {short(repr(str(path)), 400)} could not be read: "
-                          f"{os_error_reason(error, 'read')}") from None
     return _hub_dataset(data)
 
 
 def digest_of(data: DataConfig) -> str | None:
     """The SHA-256 of `data.source` as it is now; None where only reading all of it tells. Raises ConfigError."""
-    assert data.source is not None
-    path = Path(data.source).expanduser()
-    try:
+    with _source_path(data) as path:
         if path.is_dir():
             return _digest_of_folder(path)
         if path.is_file() or not data.on_hub:
             return _digest_of_file(path)
-    except (OSError, ValueError, RuntimeError) as error:
+    return None
+
+
+@contextmanager
+def _source_path(data: DataConfig) -> Iterator[Path]:
+    """Where `data.source` lies, if it is no dataset of the hub; what goes wrong with reading it is a sentence."""
+    assert data.source is not None
+    path = Path(data.source)
+    try:
+        path = path.expanduser()
+        yield path
+    except (OSError, ValueError, RuntimeError) as error:  # a zero byte in a path; a home that is not known
         raise ConfigError(f"data.source: {short(repr(str(path)), 400)} could not be read: "
                           f"{os_error_reason(error, 'read')}") from None
-    return None
 
 
 # --- files ---

@@ -39,8 +39,9 @@ def read_texts(path: str, folder: Path, key: str) -> list[str]:
     A line each as it stands, blank lines left out; a .jsonl file holds on each line a JSON string, or an object whose
     `key` is one, so that a text may have several lines. Raises ConfigError saying what is wrong with which line.
     """
-    where = folder / Path(path).expanduser()
+    where = folder / path
     try:
+        where = folder / Path(path).expanduser()
         if _FOREIGN.search(where.name):
             raise ConfigError(f"{where} is not a file of texts: those are plain text with one a line, or .jsonl with "
                               f'{{"{key}": "…"}} on each line')

@@ -126,6 +126,13 @@ def test_what_is_no_parquet_file_is_refused_in_a_sentence(tmp_path: Path, make: 
         load_data(config(path))
 
 
+@pytest.mark.parametrize("source", ["a\0b", "a\0b.txt", "~nobody-here/prompts.txt"])
+@pytest.mark.parametrize("read", [load_data, pinned_data, data_change])
+def test_a_source_that_no_disk_could_have_is_refused_in_a_sentence(source: str, read: Any) -> None:
+    with pytest.raises(ConfigError, match=r"data\.source"):
+        read(config(source))
+
+
 def test_a_source_that_would_not_end_is_not_opened() -> None:
     with pytest.raises(ConfigError, match="zero"):
         load_data(config("/dev/zero"))

@@ -183,7 +183,8 @@ def test_a_wrong_line_of_json_is_named(tmp_path: Path, line: str) -> None:
     "rewards.0.min_words=" + "9" * 100_000, "prompts=" + "[" * 50_000, "prompts=[{" + ".".join(["a"] * 50_000) + "=1}]",
     "k" * 100_000 + "=1", "x" * 100_000, "prompts=[" + "1979-05-27," * 9 + "]", "kl.coef=1e999", "kl.coef=nan",
     "train.steps=0x10", "rewards.0.min_words=-1", "rewards.99999999999999999999.name=a", "\x1b]52;c;aGk=\x07=1", "=",
-    "",    "prompts=" + "a" * 100_000 + ".txt", "prompts=\0.txt", "prompts=@", "model.name=", "rewards=1", "model=1",
+    "",    "prompts=" + "a" * 100_000 + ".txt", "prompts=\0.txt", "prompts=~nobody-here/x.txt", "prompts=@",
+    "model.name=", "rewards=1", "model=1",
 ])
 def test_a_wrong_change_on_the_command_line_is_a_sentence(change: str) -> None:
     refused(run("score", "animals", "a text", "--set", change))
