@@ -76,14 +76,14 @@ def load_data(config: RunConfig) -> RunData:
     else:
         table = read_table(data, data.prompt_column if kind == "prompts" else data.text_column)
         rows = _rows_of(table, data, kind)
-    listed = set(data.held_out)
-    chosen = _smallest((prompt for prompt in _keys(rows) if prompt not in listed), data.held_out_share)
-    out = [at for at, key in enumerate(_keys(rows)) if key in chosen]
-    left = [at for at, key in enumerate(_keys(rows)) if key not in chosen and key not in listed]
+    keys, listed = _keys(rows), set(data.held_out)
+    chosen = _smallest((key for key in keys if key not in listed), data.held_out_share)
+    out = [at for at, key in enumerate(keys) if key in chosen]
+    left = [at for at, key in enumerate(keys) if key not in chosen and key not in listed]
     if not left:
         raise ConfigError("data.held_out: every row is held out, which leaves none to learn from")
     train = rows.take(left) if len(left) < len(rows) else rows
-    return RunData(train, _held_out(rows, data, out), *((table.sha256, table.commit) if table else ()))
+    return RunData(train, _held_out(rows, keys, data, out), *((table.sha256, table.commit) if table else ()))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -111,17 +111,15 @@ def _rows_of(table: Table, data: DataConfig, kind: BatchKind) -> Rows:
               for name, column in named.items()}
     others = [name for name in table.columns if name not in named.values()]
     if unknown := [name for name in data.columns if name not in table.columns]:
-        raise ConfigError(f"data.columns: {data.source} has no column {short(repr(unknown[0]))}, but "
-                          f"{short(', '.join(table.columns), 200)}")
+        raise ConfigError(f"data.columns: {_no_column(table, unknown[0], data.source)}")
     return Rows(kind, texts, {name: table.columns[name] for name in data.columns or others})
 
 
 def _texts(table: Table, column: str, source: object, *, chat: bool) -> list[str]:
     """A column of texts; with `chat` also of lists of messages, which become the JSON that a chat template reads."""
     if column not in table.columns:
-        raise ConfigError(f"data.source: {source} has no column {short(repr(column))}, but "
-                          f"{short(', '.join(table.columns), 200)}; data.prompt_column and its like say what they are "
-                          "called")
+        raise ConfigError(f"data.source: {_no_column(table, column, source)}; data.prompt_column and its like say what "
+                          "they are called")
     texts = []
     for number, value in enumerate(table.columns[column], 1):
         if chat and isinstance(value, list):
@@ -141,6 +139,10 @@ def _texts(table: Table, column: str, source: object, *, chat: bool) -> list[str
     return texts
 
 
+def _no_column(table: Table, column: str, source: object) -> str:
+    return f"{source} has no column {short(repr(column))}, but {short(', '.join(table.columns), 200)}"
+
+
 def _keys(rows: Rows) -> Sequence[str]:
     """What rows are told apart by: their prompts, or the texts themselves where these have none."""
     if rows.kind != "texts":
@@ -155,10 +157,10 @@ def _smallest(keys: Iterable[str], share: float) -> set[str]:
     return set(different[:max(1, round(share * len(different)))])
 
 
-def _held_out(rows: Rows, data: DataConfig, out: list[int]) -> Rows:
+def _held_out(rows: Rows, keys: Sequence[str], data: DataConfig, out: list[int]) -> Rows:
     """The listed prompts, with the columns of their rows if they are among the rows too, and then those of the share.
     """
-    first = {key: at for at, key in reversed(list(enumerate(_keys(rows))))}
+    first = {key: at for at, key in reversed(list(enumerate(keys)))}
     listed = list(dict.fromkeys(data.held_out))
     columns = {name: [column[first[prompt]] if prompt in first else None for prompt in listed]
                + [column[at] for at in out] for name, column in rows.columns.items()}

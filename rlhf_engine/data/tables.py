@@ -90,7 +90,7 @@ def _file(path: Path, line_column: str) -> Table:
     digest = hashlib.sha256(content).hexdigest()
     match path.suffix.lower():
         case ".parquet":
-            return Table(_parquet_columns([(path, io.BytesIO(content))]), digest)
+            return Table(_parquet_columns([(path, content)], path), digest)
         case ".csv" | ".tsv" as suffix:
             rows = _csv_rows(_text(content, path), path, "," if suffix == ".csv" else "\t")
         case ".jsonl" | ".ndjson":
@@ -169,13 +169,14 @@ def _columns(rows: Iterable[Mapping[str, Any]], path: object) -> dict[str, list[
     return columns
 
 
-def _parquet_columns(files: Iterable[tuple[Path, Any]]) -> dict[str, list[Any]]:
+def _parquet_columns(files: Iterable[tuple[Path, bytes]], where: Path) -> dict[str, list[Any]]:
+    """The rows of all `files`, paths and contents; where: what they are together."""
     parquet = _needed("pyarrow.parquet", "Parquet files")
 
     def rows() -> Iterator[dict[str, Any]]:
-        for path, file in files:
+        for path, content in files:
             with _somebody_elses(path):
-                opened = parquet.ParquetFile(file)
+                opened = parquet.ParquetFile(io.BytesIO(content))
                 batches = iter(opened.iter_batches(batch_size=256))
             while True:
                 with _somebody_elses(path):
@@ -185,8 +186,7 @@ def _parquet_columns(files: Iterable[tuple[Path, Any]]) -> dict[str, list[Any]]:
                     break
                 yield from found
 
-    files = list(files)
-    return _columns(rows(), files[0][0] if len(files) == 1 else files[0][0].parent)
+    return _columns(rows(), where)
 
 
 # --- datasets ---
@@ -212,8 +212,9 @@ def _folder(path: Path, split: str) -> Table:
     others = {"train", "test", "validation", split}
     if not of_split and any(file.parent.name in others or file.stem.partition("-")[0] in others for file in files):
         raise ConfigError(f"data.split: no Parquet file in {path} is of the split {short(repr(split))}")
-    opened = ((file, io.BytesIO(read_bytes(file, MOST_BYTES, follow=True))) for file in of_split or files)
-    return Table(_parquet_columns(list(opened)), digest)
+    files = of_split or files
+    contents = ((file, read_bytes(file, MOST_BYTES, follow=True)) for file in files)
+    return Table(_parquet_columns(contents, files[0] if len(files) == 1 else path), digest)
 
 
 def _hub_dataset(data: DataConfig) -> Table:
