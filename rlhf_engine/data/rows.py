@@ -62,13 +62,21 @@ class RunData:
     commit: str | None = None
 
 
-def load_data(config: RunConfig) -> RunData:
-    """All rows that `config` names. Raises ConfigError, one sentence a mistake.
+@dataclass(frozen=True)
+class AllRows:
+    """All rows that a config names, in their order. keys: what they are told apart by, one each: their prompts, or the
+    texts themselves where these have none. by_share: the keys that `data.held_out_share` holds out. sha256, commit: of
+    a source, see `Table`; None for lists."""
 
-    Held out are the prompts of `data.held_out`, and `data.held_out_share` of the others: those whose texts have the
-    smallest digests, so that neither seed nor order nor rows that are added change much of it, and rows with equal
-    prompts stay together. None of them is left among the rows to learn from.
-    """
+    rows: Rows
+    keys: Sequence[str]
+    by_share: frozenset[str]
+    sha256: str | None = None
+    commit: str | None = None
+
+
+def read_rows(config: RunConfig) -> AllRows:
+    """All rows that `config` names, those that are held out among them. Raises ConfigError, one sentence a mistake."""
     data, kind = config.data, config.algorithm.needs.batch
     table: Table | None = None
     if data.source is None:
@@ -77,13 +85,25 @@ def load_data(config: RunConfig) -> RunData:
         table = read_table(data, data.prompt_column if kind == "prompts" else data.text_column)
         rows = _rows_of(table, data, kind)
     keys, listed = _keys(rows), set(data.held_out)
-    chosen = _smallest((key for key in keys if key not in listed), data.held_out_share)
+    by_share = _smallest((key for key in keys if key not in listed), data.held_out_share)
+    return AllRows(rows, keys, frozenset(by_share), *((table.sha256, table.commit) if table else ()))
+
+
+def load_data(config: RunConfig) -> RunData:
+    """What a run of `config` learns from. Raises ConfigError, one sentence a mistake.
+
+    Held out are the prompts of `data.held_out`, and `data.held_out_share` of the others: those whose texts have the
+    smallest digests, so that neither seed nor order nor rows that are added change much of it, and rows with equal
+    prompts stay together. None of them is left among the rows to learn from.
+    """
+    found, listed = read_rows(config), set(config.data.held_out)
+    rows, keys, chosen = found.rows, found.keys, found.by_share
     out = [at for at, key in enumerate(keys) if key in chosen]
     left = [at for at, key in enumerate(keys) if key not in chosen and key not in listed]
     if not left:
         raise ConfigError("data.held_out: every row is held out, which leaves none to learn from")
     train = rows.take(left) if len(left) < len(rows) else rows
-    return RunData(train, _held_out(rows, keys, data, out), *((table.sha256, table.commit) if table else ()))
+    return RunData(train, _held_out(rows, keys, config.data, out), found.sha256, found.commit)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -144,7 +164,6 @@ def _no_column(table: Table, column: str, source: object) -> str:
 
 
 def _keys(rows: Rows) -> Sequence[str]:
-    """What rows are told apart by: their prompts, or the texts themselves where these have none."""
     if rows.kind != "texts":
         return rows.prompts
     return [prompt or text for prompt, text in zip(rows.prompts, rows.texts["responses"], strict=True)]

@@ -54,9 +54,15 @@ def read_table(data: DataConfig, line_column: str) -> Table:
     with _source_path(data) as path:
         if path.is_dir():
             return _folder(path, data.split)
-        if path.is_file() or not data.on_hub or path.suffix.lower() in _SUFFIXES:
+        if not _only_on_hub(data, path):
             return _file(path, line_column)
     return _hub_dataset(data)
+
+
+def only_on_hub(data: DataConfig) -> bool:
+    """Whether what `data.source` names could only be had from the hub. Raises ConfigError where that cannot be told."""
+    with _source_path(data) as path:
+        return _only_on_hub(data, path)
 
 
 def digest_of(data: DataConfig) -> str | None:
@@ -67,6 +73,10 @@ def digest_of(data: DataConfig) -> str | None:
         if path.is_file() or not data.on_hub:
             return _digest_of_file(path)
     return None
+
+
+def _only_on_hub(data: DataConfig, path: Path) -> bool:
+    return data.on_hub and not path.is_dir() and not path.is_file() and path.suffix.lower() not in _SUFFIXES
 
 
 @contextmanager

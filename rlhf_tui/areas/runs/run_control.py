@@ -105,7 +105,8 @@ class RunControl:
     def resume(self, run_dir: RunDir, then: Callable[[], object]) -> None:
         """Resume here a run that is viewed, or that nobody drives, then do `then`.
 
-        Asks first: how much longer, where it has finished; whether to, where its reward's code or its base has changed.
+        Asks first: how much longer, where it has finished; whether to, where its reward's code, its data or its base
+        have changed.
         """
         from rlhf_tui.areas.runs.more_steps import MoreStepsScreen
 
@@ -123,10 +124,11 @@ class RunControl:
 
     def _resume(self, run_dir: RunDir, steps: int | None, then: Callable[[], object]) -> None:
         from rlhf_tui.areas.trust.changed_base import with_base
+        from rlhf_tui.areas.trust.changed_data import with_data
 
         shown = self._bridge.watched
 
-        def take(accept_code: bool, accept_base: bool) -> None:
+        def take(accept_code: bool, accept_data: bool, accept_base: bool) -> None:
             if self._bridge.busy or self._bridge.watched != shown:  # looking at a large model takes a while
                 return
             try:
@@ -136,12 +138,13 @@ class RunControl:
                 self._say(str(error), "warning")
                 return
             longer = [] if steps is None else [Edit("train.steps", steps)]
-            self._bridge.take_over(Resume(run_dir.path, accept_code, accept_base), *longer)
+            self._bridge.take_over(Resume(run_dir.path, accept_code, accept_base, accept_data), *longer)
             self.show_run()
             then()
 
         def look(accept_code: bool) -> None:
-            with_base(self._app, run_dir, partial(take, accept_code))
+            with_data(self._app, run_dir, lambda accept_data: with_base(
+                self._app, run_dir, partial(take, accept_code, accept_data)))
 
         try:
             config = settings_now(run_dir)

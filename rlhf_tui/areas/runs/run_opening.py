@@ -16,6 +16,7 @@ from rlhf_tui.areas.runs.run_control import RunControl
 from rlhf_tui.areas.runs.run_reader import RunReader
 from rlhf_tui.areas.runs.run_selection import RunSelection
 from rlhf_tui.areas.trust.changed_base import with_base
+from rlhf_tui.areas.trust.changed_data import with_data
 from rlhf_tui.areas.trust.code_questions import CodeQuestions
 from rlhf_tui.engine.bridge import EngineBridge
 from rlhf_tui.engine.viewer import Opened, open_run
@@ -87,20 +88,24 @@ class RunOpening:
             self._selection.say(_BUSY)
             return
 
-        def choose(accept_base: bool) -> None:
+        def choose(accept_data: bool, accept_base: bool) -> None:
             def ask(found: Forkable) -> None:
-                begin = partial(self._fork, run, accept_base)
+                begin = partial(self._fork, run, accept_data, accept_base)
                 self._screen.app.push_screen(ForkScreen(run, found, self._questions, begin), self._forked)
 
             self._selection.in_background(partial(forkable, RunDir(run.path)), ask)
 
-        with_base(self._screen.app, RunDir(run.path), choose)
+        app, run_dir = self._screen.app, RunDir(run.path)
+        with_data(app, run_dir, lambda accept_data: with_base(app, run_dir, partial(choose, accept_data)))
 
     def _fork(
-        self, run: RunSummary, accept_base: bool, step: int, changes: Mapping[str, Any], name: str | None
+        self, run: RunSummary, accept_data: bool, accept_base: bool, step: int, changes: Mapping[str, Any],
+        name: str | None,
     ) -> None:
         if name is not None and (self._bridge.runs_root / name).exists():
             raise RunError(f"There is already a run named {name}; choose another name.")
+        if accept_data:  # the fork writes down what it is now
+            changes = {"data.sha256": None, **changes}
         self._bridge.ask(Fork(run.path, self._bridge.runs_root, changes, step, name, accept_base))
         self._screen.app.notify(f"forking {run.name} at step {step}: the libraries and the model load first")
 
