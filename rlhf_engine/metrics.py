@@ -195,10 +195,12 @@ def named(*names: str) -> tuple[Metric, ...]:
 _ACTOR = "it needs optimizer steps of the actor, which begin after algorithm.critic_warmup_steps"
 _CRITIC = "it needs optimizer steps of the critic, and all so far were skipped"
 _HELD_OUT = "it needs held-out prompts (data.held_out, data.held_out_share), and comes every data.evaluate_every steps"
+OF_HELD_OUT = ("eval/scores", "eval/reference_scores", "eval/kl", "eval/mean_length")
+"""Metrics of the prompts that are never trained on."""
 COMES_WITH: dict[str, str] = {
     **dict.fromkeys(("policy/approxkl_avg", "policy/clipfrac_avg", "loss/policy_avg", "val/ratio", "grad_norm/actor"),
                     _ACTOR),
-    **dict.fromkeys(("eval/scores", "eval/reference_scores", "eval/kl", "eval/mean_length"), _HELD_OUT),
+    **dict.fromkeys(OF_HELD_OUT, _HELD_OUT),
     **dict.fromkeys(("loss/value_avg", "val/clipfrac_avg", "grad_norm/critic"), _CRITIC),
 }
 """What those metrics need that are not reported for each step of each run."""

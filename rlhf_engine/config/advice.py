@@ -19,4 +19,9 @@ def advice(config: RunConfig) -> list[str]:
         found.append(
             "train.rollback_factor 1 repeats the same steps after a roll-back; below 1 the learning rates get lower"
         )
+    if unused := config.data.unused_lists:
+        found.append(
+            f"data.source gives the rows: {' and '.join(f'data.{name}' for name in unused)} in the settings "
+            f"{'is' if len(unused) == 1 else 'are'} not learnt from; data.source = none takes the list"
+        )
     return [*found, *config.algorithm.advice(config)]

@@ -92,6 +92,17 @@ class DataConfig(Section):
         return self
 
     @property
+    def unused_lists(self) -> list[str]:
+        """Those of the lists that hold something, but are not learnt from, since rows come from `source`."""
+        lists = ("prompts", "texts", "chosen", "rejected")
+        return [name for name in lists if self.source is not None and getattr(self, name)]
+
+    @property
+    def holds_out(self) -> bool:
+        """Whether any prompts are held out."""
+        return bool(self.held_out) or self.held_out_share > 0
+
+    @property
     def on_hub(self) -> bool:
         """Whether `source`, if nothing lies there, can be a name on the hub."""
         return self.source is not None and _HUB_NAME.fullmatch(self.source) is not None

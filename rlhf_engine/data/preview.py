@@ -19,8 +19,8 @@ class ShownRow:
 
 @dataclass(frozen=True)
 class Preview:
-    """first: the first rows of the source in its order. rows, held_out: how many there are in all, and how many of these
-    are held out. columns: names of the columns that rewards may ask for. sha256: of what was read."""
+    """first: the first rows of the source in its order. rows, held_out: how many there are in all, and how many of
+    these are held out. columns: names of the columns that rewards may ask for. sha256: of what was read."""
 
     source: str
     first: tuple[ShownRow, ...]

@@ -22,6 +22,7 @@ from rlhf_engine.training.trainer import Trainer
      "algorithm.target_kl"),
     ({"algorithm.responses_per_step": 65}, {"algorithm.responses_per_step": 96}, "the last minibatch"),
     ({"train.max_rollbacks": 1, "train.rollback_factor": 1.0}, {"train.rollback_factor": 0.9}, "rollback_factor"),
+    ({"data.source": "rows.txt"}, {"data.source": None}, "data.prompts"),
     ({"kl.controller": "adaptive", "kl.horizon": 1e5}, {"kl.horizon": None}, "by 1 % at most"),
 ])
 def test_each_combination_that_does_nothing_is_said_in_a_sentence(

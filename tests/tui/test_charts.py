@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 import pytest
 from moments import until
 from textual.pilot import Pilot
+from textual.widgets import OptionList
 from tui.fake_session import step_metrics
 from tui.test_hostile_screens import check, texts
 
@@ -634,6 +635,45 @@ async def test_the_picker_offers_what_the_run_really_has(app: WorkbenchApp) -> N
         assert set(found[1:4]) == {"objective/non_score_reward", "policy/approxkl_avg", "kl_coef"}  # by title
         assert "objective/scores" in found  # by what its help says
         assert "policy/updates" in found  # by what its help says
+
+
+async def test_what_is_measured_on_held_out_prompts_is_offered_where_it_can_come(app: WorkbenchApp) -> None:
+    from rlhf_engine.config.fields import replace
+    from rlhf_tui.areas.charts.metric import MetricScreen
+
+    async def offered() -> set[str]:
+        await pilot.press("2", "m")
+        await pilot.pause()
+        assert isinstance(app.screen, MetricScreen)
+        options = app.screen.query_one(OptionList).options
+        await pilot.press("escape")
+        await pilot.pause()
+        return {option.id for option in options if option.id}
+
+    held_out = {name for name in REGISTRY if name.startswith("eval/")}
+    assert held_out
+    async with app.run_test(size=WIDE) as pilot:
+        assert not held_out & await offered()
+        app.edited.config = replace(app.edited.config, {"data.held_out": ["Never seen"]})
+        assert held_out <= await offered()
+        app.edited.config = replace(app.edited.config, {"data.held_out": [], "data.held_out_share": 0.2})
+        assert held_out <= await offered()
+        app.edited.config = replace(app.edited.config, {"data.held_out_share": 0.0})
+        app.workbench.charts.curves.add(1, {"eval/scores": 1.5})
+        assert held_out & await offered() == {"eval/scores"}
+
+
+async def test_a_chart_of_held_out_prompts_is_drawn_for_runs_that_have_some(app: WorkbenchApp) -> None:
+    from rlhf_engine.config.fields import replace
+
+    async with app.run_test(size=WIDE):
+        workbench, charts = app.workbench, app.workbench.charts
+        charts.shown = ("eval/scores", *DEFAULT_METRICS[1:])
+        assert "eval/scores" not in [chart.metric.name for chart in charts.charts]
+        app.edited.config = replace(app.edited.config, {"data.held_out_share": 0.2})
+        workbench.show_run()
+        assert charts.charts[0].metric.name == "eval/scores"
+        assert charts.shown == ("eval/scores", *DEFAULT_METRICS[1:])
 
 
 async def test_a_click_on_a_heading_opens_the_picker(app: WorkbenchApp) -> None:

@@ -6,6 +6,8 @@ import stat
 from pathlib import Path
 
 import pytest
+from configs import SMALL
+from moments import wait_until
 from tui.fake_session import Sessions
 from tui.terminal import Terminal
 from tui.test_generate import shown
@@ -13,6 +15,7 @@ from tui.test_hostile_text import shown_lines
 
 from rlhf_engine.config import fields
 from rlhf_engine.config.run_config import RunConfig
+from rlhf_engine.runs.run_dir import RunDir
 from rlhf_tui.app import WorkbenchApp
 from rlhf_tui.areas.presets.prompts import PromptsScreen
 from rlhf_tui.areas.presets.screen import PresetScreen
@@ -149,6 +152,30 @@ def test_prompts_words_and_settings_go_through_the_users_own_editor(tmp_path: Pa
     terminal.read_until_quiet(0.3)
     terminal.type("E")
     terminal.read_until(b"0.77")
+    terminal.read_until_quiet(0.3)
+    terminal.type("q")
+    assert terminal.exit_code() == 0
+
+
+def test_the_note_on_a_run_goes_through_the_users_own_editor(tmp_path: Path) -> None:
+    run = RunDir.create(tmp_path / "runs", SMALL, name="quiet-owl")
+    run.write_note("good")
+    terminal = opened(tmp_path, 'echo "and calm" >> "$2"')
+    terminal.read_until(b"Hyperparameters")
+    terminal.read_until_quiet(0.3)
+    terminal.type("r")
+    terminal.read_until(b"quiet-owl")
+    terminal.read_until_quiet(0.3)
+    terminal.type("E")
+    terminal.read_until(b"note kept")
+    assert run.note == "good\nand calm"
+    terminal.type("n")
+    terminal.read_until(b"and calm")
+    terminal.read_until_quiet(0.3)
+    terminal.type("\x1b[20~")  # F9
+    wait_until(lambda: run.note == "good\nand calm\nand calm")
+    terminal.read_until_quiet(0.3)
+    terminal.type("\x1b")
     terminal.read_until_quiet(0.3)
     terminal.type("q")
     assert terminal.exit_code() == 0

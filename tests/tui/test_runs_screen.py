@@ -508,6 +508,20 @@ async def test_a_note_is_kept_with_the_run_and_not_lost_by_one_esc(app: Workbenc
         assert app.screen.query_one(TextArea).text == long
 
 
+async def test_a_screen_that_cannot_be_handed_to_an_editor_keeps_what_was_typed(
+    app: WorkbenchApp, three: list[RunDir], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VISUAL", "true")
+    async with app.run_test(size=WIDE) as pilot:
+        await press(pilot, "r", "E")
+        assert isinstance(app.screen, NoteScreen)
+        assert "cannot be handed to an editor" in shown(app)
+        await press(pilot, *"good", "f9")
+        assert app.screen.query_one(TextArea).text == "good"
+        await press(pilot, "f2")
+        assert three[0].note == "good"
+
+
 async def test_deleting_asks_and_the_trash_gives_back(app: WorkbenchApp, three: list[RunDir]) -> None:
     root = app.bridge.runs_root
     async with app.run_test(size=WIDE) as pilot:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -15,7 +15,7 @@ from textual.theme import Theme
 from textual.widget import Widget
 
 from rlhf_engine.config.methods.base import AlgorithmConfig
-from rlhf_engine.metrics import REGISTRY, describe
+from rlhf_engine.metrics import OF_HELD_OUT, REGISTRY, Metric, describe, named
 from rlhf_tui.areas.charts.chart import Canvas, Chart
 from rlhf_tui.areas.charts.chart_keys import KEYS
 from rlhf_tui.areas.charts.curves import Curves
@@ -50,8 +50,13 @@ class Charts(Widget, can_focus=True):
     class AloneAsked(Message):
         """Enter: this chart alone on the whole screen, or all again."""
 
-    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
+    def __init__(
+        self, *, holds_out: Callable[[], bool] = lambda: True, id: str | None = None, classes: str | None = None
+    ) -> None:
+        """holds_out: whether the run has held-out prompts; only then is offered what is measured on these."""
         super().__init__(id=id, classes=classes)
+        self._holds_out = holds_out
+        self._drawn_for: tuple[str, bool] | None = None
         self.scene = Scene()
         self.charts = [Chart(name, self.scene) for name in DEFAULT_METRICS]
         self._chosen: tuple[str, ...] = DEFAULT_METRICS
@@ -89,15 +94,15 @@ class Charts(Widget, can_focus=True):
 
     def use_method(self, method: AlgorithmConfig) -> None:
         """Draw a run of this method: of its metrics, as far as others were not chosen."""
-        if self._method is None or self._method.kind != method.kind:
-            self._method = method
+        if (drawn_for := (method.kind, self._holds_out())) != self._drawn_for:
+            self._method, self._drawn_for = method, drawn_for
             self._draw_metrics()
 
     def _draw_metrics(self) -> None:
         names, method = list(self._chosen), self._method
         if method is not None:
-            own = {metric.name for metric in method.metrics}
-            offered = (*method.charts, *(metric.name for metric in method.metrics))
+            own = {metric.name for metric in self._known}
+            offered = (*method.charts, *(metric.name for metric in self._known))
             spare = [name for name in offered if name not in names]
             foreign = [at for at, name in enumerate(names) if name in REGISTRY and name not in own]
             for at, name in zip(foreign, dict.fromkeys(spare), strict=False):
@@ -217,8 +222,14 @@ class Charts(Widget, can_focus=True):
 
         self._read_off(self.scene.cursor, None)
         drawn = tuple(chart.metric.name for chart in self.charts)
-        known = self._method.metrics if self._method else tuple(REGISTRY.values())
-        self.app.push_screen(MetricScreen(self.scene.run, known, drawn, self._open), self.show_metric)
+        self.app.push_screen(MetricScreen(self.scene.run, self._known, drawn, self._open), self.show_metric)
+
+    @property
+    def _known(self) -> list[Metric]:
+        """The metrics of the method, and of its held-out prompts if it has any."""
+        metrics = self._method.metrics if self._method else tuple(REGISTRY.values())
+        return [*(metric for metric in metrics if metric.name not in OF_HELD_OUT),
+                *(named(*OF_HELD_OUT) if self._holds_out() else ())]
 
     def action_explain(self) -> None:
         """Say what this chart means."""

@@ -10,6 +10,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.widgets import Input
 
+from rlhf_engine.errors import ConfigError
 from rlhf_tui.widgets.dialogs import ActingDialog
 from rlhf_tui.widgets.inputs import TextBox, TextField
 
@@ -46,16 +47,20 @@ class NameScreen(ActingDialog):
 class NoteScreen(ActingDialog):
     """Several lines about a run; what was typed is dropped only when Esc is pressed twice."""
 
-    keys_text = "F2 save · Esc back"
+    keys_text = "F2 save · F9 own editor · Esc back"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("f2", "save", "Save note", tooltip="Keep the note with the run", id="note.save"),
+        # no letter, which would be typed
+        Binding("f9", "own_editor", "Own editor", tooltip="Write the note in your own editor ($VISUAL, $EDITOR)",
+                id="note.editor"),
         Binding("escape", "back", "Back", id="note.back", priority=True),
     ]
 
-    def __init__(self, name: str, note: str, act: Callable[[str], object]) -> None:
+    def __init__(self, name: str, note: str, act: Callable[[str], object], *, in_editor: bool = False) -> None:
+        """in_editor: begin in the user's own editor."""
         super().__init__()
         self.title_text = f"Note on {name}"
-        self._act, self._sure = act, False
+        self._act, self._sure, self._in_editor = act, False, in_editor
         self._area = TextBox(note, id="note")
         self._before = self._area.text
 
@@ -69,6 +74,8 @@ class NoteScreen(ActingDialog):
         self._area.focus()
         self._area.move_cursor(self._area.document.end)
         self.say("it lies in the run's folder and goes where that goes")
+        if self._in_editor:
+            self.call_after_refresh(self.action_own_editor)
 
     def on_text_area_changed(self) -> None:
         """Esc asks anew."""
@@ -77,6 +84,22 @@ class NoteScreen(ActingDialog):
     def action_save(self) -> None:
         """Keep it."""
         self.do(lambda: self._act(self._area.text))
+
+    def action_own_editor(self) -> None:
+        """Write it in the user's own editor, and keep what was written there."""
+        from rlhf_tui.terminal.own_editor import edited
+
+        before = self._area.text
+        try:
+            text = edited(self.app, f"{before}\n" if before else "", "note.txt").rstrip("\n")
+        except ConfigError as error:
+            self.say(f"✗ {error}", "$text-error")
+            return
+        if text == before.rstrip("\n"):
+            self.say("nothing was changed")
+        else:
+            self._area.text = text
+            self.action_save()
 
     def action_back(self) -> None:
         """Drop what was typed, but only when told twice."""

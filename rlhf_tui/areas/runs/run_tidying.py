@@ -41,9 +41,10 @@ class RunTidying:
 
         self._ask(NameScreen(run.name, check, lambda name: rename_run(RunDir.open(run.path), name)), "renamed")
 
-    def write_note(self, run: RunSummary) -> None:
-        """Write about the run."""
-        self._ask(NoteScreen(run.name, run.note, lambda text: RunDir.open(run.path).write_note(text)), "note kept")
+    def write_note(self, run: RunSummary, *, in_editor: bool = False) -> None:
+        """Write about the run; in_editor: in the user's own editor."""
+        note = NoteScreen(run.name, run.note, lambda text: RunDir.open(run.path).write_note(text), in_editor=in_editor)
+        self._ask(note, "note kept")
 
     def delete(self, runs: Sequence[RunSummary]) -> None:
         """Ask, then move them into the trash."""

@@ -69,6 +69,8 @@ class RunsScreen(BaseScreen[None]):
         Binding("O", "clear_overlays", "Clear overlays", tooltip="Take other runs' curves out of the charts",
                 id="runs.clear_overlays"),
         Binding("n", "note", "Note", tooltip="Write about the run", id="runs.note"),
+        Binding("E", "note_in_editor", "Own editor", id="runs.editor",
+                tooltip="Write about the run in your own editor ($VISUAL, $EDITOR)"),
         Binding("e", "export", "Export", tooltip="Write the run's adapter, or the merged model, for other programs",
                 id="runs.export"),
         Binding("R", "rename", "Rename", tooltip="Give the run another name", id="runs.rename"),
@@ -219,6 +221,11 @@ class RunsScreen(BaseScreen[None]):
         """Write about it."""
         if run := self._selection.here:
             self._tidying.write_note(run)
+
+    def action_note_in_editor(self) -> None:
+        """Write about it elsewhere."""
+        if run := self._selection.here:
+            self._tidying.write_note(run, in_editor=True)
 
     def action_trash(self) -> None:
         """What was deleted."""

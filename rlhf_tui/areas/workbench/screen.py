@@ -92,7 +92,7 @@ class WorkbenchScreen(BaseScreen[None]):
         self._keys = KeyBar(id="keys")
         self.hyperparameters = HyperparametersPane(id="hyperparameters", classes="pane")
         self.words = WordListsPane(id="words", classes="pane")
-        self.charts = Charts(id="charts", classes="pane")
+        self.charts = Charts(holds_out=self._holds_out, id="charts", classes="pane")
         self.samples = SamplesPane(id="samples", classes="pane")
         edited.follow(self._show_settings)
         self._panes: dict[str, Widget] = {
@@ -323,6 +323,9 @@ class WorkbenchScreen(BaseScreen[None]):
         # once the list is drawn: a frame that changes both it and the first line draws all that lies between, too
         self.samples.samples.call_after_refresh(self._status.refresh)
         self._show_keys()
+
+    def _holds_out(self) -> bool:
+        return (self._bridge.view.config or self._edited.config).data.holds_out
 
     def say(self, text: str, level: str = "info") -> None:
         """One sentence on the alarm line."""
