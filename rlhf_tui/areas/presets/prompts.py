@@ -1,9 +1,10 @@
-"""All prompts of the run: looked through, and between runs added, changed and taken out."""
+"""All prompts of the run: looked through, and between runs added, changed, held out and taken out; or the rows of a
+source of data, which stay as they are."""
 
 from __future__ import annotations
 
-import json
-from typing import ClassVar
+from functools import partial
+from typing import Any, ClassVar, Literal
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -12,22 +13,38 @@ from textual.content import Content
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
+from rlhf_engine.config.data import DataConfig
 from rlhf_engine.config.fields import replace
+from rlhf_engine.data.preview import lists_of_source
+from rlhf_engine.data.rows import load_data
 from rlhf_engine.errors import ConfigError, RlhfError
-from rlhf_engine.files.json_text import to_json
-from rlhf_engine.system.visible_text import visible
+from rlhf_tui.areas.presets.prompt_lines import (
+    PromptLine,
+    held_out,
+    lines_of_lists,
+    lines_of_rows,
+    of_source,
+    removed,
+    rewritten,
+    trained_on,
+)
+from rlhf_tui.areas.presets.prompts_in_editor import prompts_from_editor
+from rlhf_tui.areas.presets.source_rows import SourceRows
+from rlhf_tui.background import run_in_background
 from rlhf_tui.editing.edited_config import EditedConfig
 from rlhf_tui.engine.bridge import EngineBridge
 from rlhf_tui.terminal.clean_text import clean_line, clean_text
-from rlhf_tui.terminal.own_editor import edited as text_from_editor
 from rlhf_tui.widgets.choice_list import ChoiceList
 from rlhf_tui.widgets.dialogs import DIALOG_STYLES
 from rlhf_tui.widgets.inputs import EditField, TextField
 from rlhf_tui.widgets.screen import BaseDialog
 
+_LETTERS = 2_000  # of a prompt that are shown
+_ROWS = "rows of data.source stay as they are: i takes prompts into the settings, s names another source"
+
 
 class PromptsScreen(BaseDialog[None]):
-    """A list and one field, which searches or holds the prompt that is being written. Every change is one undo."""
+    """A list and one field, which holds what is being written. Every change is one undo."""
 
     CSS_PATH = DIALOG_STYLES
     VERTICAL_BREAKPOINTS = [(0, "-tight"), (14, "-tall")]  # noqa: RUF012 (so the base class declares it)
@@ -36,6 +53,12 @@ class PromptsScreen(BaseDialog[None]):
         Binding("a", "add", "Add prompt", tooltip="Write another prompt", id="prompts.add"),
         Binding("x,delete", "remove", "Remove prompt", tooltip="Take the prompt out; u brings it back",
                 id="prompts.remove"),
+        Binding("h", "hold_out", "Hold out", id="prompts.hold_out",
+                tooltip="Never train on the prompt, only answer it now and then; or train on it again"),
+        Binding("s", "source", "Source", tooltip="Name a file, a folder or a dataset that prompts come from",
+                id="prompts.source"),
+        Binding("i", "inline", "In settings", id="prompts.inline",
+                tooltip="Take prompts from the settings again; where there are none, take in the rows of the source"),
         Binding("E", "editor", "Own editor", tooltip="Write all prompts in your own editor ($VISUAL, $EDITOR)",
                 id="prompts.editor"),
         Binding("u", "undo", "Undo", tooltip="Undo the newest change", id="prompts.undo"),
@@ -49,15 +72,20 @@ class PromptsScreen(BaseDialog[None]):
         self._list = ChoiceList(id="prompts", markup=False, compact=True)
         self._search = TextField(placeholder="words to look for", id="search")
         self._field = EditField(id="field")
+        self._facts = Static("", id="facts", markup=False)
         self._said = Static("", id="said", markup=False)
+        self._rows = SourceRows(self, self._rows_read)
+        self._lines: list[PromptLine] = []
+        self._lines_of: object = None
+        """What the lines were made of."""
         self._shown: list[int] = []
-        """The places of the listed prompts among all."""
-        self._writing: int | None = None
-        """The place of the prompt in the field; that behind the last is a new one."""
+        """The places of the listed lines among all."""
+        self._writing: PromptLine | Literal["source"] | None = None
+        """What stands in the field; a line whose place is behind the last is a new one."""
 
     def compose(self) -> ComposeResult:
-        with Vertical(id="box") as box:
-            box.border_subtitle = Content("Enter edit · a add · x remove · E editor · / search · u undo · Esc back")
+        with Vertical(id="box"):
+            yield self._facts
             yield self._list
             yield self._search
             yield self._field
@@ -66,28 +94,73 @@ class PromptsScreen(BaseDialog[None]):
     def on_mount(self) -> None:
         self._search.display = self._field.display = False
         self._fill()
-        self._say(self._refusal() or "each step draws from these in shuffled order, again and again")
+        order = "shuffled order" if self._data.shuffle else "this order"
+        self._say(self._refusal() or ("rows stay as they are in their file" if self._data.source else
+                                      f"each step draws from these in {order}, again and again"))
+
+    def on_resize(self) -> None:
+        self._show_keys()
+
+    def _show_keys(self) -> None:
+        own = ["i in settings"] if self._data.source else ["a add", "x remove", "E editor"]
+        keys = ["Enter edit", *own, "h hold out", "s source", "/ search", "u undo"]
+        text, room = " · ".join([*keys, "Esc back"]), min(120, self.app.size.width * 92 // 100) - 6  # of the box's edge
+        while len(text) > room and keys:
+            keys.pop()
+            text = " · ".join([*keys, "? more", "Esc back"])
+        self.query_one("#box").border_subtitle = Content(text)
+
+    @property
+    def _data(self) -> DataConfig:
+        return self._edited.config.data
 
     @property
     def _prompts(self) -> list[str]:
-        return self._edited.config.data.prompts
+        return self._data.prompts
+
+    def _rows_read(self) -> None:
+        self._lines_of = None
+        self._fill()
+        if warning := self._rows.warning(self._data):
+            self._say(f"✗ {warning}" if self._rows.problem else f"⚠ {warning}", "$text-warning")
+
+    def _look(self) -> None:
+        """Take the lines from the settings, and the source as far as it has been read."""
+        config = self._edited.config
+        if self._data.source is not None:
+            self._rows.read(config)
+        if self._lines_of is not self._data:
+            rows = self._rows.preview.first if self._rows.preview else ()
+            self._lines = lines_of_lists(config) if self._data.source is None else lines_of_rows(rows, self._data)
+            self._lines_of = self._data
 
     def _fill(self, at: int | None = None) -> None:
-        """List what holds the words that are looked for, the cursor on the prompt at place `at`, or where it was."""
+        """List what holds the words that are looked for, the cursor on line `at`, or where it was."""
+        self._look()
         words = self._search.value.lower().split()
         line = self._list.highlighted or 0
-        self._shown = [place for place, prompt in enumerate(self._prompts)
-                       if all(word in prompt.lower() for word in words)]
-        width = len(str(len(self._prompts)))
+        self._shown = [place for place, prompt in enumerate(self._lines)
+                       if all(word in prompt.text.lower() for word in words)]
+        width = len(str(len(self._lines)))
         self._list.clear_options()
-        self._list.add_options([
-            Option(Content.assemble((f"{place + 1:>{width}}  ", "$text-muted"), clean_line(self._prompts[place])))
-            for place in self._shown])
+        self._list.add_options([Option(_option(self._lines[place], width)) for place in self._shown])
         if self._shown:
             line = self._shown.index(at) if at in self._shown else line
             self._list.highlighted = max(0, min(len(self._shown) - 1, line))
-        count = f"{len(self._shown)} of {len(self._prompts)}" if words else f"{len(self._prompts)}"
-        self.query_one("#box").border_title = Content(f"Prompts · {count}")
+        self.query_one("#box").border_title = Content(self._title(bool(words)))
+        self._facts.display = self._data.source is not None
+        self._facts.update(Content(clean_line(self._rows.facts(self._data))))
+        self._show_keys()
+
+    def _title(self, searching: bool) -> str:
+        if self._data.source is None:
+            count, out = len(self._prompts), sum(bool(line.held_out) for line in self._lines)
+        elif self._rows.preview is not None:
+            count, out = self._rows.preview.rows, self._rows.preview.held_out
+        else:
+            return "Prompts"
+        found = f"{len(self._shown)} of {len(self._lines)}" if searching else f"{count:,}"
+        return f"Prompts · {found}{f' · {out:,} held out' if out else ''}"
 
     def _refusal(self) -> str:
         """Why nothing can be changed now; empty when it can."""
@@ -95,59 +168,79 @@ class PromptsScreen(BaseDialog[None]):
             return "viewing only: these are the prompts that the run began with"
         return "a run is in progress: its prompts are fixed until it ends" if self._bridge.busy else ""
 
-    def _change(self, prompts: list[str], at: int | None = None) -> bool:
-        """Take these prompts, if they are allowed."""
-        if refusal := self._refusal():
+    def _refuses(self, *, rows: bool = False) -> bool:
+        """True, and said, when nothing can be changed now. rows: nor where prompts are rows of a source."""
+        refusal = self._refusal() or (_ROWS if rows and self._data.source is not None else "")
+        if refusal:
             self._say(refusal, "$text-warning")
+        return bool(refusal)
+
+    def _change(self, changes: dict[str, Any], at: int | None = None, said: str = "") -> bool:
+        """Make these changes, if they are allowed; one undo takes all of them back."""
+        if self._refuses():
             return False
         try:
-            replace(self._edited.config, {"data.prompts": prompts})
+            config = replace(self._edited.config, changes)
+            if config.data.source is None and config.data.holds_out:
+                load_data(config)  # something must be left to learn from
         except RlhfError as error:
             self._say(f"✗ {error}", "$text-error")
             return False
-        self._edited.edit("data.prompts", prompts)
+        self._edited.change(changes)
         self._fill(at)
-        self._say(f"{len(prompts)} prompts for the next run · u takes that back")
+        self._say(f"{said or f'{len(self._prompts)} prompts for the next run'} · u takes that back")
         return True
 
-    def _place(self) -> int | None:
+    def _line(self) -> PromptLine | None:
         at = self._list.highlighted
-        return self._shown[at] if at is not None and at < len(self._shown) else None
+        return self._lines[self._shown[at]] if at is not None and at < len(self._shown) else None
 
     # --- changes ---
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         """Enter, or a click: write it anew."""
         event.stop()
-        place = self._place()
-        if place is not None:
-            if "\n" in self._prompts[place]:
-                self._say("a prompt of several lines: E opens your editor for it", "$text-warning")
-            else:
-                self._write(place, self._prompts[place])
+        line = self._line()
+        if line is None or self._refuses(rows=line.place is not None):
+            return
+        if "\n" in line.text:
+            first = "h takes it among the prompts, then " if line.place is None else ""
+            self._say(f"a prompt of several lines: {first}E opens your editor for it", "$text-warning")
+        else:
+            self._write(line, line.text)
 
     def action_add(self) -> None:
         """Write another one."""
-        self._write(len(self._prompts), "")
+        if not self._refuses(rows=True):
+            self._write(PromptLine("", len(self._prompts)), "")
 
-    def _write(self, place: int, text: str) -> None:
-        if refusal := self._refusal():
-            self._say(refusal, "$text-warning")
-            return
-        self._writing, self._field.value, self._field.display = place, text, True
+    def action_source(self) -> None:
+        """Write where rows come from."""
+        if not self._refuses():
+            self._write("source", self._data.source or "")
+            self._say("a file, a folder or a dataset, and Enter; empty takes the prompts in the settings")
+
+    def _write(self, what: PromptLine | Literal["source"], text: str) -> None:
+        self._writing, self._field.value, self._field.display = what, text, True
         self._field.focus()
         self._say("Enter keeps it, Esc does not")
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Keep what was written."""
         event.stop()
+        text = self._field.value
         if event.input is self._search:
             self._list.focus()
-        elif self._writing is not None:
-            prompts = [*self._prompts]
-            prompts[self._writing:self._writing + 1] = [self._field.value]
-            if self._change(prompts, self._writing):
+        elif self._writing == "source":
+            if not text.strip():
                 self._close()
+                self.action_inline()
+            elif self._change(of_source(self._data, text.strip()), 0, "rows come from there"):
+                self._rows.read(self._edited.config, again=True)
+                self._close()
+        elif self._writing is not None and self._change(rewritten(self._data, self._writing, text),
+                                                        self._writing.place):
+            self._close()
 
     def on_edit_field_left(self, event: EditField.Left) -> None:
         """Esc drops what was written; other keys stay with it."""
@@ -162,38 +255,60 @@ class PromptsScreen(BaseDialog[None]):
 
     def action_remove(self) -> None:
         """Take it out."""
-        place = self._place()
-        if place is not None:
-            self._change([*self._prompts[:place], *self._prompts[place + 1:]])
+        line = self._line()
+        if line is not None and not self._refuses(rows=line.place is not None):
+            self._change(removed(self._data, line))
+
+    def action_hold_out(self) -> None:
+        """Hold the prompt out, or train on it again."""
+        line = self._line()
+        if line is None or self._refuses():
+            return
+        at = self._lines.index(line)
+        if line.held_out == "share":
+            self._say("data.held_out_share holds it out: Hyperparameters change that", "$text-warning")
+        elif line.held_out:
+            gone = line.place is None and self._data.source is not None
+            self._change(trained_on(self._data, line), at, "held out no more" if gone else "trained on")
+        else:
+            self._change(held_out(self._data, line), at, "held out: never trained on, and answered every "
+                                                         "data.evaluate_every steps")
+
+    def action_inline(self) -> None:
+        """Take the prompts of the settings again; where there are none, the rows of the source."""
+        data = self._data
+        if self._refuses():
+            return
+        if data.source is None:
+            self._say("the prompts stand in the settings already: s names a source in their place")
+        elif data.prompts or data.texts:
+            self._change(of_source(data, None))
+        else:
+            self._say("reading all rows…")
+            run_in_background(self, partial(lists_of_source, self._edited.config),
+                              lambda lists: self._change(of_source(data, None) | lists),
+                              lambda why: self._say(f"✗ {why}", "$text-error"), "lists")
 
     def action_undo(self) -> None:
         """Take the newest change of a setting back."""
-        if refusal := self._refusal():
-            self._say(refusal, "$text-warning")
-        else:
+        if not self._refuses():
             self._edited.undo()
             self._fill()
-            self._say(f"{len(self._prompts)} prompts")
+            self._say("undone" if self._data.source else f"{len(self._prompts)} prompts")
 
     def action_editor(self) -> None:
         """All of them in the user's editor: a line each, or as JSON lines where one has several."""
-        if refusal := self._refusal():
-            self._say(refusal, "$text-warning")
+        if self._refuses(rows=True):
             return
-        # as JSON, too, what an editor, or the terminal below it, would obey
-        several = any("\n" in prompt or visible(prompt) != prompt for prompt in self._prompts)
-        lines = [to_json(prompt, ascii_only=False) if several else prompt for prompt in self._prompts]
         try:
-            text = text_from_editor(self.app, "\n".join(lines) + "\n", "prompts.jsonl" if several else "prompts.txt")
-            prompts = [_json(line, at) if several else line
-                       for at, line in enumerate(text.split("\n"), 1) if line.strip()]
+            prompts = prompts_from_editor(self.app, self._prompts)
         except ConfigError as error:
             self._say(f"✗ {error}", "$text-error")
             return
         if prompts == self._prompts:
             self._say("nothing was changed")
         else:
-            self._change(prompts)
+            self._change({"data.prompts": prompts})
 
     # --- looking through ---
 
@@ -222,11 +337,7 @@ class PromptsScreen(BaseDialog[None]):
         self._said.update(Content.styled(clean_text(text), style))
 
 
-def _json(line: str, number: int) -> str:
-    try:
-        value = json.loads(line)
-    except (ValueError, RecursionError):
-        value = None
-    if not isinstance(value, str):
-        raise ConfigError(f"line {number} is no JSON string: nothing was changed")
-    return value
+def _option(line: PromptLine, width: int) -> Content:
+    number = f"{'·' if line.place is None else line.place + 1:>{width}}  "
+    mark = {"": "", "listed": "held out  ", "share": "held out (share)  "}[line.held_out]
+    return Content.assemble((number, "$text-muted"), (mark, "$accent"), clean_line(line.text[:_LETTERS]))

@@ -36,10 +36,11 @@ def _change(run_dir: RunDir) -> str:
     found = look_at_source(config, _ROWS)
     if found is None:
         return changed
+    source = str(config.data.source)
     rows = "row" if found.rows == 1 else "rows"
-    out = f", {found.held_out:,} of them held out" if found.held_out else ""
+    out = f", {found.held_out:,} held out" if found.held_out else ""
     first = "".join(f"\n  {short(' '.join(row.text.split()), _LETTERS)}" for row in found.first)
-    return f"{changed}\n\nNow it has {found.rows:,} {rows}{out}{_written(found.source)}; it begins:{first}"
+    return f"{changed}\n\nNow it has {found.rows:,} {rows}{out}{_written(source)}; it begins:{first}"
 
 
 def _written(source: str) -> str:
