@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
+from moments import until
 from tui.fake_session import Sessions
 from tui.test_hostile_text import shown_lines
 
+from rlhf_engine.config import fields
+from rlhf_engine.data import tables
 from rlhf_engine.events import GenerationFinished, GenerationToken, Span
 from rlhf_engine.requests import Cancel, Generate
 from rlhf_tui.app import WorkbenchApp
@@ -172,3 +177,54 @@ async def test_in_the_smallest_terminal_the_form_leaves_room_and_whoever_writes_
         await pilot.press("pageup", "pageup", "pageup")
         await pilot.pause()
         assert "prompt Once" in shown(app)
+
+
+# --- prompts of a source ---
+
+
+@pytest.fixture
+def sourced(app: WorkbenchApp, tmp_path: Path) -> WorkbenchApp:
+    """A workbench whose prompts are lines of a file, beside one in the settings that is held out."""
+    (tmp_path / "lines.txt").write_text("First line\nSecond line\nThird line\n")
+    app.edited.config = fields.replace(app.edited.config, {
+        "data.source": str(tmp_path / "lines.txt"), "data.held_out": ["Never seen"]})
+    return app
+
+
+async def test_prompts_of_a_source_are_offered_once_they_are_read(sourced: WorkbenchApp, sessions: Sessions) -> None:
+    async with sourced.run_test(size=(120, 40)) as pilot:
+        await pilot.press("g")
+        await until(pilot, lambda: "/4 ↑↓" in shown(sourced))
+        prompts = []
+        for _ in range(4):
+            await pilot.press("enter", "escape", "down")
+            prompts.append(asked(sessions)[-1].prompt)
+        assert prompts == ["First line", "Second line", "Third line", "Never seen"]
+
+
+async def test_what_was_typed_before_the_source_was_read_stays(
+    sourced: WorkbenchApp, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on, read = threading.Event(), tables.read_bytes
+    monkeypatch.setattr(tables, "read_bytes", lambda *some, **more: go_on.wait() and read(*some, **more))
+    try:
+        async with sourced.run_test(size=(120, 40)) as pilot:
+            await pilot.press("g", *"mine")
+            assert "reading" in shown(sourced)
+            go_on.set()
+            await until(pilot, lambda: "/4 ↑↓" in shown(sourced))
+            await pilot.press("enter")
+            assert asked(sessions)[-1].prompt == "mine"
+    finally:
+        go_on.set()
+
+
+async def test_a_source_that_cannot_be_read_is_said_and_prompts_are_typed_all_the_same(
+    sourced: WorkbenchApp, sessions: Sessions
+) -> None:
+    Path(str(sourced.edited.config.data.source)).unlink()
+    async with sourced.run_test(size=(120, 40)) as pilot:
+        await pilot.press("g")
+        await until(pilot, lambda: "could not be read" in shown(sourced))
+        await pilot.press("ctrl+a", "ctrl+k", *"mine", "enter")
+        assert asked(sessions)[-1].prompt == "mine"

@@ -12,7 +12,7 @@ from tui.fake_session import Sessions
 from tui.test_generate import shown
 from tui.test_hostile_text import shown_lines
 
-from rlhf_engine.config import presets
+from rlhf_engine.config import fields, presets
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.events import RunState
 from rlhf_tui.app import WorkbenchApp
@@ -44,6 +44,20 @@ async def test_typing_filters_and_enter_takes(app: WorkbenchApp) -> None:
         assert isinstance(app.screen, WorkbenchScreen)
         assert app.edited.preset == "sea"
         assert app.edited.config.description == "stories at sea"
+
+
+async def test_a_preset_says_where_its_prompts_come_from_and_what_is_held_out(
+    app: WorkbenchApp, tmp_path: Path, config: RunConfig
+) -> None:
+    (tmp_path / "rows.txt").write_text("A line\n")
+    data = {"data.source": str(tmp_path / "rows.txt"), "data.prompts": [], "data.held_out": ["Never seen"],
+            "data.held_out_share": 0.25}
+    presets.save("filed", fields.replace(config, data))
+    async with app.run_test(size=(160, 50)) as pilot:
+        await pilot.press("p", *"filed")
+        await pilot.pause()
+        for text in ("rows.txt", "held out", "25 %"):
+            assert text in shown(app)
 
 
 async def test_esc_empties_the_filter_and_then_takes_nothing(app: WorkbenchApp) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 from textual import events
@@ -15,19 +16,22 @@ from textual.widget import Widget
 from textual.widgets import Input, Static
 
 from rlhf_engine.config.run_config import RunConfig
+from rlhf_engine.data.preview import Preview, look_at_source
 from rlhf_engine.events import Event, GenerationFinished, GenerationToken, RunState
 from rlhf_engine.requests import Cancel, Generate
 from rlhf_tui.areas.trust.code_questions import CodeQuestions
+from rlhf_tui.background import run_in_background
 from rlhf_tui.engine.bridge import EngineBridge
 from rlhf_tui.widgets.answer import Answer
 from rlhf_tui.widgets.inputs import Choice, NumberField, TextField, without_breaks
 
+_MOST = 500  # rows of a source that are offered
 MODELS = ("reference", "tuned")
 _WHO = {"both": MODELS, "tuned": ("tuned",), "reference": ("reference",)}
 
 
 class PromptField(TextField):
-    """The prompt; ↑ ↓ go through those of the preset."""
+    """The prompt; ↑ ↓ go through those of the preset, or of its source, which `offer` brings once they are read."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up", "offer(-1)", "Earlier prompt", show=False),
@@ -36,7 +40,15 @@ class PromptField(TextField):
 
     def __init__(self, prompts: Sequence[str], value: str, **options: Any) -> None:
         self.prompts = list(dict.fromkeys(prompts))
+        self.reading = False
+        """Whether more are being read."""
         super().__init__(value or (self.prompts[0] if self.prompts else ""), **options)
+
+    def offer(self, prompts: Sequence[str]) -> None:
+        """Go through these; what has been typed stays."""
+        self.prompts, self.reading = list(dict.fromkeys(prompts)), False
+        if not self.value and self.prompts:
+            self.value = without_breaks(self.prompts[0])
 
     @property
     def prompt(self) -> str:
@@ -46,6 +58,8 @@ class PromptField(TextField):
     @property
     def place(self) -> str:
         """Which of the preset's prompts this is."""
+        if self.reading:
+            return "reading…"
         prompt = self.prompt
         at = f"{self.prompts.index(prompt) + 1}" if prompt in self.prompts else "–"
         return f"{at}/{len(self.prompts)} ↑↓"
@@ -112,7 +126,9 @@ class Generator(Widget):
         self._started: set[int] = set()
         self._written: dict[str, str] = {}
         sampling = config.sampling
-        self._prompt = PromptField(config.data.prompts, prompt, id="prompt", placeholder="a prompt to continue")
+        data = config.data
+        own = [*data.prompts, *data.held_out] if data.source is None else []
+        self._prompt = PromptField(own, prompt, id="prompt", placeholder="a prompt to continue")
         self._temperature = NumberField(
             sampling.temperature, whole=False, step=0.1, low=0.01, high=10, id="temperature")
         self._tokens = NumberField(sampling.max_new_tokens, whole=True, step=10, low=1, high=8192, id="tokens")
@@ -146,6 +162,23 @@ class Generator(Widget):
     def on_mount(self) -> None:
         self._show_who()
         self._prompt.focus()
+        if self._config.data.source is not None:
+            self._prompt.reading = True
+            self._show_place()
+            run_in_background(self, partial(look_at_source, self._config, _MOST), self._source_read,
+                              self._source_not_read, "source")
+
+    def _source_read(self, found: Preview | None) -> None:
+        rows = [row.text for row in found.first] if found else []
+        self._prompt.offer([*rows, *self._config.data.held_out])
+        self._show_place()
+
+    def _source_not_read(self, why: str) -> None:
+        self._source_read(None)
+        self.post_message(self.Said(why, "warning"))
+
+    def _show_place(self) -> None:
+        self.query_one("#place", Static).update(Content(self._prompt.place))
 
     def on_resize(self, event: events.Resize) -> None:
         self.set_class(event.size.width < 76, "-slim")
@@ -250,7 +283,7 @@ class Generator(Widget):
             if event.input.number is None:
                 self.post_message(self.Said(f"{event.input.id} is {event.input.allowed}", "warning"))
         elif self.is_mounted:
-            self.query_one("#place", Static).update(Content(self._prompt.place))
+            self._show_place()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Enter asks, from any field."""

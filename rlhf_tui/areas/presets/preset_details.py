@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from textual.content import Content
 
+from rlhf_engine.config.data import DataConfig
 from rlhf_engine.config.fields import show, value_at
 from rlhf_engine.config.rewards import LengthRewardConfig, WordListRewardConfig
 from rlhf_engine.config.run_config import RunConfig
@@ -20,10 +21,7 @@ def preset_details(config: RunConfig) -> Content:
     lines = [Content.styled(clean_line(config.description) or "no description", "bold"), Content("")]
     lines.append(_named("model", config.model.name))
     lines += [_reward(config, index) for index in range(len(config.rewards))]
-    lines.append(_named("prompts", f"{len(config.data.prompts)}"))
-    lines += [Content.styled(f"  {clean_line(prompt)}", "$text-muted") for prompt in config.data.prompts[:_PROMPTS]]
-    if len(config.data.prompts) > _PROMPTS:
-        lines.append(Content.styled("  …", "$text-muted"))
+    lines += _prompts(config.data)
     lines.append(Content(""))
     for row in form_rows(config):
         if row.group == "Main":
@@ -35,6 +33,24 @@ def preset_details(config: RunConfig) -> Content:
 
 def _named(name: str, value: str) -> Content:
     return Content.assemble((f"{name:<10}", "$text-muted"), clean_line(value))
+
+
+def _prompts(data: DataConfig) -> list[Content]:
+    """Where they come from: nothing is read for that, which may take long; and what is held out."""
+    if data.source is not None:
+        part = f", split {data.split}" if data.on_hub else ""
+        lines = [_named("prompts", f"rows of {data.source}{part}")]
+    else:
+        lines = [_named("prompts", f"{len(data.prompts)}")]
+        lines += [Content.styled(f"  {clean_line(prompt)}", "$text-muted") for prompt in data.prompts[:_PROMPTS]]
+        if len(data.prompts) > _PROMPTS:
+            lines.append(Content.styled("  …", "$text-muted"))
+    named = [f"{len(data.held_out)} prompts"] if data.held_out else []
+    share = [f"{100 * data.held_out_share:.3g} % of the {'others' if named else 'prompts'}"] if data.held_out_share \
+        else []
+    if named or share:
+        lines.append(_named("held out", " and ".join([*named, *share])))
+    return lines
 
 
 def _reward(config: RunConfig, index: int) -> Content:

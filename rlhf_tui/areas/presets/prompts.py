@@ -107,7 +107,7 @@ class PromptsScreen(BaseDialog[None]):
         text, room = " · ".join([*keys, "Esc back"]), min(120, self.app.size.width * 92 // 100) - 6  # of the box's edge
         while len(text) > room and keys:
             keys.pop()
-            text = " · ".join([*keys, "? more", "Esc back"])
+            text = " · ".join([*keys, "Ctrl+P more", "Esc back"])
         self.query_one("#box").border_subtitle = Content(text)
 
     @property
