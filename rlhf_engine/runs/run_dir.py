@@ -348,14 +348,21 @@ class RunDir:
 
     def last_metrics(self) -> MetricsLine | None:
         """The metrics of the last step, read from the end of the file; None before the first."""
+        return next((found for row in self._newest_rows(METRICS) for found in readable([row], metrics_line)), None)
+
+    def newest_samples(self) -> list[Sample]:
+        """Some of the responses kept, the newest first, read from the end of the file."""
+        return readable(list(self._newest_rows(SAMPLES, 16 * _TAIL_BYTES)), sample)
+
+    def _newest_rows(self, name: str, most: int = _TAIL_BYTES) -> Iterator[dict[str, Any]]:
+        """The objects in the last lines of a file, `most` bytes of it, the newest first; none if it cannot be read."""
         try:
-            with open_regular(self.path / METRICS) as file:
-                file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL_BYTES))
-                lines = file.read(_TAIL_BYTES).splitlines()
+            with open_regular(self.path / name) as file:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - most))
+                lines = file.read(most).splitlines()
         except OSError:
-            return None
-        rows = (row for line in reversed(lines) if (row := as_object(line)) is not None)
-        return next((found for row in rows for found in readable([row], metrics_line)), None)
+            return
+        yield from (row for line in reversed(lines) if (row := as_object(line)) is not None)
 
     def samples(self) -> list[Sample]:
         """The responses kept of all steps so far; lines that cannot be read are left out."""

@@ -90,7 +90,8 @@ async def test_a_run_with_other_data_goes_on_only_after_a_yes_and_is_asked_once(
     await until(pilot, lambda: asked(pilot))
     told = " ".join(str(pilot.app.screen.query_one("#text").content).split())  # type: ignore[attr-defined]
     assert str(source) in told.replace(" ", "")
-    for part in ("15 rows", "Line 0"):
+    answered = len({sample.prompt for sample in run.samples()})
+    for part in ("15 rows", "Line 0", f"{answered} of {answered} prompts"):
         assert part in told
     await pilot.press("escape")
     await until(pilot, lambda: not asked(pilot))

@@ -33,20 +33,23 @@ def _change(run_dir: RunDir) -> str:
     if not changed:
         return ""
     config = settings_now(run_dir)
-    found = look_at_source(config, _ROWS)
+    of_prompts = config.algorithm.needs.batch == "prompts"
+    last = {sample.prompt for sample in run_dir.newest_samples()} if of_prompts else set()
+    found = look_at_source(config, _ROWS, last)
     if found is None:
         return changed
     source = str(config.data.source)
     rows = "row" if found.rows == 1 else "rows"
     out = f", {found.held_out:,} held out" if found.held_out else ""
     first = "".join(f"\n  {short(' '.join(row.text.split()), _LETTERS)}" for row in found.first)
-    return f"{changed}\n\nNow it has {found.rows:,} {rows}{out}{_written(source)}; it begins:{first}"
+    learnt = f"\n\nMissing now: {found.missing} of {len(last)} prompts that the run answered last." if last else ""
+    return f"{changed}\n\nNow it has {found.rows:,} {rows}{out}{_written(source)}; it begins:{first}{learnt}"
 
 
 def _written(source: str) -> str:
     """When the source was last written, as far as that can be told."""
     try:
-        changed = os.stat(os.path.expanduser(source)).st_mtime
-    except (OSError, ValueError):
+        written = time.localtime(os.stat(os.path.expanduser(source)).st_mtime)
+    except (OSError, ValueError, OverflowError):
         return ""
-    return time.strftime(", written %Y-%m-%d %H:%M", time.localtime(changed))
+    return time.strftime(", written %Y-%m-%d %H:%M", written)
