@@ -14,7 +14,7 @@ from tiny_models import save_tiny_model
 from typer.testing import CliRunner
 
 from rlhf_engine.commands.cli import make_app
-from rlhf_engine.config import fields
+from rlhf_engine.config.kinds import algorithm_kinds, reward_kinds
 from rlhf_engine.events import RunState
 from rlhf_engine.runs.run_dir import RunDir
 
@@ -123,12 +123,14 @@ def test_a_name_that_is_no_text_is_told_in_a_sentence(tmp_path: Path) -> None:
     assert (odd.returncode, odd.stderr) == (0, b"")
 
 
-def test_every_setting_of_every_kind_of_reward_is_listed() -> None:
+def test_every_setting_of_every_kind_of_method_and_reward_is_listed() -> None:
     listed = CliRunner().invoke(make_app(), ["presets", "--fields", "--json"])
     rows = json.loads(listed.stdout)["fields"]
-    found = {(row["reward_kind"], row["path"]) for row in rows}
-    for kind, model in fields.reward_kinds().items():
-        assert {(kind, f"rewards.N.{name}") for name in model.model_fields if name != "kind"} <= found
+    found = {(row["algorithm_kind"], row["reward_kind"], row["path"]) for row in rows}
+    for kind, model in reward_kinds().items():
+        assert {(None, kind, f"rewards.N.{name}") for name in model.model_fields if name != "kind"} <= found
+    for kind, method in algorithm_kinds().items():
+        assert {(kind, None, f"algorithm.{name}") for name in method.model_fields if name != "kind"} <= found
     assert len(found) == len(rows)
     text = CliRunner().invoke(make_app(), ["presets", "--fields"]).stdout
     assert "rewards.N.function (function)" in text

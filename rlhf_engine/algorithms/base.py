@@ -9,9 +9,10 @@ from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
 
-from rlhf_engine.config.rewards import RewardConfig
+from rlhf_engine.config.rewards import RewardSection
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.data.batch import Batch
+from rlhf_engine.data.rows import Rows, load_data
 from rlhf_engine.errors import ConfigError, kind_and_message
 from rlhf_engine.events import Sample
 from rlhf_engine.models.decoding.traced import TracedDecoder
@@ -25,22 +26,27 @@ Progress = Callable[[str, float], None]
 
 @dataclass
 class Resources:
-    """What the trainer lends a method. It builds each once and keeps `rewards` up to date with live edits.
+    """What the trainer lends a method. It builds each once and keeps `rewards` and `rows` up to date with live edits.
 
-    rewards: None where the run has none. decoder: samples responses fast, in the role that the policy plays. tell:
-    takes a sentence for the user.
+    rows: all that is learned from, wherever it is from. rewards: None where the run has none. decoder: samples
+    responses fast, in the role that the policy plays. tell: takes a sentence for the user.
     """
 
     policy: Policy
+    rows: Rows
     rewards: RewardSum | None
     decoder: TracedDecoder
     tell: Callable[[str], None] = lambda text: None
-    _built_from: list[RewardConfig] = field(default_factory=list)
+    _built_from: list[RewardSection] = field(default_factory=list)
 
     @classmethod
-    def of(cls, policy: Policy, config: RunConfig, tell: Callable[[str], None] = lambda text: None) -> Resources:
-        """Those of a run under `config`. Raises ConfigError for rewards that cannot be built."""
-        made = cls(policy, None, TracedDecoder(policy, tell), tell)
+    def of(
+        cls, policy: Policy, config: RunConfig, tell: Callable[[str], None] = lambda text: None,
+        rows: Rows | None = None,
+    ) -> Resources:
+        """Those of a run under `config`; rows: by default all that it names. Raises ConfigError for rewards that cannot
+        be built, or data that cannot be read."""
+        made = cls(policy, load_data(config).train if rows is None else rows, None, TracedDecoder(policy, tell), tell)
         made.use_rewards_of(config)
         return made
 

@@ -24,7 +24,8 @@ class Learners:
     from, seeded by the config."""
 
     def __init__(self, config: RunConfig, resources: Resources) -> None:
-        self._policy, self._tell, self._needs = resources.policy, resources.tell, config.algorithm.needs
+        self._resources, self._needs = resources, config.algorithm.needs
+        self._policy, self._tell = resources.policy, resources.tell
         self.optimizers = {name: AdapterOptimizer(name, parameters, config.optimizer)
                            for name, parameters in resources.policy.adapters.items()}
         self.sampling_generator = torch.Generator(resources.policy.device).manual_seed(config.train.seed)
@@ -64,11 +65,11 @@ class Learners:
                        f"nothing to {self._policy.device.type}, and begin anew from train.seed")
 
     @torch.no_grad()
-    def compute(self, text: str, temperature: float = 1.0) -> bool:
-        """Whether each adapter, as it is, has finite numbers to say after the last tokens of `text`: next-token
+    def compute(self, temperature: float = 1.0) -> bool:
+        """Whether each adapter, as it is, has finite numbers to say after the last tokens of the first row: next-token
         probabilities, and the outputs of its heads."""
         policy = self._policy
-        ids, mask = (tensor[:, -_LOOKED_AT:] for tensor in policy.encode([text]))
+        ids, mask = (tensor[:, -_LOOKED_AT:] for tensor in policy.encode([self._resources.rows.example]))
         try:
             finite = True
             for name in policy.adapters:

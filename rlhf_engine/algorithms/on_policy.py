@@ -83,7 +83,7 @@ class OnPolicy:
         self.config, self.learners = config, learners
         self.resources, self._idle_rewards = resources, set[str]()
         self.size = ModelSize.of_model(resources.policy.base, resources.policy.text_parameters)
-        width = max(map(len, resources.policy.texts.encode(config.data.prompts))) + config.sampling.max_new_tokens
+        width = max(map(len, resources.policy.texts.encode(resources.rows.prompts))) + config.sampling.max_new_tokens
         rows = choose_micro_batch_size(resources.policy, config.algorithm.rows_per_update, width)
         self.limit = MicroBatchLimit(config.train.micro_batch_size or rows, resources.tell)
 

@@ -195,7 +195,7 @@ class PPO:
 
     def computes(self) -> bool:
         """See `Algorithm.computes`."""
-        return self.learners.compute(self.config.data.prompts[0], self.config.sampling.temperature)
+        return self.learners.compute(self.config.sampling.temperature)
 
     def state(self) -> State:
         """See `Algorithm.state`."""

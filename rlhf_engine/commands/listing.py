@@ -20,8 +20,8 @@ def list_presets(
 ) -> int:
     """List the presets, or with --fields every setting.
 
-    With --json: presets, each with name, description, origin and path; or fields, each with path, reward_kind,
-    allowed, unit, live, default and help.
+    With --json: presets, each with name, description, origin and path; or fields, each with path, algorithm_kind and
+    reward_kind (null, or the kind that has it), allowed, unit, live, default and help.
     """
     if show_fields:
         return _print_fields(as_json)
@@ -61,13 +61,15 @@ def _in_tree(depth: int, run: RunSummary) -> str:
 
 
 def _print_fields(as_json: bool) -> int:
-    rows = [{"path": item.path, "reward_kind": kind, "allowed": item.allowed, "unit": item.unit, "live": item.live,
+    rows = [{"path": item.path, "algorithm_kind": kind if item.section == "algorithm" else None,
+             "reward_kind": kind if item.section != "algorithm" else None, "allowed": item.allowed, "unit": item.unit, "live": item.live,
              "default": item.default, "help": item.help} for kind, item in fields.catalogue()]
     if as_json:
         print_json({"fields": rows})
         return 0
     for row in rows:
-        path = row["path"] + (f" ({row['reward_kind']})" if row["reward_kind"] else "")
+        kind = row["algorithm_kind"] or row["reward_kind"]
+        path = row["path"] + (f" ({kind})" if kind else "")
         unit = f" {row['unit']}" if row["unit"] else ""
         live = "; live (may change while training)" if row["live"] else ""
         out(path, f"    {row['help']}", f"    {row['allowed']}{unit}; default {fields.show(row['default'])}{live}")

@@ -25,6 +25,7 @@ from rlhf_engine.commands.shared import (
 )
 from rlhf_engine.commands.trusting import ask_for_scores, having_asked
 from rlhf_engine.config import presets
+from rlhf_engine.data.rows import prompts_to_ask
 from rlhf_engine.errors import ConfigError, ModelError, PromptError
 from rlhf_engine.requests import Side
 from rlhf_engine.rewards.build import build_rewards
@@ -136,7 +137,7 @@ def generate(
     if config is None and moved:
         raise ConfigError("--set: only a run has a base model that may have moved; a model is named itself")
     base = base_choice(config, moved, accept_base) if config else AS_IT_WAS
-    prompts = prompt or (config.data.prompts[:1] if config else None)
+    prompts = prompt or (prompts_to_ask(config)[:1] if config else None)
     if not prompts:
         raise ConfigError("--prompt: a model needs at least one prompt; an empty one starts a text from nothing")
     if run_dir:

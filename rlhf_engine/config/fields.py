@@ -15,9 +15,8 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from rlhf_engine.config.kinds import DEFAULT, algorithm_kind, algorithm_kinds
+from rlhf_engine.config.kinds import DEFAULT, algorithm_kind, algorithm_kinds, reward_kind, reward_kinds
 from rlhf_engine.config.migrations import migrated, renamed
-from rlhf_engine.config.rewards import RewardConfig
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import ConfigError, first_few, short
 from rlhf_engine.files.text_files import file_named, read_texts
@@ -166,9 +165,7 @@ def lists_from_files(data: dict[str, Any], folder: Path) -> tuple[dict[str, Any]
     def value_of(name: str, value: Any, model: type[BaseModel], prefix: str) -> Any:
         info, path = model.model_fields.get(name), prefix + name
         if name == "rewards" and not prefix and isinstance(value, list):
-            kinds = reward_kinds()
-            return [filled(reward, kinds.get(str(reward.get("kind"))) if isinstance(reward, dict) else None,
-                           f"{path}.{index}.") for index, reward in enumerate(value)]
+            return [filled(reward, reward_model(reward), f"{path}.{index}.") for index, reward in enumerate(value)]
         if info is None or not isinstance(value, str | dict):
             return value
         if isinstance(value, dict):
@@ -338,10 +335,6 @@ def _sentence(item: dict[str, Any]) -> str:
     if kind == "string_unicode":
         return (f"{short(repr(given))} is not UTF-8 text; rename what it names, or set a locale that reads it as such "
                 "(LC_ALL=C.UTF-8)")
-    if kind in ("union_tag_not_found", "union_tag_invalid"):
-        kinds = ", ".join(reward_kinds())
-        tag = context.get("tag")
-        return f"kind {short(repr(tag))} is not one of {kinds}" if tag else f"kind is missing; it is one of {kinds}"
     if kind == "too_long":
         return f"has more than {context['max_length']:,}, the most that are allowed"
     if kind == "string_too_long":
@@ -362,10 +355,12 @@ def section_model(section: str, table: Any) -> Any:
         return None
 
 
-def reward_kinds() -> dict[str, type[BaseModel]]:
-    """The config models of rewards by their `kind`."""
-    members = get_args(get_args(RewardConfig)[0])
-    return {member.model_fields["kind"].default: member for member in members}
+def reward_model(table: Any) -> type[BaseModel] | None:
+    """The model of one of the [[rewards]], of which `table` is what a text says there; None where there is none."""
+    try:
+        return reward_kind(str(table.get("kind"))) if isinstance(table, dict) else None
+    except ValueError:  # told when it is validated
+        return None
 
 
 def needed_settings(kind: str) -> list[Setting]:
@@ -373,7 +368,7 @@ def needed_settings(kind: str) -> list[Setting]:
 
     Where the defaults do not make a reward together, that is every text and list.
     """
-    model = reward_kinds()[kind]
+    model = reward_kind(kind)
     try:
         model.model_validate({"kind": kind})
         missing: set[str] = set()
@@ -401,7 +396,7 @@ def _allowed_at(location: tuple[int | str, ...]) -> str:
     if location[0] == "rewards":
         if len(location) < 3:
             return "one or more [[rewards]] tables"
-        model = reward_kinds()[str(location[2])]
+        model = reward_kind(str(location[2]))
         if isinstance(name, int):
             return "a text"
     elif parents and parents[0] == "algorithm":

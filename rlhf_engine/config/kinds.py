@@ -1,84 +1,60 @@
-"""Which methods there are, by `kind`: those that ship with us, and those of other packages, found by entry points.
+"""Which methods and rewards there are, by `kind`: those that ship with us, and those of other packages.
 
-A package that brings a method names its `AlgorithmConfig` in its own pyproject.toml:
+A package names its `AlgorithmConfig` or `RewardSection` in its own pyproject.toml:
 
     [project.entry-points."rlhf_tui.algorithms"]
     my_method = "my_package.my_method:MyMethodConfig"
+
+    [project.entry-points."rlhf_tui.rewards"]
+    my_reward = "my_package.my_reward:MyRewardConfig"
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping
-from functools import lru_cache
-from importlib.metadata import entry_points
-from typing import Any, get_args
-
-from pydantic import ValidationError
-from pydantic_core import InitErrorDetails, PydanticCustomError
-from pydantic_core.core_schema import ErrorType
+from typing import Any
 
 from rlhf_engine.config.methods.base import AlgorithmConfig
 from rlhf_engine.config.methods.ppo import PPOConfig
-from rlhf_engine.errors import kind_and_message, short
+from rlhf_engine.config.packages import Kinds
+from rlhf_engine.config.rewards import (
+    FunctionRewardConfig,
+    LengthRewardConfig,
+    RewardSection,
+    WordListRewardConfig,
+)
 
-GROUP = "rlhf_tui.algorithms"
 DEFAULT = "ppo"
-_KNOWN = set(get_args(ErrorType))
-_OURS: dict[str, type[AlgorithmConfig]] = {"ppo": PPOConfig}
-
-
-@lru_cache(maxsize=1)
-def _from_packages(path: tuple[str, ...]) -> dict[str, type[AlgorithmConfig] | str]:
-    """Methods of other packages on `path` by kind, or why one cannot be used."""
-    found: dict[str, type[AlgorithmConfig] | str] = {}
-    for entry in entry_points(group=GROUP):
-        try:
-            loaded = entry.load()
-        except Exception as error:  # somebody else's module
-            found[entry.name] = f"of {entry.value} cannot be imported ({kind_and_message(error)})"
-            continue
-        is_one = isinstance(loaded, type) and issubclass(loaded, AlgorithmConfig)
-        found[entry.name] = loaded if is_one else f"of {entry.value} is no AlgorithmConfig"
-    return found
+_METHODS: Kinds[AlgorithmConfig] = Kinds(
+    "rlhf_tui.algorithms", AlgorithmConfig, "algorithm", {"ppo": PPOConfig}, DEFAULT)
+_REWARDS: Kinds[RewardSection] = Kinds("rlhf_tui.rewards", RewardSection, "reward", {
+    "word_list": WordListRewardConfig, "length": LengthRewardConfig, "function": FunctionRewardConfig})
 
 
 def algorithm_kinds() -> dict[str, type[AlgorithmConfig]]:
     """The settings of every method by its kind, ours first."""
-    others = {kind: found for kind, found in _from_packages(tuple(sys.path)).items() if isinstance(found, type)}
-    return _OURS | {kind: found for kind, found in others.items() if kind not in _OURS}
+    return _METHODS.all()
 
 
 def algorithm_kind(kind: str) -> type[AlgorithmConfig]:
     """The settings of the method called `kind`. Raises ValueError saying which there are."""
-    if kind in _OURS:
-        return _OURS[kind]  # packages are searched for others only: it takes a start some hundredths of a second
-    found = _from_packages(tuple(sys.path)).get(kind)
-    if isinstance(found, str):
-        raise ValueError(f"the algorithm {short(repr(kind))} {found}")
-    if found is None:
-        raise ValueError(f"kind {short(repr(kind))} is not one of {', '.join(algorithm_kinds())}")
-    return found
+    return _METHODS.one(kind)
 
 
 def algorithm_from(value: Any) -> Any:
-    """A table [algorithm] as the settings of its method, for pydantic, whose errors then name kind and field."""
-    if not isinstance(value, Mapping):
-        return value
-    kind = value.get("kind", DEFAULT)
-    if not isinstance(kind, str):
-        raise ValueError("kind is no text")
-    chosen = algorithm_kind(kind)
-    try:
-        return chosen.model_validate({**value, "kind": kind})
-    except ValidationError as error:
-        raise ValidationError.from_exception_data(
-            error.title, [_under(kind, dict(item)) for item in error.errors(include_url=False)]) from None
+    """A table [algorithm] as the settings of its method; see `Kinds.read`."""
+    return _METHODS.read(value)
 
 
-def _under(kind: str, item: dict[str, Any]) -> InitErrorDetails:
-    """The error at its place behind `kind`: as a union that is told apart by it would name it."""
-    told: Any = item["type"]
-    if item["type"] not in _KNOWN:
-        told = PydanticCustomError(item["type"], "{said}", {"said": item["msg"]})
-    return InitErrorDetails(type=told, loc=(kind, *item["loc"]), input=item["input"], ctx=item.get("ctx") or {})
+def reward_kinds() -> dict[str, type[RewardSection]]:
+    """The settings of every reward by its kind, ours first."""
+    return _REWARDS.all()
+
+
+def reward_kind(kind: str) -> type[RewardSection]:
+    """The settings of the reward called `kind`. Raises ValueError saying which there are."""
+    return _REWARDS.one(kind)
+
+
+def reward_from(value: Any) -> Any:
+    """A table [[rewards]] as the settings of its kind; see `Kinds.read`."""
+    return _REWARDS.read(value)

@@ -128,6 +128,6 @@ def _known_keys(data: dict[str, Any]) -> list[str]:
         known += [f"{name}.{key}" for key in getattr(model, "model_fields", ())]
     rewards = data.get("rewards")
     for index, reward in enumerate(rewards if isinstance(rewards, list) else []):
-        model = fields.reward_kinds().get(str(reward.get("kind"))) if isinstance(reward, dict) else None
+        model = fields.reward_model(reward)
         known += [f"rewards.{index}.{key}" for key in (model.model_fields if model else ())]
     return known

@@ -13,8 +13,7 @@ from pydantic import BaseModel
 from tomlkit.exceptions import TOMLKitError
 from tomlkit.items import AoT, Array, String, StringType, Table, Trivia
 
-from rlhf_engine.config import fields
-from rlhf_engine.config.kinds import algorithm_kind
+from rlhf_engine.config.kinds import algorithm_kind, reward_kind
 from rlhf_engine.config.migrations import FORMAT, migrate_in_place
 from rlhf_engine.config.preset_text import parse
 from rlhf_engine.config.run_config import RunConfig
@@ -95,7 +94,7 @@ def _update_rewards(document: tomlkit.TOMLDocument, rewards: list[dict[str, Any]
                 tables[index] = table
             else:
                 tables.append(table)
-        model = fields.reward_kinds()[reward["kind"]]
+        model = reward_kind(reward["kind"])
         defaults = {key: info.get_default(call_default_factory=True) for key, info in model.model_fields.items()}
         _update_table(tables[index], reward, defaults, whole)
 

@@ -1,10 +1,10 @@
-"""The settings of each kind of reward; `RewardConfig` is any of them, told apart by `kind`."""
+"""The settings of each kind of reward, told apart by `kind`; which kinds there are: `config.kinds`."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from rlhf_engine.config.section import COUNT, MOST_LETTERS, Section, Word, setting
 from rlhf_engine.errors import short
@@ -23,7 +23,13 @@ def reward_name(default: Any) -> Any:
 
 
 class RewardSection(Section):
-    """What every reward has: a name for metrics, and a weight in the sum."""
+    """What every reward has: a kind, a name for metrics, and a weight in the sum. One of another package gives `kind`
+    and `name` a default, and says what it is made by."""
+
+    kind: str
+
+    implementation: ClassVar[str] = ""
+    """module:Class of the `rewards.base.Reward`, imported when something is scored, and made with these settings."""
 
     name: str = reward_name(...)
     weight: float = setting(1.0, "factor in the sum of rewards", live=True, ge=-1000, le=1000)
@@ -118,5 +124,3 @@ class FunctionRewardConfig(RewardSection):
         pattern="^[0-9a-f]{64}$", allowed="64 hexadecimal digits",
     )
 
-
-RewardConfig = Annotated[WordListRewardConfig | LengthRewardConfig | FunctionRewardConfig, Field(discriminator="kind")]

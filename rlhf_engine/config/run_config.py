@@ -12,10 +12,10 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, mo
 from pydantic_core import InitErrorDetails
 
 from rlhf_engine.config.data import DataConfig
-from rlhf_engine.config.kinds import algorithm_from
+from rlhf_engine.config.kinds import algorithm_from, reward_from
 from rlhf_engine.config.methods.base import AlgorithmConfig
 from rlhf_engine.config.methods.ppo import PPOConfig
-from rlhf_engine.config.rewards import RewardConfig
+from rlhf_engine.config.rewards import RewardSection
 from rlhf_engine.config.section import MOST_LETTERS, Section, setting
 from rlhf_engine.config.sections import (
     KLConfig,
@@ -46,7 +46,8 @@ class RunConfig(Section):
     train: TrainConfig = Field(default_factory=TrainConfig)
     sentinel: SentinelConfig = Field(default_factory=SentinelConfig)
     probe: ProbeConfig = Field(default_factory=ProbeConfig)
-    rewards: list[RewardConfig] = Field(default_factory=list, max_length=MOST_REWARDS)
+    rewards: list[Annotated[SerializeAsAny[RewardSection], BeforeValidator(reward_from)]] = Field(
+        default_factory=list, max_length=MOST_REWARDS)
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> RunConfig:

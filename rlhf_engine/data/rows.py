@@ -34,6 +34,16 @@ class Rows:
         """Of each row; empty where it is a whole text."""
         return self.texts["prompts"]
 
+    @property
+    def example(self) -> str:
+        """The first row as one text that a model can read: its prompt, or the text itself where it has none."""
+        return self.prompts[0] or next((column[0] for column in self.texts.values() if column[0]), "")
+
+    @property
+    def askable(self) -> list[str]:
+        """What can be asked of a model that answers: the prompts, without those of whole texts, which have none."""
+        return self.prompts if self.kind == "prompts" else [prompt for prompt in self.prompts if prompt]
+
     def take(self, places: Iterable[int]) -> Rows:
         """The rows at these places, in this order."""
         places = list(places)
@@ -104,6 +114,16 @@ def load_data(config: RunConfig) -> RunData:
         raise ConfigError("data.held_out: every row is held out, which leaves none to learn from")
     train = rows.take(left) if len(left) < len(rows) else rows
     return RunData(train, _held_out(rows, keys, config.data, out), found.sha256, found.commit)
+
+
+def prompts_to_ask(config: RunConfig) -> list[str]:
+    """What the models of a run can be asked: the prompts that it learns from, or else those that it holds out or probes
+    with. Empty where it has none. Raises ConfigError for data that cannot be read."""
+    if config.data.source is None and config.data.prompts:
+        return config.data.prompts
+    data = load_data(config)
+    probed = [config.probe.prompt] if config.probe.prompt else []
+    return data.train.askable or data.held_out.prompts or probed
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -181,6 +201,7 @@ def _held_out(rows: Rows, keys: Sequence[str], data: DataConfig, out: list[int])
     """
     first = {key: at for at, key in reversed(list(enumerate(keys)))}
     listed = list(dict.fromkeys(data.held_out))
+    out = [at for at in out if rows.kind != "texts" or rows.prompts[at]]  # a whole text asks nothing
     columns = {name: [column[first[prompt]] if prompt in first else None for prompt in listed]
                + [column[at] for at in out] for name, column in rows.columns.items()}
     return Rows("prompts", {"prompts": [*listed, *(rows.prompts[at] for at in out)]}, columns)

@@ -33,21 +33,15 @@ class CheckedData:
     held_out: Rows
     notices: tuple[str, ...] = ()
 
-    def filled(self, config: RunConfig) -> RunConfig:
-        """The config with the prompts that are trained on in their place, wherever they are from, for whoever looks at
-        a run's prompts. Never saved."""
-        rows = self.source.rows
-        if rows.kind == "texts" or rows.prompts == config.data.prompts:
-            return config
-        return config.model_copy(update={"data": config.data.model_copy(update={"prompts": rows.prompts})})
-
 
 def check_data(policy: Policy, data: RunData, config: RunConfig) -> CheckedData:
-    """Every prompt measured; too long ones are left out or cut as `sampling.long_prompts` says. Raises ConfigError as
-    `check_prompts` does."""
-    if data.train.kind != "prompts":
-        return CheckedData(BatchSource(data.train, config), data.held_out)
-    train = check_prompts(policy, config, data.train.prompts)
-    held_out = check_prompts(policy, config, data.held_out.prompts, "data.held_out")
-    notices = tuple(filter(None, (train.notice, held_out.notice)))
-    return CheckedData(BatchSource(data.train.take(train.places), config), data.held_out.take(held_out.places), notices)
+    """Every prompt that will be answered measured; too long ones are left out or cut as `sampling.long_prompts` says.
+    Raises ConfigError as `check_prompts` does. How much of a text or a pair is read is the method's to say."""
+    rows, held_out, notices = data.train, data.held_out, [""]
+    if rows.kind == "prompts":
+        train = check_prompts(policy, config, rows.prompts)
+        rows, notices = rows.take(train.places), [train.notice]
+    if config.algorithm.needs.answers and len(held_out):
+        kept = check_prompts(policy, config, held_out.prompts, "data.held_out")
+        held_out, notices = held_out.take(kept.places), [*notices, kept.notice]
+    return CheckedData(BatchSource(rows, config), held_out, tuple(filter(None, notices)))

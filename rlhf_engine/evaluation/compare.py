@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rlhf_engine.errors import BaseChangedError, NonFiniteError, RunError
+from rlhf_engine.errors import BaseChangedError, ConfigError, NonFiniteError, RunError
 from rlhf_engine.events import Sample
 from rlhf_engine.maths.statistics import (
     Estimate,
@@ -106,6 +106,7 @@ def compare(
     had, the answers have no scores, and the comparison says why.
     """
     from rlhf_engine.data.prompt_check import check_prompts
+    from rlhf_engine.data.rows import prompts_to_ask
     from rlhf_engine.evaluation.comparison import ComparisonModels
     from rlhf_engine.rewards.build import rewards_if_any
     from rlhf_engine.runs.run_dir import RunDir
@@ -121,6 +122,10 @@ def compare(
         raise RunError("there is no configuration to take prompts and rewards from")
     scored_by = sides[0].run if of_checkpoints else run
     rewards, no_scores = rewards_if_any(settings, RunDir(scored_by) if scored_by else None)
+    to_ask = prompts_to_ask(settings)
+    if not to_ask:
+        raise ConfigError("data.held_out: a run that learns from whole texts has no prompts to compare answers to; "
+                          "prompts named there, or as probe.prompt, are never learned from, and can be answered")
     answers: list[list[Sample]] = []
     prompts: tuple[str, ...] = ()
     for number, side in enumerate(both):
@@ -128,7 +133,7 @@ def compare(
             progress((before + done) // 2, responses)
 
         with bench.answering_as(side) as policy_of_side:
-            prompts = prompts or check_prompts(policy_of_side, settings).usable
+            prompts = prompts or check_prompts(policy_of_side, settings, to_ask).usable
             asked = [prompts[index % len(prompts)] for index in range(responses)]
             try:
                 found = _answers(policy_of_side, asked, settings, side, rewards, seed, told, cancelled)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 
-from rlhf_engine.config.rewards import FunctionRewardConfig, LengthRewardConfig, RewardConfig, WordListRewardConfig
+from rlhf_engine.config.rewards import FunctionRewardConfig, LengthRewardConfig, RewardSection, WordListRewardConfig
 from rlhf_engine.config.run_config import RunConfig
-from rlhf_engine.errors import ConfigError
+from rlhf_engine.errors import ConfigError, kind_and_message
 from rlhf_engine.rewards.base import Reward
 from rlhf_engine.rewards.composite import RewardSum
 from rlhf_engine.rewards.function import FunctionReward, load_function
@@ -16,7 +17,7 @@ from rlhf_engine.runs.run_code import require_own_run
 from rlhf_engine.runs.run_dir import RunDir
 
 
-def build_rewards(configs: Sequence[RewardConfig]) -> RewardSum:
+def build_rewards(configs: Sequence[RewardSection]) -> RewardSum:
     """The weighted sum of all rewards. Raises ConfigError for settings that no reward can be made of."""
     return RewardSum([(_reward(config), config.weight) for config in configs])
 
@@ -33,7 +34,7 @@ def rewards_if_any(config: RunConfig, run_dir: RunDir | None = None) -> tuple[Re
         return None, f"no scores: {error}"
 
 
-def _reward(config: RewardConfig) -> Reward:
+def _reward(config: RewardSection) -> Reward:
     match config:
         case WordListRewardConfig():
             return WordListReward(config)
@@ -41,3 +42,18 @@ def _reward(config: RewardConfig) -> Reward:
             return LengthReward(config)
         case FunctionRewardConfig():
             return FunctionReward(config.name, load_function(config))
+    return _of_another_package(config)
+
+
+def _of_another_package(config: RewardSection) -> Reward:
+    where, name = f"the reward {config.name!r} of kind {config.kind}", config.implementation
+    module, _, attribute = name.partition(":")
+    try:
+        made: Reward = getattr(importlib.import_module(module), attribute)(config)
+    except ConfigError:
+        raise
+    except Exception as error:  # somebody else's code
+        raise ConfigError(f"{where} cannot be made by {name!r} ({kind_and_message(error)})") from error
+    if getattr(made, "name", None) != config.name or not callable(getattr(made, "score", None)):
+        raise ConfigError(f"{where}: {name!r} must have a `score`, and the name of its settings as `name`")
+    return made

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from torch import Tensor
@@ -16,8 +17,9 @@ from rlhf_engine.runs.run_dir import RunDir
 
 def skipped_updates(result: StepResult) -> str:
     """What of a step was skipped, in words."""
-    count = result.metrics["train/skipped_updates"]
-    return f"{count:.0f} of the step's updates were skipped because {result.nonfinite}"
+    count = result.metrics.get("train/skipped_updates", math.nan)
+    what = f"{count:.0f} of the step's updates" if math.isfinite(count) else "updates of the step"
+    return f"{what} were skipped because {result.nonfinite}"
 
 
 def check_divergence(result: StepResult, tensors: Mapping[str, Tensor], *, in_a_row: int, limit: int) -> None:

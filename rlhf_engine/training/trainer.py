@@ -264,8 +264,9 @@ class Trainer:
             self._change(replace(self.config, {"model.revision": commit}), "model.revision")
         self._progress.threads = use_threads_of(self.policy, self.config, self._progress.threads)
         self._utilization = Utilization(self.policy)
-        self._resources = Resources.of(self.policy, self.config, self._journal.notice)
-        algorithm = make_algorithm(self._checked.filled(self.config), self._resources)
+        self._resources = Resources.of(self.policy, self.config, self._journal.notice,
+                                       self._checked.source.rows)
+        algorithm = make_algorithm(self.config, self._resources)
         if resumed:
             wanted = self.config
             try:
@@ -305,6 +306,8 @@ class Trainer:
         assert self.policy is not None
         assert self._data is not None
         self._checked = check_data(self.policy, self._data, config)
+        if self._resources:
+            self._resources.rows = self._checked.source.rows
         for text in self._checked.notices:
             self._journal.notice(text)
 
@@ -390,15 +393,14 @@ class Trainer:
     def _reconfigure(self, config: RunConfig, algorithm: Algorithm) -> None:
         """Let rewards and method work under `config` from now on."""
         assert self._resources is not None
-        assert self._checked is not None
         self._resources.use_rewards_of(config)
-        algorithm.reconfigure(self._checked.filled(config))
+        algorithm.reconfigure(config)
 
     def _probe(self) -> None:
         """Answer the probe's prompt if it is time to, and the method answers prompts at all."""
         prompt = self.config.probe.prompt
-        if prompt is None and self._checked and self._checked.source.rows.kind != "texts":
-            prompt = self._checked.source.rows.prompts[0]
+        if prompt is None and self._checked:
+            prompt = next(iter(self._checked.source.rows.askable), None)
         if self._resources and prompt is not None and self.config.algorithm.needs.answers:
             self._prober.look(self.step, self._resources, self.config, prompt)
 

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from rlhf_engine.config.fields import needed_settings, replace, reward_kinds
+from rlhf_engine.config.fields import needed_settings, replace
+from rlhf_engine.config.kinds import reward_kinds
 from rlhf_engine.config.rewards import LengthRewardConfig
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.events import Span

@@ -11,7 +11,8 @@ from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
 from textual.widgets import Input, Static
 
-from rlhf_engine.config.fields import Setting, list_in_file, needed_settings, parse, reward_kinds, validate
+from rlhf_engine.config.fields import Setting, list_in_file, needed_settings, parse, validate
+from rlhf_engine.config.kinds import reward_kinds
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import ConfigError
 from rlhf_tui.areas.settings_form.setting_rows import without_place

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rlhf_engine.config.rewards import FunctionRewardConfig, RewardConfig
+from rlhf_engine.config.rewards import FunctionRewardConfig, RewardSection
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import RlhfError, kind_and_message
 from rlhf_engine.events import Span
@@ -46,7 +46,7 @@ class Scorer:
     may be another by then."""
 
     def __init__(self) -> None:
-        self._built_of: list[RewardConfig] = []
+        self._built_of: list[RewardSection] = []
         self._rewards: RewardSum | None = None
 
     def verdict(self, config: RunConfig, prompt: str, response: str, run_dir: RunDir | None = None) -> Verdict:
@@ -72,7 +72,7 @@ class Scorer:
         shares = [_share(config, batch.by_reward[config.name][0], score) for config in configs]
         return Verdict(Score(float(score.total), score.parts, spans), tuple(shares))
 
-    def _build(self, configs: list[RewardConfig]) -> RewardSum:
+    def _build(self, configs: list[RewardSection]) -> RewardSum:
         # some kinds of rewards may load a model: not before one is tried
         from rlhf_engine.rewards.build import build_rewards
 
@@ -82,7 +82,7 @@ class Scorer:
         return self._rewards
 
 
-def _share(config: RewardConfig, total: float | None, score: Score) -> Share:
+def _share(config: RewardSection, total: float | None, score: Score) -> Share:
     own = f"{config.name}/"
     parts = {clean_line(part.removeprefix(own)): value for part, value in score.parts.items() if part.startswith(own)}
     return Share(config.name, config.weight, total, parts)

@@ -43,7 +43,7 @@ class OneWord:
         self.config = config
 
     def computes(self) -> bool:
-        return self.learners.compute(self.config.data.prompts[0])
+        return self.learners.compute()
 
     def state(self) -> State:
         return self.learners.state()
