@@ -24,7 +24,8 @@ from rlhf_engine.runs.run_dir import RunDir
 from rlhf_tui.app import WorkbenchApp
 from rlhf_tui.engine.bridge import EngineBridge
 
-PACKAGE = Path(__file__).parent / "data" / "one_word_package"
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "tests" / "data" / "one_word_package"
 PRESET = """
 format = 2
 [data]
@@ -60,7 +61,7 @@ def rlhf(folder: Path, *arguments: str) -> str:
     """What a command prints, in a process of its own that has the package."""
     done = subprocess.run(
         [sys.executable, "-m", "rlhf_engine", *arguments, "--runs-dir", "runs"], cwd=folder, text=True, timeout=300,
-        env=os.environ | {"PYTHONPATH": str(PACKAGE)}, capture_output=True, check=False)
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (ROOT, PACKAGE)))}, capture_output=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

@@ -62,8 +62,9 @@ def _in_tree(depth: int, run: RunSummary) -> str:
 
 def _print_fields(as_json: bool) -> int:
     rows = [{"path": item.path, "algorithm_kind": kind if item.section == "algorithm" else None,
-             "reward_kind": kind if item.section != "algorithm" else None, "allowed": item.allowed, "unit": item.unit, "live": item.live,
-             "default": item.default, "help": item.help} for kind, item in fields.catalogue()]
+             "reward_kind": kind if item.section != "algorithm" else None, "allowed": item.allowed,
+             "unit": item.unit, "live": item.live, "default": item.default, "help": item.help}
+            for kind, item in fields.catalogue()]
     if as_json:
         print_json({"fields": rows})
         return 0

@@ -120,6 +120,9 @@ def compare(
     settings = both[0].config if of_checkpoints else config
     if settings is None:
         raise RunError("there is no configuration to take prompts and rewards from")
+    for side in both:
+        if side.tuned:
+            (side.config or settings).algorithm.require_answers()
     scored_by = sides[0].run if of_checkpoints else run
     rewards, no_scores = rewards_if_any(settings, RunDir(scored_by) if scored_by else None)
     to_ask = prompts_to_ask(settings)
@@ -163,6 +166,7 @@ def compare_run(
     """`compare` with a run's checkpoint of `step`, or its newest. Raises as `load_tuned` does."""
     from rlhf_engine.evaluation.generate import load_tuned
 
+    run_dir.config().algorithm.require_answers()  # before its model is loaded for nothing
     policy, config, at = load_tuned(run_dir, step, base=base, tell=tell)
     return compare(policy, config, responses=responses, seed=seed, step=at, run=run_dir.path, progress=progress,
                    cancelled=cancelled)

@@ -94,6 +94,8 @@ def generate_texts(
     given = {"temperature": temperature, "max_new_tokens": max_new_tokens}
     changes = {name: value for name, value in given.items() if value is not None}
     if isinstance(source, RunDir):
+        if tuned:
+            source.config().algorithm.require_answers()  # before its model is loaded for nothing
         policy, config, step = load_tuned(source, base=base, tell=tell)
         sampling = config.sampling.model_copy(update=changes)
         rewards, no_scores = rewards_if_any(config, source)

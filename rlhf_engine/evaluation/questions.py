@@ -61,6 +61,8 @@ def answer_question(
 def _generate(
     question: Generate, policy: Policy, config: RunConfig, step: int, emit: Emit, cancelled: Cancelled
 ) -> None:
+    if question.tuned:
+        config.algorithm.require_answers()
     decode = policy.texts.decoder_after(policy.texts.encode([question.prompt])[0])
 
     def on_token(tokens: list[Tensor]) -> bool:

@@ -68,6 +68,7 @@ def export(
     """
     target = folder_to_make(target)
     state = checkpoint.state_at(run_dir, step, tell)
+    state.config.algorithm.require_answers()
     state = replace(state, config=base.placed(state.config))
     base.check(run_dir.name, state.base, base_fingerprint(state.config.model), state.config.model)
     name, revision = base_of(state.config.model)

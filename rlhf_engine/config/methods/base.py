@@ -21,6 +21,7 @@ from rlhf_engine.config.sections import (
     SentinelConfig,
     TrainConfig,
 )
+from rlhf_engine.errors import RunError
 from rlhf_engine.metrics import Metric
 from rlhf_engine.token_trace import TokenTrace, signed_number
 
@@ -161,6 +162,12 @@ class AlgorithmConfig(Section):
         if path.startswith("sentinel.") and path not in ("sentinel.enabled", "sentinel.window"):
             return any(path in condition.settings for condition in self.conditions)
         return True
+
+    def require_answers(self) -> None:
+        """Raises RunError where what is trained answers no prompts; see `Needs.answers`."""
+        if not self.needs.answers:
+            raise RunError(f"What {self.title} trains answers no prompts: there is nothing to generate with, "
+                           "to compare or to export.")
 
     def require_fit(self, config: Settings) -> None:
         """Raises ValueError for settings elsewhere in `config` that it cannot work with."""
