@@ -47,7 +47,7 @@ _ALL = [
            "Runs away upwards (raise the KL coefficient, lower the learning rate), or falls far below 0 (tokens are "
            "sampled and scored with different probabilities)."),
     Metric("objective/rlhf_reward", "RLHF objective", "score per response", "up",
-           "What PPO maximizes: score − β · KL (the score before algorithm.score_normalization).",
+           "What is maximized: score − β · KL (the score before any normalization).",
            "Climbs and flattens a little below the score.",
            "Falls while the score climbs: the KL penalty grows faster than the score."),
     Metric("objective/non_score_reward", "KL penalty", "score per response", "neither",
@@ -106,15 +106,15 @@ _ALL = [
            "Climbs from about 0 towards 0.5 and more.",
            "Stays at 0 or below it: the critic is no better than a constant, and advantages are mostly noise."),
     Metric("policy/updates", "optimizer steps", PER_STEP, "neither",
-           "Optimizer steps of the actor in this step: fewer when target_kl stopped it early or some were skipped, "
-           "none while the critic warms up.",
+           "Optimizer steps of the actor in this step: fewer when it was stopped early or some were skipped.",
            "Level at epochs times minibatches, with a dip now and then.",
-           "Falls to one or two: every step is stopped early, so the learning rate is too high for target_kl."),
+           "Falls to one or two: every step is stopped early, so the learning rate is too high for its limit of KL."),
     Metric("train/skipped_updates", "skipped updates", PER_STEP, "down",
-           "Optimizer steps of actor and critic that were skipped because loss or gradient was not finite.",
+           "Optimizer steps that were skipped because loss or gradient was not finite.",
            "Flat at 0.",
            "Above 0, most of all repeatedly: gradients overflow; lower the learning rate."),
-    Metric("lr", "learning rate", "", "neither", "The actor's learning rate after warm-up and decay.",
+    Metric("lr", "learning rate", "", "neither", 
+           "That of optimizer.learning_rate after warm-up and decay.",
            "Follows the schedule: a rise while it warms up, then level or falling.",
            "0, or not what was set: nothing is learnt, or more than was meant."),
     Metric("kl_coef", "KL coef β", "score per nat", "neither", "Weight of the KL penalty.",
@@ -161,7 +161,7 @@ _ALL = [
            "Level.",
            "Climbs with the length of the responses, or because something else uses the machine."),
     Metric("time/score", "scoring time", "seconds", "down",
-           "Time for rewards, and for the rollout's log-probs and values under actor, reference and critic.",
+           "Time for rewards, and for evaluating the rollout: log-probs, and whatever else is learned from.",
            "Level.",
            "Climbs, or is the largest of the three: a reward is slow."),
     Metric("time/update", "update time", "seconds", "down", "Time for the optimizer steps.",
@@ -192,18 +192,11 @@ def named(*names: str) -> tuple[Metric, ...]:
     return tuple(REGISTRY[name] for name in names)
 
 
-_ACTOR = "it needs optimizer steps of the actor, which begin after algorithm.critic_warmup_steps"
-_CRITIC = "it needs optimizer steps of the critic, and all so far were skipped"
 _HELD_OUT = "it needs held-out prompts (data.held_out, data.held_out_share), and comes every data.evaluate_every steps"
 OF_HELD_OUT = ("eval/scores", "eval/reference_scores", "eval/kl", "eval/mean_length")
 """Metrics of the prompts that are never trained on."""
-COMES_WITH: dict[str, str] = {
-    **dict.fromkeys(("policy/approxkl_avg", "policy/clipfrac_avg", "loss/policy_avg", "val/ratio", "grad_norm/actor"),
-                    _ACTOR),
-    **dict.fromkeys(OF_HELD_OUT, _HELD_OUT),
-    **dict.fromkeys(("loss/value_avg", "val/clipfrac_avg", "grad_norm/critic"), _CRITIC),
-}
-"""What those metrics need that are not reported for each step of each run."""
+COMES_WITH: dict[str, str] = dict.fromkeys(OF_HELD_OUT, _HELD_OUT)
+"""What those metrics of every method need that are not reported for each step; a method says so of its own."""
 
 
 def describe(name: str) -> Metric:

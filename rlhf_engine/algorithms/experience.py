@@ -1,4 +1,4 @@
-"""What a rollout teaches an actor and a critic: rewards, values, advantages and returns of each action."""
+"""What a rollout teaches PPO's actor and critic: rewards, values, advantages and returns of each action."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from rlhf_engine.maths.estimators import (
     last_token_values,
     response_rewards,
     shape_rewards,
+    summed,
     whiten,
 )
 from rlhf_engine.models.rollout import Rollout
@@ -170,8 +171,3 @@ def state_values(values: Tensor, mask: Tensor, settings: PPOConfig) -> Tensor:
     if settings.level == "token":
         return values
     return last_token_values(values, mask) if settings.reads_response else first_token_values(values, mask)
-
-
-def summed(values: Tensor, mask: Tensor) -> Tensor:
-    """Sum over the True positions of each row: [batch, time] -> [batch]."""
-    return torch.where(mask, values, 0.0).sum(dim=1)

@@ -164,6 +164,7 @@ class OnPolicy:
         not finite is skipped, with the weights as they were."""
         records: list[dict[str, float]] = []
         skipped: list[str] = []
+        taken = dict.fromkeys(updates, 0)
         reused = dict(evaluated.reused)
         with self.resources.policy.updating():
             for done, rows in enumerate(minibatches):
@@ -172,6 +173,7 @@ class OnPolicy:
                 for name, update in updates.items():
                     try:
                         record |= update(rows, reused.pop(name, None))
+                        taken[name] += 1
                     except NonFiniteError as error:
                         skipped.append(str(error))
                 reused = {}  # from now on the weights have changed
@@ -181,7 +183,7 @@ class OnPolicy:
         keys = dict.fromkeys(key for record in records for key in record)
         means = {key: fmean(record[key] for record in records if key in record) for key in keys}
         means |= {
-            "policy/updates": float(sum("grad_norm/actor" in record for record in records)),
+            "policy/updates": float(taken.get("actor", 0)),
             "train/skipped_updates": float(len(skipped)),
         }
         return Updates(means, len(records), skipped)

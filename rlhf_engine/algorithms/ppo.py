@@ -19,7 +19,7 @@ from typing import Any
 from torch import Tensor
 
 from rlhf_engine.algorithms.base import Progress, Resources, State, StepResult
-from rlhf_engine.algorithms.experience import Part, estimate_advantages, state_values
+from rlhf_engine.algorithms.experience import Experience, Part, estimate_advantages, state_values
 from rlhf_engine.algorithms.learners import Learners
 from rlhf_engine.algorithms.on_policy import Clock, OnPolicy, finite_scores, nothing_learnt, response_length
 from rlhf_engine.algorithms.optimizer import learning_rate_factor
@@ -31,8 +31,11 @@ from rlhf_engine.config.methods.ppo import PPOConfig, ppo_settings
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.data.batch import PromptBatch
 from rlhf_engine.errors import NonFiniteError
+from rlhf_engine.events import Sample
+from rlhf_engine.maths.estimators import explained_variance
 from rlhf_engine.maths.kl_control import adapt_kl_coef, kl_horizon
 from rlhf_engine.maths.losses import PolicyLoss, ValueLoss, clipped_policy_loss, clipped_value_loss
+from rlhf_engine.rewards.composite import ScoredBatch
 
 # of what a step evaluates, whether it reads the language model's head
 _HEADS = {"reference": True, "critic": False, "actor": True}
@@ -119,13 +122,53 @@ class PPO:
 
         # 6. What it led to; and the penalty for the next step.
         self.token_count += int(experience.mask.sum())
-        metrics = rollout_metrics(experience, scored, self.kl_coef, ends=bool(self.policy.end_ids)) | updates.metrics
+        metrics = self._metrics_of(experience, scored) | updates.metrics
         metrics |= {"lr": optimizer.learning_rate * factor, "num_tokens": float(self.token_count)}
         metrics |= clock.metrics(len(batch.prompts))
-        samples = shown_samples(experience, scored, self.policy.texts, self.config, self.kl_coef, number)
+        samples = self._samples_of(number, experience, scored)
         self._adapt_kl_coef(metrics["objective/kl"], len(batch.prompts))
         operations = on_policy.operations(rollout, _HEADS, minibatches[:updates.taken], learning, evaluated)
         return StepResult(metrics, samples, operations, updates.nonfinite)
+
+    # --- what a step tells ---
+
+    def _metrics_of(self, experience: Experience, scored: ScoredBatch) -> dict[str, float]:
+        explained = explained_variance(experience.old_values, experience.returns, experience.action_mask)
+        return rollout_metrics(
+            experience.rollout,
+            scored,
+            log_probs=experience.log_probs,
+            reference_log_probs=experience.reference_log_probs,
+            entropy=experience.entropy,
+            kl_coef=self.kl_coef,
+            ends=bool(self.policy.end_ids),
+        ) | {"val/explained_variance": explained.item()}
+
+    def _samples_of(self, number: int, experience: Experience, scored: ScoredBatch) -> tuple[Sample, ...]:
+        per_token = {
+            "log_probs": experience.log_probs,
+            "reference_log_probs": experience.reference_log_probs,
+            "kl": experience.token_kl,
+        }
+        per_action = {
+            "rewards": experience.rewards,
+            "values": experience.old_values,
+            "returns": experience.returns,
+            "raw_advantages": experience.raw_advantages,
+            "advantages": experience.advantages,
+        }
+        whole_responses = experience.sequence_level
+        return shown_samples(
+            experience.rollout,
+            scored,
+            self.policy.texts,
+            self.config.train.samples_per_step,
+            number,
+            response_kl=experience.response_kl,
+            per_token=per_token if whole_responses else per_token | per_action,
+            per_response=per_action if whole_responses else None,
+            facts={"kl_coef": self.kl_coef, "whitened": float(self.settings.whiten_advantages)},
+        )
 
     # --- what actor, reference and critic say of a response, and what it costs those that learn ---
 

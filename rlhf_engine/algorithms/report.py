@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean, pstdev
 
 import torch
+from torch import Tensor
 
-from rlhf_engine.algorithms.experience import Experience
 from rlhf_engine.algorithms.on_policy import response_length
 from rlhf_engine.algorithms.trace import traces_of
-from rlhf_engine.config.methods.ppo import ppo_settings
-from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.events import Sample
-from rlhf_engine.maths.estimators import explained_variance, masked_mean
+from rlhf_engine.maths.estimators import kl_k1, masked_mean, summed
 from rlhf_engine.maths.statistics import distinct_n
 from rlhf_engine.models.rollout import Rollout
 from rlhf_engine.models.text_codec import TextCodec
@@ -25,36 +23,46 @@ from rlhf_engine.words import count_words
 
 
 def rollout_metrics(
-    experience: Experience, scored: ScoredBatch, kl_coef: float, *, ends: bool = True
+    rollout: Rollout,
+    scored: ScoredBatch,
+    *,
+    log_probs: Tensor,
+    reference_log_probs: Tensor | None = None,
+    entropy: Tensor | None = None,
+    kl_coef: float | None = None,
+    ends: bool = True,
 ) -> dict[str, float]:
-    """Everything that is known of a rollout before its updates; names and units are those of `metrics.REGISTRY`.
+    """What any method that samples knows of a rollout before its updates; names and units are those of
+    `metrics.REGISTRY`.
 
-    ends: the model has an end token. One that has none ends nothing, so that no share of its responses is cut off.
+    log_probs, reference_log_probs, entropy: float [batch, time], under the weights that sampled, and under the
+    reference; without one there is no KL, and without `kl_coef` no penalty. ends: the model has an end token. One that
+    has none ends nothing, so that no share of its responses is cut off.
     """
-    mask, totals = experience.mask, [score.total for score in scored.scores]
-    kl = experience.response_kl.mean().item()
-    surprise = torch.where(mask, -experience.log_probs, 0.0).sum(1).mean().item()
+    mask, totals = rollout.response_mask, [score.total for score in scored.scores]
     metrics = {
         "objective/scores": fmean(totals),
         "objective/scores_std": pstdev(totals),
-        "objective/kl": kl,
-        "objective/non_score_reward": -kl_coef * kl,
-        "objective/rlhf_reward": fmean(totals) - kl_coef * kl,
-        "objective/entropy": surprise,
-        "sampling/logprob_gap": masked_mean((experience.rollout.log_probs - experience.log_probs).abs(), mask).item(),
-        "objective/ref_logprob": masked_mean(experience.reference_log_probs, mask).item(),
-        "policy/entropy_avg": masked_mean(experience.entropy, mask).item(),
-        "val/explained_variance": explained_variance(
-            experience.old_values, experience.returns, experience.action_mask
-        ).item(),
-        "kl_coef": kl_coef,
-        "completions/mean_length": response_length(experience.rollout),
+        "objective/entropy": torch.where(mask, -log_probs, 0.0).sum(1).mean().item(),
+        "sampling/logprob_gap": masked_mean((rollout.log_probs - log_probs).abs(), mask).item(),
+        "completions/mean_length": response_length(rollout),
         "completions/distinct_2": distinct_n(
-            [[word.word for word in count_words(text)] for text in experience.rollout.responses], 2
+            [[word.word for word in count_words(text)] for text in rollout.responses], 2
         ),
     }
+    if reference_log_probs is not None:
+        kl = summed(kl_k1(log_probs, reference_log_probs), mask).mean().item()
+        metrics |= {"objective/kl": kl, "objective/ref_logprob": masked_mean(reference_log_probs, mask).item()}
+        if kl_coef is not None:
+            metrics |= {
+                "objective/non_score_reward": -kl_coef * kl,
+                "objective/rlhf_reward": fmean(totals) - kl_coef * kl,
+                "kl_coef": kl_coef,
+            }
+    if entropy is not None:
+        metrics["policy/entropy_avg"] = masked_mean(entropy, mask).item()
     if ends:
-        metrics["completions/clipped_ratio"] = (~experience.rollout.finished).float().mean().item()
+        metrics["completions/clipped_ratio"] = (~rollout.finished).float().mean().item()
     for name, own in scored.by_reward.items():
         given = [float(total) for total in own if total is not None]  # of those that it applies to
         metrics[f"rewards/{name}/mean"] = fmean(given) if given else math.nan
@@ -63,31 +71,24 @@ def rollout_metrics(
 
 
 def shown_samples(
-    experience: Experience, scored: ScoredBatch, texts: TextCodec, config: RunConfig, kl_coef: float, step: int
+    rollout: Rollout,
+    scored: ScoredBatch,
+    texts: TextCodec,
+    count: int,
+    step: int,
+    *,
+    response_kl: Tensor | None = None,
+    per_token: Mapping[str, Tensor],
+    per_response: Mapping[str, Tensor] | None = None,
+    facts: Mapping[str, float] | None = None,
 ) -> tuple[Sample, ...]:
-    """The first `train.samples_per_step` responses with all that the update knows of them; texts: what decoded them."""
-    per_token = {
-        "log_probs": experience.log_probs,
-        "reference_log_probs": experience.reference_log_probs,
-        "kl": experience.token_kl,
-    }
-    per_action = {
-        "rewards": experience.rewards,
-        "values": experience.old_values,
-        "returns": experience.returns,
-        "raw_advantages": experience.raw_advantages,
-        "advantages": experience.advantages,
-    }
-    whole_responses = experience.sequence_level
+    """The first `count` responses with all that the update knows of them; see `traces_of`.
+
+    texts: what decoded them. response_kl: nats [batch], where there is a reference.
+    """
     traces = traces_of(
-        experience.rollout,
-        config.train.samples_per_step,
-        texts.decoder_after,
-        per_token=per_token if whole_responses else per_token | per_action,
-        per_response=per_action if whole_responses else None,
-        facts={"kl_coef": kl_coef, "whitened": float(ppo_settings(config).whiten_advantages)},
-    )
-    samples = samples_of(experience.rollout, scored.scores, experience.response_kl.tolist(), step)
+        rollout, count, texts.decoder_after, per_token=per_token, per_response=per_response, facts=facts)
+    samples = samples_of(rollout, scored.scores, None if response_kl is None else response_kl.tolist(), step)
     return tuple(replace(sample, trace=trace) for sample, trace in zip(samples, traces, strict=False))
 
 

@@ -41,6 +41,10 @@ _NOBODY_READS = (errno.EPIPE, errno.EIO)  # a pipe whose reader has left, a term
 
 _LONGEST_SENTENCE = 4000  # characters of a line for people; what it quotes may be a file of somebody's
 _WIDEST_CELL, _WIDEST_LAST_CELL = 100, 1000
+_SCORE, _SPEED = "objective/scores", "throughput/responses_per_s"
+_FORMS = {_SCORE: ("+z.2f", ""), "objective/kl": ("z.2f", " nats/response"), "loss/policy_avg": ("+z.4f", ""),
+          "loss/value_avg": (".3f", "")}
+"""How metrics of methods that sample are written in the line of a step, and their unit there."""
 
 
 def out(*lines: str) -> None:
@@ -102,19 +106,17 @@ def print_table(head: list[str], rows: list[list[str]]) -> None:
     out(*("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells))
 
 
-def step_line(event: StepFinished, seconds_left: float, charts: Sequence[str] = ("objective/scores",)) -> str:
+def step_line(event: StepFinished, seconds_left: float, charts: Sequence[str] = tuple(_FORMS)) -> str:
     """What one step did, on one line of constant layout. charts: the metrics that tell most of the run's method."""
     width = len(str(event.total_steps))
-    if "objective/scores" not in charts:  # of a method that samples nothing, say
-        told = [f"{one_line(describe(name).title)} {event.metrics[name]:.4g}"
-                for name in charts if name in event.metrics]
-        return "  ".join([f"step {event.step:{width}}/{event.total_steps}", *told, f"ETA {format_clock(seconds_left)}"])
-    number = {name: event.metrics.get(name, math.nan) for name in (
-        "objective/scores", "objective/kl", "loss/policy_avg", "loss/value_avg", "throughput/responses_per_s")}
-    return (f"step {event.step:{width}}/{event.total_steps}  score {number['objective/scores']:+z.2f}  "
-            f"KL {number['objective/kl']:z.2f} nats/response  policy loss {number['loss/policy_avg']:+z.4f}  "
-            f"value loss {number['loss/value_avg']:.3f}  {number['throughput/responses_per_s']:.1f} responses/s  "
-            f"ETA {format_clock(seconds_left)}")
+    told = []
+    for name in charts:
+        form, unit = _FORMS.get(name, (".4g", ""))
+        if name in _FORMS or name in event.metrics:  # those of a form of their own keep their place in the line
+            told.append(f"{one_line(describe(name).title)} {event.metrics.get(name, math.nan):{form}}{unit}")
+    if _SCORE in charts or _SPEED in event.metrics:
+        told.append(f"{event.metrics.get(_SPEED, math.nan):.1f} responses/s")
+    return "  ".join([f"step {event.step:{width}}/{event.total_steps}", *told, f"ETA {format_clock(seconds_left)}"])
 
 
 def profile_table(profiled: Profiled) -> str:
@@ -143,7 +145,7 @@ class Reporter:
 
     def __init__(self, stop: Callable[[], object], as_json: bool) -> None:
         self._stop, self._as_json = stop, as_json
-        self._charts: Sequence[str] = ("objective/scores",)
+        self._charts: Sequence[str] = tuple(_FORMS)
         self.failed = False
         """True once a line could not be written."""
         self.hung_up = False

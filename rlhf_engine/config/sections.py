@@ -68,7 +68,7 @@ class SamplingConfig(Section):
     def _truncation_is_a_choice(self) -> SamplingConfig:
         if (self.top_k or self.top_p < 1) and not self.allow_truncation:
             raise ValueError(
-                "top_k and top_p change the distribution sampled from, so the PPO ratio and the KL would be wrong; "
+                "top_k and top_p change the distribution sampled from, so ratio and KL would be wrong; "
                 "leave them at 0 and 1, or set allow_truncation = true"
             )
         return self

@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import torch
 
-from rlhf_engine.algorithms.experience import summed
 from rlhf_engine.algorithms.learners import load_adapters
 from rlhf_engine.algorithms.report import samples_of
 from rlhf_engine.config.methods.base import Needs
@@ -15,7 +14,7 @@ from rlhf_engine.config.sections import LoraConfig, ModelConfig, SamplingConfig
 from rlhf_engine.data.prompt_check import cut_prompts
 from rlhf_engine.errors import NonFiniteError
 from rlhf_engine.events import Sample
-from rlhf_engine.maths.estimators import kl_k1
+from rlhf_engine.maths.estimators import kl_k1, summed
 from rlhf_engine.models.decoding.plain import Decoder
 from rlhf_engine.models.policy import Policy
 from rlhf_engine.models.rollout import OnToken, Rollout, sample

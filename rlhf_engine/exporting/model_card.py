@@ -12,10 +12,12 @@ from statistics import fmean
 from rlhf_engine import __version__
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.files.json_text import to_json
-from rlhf_engine.metrics import STEPS_AVERAGED
+from rlhf_engine.metrics import STEPS_AVERAGED, describe
 from rlhf_engine.runs.run_dir import RunDir
 from rlhf_engine.runs.run_lines import MetricsLine
 from rlhf_engine.system.visible_text import one_line
+
+_TOLD = 2  # of the metrics of its method, the most telling
 
 
 def model_card(
@@ -39,7 +41,8 @@ def model_card(
         ("method", config.algorithm.summary(config)),
         ("adapter", f"LoRA, rank {config.lora.rank}, alpha {config.lora.alpha:g}"),
         ("rewards", ", ".join(f"{reward.name} ({reward.kind})" for reward in config.rewards)),
-        *_measured(deque((line for line in run_dir.each_step() if line.step <= step), maxlen=STEPS_AVERAGED)),
+        *_measured(deque((line for line in run_dir.each_step() if line.step <= step), maxlen=STEPS_AVERAGED),
+                   config.algorithm.charts[:_TOLD]),
     ]
     rows = "\n".join(f"| {what} | {_cell(value)} |" for what, value in facts if value)
     front = "\n".join(f"{key}: {to_json(value)}" for key, value in header.items())
@@ -48,14 +51,15 @@ def model_card(
             f"Written by rlhf-tui {__version__}.\n")
 
 
-def _measured(lines: Sequence[MetricsLine]) -> list[tuple[str, str]]:
-    """Score and KL over the last steps, where they are known."""
+def _measured(lines: Sequence[MetricsLine], names: Sequence[str]) -> list[tuple[str, str]]:
+    """These metrics over the last steps, where they are known."""
     found = []
-    for what, metric, unit in (("score", "objective/scores", ""), ("KL", "objective/kl", " nats per response")):
-        values = [line.metrics[metric] for line in lines if isfinite(line.metrics.get(metric, float("nan")))]
+    for metric in map(describe, names):
+        values = [line.metrics[metric.name] for line in lines if isfinite(line.metrics.get(metric.name, float("nan")))]
         if values:
             steps = "the last step" if len(values) == 1 else f"mean of {len(values)} steps"
-            found.append((what, f"{fmean(values):.3g}{unit} ({steps})"))
+            unit = f" {metric.unit}" if metric.unit else ""
+            found.append((_cell(metric.title), f"{fmean(values):.3g}{unit} ({steps})"))
     return found
 
 

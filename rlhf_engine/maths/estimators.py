@@ -176,3 +176,8 @@ def _centred(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     shifted = torch.where(mask, values - anchor, 0.0)
     shift = shifted.sum() / mask.sum().clamp_min(1)
     return torch.where(mask, shifted - shift, 0.0), anchor + shift
+
+
+def summed(values: Tensor, mask: Tensor) -> Tensor:
+    """Sum over the True positions of each row: [batch, time] -> [batch]."""
+    return torch.where(mask, values, 0.0).sum(dim=1)

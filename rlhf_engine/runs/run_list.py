@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from rlhf_engine.errors import RunError
+from rlhf_engine.errors import RlhfError, RunError
 from rlhf_engine.files.disk import os_error_reason
 from rlhf_engine.files.reading import MOST_ENTRIES, MOST_WHOLE, require_regular
 from rlhf_engine.runs import checkpoint_list
@@ -20,6 +20,9 @@ from rlhf_engine.runs.run_lines import read_object
 
 CURVE_PLACES = 12
 UNREADABLE = "unreadable"
+SCORE = "objective/scores"
+TOLD = 2
+"""Metrics that tell of a run without scores."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,10 @@ class RunFigures:
     """Their steps, the newest first."""
     scores: tuple[float, ...] = ()
     """The mean score at some CURVE_PLACES places along the run, or of each step of a short one."""
+    telling: tuple[tuple[str, float], ...] = ()
+    """Of a run without scores, the most telling metrics of its method: name and newest value."""
+    course: tuple[float, ...] = ()
+    """Of the first of these, at places as those of `scores`."""
 
 
 def list_runs(root: Path) -> list[RunSummary]:
@@ -87,9 +94,14 @@ def figures(run: RunDir) -> RunFigures:
     saved: tuple[int, ...] = ()
     with suppress(RunError):
         saved = tuple(checkpoint_list.steps(run))
-    scores = tuple(glimpses(run.path / METRICS, "objective/scores", CURVE_PLACES))
-    return RunFigures(metrics.get("objective/scores"), metrics.get("objective/kl"), bytes_under(run.path), saved,
-                      scores)
+    scores = tuple(glimpses(run.path / METRICS, SCORE, CURVE_PLACES))
+    telling: tuple[tuple[str, float], ...] = ()
+    if metrics and SCORE not in metrics:
+        with suppress(RlhfError):  # of a package that is not here any more, say
+            telling = tuple((name, metrics[name]) for name in run.config().algorithm.charts[:TOLD] if name in metrics)
+    course = tuple(glimpses(run.path / METRICS, telling[0][0], CURVE_PLACES)) if telling else ()
+    return RunFigures(metrics.get(SCORE), metrics.get("objective/kl"), bytes_under(run.path), saved, scores, telling,
+                      course)
 
 
 def parents(runs: Sequence[RunSummary]) -> dict[str, RunSummary]:

@@ -16,6 +16,7 @@ from textual.reactive import reactive
 from textual.widget import Widget
 
 from rlhf_engine.events import RunState
+from rlhf_engine.metrics import describe
 from rlhf_engine.system.processes import resident_bytes
 from rlhf_engine.system.units import format_clock
 from rlhf_tui.engine.run_view import RunView
@@ -37,6 +38,8 @@ WATCHING = ("◉ WATCHING", "$success bold")
 """Of a run that trains, driven from elsewhere."""
 LEVELS = {"info": ("·", "$text-muted"), "warning": ("⚠", "$warning bold"), "error": ("✗", "$error bold")}
 METER_SECONDS = 2.0
+_RANKS = (2, 3)  # of the most telling metrics of the run's method
+_FORMS = {"objective/scores": "+.2f", "objective/kl": ".1f"}
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ class Meter:
 
 
 class StatusLine(Widget):
-    """Which run, in which state, how far, how fast; with score and KL where the charts may be hidden."""
+    """Which run, in which state, how far, how fast; with its most telling metrics where the charts may be hidden."""
 
     DEFAULT_CSS = "StatusLine { height: 1; background: $panel; padding: 0 1; }"
     next_preset = ""
@@ -115,9 +118,11 @@ class StatusLine(Widget):
         metrics = view.metrics
         parts.append(Part(Content(f"step {view.step}/{view.total_steps}"), 1))
         if self.with_metrics:
-            figures = (("score", "objective/scores", "+.2f", 2), ("KL", "objective/kl", ".1f", 3))
-            parts += [Part(Content(f"{title} {figure(metrics[name], form)}"), rank)
-                      for title, name, form, rank in figures if name in metrics]
+            shown = view.config.algorithm.charts[:len(_RANKS)] if view.config else tuple(_FORMS)
+            for name, rank in zip(shown, _RANKS, strict=False):
+                if name in metrics:
+                    value = figure(metrics[name], _FORMS.get(name, ".3g"))
+                    parts.append(Part(Content(f"{clean_line(describe(name).title)} {value}"), rank))
         if training:
             speed = metrics.get("throughput/responses_per_s")
             parts.append(Part(Content(f"{speed:.{0 if speed >= 10 else 1}f} resp/s" if speed is not None else ""), 40))

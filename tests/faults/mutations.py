@@ -195,12 +195,13 @@ MUTATIONS = [
              'with policy.as_role("actor"):', 'with policy.as_role("reference"):', PPO),
     # --- what a step tells ---
     Mutation("metrics: KL per token", "algorithms/report.py",
-             "kl = experience.response_kl.mean().item()", "kl = masked_mean(experience.token_kl, mask).item()", PPO),
+             "kl = summed(kl_k1(log_probs, reference_log_probs), mask).mean().item()",
+             "kl = masked_mean(kl_k1(log_probs, reference_log_probs), mask).item()", PPO),
     Mutation("metrics: KL is added to the score", "algorithms/report.py",
              '"objective/rlhf_reward": fmean(totals) - kl_coef * kl',
              '"objective/rlhf_reward": fmean(totals) + kl_coef * kl',
              PPO),
-    Mutation("trace: whitened advantages shown as raw", "algorithms/report.py",
+    Mutation("trace: whitened advantages shown as raw", "algorithms/ppo.py",
              '"raw_advantages": experience.raw_advantages,', '"raw_advantages": experience.advantages,', PPO),
     # --- the optimiser ---
     Mutation("schedule: warm-up begins a step late", "algorithms/optimizer.py",

@@ -36,7 +36,7 @@ async def test_help_names_keys_of_all_panes_and_every_metric(app: WorkbenchApp) 
             assert expected in text
         for metric in PPOConfig.metrics:
             assert {metric.help, metric.good, metric.bad} <= {line.strip(" ✓✗") for line in text.split("\n")} | {""}
-        assert all(f"{word}  {meaning}" in text for word, meaning in GLOSSARY.items())
+        assert all(f"{word}  {meaning}" in text for word, meaning in (GLOSSARY | PPOConfig.glossary).items())
         await pilot.press("escape")
         await pilot.pause()
         assert isinstance(app.screen, WorkbenchScreen)

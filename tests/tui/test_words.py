@@ -9,6 +9,7 @@ from configs import SMALL
 from textual.widgets import Static
 from typer.testing import CliRunner
 
+from rlhf_engine.config.methods.ppo import PPOConfig
 from rlhf_engine.metrics import REGISTRY, describe
 from rlhf_tui.app import WorkbenchApp
 from rlhf_tui.areas.help.glossary import GLOSSARY
@@ -57,7 +58,7 @@ def test_what_the_rewards_give_is_called_score_and_never_reward() -> None:
     titles = {name: metric.title for name, metric in REGISTRY.items() if name.startswith("objective/scores")}
     assert titles == {"objective/scores": "score", "objective/scores_std": "score std"}
     assert not [metric.title for metric in REGISTRY.values() if "reward" in metric.title]
-    assert {"score", "reward", "RLHF objective", "log-ratio", "KL"} <= set(GLOSSARY)
+    assert {"score", "reward", "RLHF objective", "log-ratio", "KL"} <= {*GLOSSARY, *PPOConfig.glossary}
 
 
 def test_labels_of_settings_are_those_of_the_field_and_whole() -> None:

@@ -128,6 +128,12 @@ class AlgorithmConfig(Section):
     conditions: ClassVar[tuple[Condition, ...]] = ()
     token_series: ClassVar[tuple[Series, ...]] = ()
     """What "see why" can show token by token, the most telling first."""
+    comes_with: ClassVar[Mapping[str, str]] = {}
+    """What those of its metrics need that not each step of each run has, for a chart that is empty."""
+    troubles: ClassVar[Mapping[str, str]] = {}
+    """What is seen to go wrong -> what helps, for the help screen."""
+    glossary: ClassVar[Mapping[str, str]] = {}
+    """Terms that the help screen explains besides those that every method has."""
     best_metric: ClassVar[str | None] = None
     """What `train.keep_best = "auto"` keeps the best checkpoint of."""
     learning_rates: ClassVar[tuple[str, ...]] = ("optimizer.learning_rate",)

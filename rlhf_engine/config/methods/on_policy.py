@@ -11,6 +11,23 @@ from rlhf_engine.config.methods.base import Condition, Settings, StepMetrics
 from rlhf_engine.files.reading import finite, not_negative, whole_number
 from rlhf_engine.maths.kl_control import kl_horizon
 
+GLOSSARY = {
+    "RLHF objective": "The mean over responses of score − β · KL (in TRL: objective/rlhf_reward).",
+    "KL coef, β": "The penalty per nat of KL, in units of score.",
+    "KL target": "The KL that the adaptive controller holds by changing β; with a fixed β, a line in the chart.",
+    "entropy": "Of the actor's next-token distribution, in nats. Sampled entropy: −log p of the sampled tokens.",
+    "rollout": "Sampling the responses of a step.",
+    "truncated (no EOS)": "A response that reached the maximum length before an end token (EOS).",
+    "distinct-2": "Different word pairs over all word pairs; low when responses repeat themselves or each other.",
+    "reward hacking": "A high score by a flaw of the reward, not by what was meant: the same liked word repeated, say.",
+}
+"""Terms of methods that sample."""
+TROUBLES = {
+    "KL runs away while the score climbs": "the text breaks: raise KL coef, lower the learning rate",
+    "the score climbs, distinct-2 falls": "reward hacking: see Samples, raise repeat penalty, lower bonuses",
+    "the score does not move": "raise the learning rate or the bonuses; is any liked word ever sampled? see Samples",
+}
+"""What goes wrong with methods that sample, and what helps."""
 _EQUAL = 1e-9  # scores this close are the same score
 _LITTLE = 1.5  # a factor that the KL coefficient should be able to move by within a run
 _MOST_COEF = 1e30  # beyond that float32 soon has no numbers

@@ -14,8 +14,10 @@ from rlhf_engine.config.methods.on_policy import (
     ENTROPY,
     EQUAL_SCORES,
     GAMING,
+    GLOSSARY,
     KL,
     SAMPLING,
+    TROUBLES,
     TRUNCATED,
     forked_kl_coef,
     kl_advice,
@@ -46,6 +48,34 @@ TOKEN_SERIES = (
     Series("log_probs", "log p", "log-probability", "of the actor that sampled it, nats; 0 is certain"),
     Series("reference_log_probs", "ref.", "reference log-probability", "of the frozen model, nats", dispensable=True),
 )
+_ACTOR_LEARNT = "it needs optimizer steps of the actor, which begin after algorithm.critic_warmup_steps"
+_CRITIC_LEARNT = "it needs optimizer steps of the critic, and all so far were skipped"
+COMES_WITH = {
+    **dict.fromkeys(("policy/approxkl_avg", "policy/clipfrac_avg", "loss/policy_avg", "val/ratio", "grad_norm/actor"),
+                    _ACTOR_LEARNT),
+    **dict.fromkeys(("loss/value_avg", "val/clipfrac_avg", "grad_norm/critic"), _CRITIC_LEARNT),
+}
+PPO_GLOSSARY = {
+    "critic": "The base model with a second adapter and a value head: it predicts the return at each token.",
+    "approx. KL (old‖new)": "KL between the policy that sampled the rollout and the actor as updated since, by the "
+          "k3 estimator. target KL ends a step's updates above it.",
+    "value": "The critic's prediction of the return at one token.",
+    "return": "The discounted sum of rewards from a token on: what the critic learns to predict.",
+    "advantage": "How much better than the critic predicted. Tokens with a positive one are made likelier.",
+    "GAE": "Generalized advantage estimation: a weighted mean of n-step advantages. λ = 1 uses the sampled return, "
+           "λ = 0 the critic's prediction one token ahead.",
+    "discount, γ": "The factor by which a reward counts less for each token that it lies ahead; 1: no discount.",
+    "PPO": "Proximal policy optimization: some epochs over a rollout, kept near its policy by clipping.",
+    "ratio": "π_new / π_old: a token's probability now over that when it was sampled.",
+    "clip range, ε": "Beyond 1 ± ε the ratio no longer changes the loss.",
+    "clip fraction": "The share of actions whose ratio was clipped.",
+    "policy loss": "The actor's loss: minus ratio × advantage, clipped.",
+    "value loss": "The critic's loss: half the squared difference of value and return.",
+    "explained variance": "The share of the returns' variance that the critic predicts.",
+    "whitening": "Shifting and scaling the advantages of a rollout to mean 0 and standard deviation 1.",
+    "epoch (PPO)": "One pass over a rollout's responses.",
+    "minibatch": "The responses of one optimizer step.",
+}
 _EXPLAINED = {"raw_advantages", *(series.name for series in TOKEN_SERIES)}
 EXPLANATION = """\
 A step samples one response to each of a batch of prompts (a rollout). The configured rewards give each a score. The
@@ -107,6 +137,10 @@ class PPOConfig(AlgorithmConfig):
     charts: ClassVar = CHARTS
     conditions: ClassVar = (KL, ENTROPY, DISTINCT, GAMING, CRITIC, CLIPPING, SAMPLING, TRUNCATED, EQUAL_SCORES)
     token_series: ClassVar = TOKEN_SERIES
+    comes_with: ClassVar = COMES_WITH
+    troubles: ClassVar = TROUBLES | {
+        "value loss climbs and stays up": "lower critic lr, or give the critic warm-up steps"}
+    glossary: ClassVar = GLOSSARY | PPO_GLOSSARY
     best_metric: ClassVar = "objective/rlhf_reward"
     learning_rates: ClassVar = ("optimizer.learning_rate", "algorithm.critic_learning_rate")
     basic_settings: ClassVar = (

@@ -95,13 +95,15 @@ class Charts(Widget, can_focus=True):
     def use_method(self, method: AlgorithmConfig) -> None:
         """Draw a run of this method: of its metrics, as far as others were not chosen."""
         if (drawn_for := (method.kind, self._holds_out())) != self._drawn_for:
-            self._method, self._drawn_for = method, drawn_for
+            self._method, self._drawn_for, self.scene.comes_with = method, drawn_for, method.comes_with
             self._draw_metrics()
 
     def _draw_metrics(self) -> None:
         names, method = list(self._chosen), self._method
         if method is not None:
             own = {metric.name for metric in self._known}
+            for at, (name, default) in enumerate(zip(method.charts, DEFAULT_METRICS, strict=False)):
+                names[at] = name if names[at] == default else names[at]  # where nobody has chosen
             offered = (*method.charts, *(metric.name for metric in self._known))
             spare = [name for name in offered if name not in names]
             foreign = [at for at, name in enumerate(names) if name in REGISTRY and name not in own]

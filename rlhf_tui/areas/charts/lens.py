@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from rlhf_engine.config.methods.ppo import CHARTS
+from rlhf_engine.config.kinds import DEFAULT, algorithm_kind
 from rlhf_tui.engine.metrics_history import MetricsHistory
 
 Axis = Literal["step", "responses", "time"]
@@ -13,8 +13,9 @@ AXES: tuple[Axis, ...] = get_args(Axis)
 Smoothing = float | Literal["auto"]
 SMOOTHINGS: tuple[Smoothing, ...] = ("auto", 0.0, 0.6, 0.9, 0.97)
 """How a curve can be smoothed: by how many steps are seen, not at all, or with a weight of the past that is given."""
-DEFAULT_METRICS = CHARTS
-"""What the four charts show until somebody chooses, or the run is of another method than the default one."""
+_FIRST, _SECOND, _THIRD, _FOURTH = algorithm_kind(DEFAULT).charts
+DEFAULT_METRICS = (_FIRST, _SECOND, _THIRD, _FOURTH)
+"""What the four charts show before there is a run, whose method then says what they show until somebody chooses."""
 LEAST_STEPS = 10
 RAW_STEPS = 50
 """So many steps are drawn as they are: a moving average of them tells more of where the run began than where it is."""

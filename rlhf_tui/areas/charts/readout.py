@@ -71,7 +71,7 @@ def why_empty(scene: Scene, name: str) -> str:
     if name not in scene.run.names:
         reward = name.removeprefix("rewards/").rpartition("/")[0] if name.startswith("rewards/") else ""
         why = (f"it has no reward {reward}, or none of its responses is one for it" if reward
-               else COMES_WITH.get(name) or "m shows another metric")
+               else scene.comes_with.get(name) or COMES_WITH.get(name) or "m shows another metric")
         return clean_line(f"this run has no {metric.title}: {why}")
     steps = scene.steps()
     return f"no values from step {steps[0]} to {steps[1]}" if steps else "no values"

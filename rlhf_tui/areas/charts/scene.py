@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -52,6 +53,8 @@ class Scene:
     cursor: int | None = None
     pointed: int | None = None
     ascii: bool = False
+    comes_with: Mapping[str, str] = field(default_factory=dict)
+    """What some metrics of the run's method need; see `AlgorithmConfig.comes_with`."""
 
     @property
     def looked_at(self) -> int | None:

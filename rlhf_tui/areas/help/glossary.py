@@ -1,4 +1,4 @@
-"""The terms of this field as the workbench uses them."""
+"""The terms of this field as the workbench uses them. Those of one method alone are in its description."""
 
 from __future__ import annotations
 
@@ -7,43 +7,19 @@ GLOSSARY: dict[str, str] = {
     "response": "What the model writes after a prompt, up to its end token or the longest length.",
     "token": "A piece of text as the model sees it: a word, a part of one, or a sign.",
     "log π": "The natural logarithm of a token's probability by some model. Those of a response's tokens add up.",
-    "actor": "The model that is trained, also called the policy, π: the base model with one adapter.",
+    "actor": "The model that is trained to answer, also called the policy, π: the base model with one adapter.",
     "reference": "The base model without adapters. It never changes; KL is measured against it.",
-    "critic": "The base model with a second adapter and a value head: it predicts the return at each token.",
     "adapter (LoRA)": "A pair of low-rank matrices beside each adapted weight matrix. Only they are trained.",
-    "base model": "The model as it was loaded, frozen, shared by actor, critic and reference.",
+    "base model": "The model as it was loaded, frozen, shared by all adapters.",
     "score": "What the configured rewards give a response: their sum, each times its weight. Before the KL penalty.",
     "reward": "Of a token or response: score minus KL penalty. “The rewards” are the configured functions that give "
               "the score.",
-    "RLHF objective": "The mean over responses of score − β · KL (in TRL: objective/rlhf_reward).",
     "liked, disliked": "Words that add to or take from the score of a response that has them.",
     "log-ratio": "log π − log π_ref of a token; of a response, the sum over its tokens. A single one may be negative.",
     "KL": "Kullback–Leibler divergence of the actor from the reference, in nats: the mean log-ratio of sampled "
           "responses; 0 when both give the same probabilities.",
-    "approx. KL (old‖new)": "KL between the policy that sampled the rollout and the actor as updated since, by the "
-          "k3 estimator. target KL ends a step's updates above it.",
     "nat": "The unit of natural logarithms; 1 nat is 1.44 bits.",
-    "KL coef, β": "The penalty per nat of KL, in units of score.",
-    "KL target": "The KL that the adaptive controller holds by changing β; with a fixed β, a line in the chart.",
-    "value": "The critic's prediction of the return at one token.",
-    "return": "The discounted sum of rewards from a token on: what the critic learns to predict.",
-    "advantage": "How much better than the critic predicted. Tokens with a positive one are made likelier.",
-    "GAE": "Generalized advantage estimation: a weighted mean of n-step advantages. λ = 1 uses the sampled return, "
-           "λ = 0 the critic's prediction one token ahead.",
-    "discount, γ": "The factor by which a reward counts less for each token that it lies ahead; 1: no discount.",
-    "PPO": "Proximal policy optimization: some epochs over a rollout, kept near its policy by clipping.",
-    "ratio": "π_new / π_old: a token's probability now over that when it was sampled.",
-    "clip range, ε": "Beyond 1 ± ε the ratio no longer changes the loss.",
-    "clip fraction": "The share of actions whose ratio was clipped.",
-    "policy loss": "The actor's loss: minus ratio × advantage, clipped.",
-    "value loss": "The critic's loss: half the squared difference of value and return.",
-    "entropy": "Of the actor's next-token distribution, in nats. Sampled entropy: −log p of the sampled tokens.",
-    "explained variance": "The share of the returns' variance that the critic predicts.",
-    "whitening": "Shifting and scaling the advantages of a rollout to mean 0 and standard deviation 1.",
-    "rollout": "Sampling the responses of a step.",
-    "step": "One rollout, its scores, and the optimizer steps that learn from it.",
-    "epoch (PPO)": "One pass over a rollout's responses.",
-    "minibatch": "The responses of one optimizer step.",
+    "step": "What a method learns from one batch: of one that samples, a rollout, its scores, and the optimizer steps.",
     "temperature": "What the logits are divided by before sampling: below 1 likely tokens become likelier.",
     "top-p, top-k": "Sampling from the likeliest tokens only: those that make up a probability of p, or the first k.",
     "seed": "The start of the random numbers: the same seed and settings give the same run.",
@@ -52,11 +28,8 @@ GLOSSARY: dict[str, str] = {
     "checkpoint": "All that is needed to resume from a step: adapters, optimizer states, random state.",
     "roll-back": "Going back to the last checkpoint after loss or gradients were not finite.",
     "skipped updates": "Optimizer steps that were not taken because loss or gradient was not finite.",
-    "truncated (no EOS)": "A response that reached the maximum length before an end token (EOS).",
     "MFU": "Model FLOPs utilization: the FLOP/s of the run as a share of the peak measured on this machine.",
     "alarm": "A warning by the sentinel, which watches the metrics for what goes wrong in RLHF.",
-    "reward hacking": "A high score by a flaw of the reward, not by what was meant: the same liked word repeated, say.",
-    "distinct-2": "Different word pairs over all word pairs; low when responses repeat themselves or each other.",
     "EMA": "Exponential moving average: the smoothed curve. At 0.9 each new value weighs a tenth. Auto: none up to 50 "
            "steps, then a window that grows with them.",
 }

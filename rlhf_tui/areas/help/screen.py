@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import attrgetter
@@ -31,10 +31,6 @@ then a screen. • marks what was changed since the run began, ≠ what is not t
 is fixed during a run. u undoes a change, during a run too."""
 
 WHAT_HELPS = {
-    "KL runs away while the score climbs": "the text breaks: raise KL coef, lower actor lr",
-    "the score climbs, distinct-2 falls": "reward hacking: see Samples, raise repeat penalty, lower bonuses",
-    "the score does not move": "raise actor lr or the bonuses; is any liked word ever sampled? see Samples",
-    "value loss climbs and stays up": "lower critic lr, or give the critic warm-up steps",
     "a badge says diverged": "loss or gradient was not finite: start again with a lower learning rate",
 }
 
@@ -88,10 +84,10 @@ class HelpScreen(BaseDialog[None]):
             Chapter("Other keys", (Content(VI_KEYS_HELP),)),
             Chapter("On the screen", (Content(_flowing(ON_THE_SCREEN)),)),
             Chapter("Charts and metrics", tuple(map(_metric, self._method.metrics))),
-            Chapter("What helps", tuple(_definition(what, how) for what, how in WHAT_HELPS.items())),
+            Chapter("What helps", _definitions({**self._method.troubles, **WHAT_HELPS})),
             Chapter(f"How {clean_line(self._method.title)} works here",
                     (Content(_flowing(clean_text(self._method.explanation))),)),
-            Chapter("Glossary", tuple(_definition(word, meaning) for word, meaning in GLOSSARY.items())),
+            Chapter("Glossary", _definitions({**GLOSSARY, **self._method.glossary})),
         ]
         self._show()
         self.query_one("#page").focus()
@@ -168,8 +164,10 @@ def _metric(metric: Metric) -> Content:
     return Content("\n").join(lines)
 
 
-def _definition(word: str, meaning: str) -> Content:
-    return Content.assemble((word, "bold"), f"  {meaning}")
+def _definitions(meanings: Mapping[str, str]) -> tuple[Content, ...]:
+    """Each word with what it means; a method of another package may have written anything."""
+    return tuple(Content.assemble((clean_line(word), "bold"), f"  {clean_line(meaning)}")
+                 for word, meaning in meanings.items())
 
 
 def _page(chapter: Chapter, width: int) -> Content:

@@ -13,6 +13,7 @@ from textual.content import Content
 from textual.widgets import Static
 
 from rlhf_engine.events import RunState, Span
+from rlhf_engine.config.kinds import algorithm_kinds
 from rlhf_engine.metrics import REGISTRY, describe
 from rlhf_tui.areas.charts.lens import SMOOTHINGS
 from rlhf_tui.areas.preferences.preferences import Preferences
@@ -43,8 +44,11 @@ def rows(settings: Settings, themes: Sequence[str]) -> list[_Row]:
     ordered = first + sorted(name for name in {*themes, settings.theme} if name not in first)
     redraws = {f"{value:g} a second": value for value in sorted({*REDRAWS, settings.redraws_per_second})}
     smoothing = {f"{value}" if value else "none": value for value in SMOOTHINGS}
+    algorithm_kinds()  # the metrics of other packages' methods are known once these are imported
     known = [*REGISTRY, *(name for name in settings.charts if name not in REGISTRY)]
-    metrics = {clean_line(describe(name).title): name for name in known}
+    titles = [clean_line(describe(name).title) for name in known]
+    metrics = {title if titles.count(title) == 1 else f"{title} ({clean_line(name)})": name
+               for title, name in zip(titles, known, strict=True)}
     marks = {"auto": "auto", "braille dots": "braille", "ASCII": "ascii"}
     notices = {"off": "off", "terminal bell": "bell", "by the terminal (OSC 9, 777)": "osc"}
     return [

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from textual.content import Content
 
+from rlhf_engine.metrics import describe
 from rlhf_engine.runs.run_list import RunFigures, RunSummary
 from rlhf_engine.system.units import format_bytes
 from rlhf_tui.areas.runs.run_rows import age, number, started, state_badge
+from rlhf_tui.terminal.clean_text import clean_line
 from rlhf_tui.widgets.figures import sparkline
 
 _STEPS = 8
@@ -24,9 +26,13 @@ def run_details(run: RunSummary, figures: RunFigures | None, parent: RunSummary 
     if figures:
         if figures.scores:
             lines.append(_named("scores", sparkline(figures.scores, _CURVE)))
-        lines += [_named("score", number(figures.score, "+.3f")),
-                  _named("KL", f"{number(figures.kl, '.2f')} nats/response"),
-                  _named("size", format_bytes(figures.bytes)), _named("saved", _steps(figures.checkpoints))]
+        if figures.telling:
+            lines.append(_named("course", sparkline(figures.course, _CURVE)))
+            lines += [_named(clean_line(describe(name).title), number(value, ".3g")) for name, value in figures.telling]
+        else:
+            lines += [_named("score", number(figures.score, "+.3f")),
+                      _named("KL", f"{number(figures.kl, '.2f')} nats/response")]
+        lines += [_named("size", format_bytes(figures.bytes)), _named("saved", _steps(figures.checkpoints))]
     ago = age(now - run.changed)
     lines += [_named("changed", ago if ago == "now" else f"{ago} ago"), _named("preset", run.preset or "none")]
     if run.parent:

@@ -12,16 +12,18 @@ from textual.content import Content
 from textual.widgets import Static
 
 from rlhf_engine.events import Probed, RolledBack, RunStarted, StepFinished
+from rlhf_engine.metrics import describe
 from rlhf_tui.areas.samples.answer_history import AnswerHistory, ProbeLog
 from rlhf_tui.engine.bridge import EngineBridge
 from rlhf_tui.engine.messages import EngineEvents
 from rlhf_tui.engine.metrics_history import MetricsHistory
+from rlhf_tui.terminal.clean_text import clean_line
 from rlhf_tui.terminal.clipboard import copy
 from rlhf_tui.widgets.figures import figure, sparkline
 from rlhf_tui.widgets.screen import BaseScreen
 from rlhf_tui.widgets.status import AlarmLine, KeyBar, StatusLine
 
-REWARD = "objective/scores"
+_SCORE = "objective/scores"
 _COURSE = 40
 ABOUT = "bold: new words · same random numbers each time: what changes is the model"
 
@@ -96,13 +98,16 @@ class AnswersScreen(BaseScreen[None]):
         self._history.border_subtitle = Content(f"{count}new since {since} · v")
 
     def _show_course(self) -> None:
-        """How the scores of this prompt's answers went, beside the mean of all responses: one prompt can tell little.
-        """
+        """How the scores of this prompt's answers went, beside the mean of all responses, or what tells most of a run
+        that gives no scores: one prompt can tell little."""
         history, answers = self._run(), self._log.answers
         scores = [answer.score for answer in answers if answer.score is not None and isfinite(answer.score)]
         bounds = history.bounds or (0, 0)
-        means = [bucket.mean for bucket in history.buckets(REWARD, *bounds, 2000)]
-        courses: list[tuple[str, list[float]]] = [("this prompt", scores), ("all responses", means)]
+        view = self._bridge.view
+        telling = describe(view.config.algorithm.charts[0] if view.config and view.config.algorithm.charts else _SCORE)
+        means = [bucket.mean for bucket in history.buckets(telling.name, *bounds, 2000)]
+        what_of_all = "all responses" if telling.name == _SCORE else clean_line(telling.title)
+        courses: list[tuple[str, list[float]]] = [("this prompt", scores), (what_of_all, means)]
         lines = [Content.assemble((f"{what:<15}", "$text-muted"), (sparkline(values, _COURSE), "$primary"),
                                   f"  {figure(values[0], '+.2f')} → {figure(values[-1], '+.2f')}")
                  for what, values in courses if len(values) > 1]
