@@ -26,10 +26,11 @@ def test_every_link_leads_somewhere(path: Path) -> None:
             assert anchor in heads, target
 
 
-def test_the_method_that_is_shown_is_the_one_that_is_tested() -> None:
+def test_the_reward_and_the_method_that_are_shown_are_those_that_are_tested() -> None:
     shown = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "extending.md").read_text(encoding="utf-8"), re.S)
-    package = ROOT / "tests" / "data" / "one_word_package"
-    assert shown == [(package / f"{name}.py").read_text(encoding="utf-8") for name in ("one_word", "one_word_learner")]
+    files = ("rows_package/vowels.py", "rows_package/vowels_reward.py", "one_word_package/one_word.py",
+             "one_word_package/one_word_learner.py")
+    assert shown == [(ROOT / "tests" / "data" / file).read_text(encoding="utf-8") for file in files]
 
 
 def test_the_readme_is_short() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from moments import until
-from textual.widgets import Static
+from textual.widgets import OptionList, Static
 from tiny_models import save_tiny_model
 
 from rlhf_engine.config import fields, presets
@@ -22,7 +22,10 @@ from rlhf_engine.errors import ConfigError
 from rlhf_engine.events import RunState
 from rlhf_engine.runs.run_dir import RunDir
 from rlhf_tui.app import WorkbenchApp
+from rlhf_tui.areas.charts.metric import MetricScreen
+from rlhf_tui.areas.settings_form.setting_rows import form_rows
 from rlhf_tui.engine.bridge import EngineBridge
+from rlhf_tui.widgets.status import StatusLine
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "tests" / "data" / "one_word_package"
@@ -125,6 +128,10 @@ def test_without_the_package_a_preset_and_a_run_say_what_is_missing(
             read()
 
 
+def screen_text(app: WorkbenchApp) -> str:
+    return " ".join(str(found.content) for found in app.screen.query(Static))
+
+
 def help_text(app: WorkbenchApp) -> str:
     return " ".join(str(found.content) for found in app.screen.query("#text").results(Static)).replace("\n", " ")
 
@@ -141,8 +148,30 @@ async def test_the_workbench_trains_charts_and_resumes_it(preset: Path, tmp_path
         await pilot.press("question_mark")
         await until(pilot, lambda: "raises the log-probability of one word" in help_text(app), lambda: help_text(app))
         await pilot.press("escape")
-        for key in ("c", "question_mark", "escape", "r", "escape"):
+        for key in ("c", "question_mark", "escape", "escape", "P", "escape", "h", "escape"):
             await pilot.press(key)
+        # the picker offers what the method measures, and nothing of others
+        await pilot.press("2", "m")
+        await until(pilot, lambda: isinstance(app.screen, MetricScreen))
+        offered = app.screen.query_one(OptionList)
+        titles = [str(offered.get_option_at_index(at).prompt) for at in range(offered.option_count)]
+        assert any("log-prob of the word" in title for title in titles)
+        assert not any(words in title for title in titles for words in ("value loss", "KL", "score"))
+        await pilot.press("escape")
+        # the form shows its settings, and none of those that it does not read
+        rows = {row.path: row.group for row in form_rows(config)}
+        assert rows["algorithm.word"] == "Main"
+        assert rows["algorithm.prompts_per_step"] == "One word"
+        assert not [path for path in rows if path.startswith(("kl.", "rewards.", "data.chosen", "sentinel.critic"))]
+        # its answers through time have no scores; the list of runs tells its own metrics
+        await pilot.press("r")
+        await until(pilot, lambda: "log-prob of the word" in screen_text(app), lambda: screen_text(app))
+        assert "nats/response" not in screen_text(app)
+        await pilot.press("escape")
+        # in a narrow terminal the status line tells what the charts would
+        await pilot.press("1")
+        await pilot.resize_terminal(60, 24)
+        await until(pilot, lambda: "log-prob of the word" in str(app.screen.query_one(StatusLine).render()))
     app.bridge.close()
     assert app.bridge.join(600)
     assert len(word_log_probs(next((tmp_path / "runs").glob("*/metrics.jsonl")).parent)) == 4

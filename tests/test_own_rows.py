@@ -58,7 +58,7 @@ Kind = tuple[str, list[dict[str, object]]]
 def package(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.syspath_prepend(str(PACKAGE))
     yield
-    for name in ("learns_from_rows", "rows_reward"):
+    for name in ("learns_from_rows", "rows_learner", "vowels", "vowels_reward"):
         sys.modules.pop(name, None)
 
 

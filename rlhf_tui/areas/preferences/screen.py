@@ -12,8 +12,8 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
-from rlhf_engine.events import RunState, Span
 from rlhf_engine.config.kinds import algorithm_kinds
+from rlhf_engine.events import RunState, Span
 from rlhf_engine.metrics import REGISTRY, describe
 from rlhf_tui.areas.charts.lens import SMOOTHINGS
 from rlhf_tui.areas.preferences.preferences import Preferences

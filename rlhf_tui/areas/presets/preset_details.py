@@ -6,6 +6,7 @@ from textual.content import Content
 
 from rlhf_engine.config.data import DataConfig
 from rlhf_engine.config.fields import show, value_at
+from rlhf_engine.config.methods.base import BatchKind
 from rlhf_engine.config.rewards import LengthRewardConfig, WordListRewardConfig
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_tui.areas.rewards.word_text import count
@@ -21,7 +22,7 @@ def preset_details(config: RunConfig) -> Content:
     lines = [Content.styled(clean_line(config.description) or "no description", "bold"), Content("")]
     lines.append(_named("model", config.model.name))
     lines += [_reward(config, index) for index in range(len(config.rewards))]
-    lines += _prompts(config.data)
+    lines += _data(config.data, config.algorithm.needs.batch)
     lines.append(Content(""))
     for row in form_rows(config):
         if row.group == "Main":
@@ -35,15 +36,16 @@ def _named(name: str, value: str) -> Content:
     return Content.assemble((f"{name:<10}", "$text-muted"), clean_line(value))
 
 
-def _prompts(data: DataConfig) -> list[Content]:
-    """Where they come from: nothing is read for that, which may take long; and what is held out."""
+def _data(data: DataConfig, batch: BatchKind) -> list[Content]:
+    """Where prompts, texts or pairs come from: nothing is read for that, which may take long; and what is held out."""
     if data.source is not None:
         part = f", split {data.split}" if data.on_hub else ""
-        lines = [_named("prompts", f"rows of {data.source}{part}")]
+        lines = [_named(batch, f"rows of {data.source}{part}")]
     else:
-        lines = [_named("prompts", f"{len(data.prompts)}")]
-        lines += [Content.styled(f"  {clean_line(prompt)}", "$text-muted") for prompt in data.prompts[:_PROMPTS]]
-        if len(data.prompts) > _PROMPTS:
+        texts = data.texts if batch == "texts" else data.prompts
+        lines = [_named(batch, f"{len(texts)}")]
+        lines += [Content.styled(f"  {clean_line(text)}", "$text-muted") for text in texts[:_PROMPTS]]
+        if len(texts) > _PROMPTS:
             lines.append(Content.styled("  …", "$text-muted"))
     named = [f"{len(data.held_out)} prompts"] if data.held_out else []
     share = [f"{100 * data.held_out_share:.3g} % of the {'others' if named else 'prompts'}"] if data.held_out_share \

@@ -1,4 +1,4 @@
-"""Two methods of another package: one learns from texts, the other one from pairs and answers nothing; and a reward.
+"""Two methods of another package: one learns from texts, the other one from pairs and answers nothing.
 
 Imported wherever presets are read, so without torch; the learning is in `rows_learner`.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from rlhf_engine.config.methods.base import AlgorithmConfig, Needs
-from rlhf_engine.config.rewards import RewardSection, reward_name
 from rlhf_engine.config.section import setting
 from rlhf_engine.metrics import Metric, named
 
@@ -47,13 +46,3 @@ class JudgeConfig(_LearnsFromRows):
     explanation: ClassVar = "Each step widens the gap between what a head says of the two responses of a few pairs."
     needs: ClassVar = Needs(adapters=("judge",), heads=(("says", "judge"),), reference=False, batch="pairs")
     kind: Literal["judge"] = "judge"
-
-
-class VowelRewardConfig(RewardSection):
-    """A point for each vowel of a response."""
-
-    kind: Literal["vowels"] = "vowels"
-    implementation: ClassVar = "rows_reward:VowelReward"
-    name: str = reward_name("vowels")
-    per_vowel: float = setting(0.1, "for each vowel", unit="score", live=True, ge=0, le=100)
-    vowels: list[str] = setting(["a", "e", "i", "o", "u"], "the letters that count", live=True, min_length=1)
