@@ -162,7 +162,7 @@ async def test_the_workbench_trains_charts_and_resumes_it(preset: Path, tmp_path
         rows = {row.path: row.group for row in form_rows(config)}
         assert rows["algorithm.word"] == "Main"
         assert rows["algorithm.prompts_per_step"] == "One word"
-        assert not [path for path in rows if path.startswith(("kl.", "rewards.", "data.chosen", "sentinel.critic"))]
+        assert not [path for path in rows if path.startswith(("kl.", "rewards.", "sentinel.critic"))]
         # its answers through time have no scores; the list of runs tells its own metrics
         await pilot.press("r")
         await until(pilot, lambda: "log-prob of the word" in screen_text(app), lambda: screen_text(app))

@@ -30,13 +30,6 @@ StepMetrics = Sequence[Mapping[str, float]]
 """The metrics of some steps, oldest first."""
 
 
-_READ_FOR: Mapping[str, tuple[BatchKind, ...]] = {
-    "data.prompts": ("prompts", "pairs"),
-    **dict.fromkeys(("data.texts", "data.text_column", "data.response_column"), ("texts",)),
-    **dict.fromkeys(("data.chosen", "data.rejected", "data.chosen_column", "data.rejected_column"), ("pairs",)),
-}
-"""The settings that batches of some kinds alone are made of."""
-
 REFERENCE = "reference"
 """The role of the base with its adapters off; no adapter may be called so."""
 
@@ -170,7 +163,7 @@ class AlgorithmConfig(Section):
 
     def uses(self, path: str) -> bool:
         """Whether the method reads the setting at `path`."""
-        if path.startswith(self.unused) or self.needs.batch not in _READ_FOR.get(path, (self.needs.batch,)):
+        if path.startswith(self.unused):
             return False
         if path.startswith("sentinel.") and path not in ("sentinel.enabled", "sentinel.window"):
             return any(path in condition.settings for condition in self.conditions)
