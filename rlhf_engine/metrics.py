@@ -106,7 +106,8 @@ _ALL = [
            "Climbs from about 0 towards 0.5 and more.",
            "Stays at 0 or below it: the critic is no better than a constant, and advantages are mostly noise."),
     Metric("policy/updates", "optimizer steps", PER_STEP, "neither",
-           "Optimizer steps of the actor in this step: fewer when it was stopped early or some were skipped.",
+           "Optimizer steps of the actor in this step: fewer when a limit of KL stopped it early, or "
+           "some were skipped.",
            "Level at epochs times minibatches, with a dip now and then.",
            "Falls to one or two: every step is stopped early, so the learning rate is too high for its limit of KL."),
     Metric("train/skipped_updates", "skipped updates", PER_STEP, "down",

@@ -291,11 +291,11 @@ def test_presets_and_their_fields_are_listed():
     assert {"animals", "notebook"} <= {info["name"] for info in listed}
     rows = json.loads(invoke("presets", "--fields", "--json").stdout)["fields"]
     for row in rows:
-        assert set(row) == {"path", "reward_kind", "allowed", "unit", "live", "default", "help"}
+        assert set(row) == {"path", "algorithm_kind", "reward_kind", "allowed", "unit", "live", "default", "help"}
         assert row["help"], row["path"]
     coef = next(row for row in rows if row["path"] == "kl.coef")
     assert (coef["allowed"], coef["live"], coef["unit"]) == ("a number from 0 to 100", True, "score per nat")
-    assert len({(row["path"], row["reward_kind"]) for row in rows}) == len(rows)
+    assert len({(row["path"], row["algorithm_kind"], row["reward_kind"]) for row in rows}) == len(rows)
     text = invoke("presets", "--fields").stdout
     assert all(row["path"] in text for row in rows)
 

@@ -154,6 +154,8 @@ def test_rows_and_their_order_hang_on_step_and_seed_alone(
     assert batches[0] != batches[3], "another order each time through"
     seen = {place for batch in batches for place in batch.columns["place"]}
     assert len(seen) == len(data.train) == 9, "a quarter is held out, and never given"
+    assert set(data.held_out_rows.columns["place"]) == set(range(12)) - seen
+    assert isinstance(data.held_out_rows.batch([0]), type(batches[0]))
     for batch in batches:
         for at, place in enumerate(batch.columns["place"]):
             row = rows[place]

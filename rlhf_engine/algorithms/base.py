@@ -12,7 +12,7 @@ from torch import Tensor
 from rlhf_engine.config.rewards import RewardSection
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.data.batch import Batch
-from rlhf_engine.data.rows import Rows, load_data
+from rlhf_engine.data.rows import Rows, RunData, load_data
 from rlhf_engine.errors import ConfigError, kind_and_message
 from rlhf_engine.events import Sample
 from rlhf_engine.models.decoding.traced import TracedDecoder
@@ -28,12 +28,14 @@ Progress = Callable[[str, float], None]
 class Resources:
     """What the trainer lends a method. It builds each once and keeps `rewards` and `rows` up to date with live edits.
 
-    rows: all that is learned from, wherever it is from. rewards: None where the run has none. decoder: samples
-    responses fast, in the role that the policy plays. tell: takes a sentence for the user.
+    rows, held_out: all that is learned from, wherever it is from, and what never is, of the same kind. rewards: None
+    where the run has none. decoder: samples responses fast, in the role that the policy plays. tell: takes a sentence
+    for the user.
     """
 
     policy: Policy
     rows: Rows
+    held_out: Rows
     rewards: RewardSum | None
     decoder: TracedDecoder
     tell: Callable[[str], None] = lambda text: None
@@ -42,11 +44,12 @@ class Resources:
     @classmethod
     def of(
         cls, policy: Policy, config: RunConfig, tell: Callable[[str], None] = lambda text: None,
-        rows: Rows | None = None,
+        data: RunData | None = None,
     ) -> Resources:
-        """Those of a run under `config`; rows: by default all that it names. Raises ConfigError for rewards that cannot
+        """Those of a run under `config`; data: by default what that names. Raises ConfigError for rewards that cannot
         be built, or data that cannot be read."""
-        made = cls(policy, load_data(config).train if rows is None else rows, None, TracedDecoder(policy, tell), tell)
+        data = data or load_data(config)
+        made = cls(policy, data.train, data.held_out_rows, None, TracedDecoder(policy, tell), tell)
         made.use_rewards_of(config)
         return made
 

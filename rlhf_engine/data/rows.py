@@ -64,10 +64,12 @@ class Rows:
 
 @dataclass(frozen=True)
 class RunData:
-    """What a run learns from, and what is held out of it. sha256, commit: of a source, see `Table`; None for lists."""
+    """What a run learns from, and what is held out of it: as prompts to answer, and as rows of the kind that is learned
+    from, for what a method may measure on them. sha256, commit: of a source, see `Table`; None for lists."""
 
     train: Rows
     held_out: Rows
+    held_out_rows: Rows
     sha256: str | None = None
     commit: str | None = None
 
@@ -113,7 +115,8 @@ def load_data(config: RunConfig) -> RunData:
     if not left:
         raise ConfigError("data.held_out: every row is held out, which leaves none to learn from")
     train = rows.take(left) if len(left) < len(rows) else rows
-    return RunData(train, _held_out(rows, keys, config.data, out), found.sha256, found.commit)
+    apart = rows.take(at for at, key in enumerate(keys) if key in chosen or key in listed)
+    return RunData(train, _held_out(rows, keys, config.data, out), apart, found.sha256, found.commit)
 
 
 def prompts_to_ask(config: RunConfig) -> list[str]:

@@ -264,8 +264,8 @@ class Trainer:
             self._change(replace(self.config, {"model.revision": commit}), "model.revision")
         self._progress.threads = use_threads_of(self.policy, self.config, self._progress.threads)
         self._utilization = Utilization(self.policy)
-        self._resources = Resources.of(self.policy, self.config, self._journal.notice,
-                                       self._checked.source.rows)
+        self._resources = Resources.of(self.policy, self.config, self._journal.notice, self._data)
+        self._resources.rows = self._checked.source.rows
         algorithm = make_algorithm(self.config, self._resources)
         if resumed:
             wanted = self.config
