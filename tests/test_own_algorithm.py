@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import warm
 from moments import until
 from textual.widgets import OptionList, Static
 from tiny_models import save_tiny_model
@@ -29,6 +30,7 @@ from rlhf_tui.widgets.status import StatusLine
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "tests" / "data" / "one_word_package"
+WHERE = os.pathsep.join(map(str, (ROOT, PACKAGE)))
 PRESET = """
 format = 2
 [data]
@@ -60,11 +62,14 @@ def preset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def rlhf(folder: Path, *arguments: str) -> str:
-    """What a command prints, in a process of its own that has the package."""
-    done = subprocess.run(
-        [sys.executable, "-m", "rlhf_engine", *arguments, "--runs-dir", "runs"], cwd=folder, text=True, timeout=300,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (ROOT, PACKAGE)))}, capture_output=True, check=False)
+def rlhf(folder: Path, *arguments: str, cold: bool = False) -> str:
+    """What a command prints, in a process of its own that has the package; cold: one that begins as a user's does."""
+    words = ["-m", "rlhf_engine", *arguments, "--runs-dir", "runs"]
+    if cold:
+        done = subprocess.run([sys.executable, *words], cwd=folder, text=True, timeout=300, check=False,
+                              env=os.environ | {"PYTHONPATH": WHERE}, capture_output=True)
+    else:
+        done = warm.run(words, cwd=folder, PYTHONPATH=WHERE)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -74,7 +79,7 @@ def word_log_probs(run: Path) -> list[float]:
 
 
 def test_it_goes_through_every_command(preset: Path, tmp_path: Path) -> None:
-    told = rlhf(tmp_path, "train", "fox.toml", "--name", "whole")
+    told = rlhf(tmp_path, "train", "fox.toml", "--name", "whole", cold=True)
     assert "log-prob of the word" in told
     assert "nan" not in told, "what it does not measure is not told"
     rlhf(tmp_path, "train", "fox.toml", "--name", "half", "--set", "train.steps=2")

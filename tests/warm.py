@@ -304,6 +304,7 @@ def _exit_code(arguments: list[str]) -> int:
     try:
         try:
             sys.path[0] = os.getcwd() if flag == "-m" else ""
+            sys.path[1:1] = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
             if flag == "-m":
                 sys.argv = [what, *rest]
                 runpy.run_module(what, run_name="__main__", alter_sys=True)

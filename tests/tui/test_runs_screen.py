@@ -15,6 +15,7 @@ from moments import until
 from textual.pilot import Pilot
 from textual.widgets import TextArea
 from tui.fake_session import Sessions, step_metrics
+from tui.settled import workers_done
 from tui.test_generate import shown, tell
 from tui.test_hostile_text import is_harmless, shown_lines
 
@@ -29,6 +30,7 @@ from rlhf_engine.system.units import format_bytes
 from rlhf_tui.app import WorkbenchApp
 from rlhf_tui.areas.help.screen import HelpScreen
 from rlhf_tui.areas.runs import run_reader
+from rlhf_tui.areas.runs import screen as runs_screen
 from rlhf_tui.areas.runs.differences import DifferencesScreen
 from rlhf_tui.areas.runs.fork import ForkScreen
 from rlhf_tui.areas.runs.run_dialogs import NoteScreen
@@ -68,6 +70,7 @@ def make_run(
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(viewer, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(runs_screen, "READ_SECONDS", 3600.0)  # the list is read when a test is about that
 
 
 @pytest.fixture
@@ -81,8 +84,7 @@ def three(app: WorkbenchApp, config: RunConfig) -> list[RunDir]:
 
 async def settle(pilot: Pilot[Any]) -> None:
     """Let the screen read the runs."""
-    await pilot.app.workers.wait_for_complete()
-    await pilot.pause()
+    await workers_done(pilot)
 
 
 async def press(pilot: Pilot[Any], *keys: str) -> None:
