@@ -28,12 +28,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from subprocess import Popen  # the real one, whatever a test puts in its place
 from typing import Any, TextIO
 
 from moments import wait_until
 
 ROOT = Path(__file__).resolve().parents[1]
 _PATIENCE = 250.0  # seconds
+CLOSED = -1  # in the place of a stream's descriptor
 HUB = Path(tempfile.mkdtemp(prefix="rlhf-hub-"))  # what a warm command finds of the hub, in its folder `hub`
 # of no test: what a library reads when it is imported holds for all
 _ENVIRONMENT = os.environ | {"HF_HOME": str(HUB), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
@@ -42,8 +44,8 @@ _ENVIRONMENT = os.environ | {"HF_HOME": str(HUB), "HF_HUB_OFFLINE": "1", "OMP_NU
 class Process:
     """A command that runs: `arguments` are those of Python, so ("-m", module, …) or ("-c", code, …).
 
-    stdin, stdout and stderr are descriptors, nothing by default. It leads a session of its own, which a `controlling`
-    terminal on stdin controls.
+    stdin, stdout and stderr are descriptors, nothing by default, or CLOSED. It leads a session of its own, which a
+    `controlling` terminal on stdin controls.
     """
 
     def __init__(self, arguments: Sequence[str], *, cwd: Path, environment: Mapping[str, str] | None = None,
@@ -51,9 +53,11 @@ class Process:
                  controlling: bool = False, ignores: Sequence[signal.Signals] = ()) -> None:
         nothing = os.open(os.devnull, os.O_RDWR)
         try:
-            streams = [nothing if stream is None else stream for stream in (stdin, stdout, stderr)]
+            asked = (stdin, stdout, stderr)
+            streams = [nothing if stream in (None, CLOSED) else stream for stream in asked]
             wanted = _Wanted(list(arguments), str(cwd), dict(os.environ if environment is None else environment),
-                             controlling, [int(number) for number in ignores])
+                             controlling, [int(number) for number in ignores],
+                             [number for number, stream in enumerate(asked) if stream == CLOSED])
             self._ended, theirs = socket.socketpair()
             with theirs:
                 _interpreter().request(pickle.dumps(wanted), [theirs.fileno(), *streams])
@@ -174,6 +178,7 @@ class _Wanted:
     environment: dict[str, str]
     controlling: bool
     ignores: list[int]
+    closed: list[int]
 
 
 class _Interpreter:
@@ -183,8 +188,7 @@ class _Interpreter:
         ours, theirs = socket.socketpair()
         with theirs:
             code = f"import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'tests')!r}]; import warm; warm.serve(0)"
-            self._process = subprocess.Popen([sys.executable, "-c", code], stdin=theirs, start_new_session=True,
-                                             env=_ENVIRONMENT)
+            self._process = Popen([sys.executable, "-c", code], stdin=theirs, start_new_session=True, env=_ENVIRONMENT)
         self._socket = ours
 
     def request(self, text: bytes, descriptors: list[int]) -> None:
@@ -276,11 +280,16 @@ def _become(streams: list[int], wanted: _Wanted) -> None:
         for number in wanted.ignores:
             signal.signal(number, signal.SIG_IGN)
         _open_streams()
+        for number in wanted.closed:
+            name = ("stdin", "stdout", "stderr")[number]
+            setattr(sys, name, None)
+            setattr(sys, f"__{name}__", None)
+            os.close(number)
         code = _exit_code(wanted.arguments)
     finally:
-        with contextlib.suppress(Exception):
-            sys.stdout.flush()
-            sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):
+                stream.flush()
         os._exit(code)
 
 

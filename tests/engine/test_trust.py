@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import subprocess
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -213,8 +214,13 @@ def test_a_digest_on_the_command_line_holds_for_that_once(preset: str, file: Pat
 
 @pytest.mark.slow
 def test_a_process_that_goes_on_with_a_run_may_run_what_the_first_might(
-    config: RunConfig, file: Path, tmp_path: Path
+    config: RunConfig, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def fork(command: list[str], *, env: dict[str, str], stdout: int, stderr: int, **_: Any) -> warm.Process:
+        arguments = [word for word in command[1:] if word != "-P"]
+        return warm.Process(arguments, cwd=tmp_path, environment=env, stdout=stdout, stderr=stderr)
+
+    monkeypatch.setattr(subprocess, "Popen", fork)
     trust_once(code_at(file).digest)  # as the option does
     kept = pinned(config)
     run_dir, requests = RunDir.create(tmp_path / "runs", kept, name="r"), RequestQueue()
