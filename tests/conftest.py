@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+gc.disable()  # until all is imported, see below
 # before anything asks for a folder: HOME and the XDG folders of this test process (and its children) are its own
 _HOME = Path(tempfile.mkdtemp(prefix="rlhf-tests-"))
 for _name, _folder in {"HOME": ".", "XDG_CONFIG_HOME": "config", "XDG_DATA_HOME": "data", "XDG_CACHE_HOME": "cache",
@@ -31,6 +33,14 @@ os.environ["OMP_WAIT_POLICY"] = "passive"
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=40)
 settings.register_profile("soak", settings.get_profile("any machine"), max_examples=1000)
 settings.load_profile("any machine")
+
+
+def pytest_collection_finish() -> None:
+    """What all tests share is no garbage: looking through the libraries' objects for it, again and again, takes a tenth
+    of the time. What tests leave behind is looked for seldom; those that are about it look themselves."""
+    gc.freeze()
+    gc.set_threshold(20_000, 10, 20)
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)

@@ -237,12 +237,19 @@ def test_a_second_process_watches_and_never_writes(tmp_path: Path, model: Path) 
     assert not (tmp_path / "state" / "rlhf-tui" / "log").exists()
 
 
+def forked(command: list[str], *, env: dict[str, str], stdout: int, stderr: int, **_: object) -> warm.Process:
+    """In the place of a process that imports all anew, which the tests above are about."""
+    arguments = [word for word in command[1:] if word != "-P"]
+    return warm.Process(arguments, cwd=Path.cwd(), environment=env, stdout=stdout, stderr=stderr)
+
+
 def test_a_hand_over_that_fails_says_where_to_read_why(
     tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And the file has a harmless name, whatever the run was renamed to by hand."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setattr(subprocess, "Popen", forked)
     run = RunDir.create(tmp_path / "my runs", config_of(model, 3), name="empty")
     hostile = f"empty\x1b]0;t\x07\x9b2J\u202e\n{'long' * 40}"
     handed = hand_over(RunDir(run.path.rename(run.path.with_name(hostile))))

@@ -206,7 +206,7 @@ async def test_a_typed_text_is_scored_with_the_settings_as_they_stand(app: Workb
     async with app.run_test(size=WIDE) as pilot:
         await pilot.press("w", "3", "enter", *"a fox and a boy")
         await until_shown(pilot, "score +0.90")
-        assert "words  1 × +0.90 = +0.90   liked +1.20, disliked −0.80, distinct +0.50" in shown(app)
+        await until_shown(pilot, "words  1 × +0.90 = +0.90   liked +1.20, disliked −0.80, distinct +0.50")
         await pilot.press("escape", "1", "down", "enter", "end", "backspace", *"3", "enter")
         await until_shown(pilot, "score +2.70")
         await pilot.press("escape", "w", "3")
