@@ -183,11 +183,12 @@ async def test_in_the_smallest_terminal_the_form_leaves_room_and_whoever_writes_
 
 
 @pytest.fixture
-def sourced(app: WorkbenchApp, tmp_path: Path) -> WorkbenchApp:
+def sourced(app: WorkbenchApp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WorkbenchApp:
     """A workbench whose prompts are lines of a file, beside one in the settings that is held out."""
-    (tmp_path / "lines.txt").write_text("First line\nSecond line\nThird line\n")
+    monkeypatch.chdir(tmp_path)  # a long path would be cut where it is told
+    Path("lines.txt").write_text("First line\nSecond line\nThird line\n")
     app.edited.config = fields.replace(app.edited.config, {
-        "data.source": str(tmp_path / "lines.txt"), "data.held_out": ["Never seen"]})
+        "data.source": "lines.txt", "data.held_out": ["Never seen"]})
     return app
 
 
