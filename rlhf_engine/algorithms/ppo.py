@@ -20,6 +20,7 @@ from torch import Tensor
 
 from rlhf_engine.algorithms.base import Progress, Resources, State, StepResult
 from rlhf_engine.algorithms.experience import Experience, Part, estimate_advantages, state_values
+from rlhf_engine.algorithms.kl_coefficient import KLCoefficient
 from rlhf_engine.algorithms.learners import Learners
 from rlhf_engine.algorithms.on_policy import Clock, OnPolicy, finite_scores, nothing_learnt, response_length
 from rlhf_engine.algorithms.optimizer import learning_rate_factor
@@ -33,7 +34,6 @@ from rlhf_engine.data.batch import PromptBatch
 from rlhf_engine.errors import NonFiniteError
 from rlhf_engine.events import Sample
 from rlhf_engine.maths.estimators import explained_variance
-from rlhf_engine.maths.kl_control import adapt_kl_coef, kl_horizon
 from rlhf_engine.maths.losses import PolicyLoss, ValueLoss, clipped_policy_loss, clipped_value_loss
 from rlhf_engine.rewards.composite import ScoredBatch
 
@@ -50,7 +50,7 @@ class PPO:
         self.learners = Learners(config, resources)
         self.on_policy = OnPolicy(config, resources, self.learners)
         self.normalizer = ScoreNormalizer()
-        self.kl_coef = config.kl.coef
+        self.kl = KLCoefficient(config)
         self.token_count = 0
         optimizers, limit = self.learners.optimizers, self.on_policy.limit
         self.actor = AdapterUpdate(optimizers["actor"], limit, self._log_probs_of, self._policy_loss, {
@@ -126,7 +126,7 @@ class PPO:
         metrics |= {"lr": optimizer.learning_rate * factor, "num_tokens": float(self.token_count)}
         metrics |= clock.metrics(len(batch.prompts))
         samples = self._samples_of(number, experience, scored)
-        self._adapt_kl_coef(metrics["objective/kl"], len(batch.prompts))
+        self.kl.adapt(self.config, metrics["objective/kl"])
         operations = on_policy.operations(rollout, _HEADS, minibatches[:updates.taken], learning, evaluated)
         return StepResult(metrics, samples, operations, updates.nonfinite)
 
@@ -215,14 +215,6 @@ class PPO:
         target = self.settings.target_kl
         return target is not None and record.get("policy/approxkl_avg", 0.0) > target
 
-    def _adapt_kl_coef(self, observed: float, responses: int) -> None:
-        kl = self.config.kl
-        if kl.controller == "adaptive":
-            horizon = kl_horizon(kl.horizon, responses=responses, steps=self.config.train.steps)
-            self.kl_coef = adapt_kl_coef(
-                self.kl_coef, observed, target=kl.target, horizon=horizon, responses=responses
-            )
-
     # --- the rest of an `Algorithm` ---
 
     @property
@@ -230,10 +222,14 @@ class PPO:
         """The section [algorithm]."""
         return ppo_settings(self.config)
 
+    @property
+    def kl_coef(self) -> float:
+        """β, as it is now."""
+        return self.kl.value
+
     def reconfigure(self, config: RunConfig) -> None:
         """See `Algorithm.reconfigure`."""
-        if config.kl.coef != self.config.kl.coef:
-            self.kl_coef = config.kl.coef
+        self.kl.reconfigure(self.config, config)
         self.config = self.on_policy.config = config
 
     def computes(self) -> bool:
@@ -255,7 +251,7 @@ class PPO:
         """See `Algorithm.load_state`."""
         self.require_fit(state)
         self.learners.load_state(state)
-        self.kl_coef = float(state.numbers["kl_coef"])
+        self.kl.value = float(state.numbers["kl_coef"])
         self.token_count = int(state.numbers["token_count"])
         self.normalizer.load_state(state.numbers["scores"])
 

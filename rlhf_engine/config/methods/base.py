@@ -157,8 +157,13 @@ class AlgorithmConfig(Section):
         raise NotImplementedError
 
     @property
+    def learned_per_step(self) -> int:
+        """Responses, texts or pairs that one step learns from: more than its rows where each is answered often."""
+        return self.rows_per_step
+
+    @property
     def rows_per_update(self) -> int:
-        """Rows that one optimizer step learns from."""
+        """Responses, texts or pairs that one optimizer step learns from."""
         return self.rows_per_step
 
     def uses(self, path: str) -> bool:

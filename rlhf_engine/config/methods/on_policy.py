@@ -93,7 +93,7 @@ def _truncated(start: StepMetrics, recent: StepMetrics, step: int, config: Setti
 
 def _equal_scores(start: StepMetrics, recent: StepMetrics, step: int, config: Settings) -> str | None:
     spreads = [metrics.get("objective/scores_std", math.inf) for metrics in recent]
-    if not config.sentinel.equal_scores or config.algorithm.rows_per_step == 1 or not max(spreads) < _EQUAL:
+    if not config.sentinel.equal_scores or config.algorithm.learned_per_step == 1 or not max(spreads) < _EQUAL:
         return None
     return (f"in {len(recent)} steps all responses of a step had the same score "
             f"({mean_of(recent, 'objective/scores'):.2f} on average): there is no signal to learn from; change the "
@@ -117,7 +117,7 @@ def mean_of(rows: StepMetrics, name: str) -> float:
 
 def require_kl_controller(config: Settings) -> None:
     """Raises ValueError where an adaptive controller could never move, for it multiplies the coefficient."""
-    least = config.algorithm.rows_per_step
+    least = config.algorithm.learned_per_step
     too_short = config.kl.horizon is not None and config.kl.horizon < least  # one step must not take it to 0
     if config.kl.controller == "adaptive" and (config.kl.coef == 0 or too_short):
         raise ValueError(
@@ -128,7 +128,7 @@ def require_kl_controller(config: Settings) -> None:
 
 def kl_advice(config: Settings) -> list[str]:
     """What an adaptive controller cannot do within the run."""
-    steps, responses = config.train.steps, config.algorithm.rows_per_step
+    steps, responses = config.train.steps, config.algorithm.learned_per_step
     horizon = kl_horizon(config.kl.horizon, responses=responses, steps=steps)
     reach = math.exp(steps * math.log1p(0.2 * responses / horizon))
     if config.kl.controller != "adaptive" or steps == 1 or reach >= _LITTLE:

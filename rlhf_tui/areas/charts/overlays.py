@@ -156,7 +156,7 @@ def _curves(label: str, run: RunDir, shown: Path | None) -> CurvesRead:
     found = _found(run.path, folder_identity(run.path), folder_identity(shown) if shown else None)
     if found.shown:
         return CurvesRead(label, None, found=found)
-    history, responses = read_history(run), run.config().algorithm.rows_per_step
+    history, responses = read_history(run), run.config().algorithm.learned_per_step
     return CurvesRead(label, history, responses, time.monotonic() - began, found=found)
 
 

@@ -317,7 +317,7 @@ class WorkbenchScreen(BaseScreen[None]):
         config = view.config or self._edited.config
         self.charts.curves.show_target(config.kl.target)
         self.charts.use_method(config.algorithm)
-        self.charts.responses_per_step = config.algorithm.rows_per_step
+        self.charts.responses_per_step = config.algorithm.learned_per_step
         preset = self._edited.preset
         self._status.next_preset = preset if preset != view.preset else ""
         # once the list is drawn: a frame that changes both it and the first line draws all that lies between, too
