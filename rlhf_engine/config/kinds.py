@@ -14,7 +14,10 @@ from __future__ import annotations
 from typing import Any
 
 from rlhf_engine.config.methods.base import AlgorithmConfig
+from rlhf_engine.config.methods.grpo import GRPOConfig
 from rlhf_engine.config.methods.ppo import PPOConfig
+from rlhf_engine.config.methods.reinforce import ReinforceConfig
+from rlhf_engine.config.methods.rloo import RLOOConfig
 from rlhf_engine.config.packages import Kinds
 from rlhf_engine.config.rewards import (
     FunctionRewardConfig,
@@ -24,8 +27,8 @@ from rlhf_engine.config.rewards import (
 )
 
 DEFAULT = "ppo"
-_METHODS: Kinds[AlgorithmConfig] = Kinds(
-    "rlhf_tui.algorithms", AlgorithmConfig, "algorithm", {"ppo": PPOConfig}, DEFAULT)
+_METHODS: Kinds[AlgorithmConfig] = Kinds("rlhf_tui.algorithms", AlgorithmConfig, "algorithm", {
+    "ppo": PPOConfig, "grpo": GRPOConfig, "rloo": RLOOConfig, "reinforce": ReinforceConfig}, DEFAULT)
 _REWARDS: Kinds[RewardSection] = Kinds("rlhf_tui.rewards", RewardSection, "reward", {
     "word_list": WordListRewardConfig, "length": LengthRewardConfig, "function": FunctionRewardConfig})
 

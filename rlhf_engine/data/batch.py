@@ -14,6 +14,12 @@ class PromptBatch:
     prompts: list[str]
     columns: Mapping[str, list[Any]] = field(default_factory=dict)
 
+    def repeated(self, times: int) -> PromptBatch:
+        """Each prompt, and its columns, `times` times in a row."""
+        return PromptBatch([prompt for prompt in self.prompts for _ in range(times)],
+                           {name: [value for value in column for _ in range(times)]
+                            for name, column in self.columns.items()})
+
 
 @dataclass(frozen=True)
 class TextBatch:

@@ -59,8 +59,8 @@ class HeldOutEvaluator:
 def _answers(rows: Rows, resources: Resources, config: RunConfig, step: int = 0) -> list[Sample]:
     """One answer to each prompt, as many at once as in a step. step 0: by the reference."""
     found: list[Sample] = []
-    for first in range(0, len(rows), config.algorithm.rows_per_step):
-        part = rows.take(range(first, min(first + config.algorithm.rows_per_step, len(rows))))
+    for first in range(0, len(rows), config.algorithm.learned_per_step):
+        part = rows.take(range(first, min(first + config.algorithm.learned_per_step, len(rows))))
         found += answer(
             resources.policy, part.prompts, config.sampling, tuned=step > 0, seed=(config.train.seed + first) % 2**63,
             rewards=resources.rewards, step=step, decoder=resources.decoder if step else None, columns=part.columns)

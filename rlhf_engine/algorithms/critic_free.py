@@ -1,0 +1,248 @@
+"""What the methods without a critic do alike: answer, evaluate, update one adapter, tell of it, be saved.
+
+What is learned from an answer is the method's: see `reinforce`, `rloo` and `grpo`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rlhf_engine.algorithms.base import Progress, Resources, State, StepResult
+from rlhf_engine.algorithms.kl_coefficient import KLCoefficient
+from rlhf_engine.algorithms.learners import Learners
+from rlhf_engine.algorithms.on_policy import (
+    Clock,
+    Evaluated,
+    OnPolicy,
+    UpdateOne,
+    Updates,
+    finite_scores,
+    nothing_learnt,
+    response_length,
+)
+from rlhf_engine.algorithms.optimizer import learning_rate_factor
+from rlhf_engine.algorithms.passes import Forward
+from rlhf_engine.algorithms.report import rollout_metrics, shown_samples
+from rlhf_engine.config.run_config import RunConfig
+from rlhf_engine.data.batch import PromptBatch
+from rlhf_engine.errors import NonFiniteError
+from rlhf_engine.maths.estimators import kl_k1, summed
+from rlhf_engine.models.rollout import Rollout
+from rlhf_engine.rewards.composite import ScoredBatch
+
+_NUMBERS = ("kl_coef", "token_count")
+
+
+@dataclass
+class Turn:
+    """One step under way. known: its metrics so far."""
+
+    number: int
+    progress: Progress
+    clock: Clock = field(default_factory=Clock)
+    known: dict[str, float] = field(default_factory=dict)
+
+    def failed(self, error: NonFiniteError, updates: int) -> StepResult:
+        """The step, where its responses cannot be learned from. updates: how many were meant to be taken."""
+        return StepResult(nothing_learnt(self.known, updates), nonfinite=str(error))
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The responses of a step, and what they scored: float64 [batch]."""
+
+    rollout: Rollout
+    scored: ScoredBatch
+    scores: Tensor
+
+    @property
+    def mask(self) -> Tensor:
+        """bool [batch, time]: tokens of responses."""
+        return self.rollout.response_mask
+
+
+@dataclass(frozen=True)
+class Told:
+    """What actor and reference say of the answers, nats, under the weights that sampled: [batch, time] each.
+
+    Without a reference `reference_log_probs` is None, and every KL is 0.
+    """
+
+    answers: Answers
+    log_probs: Tensor
+    entropy: Tensor
+    reference_log_probs: Tensor | None
+    passes: Evaluated
+
+    @property
+    def token_kl(self) -> Tensor:
+        """Log-ratio to the reference (k1) of each token, nats."""
+        if self.reference_log_probs is None:
+            return torch.zeros_like(self.log_probs)
+        return kl_k1(self.log_probs, self.reference_log_probs)
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What the rows of a step teach: numbers of each response, and the log-probs under which it was sampled.
+
+    advantages: float [batch]. weights: float [batch], what a token of each response counts, where a loss weighs them.
+    """
+
+    told: Told
+    advantages: Tensor
+    weights: Tensor | None = None
+
+    def action_count(self, rows: Tensor) -> float:
+        """Responses in these rows: what the loss of a minibatch is divided by."""
+        return float(len(rows))
+
+    def part(self, rows: Tensor) -> Part:
+        """These rows, without columns that are padding in all of them."""
+        ids, mask, response_mask = self.told.answers.rollout.batch(rows)
+        reference, width = self.told.reference_log_probs, response_mask.shape[1]
+        return Part(ids, mask, response_mask, self.told.log_probs[rows, :width],
+                    None if reference is None else reference[rows, :width], self.advantages[rows],
+                    None if self.weights is None else self.weights[rows])
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some rows, ready for a forward pass. ids, mask: [rows, time], of which the last `width` columns are the response;
+    log-probs: [rows, width]; advantages, weights: [rows]."""
+
+    ids: Tensor
+    mask: Tensor
+    response_mask: Tensor
+    old_log_probs: Tensor
+    reference_log_probs: Tensor | None
+    advantages: Tensor
+    weights: Tensor | None
+
+    @property
+    def width(self) -> int:
+        """Response columns."""
+        return self.response_mask.shape[1]
+
+
+class ActorLearner:
+    """All of an `Algorithm` but its `step`."""
+
+    def __init__(self, config: RunConfig, resources: Resources) -> None:
+        self.config, self.policy = config, resources.policy
+        self.learners = Learners(config, resources)
+        self.on_policy = OnPolicy(config, resources, self.learners)
+        self.kl = KLCoefficient(config)
+        self.token_count = 0
+
+    # --- the parts of a step ---
+
+    def rate(self, number: int) -> float:
+        """The learning rate of step `number`."""
+        optimizer = self.config.optimizer
+        return optimizer.learning_rate * learning_rate_factor(number, optimizer, self.config.train.steps)
+
+    def answer(self, turn: Turn, batch: PromptBatch, each: int = 1) -> Answers:
+        """`each` responses to every prompt, those to one prompt together, and their scores."""
+        batch = batch.repeated(each)
+        rollout = self.on_policy.roll_out(batch, turn.progress)
+        turn.clock.lap("rollout")
+        scored = self.on_policy.score(turn.number, batch, rollout, turn.progress)
+        turn.known = {"objective/scores": fmean(score.total for score in scored.scores),
+                      "completions/mean_length": response_length(rollout)}
+        return Answers(rollout, scored, finite_scores(scored))
+
+    def evaluate(self, answers: Answers, minibatches: list[Tensor], *, reference: bool) -> Told:
+        """What actor and reference say of the answers. Raises NonFiniteError where that is no number."""
+        forwards: dict[str, Forward] = {"reference": self.reference_log_probs} if reference else {}
+        passes = self.on_policy.evaluate(
+            answers.rollout, forwards | {"actor": self.log_probs}, ["actor"] if minibatches else [],
+            minibatches[0] if minibatches else torch.arange(len(answers.rollout)))
+        log_probs, entropy = passes.outputs["actor"]
+        told = Told(answers, log_probs, entropy, passes.outputs["reference"][0] if reference else None, passes)
+        if not torch.isfinite(summed(log_probs + told.token_kl, answers.mask)).all():
+            raise NonFiniteError("log-probabilities of the sampled responses are not finite")
+        return told
+
+    def update(self, turn: Turn, told: Told, minibatches: list[Tensor], update: UpdateOne) -> Updates:
+        """`update` on every minibatch; none where nothing is to be learned from."""
+        turn.clock.lap("score")
+        done = self.on_policy.update(minibatches, {"actor": update}, told.passes, turn.progress)
+        turn.clock.lap("update")
+        return done
+
+    def result(
+        self, turn: Turn, told: Told, minibatches: list[Tensor], updates: Updates, own: Mapping[str, float],
+        per_response: Mapping[str, Tensor],
+    ) -> StepResult:
+        """What the step led to, and β for the next one. own: metrics of the method; per_response: [batch], what "see
+        why" shows of each response."""
+        answers, kl = told.answers, summed(told.token_kl, told.answers.mask)
+        self.token_count += int(answers.mask.sum())
+        metrics = rollout_metrics(
+            answers.rollout, answers.scored, log_probs=told.log_probs, reference_log_probs=told.reference_log_probs,
+            entropy=told.entropy, kl_coef=self.kl.value, ends=bool(self.policy.end_ids)) | updates.metrics
+        metrics |= {**own, "lr": self.rate(turn.number), "num_tokens": float(self.token_count)}
+        metrics |= turn.clock.metrics(len(answers.rollout))
+        series = {"log_probs": told.log_probs}
+        if told.reference_log_probs is not None:
+            series |= {"reference_log_probs": told.reference_log_probs, "kl": told.token_kl}
+            self.kl.adapt(self.config, metrics["objective/kl"])
+        samples = shown_samples(
+            answers.rollout, answers.scored, self.policy.texts, self.config.train.samples_per_step, turn.number,
+            response_kl=None if told.reference_log_probs is None else kl, per_token=series, per_response=per_response)
+        operations = self.on_policy.operations(
+            answers.rollout, dict.fromkeys(told.passes.outputs, True), minibatches[:updates.taken], ["actor"],
+            told.passes)
+        return StepResult(metrics, samples, operations, updates.nonfinite)
+
+    # --- what actor and reference say of a response ---
+
+    def log_probs(self, ids: Tensor, mask: Tensor, width: int) -> tuple[Tensor, Tensor]:
+        """The actor's log-probs and entropies of the last `width` tokens, [rows, width], nats; the first with
+        gradient."""
+        told = self.policy.log_probs("actor", ids, mask, width, self.config.sampling.temperature, with_entropy=True)
+        return told.log_probs, told.entropy
+
+    def reference_log_probs(self, ids: Tensor, mask: Tensor, width: int) -> tuple[Tensor]:
+        """The reference's log-probs of the last `width` tokens, [rows, width], nats."""
+        return (self.policy.log_probs("reference", ids, mask, width, self.config.sampling.temperature).log_probs,)
+
+    def log_probs_of(self, part: Part) -> Tensor:
+        """The actor's log-probs of these rows as it is now, [rows, width], with gradient."""
+        return self.policy.log_probs("actor", part.ids, part.mask, part.width, self.config.sampling.temperature
+                                     ).log_probs
+
+    # --- the rest of an `Algorithm` ---
+
+    def reconfigure(self, config: RunConfig) -> None:
+        """See `Algorithm.reconfigure`."""
+        self.kl.reconfigure(self.config, config)
+        self.config = self.on_policy.config = config
+
+    def computes(self) -> bool:
+        """See `Algorithm.computes`."""
+        return self.learners.compute(self.config.sampling.temperature)
+
+    def state(self) -> State:
+        """See `Algorithm.state`."""
+        found = self.learners.state()
+        own: dict[str, Any] = {"kl_coef": self.kl.value, "token_count": self.token_count}
+        return State(found.tensors, own | found.numbers)
+
+    def require_fit(self, state: State) -> None:
+        """See `Algorithm.require_fit`."""
+        self.learners.require_fit(state, _NUMBERS)
+
+    def load_state(self, state: State) -> None:
+        """See `Algorithm.load_state`."""
+        self.require_fit(state)
+        self.learners.load_state(state)
+        self.kl.value = float(state.numbers["kl_coef"])
+        self.token_count = int(state.numbers["token_count"])

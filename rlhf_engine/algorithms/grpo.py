@@ -1,0 +1,116 @@
+"""Group relative policy optimization (Shao et al. 2024, "DeepSeekMath", section 4.1), and what it became.
+
+Several responses to each prompt; how far a score is from its group's mean is the advantage of every token of that
+response, and the KL to the reference is a term of the loss, not of the reward. By choice: advantages that are not
+divided by the group's deviation, and a loss divided by a constant (Liu et al. 2025, Dr. GRPO); two clip ranges, a loss
+per token, truncated responses and groups of equal scores left out (Yu et al. 2025, DAPO); one ratio for a response
+(Zheng et al. 2025, GSPO).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rlhf_engine.algorithms.base import Progress, Resources, StepResult
+from rlhf_engine.algorithms.critic_free import ActorLearner, Answers, Lesson, Part, Turn
+from rlhf_engine.algorithms.update import AdapterUpdate
+from rlhf_engine.config.methods.grpo import GRPOConfig
+from rlhf_engine.config.run_config import RunConfig
+from rlhf_engine.data.batch import PromptBatch
+from rlhf_engine.errors import NonFiniteError
+from rlhf_engine.maths.groups import equal_groups, group_advantages
+from rlhf_engine.maths.losses import GroupLoss, group_policy_loss
+
+_ALSO_CALLED = {"reward": "objective/scores", "reward_std": "objective/scores_std", "entropy": "policy/entropy_avg"}
+
+
+@dataclass(frozen=True)
+class TokenLesson(Lesson):
+    """A `Lesson` whose shares and means are over the tokens of a minibatch."""
+
+    def action_count(self, rows: Tensor) -> float:
+        """Tokens in these rows."""
+        return float(self.told.answers.mask[rows].sum())
+
+
+class GRPO(ActorLearner):
+    """The actor's learner (an `Algorithm`)."""
+
+    def __init__(self, config: RunConfig, resources: Resources) -> None:
+        super().__init__(config, resources)
+        self.actor = AdapterUpdate(
+            self.learners.optimizers["actor"], self.on_policy.limit, self.log_probs_of, self._loss, {
+                "loss": "loss/policy_avg", "clip_low": "clip_ratio/low_mean", "clip_high": "clip_ratio/high_mean",
+                "kl": "kl", "ratio_mean": "val/ratio"})
+
+    def step(self, number: int, batch: PromptBatch, progress: Progress = lambda phase, fraction: None) -> StepResult:
+        """See `Algorithm.step`."""
+        settings, turn, optimizer = self.settings, Turn(number, progress), self.config.optimizer
+        size, minibatches = settings.group_size, list[Tensor]()
+        try:
+            # 1. A group of responses to each prompt, and what they score.
+            answers = self.answer(turn, batch, size)
+
+            # 2. How far is each score from its group's mean? No critic, and no KL, is in it.
+            scores = answers.scores
+            advantages = group_advantages(scores, size, scale=settings.advantage_scale)
+            equal = equal_groups(scores, size)
+
+            # 3. Log-probs of what was sampled under actor and reference, once: the ratio of step 4 is against them.
+            minibatches = self._minibatches(answers, equal)
+            told = self.evaluate(answers, minibatches, reference=self.kl.value > 0)
+            given = advantages.to(told.log_probs)
+        except NonFiniteError as error:
+            return turn.failed(error, len(minibatches))
+
+        # 4. Clipped updates over shuffled minibatches; the KL to the reference is in their loss.
+        def update(rows: Tensor, reused: Tensor | None) -> dict[str, float]:
+            lesson = TokenLesson(told, given, self.token_weights(answers.mask, rows))
+            return self.actor.step(rows, lesson, self.rate(number), optimizer.max_grad_norm, reused)
+
+        updates = self.update(turn, told, minibatches, update)
+        result = self.result(turn, told, minibatches, updates, {"frac_reward_zero_std": equal.float().mean().item()}, {
+            "rewards": scores, "advantages": advantages,
+            "baselines": scores.view(-1, size).mean(1).repeat_interleave(size)})
+        result.metrics.update({name: result.metrics[same] for name, same in _ALSO_CALLED.items()})
+        return result
+
+    def _minibatches(self, answers: Answers, equal: Tensor) -> list[Tensor]:
+        """Rows of every minibatch, without those that are left out; none where all are."""
+        settings, kept = self.settings, torch.ones(len(answers.rollout), dtype=torch.bool)
+        if settings.drop_equal_groups:
+            kept &= ~equal.repeat_interleave(settings.group_size)
+        if settings.mask_truncated:
+            kept &= answers.rollout.finished.cpu()
+        rows = kept.nonzero().squeeze(1)
+        shuffled = self.on_policy.minibatches(len(rows), settings.minibatch_size, settings.epochs)
+        return [rows[chosen] for chosen in shuffled] if len(rows) else []
+
+    def token_weights(self, mask: Tensor, rows: Tensor) -> Tensor:
+        """What a token of each response [batch] counts in the loss of the minibatch `rows`, by what that is a mean
+        over."""
+        lengths = mask.sum(1).clamp_min(1).float()
+        match self.settings.loss_normalization:
+            case "response":
+                return 1.0 / (lengths * len(rows))
+            case "token":
+                return torch.full_like(lengths, 1.0 / float(lengths[rows].sum()))
+            case "constant":
+                return torch.full_like(lengths, 1.0 / (len(rows) * self.config.sampling.max_new_tokens))
+
+    def _loss(self, part: Part, log_probs: Tensor, token_count: float) -> GroupLoss:
+        settings = self.settings
+        assert part.weights is not None
+        return group_policy_loss(
+            log_probs, part.old_log_probs, part.reference_log_probs, part.advantages, part.response_mask,
+            weights=part.weights, clip_low=settings.clip_range, clip_high=settings.clip_high,
+            kl_coef=self.kl.value, sequence_ratio=settings.ratio_level == "sequence", token_count=token_count)
+
+    @property
+    def settings(self) -> GRPOConfig:
+        """The section [algorithm]."""
+        assert isinstance(self.config.algorithm, GRPOConfig)
+        return self.config.algorithm

@@ -1,0 +1,68 @@
+"""REINFORCE with a batch baseline (Williams 1992): the policy gradient as it stands in textbooks.
+
+∇ E[reward] = E[(reward − baseline) ∇ log π(response)]: what did better than the mean of its batch is made likelier, in
+proportion. What other methods add (a critic, a clipped ratio, groups) makes this estimate steadier.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+from rlhf_engine.algorithms.base import Progress, Resources, StepResult
+from rlhf_engine.algorithms.critic_free import ActorLearner, Lesson, Part, Turn
+from rlhf_engine.algorithms.update import AdapterUpdate
+from rlhf_engine.config.methods.reinforce import ReinforceConfig
+from rlhf_engine.config.run_config import RunConfig
+from rlhf_engine.data.batch import PromptBatch
+from rlhf_engine.errors import NonFiniteError
+from rlhf_engine.maths.estimators import response_rewards, summed
+
+
+class PolicyGradient(NamedTuple):
+    """A scalar whose gradient is the estimate."""
+
+    loss: Tensor
+
+
+class Reinforce(ActorLearner):
+    """The actor's learner (an `Algorithm`)."""
+
+    def __init__(self, config: RunConfig, resources: Resources) -> None:
+        super().__init__(config, resources)
+        self.actor = AdapterUpdate(self.learners.optimizers["actor"], self.on_policy.limit, self.log_probs_of,
+                                   policy_gradient, {"loss": "loss/policy_avg"})
+
+    def step(self, number: int, batch: PromptBatch, progress: Progress = lambda phase, fraction: None) -> StepResult:
+        """See `Algorithm.step`."""
+        assert isinstance(self.config.algorithm, ReinforceConfig)
+        turn, optimizer = Turn(number, progress), self.config.optimizer
+        minibatches = self.on_policy.minibatches(len(batch.prompts), self.config.algorithm.minibatch_size, epochs=1)
+        try:
+            # 1. One response to each prompt, and what it scores.
+            answers = self.answer(turn, batch)
+
+            # 2. Reward = score − β · KL, one for a whole response.
+            told = self.evaluate(answers, minibatches, reference=self.kl.value > 0)
+            rewards = response_rewards(answers.scores.to(told.log_probs), told.token_kl, answers.mask,
+                                       kl_coef=self.kl.value)
+
+            # 3. The baseline is what the batch got on average. It has no gradient: it only takes away noise.
+            baseline = rewards.mean()
+            lesson = Lesson(told, rewards - baseline)
+        except NonFiniteError as error:
+            return turn.failed(error, len(minibatches))
+
+        # 4. Up the gradient, once.
+        def update(rows: Tensor, reused: Tensor | None) -> dict[str, float]:
+            return self.actor.step(rows, lesson, self.rate(number), optimizer.max_grad_norm, reused)
+
+        updates = self.update(turn, told, minibatches, update)
+        return self.result(turn, told, minibatches, updates, {}, {
+            "rewards": rewards, "baselines": baseline.expand_as(rewards), "advantages": lesson.advantages})
+
+
+def policy_gradient(part: Part, log_probs: Tensor, normalizer: float) -> PolicyGradient:
+    """−Σ advantage · log π(response) / normalizer; log_probs: [rows, width], with gradient."""
+    return PolicyGradient(-(part.advantages * summed(log_probs, part.response_mask)).sum() / normalizer)
