@@ -141,6 +141,10 @@ class ActorLearner:
         self.kl = KLCoefficient(config)
         self.token_count = 0
 
+    def step(self, number: int, batch: PromptBatch, progress: Progress) -> StepResult:
+        """See `Algorithm.step`: made of the parts that follow."""
+        raise NotImplementedError
+
     # --- the parts of a step ---
 
     def rate(self, number: int) -> float:
