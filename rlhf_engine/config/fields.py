@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from rlhf_engine.config.kinds import DEFAULT, algorithm_kind, algorithm_kinds, reward_kind, reward_kinds
+from rlhf_engine.config.methods.base import AlgorithmConfig
 from rlhf_engine.config.migrations import migrated, renamed
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import ConfigError, first_few, short
@@ -23,6 +24,8 @@ from rlhf_engine.files.text_files import file_named, read_texts
 from rlhf_engine.files.toml_text import loads
 
 Kind = Literal["bool", "int", "float", "choice", "text", "list"]
+METHOD = "algorithm.kind"
+"""The path of the setting that says how the model learns."""
 
 
 @dataclass(frozen=True)
@@ -57,11 +60,23 @@ class Setting:
         return self.path.rpartition(".")[2]
 
 
-def settings(config: RunConfig) -> list[Setting]:
-    """Every setting of `config` in the order it is declared, rewards by their position."""
+def settings(config: RunConfig, method: str | None = None) -> list[Setting]:
+    """Every setting of `config` in the order it is declared, rewards by their position.
+
+    method: the kind of another algorithm, whose settings then stand in the place of its own. Raises ConfigError where
+    there is none of that kind.
+    """
     found: list[Setting] = []
     _collect(config, "", found)
-    return found
+    if method is None or method == config.algorithm.kind:
+        return found
+    try:
+        model = algorithm_kind(method)
+    except ValueError as error:
+        raise ConfigError(f"{METHOD}: {error}") from None
+    first = next(index for index, item in enumerate(found) if item.section == "algorithm")
+    others = [item for item in found if item.section != "algorithm"]
+    return [*others[:first], *_of_method(model), *others[first:]]
 
 
 def catalogue() -> list[tuple[str | None, Setting]]:
@@ -74,8 +89,8 @@ def catalogue() -> list[tuple[str | None, Setting]]:
             found += [(kind, _setting(f"rewards.N.{key}", field)) for kind, model in reward_kinds().items()
                       for key, field in model.model_fields.items() if key != "kind"]
         elif name == "algorithm":
-            found += [(kind, _setting(f"{name}.{key}", field)) for kind, model in algorithm_kinds().items()
-                      for key, field in model.model_fields.items() if key != "kind"]
+            found.append((None, _of_method(algorithm_kind(DEFAULT))[0]))
+            found += [(kind, item) for kind, model in algorithm_kinds().items() for item in _of_method(model)[1:]]
         elif isinstance(section, type) and issubclass(section, BaseModel):
             found += [(None, _setting(f"{name}.{key}", field)) for key, field in section.model_fields.items()]
         else:
@@ -83,9 +98,10 @@ def catalogue() -> list[tuple[str | None, Setting]]:
     return found
 
 
-def setting_at(config: RunConfig, path: str) -> Setting:
-    """The setting at `path`. Raises ConfigError with the nearest names when there is none."""
-    by_path = {item.path: item for item in settings(config)}
+def setting_at(config: RunConfig, path: str, method: str | None = None) -> Setting:
+    """The setting at `path`, of another `method` if one is given. Raises ConfigError with the nearest names when there
+    is none."""
+    by_path = {item.path: item for item in settings(config, method)}
     if found := by_path.get(renamed(path)):
         return found
     raise ConfigError(unknown_key(path, list(by_path)))
@@ -100,10 +116,18 @@ def value_at(config: RunConfig, path: str) -> Any:
 
 
 def replace(config: RunConfig, changes: dict[str, Any]) -> RunConfig:
-    """A new, validated config with `changes` (path -> value) made. Raises ConfigError, one problem a line."""
+    """A new, validated config with `changes` (path -> value) made. Raises ConfigError, one problem a line.
+
+    Another `algorithm.kind` keeps those settings of the section that its method has too; the others have their
+    defaults.
+    """
+    method = changes.get(METHOD)
     data = config.model_dump()
+    if method is not None and method != config.algorithm.kind:
+        known = {item.name for item in settings(config, method) if item.section == "algorithm"}
+        data["algorithm"] = {name: value for name, value in data["algorithm"].items() if name in known}
     for given, value in changes.items():
-        path = setting_at(config, given).path
+        path = setting_at(config, given, method).path
         node: Any = data
         *parents, leaf = path.split(".")
         for part in parents:
@@ -196,8 +220,10 @@ def show(value: Any) -> str:
 
 
 def changed_settings(before: RunConfig, after: RunConfig) -> dict[str, tuple[Any, Any]]:
-    """Paths whose value differs, as (before, after); both configs must hold the same kinds of rewards."""
-    paths = [item.path for item in settings(before)]
+    """Paths whose value differs, as (before, after); both configs must hold the same kinds of rewards. Settings that
+    only one of two methods has are not among them."""
+    there = {item.path for item in settings(after)}
+    paths = [item.path for item in settings(before) if item.path in there]
     pairs = {path: (value_at(before, path), value_at(after, path)) for path in paths}
     return {path: pair for path, pair in pairs.items() if pair[0] != pair[1]}
 
@@ -232,13 +258,26 @@ def shown_path(path: str) -> str:
 def _collect(model: BaseModel, prefix: str, found: list[Setting]) -> None:
     for name, info in type(model).model_fields.items():
         value, path = getattr(model, name), prefix + name
-        if isinstance(value, BaseModel):
+        if isinstance(value, AlgorithmConfig):
+            found += _of_method(type(value))
+        elif isinstance(value, BaseModel):
             _collect(value, path + ".", found)
         elif name == "rewards":
             for index, reward in enumerate(value):
                 _collect(reward, f"{path}.{index}.", found)
         elif name != "kind":
             found.append(_setting(path, info))
+
+
+def _of_method(model: type[AlgorithmConfig]) -> list[Setting]:
+    """The settings of a method, after that which chooses it."""
+    kinds = tuple(algorithm_kinds())
+    which = Setting(
+        path=METHOD, kind="choice", help="how the model learns; another method takes over the settings that both have",
+        unit="", live=False, optional=False, default=DEFAULT, choices=kinds,
+        allowed=_allowed("choice", kinds, FieldInfo()), label="method")
+    return [which, *(_setting(f"algorithm.{name}", info) for name, info in model.model_fields.items()
+                     if name != "kind")]
 
 
 def _setting(path: str, info: FieldInfo) -> Setting:

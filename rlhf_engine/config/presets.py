@@ -101,12 +101,19 @@ def parse_overrides(config: RunConfig, overrides: list[str]) -> dict[str, Any]:
     """Changes written "key=value" as path -> value, checked. Raises ConfigError with all their mistakes at once."""
     changes: dict[str, Any] = {}
     problems: list[str] = []
+    methods = [text.strip() for path, _, text in (override.partition("=") for override in overrides)
+               if path.strip() == fields.METHOD]
+    method = methods[-1] if methods else None
+    try:
+        fields.settings(config, method)
+    except ConfigError as error:
+        raise ConfigError(f"--set {error}") from None
     for override in overrides:
         path, equals, text = override.partition("=")
         try:
             if not equals:
                 raise ConfigError(f"{short(override)}: is not of the form key=value")
-            setting = fields.setting_at(config, path.strip())
+            setting = fields.setting_at(config, path.strip(), method)
             changes[setting.path] = fields.parse(setting, text)
         except ConfigError as error:
             problems += error.problems

@@ -8,7 +8,7 @@ from typing import Any
 from rlhf_engine.config import fields, presets
 from rlhf_engine.config.methods.base import AlgorithmConfig
 from rlhf_engine.config.run_config import RunConfig
-from rlhf_engine.errors import RlhfError
+from rlhf_engine.errors import ConfigError, RlhfError
 from rlhf_engine.events import RunStarted
 from rlhf_engine.requests import Edit
 from rlhf_tui.editing.undo_stack import Step, UndoStack, same_rewards, step_between
@@ -75,8 +75,11 @@ class EditedConfig:
             return
         before = self.config
         try:
-            changes = {path: (fields.value_at(before, path), value) for path, value in values.items()}
-            self._make(Step({path: pair for path, pair in changes.items() if pair[0] != pair[1]}))
+            if values.get(fields.METHOD, before.algorithm.kind) != before.algorithm.kind:
+                self._make(Step(whole=(before, self._with_method(values))))
+            else:
+                changes = {path: (fields.value_at(before, path), value) for path, value in values.items()}
+                self._make(Step({path: pair for path, pair in changes.items() if pair[0] != pair[1]}))
         except RlhfError as error:
             self._say(clean_line(str(error)), "warning")
             return
@@ -84,6 +87,20 @@ class EditedConfig:
         self.undo_stack.note(made)
         if not made.empty and not self._bridge.busy:
             self._say(f"for the next run: {clean_line(made.told())}")
+        if made.whole:
+            self._changed()
+
+    def _with_method(self, values: Mapping[str, Any]) -> RunConfig:
+        """The config with another method: as the preset has it, where that is the preset's. Raises ConfigError."""
+        if self._bridge.busy:
+            raise ConfigError(f"{fields.METHOD}: the method is chosen between runs")
+        method, original = values[fields.METHOD], self.original
+        own: dict[str, Any] = {}
+        if original is not None and original.algorithm.kind == method:
+            shared = {item.path for item in fields.settings(self.config)}
+            own = {item.path: fields.value_at(original, item.path) for item in fields.settings(original)
+                   if item.section == "algorithm" and item.path not in shared}
+        return fields.replace(self.config, {**own, **values})
 
     def reset(self, values: Mapping[str, Any]) -> None:
         """As `change`, for values that were the preset's."""

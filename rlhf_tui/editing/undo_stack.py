@@ -55,6 +55,9 @@ class Step:
         """What it does, on one line: "kl.coef 0.1 → 0.2", "3 settings", "preset animals"."""
         if self.name:
             return f"preset {self.name[1] or 'none'}"
+        if self.whole and self.whole[0].algorithm.kind != self.whole[1].algorithm.kind:
+            before, after = (config.algorithm.kind for config in self.whole)
+            return edit_text(fields.METHOD, before, after, arrow=" → ")
         if len(self.changes) == 1:
             ((path, pair),) = self.changes.items()
             return edit_text(path, *pair, arrow=" → ")
@@ -114,8 +117,9 @@ class UndoStack:
 
 
 def step_between(before: RunConfig, after: RunConfig, name: tuple[str, str] | None = None) -> Step:
-    """The step from one config to another. Rewards of other kinds cannot be compared setting by setting."""
-    if [reward.kind for reward in before.rewards] != [reward.kind for reward in after.rewards]:
+    """The step from one config to another. Methods or rewards of other kinds cannot be compared setting by setting."""
+    kinds = [(config.algorithm.kind, [reward.kind for reward in config.rewards]) for config in (before, after)]
+    if kinds[0] != kinds[1]:
         return Step(whole=(before, after), name=name)
     return Step(fields.changed_settings(before, after), name=name)
 

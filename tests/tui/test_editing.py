@@ -193,3 +193,29 @@ class TestSnapshots:
     ) -> None:
         app = WorkbenchApp(bridge, replace(config, {"kl.target": 9.0}), "animals", original=config)
         assert snap_compare(app, terminal_size=size, press=["minus", "z", "slash", *"nats", "enter", "down"])
+
+
+async def test_another_method_brings_its_own_settings_and_one_undo_brings_back_all_of_the_first(
+    app: WorkbenchApp, config: RunConfig, sessions: Sessions
+) -> None:
+    async with app.run_test(size=WIDE) as pilot:
+        pane = app.workbench.hyperparameters
+        app.edited.edit("algorithm.trace_decay", 0.5)
+        before = app.edited.config
+        pane.show_path("algorithm.kind")
+        await pilot.press("right")
+        method = app.edited.config.algorithm
+        assert method.kind != "ppo"
+        assert pane.config == app.edited.config
+        assert {row.path.rpartition(".")[2] for row in pane.form.rows if row.path.startswith("algorithm.")} <= set(
+            type(method).model_fields)
+        await pilot.press("u")
+        assert app.edited.config == pane.config == before
+        await pilot.press("U")
+        assert app.edited.config.algorithm == method
+        app.edited.edit("algorithm.kind", "ppo")
+        assert app.edited.config.algorithm == config.algorithm, "as the preset has it"
+        await pilot.press("f5")
+        app.edited.edit("algorithm.kind", method.kind)
+        assert app.edited.config.algorithm == config.algorithm
+        assert "between runs" in alarm(app)

@@ -216,7 +216,9 @@ class SettingForm:
         config, value, _ = read(self.config, row.setting, text)
         if config is None or config == self.config:
             return []
-        self.config = config
+        method, self.config = self.config.algorithm.kind, config
+        if config.algorithm.kind != method:
+            self.rows = self.rows_of(config)
         return [(row.path, value), *self._retry()]
 
     def reset(self, row: Row) -> Edits:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from rlhf_engine.config.fields import Setting, parse, replace, settings
+from rlhf_engine.config.fields import METHOD, Setting, parse, replace, settings
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import ConfigError
 from rlhf_engine.runs.run_settings import KEPT
@@ -49,7 +49,7 @@ def form_rows(config: RunConfig) -> list[Row]:
     """The rows of the form: the ones most turned first, then section by section."""
     method = config.algorithm
     shown = [item for item in settings(config) if method.uses(item.path) and not _has_own_pane(item)]
-    basic = method.basic_settings
+    basic = (*method.basic_settings, METHOD)
     main = [Row(item, "Main", label(config, item)) for path in basic for item in shown if item.path == path]
     rest = [Row(item, _group(config, item), label(config, item)) for item in shown if item.path not in basic]
     return main + sorted(rest, key=lambda row: _SECTION_ORDER.index(_family(row.setting)))
