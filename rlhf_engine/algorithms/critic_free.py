@@ -197,7 +197,7 @@ class ActorLearner:
         series = {"log_probs": told.log_probs}
         if told.reference_log_probs is not None:
             series |= {"reference_log_probs": told.reference_log_probs, "kl": told.token_kl}
-            self.kl.adapt(self.config, metrics["objective/kl"])
+            self.kl.adapt(self.config, metrics["objective/kl"], turn.number)
         samples = shown_samples(
             answers.rollout, answers.scored, self.policy.texts, self.config.train.samples_per_step, turn.number,
             response_kl=None if told.reference_log_probs is None else kl, per_token=series, per_response=per_response)
@@ -237,7 +237,7 @@ class ActorLearner:
     def state(self) -> State:
         """See `Algorithm.state`."""
         found = self.learners.state()
-        own: dict[str, Any] = {"kl_coef": self.kl.value, "token_count": self.token_count}
+        own: dict[str, Any] = self.kl.numbers() | {"token_count": self.token_count}
         return State(found.tensors, own | found.numbers)
 
     def require_fit(self, state: State) -> None:
@@ -248,5 +248,5 @@ class ActorLearner:
         """See `Algorithm.load_state`."""
         self.require_fit(state)
         self.learners.load_state(state)
-        self.kl.value = float(state.numbers["kl_coef"])
+        self.kl.load(state.numbers)
         self.token_count = int(state.numbers["token_count"])

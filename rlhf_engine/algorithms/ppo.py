@@ -126,7 +126,7 @@ class PPO:
         metrics |= {"lr": optimizer.learning_rate * factor, "num_tokens": float(self.token_count)}
         metrics |= clock.metrics(len(batch.prompts))
         samples = self._samples_of(number, experience, scored)
-        self.kl.adapt(self.config, metrics["objective/kl"])
+        self.kl.adapt(self.config, metrics["objective/kl"], number)
         operations = on_policy.operations(rollout, _HEADS, minibatches[:updates.taken], learning, evaluated)
         return StepResult(metrics, samples, operations, updates.nonfinite)
 
@@ -239,8 +239,8 @@ class PPO:
     def state(self) -> State:
         """See `Algorithm.state`."""
         found = self.learners.state()
-        own: dict[str, Any] = {
-            "kl_coef": self.kl_coef, "token_count": self.token_count, "scores": self.normalizer.state()}
+        own: dict[str, Any] = self.kl.numbers() | {
+            "token_count": self.token_count, "scores": self.normalizer.state()}
         return State(found.tensors, own | found.numbers)
 
     def require_fit(self, state: State) -> None:
@@ -251,7 +251,7 @@ class PPO:
         """See `Algorithm.load_state`."""
         self.require_fit(state)
         self.learners.load_state(state)
-        self.kl.value = float(state.numbers["kl_coef"])
+        self.kl.load(state.numbers)
         self.token_count = int(state.numbers["token_count"])
         self.normalizer.load_state(state.numbers["scores"])
 

@@ -79,10 +79,12 @@ class KLConfig(Section):
 
     coef: float = setting(0.1, "β, weight of the KL penalty", unit="score per nat", live=True, ge=0, le=100,
                           label="KL coef")
-    controller: Literal["fixed", "adaptive"] = setting(
-        "fixed", "adaptive moves coef to hold KL at target (Ziegler et al. 2019, section 2.2)", label="KL controller",
+    controller: Literal["fixed", "adaptive", "budget"] = setting(
+        "fixed", "adaptive moves coef to hold KL at target (Ziegler et al. 2019, section 2.2); budget moves it so that "
+        "KL climbs to target within 60 % of the run and stays there, whatever the model and the first coef",
+        label="KL controller",
     )
-    target: float = setting(6.0, "target of the adaptive controller; drawn in the KL chart", unit="nats per response",
+    target: float = setting(6.0, "KL that a controller aims at; drawn in the KL chart", unit="nats per response",
                             live=True, gt=0, label="KL target")
     horizon: float | None = setting(
         None, "how slowly adaptive corrects: a step of n responses changes coef by at most 20 % × n / horizon; none: a "

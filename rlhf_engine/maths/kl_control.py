@@ -26,3 +26,42 @@ def kl_horizon(chosen: float | None, *, responses: int, steps: int) -> float:
     responses: of a step; steps: of the run.
     """
     return chosen if chosen is not None else max(float(responses), responses * steps / 20)
+
+
+BUDGET_REACHED = 0.6
+"""The share of a run after which the budget controller means the KL to be at its target."""
+_FLOOR = 0.1  # of the target: below that a step's KL is mostly noise, and no reason to move
+_BRAKE, _LET_GO, _LEAST_AHEAD = 1.5, 0.7, 2.0
+_LARGEST_FACTOR = 1e3  # the coefficient stays within so many times what it was set to, and as little
+
+
+def planned_kl(step: int, *, target: float, steps: int) -> float:
+    """The KL that the budget controller means a run of `steps` to have in step `step` at least, nats per response: up
+    to `target` with the cube of the steps done, then level. Cubic, because a policy moves slowly at first whatever β
+    is: a plan that asks for more would only wind β down."""
+    return target * min(1.0, step / max(1.0, BUDGET_REACHED * steps)) ** 3
+
+
+def budget_kl_coef(
+    coef: float, observed_kl: float, before: float | None, *, set_to: float, target: float, step: int, steps: int
+) -> float:
+    """The KL coefficient for step `step` + 1, such that KL is between `planned_kl` and `target` then.
+
+    observed_kl: of step `step`, before: of the step before it (None where there was none), nats per response; set_to:
+    the coefficient that the run began with, of which the next is at most a thousand times, and at least a thousandth.
+
+    Control of log β by log(KL / bound), of the KL where it is going: a policy answers to β with some steps' delay, so a
+    KL that rises fast is braked before it is too high. Between the bounds β is left alone. Unlike `adapt_kl_coef` it
+    knows how long the run is. A KL that is not a number changes nothing.
+    """
+    if math.isnan(observed_kl):
+        return coef
+    rise = 0.0 if before is None or math.isnan(before) else observed_kl - before
+    ahead = max(_LEAST_AHEAD, steps / 12)  # steps until a change of β shows
+    plan = max(planned_kl(min(steps, step + 1), target=target, steps=steps), _FLOOR * target)
+    expected = max(observed_kl + ahead * rise, _FLOOR * target)
+    wanted = min(max(expected, plan), target)
+    error = math.log(expected / wanted)
+    pace = min(1.0, 18 / steps)
+    moved = coef * math.exp(pace * (_BRAKE * min(error, 1.2) if error > 0 else _LET_GO * max(error, -1.0)))
+    return max(set_to / _LARGEST_FACTOR, min(set_to * _LARGEST_FACTOR, moved))

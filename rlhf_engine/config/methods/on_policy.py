@@ -14,7 +14,7 @@ from rlhf_engine.maths.kl_control import kl_horizon
 GLOSSARY = {
     "RLHF objective": "The mean over responses of score − β · KL (in TRL: objective/rlhf_reward).",
     "KL coef, β": "The penalty per nat of KL, in units of score.",
-    "KL target": "The KL that the adaptive controller holds by changing β; with a fixed β, a line in the chart.",
+    "KL target": "The KL that a controller aims at by changing β; with a fixed β, a line in the chart.",
     "entropy": "Of the actor's next-token distribution, in nats. Sampled entropy: −log p of the sampled tokens.",
     "rollout": "Sampling the responses of a step.",
     "truncated (no EOS)": "A response that reached the maximum length before an end token (EOS).",
@@ -116,7 +116,9 @@ def mean_of(rows: StepMetrics, name: str) -> float:
 
 
 def require_kl_controller(config: Settings) -> None:
-    """Raises ValueError where an adaptive controller could never move, for it multiplies the coefficient."""
+    """Raises ValueError where a controller could never move, for it multiplies the coefficient."""
+    if config.kl.controller == "budget" and config.kl.coef == 0:
+        raise ValueError("kl.controller = budget needs a kl.coef above 0, from which it starts")
     least = config.algorithm.learned_per_step
     too_short = config.kl.horizon is not None and config.kl.horizon < least  # one step must not take it to 0
     if config.kl.controller == "adaptive" and (config.kl.coef == 0 or too_short):
@@ -142,6 +144,7 @@ def kl_advice(config: Settings) -> list[str]:
 def require_sound_scores(numbers: Mapping[str, Any]) -> None:
     """Raises ValueError naming the first number of a checkpoint that no KL coefficient or score can have."""
     not_negative(numbers.get("kl_coef", 0.0), "kl_coef", _MOST_COEF)
+    finite(numbers.get("kl_before", 0.0), "kl_before")
     if "scores" in numbers:
         scores = numbers["scores"]
         if not isinstance(scores, dict):
