@@ -31,7 +31,7 @@ def kl_horizon(chosen: float | None, *, responses: int, steps: int) -> float:
 BUDGET_REACHED = 0.6
 """The share of a run after which the budget controller means the KL to be at its target."""
 _FLOOR = 0.1  # of the target: below that a step's KL is mostly noise, and no reason to move
-_BRAKE, _LET_GO, _LEAST_AHEAD = 1.5, 0.7, 2.0
+_BRAKE, _LET_GO, _LEAST_AHEAD = 1.2, 0.7, 2.0
 _LARGEST_FACTOR = 1e3  # the coefficient stays within so many times what it was set to, and as little
 
 
@@ -63,5 +63,5 @@ def budget_kl_coef(
     wanted = min(max(expected, plan), target)
     error = math.log(expected / wanted)
     pace = min(1.0, 18 / steps)
-    moved = coef * math.exp(pace * (_BRAKE * min(error, 1.2) if error > 0 else _LET_GO * max(error, -1.0)))
+    moved = coef * math.exp(pace * (_BRAKE * min(error, 1.2) if error > 0 else _LET_GO * max(error, -0.6)))
     return max(set_to / _LARGEST_FACTOR, min(set_to * _LARGEST_FACTOR, moved))
