@@ -253,11 +253,19 @@ class GenerationFinished(Event):
 
 @dataclass(frozen=True)
 class ComparisonProgress(Event):
-    """`done` of `total` responses of a comparison are sampled."""
+    """`done` of `total` responses of a comparison are sampled; after its ComparisonPaired, of its pool."""
 
     request_id: int
     done: int
     total: int
+
+
+@dataclass(frozen=True)
+class ComparisonPaired(Event):
+    """The pairs of a comparison are there, in a `compare.Comparison`; what it says of best-of-n is still drawn."""
+
+    request_id: int
+    result: Any
 
 
 @dataclass(frozen=True)

@@ -129,7 +129,8 @@ class Compare:
     """Sample `responses` pairs of two sides from the same seeds and compare them.
 
     Answered by ComparisonProgress and ComparisonFinished with its `id`. Prompts, sampling and rewards are as for
-    `Generate`, or those of the first side's run, if both are checkpoints.
+    `Generate`, or those of the first side's run, if both are checkpoints. pool: how many responses of the reference may
+    be drawn to hold both against best-of-n, after a ComparisonPaired; 0 for none.
     """
 
     id: int
@@ -138,6 +139,7 @@ class Compare:
     seed: int
     first: Side = REFERENCE
     second: Side = TUNED
+    pool: int = 0
 
     @property
     def of_checkpoints(self) -> bool:

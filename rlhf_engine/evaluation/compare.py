@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rlhf_engine.errors import BaseChangedError, ConfigError, NonFiniteError, RunError
+from rlhf_engine.evaluation.frontier import Frontier
 from rlhf_engine.events import Sample
 from rlhf_engine.maths.statistics import (
     Estimate,
@@ -28,14 +29,11 @@ from rlhf_engine.words import count_words
 
 if TYPE_CHECKING:  # the screen reads comparisons without loading torch
     from rlhf_engine.config.run_config import RunConfig
-    from rlhf_engine.evaluation.comparison import LoadedSide
     from rlhf_engine.models.policy import Policy
-    from rlhf_engine.rewards.composite import RewardSum
     from rlhf_engine.runs.run_dir import RunDir
 
 Progress = Callable[[int, int], None]
 
-_BATCH = 32
 SHARES = ("liked_share", "disliked_share")
 """The keys of the rows that are shares of words."""
 SCORE = "mean_score"
@@ -79,6 +77,8 @@ class Comparison:
     """Whose prompts, sampling and rewards they are, if two runs are compared; empty if that is plain."""
     no_scores: str = ""
     """Why nothing was scored, if the rewards could not be had; there are no rows of scores then."""
+    frontier: Frontier | None = None
+    """Both against best-of-n of the reference, if that was asked for."""
 
 
 def compare(
@@ -92,7 +92,10 @@ def compare(
     may_load: bool = True,
     base: BaseChoice = AS_IT_WAS,
     run: Path | None = None,
+    pool: int = 0,
     progress: Progress = lambda done, total: None,
+    paired: Callable[[Comparison], None] = lambda result: None,
+    pooled: Progress = lambda done, total: None,
     cancelled: Callable[[], bool] = lambda: False,
     tell: Callable[[str], None] = lambda text: None,
 ) -> Comparison | None:
@@ -101,13 +104,16 @@ def compare(
     Two checkpoints are compared under the settings of the first; they need neither policy nor config. `policy` is as
     it was afterwards, bit for bit. may_load: a checkpoint that does not fit it is loaded, else refused. base: what a
     person says about the base models of checkpoints; where they have moved, of those that were trained on what lies
-    there. run: the run that `config` was read from, if it was one. tell: takes sentences about checkpoints that are
-    damaged. Raises RlhfError for a checkpoint that cannot be used, before anybody answers. Where the rewards cannot be
-    had, the answers have no scores, and the comparison says why.
+    there. run: the run that `config` was read from, if it was one. pool: how many responses of the reference may be
+    drawn at most, in all, to hold both against best-of-n; 0 for none. paired: takes the comparison before that begins;
+    pooled: takes its progress. tell: takes sentences about checkpoints that are damaged. Raises RlhfError for a
+    checkpoint that cannot be used, before anybody answers. Where the rewards cannot be had, the answers have no scores,
+    and the comparison says why.
     """
     from rlhf_engine.data.prompt_check import check_prompts
     from rlhf_engine.data.rows import prompts_to_ask
-    from rlhf_engine.evaluation.comparison import ComparisonModels
+    from rlhf_engine.evaluation.comparison import ComparisonModels, answers_of
+    from rlhf_engine.evaluation.pool import draw_frontier
     from rlhf_engine.rewards.build import rewards_if_any
     from rlhf_engine.runs.run_dir import RunDir
 
@@ -139,7 +145,7 @@ def compare(
             prompts = prompts or check_prompts(policy_of_side, settings, to_ask).usable
             asked = [prompts[index % len(prompts)] for index in range(responses)]
             try:
-                found = _answers(policy_of_side, asked, settings, side, rewards, seed, told, cancelled)
+                found = answers_of(policy_of_side, asked, settings, side, rewards, seed, told, cancelled)
             except NonFiniteError as error:
                 raise NonFiniteError(f"{side.label}: {error}") from None
         del policy_of_side  # or it would be held while the next one is loaded
@@ -149,7 +155,13 @@ def compare(
     pairs = [Pair(first, second) for first, second in zip(*answers, strict=True)]
     named = "" if sides == (REFERENCE, TUNED) else both[0].label if of_checkpoints else "the run on the workbench"
     result = replace(summarize(pairs), labels=(both[0].label, both[1].label), settings_of=named)
-    return result if rewards else _without_scores(result, no_scores)
+    result = result if rewards else _without_scores(result, no_scores)
+    if not pool:
+        return result
+    paired(result)
+    frontier = draw_frontier(bench, (both[0], both[1]), result.pairs, settings, rewards, bound=pool,
+                             seed=seed + responses, progress=pooled, cancelled=cancelled)
+    return replace(result, frontier=frontier) if frontier else None
 
 
 def compare_run(
@@ -159,7 +171,9 @@ def compare_run(
     responses: int,
     seed: int,
     base: BaseChoice = AS_IT_WAS,
+    pool: int = 0,
     progress: Progress = lambda done, total: None,
+    pooled: Progress = lambda done, total: None,
     cancelled: Callable[[], bool] = lambda: False,
     tell: Callable[[str], None] = lambda text: None,
 ) -> Comparison | None:
@@ -168,24 +182,8 @@ def compare_run(
 
     run_dir.config().algorithm.require_answers()  # before its model is loaded for nothing
     policy, config, at = load_tuned(run_dir, step, base=base, tell=tell)
-    return compare(policy, config, responses=responses, seed=seed, step=at, run=run_dir.path, progress=progress,
-                   cancelled=cancelled)
-
-
-def _answers(
-    policy: Policy, prompts: list[str], settings: RunConfig, side: LoadedSide, rewards: RewardSum | None, seed: int,
-    progress: Callable[[int], None], cancelled: Callable[[], bool],
-) -> list[Sample] | None:
-    from rlhf_engine.evaluation.generate import answer
-
-    found: list[Sample] = []
-    for start in range(0, len(prompts), _BATCH):
-        if cancelled():
-            return None
-        found += answer(policy, prompts[start : start + _BATCH], settings.sampling, tuned=side.tuned,
-                        seed=seed + start, rewards=rewards, step=side.step)
-        progress(len(found))
-    return found
+    return compare(policy, config, responses=responses, seed=seed, step=at, run=run_dir.path, pool=pool,
+                   progress=progress, pooled=pooled, cancelled=cancelled)
 
 
 def summarize(pairs: Sequence[Pair]) -> Comparison:

@@ -16,13 +16,17 @@ from torch import Tensor
 from rlhf_engine.config.methods.base import Needs
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import ModelError, RunError
+from rlhf_engine.evaluation.generate import answer
+from rlhf_engine.events import Sample
 from rlhf_engine.model_folders.fingerprint import Fingerprint
 from rlhf_engine.models.policy import Policy
 from rlhf_engine.requests import Side
+from rlhf_engine.rewards.composite import RewardSum
 from rlhf_engine.runs import checkpoint
 from rlhf_engine.runs.base_model import AS_IT_WAS, BaseChoice, base_fingerprint, require_fit, require_same_base
 from rlhf_engine.runs.run_dir import RunDir
 
+_BATCH = 32
 ACTOR_ALONE = Needs(adapters=("actor",))
 """To answer, and no more."""
 
@@ -92,6 +96,16 @@ class ComparisonModels:
         if not self.base.accept and ready.config is not None:
             require_same_base(ready.run, ready.base, now, ready.config.model)
 
+    def same_reference(self, one: LoadedSide, other: LoadedSide) -> bool:
+        """True when both are measured against the same base model."""
+        (first, first_named), (second, second_named) = self._reference_of(one), self._reference_of(other)
+        return first == second if first and second else first_named == second_named
+
+    def _reference_of(self, ready: LoadedSide) -> tuple[Fingerprint | None, tuple[str, str | None] | None]:
+        config = ready.config or self.config
+        base = ready.base if ready.config else self.policy.fingerprint if self.policy else None
+        return base, (config.model.name, config.model.revision) if config else None
+
     @contextmanager
     def answering_as(self, ready: LoadedSide) -> Iterator[Policy]:
         """A policy that answers as that side does in the role of actor (or reference, if that is the side)."""
@@ -111,6 +125,21 @@ class ComparisonModels:
             self._loaded = (policy, ready.config)
         with policy.with_adapter("actor", ready.adapter, ready.config.lora.alpha / ready.config.lora.rank):
             yield policy
+
+
+def answers_of(
+    policy: Policy, prompts: list[str], settings: RunConfig, side: LoadedSide, rewards: RewardSum | None, seed: int,
+    progress: Callable[[int], None], cancelled: Callable[[], bool],
+) -> list[Sample] | None:
+    """One answer to each prompt, by a policy that answers as `side`, a batch at a time; None once cancelled."""
+    found: list[Sample] = []
+    for start in range(0, len(prompts), _BATCH):
+        if cancelled():
+            return None
+        found += answer(policy, prompts[start : start + _BATCH], settings.sampling, tuned=side.tuned,
+                        seed=seed + start, rewards=rewards, step=side.step)
+        progress(len(found))
+    return found
 
 
 def fits(policy: Policy | None, config: RunConfig | None, ready: LoadedSide) -> bool:

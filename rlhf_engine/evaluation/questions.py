@@ -14,6 +14,7 @@ from rlhf_engine.evaluation.compare import compare
 from rlhf_engine.evaluation.generate import answer
 from rlhf_engine.events import (
     ComparisonFinished,
+    ComparisonPaired,
     ComparisonProgress,
     Event,
     GenerationFinished,
@@ -112,7 +113,10 @@ def _compare(
         step=step,
         sides=(question.first, question.second),
         may_load=may_load,
+        pool=question.pool,
         progress=lambda done, total: emit(ComparisonProgress(question.id, done, total)),
+        paired=lambda result: emit(ComparisonPaired(question.id, result)),
+        pooled=lambda done, total: emit(ComparisonProgress(question.id, done, total)),
         cancelled=cancelled,
         tell=lambda text: emit(Notice(text, "warning")),
     )

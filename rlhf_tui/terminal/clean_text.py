@@ -124,14 +124,25 @@ def _generation_finished(event: engine.GenerationFinished) -> engine.GenerationF
                    no_scores=clean_line(event.no_scores))
 
 
-def _comparison_finished(event: engine.ComparisonFinished) -> engine.ComparisonFinished:
+def _comparison(result: Comparison) -> Comparison:
+    pairs = tuple(Pair(clean_sample(pair.reference), clean_sample(pair.tuned)) for pair in result.pairs)
+    first, second = map(clean_line, result.labels)
+    frontier = result.frontier
+    if frontier is not None:
+        one, other = (standing and replace(standing, label=clean_line(standing.label), why=clean_line(standing.why))
+                      for standing in frontier.standings)
+        frontier = replace(frontier, standings=(one, other), why=clean_line(frontier.why))
+    return replace(result, pairs=pairs, labels=(first, second), settings_of=clean_line(result.settings_of),
+                   no_scores=clean_line(result.no_scores), frontier=frontier)
+
+
+def _comparison_event(event: Any) -> Any:
     result = event.result
-    if isinstance(result, Comparison):
-        pairs = tuple(Pair(clean_sample(pair.reference), clean_sample(pair.tuned)) for pair in result.pairs)
-        first, second = map(clean_line, result.labels)
-        result = replace(result, pairs=pairs, labels=(first, second), settings_of=clean_line(result.settings_of),
-                         no_scores=clean_line(result.no_scores))
-    return replace(event, result=result, error=clean_text(event.error))
+    return replace(event, result=_comparison(result)) if isinstance(result, Comparison) else event
+
+
+def _comparison_finished(event: engine.ComparisonFinished) -> engine.ComparisonFinished:
+    return replace(_comparison_event(event), error=clean_text(event.error))
 
 
 # typed by hand: each cleaner takes the event it stands beside
@@ -148,5 +159,6 @@ _CLEANERS: dict[type, Any] = {
     engine.Notice: lambda event: replace(event, text=clean_text(event.text)),
     engine.GenerationToken: lambda event: replace(event, text=clean_text(event.text)),
     engine.GenerationFinished: _generation_finished,
+    engine.ComparisonPaired: _comparison_event,
     engine.ComparisonFinished: _comparison_finished,
 }

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlhf_engine.maths.best_of_n import best_of_n_at, best_of_n_kl, expected_best
+from rlhf_engine.maths.best_of_n import best_of_n_at, best_of_n_kl, expected_best, expected_best_without
 
 SCORES = st.lists(st.floats(-50, 50), min_size=1, max_size=9)
 
@@ -35,6 +35,14 @@ def test_between_whole_numbers_it_climbs(scores: list[float], data: st.DataObjec
     assert low - 1e-9 <= expected_best(scores, n) <= high + 1e-9
 
 
+@given(SCORES.filter(lambda scores: len(scores) > 1), st.data())
+def test_each_score_left_out_in_turn(scores: list[float], data: st.DataObject) -> None:
+    n = data.draw(st.floats(1, len(scores) - 1))
+    ordered = sorted(scores)
+    brute = [expected_best(ordered[:i] + ordered[i + 1 :], n) for i in range(len(ordered))]
+    assert list(expected_best_without(scores, n)) == pytest.approx(brute, abs=1e-9)
+
+
 def test_the_kl_is_that_of_the_distribution_of_the_best() -> None:
     """With distinct scores the i-th best of m equally likely responses is kept with probability
     ((i/m)^n - ((i-1)/m)^n), and the KL of that to 1/m goes to the formula as m grows."""
@@ -49,6 +57,10 @@ def test_n_at_a_kl_is_the_inverse_of_the_kl_at_n(kl: float) -> None:
     n = best_of_n_at(kl)
     assert n >= 1
     assert best_of_n_kl(n) == pytest.approx(kl, abs=1e-9)
+
+
+def test_a_kl_of_a_model_gone_astray_is_that_of_the_best_of_more_than_can_be_counted() -> None:
+    assert best_of_n_at(5000.0) == math.inf
 
 
 @pytest.mark.parametrize("n", [0.0, -1.0, math.nan, 4.0])
