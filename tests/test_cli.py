@@ -212,6 +212,29 @@ def test_compare_prints_every_estimate(trained: tuple[Path, Result]):
     assert re.search(r"score: animals +-?\d", table.stdout)
 
 
+def test_compare_holds_what_is_trained_against_best_of_n(trained: tuple[Path, Result]):
+    root, _ = trained
+    where = ["--runs-dir", str(root), "--responses", "6", "--seed", "1"]
+    whole = json.loads(invoke("compare", "first", *where, "--pool", "128", "--json").stdout)
+    found = whole["best_of_n"]
+    assert found["reference"] is None
+    assert {"kl", "score", "n", "n_at_kl", "share", "why"} <= set(found["tuned"])
+    assert found["tuned"]["score"] == pytest.approx(whole["tuned"]["mean_score"]["value"])
+    assert (found["tuned"]["share"] is None) == bool(found["tuned"]["why"])
+    assert [set(point) for point in found["curve"]] == [{"n", "kl", "score"}] * len(found["curve"])
+    assert (found["curve"][0]["n"], found["curve"][0]["kl"]) == (1, 0)
+    assert found["curve"][-1]["n"] == found["responses_per_prompt"]
+    assert found["responses_per_prompt"] * found["prompts"] <= 128
+    none = json.loads(invoke("compare", "first", *where, "--pool", "0", "--json").stdout)
+    assert {**none, "best_of_n": found} == whole
+    both = json.loads(invoke("compare", "first@0", "first", *where, "--pool", "128", "--json").stdout)["best_of_n"]
+    assert both["first"]["share"] is None  # nothing was learnt before the first step
+    assert "KL" in both["first"]["why"]
+    table = invoke("compare", "first", *where, "--pool", "128")
+    assert "best-of-" in table.stdout
+    assert "128/128" not in table.stderr  # the responses of the comparison are part of the pool
+
+
 def test_compare_takes_any_two_checkpoints(trained: tuple[Path, Result]):
     root, _ = trained
     where = ["--runs-dir", str(root), "--responses", "4", "--json"]

@@ -27,6 +27,7 @@ from rlhf_engine.commands.trusting import ask_for_scores, having_asked
 from rlhf_engine.config import presets
 from rlhf_engine.data.rows import prompts_to_ask
 from rlhf_engine.errors import ConfigError, ModelError, PromptError
+from rlhf_engine.evaluation.frontier import POOL
 from rlhf_engine.requests import Side
 from rlhf_engine.rewards.build import build_rewards
 from rlhf_engine.runs.base_model import AS_IT_WAS
@@ -34,6 +35,8 @@ from rlhf_engine.runs.run_dir import DEFAULT_RUNS_ROOT
 
 # a comparison counts up from its seed, and torch takes 64 bits
 Seed = Annotated[int, typer.Option(min=0, max=2**62, help="The same seed gives the same texts.")]
+
+_TOLD_EVERY = 256  # responses of a pool
 
 if TYPE_CHECKING:
     from rlhf_engine.evaluation.compare import Comparison, Row
@@ -46,6 +49,8 @@ def compare(
                                                                               "if omitted.")] = None,
     responses: Annotated[int, typer.Option(min=2, help="Responses of each of the two.")] = 200,
     seed: Seed = 0,
+    pool: Annotated[int, typer.Option(min=0, metavar="N", help="Most responses of the reference, in all, to hold both "
+                                      "against best-of-n; 0 for none.")] = POOL,
     moved: BaseMoved = None,
     runs_dir: RunsDir = DEFAULT_RUNS_ROOT,
     trust: TrustRemoteCode = None,
@@ -58,11 +63,17 @@ def compare(
     Differences come with 95 % confidence intervals (CI). Two checkpoints respond to the prompts of the first one's
     run and are scored by its rewards.
 
+    Whatever is trained is held against best-of-n: the reference, with the best of n of its responses kept, where that
+    has the same KL. The share of its gain says what training made of its KL. More KL takes a larger pool.
+
     With --json: run, step (null: the newest), responses and seed, and reference, tuned and difference, each with
     liked_share, disliked_share, mean_score, score/REWARD and score/REWARD/PART (what each adds to the score),
     kl_nats_per_response, distinct_1, distinct_2 and mean_length, each with value, low and high. With two checkpoints:
     first and second (in place of reference and tuned), sides (what they are) and settings_of. Where the rewards cannot
-    be had: no_scores, which says why, and neither shares nor scores.
+    be had: no_scores, which says why, and neither shares nor scores. With a pool: best_of_n, with
+    responses_per_prompt, prompts, curve (of points with n, kl and score), and for each side (null: the reference) kl,
+    score, n (the best of how many scores the same), n_at_kl (the best of how many has its KL) and share (of the gain
+    of best-of-n at its KL; null where that cannot be told: why says the reason); or why alone.
     """
     run_dir, step = run_at_step(source, runs_dir)
     second = run_at_step(other, runs_dir) if other else None
@@ -75,12 +86,17 @@ def compare(
         if not as_json:
             say(f"{done}/{total} pairs")
 
+    def pooled(done: int, total: int) -> None:
+        if not as_json and (done == total or done % _TOLD_EVERY == 0):
+            say(f"{done}/{total} responses of the reference, for best-of-n")
+
     if second is None:
-        result = compare_run(run_dir, step, responses=responses, seed=seed, base=base, progress=progress, tell=say)
+        result = compare_run(run_dir, step, responses=responses, seed=seed, base=base, pool=pool, progress=progress,
+                             pooled=pooled, tell=say)
     else:
         sides = (Side("checkpoint", run_dir.path, step), Side("checkpoint", second[0].path, second[1]))
-        result = compare_sides(None, None, responses=responses, seed=seed, sides=sides, base=base, progress=progress,
-                               tell=say)
+        result = compare_sides(None, None, responses=responses, seed=seed, sides=sides, base=base, pool=pool,
+                               progress=progress, pooled=pooled, tell=say)
     if result is None:  # only a cancelled comparison has no result, and nothing cancels this one
         return 130
     if as_json:
@@ -99,6 +115,10 @@ def compare(
             say(result.no_scores)
         rows = [_comparison_row(row) for row in result.rows if not row.idle]
         print_table(["", *result.labels, "difference (95 % CI)"], rows)
+        if result.frontier:
+            out(*result.frontier.sentences())
+            if result.frontier.curve:
+                say(f"best-of-n from {result.frontier.source}")
     return 0
 
 
@@ -192,7 +212,16 @@ def score(
 
 def _comparison_json(result: Comparison, names: tuple[str, str]) -> dict[str, dict[str, Any]]:
     fields = {names[0]: "reference", names[1]: "tuned", "difference": "difference"}
-    return {name: {row.key: asdict(getattr(row, side)) for row in result.rows} for name, side in fields.items()}
+    found: dict[str, dict[str, Any]] = {
+        name: {row.key: asdict(getattr(row, side)) for row in result.rows} for name, side in fields.items()}
+    frontier = result.frontier
+    if frontier is None:
+        return found
+    if frontier.why:
+        return {**found, "best_of_n": {"why": frontier.why}}
+    sides = {name: standing and asdict(standing) for name, standing in zip(names, frontier.standings, strict=True)}
+    return {**found, "best_of_n": {"responses_per_prompt": frontier.responses, "prompts": frontier.prompts,
+                                   "curve": [asdict(point) for point in frontier.curve], **sides}}
 
 
 def _comparison_row(row: Row) -> list[str]:

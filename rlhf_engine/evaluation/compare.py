@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rlhf_engine.errors import BaseChangedError, ConfigError, NonFiniteError, RunError
-from rlhf_engine.evaluation.frontier import Frontier
 from rlhf_engine.events import Sample
 from rlhf_engine.maths.statistics import (
     Estimate,
@@ -29,6 +28,7 @@ from rlhf_engine.words import count_words
 
 if TYPE_CHECKING:  # the screen reads comparisons without loading torch
     from rlhf_engine.config.run_config import RunConfig
+    from rlhf_engine.evaluation.frontier import Frontier
     from rlhf_engine.models.policy import Policy
     from rlhf_engine.runs.run_dir import RunDir
 

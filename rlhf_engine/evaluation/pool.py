@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.evaluation.comparison import ComparisonModels, LoadedSide, answers_of
-from rlhf_engine.evaluation.frontier import Frontier, frontier_of, plan_pool
+from rlhf_engine.evaluation.frontier import Frontier
+from rlhf_engine.evaluation.standing import frontier_of, plan_pool
 from rlhf_engine.events import Sample
 from rlhf_engine.rewards.composite import RewardSum
 
