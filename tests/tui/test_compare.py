@@ -14,11 +14,15 @@ from tui.test_generate import shown, tell
 from tui.test_hostile_text import shown_lines
 
 from rlhf_engine.evaluation.compare import Comparison, Pair, Row
-from rlhf_engine.events import ComparisonFinished, ComparisonProgress
+from rlhf_engine.evaluation.frontier import POOL, CurvePoint, Frontier, Standing
+from rlhf_engine.events import ComparisonFinished, ComparisonPaired, ComparisonProgress
+from rlhf_engine.maths.best_of_n import best_of_n_kl
 from rlhf_engine.maths.statistics import Estimate
 from rlhf_engine.requests import REFERENCE, Cancel, Compare
 from rlhf_tui.app import WorkbenchApp
+from rlhf_tui.areas.charts.frontier import draw_frontier
 from rlhf_tui.areas.charts.histogram import Colours, bins, draw_histogram
+from rlhf_tui.areas.charts.sheet import Sheet
 from rlhf_tui.areas.compare.comparison_table import comparison_table
 from rlhf_tui.areas.compare.screen import CompareScreen
 from rlhf_tui.areas.workbench.screen import WorkbenchScreen
@@ -42,6 +46,14 @@ def comparison(number: int = 12) -> Comparison:
     return Comparison(ROWS, tuple(
         Pair(replace(story_sample(1, i), score=generator.gauss(0, 1)),
              replace(story_sample(1, i + 1), score=generator.gauss(3, 1))) for i in range(number)))
+
+
+def frontier(share: Estimate | None = Estimate(0.71, 0.64, 0.78)) -> Frontier:
+    """As of scores with a mean of 0 and a spread of 1.5."""
+    curve = tuple(CurvePoint(2.0**power, best_of_n_kl(2.0**power), 1.5 * math.sqrt(2 * math.log(2.0**power)))
+                  for power in range(8))
+    why = "" if share else "its KL of 9.30 nats is beyond what 128 responses per prompt can tell"
+    return Frontier((None, Standing("tuned", 3.1, 3.0, 9.3, 58.9, share, why)), curve, 128, 16, 20)
 
 
 def asked(sessions: Sessions) -> list[Compare]:
@@ -85,7 +97,7 @@ def test_the_two_sides_differ_by_marker() -> None:
 async def test_it_starts_at_once_shows_progress_and_then_everything(app: WorkbenchApp, sessions: Sessions) -> None:
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.press("c")
-        assert asked(sessions) == [Compare(1, app.edited.config, 100, 0)]
+        assert asked(sessions) == [Compare(1, app.edited.config, 100, 0, pool=POOL)]
         await tell(pilot, sessions, ComparisonProgress(1, 32, 100))
         assert "32/100" in shown(app)
         await tell(pilot, sessions, ComparisonFinished(1, comparison()))
@@ -127,10 +139,10 @@ async def test_other_numbers_and_once_more(app: WorkbenchApp, sessions: Sessions
         await pilot.press("c")
         await tell(pilot, sessions, ComparisonFinished(1, comparison()))
         await pilot.press("n", *"20", "enter")
-        assert asked(sessions)[-1] == Compare(2, app.edited.config, 20, 0)
+        assert asked(sessions)[-1] == Compare(2, app.edited.config, 20, 0, pool=POOL)
         await tell(pilot, sessions, ComparisonFinished(2, comparison()))
         await pilot.press("escape", "r")
-        assert asked(sessions)[-1] == Compare(3, app.edited.config, 20, 0)
+        assert asked(sessions)[-1] == Compare(3, app.edited.config, 20, 0, pool=POOL)
 
 
 async def test_esc_gives_up_and_then_leaves(app: WorkbenchApp, sessions: Sessions) -> None:
@@ -189,14 +201,109 @@ async def test_pairs_without_scores_are_shown_and_the_reason_is_said(app: Workbe
             assert figure not in text
 
 
+async def test_pairs_are_read_while_best_of_n_is_drawn(app: WorkbenchApp, sessions: Sessions) -> None:
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("c")
+        await tell(pilot, sessions, ComparisonPaired(1, comparison()))
+        assert "+7.7pp [+5.9pp, +9.6pp]" in shown(app)
+        await pilot.press("right")
+        await tell(pilot, sessions, ComparisonProgress(1, 640, 2048))
+        assert "640/2048" in shown(app)
+        await tell(pilot, sessions, ComparisonFinished(1, replace(comparison(), frontier=frontier())))
+        text = shown(app)
+        assert "2 of 12" in text  # whoever reads is left where they are
+        assert "71%" in text
+        assert "██ tuned" in text
+        await pilot.press("f")
+        await pilot.pause()
+        text = shown(app)
+        assert "best-of-9.3" in text
+        assert "16 of 20 prompts" in " ".join(text.split())
+        assert "██ tuned" not in text
+        await pilot.press("y")
+        assert "best-of-9.3" in app.clipboard
+        await pilot.press("f")
+        await pilot.pause()
+        assert "██ tuned" in shown(app)
+
+
+async def test_what_best_of_n_cannot_tell_is_said(app: WorkbenchApp, sessions: Sessions) -> None:
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("c", "f")
+        await tell(pilot, sessions, ComparisonFinished(1, replace(comparison(), frontier=frontier(None))))
+        assert "9.30 nats" in shown(app)
+        why = replace(comparison(), frontier=Frontier(why="best-of-n: neither [/x] is trained"))
+        await pilot.press("r")
+        await tell(pilot, sessions, ComparisonFinished(2, why))
+        assert "neither [/x] is trained" in shown(app)
+        assert "9.30 nats" not in shown(app)
+
+
+async def test_esc_gives_up_best_of_n_and_keeps_the_pairs(app: WorkbenchApp, sessions: Sessions) -> None:
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("c", "f")
+        await tell(pilot, sessions, ComparisonPaired(1, comparison()))
+        await pilot.press("escape")
+        await pilot.pause()
+        assert Cancel(1) in sessions.last.asked
+        assert isinstance(app.screen, CompareScreen)
+        assert "1 of 12" in shown(app)
+        assert "r runs again" in shown(app)
+        await pilot.press("r", "escape", "escape")
+        await pilot.pause()
+        assert isinstance(app.screen, WorkbenchScreen)
+
+
+async def test_leaving_gives_up_best_of_n(app: WorkbenchApp, sessions: Sessions) -> None:
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("c")
+        await tell(pilot, sessions, ComparisonPaired(1, comparison()))
+        app.pop_screen()
+        await pilot.pause()
+        assert Cancel(1) in sessions.last.asked
+
+
+async def test_a_run_that_trains_waits_for_a_pool_only_when_somebody_looks_at_it(
+    app: WorkbenchApp, sessions: Sessions
+) -> None:
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("f5")
+        sessions.last.steps(3)
+        await tell(pilot, sessions)
+        await pilot.press("c")
+        await pilot.pause()
+        assert asked(sessions)[-1].pool == 0
+        await tell(pilot, sessions, ComparisonFinished(asked(sessions)[-1].id, comparison()))
+        await pilot.press("f")
+        await pilot.pause()
+        assert "best-of-n: " in shown(app)  # and why there is none
+        await pilot.press("r")
+        assert asked(sessions)[-1].pool == POOL
+
+
+@settings(max_examples=60)
+@given(st.lists(st.tuples(st.floats(), st.floats()), max_size=4),
+       st.lists(st.tuples(st.floats(), st.floats()), max_size=2), st.integers(0, 70), st.integers(0, 20))
+def test_any_frontier_can_be_drawn(
+    curve: list[tuple[float, float]], marks: list[tuple[float, float]], width: int, height: int
+) -> None:
+    draw_frontier(sorted(curve), [("o", kl, score) for kl, score in marks], width, height)
+
+
+def test_a_model_is_marked_on_the_curve_too() -> None:
+    sheet = draw_frontier([(0.0, 0.0), (1.0, 1.0), (2.0, 2.0)], [("o", 1.0, 1.0)], 40, 12)
+    assert isinstance(sheet, Sheet)
+    assert sum(text.count("o") for line in sheet.runs() for text, kind in line if kind == "overlay") == 1
+
+
 @pytest.mark.parametrize("size", [(20, 5), (60, 16), (80, 24), (300, 100)])
 async def test_no_size_is_too_small_or_too_large(
     app: WorkbenchApp, sessions: Sessions, size: tuple[int, int]
 ) -> None:
     async with app.run_test(size=size) as pilot:
         await pilot.press("c")
-        await tell(pilot, sessions, ComparisonFinished(1, comparison()))
-        for key in "123":
+        await tell(pilot, sessions, ComparisonFinished(1, replace(comparison(), frontier=frontier())))
+        for key in "123f":
             await pilot.press(key)
             await pilot.pause()
             assert all(len(line) <= size[0] for line in shown_lines(app))

@@ -11,7 +11,7 @@ import pytest
 from textual import events
 from textual.pilot import Pilot
 from tui.fake_session import Sessions, story_sample
-from tui.test_compare import comparison
+from tui.test_compare import comparison, frontier
 
 from rlhf_engine.config import presets
 from rlhf_engine.config.run_config import RunConfig
@@ -106,6 +106,12 @@ class TestSnapshots:
             await pilot.pause()
 
         assert snap_compare(app, terminal_size=size, run_before=pairs)
+
+    def test_compare_with_best_of_n(
+        self, snap_compare: SnapCompare, app: WorkbenchApp, sessions: Sessions, size: tuple[int, int]
+    ) -> None:
+        told: list[Event] = [ComparisonFinished(1, replace(comparison(100), frontier=frontier()))]
+        assert snap_compare(app, terminal_size=size, run_before=after("c", "f", told=told, sessions=sessions))
 
     @pytest.mark.usefixtures("_two_presets")
     def test_presets(self, snap_compare: SnapCompare, app: WorkbenchApp, size: tuple[int, int]) -> None:

@@ -1,4 +1,4 @@
-"""The cells of a chart: each a character and what it belongs to. What comes later never covers the line."""
+"""The cells of a chart: each a character and what it belongs to. What comes later covers the line only as a mark."""
 
 from __future__ import annotations
 
@@ -67,6 +67,11 @@ class Sheet:
             line, at = self.rows - 1 - row, self.left + column
             if not self.kinds[line][at]:
                 self.cells[line][at], self.kinds[line][at] = character, kind
+
+    def mark(self, x: float, y: float, character: str, kind: str) -> None:
+        """Fill the cell of a point that must be seen, on the line too."""
+        line, at = self.rows - 1 - self.row(y), self.left + self.column(x)
+        self.cells[line][at], self.kinds[line][at] = character, kind
 
     def dots(self, points: Sequence[tuple[float, float]], character: str, kind: str) -> None:
         """A mark in every other column that has a point, so that what lies behind stays readable."""

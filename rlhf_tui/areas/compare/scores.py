@@ -18,7 +18,7 @@ from rlhf_tui.areas.charts.histogram import REFERENCE_MARKER, TUNED_MARKER, Colo
 from rlhf_tui.areas.charts.plot import Paint
 
 
-class ScoreHistogram(Widget, can_focus=True):
+class ScoreHistogram(Widget):
     """Draws itself anew when its size, the scores or the theme change."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {"scores--reference", "scores--tuned", "scores--axes"}

@@ -15,13 +15,14 @@ from textual.widgets import Input, Static
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import RlhfError
 from rlhf_engine.evaluation.compare import Comparison
-from rlhf_engine.events import ComparisonFinished, ComparisonProgress, Event, RunState
+from rlhf_engine.evaluation.frontier import POOL
+from rlhf_engine.events import ComparisonFinished, ComparisonPaired, ComparisonProgress, Event, RunState
 from rlhf_engine.requests import REFERENCE, TUNED, Cancel, Compare, Side
 from rlhf_engine.runs.run_dir import RunDir
 from rlhf_engine.runs.run_settings import settings_now
 from rlhf_tui.areas.compare.comparison_table import comparison_table, table_text
 from rlhf_tui.areas.compare.pairs import Pairs
-from rlhf_tui.areas.compare.scores import ScoreHistogram
+from rlhf_tui.areas.compare.score_pane import ScorePane
 from rlhf_tui.areas.compare.side import SideScreen, side_label
 from rlhf_tui.areas.trust.code_questions import CodeQuestions
 from rlhf_tui.engine.bridge import EngineBridge
@@ -48,6 +49,8 @@ class CompareScreen(BaseScreen[None]):
         Binding("a", "side(0)", "First", tooltip="Choose the first of the two", id="compare.first"),
         Binding("y", "copy", "Copy table", tooltip="Copy the table to the clipboard", id="compare.copy"),
         Binding("b", "side(1)", "Second", tooltip="Choose the second of the two", id="compare.second"),
+        Binding("f", "frontier", "Best-of-n", tooltip="Scores, or score against KL beside best-of-n of the reference",
+                id="compare.frontier"),
         *(Binding(str(number), f"pane('{pane}')", title, tooltip=f"Go to {title.lower()}", id=f"compare.{pane}")
           for number, (pane, title) in enumerate(PANES.items(), 1)),
         Binding("escape", "back", "Back", tooltip="Leave the field, cancel, or back", id="compare.back"),
@@ -61,7 +64,7 @@ class CompareScreen(BaseScreen[None]):
         self._bridge, self._questions, self._config, self._sides = bridge, questions, config, sides
         self._request: int | None = None
         self._result: Comparison | None = None
-        self._begun = False
+        self._begun = self._paired = False
         self._pane = "table"
         self._responses = NumberField(RESPONSES, whole=True, step=50, low=2, high=10_000, id="responses")
         self._seed = NumberField(config.train.seed, whole=True, step=1, low=0, high=2**63 - 1, id="seed")
@@ -70,7 +73,7 @@ class CompareScreen(BaseScreen[None]):
         self._table = Static("", id="rows", markup=False)
         self._below = Horizontal(id="below")
         self._pairs = Pairs(id="pairs", classes="pane")
-        self._scores = ScoreHistogram(id="scores", classes="pane")
+        self._scores = ScorePane(id="scores", classes="pane")
         self._alarm = AlarmLine(id="alarm")
         self._keys = KeyBar(id="keys")
 
@@ -93,7 +96,6 @@ class CompareScreen(BaseScreen[None]):
 
     def on_mount(self) -> None:
         self._pairs.border_title = Content("2 Pairs: same prompt, same seed")
-        self._scores.border_title = Content("3 Scores")
         self._pane = "pairs" if has_room_for_all(self.app.size) else "table"
         self._lay_out()
         self.call_after_refresh(self.query_one(f"#{self._pane}").focus)
@@ -155,8 +157,10 @@ class CompareScreen(BaseScreen[None]):
             return
         self._give_up()
         responses, seed = int(self._responses.number or 0), int(self._seed.number or 0)
-        self._request, self._begun = self._bridge.new_id(), False
-        self._bridge.ask(Compare(self._request, self._config, responses, seed, *self._sides))
+        self._request, self._begun, self._paired = self._bridge.new_id(), False, False
+        # a run would wait for a whole pool: while one trains it is drawn only for who looks at it
+        pool = POOL if self._scores.shows_frontier or not self._bridge.is_training else 0
+        self._bridge.ask(Compare(self._request, self._config, responses, seed, *self._sides, pool=pool))
         if self._result is None:  # the numbers on the screen stay under the names that they belong to
             self._show_names(*map(side_label, self._sides))
         self._draw_bar(0, responses)
@@ -165,6 +169,11 @@ class CompareScreen(BaseScreen[None]):
     def action_numbers(self) -> None:
         """To the fields."""
         self._responses.focus()
+
+    def action_frontier(self) -> None:
+        """Scores, or score against KL, in the pane of the scores."""
+        self._scores.switch()
+        self.action_pane("scores")
 
     def action_side(self, number: int) -> None:
         """Choose one of the two, then compare."""
@@ -186,6 +195,8 @@ class CompareScreen(BaseScreen[None]):
         elif self._request is not None:
             self._give_up()
             self._bar.update("")
+            if self._paired:
+                self._scores.load_frontier(None, "best-of-n: cancelled; r runs again")
             self._alarm.say("cancelled · r runs again · Esc leaves")
             self._show_keys()
         else:
@@ -226,16 +237,29 @@ class CompareScreen(BaseScreen[None]):
         if isinstance(event, ComparisonProgress):
             self._begun = True
             self._draw_bar(event.done, event.total)
-            self._alarm.say(f"comparing {' with '.join(map(side_label, self._sides))} · Esc cancels")
+            if not self._paired:
+                self._alarm.say(f"comparing {' with '.join(map(side_label, self._sides))} · Esc cancels")
+        elif isinstance(event, ComparisonPaired) and isinstance(event.result, Comparison):
+            self._begun = self._paired = True
+            self._show_result(event.result)
+            self._scores.load_frontier(None, "best-of-n: drawing responses of the reference · Esc cancels")
         elif isinstance(event, ComparisonFinished):
-            self._request = None
-            self._bar.update("")
-            if isinstance(event.result, Comparison):
-                self._result = event.result
+            self._finish(event)
+
+    def _finish(self, event: ComparisonFinished) -> None:
+        self._request = None
+        self._bar.update("")
+        if isinstance(event.result, Comparison):
+            if not self._paired:  # else whoever reads the pairs is left where they are
                 self._show_result(event.result)
-            else:
-                self._alarm.say(event.error or "the comparison was cancelled", "warning" if event.error else "info")
-            self._show_keys()
+            self._result = event.result
+            self._scores.load_frontier(event.result.frontier, "best-of-n: its responses are not drawn while a run "
+                                                              "trains, which would wait for them; r draws them")
+        else:
+            if self._paired:
+                self._scores.load_frontier(None, f"best-of-n: {event.error or 'cancelled'}")
+            self._alarm.say(event.error or "the comparison was cancelled", "warning" if event.error else "info")
+        self._show_keys()
 
     def _say_where_it_is(self) -> None:
         view = self._bridge.view
@@ -260,6 +284,7 @@ class CompareScreen(BaseScreen[None]):
         self.query_one("#table").border_title = Content(f"1 {first} against {second}, 95 % CI")
 
     def _show_result(self, result: Comparison) -> None:
+        self._result = result
         self._show_names(*result.labels)
         self._show_table()
         self._pairs.load(result.pairs, result.labels, result.no_scores)
@@ -282,12 +307,15 @@ class CompareScreen(BaseScreen[None]):
         if self._result is None:
             self._alarm.say("nothing to copy yet: the comparison is under way")
         else:
-            self._alarm.say(copy(self.app, table_text(self._result.rows, self._result.labels)))
+            told = self._result.frontier.sentences() if self._result.frontier else []
+            text = table_text(self._result.rows, self._result.labels) + "".join(f"{line}\n" for line in told)
+            self._alarm.say(copy(self.app, text))
 
     def _show_keys(self) -> None:
         back = "Back" if self._request is None else "Cancel"
         self._keys.show([("Esc", back, "screen.back"), ("r", "Run again", "screen.again"),
                          ("a", "First", "screen.side(0)"), ("b", "Second", "screen.side(1)"),
                          ("y", "Copy table", "screen.copy"), ("1-3", "Pane", ""), ("←→", "Pair", ""),
-                         ("o", "Order", ""), ("n", "Numbers", "screen.numbers"), ("↑↓", "Scroll", ""),
+                         ("o", "Order", ""), ("f", "Best-of-n", "screen.frontier"),
+                         ("n", "Numbers", "screen.numbers"), ("↑↓", "Scroll", ""),
                          ("?", "Help", "app.help")])
