@@ -71,16 +71,17 @@ def table(rows: list[dict[str, Any]]) -> str:
 
         seconds = min(run["step_seconds"] for run in runs)
         cells = [Path(model).name, target, f"{runs[0]['actor_parameters']:,}", f"{seconds:.2f}"]
-        cells += [_spread([score_at(run["kl"], run["scores"], kl) for run in runs]) for kl in KLS]
-        cells += [_spread([run["mean_score_tuned"] for run in runs]), f"{mean('kl_nats_per_response_tuned'):.1f}",
+        cells += [spread([score_at(run["kl"], run["scores"], kl) for run in runs]) for kl in KLS]
+        cells += [spread([run["mean_score_tuned"] for run in runs]), f"{mean('kl_nats_per_response_tuned'):.1f}",
                   f"{mean('distinct_2_tuned'):.2f}", f"{100 * mean('free_of_unseen_tuned'):.0f} %"]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def _spread(values: list[float]) -> str:
-    mean = f"{statistics.fmean(values):.2f}"  # NaN where a run never came so far
-    return f"{mean} ± {np.std(values, ddof=1):.2f}" if len(values) > 1 else mean
+def spread(values: list[float], digits: int = 2) -> str:
+    """Their mean, and standard deviation if there are several."""
+    mean = f"{statistics.fmean(values):.{digits}f}"  # NaN where a run never came so far
+    return f"{mean} ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else mean
 
 
 def make_second_model(folder: Path, minutes: float) -> None:

@@ -18,6 +18,8 @@ GLOSSARY: dict[str, str] = {
     "log-ratio": "log π − log π_ref of a token; of a response, the sum over its tokens. A single one may be negative.",
     "KL": "Kullback–Leibler divergence of the actor from the reference, in nats: the mean log-ratio of sampled "
           "responses; 0 when both give the same probabilities.",
+    "best-of-n": "The best by score of n responses of the reference. Its KL is log n − (n − 1)/n, and at equal KL a "
+                 "trained model hardly scores better: the share of its gain says what training made of its KL.",
     "nat": "The unit of natural logarithms; 1 nat is 1.44 bits.",
     "step": "What a method learns from one batch: of one that samples, a rollout, its scores, and the optimizer steps.",
     "temperature": "What the logits are divided by before sampling: below 1 likely tokens become likelier.",
