@@ -21,7 +21,7 @@ from rlhf_engine.maths.statistics import Estimate, mean_interval
 
 Pool = Mapping[str, Sequence[float]]
 
-_LEAST_RESPONSES = 64  # to a prompt: a curve of fewer would end at a KL of 3 nats
+_LEAST, _USUAL = 16, 64  # to a prompt, however little the KL asks for: a curve of 64 ends at a KL of 3 nats
 _LEAST_PROMPTS = 4
 
 
@@ -45,7 +45,8 @@ def plan_pool(prompts: Sequence[str], kls: Sequence[float], bound: int) -> Plan:
     most = max(1, bound // fewest)
     wanted = [best_of_n_at(kl) for kl in kls if math.isfinite(kl) and kl > 0]
     reached = max((n for n in wanted if n <= most - 1), default=1.0)
-    each = min(most, max(_LEAST_RESPONSES, math.ceil(2 * reached)))
+    usual = min(_USUAL, max(_LEAST, bound // len(found)))
+    each = min(most, max(usual, math.ceil(2 * reached)))
     count = max(fewest, min(len(found), bound // each))
     return Plan(tuple(found[index * len(found) // count] for index in range(count)), each, most)
 
