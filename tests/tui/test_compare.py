@@ -239,28 +239,23 @@ async def test_what_best_of_n_cannot_tell_is_said(app: WorkbenchApp, sessions: S
         assert "9.30 nats" not in shown(app)
 
 
-async def test_esc_gives_up_best_of_n_and_keeps_the_pairs(app: WorkbenchApp, sessions: Sessions) -> None:
-    async with app.run_test(size=(120, 40)) as pilot:
-        await pilot.press("c", "f")
-        await tell(pilot, sessions, ComparisonPaired(1, comparison()))
-        await pilot.press("escape")
-        await pilot.pause()
-        assert Cancel(1) in sessions.last.asked
-        assert isinstance(app.screen, CompareScreen)
-        assert "1 of 12" in shown(app)
-        assert "r runs again" in shown(app)
-        await pilot.press("r", "escape", "escape")
-        await pilot.pause()
-        assert isinstance(app.screen, WorkbenchScreen)
-
-
-async def test_leaving_gives_up_best_of_n(app: WorkbenchApp, sessions: Sessions) -> None:
+async def test_leaving_gives_up_what_is_still_drawn_for_best_of_n(app: WorkbenchApp, sessions: Sessions) -> None:
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.press("c")
         await tell(pilot, sessions, ComparisonPaired(1, comparison()))
-        app.pop_screen()
+        assert "Cancel" not in shown(app)
+        await pilot.press("escape")
         await pilot.pause()
+        assert isinstance(app.screen, WorkbenchScreen)
         assert Cancel(1) in sessions.last.asked
+
+
+async def test_what_goes_wrong_with_best_of_n_leaves_the_pairs(app: WorkbenchApp, sessions: Sessions) -> None:
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("c", "f")
+        await tell(pilot, sessions, ComparisonPaired(1, comparison()), ComparisonFinished(1, None, "no [/x] memory"))
+        assert shown(app).count("no [/x] memory") == 2
+        assert "1 of 12" in shown(app)
 
 
 async def test_a_run_that_trains_waits_for_a_pool_only_when_somebody_looks_at_it(

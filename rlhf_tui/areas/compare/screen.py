@@ -192,11 +192,9 @@ class CompareScreen(BaseScreen[None]):
         """Out of a field; give up what runs; else leave."""
         if isinstance(self.focused, Input):
             self._pairs.focus()
-        elif self._request is not None:
+        elif self._request is not None and not self._paired:  # what is still drawn after the pairs keeps nobody here
             self._give_up()
             self._bar.update("")
-            if self._paired:
-                self._scores.load_frontier(None, "best-of-n: cancelled; r runs again")
             self._alarm.say("cancelled · r runs again · Esc leaves")
             self._show_keys()
         else:
@@ -242,7 +240,8 @@ class CompareScreen(BaseScreen[None]):
         elif isinstance(event, ComparisonPaired) and isinstance(event.result, Comparison):
             self._begun = self._paired = True
             self._show_result(event.result)
-            self._scores.load_frontier(None, "best-of-n: drawing responses of the reference · Esc cancels")
+            self._scores.load_frontier(None, "best-of-n: drawing responses of the reference…")
+            self._show_keys()
         elif isinstance(event, ComparisonFinished):
             self._finish(event)
 
@@ -312,7 +311,7 @@ class CompareScreen(BaseScreen[None]):
             self._alarm.say(copy(self.app, text))
 
     def _show_keys(self) -> None:
-        back = "Back" if self._request is None else "Cancel"
+        back = "Back" if self._request is None or self._paired else "Cancel"
         self._keys.show([("Esc", back, "screen.back"), ("r", "Run again", "screen.again"),
                          ("a", "First", "screen.side(0)"), ("b", "Second", "screen.side(1)"),
                          ("y", "Copy table", "screen.copy"), ("1-3", "Pane", ""), ("←→", "Pair", ""),
