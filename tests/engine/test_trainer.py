@@ -75,13 +75,14 @@ def weights(run_dir: RunDir, step: int) -> dict[str, torch.Tensor]:
     "sections",
     [
         {},
-        {"algorithm": {"level": "sequence"}, "lora": {"dropout": 0.1}},
+        {"algorithm": {"level": "sequence"}, "lora": {"dropout": 0.1}, "kl": {"controller": "budget", "target": 0.01}},
+        {"algorithm": {"kind": "grpo", "group_size": 4}},
         {
             "kl": {"controller": "adaptive", "target": 0.01, "horizon": 20},
             "algorithm": {"score_normalization": "standardize"},
         },
     ],
-    ids=["token", "sequence with dropout", "adaptive KL"],
+    ids=["token", "sequence with dropout and a KL budget", "GRPO", "adaptive KL"],
 )
 def test_a_run_resumed_from_any_checkpoint_in_another_process_is_the_same_run_bit_for_bit(
     model_folders: dict[str, Path], tmp_path: Path, sections: dict
