@@ -85,8 +85,9 @@ _ALL = [
            "Falls slowly and levels off well above 0.",
            "Collapses towards 0 (all responses become one), or climbs steadily (the text turns to noise)."),
     Metric("loss/policy_avg", "policy loss", "", "neither",
-           "Clipped surrogate loss, mean over the step's optimizer steps; near 0 while advantages are whitened.",
-           "Small and ragged around 0; it need not fall.",
+           "The actor's loss, mean over the step's optimizer steps. A clipped surrogate is near 0 while advantages are "
+           "whitened; that of DPO begins at log 2 = 0.69.",
+           "A surrogate stays small and ragged around 0 and need not fall; that of pairs falls.",
            "Large, one-sided or with growing spikes: optimizer steps are too large."),
     Metric("loss/value_avg", "value loss", "score²", "down",
            "Half the squared error of the critic; should fall, then follow the variance of the score.",

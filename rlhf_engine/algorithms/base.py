@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -13,6 +13,7 @@ from rlhf_engine.config.rewards import RewardSection
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.data.batch import Batch
 from rlhf_engine.data.rows import Rows, RunData, load_data
+from rlhf_engine.data.source import CheckedData
 from rlhf_engine.errors import ConfigError, kind_and_message
 from rlhf_engine.events import Sample
 from rlhf_engine.models.decoding.traced import TracedDecoder
@@ -52,6 +53,10 @@ class Resources:
         made = cls(policy, data.train, data.held_out_rows, None, TracedDecoder(policy, tell), tell)
         made.use_rewards_of(config)
         return made
+
+    def use_rows_of(self, checked: CheckedData) -> None:
+        """Those that the model can take."""
+        self.rows, self.held_out = checked.source.rows, checked.held_out_rows
 
     def use_rewards_of(self, config: RunConfig) -> None:
         """Build the rewards anew, if `config` has others."""
@@ -113,6 +118,17 @@ class Algorithm(Protocol):
     def load_state(self, state: State) -> None:
         """Take over what `state` gave, bit for bit. Raises CheckpointError, with nothing changed, for what does not
         fit."""
+        ...
+
+
+@runtime_checkable
+class MeasuresHeldOut(Protocol):
+    """What an `Algorithm` may bring besides: metrics of its own on rows that it never learns from. They are described in
+    `AlgorithmConfig.held_out_metrics`."""
+
+    def measure_held_out(self, rows: Rows) -> dict[str, float]:
+        """The metrics of some rows of the kind that it learns from, one at least, under the weights of the moment. It
+        changes nothing, random numbers included: a run that is evaluated and one that is not are the same run."""
         ...
 
 

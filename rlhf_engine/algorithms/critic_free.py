@@ -147,6 +147,11 @@ class ActorLearner:
 
     # --- the parts of a step ---
 
+    @property
+    def penalty(self) -> float | None:
+        """β, in score per nat of KL; None for a method that takes none off its scores."""
+        return self.kl.value
+
     def rate(self, number: int) -> float:
         """The learning rate of step `number`."""
         optimizer = self.config.optimizer
@@ -191,7 +196,7 @@ class ActorLearner:
         self.token_count += int(answers.mask.sum())
         metrics = rollout_metrics(
             answers.rollout, answers.scored, log_probs=told.log_probs, reference_log_probs=told.reference_log_probs,
-            entropy=told.entropy, kl_coef=self.kl.value, ends=bool(self.policy.end_ids)) | updates.metrics
+            entropy=told.entropy, kl_coef=self.penalty, ends=bool(self.policy.end_ids)) | updates.metrics
         metrics |= {**own, "lr": self.rate(turn.number), "num_tokens": float(self.token_count)}
         metrics |= turn.clock.metrics(len(answers.rollout))
         series = {"log_probs": told.log_probs}

@@ -28,7 +28,8 @@ class AdapterUpdate(NamedTuple):
     """How one adapter learns.
 
     forward(part): what it says of the rows, [rows, width] with gradient. loss(part, output, normalizer): a named tuple
-    of scalars that add up over micro-batches, `loss` first. metrics: what each field of that is reported as.
+    of scalars that add up over micro-batches, `loss` first. metrics: what each field of that is reported as. each: how
+    many responses one row is, of which `limit` says how many go through a pass at once.
     """
 
     optimizer: AdapterOptimizer
@@ -36,6 +37,7 @@ class AdapterUpdate(NamedTuple):
     forward: Callable[[Any], Tensor]
     loss: Callable[[Any, Tensor, float], Any]
     metrics: Mapping[str, str]
+    each: int = 1
 
     def step(
         self, rows: Tensor, lesson: Lesson, learning_rate: float, max_norm: float, reused: Tensor | None = None
@@ -46,11 +48,14 @@ class AdapterUpdate(NamedTuple):
 
         def attempt() -> dict[str, float]:
             output = unused.pop() if unused else None  # it serves once: its graph is gone afterwards
-            fits = output is not None and len(output) == len(micro_batches(rows, self.limit.size)[0])
+            fits = output is not None and len(output) == len(self._portions(rows)[0])
             return self._accumulate(rows, lesson, learning_rate, max_norm, output if fits else None)
 
         with record_function(f"update: {self.optimizer.name}"):
             return self.limit.fit(attempt)
+
+    def _portions(self, rows: Tensor) -> tuple[Tensor, ...]:
+        return micro_batches(rows, max(1, self.limit.size // self.each))
 
     def _accumulate(
         self, rows: Tensor, lesson: Lesson, learning_rate: float, max_norm: float, reused: Tensor | None
@@ -59,7 +64,7 @@ class AdapterUpdate(NamedTuple):
         normalizer = lesson.action_count(rows)
         totals: Tensor | float = 0.0
         fields: tuple[str, ...] = ()
-        for micro in micro_batches(rows, self.limit.size):
+        for micro in self._portions(rows):
             part = lesson.part(micro)
             output, reused = reused, None  # of the first micro-batch
             outcome = self.loss(part, self.forward(part) if output is None else output, normalizer)

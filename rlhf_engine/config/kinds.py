@@ -14,7 +14,9 @@ from __future__ import annotations
 from typing import Any
 
 from rlhf_engine.config.methods.base import AlgorithmConfig
+from rlhf_engine.config.methods.dpo import DPOConfig
 from rlhf_engine.config.methods.grpo import GRPOConfig
+from rlhf_engine.config.methods.online_dpo import OnlineDPOConfig
 from rlhf_engine.config.methods.ppo import PPOConfig
 from rlhf_engine.config.methods.reinforce import ReinforceConfig
 from rlhf_engine.config.methods.rloo import RLOOConfig
@@ -28,7 +30,8 @@ from rlhf_engine.config.rewards import (
 
 DEFAULT = "ppo"
 _METHODS: Kinds[AlgorithmConfig] = Kinds("rlhf_tui.algorithms", AlgorithmConfig, "algorithm", {
-    "ppo": PPOConfig, "grpo": GRPOConfig, "rloo": RLOOConfig, "reinforce": ReinforceConfig}, DEFAULT)
+    "ppo": PPOConfig, "grpo": GRPOConfig, "rloo": RLOOConfig, "reinforce": ReinforceConfig, "dpo": DPOConfig,
+    "online_dpo": OnlineDPOConfig}, DEFAULT)
 _REWARDS: Kinds[RewardSection] = Kinds("rlhf_tui.rewards", RewardSection, "reward", {
     "word_list": WordListRewardConfig, "length": LengthRewardConfig, "function": FunctionRewardConfig})
 

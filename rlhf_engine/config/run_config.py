@@ -63,7 +63,7 @@ class RunConfig(Section):
         missing: list[tuple[str, ...]] = [
             ("data", name) for name in lists[self.algorithm.needs.batch]
             if self.data.source is None and not getattr(self.data, name)]
-        if self.algorithm.uses("rewards.") and not self.rewards:
+        if self.algorithm.needs.rewards and self.algorithm.uses("rewards.") and not self.rewards:
             missing.append(("rewards",))
         if missing:
             raise ValidationError.from_exception_data(

@@ -193,6 +193,20 @@ class SentinelConfig(Section):
     )
     equal_scores: bool = setting(True, "alarm when all responses of a step have the same score, step after step",
                                  live=True)
+    pair_accuracy: float | None = setting(
+        0.55, "alarm when the share of pairs that are told apart is below this; none is off", live=True, gt=0, le=1,
+        label="min pair accuracy",
+    )
+    pair_patience: int = setting(40, "steps before the alarm on pair accuracy", unit="steps", live=True, ge=0, le=COUNT,
+                                 label="pair patience")
+    pair_margin: float | None = setting(
+        10.0, "alarm when the mean margin of pairs is over this: their loss has no gradient left; none is off",
+        live=True, gt=0, label="max pair margin",
+    )
+    chosen_drop: float | None = setting(
+        20.0, "alarm when chosen responses are this much less likely than under the reference; none is off",
+        unit="nats per response", live=True, gt=0, label="max chosen drop",
+    )
 
 
 class ProbeConfig(Section):

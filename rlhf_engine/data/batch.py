@@ -39,5 +39,13 @@ class PairBatch:
     rejected: list[str]
     columns: Mapping[str, list[Any]] = field(default_factory=dict)
 
+    @property
+    def ended(self) -> tuple[list[bool], list[bool]]:
+        """Whether each chosen and each rejected response is all there is of it: not where its row says false in a
+        column `chosen_finished` or `rejected_finished`, for it was cut at its longest."""
+        chosen, rejected = ([value is not False for value in self.columns.get(name, [None] * len(self.prompts))]
+                            for name in ("chosen_finished", "rejected_finished"))
+        return chosen, rejected
+
 
 Batch = PromptBatch | TextBatch | PairBatch

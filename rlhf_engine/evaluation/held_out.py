@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from statistics import fmean
 
-from rlhf_engine.algorithms.base import Resources
+from rlhf_engine.algorithms.base import MeasuresHeldOut, Resources
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.data.rows import Rows
 from rlhf_engine.evaluation.beside import Beside
@@ -25,19 +25,30 @@ class HeldOutEvaluator:
         self._reference: tuple[RunConfig, int, float] | None = None
         self._beside = Beside("held-out prompts", emit, plural=True)
 
-    def look(self, step: int, rows: Rows, resources: Resources, config: RunConfig) -> dict[str, float]:
+    def look(
+        self, step: int, rows: Rows, resources: Resources, config: RunConfig, algorithm: object = None
+    ) -> dict[str, float]:
         """The metrics of an evaluation after `step` (from 1); none when it is not time for one, every
-        `data.evaluate_every` steps, or nothing is held out, or there are no rewards. The reference is asked once under
-        the same settings, and its mean score stands beside each of the actor's."""
-        every = config.data.evaluate_every
-        if not every or step % every or not len(rows) or not resources.rewards or self._beside.given_up:
+        `data.evaluate_every` steps, or nothing is held out.
+
+        rows: prompts, which are answered and scored if the method answers any and there are rewards. The reference is
+        asked once under the same settings, and its mean score stands beside each of the actor's. algorithm: measures
+        the held-out rows of `resources` besides, if it `MeasuresHeldOut`.
+        """
+        every, most = config.data.evaluate_every, config.data.evaluate_most
+        if not every or step % every or self._beside.given_up:
             return {}
-        rows = rows.take(range(min(len(rows), config.data.evaluate_most)))
-        found = self._beside.attempt(step, lambda: (self._reference_score(rows, resources, config),
-                                                    _answers(rows, resources, config, step)))
-        if found is None:
+        rows, apart = (found.take(range(min(len(found), most))) for found in (rows, resources.held_out))
+        scored = len(rows) and resources.rewards and config.algorithm.needs.answers
+        measures = algorithm.measure_held_out if isinstance(algorithm, MeasuresHeldOut) and len(apart) else None
+        if not scored and not measures:
             return {}
-        reference, tuned = found
+        return self._beside.attempt(step, lambda: (
+            (self._scores(step, rows, resources, config) if scored else {})
+            | (measures(apart) if measures else {}))) or {}
+
+    def _scores(self, step: int, rows: Rows, resources: Resources, config: RunConfig) -> dict[str, float]:
+        reference, tuned = self._reference_score(rows, resources, config), _answers(rows, resources, config, step)
         return {
             "eval/scores": fmean(_known(sample.score) for sample in tuned),
             "eval/reference_scores": reference,

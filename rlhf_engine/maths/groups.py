@@ -47,6 +47,14 @@ def equal_groups(scores: Tensor, size: int) -> Tensor:
     return _spread_is_rounding(groups - groups[:, :1], groups)
 
 
+def best_and_worst(scores: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """The places in `scores` of each group's best and of its worst response, the first of equal ones; int64
+    [batch / size] each. Raises ValueError as `group_advantages` does."""
+    groups = _grouped(scores, size)
+    first = torch.arange(0, len(scores), size, device=scores.device)
+    return first + groups.argmax(1), first + groups.argmin(1)
+
+
 def _grouped(scores: Tensor, size: int) -> Tensor:
     if size < 2 or len(scores) % size or not len(scores):
         raise ValueError(f"{len(scores)} scores are no whole groups of {size}; a group has two responses or more")

@@ -48,6 +48,19 @@ class TextCodec:
         texts = [self._chat.render(prompt) for prompt in prompts] if self._chat else list(prompts)
         return [self._row(prompt, ids, longest) for prompt, ids in zip(prompts, self._read(texts), strict=True)]
 
+    def encode_responses(self, responses: Sequence[str]) -> list[list[int]]:
+        """The ids of each text as it stands after a prompt: without start token, and without the space that many
+        tokenizers (SentencePiece) put before the first word of a text. Raises PromptError as `encode` does."""
+        rows = self._read(list(responses))
+        if self._anchor:
+            behind = self._read([self._anchor_text + response for response in responses])
+            kept = len(self._anchor)
+            rows = [after[kept:] if after[:kept] == self._anchor else row
+                    for row, after in zip(rows, behind, strict=True)]
+        for response, row in zip(responses, rows, strict=True):
+            self._require_embedded(response, row)
+        return rows
+
     def decode(self, responses: Sequence[Ids], prompts: Sequence[Ids]) -> list[str]:
         """The text of each response as it stands after its prompt, without special tokens and with spaces as sampled:
         what the decoded whole has more than the decoded prompt.
@@ -87,13 +100,16 @@ class TextCodec:
                 raise PromptError(f"the prompt {quoted(prompt)} has no token, and the model no start token to begin "
                                   "a text with")
             row = [self._start]
-        if (highest := max(row)) >= self._rows:
-            raise PromptError(f"the prompt {quoted(prompt)} has the token {token_name(self._tokenizer, highest)}, but "
-                              f"the model has {self._rows} embeddings: ids up to {self._rows - 1}")
+        self._require_embedded(prompt, row)
         if longest is not None and len(row) > longest:
             kept = self._prefix if row[: len(self._prefix)] == self._prefix and len(self._prefix) < longest else []
             row = [*kept, *row[len(row) - longest + len(kept) :]]
         return row
+
+    def _require_embedded(self, prompt: str, row: list[int]) -> None:
+        if (highest := max(row, default=0)) >= self._rows:
+            raise PromptError(f"the prompt {quoted(prompt)} has the token {token_name(self._tokenizer, highest)}, but "
+                              f"the model has {self._rows} embeddings: ids up to {self._rows - 1}")
 
     def _texts(self, rows: Sequence[Ids]) -> list[str]:
         decode = self._tokenizer.decode

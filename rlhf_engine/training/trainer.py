@@ -256,7 +256,8 @@ class Trainer:
         for text in self.policy.notices:
             self._journal.notice(text)
         self._data = self._load_data()
-        self._checked = CheckedData(BatchSource(self._data.train, self.config), self._data.held_out)
+        self._checked = CheckedData(BatchSource(self._data.train, self.config), self._data.held_out,
+                                    self._data.held_out_rows)
         if not self._resuming:
             self._check_data(self.config)
         # what the hub calls its newest is another model one day
@@ -265,7 +266,7 @@ class Trainer:
         self._progress.threads = use_threads_of(self.policy, self.config, self._progress.threads)
         self._utilization = Utilization(self.policy)
         self._resources = Resources.of(self.policy, self.config, self._journal.notice, self._data)
-        self._resources.rows = self._checked.source.rows
+        self._resources.use_rows_of(self._checked)
         algorithm = make_algorithm(self.config, self._resources)
         if resumed:
             wanted = self.config
@@ -307,7 +308,7 @@ class Trainer:
         assert self._data is not None
         self._checked = check_data(self.policy, self._data, config)
         if self._resources:
-            self._resources.rows = self._checked.source.rows
+            self._resources.use_rows_of(self._checked)
         for text in self._checked.notices:
             self._journal.notice(text)
 
@@ -405,10 +406,11 @@ class Trainer:
             self._prober.look(self.step, self._resources, self.config, prompt)
 
     def _evaluate(self) -> dict[str, float]:
-        """The metrics of the held-out prompts, if it is time to answer them, and the method answers prompts at all."""
-        if not (self._resources and self._checked and self.config.algorithm.needs.answers):
+        """The metrics of what is held out, if it is time: of answers to the prompts, where the method answers any, and
+        what else it measures on the rows."""
+        if not (self._resources and self._checked):
             return {}
-        return self._evaluator.look(self.step, self._checked.held_out, self._resources, self.config)
+        return self._evaluator.look(self.step, self._checked.held_out, self._resources, self.config, self.algorithm)
 
     # --- step boundaries ---
 

@@ -40,13 +40,15 @@ class Needs:
 
     adapters: names of the LoRA adapters that it trains; "actor" is the one that answers prompts, where there is one.
     heads: name -> the adapter that it reads, for each linear head from hidden states to one number.
-    reference: whether it asks the base with its adapters off. batch: what one step is given.
+    reference: whether it asks the base with its adapters off. batch: what one step is given. rewards: whether it can do
+    nothing without them, if it reads them at all.
     """
 
     adapters: tuple[str, ...] = ("actor",)
     heads: tuple[tuple[str, str], ...] = ()
     reference: bool = True
     batch: BatchKind = "prompts"
+    rewards: bool = True
 
     def __post_init__(self) -> None:
         if REFERENCE in self.adapters or len({*self.adapters}) < len(self.adapters):
@@ -123,6 +125,8 @@ class AlgorithmConfig(Section):
     needs: ClassVar[Needs]
     metrics: ClassVar[tuple[Metric, ...]]
     """What its steps measure, in the order in which they are offered."""
+    held_out_metrics: ClassVar[tuple[Metric, ...]] = ()
+    """What it measures itself on rows that are held out; see `algorithms.base.MeasuresHeldOut`."""
     charts: ClassVar[tuple[str, ...]]
     """The metrics that its charts show until somebody chooses others, the most telling first."""
     conditions: ClassVar[tuple[Condition, ...]] = ()
@@ -148,7 +152,7 @@ class AlgorithmConfig(Section):
     @classmethod
     def __pydantic_init_subclass__(cls, **options: Any) -> None:
         super().__pydantic_init_subclass__(**options)
-        for metric in getattr(cls, "metrics", ()):
+        for metric in (*getattr(cls, "metrics", ()), *cls.held_out_metrics):
             metrics.register(metric)
 
     @property
@@ -165,6 +169,12 @@ class AlgorithmConfig(Section):
     def rows_per_update(self) -> int:
         """Responses, texts or pairs that one optimizer step learns from."""
         return self.rows_per_step
+
+    @property
+    def longest_pair(self) -> int | None:
+        """Tokens that a response of a pair may have with its prompt; pairs with longer ones are left out, as are those
+        beyond the model's context. None: how much of a pair is read, the method says itself."""
+        return None
 
     def uses(self, path: str) -> bool:
         """Whether the method reads the setting at `path`."""

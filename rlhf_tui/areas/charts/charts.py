@@ -229,9 +229,11 @@ class Charts(Widget, can_focus=True):
     @property
     def _known(self) -> list[Metric]:
         """The metrics of the method, and of its held-out prompts if it has any."""
-        metrics = self._method.metrics if self._method else tuple(REGISTRY.values())
-        return [*(metric for metric in metrics if metric.name not in OF_HELD_OUT),
-                *(named(*OF_HELD_OUT) if self._holds_out() else ())]
+        method, held_out = self._method, named(*OF_HELD_OUT)
+        if method:
+            held_out = (held_out if method.needs.answers else ()) + method.held_out_metrics
+        return [*(metric for metric in (method.metrics if method else REGISTRY.values()) if metric not in held_out),
+                *(held_out if self._holds_out() else ())]
 
     def action_explain(self) -> None:
         """Say what this chart means."""
