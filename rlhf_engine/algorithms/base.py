@@ -123,8 +123,8 @@ class Algorithm(Protocol):
 
 @runtime_checkable
 class MeasuresHeldOut(Protocol):
-    """What an `Algorithm` may bring besides: metrics of its own on rows that it never learns from. They are described in
-    `AlgorithmConfig.held_out_metrics`."""
+    """What an `Algorithm` may bring besides: metrics of its own on rows that it never learns from, which
+    `AlgorithmConfig.held_out_metrics` describes."""
 
     def measure_held_out(self, rows: Rows) -> dict[str, float]:
         """The metrics of some rows of the kind that it learns from, one at least, under the weights of the moment. It

@@ -39,8 +39,8 @@ class PairPart:
 @dataclass(frozen=True)
 class PairLesson:
     """Pairs to learn from: of each, the rows of `rollout` that hold its chosen and its rejected response, int64
-    [pairs], on the CPU. reference_log_probs: [responses, time], nats. said: [responses, time], what the actor said of them in
-    the latest update, filled while it is taken."""
+    [pairs], on the CPU. reference_log_probs: [responses, time], nats. said: [responses, time], what the actor said of
+    them in the latest update, filled while it is taken."""
 
     rollout: Rollout
     chosen: Tensor

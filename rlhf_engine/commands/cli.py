@@ -14,6 +14,7 @@ from rlhf_engine.commands.exporting import export
 from rlhf_engine.commands.following import attach
 from rlhf_engine.commands.health import doctor, verify
 from rlhf_engine.commands.listing import list_presets, runs
+from rlhf_engine.commands.pairing import pairs
 from rlhf_engine.commands.parsing import CommandLine
 from rlhf_engine.commands.sampling import compare, generate, score
 from rlhf_engine.commands.shared import command_of
@@ -29,7 +30,7 @@ def make_app(*, help: str = "RLHF without a screen.", attach: Callable[..., int]
     """
     app = typer.Typer(cls=CommandLine, help=help, no_args_is_help=True, add_completion=False, rich_markup_mode=None,
                       pretty_exceptions_enable=False)
-    for command in (train, resume, fork, attach, compare, generate, score, export, list_presets, runs, rename,
+    for command in (train, resume, fork, attach, compare, generate, pairs, score, export, list_presets, runs, rename,
                     note, delete, trash, trust, verify, doctor):
         app.command(name="presets" if command is list_presets else None)(command_of(command))
     return app
