@@ -232,7 +232,9 @@ def test_every_shipped_preset_loads_and_its_rewards_score():
     for info in found.values():
         config = presets.load(info.name)
         assert info.description == config.description != ""
-        assert to_toml(config, info.path.read_text()) == info.path.read_text()
+        # a file beside the preset is named by its whole path once it is loaded
+        beside = {"data.source": Path(config.data.source).name} if config.data.source else {}
+        assert to_toml(fields.replace(config, beside), info.path.read_text()) == info.path.read_text()
         scored = build_rewards(config.rewards)
         for reward in config.rewards:
             if isinstance(reward, WordListRewardConfig):
