@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from rlhf_engine.config import presets
 from rlhf_engine.events import RunState
 from rlhf_tui.app import WorkbenchApp
 from rlhf_tui.areas.charts.metric import MetricScreen
+from rlhf_tui.areas.inspect.screen import InspectScreen
 from rlhf_tui.areas.settings_form.setting_rows import form_rows
 from rlhf_tui.engine.bridge import EngineBridge
 
@@ -49,8 +49,8 @@ prompts = ["Once", "There was a", "x", "Long ago"]
 kind = "{kind}"
 {algorithm}
 [[rewards]]
-kind = "{reward}"
 name = "judge"
+{reward}
 """
 LEARNS = HEAD + """
 [data]
@@ -60,9 +60,8 @@ source = "pairs.jsonl"
 kind = "dpo"
 pairs_per_step = 3
 """
-WORDS = 'word_list"\nliked = ["a", "e", "i"]\nadjacent_penalty = 0.0\nshort_penalty = 0.0\nexcess_penalty = 0.0#'
-LENGTH = 'length"\nmin_words = 4\npenalty_per_word = 1.0#'
-NEVER = 'length"\nmin_words = 0\nmax_words = 1000\npenalty_per_word = 1.0#'
+LENGTH = 'kind = "length"\nmin_words = 4\npenalty_per_word = 1.0'
+NEVER = 'kind = "length"\nmin_words = 0\nmax_words = 1000\npenalty_per_word = 1.0'
 
 
 def invoke(*arguments: str) -> Result:
@@ -84,8 +83,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def write(folder: Path, name: str, text: str, **parts: str) -> str:
     path = folder / f"{name}.toml"
-    path.write_text(re.sub(r"\n(?=name = \"judge\")", "\n", text.format(model=folder / "model", **parts)).replace(
-        '#"', ""))
+    path.write_text(text.format(model=folder / "model", **parts))
     return str(path)
 
 
@@ -160,7 +158,6 @@ def test_what_cannot_be_made_is_said_in_a_sentence(folder: Path) -> None:
         result = invoke("pairs", *arguments)
         assert result.exit_code == 2, result.output
         assert said in result.stderr
-        assert len(result.stderr.strip().splitlines()[-1:]) == 1
         assert "Traceback" not in result.output
     assert (folder / "there.jsonl").read_text() == "kept"
     assert not (folder / "new.jsonl").exists()
@@ -186,7 +183,7 @@ def test_it_is_trained_resumed_and_forked_bit_for_bit(folder: Path) -> None:
     assert other[:4] == told(whole)[:4]
     assert other[4:] != told(whole)[4:]
     done("verify", "whole")
-    assert "DPO" in done("runs") or "whole" in done("runs")
+    assert "whole" in done("runs")
     done("export", "whole", "out")
     assert (folder / "out" / "adapter_model.safetensors").exists()
 
@@ -249,13 +246,19 @@ async def test_the_workbench_trains_charts_and_shows_its_pairs(folder: Path) -> 
         assert not any(words in title for title in titles for words in ("value loss", "KL coef", "entropy"))
         await pilot.press("escape")
         # samples are pairs; one of them, token by token
-        await pilot.press("3")
-        await until(pilot, lambda: app.bridge.view.samples is not None)
-        await pilot.press("enter", "i", "escape", "escape")
-        for key in ("question_mark", "escape", "r", "escape", "h", "escape", "P", "escape"):
-            await pilot.press(key)
+        await pilot.press("4")
+        await until(pilot, lambda: bool(app.workbench.samples.samples.shown))
+        parts = [list(sample.parts) for sample in app.workbench.samples.samples.shown]
+        assert {"chosen", "rejected"} == {name for part in parts for name in part}
+        await pilot.press("end", "i")
+        await until(pilot, lambda: isinstance(app.screen, InspectScreen))
+        await until(pilot, lambda: any(sign in screen_text(app) for sign in "▲▼"), lambda: screen_text(app))
+        await pilot.press("escape")
+        # help explains the method; the list of runs tells its metrics
+        await pilot.press("question_mark")
+        await until(pilot, lambda: "implicit reward" in screen_text(app), lambda: screen_text(app))
+        await pilot.press("escape", "r")
+        await until(pilot, lambda: "pair margin" in screen_text(app), lambda: screen_text(app))
+        await pilot.press("escape")
     app.bridge.close()
     assert app.bridge.join(600)
-    shown = [json.loads(line) for line in
-             (next((folder / "runs").glob("*/samples.jsonl"))).read_text().splitlines()]
-    assert shown

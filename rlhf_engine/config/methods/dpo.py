@@ -47,7 +47,7 @@ preset has any, score the answers to held-out prompts alone."""
                             "grad_norm/actor": "it needs optimizer steps, and all so far were skipped"}
     troubles: ClassVar = TROUBLES
     glossary: ClassVar = GLOSSARY
-    best_metric: ClassVar = "loss/policy_avg"
+    best_metric: ClassVar = "rewards/accuracies"
     basic_settings: ClassVar = (
         "optimizer.learning_rate", "algorithm.beta", "algorithm.loss", "algorithm.pairs_per_step", "train.steps",
         "data.source", "algorithm.max_length",
