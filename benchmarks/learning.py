@@ -42,13 +42,13 @@ def measure(preset: str, seed: int, overrides: list[str], responses: int, root: 
     trainer, steps = train(preset, seed, overrides, root)
     result = compare(trainer.policy, trainer.config, responses=responses, seed=COMPARE_SEED)
     assert result is not None
-    peak_kl = max(step.metrics["objective/kl"] for step in steps)
+    known = [step.metrics["objective/kl"] for step in steps if "objective/kl" in step.metrics]
     return {
         "preset": preset,
         "seed": seed,
         "steps": len(steps),
         "seconds": round(steps[-1].seconds, 1),
-        "peak_kl": round(peak_kl, 2),
+        **({"peak_kl": round(max(known), 2)} if known else {}),  # what samples nothing does not know it
         **figures(result),
     }
 

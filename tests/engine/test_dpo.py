@@ -20,8 +20,10 @@ from rlhf_engine.data.batch import PairBatch, PromptBatch
 from rlhf_engine.data.rows import load_data
 from rlhf_engine.data.source import check_data
 from rlhf_engine.errors import ConfigError
+from rlhf_engine.events import Alarm
 from rlhf_engine.models.policy import Policy
 from rlhf_engine.models.written import written, written_ids
+from rlhf_engine.training.sentinel import Sentinel
 
 PROMPTS = ["Once", "There was a", "x", "Long ago"]
 CHOSEN = [" a fox ran", " cat", " and on", ""]
@@ -256,6 +258,46 @@ def test_held_out_pairs_are_measured_without_a_trace(model_folders: dict[str, Pa
     assert found["eval/pair_loss"] == pytest.approx(told.metrics["loss/policy_avg"], rel=1e-4)
     assert found["eval/rewards/margins"] == pytest.approx(told.metrics["rewards/margins"], rel=1e-4)
     assert all(torch.equal(a, b) for a, b in zip(gradient, same, strict=True))
+
+
+# --- what goes wrong ---
+
+START = {"rewards/accuracies": 0.5, "rewards/margins": 0.0, "rewards/chosen": 0.0}
+LEARNT = {"rewards/accuracies": 0.9, "rewards/margins": 1.5, "rewards/chosen": -0.3}
+
+
+@pytest.mark.parametrize(("kind", "bad", "said"), [
+    ("pairs-undecided", START, "raise optimizer.learning_rate"),
+    ("margins", LEARNT | {"rewards/margins": 12.0}, "mean margin is"),
+    ("chosen-unlikely", LEARNT | {"rewards/chosen": -9.0}, "nats less likely"),
+])
+def test_what_goes_wrong_with_pairs_is_said_once(
+    model_folders: dict[str, Path], kind: str, bad: dict[str, float], said: str
+) -> None:
+    config = config_of(model_folders["gpt_neo"])
+
+    def alarms(end: dict[str, float], changed: RunConfig = config) -> list[Alarm]:
+        sentinel = Sentinel(changed.sentinel.window)
+        return [alarm for at in range(1, 81) for alarm in sentinel.watch(
+            at, {name: START[name] + min(1.0, at / 30) * (end[name] - START[name]) for name in START}, changed)]
+
+    assert alarms(LEARNT) == []
+    (alarm,) = alarms(bad)
+    assert alarm.kind == kind
+    assert said in alarm.text
+    assert "\n" not in alarm.text
+    off = {path: None for condition in config.algorithm.conditions for path in condition.settings
+           if path != "sentinel.pair_patience"}
+    assert alarms(bad, fields.replace(config, off)) == []
+
+
+def test_online_alarms_name_what_the_method_has(model_folders: dict[str, Path]) -> None:
+    config = online_config(model_folders["gpt_neo"])
+    far = {"objective/kl": 1000.0}
+    sentinel = Sentinel(config.sentinel.window)
+    (alarm,) = [alarm for at in range(1, 20) for alarm in sentinel.watch(at, far, config)]
+    assert "algorithm.beta" in alarm.text
+    assert "kl.coef" not in alarm.text
 
 
 # --- online ---

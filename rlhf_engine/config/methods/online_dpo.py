@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar, Literal
 
 from pydantic import model_validator
 
-from rlhf_engine.config.methods.base import Settings
+from rlhf_engine.config.methods.base import Condition, Settings, StepMetrics
 from rlhf_engine.config.methods.critic_free import COMES_WITH, METRICS, CriticFreeConfig, GroupedConfig
 from rlhf_engine.config.methods.on_policy import GLOSSARY as SAMPLING_GLOSSARY
 from rlhf_engine.config.methods.on_policy import TROUBLES as SAMPLING_TROUBLES
@@ -27,6 +28,16 @@ _OF_A_PENALTY = ("objective/rlhf_reward", "objective/non_score_reward", "kl_coef
 _PAIRED = "it needs groups whose scores differ, and in all steps so far they were equal"
 
 
+def _by_beta(condition: Condition) -> Condition:
+    """The same, that names what holds the actor near the reference here."""
+
+    def find(start: StepMetrics, recent: StepMetrics, step: int, config: Settings) -> str | None:
+        said = condition.find(start, recent, step, config)
+        return said and said.replace("kl.coef", "algorithm.beta")
+
+    return replace(condition, find=find)
+
+
 class OnlineDPOConfig(PreferenceSettings, GroupedConfig):
     """Online DPO (Guo et al. 2024, "Direct language model alignment from online AI feedback")."""
 
@@ -39,7 +50,7 @@ class OnlineDPOConfig(PreferenceSettings, GroupedConfig):
     )
     charts: ClassVar = ("objective/scores", "objective/kl", "rewards/accuracies", "rewards/margins")
     # the accuracy is that of pairs the actor has just made: it never has to be far above a half
-    conditions: ClassVar = (*CriticFreeConfig.conditions, *CONDITIONS[1:])
+    conditions: ClassVar = (*(_by_beta(condition) for condition in CriticFreeConfig.conditions), *CONDITIONS[1:])
     token_series: ClassVar = TOKEN_SERIES
     explanation: ClassVar = """\
 A step samples several responses to each prompt (a group), and the configured rewards give each a score. The best and
