@@ -90,7 +90,8 @@ def _line(row: dict[str, object]) -> str:
     return (
         f"{row['preset']} seed {row['seed']}: {row['steps']} steps in {row['seconds']} s · "
         f"liked {change('liked_share', 100, ' %')} · disliked {change('disliked_share', 100, ' %')} · "
-        f"score {change('mean_score')} · KL {row['kl_nats_per_response_tuned']} (peak {row.get('peak_kl', 'not known')}) · "
+        f"score {change('mean_score')} · KL {row['kl_nats_per_response_tuned']} "
+        f"(peak {row.get('peak_kl', 'not known')}) · "
         f"distinct-2 {change('distinct_2')} · length {change('mean_length')} · "
         f"free of unseen pairs {change('free_of_unseen', 100, ' %')}"
     )
