@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from tiny_models import stir, tiny_config
+from tokenizers_of_kinds import byte_level, metaspace
 from torch import Tensor
 
 from rlhf_engine.algorithms.base import MeasuresHeldOut, Resources, StepResult, make_algorithm
@@ -22,6 +24,7 @@ from rlhf_engine.data.source import check_data
 from rlhf_engine.errors import ConfigError
 from rlhf_engine.events import Alarm
 from rlhf_engine.models.policy import Policy
+from rlhf_engine.models.text_codec import TextCodec
 from rlhf_engine.models.written import written, written_ids
 from rlhf_engine.training.sentinel import Sentinel
 
@@ -205,6 +208,14 @@ def test_the_reference_is_asked_once_a_pair_and_remembered_bit_for_bit(model_fol
 
 
 # --- what is read of a pair ---
+
+
+@pytest.mark.parametrize("make", [byte_level, metaspace])
+def test_a_response_is_read_as_it_stands_behind_a_prompt(make: Callable[[], Any]) -> None:
+    codec = TextCodec(make(), rows=1000)
+    for text in (" cat", "cat", " a cat.", "", "  t"):
+        (ids,) = codec.encode_responses([text])
+        assert codec.decode([ids], codec.encode(["Once"])) == [text]
 
 
 def test_both_responses_stand_behind_the_same_prompt_tokens_and_end(model_folders: dict[str, Path]) -> None:
