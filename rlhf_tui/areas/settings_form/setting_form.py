@@ -243,11 +243,12 @@ class SettingForm:
         return edits
 
     def turn(self, row: Row, step: int) -> Edits:
-        """Take the next or previous of a setting's choices."""
+        """Take the next or previous of a setting's choices; of one that is not allowed yet, what comes behind it."""
         assert self.config is not None
         choices = [*row.setting.choices] or ["false", "true"]
         choices += ["none"] if row.setting.optional else []
-        now = show(value_at(self.config, row.path))
+        now, (waiting, _) = show(value_at(self.config, row.path)), self.drafts.get(row.path, ("", ""))
+        now = waiting if waiting in choices else now
         return self.commit(row, choices[(choices.index(now) + step) % len(choices)])
 
     def resets(self) -> tuple[dict[str, Any], list[Row]]:
