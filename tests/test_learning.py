@@ -44,3 +44,20 @@ def test_the_animals_preset_learns_to_tell_of_animals(tmp_path: Path) -> None:
     assert sum(clean) / len(clean) >= 0.55
     rewards = [step.metrics["objective/scores"] for step in steps]
     assert sum(rewards[-3:]) / 3 > sum(rewards[:3]) / 3 + 3
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("preset", ["dpo-animals", "online-dpo-animals"])
+def test_the_presets_of_pairs_learn_to_tell_of_animals(preset: str, tmp_path: Path) -> None:
+    config = presets.load_with_overrides(preset, ["train.threads=1"])
+    trainer = Trainer(config, run_dir=RunDir.create(tmp_path, config), emit=lambda event: None)
+    trainer.run()
+    assert trainer.policy is not None
+    result = compare(trainer.policy, config, responses=100, seed=900_001)
+    assert result is not None
+    rows = {row.key: row for row in result.rows}
+    assert rows["mean_score"].difference.low > 2
+    assert rows["liked_share"].difference.low > 0.02
+    assert rows["disliked_share"].difference.high < 0
+    assert rows["kl_nats_per_response"].tuned.value <= 15

@@ -13,7 +13,7 @@ from tui.fake_session import step_metrics
 from tui.test_hostile_screens import check, texts
 
 from rlhf_engine.config.methods.ppo import PPOConfig
-from rlhf_engine.metrics import REGISTRY
+from rlhf_engine.metrics import OF_HELD_OUT, REGISTRY
 from rlhf_tui.app import WorkbenchApp
 from rlhf_tui.areas.charts import drawing
 from rlhf_tui.areas.charts.chart import Chart
@@ -650,7 +650,7 @@ async def test_what_is_measured_on_held_out_prompts_is_offered_where_it_can_come
         await pilot.pause()
         return {option.id for option in options if option.id}
 
-    held_out = {name for name in REGISTRY if name.startswith("eval/")}
+    held_out = set(OF_HELD_OUT)
     assert held_out
     async with app.run_test(size=WIDE) as pilot:
         assert not held_out & await offered()
