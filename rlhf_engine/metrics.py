@@ -137,9 +137,29 @@ _ALL = [
     Metric("kl", "KL in the loss (k3)", "nats per token", "neither",
            "KL from the reference as the loss penalizes it: the k3 estimator, mean over tokens.",
            "Rises slowly, then holds.", "Runs away upwards: raise the KL coefficient."),
-    Metric("entropy", "entropy (as in GRPO)", "nats per token", "neither",
-           "The entropy of policy/entropy_avg, by the name that GRPO's users know.", "Falls slowly.",
-           "Falls to 0: every response becomes the same."),
+    Metric("entropy", "next-token entropy", "nats per token", "neither",
+           "Mean entropy of the actor's next-token distribution, by the name that TRL's users know.",
+           "Falls slowly.", "Falls to 0: every response becomes the same."),
+    Metric("loss", "loss", "", "down", "What is minimized, mean over the step's optimizer steps.",
+           "Falls fast at first, then slowly.", "Level from the start (nothing is learnt), or climbing."),
+    Metric("perplexity", "perplexity", "", "down",
+           "exp(loss): among how many equally likely tokens the model chooses, so to speak.",
+           "Falls with the loss.", "Grows: optimizer steps are too large."),
+    Metric("mean_token_accuracy", "token accuracy", "share of tokens", "up",
+           "Tokens that are learned which the model held likeliest.", "Climbs as the loss falls.",
+           "Goes to 1: the texts are learnt by heart."),
+    Metric("eval/loss", "held-out loss", "nats per token", "down",
+           "The loss on rows that are never trained on, all in one mean, every data.evaluate_every steps.",
+           "Falls with the loss, and flattens a little above it.",
+           "Rises while the loss falls: the texts are learnt by heart."),
+    Metric("eval/best_loss", "lowest held-out loss", "nats per token", "down",
+           "The lowest held-out loss so far.", "Falls together with the held-out loss.",
+           "Level under a held-out loss that rises: the best checkpoint is an earlier one."),
+    Metric("eval/perplexity", "held-out perplexity", "", "down", "exp(held-out loss).",
+           "Falls with the held-out loss.", "Rises while the perplexity falls: the texts are learnt by heart."),
+    Metric("eval/mean_token_accuracy", "held-out accuracy", "share of tokens", "up",
+           "Tokens of the held-out rows that the model held likeliest.", "Climbs, then flattens.",
+           "Falls while the token accuracy climbs: the texts are learnt by heart."),
     Metric("clip_ratio/low_mean", "clipped below", "share of tokens", "neither",
            "Tokens of worse responses whose ratio fell below 1 − ε, and which are pushed no further.",
            "A few percent.", "A quarter or more: optimizer steps are too large."),
@@ -215,10 +235,13 @@ def named(*names: str) -> tuple[Metric, ...]:
     return tuple(REGISTRY[name] for name in names)
 
 
-_HELD_OUT = "it needs held-out prompts (data.held_out, data.held_out_share), and comes every data.evaluate_every steps"
+_HELD_OUT = "it needs held-out {} (data.held_out, data.held_out_share), and comes every data.evaluate_every steps"
 OF_HELD_OUT = ("eval/scores", "eval/reference_scores", "eval/kl", "eval/mean_length")
-"""Metrics of the prompts that are never trained on."""
-COMES_WITH: dict[str, str] = dict.fromkeys(OF_HELD_OUT, _HELD_OUT)
+"""Metrics of the answers to prompts that are never trained on."""
+OF_HELD_OUT_ROWS = ("eval/loss", "eval/best_loss", "eval/perplexity", "eval/mean_token_accuracy")
+"""Metrics of texts that are never trained on."""
+COMES_WITH: dict[str, str] = (dict.fromkeys(OF_HELD_OUT, _HELD_OUT.format("prompts"))
+                              | dict.fromkeys(OF_HELD_OUT_ROWS, _HELD_OUT.format("rows")))
 """What those metrics of every method need that are not reported for each step; a method says so of its own."""
 
 

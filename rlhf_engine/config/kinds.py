@@ -20,6 +20,7 @@ from rlhf_engine.config.methods.online_dpo import OnlineDPOConfig
 from rlhf_engine.config.methods.ppo import PPOConfig
 from rlhf_engine.config.methods.reinforce import ReinforceConfig
 from rlhf_engine.config.methods.rloo import RLOOConfig
+from rlhf_engine.config.methods.sft import SFTConfig
 from rlhf_engine.config.packages import Kinds
 from rlhf_engine.config.rewards import (
     FunctionRewardConfig,
@@ -31,7 +32,7 @@ from rlhf_engine.config.rewards import (
 DEFAULT = "ppo"
 _METHODS: Kinds[AlgorithmConfig] = Kinds("rlhf_tui.algorithms", AlgorithmConfig, "algorithm", {
     "ppo": PPOConfig, "grpo": GRPOConfig, "rloo": RLOOConfig, "reinforce": ReinforceConfig, "dpo": DPOConfig,
-    "online_dpo": OnlineDPOConfig}, DEFAULT)
+    "online_dpo": OnlineDPOConfig, "sft": SFTConfig}, DEFAULT)
 _REWARDS: Kinds[RewardSection] = Kinds("rlhf_tui.rewards", RewardSection, "reward", {
     "word_list": WordListRewardConfig, "length": LengthRewardConfig, "function": FunctionRewardConfig})
 

@@ -191,6 +191,10 @@ class SentinelConfig(Section):
         0.95, "alarm when this share of the responses is truncated (no EOS) at sampling.max_new_tokens; none is off",
         live=True, gt=0, le=1, label="max truncated",
     )
+    held_out_rise: float | None = setting(
+        0.05, "alarm when the held-out loss is over its lowest by this while the loss falls; none is off",
+        unit="nats per token", live=True, gt=0,
+    )
     equal_scores: bool = setting(True, "alarm when all responses of a step have the same score, step after step",
                                  live=True)
     pair_accuracy: float | None = setting(

@@ -15,10 +15,11 @@ T = TypeVar("T")
 class Beside:
     """Attempts at answers of one kind. What would fail again is said once, and then not attempted any more."""
 
-    def __init__(self, name: str, emit: Callable[[Event], None], *, plural: bool = False) -> None:
-        """name: what is not answered, at the beginning of a sentence."""
+    def __init__(self, name: str, emit: Callable[[Event], None], *, plural: bool = False, done: str = "answered"
+                 ) -> None:
+        """name: what is not `done`, at the beginning of a sentence."""
         self.given_up = False
-        self._name, self._emit = name, emit
+        self._name, self._emit, self._done = name, emit, done
         self._was, self._is = ("were", "are") if plural else ("was", "is")
 
     def attempt(self, step: int, answer: Callable[[], T]) -> T | None:
@@ -26,7 +27,7 @@ class Beside:
         try:
             return answer()
         except NonFiniteError as error:  # of these weights; the run may yet go back to others
-            self._tell(f"{self._name} {self._was} not answered after step {step}: {error}")
+            self._tell(f"{self._name} {self._was} not {self._done} after step {step}: {error}")
             return None
         except (ModelError, RewardError) as error:
             why = str(error)
@@ -35,7 +36,7 @@ class Beside:
                 raise
             why = "out of memory"
         self.given_up = True
-        self._tell(f"{self._name} {self._is} not answered any more in this run: {why}")
+        self._tell(f"{self._name} {self._is} not {self._done} any more in this run: {why}")
         return None
 
     def _tell(self, text: str) -> None:

@@ -229,6 +229,16 @@ class Policy:
         output = self.body(input_ids=ids, attention_mask=mask.long(), **options)
         return hidden_states(output)
 
+    def forward_packed(self, ids: Tensor, positions: Tensor) -> Tensor:
+        """Hidden states [batch, time, hidden] of rows that hold several texts behind one another, of which none sees
+        another; see `packing`.
+
+        ids, positions: int64 [batch, time]; positions count anew from 0 where a text begins, and are 0 on padding.
+        """
+        options = {"use_cache": False} if self._takes_use_cache else {}
+        # without a mask transformers reads in the positions where a text begins
+        return hidden_states(self.body(input_ids=ids, attention_mask=None, position_ids=positions, **options))
+
     def next_logits(self, hidden: Tensor, temperature: float) -> Tensor:
         """float32 logits [batch, vocabulary] / temperature from hidden [batch, hidden]; banned ids are −inf."""
         weight, bias = self._decoding_head
@@ -272,16 +282,24 @@ class Policy:
         """
         with self.as_role(role):
             hidden = self.forward(ids, mask)[:, -response_width - 1 : -1]
+        return self.chosen_log_probs(hidden, ids[:, -response_width:], temperature, with_entropy=with_entropy)
+
+    def chosen_log_probs(
+        self, hidden: Tensor, chosen: Tensor, temperature: float, *, with_entropy: bool = False, with_best: bool = False
+    ) -> TokenLogProbs:
+        """log π of the tokens `chosen` [...] after the states `hidden` [..., hidden]: as `log_probs`, without a pass
+        through the body."""
         head = self.base.get_output_embeddings()
         return chosen_log_probs(
             hidden,
             head.weight,
             getattr(head, "bias", None),
-            ids[:, -response_width:],
+            chosen,
             temperature=temperature,
             banned=self.banned,
             transform=self._head_transform,
             with_entropy=with_entropy,
+            with_best=with_best,
         )
 
     def head_values(self, head: str, ids: Tensor, mask: Tensor, response_width: int, *, after: bool = False) -> Tensor:

@@ -61,6 +61,20 @@ class TextCodec:
             self._require_embedded(response, row)
         return rows
 
+    def encode_answered(
+        self, prompts: Sequence[str], responses: Sequence[str]
+    ) -> list[tuple[list[int], list[int]]]:
+        """(ids of the prompt, ids of the response) of each pair, to learn the second from the first.
+
+        The prompt's are those of `encode`: what sampling would see. The response's are those that it has where it
+        stands behind the prompt, or else such as decode to it there. A text without a prompt stands behind a start
+        token; where the model has none, its own first token is the prompt. Raises PromptError as `encode` does.
+        """
+        rendered = [self._chat.render(prompt) if self._chat and prompt else prompt for prompt in prompts]
+        alone = self._read(rendered)
+        whole = self._read([before + after for before, after in zip(rendered, responses, strict=True)])
+        return [self._answered(*row) for row in zip(prompts, responses, alone, whole, strict=True)]
+
     def decode(self, responses: Sequence[Ids], prompts: Sequence[Ids]) -> list[str]:
         """The text of each response as it stands after its prompt, without special tokens and with spaces as sampled:
         what the decoded whole has more than the decoded prompt.
@@ -91,6 +105,31 @@ class TextCodec:
             for prompt in prompts if len(prompts) > 1 else ():
                 self._read([prompt])
             raise PromptError(f"the tokenizer cannot read the prompt {quoted(prompts[0])}: {error}") from error
+
+    def _answered(self, prompt: str, response: str, alone: list[int], whole: list[int]) -> tuple[list[int], list[int]]:
+        if prompt:
+            before = self._row(prompt, alone, None)
+            read = whole if self._chat else [*before[: len(before) - len(alone)], *whole]
+            after = read[len(before):] if read[: len(before)] == before else self._behind(before, response)
+        else:
+            before = self._prefix or ([] if self._start is None else [self._start])
+            after = whole[len(before):] if before and whole[: len(before)] == before else whole
+            if not before:
+                before, after = after[:1], after[1:]
+        if after and (highest := max(after)) >= self._rows:
+            raise PromptError(f"the text {quoted(response)} has the token {token_name(self._tokenizer, highest)}, but "
+                              f"the model has {self._rows} embeddings: ids up to {self._rows - 1}")
+        return list(before), after
+
+    def _behind(self, prompt: Ids, response: str) -> list[int]:
+        """Ids that decode to the response behind the prompt, whose last token would else melt into its first. Alone
+        many a tokenizer puts a space before the first word, and behind another text it does not."""
+        (alone, behind) = _bare_ids(self._tokenizer, [response, self._anchor_text + response])
+        found = [alone]
+        if self._anchor and behind[: len(self._anchor)] == self._anchor:
+            found.append(behind[len(self._anchor):])
+        decoded = self.decode(found, [prompt] * len(found))
+        return next((ids for ids, text in zip(found, decoded, strict=True) if text == response), alone)
 
     def _row(self, prompt: str, ids: list[int], longest: int | None) -> list[int]:
         prefix = [] if self._chat or (self._prefix and ids[:1] == self._prefix[:1]) else self._prefix

@@ -27,12 +27,14 @@ _NEVER = -1e30  # a banned id's logit: probability exactly 0 and, unlike -inf, n
 
 
 class TokenLogProbs(NamedTuple):
-    """Both float32 and shaped like token_ids; nats."""
+    """All float32 and shaped like token_ids; nats."""
 
     log_probs: Tensor
     """log p(token) under the distribution that is sampled from; -inf for a banned token."""
     entropy: Tensor
     """Entropy of that whole distribution, without gradient; zeros if it was not asked for."""
+    best: Tensor
+    """log p of the likeliest token, without gradient; zeros if it was not asked for."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ def chosen_log_probs(
     banned: Tensor | None = None,
     transform: HeadTransform | None = None,
     with_entropy: bool = True,
+    with_best: bool = False,
     chunk_size: int | None = None,
 ) -> TokenLogProbs:
     """Log-probabilities of chosen tokens and the entropy of the distributions they were chosen from.
@@ -75,8 +78,8 @@ def chosen_log_probs(
     hidden: float [..., hidden], the states that predict the tokens; weight: float [vocabulary, hidden] and bias:
     [vocabulary] or None, the frozen head; token_ids: int64 [...].
     temperature: divides the (transformed) logits. banned: bool [vocabulary], ids that are never sampled: they get
-    probability 0 and the rest is renormalised; at least one id must be allowed. with_entropy: entropy costs a pass over
-    all logits. chunk_size: rows per chunk; by default 128 or more, in at most 64 MB of logits.
+    probability 0 and the rest is renormalised; at least one id must be allowed. with_entropy, with_best: each costs a
+    pass over all logits. chunk_size: rows per chunk; by default 128 or more, in at most 64 MB of logits.
 
     Matrix products run in the dtype of weight, all after them in float32. Gradient flows to `hidden` only; a row whose
     chosen token is banned has log-probability -inf and gradient 0.
@@ -85,14 +88,15 @@ def chosen_log_probs(
     """
     _check(hidden, weight, bias, token_ids, temperature, banned)
     rows = chunk_size or _rows_per_chunk(weight)
-    head = _Head(weight, bias, temperature, banned, transform or HeadTransform(), with_entropy, rows)
+    head = _Head(weight, bias, temperature, banned, transform or HeadTransform(), with_entropy, with_best, rows)
     flat_hidden, flat_ids = hidden.reshape(-1, hidden.shape[-1]), token_ids.reshape(-1)
     if torch.is_grad_enabled() and hidden.requires_grad:
-        log_probs, entropy = _ChosenLogProbs.apply(flat_hidden, head, flat_ids)
+        log_probs, entropy, best = _ChosenLogProbs.apply(flat_hidden, head, flat_ids)
     else:
         with torch.no_grad():
-            log_probs, entropy, _ = head.run(flat_hidden, flat_ids, with_gradient=False)
-    return TokenLogProbs(log_probs.reshape(token_ids.shape), entropy.reshape(token_ids.shape))
+            log_probs, entropy, best, _ = head.run(flat_hidden, flat_ids, with_gradient=False)
+    shape = token_ids.shape
+    return TokenLogProbs(log_probs.reshape(shape), entropy.reshape(shape), best.reshape(shape))
 
 
 def _rows_per_chunk(weight: Tensor) -> int:
@@ -109,12 +113,16 @@ class _Head:
     banned: Tensor | None
     transform: HeadTransform
     with_entropy: bool
+    with_best: bool
     rows: int
 
-    def run(self, hidden: Tensor, token_ids: Tensor, *, with_gradient: bool) -> tuple[Tensor, Tensor, Tensor | None]:
-        """(log_probs [N], entropy [N], d log_probs / d hidden [N, H] or None) for hidden [N, H], token_ids [N]."""
+    def run(
+        self, hidden: Tensor, token_ids: Tensor, *, with_gradient: bool
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """(log_probs [N], entropy [N], best [N], d log_probs / d hidden [N, H] or None) for hidden [N, H], token_ids
+        [N]."""
         log_probs = torch.empty(hidden.shape[0], dtype=torch.float32, device=hidden.device)
-        entropy = torch.zeros_like(log_probs)
+        entropy, best = torch.zeros_like(log_probs), torch.zeros_like(log_probs)
         gradient = torch.empty_like(hidden) if with_gradient else None
         for start in range(0, hidden.shape[0], self.rows):
             chunk = slice(start, start + self.rows)
@@ -123,20 +131,23 @@ class _Head:
                 token_ids[chunk].unsqueeze(1),
                 log_probs[chunk],
                 entropy[chunk],
+                best[chunk],
                 None if gradient is None else gradient[chunk],
             )
-        return log_probs, entropy, gradient
+        return log_probs, entropy, best, gradient
 
     def _run_chunk(
-        self, hidden: Tensor, chosen: Tensor, log_probs: Tensor, entropy: Tensor, gradient: Tensor | None
+        self, hidden: Tensor, chosen: Tensor, log_probs: Tensor, entropy: Tensor, best: Tensor, gradient: Tensor | None
     ) -> None:
-        """Fill the rows log_probs, entropy [n] and gradient [n, H] for hidden [n, H], chosen [n, 1]."""
+        """Fill the rows log_probs, entropy, best [n] and gradient [n, H] for hidden [n, H], chosen [n, 1]."""
         logits = self._logits(hidden)
         slope = self.transform.slope(logits) if gradient is not None else 1.0
         logits = logits.div_(self.temperature) if self.temperature != 1.0 else logits
         logits = logits.masked_fill_(self.banned, _NEVER) if self.banned is not None else logits
         log_p = logits.log_softmax(dim=1)
         log_probs.copy_(log_p.gather(1, chosen).squeeze(1))
+        if self.with_best:
+            best.copy_(log_p.amax(dim=1))
         impossible = self.banned[chosen] if self.banned is not None else None
         if impossible is not None:
             log_probs.masked_fill_(impossible.squeeze(1), -torch.inf)
@@ -167,15 +178,15 @@ class _Head:
 
 class _ChosenLogProbs(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, head: _Head, token_ids: Tensor) -> tuple[Tensor, Tensor]:
-        log_probs, entropy, gradient = head.run(hidden, token_ids, with_gradient=True)
+    def forward(ctx: Any, hidden: Tensor, head: _Head, token_ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        log_probs, entropy, best, gradient = head.run(hidden, token_ids, with_gradient=True)
         ctx.save_for_backward(gradient)
-        ctx.mark_non_differentiable(entropy)
-        return log_probs, entropy
+        ctx.mark_non_differentiable(entropy, best)
+        return log_probs, entropy, best
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_log_probs: Tensor, _grad_entropy: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, grad_log_probs: Tensor, *_others: Tensor) -> tuple[Tensor, None, None]:
         (gradient,) = ctx.saved_tensors
         return (gradient * grad_log_probs.unsqueeze(1)).to(gradient.dtype), None, None
 

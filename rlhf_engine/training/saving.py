@@ -19,6 +19,9 @@ from rlhf_engine.runs import checkpoint
 from rlhf_engine.runs.checkpoint import Quality, TrainingState
 from rlhf_engine.runs.run_dir import RunDir
 
+_RARE = "eval/"
+"""How the names begin of metrics that are not measured in each step."""
+
 
 @dataclass
 class RunProgress:
@@ -39,7 +42,7 @@ class RunProgress:
 
 def kept_best(config: RunConfig) -> str | None:
     """The metric of which the best checkpoint is kept, if any."""
-    return config.algorithm.best_metric if config.train.keep_best == "auto" else config.train.keep_best
+    return config.algorithm.best_metric_of(config) if config.train.keep_best == "auto" else config.train.keep_best
 
 
 class Saver:
@@ -48,6 +51,7 @@ class Saver:
     def __init__(self, run_dir: RunDir | None, emit: Callable[[Event], None]) -> None:
         self._run_dir, self._emit = run_dir, emit
         self._recent: deque[Mapping[str, float]] = deque(maxlen=STEPS_AVERAGED)
+        self._held_out: dict[str, float] = {}
         self._saved: tuple[int, RunProgress] | None = None
         self._given_up: Collection[Path] = ()
 
@@ -58,11 +62,14 @@ class Saver:
         which are damaged. They go once there is a new one."""
         self._given_up = given_up
         self._saved = (step, self._course(progress))
-        self._recent = deque(history, maxlen=STEPS_AVERAGED)
+        self._recent, self._held_out = deque(maxlen=STEPS_AVERAGED), {}
+        for metrics in history:
+            self.record_metrics(metrics)
 
     def record_metrics(self, metrics: Mapping[str, float]) -> None:
         """Takes in the metrics of a step, by which checkpoints are told apart."""
         self._recent.append(metrics)
+        self._held_out |= {name: value for name, value in metrics.items() if name.startswith(_RARE)}
 
     def save(
         self, step: int, progress: RunProgress, algorithm: Algorithm | None, policy: Policy | None, config: RunConfig,
@@ -96,13 +103,18 @@ class Saver:
         self._emit(CheckpointSaved(step, str(path)))
 
     def _quality(self, metric: str | None) -> Quality | None:
-        """The chosen metric over the last steps; None when none is chosen, or no step knew it."""
+        """The chosen metric over the last steps, or where these did not measure it, as it was last measured; None when
+        none is chosen, or no step knew it."""
         if metric is None:
             return None
-        values = [metrics[metric] for metrics in self._recent if math.isfinite(metrics.get(metric, math.nan))]
+        values = _finite(self._recent, metric) or _finite([self._held_out], metric)
         return Quality(metric, fmean(values), describe(metric).better == "up") if values else None
 
     @staticmethod
     def _course(progress: RunProgress) -> RunProgress:
         """The progress that make another state of the same step; time alone does not."""
         return RunProgress(progress.edits, 0.0, progress.rollbacks, progress.nonfinite_steps)
+
+
+def _finite(steps: Iterable[Mapping[str, float]], metric: str) -> list[float]:
+    return [metrics[metric] for metrics in steps if math.isfinite(metrics.get(metric, math.nan))]

@@ -44,7 +44,8 @@ def plain(
     if banned is not None:
         logits = logits.masked_fill(banned, -torch.inf)
     distribution = torch.distributions.Categorical(logits=logits)
-    return TokenLogProbs(distribution.log_prob(token_ids), distribution.entropy().detach())
+    best = distribution.logits.detach().max(dim=-1).values
+    return TokenLogProbs(distribution.log_prob(token_ids), distribution.entropy().detach(), best)
 
 
 def gradient_of(result: Tensor, hidden: Tensor) -> Tensor:
@@ -75,7 +76,9 @@ def test_equals_log_softmax_gradients_included(
     hidden, weight, bias, token_ids = head
     token_ids = torch.where(BANNED[token_ids], 0, token_ids)
     args = (hidden, weight, bias if with_bias else None, token_ids)
-    ours, expected = chosen_log_probs(*args, **options), plain(*args, **options)
+    ours, expected = chosen_log_probs(*args, **options, with_best=True), plain(*args, **options)
+    assert torch.allclose(ours.best, expected.best, atol=1e-5)
+    assert not ours.best.requires_grad
     assert torch.allclose(ours.log_probs, expected.log_probs, atol=1e-5)
     if "banned" not in options:  # Categorical's entropy is NaN for a probability of zero
         assert torch.allclose(ours.entropy, expected.entropy, atol=1e-5)

@@ -139,7 +139,7 @@ class AlgorithmConfig(Section):
     glossary: ClassVar[Mapping[str, str]] = {}
     """Terms that the help screen explains besides those that every method has."""
     best_metric: ClassVar[str | None] = None
-    """What `train.keep_best = "auto"` keeps the best checkpoint of."""
+    """What `train.keep_best = "auto"` keeps the best checkpoint of; see `best_metric_of`."""
     learning_rates: ClassVar[tuple[str, ...]] = ("optimizer.learning_rate",)
     """Settings that a roll-back lowers."""
     basic_settings: ClassVar[tuple[str, ...]] = ()
@@ -183,6 +183,10 @@ class AlgorithmConfig(Section):
         if path.startswith("sentinel.") and path not in ("sentinel.enabled", "sentinel.window"):
             return any(path in condition.settings for condition in self.conditions)
         return True
+
+    def best_metric_of(self, config: Settings) -> str | None:
+        """The metric of which the best checkpoint is kept under `config`, if nobody chose one."""
+        return self.best_metric
 
     def require_answers(self) -> None:
         """Raises RunError where what is trained answers no prompts; see `Needs.answers`."""
