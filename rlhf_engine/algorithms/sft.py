@@ -19,7 +19,7 @@ from rlhf_engine.algorithms.learners import Learners
 from rlhf_engine.algorithms.on_policy import Clock
 from rlhf_engine.algorithms.optimizer import learning_rate_factor
 from rlhf_engine.algorithms.text_lesson import TextLesson, TextPart, learned_log_probs, why_not_packed
-from rlhf_engine.algorithms.text_rows import TextReader, TextRow
+from rlhf_engine.algorithms.text_rows import TextReader, TextRow, texts_of
 from rlhf_engine.algorithms.trace import token_texts
 from rlhf_engine.algorithms.update import AdapterUpdate, micro_batches
 from rlhf_engine.config.methods.sft import SFTConfig
@@ -53,8 +53,7 @@ class SFT:
         self.config, self.policy = config, resources.policy
         self.learners = Learners(config, resources)
         self.reader = TextReader(self.policy, self.settings)
-        rows = resources.rows
-        width, left_out = self.reader.look_through(rows.prompts, rows.texts["responses"])
+        width, left_out = self.reader.look_through(resources.rows)
         self.room = self._room(resources)
         size = choose_micro_batch_size(self.policy, self.settings.minibatch_size, self.room or width)
         self.limit = MicroBatchLimit(config.train.micro_batch_size or size, resources.tell)
@@ -102,7 +101,7 @@ class SFT:
     @torch.no_grad()
     def measure_held_out(self, rows: Rows) -> dict[str, float]:
         """See `MeasuresHeldOut`: the loss over all tokens of the rows, in one mean."""
-        lesson = TextLesson(self.reader.rows(self._batch(rows)), self.policy, self.room)
+        lesson = TextLesson(self.reader.rows(texts_of(rows, range(len(rows)))), self.policy, self.room)
         if not lesson.rows:
             return {}
 
@@ -156,12 +155,6 @@ class SFT:
                            "text is a row of its own, with the same result")
             return None
         return self.reader.limit or _ROOM
-
-    @staticmethod
-    def _batch(rows: Rows) -> TextBatch:
-        batch = rows.batch(range(len(rows)))
-        assert isinstance(batch, TextBatch)
-        return batch
 
     # --- the rest of an `Algorithm` ---
 

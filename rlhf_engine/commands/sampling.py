@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from rlhf_engine.commands.console import out, print_json, print_table, say
+from rlhf_engine.commands.rows_out import require_new, write_rows
 from rlhf_engine.commands.shared import (
     AcceptBase,
     AsJson,
@@ -25,13 +27,15 @@ from rlhf_engine.commands.shared import (
 )
 from rlhf_engine.commands.trusting import ask_for_scores, having_asked
 from rlhf_engine.config import presets
+from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.data.rows import prompts_to_ask
 from rlhf_engine.errors import ConfigError, ModelError, PromptError
 from rlhf_engine.evaluation.frontier import POOL
+from rlhf_engine.events import Sample
 from rlhf_engine.requests import Side
 from rlhf_engine.rewards.build import build_rewards
 from rlhf_engine.runs.base_model import AS_IT_WAS
-from rlhf_engine.runs.run_dir import DEFAULT_RUNS_ROOT
+from rlhf_engine.runs.run_dir import DEFAULT_RUNS_ROOT, RunDir
 
 # a comparison counts up from its seed, and torch takes 64 bits
 Seed = Annotated[int, typer.Option(min=0, max=2**62, help="The same seed gives the same texts.")]
@@ -124,14 +128,21 @@ def compare(
 
 def generate(
     source: Annotated[str | None, typer.Argument(
-        metavar="[RUN|MODEL]", help="A run, or a model as in model.name; the newest run if omitted.",
+        metavar="[RUN|MODEL|PRESET]", help="A run, or a model as in model.name; with --best-of a run or a preset. The "
+                                           "newest run if omitted.",
         show_default=False)] = None,
     prompt: Annotated[list[str] | None, typer.Option(
-        help="A prompt to continue; repeatable. The run's first if omitted.")] = None,
+        help="A prompt to continue; repeatable. If omitted the run's first; with --best-of all of them.")] = None,
     temperature: Annotated[float | None, typer.Option(help="Above 0; the run's if omitted.")] = None,
     max_new_tokens: Annotated[int | None, typer.Option(min=1, max=8192, help="Longest; the run's if omitted.")] = None,
     seed: Seed = 0,
     count: Annotated[int, typer.Option(min=1, help="Responses to each prompt.")] = 1,
+    best_of: Annotated[int | None, typer.Option(
+        "--best-of", min=1, max=65536, metavar="N", help="Sample N for each response, and keep the one that scores "
+                                                         "highest by the rewards.")] = None,
+    rows_file: Annotated[Path | None, typer.Option(
+        "--out", metavar="FILE.jsonl", help="Write rows of prompt, response and score, to learn from as "
+                                            "data.source.")] = None,
     reference: Annotated[bool, typer.Option("--reference", help="Respond with the untrained model.")] = False,
     moved: BaseMoved = None,
     runs_dir: RunsDir = DEFAULT_RUNS_ROOT,
@@ -142,7 +153,8 @@ def generate(
 ) -> int:
     """Continue prompts with a run or a model.
 
-    Of a run, its newest checkpoint responds.
+    Of a run, its newest checkpoint responds. With --best-of, of a preset, its untrained model, under settings that
+    --set may change; what --out then writes is learned by SFT: `train sft --set data.source=FILE.jsonl`.
 
     With --json: source, tuned and samples, each with prompt, response, score, parts, kl_nats (the log-ratio:
     log π − log π_ref, summed over the response), tokens and finished.
@@ -150,14 +162,54 @@ def generate(
     """
     if temperature is not None and not 0 < temperature <= 10:
         raise ConfigError(f"--temperature: {temperature} is not a number above 0 and up to 10")
+    if rows_file is not None:
+        require_new(rows_file)
     if source is None:
         source = str(run_or_newest(None, runs_dir).path)
     run_dir = run_if_any(source, runs_dir)
+    tuned = run_dir is not None and not reference
+    given = _Given(prompt, temperature, max_new_tokens, seed, count, tuned)
+    if best_of is not None:
+        samples, no_scores = _chosen(run_dir, source, given, best_of, moved or [], accept_base, quiet=as_json), ""
+    else:
+        samples, no_scores = _sampled(run_dir, source, given, moved or [], accept_base, runs_dir)
+    if rows_file is not None:
+        write_rows(rows_file, samples)
+        say(f"{len(samples)} rows written to {rows_file}")
+        if not as_json:
+            return 0
+    if as_json:
+        rows = [{"prompt": s.prompt, "response": s.response, "score": s.score,
+                 "parts": dict(s.parts), "kl_nats": s.kl, "tokens": s.tokens, "finished": s.finished} for s in samples]
+        why = {"no_scores": no_scores} if no_scores else {}
+        print_json({"source": source, "tuned": tuned, **why, "samples": rows})
+    else:
+        if no_scores:
+            say(no_scores)
+        out(*"\n\n".join(sample.prompt + sample.response for sample in samples).split("\n"))
+    return 0
+
+
+class _Given(NamedTuple):
+    """What the command line says about responses."""
+
+    prompts: list[str] | None
+    temperature: float | None
+    max_new_tokens: int | None
+    seed: int
+    each: int
+    tuned: bool
+
+
+def _sampled(
+    run_dir: RunDir | None, source: str, given: _Given, moved: list[str], accept_base: bool, runs_dir: Path
+) -> tuple[list[Sample], str]:
+    """Responses of a run or a model, and why they have no scores; see `generate_texts`."""
     config = run_dir.config() if run_dir else None
     if config is None and moved:
         raise ConfigError("--set: only a run has a base model that may have moved; a model is named itself")
     base = base_choice(config, moved, accept_base) if config else AS_IT_WAS
-    prompts = prompt or (prompts_to_ask(config)[:1] if config else None)
+    prompts = given.prompts or (prompts_to_ask(config)[:1] if config else None)
     if not prompts:
         raise ConfigError("--prompt: a model needs at least one prompt; an empty one starts a text from nothing")
     if run_dir:
@@ -165,27 +217,39 @@ def generate(
     from rlhf_engine.evaluation.generate import generate_texts
 
     try:
-        samples, no_scores = generate_texts(
-            run_dir or source, prompts=[text for text in prompts for _ in range(count)],
-            tuned=run_dir is not None and not reference, seed=seed,
-            temperature=temperature, max_new_tokens=max_new_tokens, base=base,
-            tell=say,
-        )
+        return generate_texts(
+            run_dir or source, prompts=[text for text in prompts for _ in range(given.each)], tuned=given.tuned,
+            seed=given.seed, temperature=given.temperature, max_new_tokens=given.max_new_tokens, base=base, tell=say)
     except ModelError as error:
         if run_dir or isinstance(error, PromptError):
             raise
         reason = str(error).rstrip(".")
         raise ModelError(f"{reason}; nor is there a run {source!r} under {runs_dir}.") from error
-    if as_json:
-        rows = [{"prompt": s.prompt, "response": s.response, "score": s.score,
-                 "parts": dict(s.parts), "kl_nats": s.kl, "tokens": s.tokens, "finished": s.finished} for s in samples]
-        why = {"no_scores": no_scores} if no_scores else {}
-        print_json({"source": source, "tuned": run_dir is not None and not reference, **why, "samples": rows})
+
+
+def _chosen(
+    run_dir: RunDir | None, source: str, given: _Given, n: int, overrides: list[str], accept_base: bool, *, quiet: bool
+) -> list[Sample]:
+    """The best of `n` for each response; see `evaluation.best_of`."""
+    base, preset = AS_IT_WAS, None
+    if run_dir:
+        base = base_choice(run_dir.config(), overrides, accept_base)
+        ask_for_scores(run_dir)
     else:
-        if no_scores:
-            say(no_scores)
-        out(*"\n\n".join(sample.prompt + sample.response for sample in samples).split("\n"))
-    return 0
+        preset = presets.load_with_overrides(source, overrides)
+        if preset.rewards:
+            having_asked(lambda: build_rewards(preset.rewards))
+    from rlhf_engine.evaluation.best_of import best_of
+
+    def progress(done: int, total: int) -> None:
+        if not quiet:
+            say(f"{done}/{total} responses")
+
+    asked: RunDir | RunConfig | None = run_dir or preset
+    assert asked is not None
+    return best_of(asked, n=n, count=given.each, prompts=given.prompts, tuned=given.tuned,
+                   temperature=given.temperature, max_new_tokens=given.max_new_tokens, seed=given.seed, base=base,
+                   progress=progress, tell=say)
 
 
 def score(
