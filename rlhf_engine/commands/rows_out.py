@@ -22,7 +22,8 @@ def require_new(path: Path) -> None:
 
 
 def write_rows(path: Path, samples: Iterable[Sample]) -> None:
-    """One JSON object a line: prompt, response, score, and whether the response ends there (finished). Raises RunError if the disk refuses."""
+    """One JSON object a line: prompt, response, score, and whether the response ends there (finished). Raises RunError
+    if the disk refuses."""
     rows = ({"prompt": sample.prompt, "response": sample.response, "score": sample.score, "finished": sample.finished}
             for sample in samples)
     with writing(path):
