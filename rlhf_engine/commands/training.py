@@ -117,7 +117,7 @@ def resume(
         config = newest_config(run_dir)
         changes = presets.parse_overrides(config, overrides or [])
         moves = {path: changes.pop(path) for path in MOVES if path in changes}
-        if fixed := [path for path in changes if not fields.setting_at(config, path).live]:
+        if fixed := [path for path in changes if path == fields.METHOD or not fields.setting_at(config, path).live]:
             raise ConfigError([f"--set {path}: cannot change within a run; start a new one with it" for path in fixed])
         code, base, data = accept_code, accept_base, accept_data
         while True:
@@ -152,6 +152,7 @@ def fork(
     overrides: Overrides = None,
     runs_dir: RunsDir = DEFAULT_RUNS_ROOT,
     name: Annotated[str | None, typer.Option(help="Name of the new run; generated if omitted.")] = None,
+    preset: Annotated[str | None, typer.Option(help="Go on under this preset, in place of the run's settings.")] = None,
     trust: TrustRemoteCode = None,
     trust_code: TrustCode = None,
     accept_base: AcceptBase = False,
@@ -160,17 +161,22 @@ def fork(
     """Start a new run from a checkpoint of another one. --json as for train.
 
     --set changes any setting that keeps the model and the shape of its adapters. The other run is left as it is.
+
+    With another method (--set algorithm.kind=ppo) or --preset the new run takes over the actor, what was trained to
+    answer, and begins anew with all else, at step 0.
     """
     parent, step = run_at_step(source, runs_dir)
     from rlhf_engine.runs.checkpoint import state_at
     from rlhf_engine.training.fork import fork
 
     state = state_at(parent, step, say)
-    step, changes = state.step, presets.parse_overrides(state.config, overrides or [])
+    under = presets.load(preset) if preset else state.config
+    step, changes = state.step, presets.parse_overrides(under, overrides or [])
     del state  # as large as the adapters and both optimisers
     with wrong_usage():
         child = having_asked(lambda: fork(parent, step=step, changes=changes, root=runs_dir, name=name,
-                                          accept_base=accept_base))
+                                          preset=(preset, under) if preset else None, accept_base=accept_base,
+                                          tell=say))
 
     def trainer(requests: RequestQueue, reporter: Reporter) -> Trainer:
         from rlhf_engine.training.trainer import Trainer

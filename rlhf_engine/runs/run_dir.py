@@ -85,13 +85,14 @@ _OUTPUT_BYTES = 16 * 1024 * 1024  # of the log; what is older goes
 
 @dataclass(frozen=True)
 class Parent:
-    """Where a fork came from: the run's name then, the step of the checkpoint, what stays when it is renamed, and which
-    settings changed, each as (path, old, new)."""
+    """Where a fork came from: the run's name then, the step of the checkpoint, what stays when it is renamed, which
+    settings changed, each as (path, old, new), and whether it began anew at step 0, with the actor alone."""
 
     run: str
     step: int
     id: str = field(default="", compare=False)
     changes: tuple[tuple[str, Any, Any], ...] = field(default=(), compare=False)
+    anew: bool = field(default=False, compare=False)
 
 
 def parent_in(about: Mapping[str, Any]) -> Parent | None:
@@ -99,7 +100,8 @@ def parent_in(about: Mapping[str, Any]) -> Parent | None:
     try:
         parent = about["parent"]
         changes = tuple((str(path), old, new) for path, old, new in parent.get("changes", ())[:_MOST_CHANGES])
-        return Parent(text_in(parent, "run"), whole_number(parent["step"]), text_in(parent, "id"), changes)
+        return Parent(text_in(parent, "run"), whole_number(parent["step"]), text_in(parent, "id"), changes,
+                      parent.get("anew") is True)
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
         return None
 

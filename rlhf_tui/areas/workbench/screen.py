@@ -306,7 +306,7 @@ class WorkbenchScreen(BaseScreen[None]):
         path = self._bridge.watched or self._bridge.run_path
         parent = RunDir(path).parent if path is not None else None
         if parent is not None:
-            at = max(1, parent.step)
+            at = 1 if parent.anew else max(1, parent.step)
             self.charts.curves.mark(at, f"fork of {parent.run}@{parent.step}")
             for changed, old, new in parent.changes:
                 self.charts.curves.mark(at, edit_text(changed, old, new))
