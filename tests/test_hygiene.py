@@ -109,6 +109,7 @@ def test_only_the_run_directory_and_the_checkpoint_write_files_of_a_run():
         "rlhf_engine/files/disk.py", "rlhf_engine/runs/run_dir.py", "rlhf_engine/runs/checkpoint.py",
         "rlhf_engine/config/presets.py",  # the user's presets
         "rlhf_engine/runs/trust.py",    # which reward code the user trusts, in the user's config folder
+        "rlhf_engine/commands/rows_out.py",  # the file that the user names
         "rlhf_engine/exporting/export.py", "rlhf_engine/exporting/tokenizer.py",  # the folder that the user names
         "rlhf_engine/model_folders/user_cache.py",  # digests and checks that are known, in the user's cache folder
         "rlhf_tui/terminal/clipboard.py",   # a file beside what was copied

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
 from rlhf_engine.errors import ConfigError
 from rlhf_engine.events import Sample
 from rlhf_engine.files.disk import write_new, writing
+from rlhf_engine.files.json_text import to_json
 
 
 def require_new(path: Path) -> None:
@@ -27,4 +27,4 @@ def write_rows(path: Path, samples: Iterable[Sample]) -> None:
     rows = ({"prompt": sample.prompt, "response": sample.response, "score": sample.score, "finished": sample.finished}
             for sample in samples)
     with writing(path):
-        write_new(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+        write_new(path, "".join(to_json(row, ascii_only=False) + "\n" for row in rows))

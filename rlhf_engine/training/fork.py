@@ -66,7 +66,7 @@ def fork(
     config = pinned_data(config)
     first = first_state(parent.name, state, config, base) if anew else _as_first(state, config)
     child = RunDir.create(root, config, name=name, preset=preset[0] if preset else parent.preset,
-                          parent=_origin(parent, state, config, anew=anew))
+                          parent=_origin(parent, state, config, anew=anew, another_preset=preset is not None))
     try:
         with child.lock():
             if not anew:
@@ -87,8 +87,10 @@ def _under(preset: RunConfig, before: RunConfig) -> RunConfig:
     return replace_settings(preset, {"lora.alpha": before.lora.alpha})
 
 
-def _origin(parent: RunDir, state: TrainingState, config: RunConfig, *, anew: bool) -> Parent:
-    changed: dict[str, tuple[Any, Any]] = changed_settings(state.config, config)
+def _origin(parent: RunDir, state: TrainingState, config: RunConfig, *, anew: bool, another_preset: bool
+            ) -> Parent:
+    """Where the child came from, with each setting that was changed; another preset is known by its name."""
+    changed: dict[str, tuple[Any, Any]] = {} if another_preset else changed_settings(state.config, config)
     kinds = (state.config.algorithm.kind, config.algorithm.kind)
     if kinds[0] != kinds[1]:
         changed = {METHOD: kinds} | changed
