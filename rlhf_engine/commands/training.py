@@ -117,7 +117,7 @@ def resume(
         config = newest_config(run_dir)
         changes = presets.parse_overrides(config, overrides or [])
         moves = {path: changes.pop(path) for path in MOVES if path in changes}
-        if fixed := [path for path in changes if path == fields.METHOD or not fields.setting_at(config, path).live]:
+        if fixed := [path for path in changes if not fields.setting_at(config, path).live]:
             raise ConfigError([f"--set {path}: cannot change within a run; start a new one with it" for path in fixed])
         code, base, data = accept_code, accept_base, accept_data
         while True:

@@ -19,7 +19,7 @@ from rlhf_engine.config.kinds import DEFAULT, algorithm_kind, algorithm_kinds, r
 from rlhf_engine.config.methods.base import AlgorithmConfig
 from rlhf_engine.config.migrations import migrated, renamed
 from rlhf_engine.config.run_config import RunConfig
-from rlhf_engine.errors import ConfigError, first_few, short
+from rlhf_engine.errors import ConfigError, first_few, first_line, short
 from rlhf_engine.files.text_files import file_named, read_texts
 from rlhf_engine.files.toml_text import loads
 
@@ -73,7 +73,7 @@ def settings(config: RunConfig, method: str | None = None) -> list[Setting]:
     try:
         model = algorithm_kind(method)
     except ValueError as error:
-        raise ConfigError(f"{METHOD}: {error}") from None
+        raise ConfigError(f"{METHOD}: {first_line(error)}") from None
     first = next(index for index, item in enumerate(found) if item.section == "algorithm")
     others = [item for item in found if item.section != "algorithm"]
     return [*others[:first], *_of_method(model), *others[first:]]

@@ -90,10 +90,9 @@ def _under(preset: RunConfig, before: RunConfig) -> RunConfig:
 def _origin(parent: RunDir, state: TrainingState, config: RunConfig, *, anew: bool, another_preset: bool
             ) -> Parent:
     """Where the child came from, with each setting that was changed; another preset is known by its name."""
-    changed: dict[str, tuple[Any, Any]] = {} if another_preset else changed_settings(state.config, config)
-    kinds = (state.config.algorithm.kind, config.algorithm.kind)
-    if kinds[0] != kinds[1]:
-        changed = {METHOD: kinds} | changed
+    changed = changed_settings(state.config, config)
+    if another_preset:
+        changed = {METHOD: changed[METHOD]} if METHOD in changed else {}
     return Parent(parent.name, state.step, parent.id, tuple((path, *pair) for path, pair in changed.items()), anew)
 
 

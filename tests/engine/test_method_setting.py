@@ -13,7 +13,7 @@ from rlhf_engine.errors import ConfigError
 
 @pytest.mark.parametrize("kind", algorithm_kinds())
 def test_any_method_can_be_chosen_and_every_setting_of_it_is_there(kind: str) -> None:
-    config = fields.replace(SMALL, {METHOD: kind})
+    config = fields.replace(SMALL, {METHOD: kind, "data.texts": ["A fox ran."]})
     assert config.algorithm.kind == kind
     own = {item.name for item in fields.settings(config) if item.section == "algorithm"}
     assert own == set(type(config.algorithm).model_fields)
