@@ -512,7 +512,7 @@ import sys, types
 sys.path.insert(0, {str(ROOT)!r})
 launch = types.ModuleType("rlhf_tui.launch")
 def run_workbench(config, preset, *, runs_root, start, original, said):
-    assert original.kl.coef == 0.5
+    assert original.kl.coef == 1.0
     print("opened", preset, config.kl.coef, runs_root, start)
     return 7
 launch.run_workbench = run_workbench

@@ -116,7 +116,7 @@ def test_its_checkpoints_hold_what_it_needs_and_nothing_else(preset: Path, tmp_p
 def test_settings_that_it_does_not_know_are_named(preset: Path) -> None:
     config = presets.load(str(preset))
     own = {item.name for item in fields.settings(config) if item.section == "algorithm"}
-    assert own == {"word", "prompts_per_step"}
+    assert own == {"kind", "word", "prompts_per_step"}
     with pytest.raises(ConfigError, match="clip_range"):
         fields.replace(config, {"algorithm.clip_range": 0.1})
     with pytest.raises(ConfigError, match="from 1 to 1024"):

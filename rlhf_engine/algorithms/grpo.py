@@ -21,8 +21,7 @@ from rlhf_engine.config.methods.grpo import GRPOConfig
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.data.batch import PromptBatch
 from rlhf_engine.errors import NonFiniteError
-from rlhf_engine.maths.groups import equal_groups, group_advantages
-from rlhf_engine.maths.losses import GroupLoss, group_policy_loss
+from rlhf_engine.maths.groups import GroupLoss, equal_groups, group_advantages, group_policy_loss
 
 _ALSO_CALLED = {"reward": "objective/scores", "reward_std": "objective/scores_std", "entropy": "policy/entropy_avg"}
 

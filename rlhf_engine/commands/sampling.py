@@ -119,7 +119,7 @@ def compare(
             say(result.no_scores)
         rows = [_comparison_row(row) for row in result.rows if not row.idle]
         print_table(["", *result.labels, "difference (95 % CI)"], rows)
-        if result.frontier:
+        if result.frontier and not result.no_scores:
             out(*result.frontier.sentences())
             if result.frontier.curve:
                 say(f"best-of-n from {result.frontier.source}")

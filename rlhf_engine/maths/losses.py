@@ -36,66 +36,6 @@ class ValueLoss(NamedTuple):
     """Share of tokens for which the clipped error was the larger one."""
 
 
-class GroupLoss(NamedTuple):
-    """Scalars; all but `loss` are detached. Each adds up over micro-batches."""
-
-    loss: Tensor
-    clip_low: Tensor
-    """Share of tokens whose ratio is below 1 - clip_low, with an advantage below 0: without gradient."""
-    clip_high: Tensor
-    """Share of tokens whose ratio is above 1 + clip_high, with an advantage above 0: without gradient."""
-    kl: Tensor
-    """KL to the reference by k3, nats per token; 0 without one."""
-    ratio_mean: Tensor
-
-
-def group_policy_loss(
-    log_probs: Tensor,
-    old_log_probs: Tensor,
-    reference_log_probs: Tensor | None,
-    advantages: Tensor,
-    mask: Tensor,
-    *,
-    weights: Tensor,
-    clip_low: float,
-    clip_high: float,
-    kl_coef: float,
-    sequence_ratio: bool,
-    token_count: float,
-) -> GroupLoss:
-    """GRPO's surrogate with its KL penalty, negated to be minimised (Shao et al. 2024, eq. 3).
-
-    log_probs (with gradient), old_log_probs, reference_log_probs: float [batch, time]; advantages: float [batch];
-    mask: bool [batch, time]. The ratio is clipped to 1 - clip_low .. 1 + clip_high (two bounds: Yu et al. 2025, DAPO,
-    eq. 10). sequence_ratio: one ratio for all tokens of a response, exp of its mean log-ratio (Zheng et al. 2025,
-    GSPO, eq. 7). weights: [batch], what each token of a response counts in the sum, all normalization included; 0
-    leaves a response out. token_count: tokens of the whole minibatch, for the shares and means that are reported.
-    """
-    _require_positive(token_count)
-    log_ratio = torch.where(mask, log_probs - old_log_probs, 0.0)
-    if sequence_ratio:
-        log_ratio = log_ratio.sum(1, keepdim=True) / mask.sum(1, keepdim=True).clamp_min(1)
-    ratio = log_ratio.clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT).exp()
-    advantages = advantages.unsqueeze(1)
-    kept = torch.minimum(advantages * ratio, advantages * ratio.clamp(1.0 - clip_low, 1.0 + clip_high))
-    per_token = -kept.expand(mask.shape)
-    kl = torch.zeros_like(per_token)
-    if reference_log_probs is not None:
-        # k3 of the tokens as the actor gives them now: its gradient pulls back wherever they were sampled from
-        kl = kl_k3(torch.where(mask, log_probs, 0.0), torch.where(mask, reference_log_probs, 0.0))
-        per_token = per_token + kl_coef * kl
-    loss = (torch.where(mask, per_token, 0.0).sum(1) * weights).sum()
-    fixed = ratio.detach()
-    low, high = (fixed < 1.0 - clip_low) & (advantages < 0), (fixed > 1.0 + clip_high) & (advantages > 0)
-    return GroupLoss(
-        loss=loss,
-        clip_low=(low & mask).sum() / token_count,
-        clip_high=(high & mask).sum() / token_count,
-        kl=torch.where(mask, kl.detach(), 0.0).sum() / token_count,
-        ratio_mean=torch.where(mask, fixed, 0.0).sum() / token_count,
-    )
-
-
 def clipped_policy_loss(
     log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, mask: Tensor, *, clip_range: float, normalizer: float
 ) -> PolicyLoss:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from rlhf_engine.maths.losses import group_policy_loss
+from rlhf_engine.maths.groups import group_policy_loss
 
 
 def naive(new: Tensor, old: Tensor, reference: Tensor | None, advantages: Tensor, lengths: list[int], *,

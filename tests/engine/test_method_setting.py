@@ -13,7 +13,9 @@ from rlhf_engine.errors import ConfigError
 
 @pytest.mark.parametrize("kind", algorithm_kinds())
 def test_any_method_can_be_chosen_and_every_setting_of_it_is_there(kind: str) -> None:
-    config = fields.replace(SMALL, {METHOD: kind, "data.texts": ["A fox ran."]})
+    lists = {"data.texts": ["A fox ran."], "data.chosen": ["fox"] * 2, "data.rejected": ["boy"] * 2}
+    small = fields.replace(SMALL, {"algorithm.minibatch_size": 2, **lists})
+    config = fields.replace(small, {METHOD: kind})
     assert config.algorithm.kind == kind
     own = {item.name for item in fields.settings(config) if item.section == "algorithm"}
     assert own == set(type(config.algorithm).model_fields)

@@ -190,7 +190,8 @@ MUTATIONS = [
              "scores = self.normalizer(finite_scores(scored), settings.score_normalization)",
              "scores = finite_scores(scored)", PPO),
     Mutation("step: the KL coefficient follows the score", "algorithms/ppo.py",
-             'self._adapt_kl_coef(metrics["objective/kl"],', 'self._adapt_kl_coef(metrics["objective/scores"],', PPO),
+             'self.kl.adapt(self.config, metrics["objective/kl"]',
+             'self.kl.adapt(self.config, metrics["objective/scores"]', PPO),
     Mutation("step: the rollout is drawn by the reference", "algorithms/on_policy.py",
              'with policy.as_role("actor"):', 'with policy.as_role("reference"):', PPO),
     # --- what a step tells ---
@@ -244,8 +245,8 @@ MUTATIONS = [
              "log_probs.masked_fill_(impossible.squeeze(1), -torch.inf)", "pass", HEAD),
     # --- the policy ---
     Mutation("policy: log-probs one token off", "models/policy.py",
-             "hidden = self.forward(ids, mask)[:, -response_width - 1 : -1]\n        head",
-             "hidden = self.forward(ids, mask)[:, -response_width:]\n        head", POLICY),
+             "hidden = self.forward(ids, mask)[:, -response_width - 1 : -1]\n        return",
+             "hidden = self.forward(ids, mask)[:, -response_width:]\n        return", POLICY),
     Mutation("policy: values one token off", "models/policy.py",
              "if after else hidden[:, -response_width - 1 : -1]", "if after else hidden[:, -response_width:]", POLICY),
     Mutation("policy: positions count padding", "models/policy.py",

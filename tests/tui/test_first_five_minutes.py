@@ -114,24 +114,24 @@ async def test_every_step_of_the_first_five_minutes_comes_true(reader: Reader) -
     assert 2 <= held_at < app.edited.config.train.steps
 
     reader.turn_to_the_next_step()
-    reader.read("`1` goes to the settings of the run. Go down to `KL coef`, Enter, put `1` in the place of 0.5, Enter")
+    reader.read("`1` goes to the settings of the run. Go down to `KL target`, Enter, put `2` in the place of 2.6, "
+                "Enter")
     await press("1")
-    await press(*["down"] * lines_down_to(app, "KL coef"), "enter", *["backspace"] * 3, "1", "enter")
-    await comes(lambda: any(edit.path == "kl.coef" and edit.new == 1.0 for edit in the_run(app).edits()))
+    await press(*["down"] * lines_down_to(app, "KL target"), "enter", *["backspace"] * 3, "2", "enter")
+    await comes(lambda: any(edit.path == "kl.target" and edit.new == 2.0 for edit in the_run(app).edits()))
     reader.read("`Space` lets the run go on")
     await press("space")
-    reader.read("From the next step on, distance costs more; the charts mark that step")
+    reader.read("From the next step on, less distance is aimed at; the charts mark that step")
     await comes(lambda: view.step > held_at)
     await press("space")
     await sees("PAUSED")
-    assert the_run(app).metrics()[held_at - 1].metrics["kl_coef"] == 0.5
-    assert the_run(app).metrics()[held_at].metrics["kl_coef"] == 1.0
+    assert charts[1].target == 2.0
     assert app.workbench.charts.curves.edits == [held_at + 1]
     reader.read("Type nonsense there: the field says what it takes, and nothing is lost")
     await press("enter", *"lots")
-    await sees("a number from 0")
+    await sees("a number above 0")
     await press("enter")
-    assert app.edited.config.kl.coef == 1.0
+    assert app.edited.config.kl.target == 2.0
     await sees("lots")
     await press("escape", "escape")
 
@@ -182,7 +182,7 @@ async def test_every_step_of_the_first_five_minutes_comes_true(reader: Reader) -
     reader.read("`p` picks another preset")
     await press("p")
     assert isinstance(app.screen, PresetScreen)
-    await sees("sea")
+    await sees("animals", "kitchen")
     await press("escape")
     reader.read("`F2` saves yours")
     await press("f2")

@@ -57,7 +57,7 @@ def key_of(character: str) -> str:
 
 def test_every_setting_but_lists_and_prompts_has_a_row_of_its_own(config: RunConfig) -> None:
     rows = form_rows(config)
-    paths = {item.path for item in settings(config)}
+    paths = {item.path for item in settings(config) if config.algorithm.uses(item.path)}
     assert {row.path for row in rows} == paths - {"data.prompts", "rewards.0.liked", "rewards.0.disliked"}
     assert len(rows) == len({row.path for row in rows})
 
@@ -187,15 +187,15 @@ async def test_a_search_narrows_as_one_types_and_esc_ends_it(config: RunConfig) 
 async def test_a_folded_group_says_how_much_is_in_it_and_what_became_of_it(config: RunConfig) -> None:
     app = Host(config)
     async with app.run_test(size=(40, 24)) as pilot:
-        app.pane.load(replace(config, {"kl.target": 9.0}), training=True, preset=config, start=config)
+        app.pane.load(replace(config, {"kl.horizon": 90.0}), training=True, preset=config, start=config)
         await pilot.press("minus", "down", "down", "right")
         await pilot.pause()
         assert "▸ KL penalty" in app.line("KL penalty")
-        assert "3 •1 ≠1" in app.line("KL penalty")
+        assert "2 •1 ≠1" in app.line("KL penalty")
         await pilot.press("up", "enter")
         await pilot.pause()
         assert "▾ KL penalty" in app.line("KL penalty")
-        assert "•KL target" in app.line("KL target")
+        assert "•KL horizon" in app.line("KL horizon")
 
 
 async def test_the_foot_tells_default_preset_and_start_apart(config: RunConfig) -> None:

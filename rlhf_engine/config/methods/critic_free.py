@@ -55,7 +55,7 @@ class CriticFreeConfig(AlgorithmConfig):
     token_series: ClassVar = TOKEN_SERIES
     best_metric: ClassVar = "objective/rlhf_reward"
     basic_settings: ClassVar[tuple[str, ...]] = (
-        "optimizer.learning_rate", "kl.coef", "train.steps", "algorithm.responses_per_step",
+        "optimizer.learning_rate", "kl.coef", "kl.target", "train.steps", "algorithm.responses_per_step",
         "algorithm.minibatch_size", "sampling.temperature", "sampling.max_new_tokens",
     )
 

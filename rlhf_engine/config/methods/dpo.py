@@ -58,7 +58,7 @@ preset has any, score the answers to held-out prompts alone."""
     pairs_per_step: int = setting(16, "pairs in one step, which is one optimizer step", unit="pairs", ge=1, le=65536,
                                   label="pairs/step")
     max_length: int | None = setting(
-        None, "tokens that a response may have with its prompt; pairs with longer ones are left out, whole; none: what "
+        None, "tokens that a response may have with its prompt; pairs with longer ones are skipped, whole; none: what "
         "the model's context holds", unit="tokens", ge=2, le=COUNT, label="longest pair",
     )
     append_end: bool = setting(

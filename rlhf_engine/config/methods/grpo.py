@@ -32,9 +32,9 @@ class GRPOConfig(GroupedConfig):
     conditions: ClassVar = (
         *CriticFreeConfig.conditions, Condition("clipping", _clipping, ("sentinel.clip_share",)))
     basic_settings: ClassVar = (
-        "optimizer.learning_rate", "kl.coef", "algorithm.group_size", "algorithm.clip_range", "train.steps",
-        "algorithm.responses_per_step", "algorithm.minibatch_size", "algorithm.epochs", "sampling.temperature",
-        "sampling.max_new_tokens",
+        "optimizer.learning_rate", "kl.coef", "kl.target", "algorithm.group_size", "algorithm.clip_range",
+        "train.steps", "algorithm.responses_per_step", "algorithm.minibatch_size", "algorithm.epochs",
+        "sampling.temperature", "sampling.max_new_tokens",
     )
     explanation: ClassVar = """\
 A step samples several responses to each prompt (a group), and the configured rewards give each a score. How far a score

@@ -144,9 +144,9 @@ class PPOConfig(AlgorithmConfig):
     best_metric: ClassVar = "objective/rlhf_reward"
     learning_rates: ClassVar = ("optimizer.learning_rate", "algorithm.critic_learning_rate")
     basic_settings: ClassVar = (
-        "optimizer.learning_rate", "algorithm.critic_learning_rate", "kl.coef", "algorithm.clip_range", "train.steps",
-        "algorithm.responses_per_step", "algorithm.minibatch_size", "algorithm.epochs", "sampling.temperature",
-        "sampling.max_new_tokens",
+        "optimizer.learning_rate", "algorithm.critic_learning_rate", "kl.coef", "kl.target", "algorithm.clip_range",
+        "train.steps", "algorithm.responses_per_step", "algorithm.minibatch_size", "algorithm.epochs",
+        "sampling.temperature", "sampling.max_new_tokens",
     )
 
     labels: ClassVar = {"optimizer.learning_rate": "actor lr", "optimizer.max_grad_norm": "actor max grad norm"}

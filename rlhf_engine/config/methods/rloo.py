@@ -18,8 +18,9 @@ class RLOOConfig(GroupedConfig):
     metrics: ClassVar = named(*METRICS, "policy/approxkl_avg", "policy/clipfrac_avg", "val/ratio",
                               "frac_reward_zero_std")
     basic_settings: ClassVar = (
-        "optimizer.learning_rate", "kl.coef", "algorithm.group_size", "train.steps", "algorithm.responses_per_step",
-        "algorithm.minibatch_size", "algorithm.epochs", "sampling.temperature", "sampling.max_new_tokens",
+        "optimizer.learning_rate", "kl.coef", "kl.target", "algorithm.group_size", "train.steps",
+        "algorithm.responses_per_step", "algorithm.minibatch_size", "algorithm.epochs", "sampling.temperature",
+        "sampling.max_new_tokens",
     )
     explanation: ClassVar = """\
 A step samples several responses to each prompt (a group), and the configured rewards give each a score. Its reward is

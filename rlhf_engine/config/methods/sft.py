@@ -94,7 +94,7 @@ what the reward likes."""
         unit="tokens", ge=2, le=COUNT, label="max length")
     long_texts: Literal["cut", "skip"] = setting(
         "cut", "what is longer: cut leaves out its last tokens, and skip all of it; a prompt that leaves no room for a "
-        "response is left out in any case")
+        "response is skipped in any case")
     packing: bool = setting(False, "put short texts behind one another in one row, of which none sees another: the "
                             "same loss with less padding")
 
