@@ -46,11 +46,11 @@ def test_the_animals_preset_learns_to_tell_of_animals(tmp_path: Path) -> None:
     assert sum(rewards[-3:]) / 3 > sum(rewards[:3]) / 3 + 3
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("preset", ["dpo-animals", "online-dpo-animals"])
-def test_the_presets_of_pairs_learn_to_tell_of_animals(preset: str, tmp_path: Path) -> None:
-    config = presets.load_with_overrides(preset, ["train.threads=1"])
+@pytest.mark.parametrize("method", ["grpo", "rloo", "reinforce", "dpo", "online-dpo", "sft"])
+def test_the_preset_of_every_method_learns_to_tell_of_animals(method: str, tmp_path: Path) -> None:
+    config = presets.load_with_overrides(f"{method}-animals", ["train.threads=1"])
     trainer = Trainer(config, run_dir=RunDir.create(tmp_path, config), emit=lambda event: None)
     trainer.run()
     assert trainer.policy is not None
