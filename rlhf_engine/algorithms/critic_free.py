@@ -202,7 +202,8 @@ class ActorLearner:
         series = {"log_probs": told.log_probs}
         if told.reference_log_probs is not None:
             series |= {"reference_log_probs": told.reference_log_probs, "kl": told.token_kl}
-            self.kl.adapt(self.config, metrics["objective/kl"], turn.number)
+            if self.penalty is not None:
+                self.kl.adapt(self.config, metrics["objective/kl"], turn.number)
         samples = shown_samples(
             answers.rollout, answers.scored, self.policy.texts, self.config.train.samples_per_step, turn.number,
             response_kl=None if told.reference_log_probs is None else kl, per_token=series, per_response=per_response)

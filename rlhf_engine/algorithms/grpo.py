@@ -71,8 +71,11 @@ class GRPO(ActorLearner):
             return self.actor.step(rows, lesson, self.rate(number), optimizer.max_grad_norm, reused)
 
         updates = self.update(turn, told, minibatches, update)
+        learned = torch.zeros(len(scores), dtype=torch.bool)  # what is left out is pushed nowhere
+        for rows in minibatches:
+            learned[rows] = True
         result = self.result(turn, told, minibatches, updates, {"frac_reward_zero_std": equal.float().mean().item()}, {
-            "rewards": scores, "advantages": advantages,
+            "rewards": scores, "advantages": torch.where(learned, advantages, 0.0),
             "baselines": scores.view(-1, size).mean(1).repeat_interleave(size)})
         result.metrics.update({name: result.metrics[same] for name, same in _ALSO_CALLED.items()})
         return result

@@ -18,6 +18,7 @@ from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.data.batch import PromptBatch
 from rlhf_engine.errors import NonFiniteError
 from rlhf_engine.maths.estimators import response_rewards, summed
+from rlhf_engine.maths.groups import group_advantages
 
 
 class PolicyGradient(NamedTuple):
@@ -48,19 +49,20 @@ class Reinforce(ActorLearner):
             rewards = response_rewards(answers.scores.to(told.log_probs), told.token_kl, answers.mask,
                                        kl_coef=self.kl.value)
 
-            # 3. The baseline is what the batch got on average. It has no gradient: it only takes away noise.
-            baseline = rewards.mean()
-            lesson = Lesson(told, rewards - baseline)
+            # 3. The baseline is what the batch got on average: less noise. Each response is in its own baseline, so the
+            #    gradient is 1/batch smaller than without. Equal rewards teach exactly nothing.
+            advantages = group_advantages(rewards, len(rewards), scale="none")
+            lesson = Lesson(told, advantages)
         except NonFiniteError as error:
             return turn.failed(error, len(minibatches))
 
-        # 4. Up the gradient, once.
+        # 4. Up the gradient, once. From the second minibatch on, the weights are no longer quite those that sampled.
         def update(rows: Tensor, reused: Tensor | None) -> dict[str, float]:
             return self.actor.step(rows, lesson, self.rate(number), optimizer.max_grad_norm, reused)
 
         updates = self.update(turn, told, minibatches, update)
         return self.result(turn, told, minibatches, updates, {}, {
-            "rewards": rewards, "baselines": baseline.expand_as(rewards), "advantages": lesson.advantages})
+            "rewards": rewards, "baselines": rewards - advantages, "advantages": advantages})
 
 
 def policy_gradient(part: Part, log_probs: Tensor, normalizer: float) -> PolicyGradient:

@@ -59,6 +59,8 @@ def rollout_metrics(
                 "objective/rlhf_reward": fmean(totals) - kl_coef * kl,
                 "kl_coef": kl_coef,
             }
+    elif kl_coef == 0:  # without a penalty nobody has to ask the reference
+        metrics |= {"objective/rlhf_reward": fmean(totals), "kl_coef": kl_coef}
     if entropy is not None:
         metrics["policy/entropy_avg"] = masked_mean(entropy, mask).item()
     if ends:

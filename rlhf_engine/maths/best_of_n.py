@@ -31,7 +31,7 @@ def best_of_n_at(kl: float) -> float:
     low, high = 0.0, kl + 1.0  # of log n: log n - 1 < KL < log n
     for _ in range(100):
         middle = (low + high) / 2
-        # n - 1 = expm1(log n): near n = 1 the KL is a difference of nearly equal numbers
+        # 1/n - 1 = expm1(-log n): near n = 1 the KL is a difference of nearly equal numbers
         low, high = (middle, high) if middle + math.expm1(-middle) < kl else (low, middle)
     try:
         return math.exp((low + high) / 2)

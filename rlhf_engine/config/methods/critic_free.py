@@ -39,7 +39,7 @@ TOKEN_SERIES = (
 )
 COMES_WITH = {
     **dict.fromkeys(("objective/kl", "objective/rlhf_reward", "objective/non_score_reward", "objective/ref_logprob"),
-                    "it needs the reference, which is asked where kl.coef is above 0"),
+                    "it needs the reference, which is asked while kl.coef is above 0"),
     **dict.fromkeys(("loss/policy_avg", "grad_norm/actor"),
                     "it needs optimizer steps, and all so far were skipped"),
 }
@@ -113,7 +113,7 @@ class CriticFreeConfig(AlgorithmConfig):
 class GroupedConfig(CriticFreeConfig):
     """A method that answers each prompt several times and holds the answers against each other."""
 
-    group_size: int = setting(8, "responses to each prompt; the baseline of one is made of the others",
+    group_size: int = setting(8, "responses to each prompt, which are held against each other",
                               unit="responses", ge=2, le=65536, label="group size")
 
     @model_validator(mode="after")

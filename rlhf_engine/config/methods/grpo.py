@@ -76,7 +76,7 @@ token (k3)."""
     )
     drop_equal_groups: bool = setting(
         False, "leave groups whose scores are all equal out of the loss (they have no advantage, but would count in "
-        "its mean and in the KL penalty)", live=True, label="drop equal groups",
+        "its mean and in the KL penalty; DAPO samples others in their place)", live=True, label="drop equal groups",
     )
     mask_truncated: bool = setting(
         False, "leave responses that were cut off at max_new_tokens out of the loss (DAPO)", live=True,

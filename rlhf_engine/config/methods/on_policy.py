@@ -76,9 +76,10 @@ def _sampling(start: StepMetrics, recent: StepMetrics, step: int, config: Settin
     if limit is None or not gap > limit:
         return None
     cure = "turn off sampling.top_k and top_p" if config.sampling.allow_truncation else "take model.dtype = float32"
+    if hasattr(config.algorithm, "importance_sampling_cap"):
+        cure += ", or correct for it with algorithm.importance_sampling_cap = 2"
     return (f"the log-prob gap is {gap:.2f} nats per token: tokens are sampled with other probabilities than those "
-            f"they are scored with, and ratio and KL are off by as much; {cure}, or correct for it with "
-            "algorithm.importance_sampling_cap = 2")
+            f"they are scored with, and ratio and KL are off by as much; {cure}")
 
 
 def _truncated(start: StepMetrics, recent: StepMetrics, step: int, config: Settings) -> str | None:

@@ -60,7 +60,7 @@ class Curves:
         self._lens_changed()
 
     def show_target(self, target: float | None) -> None:
-        """The KL that the adaptive controller aims at, or that a person has in mind."""
+        """The KL that a controller aims at, or that a person has in mind."""
         for chart in self._charts:
             if chart.target != target:
                 chart.target, chart.dirty = target, True
