@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from moments import trusted, until
 from textual.pilot import Pilot
+from textual.widget import Widget
 from textual.widgets import Static
 from tiny_models import save_tiny_model, tiny_config
 from tui.fake_session import Sessions
@@ -249,6 +250,11 @@ class TestSnapshots:
         code = CodeInQuestion(files[0], "3f" * 32, files, MARKS.format(ran="ran"))
 
         async def ask(pilot: Pilot[Any]) -> None:
+            form = app.workbench.hyperparameters
+            # what lies behind the dialog is drawn no more: it has to be whole before, its scrollbar included
+            await until(pilot, lambda: any(
+                isinstance(part, Widget) and part.show_vertical_scrollbar for part in (form, *form.walk_children())))
+            await pilot.pause()
             pilot.app.push_screen(TrustScreen((code,)))
             await pilot.pause()
             await pilot.pause()
