@@ -26,7 +26,7 @@ from rlhf_engine.algorithms.on_policy import (
     nothing_learnt,
     response_length,
 )
-from rlhf_engine.algorithms.optimizer import learning_rate_factor
+from rlhf_engine.algorithms.optimizer import learning_rate_at
 from rlhf_engine.algorithms.passes import Forward
 from rlhf_engine.algorithms.report import rollout_metrics, shown_samples
 from rlhf_engine.config.run_config import RunConfig
@@ -154,8 +154,7 @@ class ActorLearner:
 
     def rate(self, number: int) -> float:
         """The learning rate of step `number`."""
-        optimizer = self.config.optimizer
-        return optimizer.learning_rate * learning_rate_factor(number, optimizer, self.config.train.steps)
+        return learning_rate_at(number, self.config.optimizer, self.config.train.steps)
 
     def answer(self, turn: Turn, batch: PromptBatch, each: int = 1) -> Answers:
         """`each` responses to every prompt, those to one prompt together, and their scores."""
@@ -169,9 +168,10 @@ class ActorLearner:
 
     def evaluate(self, answers: Answers, minibatches: list[Tensor], *, reference: bool) -> Told:
         """What actor and reference say of the answers. Raises NonFiniteError where that is no number."""
-        forwards: dict[str, Forward] = {"reference": self.reference_log_probs} if reference else {}
-        passes = self.on_policy.evaluate(
-            answers.rollout, forwards | {"actor": self.log_probs}, ["actor"] if minibatches else [],
+        on_policy = self.on_policy
+        forwards: dict[str, Forward] = {"reference": on_policy.reference_log_probs} if reference else {}
+        passes = on_policy.evaluate(
+            answers.rollout, forwards | {"actor": on_policy.log_probs}, ["actor"] if minibatches else [],
             minibatches[0] if minibatches else torch.arange(len(answers.rollout)))
         log_probs, entropy = passes.outputs["actor"]
         told = Told(answers, log_probs, entropy, passes.outputs["reference"][0] if reference else None, passes)
@@ -211,23 +211,6 @@ class ActorLearner:
             answers.rollout, dict.fromkeys(told.passes.outputs, True), minibatches[:updates.taken], ["actor"],
             told.passes)
         return StepResult(metrics, samples, operations, updates.nonfinite)
-
-    # --- what actor and reference say of a response ---
-
-    def log_probs(self, ids: Tensor, mask: Tensor, width: int) -> tuple[Tensor, Tensor]:
-        """The actor's log-probs and entropies of the last `width` tokens, [rows, width], nats; the first with
-        gradient."""
-        told = self.policy.log_probs("actor", ids, mask, width, self.config.sampling.temperature, with_entropy=True)
-        return told.log_probs, told.entropy
-
-    def reference_log_probs(self, ids: Tensor, mask: Tensor, width: int) -> tuple[Tensor]:
-        """The reference's log-probs of the last `width` tokens, [rows, width], nats."""
-        return (self.policy.log_probs("reference", ids, mask, width, self.config.sampling.temperature).log_probs,)
-
-    def log_probs_of(self, part: Part) -> Tensor:
-        """The actor's log-probs of these rows as it is now, [rows, width], with gradient."""
-        return self.policy.log_probs("actor", part.ids, part.mask, part.width, self.config.sampling.temperature
-                                     ).log_probs
 
     # --- the rest of an `Algorithm` ---
 

@@ -15,7 +15,7 @@ import torch
 from rlhf_engine.algorithms.base import Progress, Resources, State, StepResult
 from rlhf_engine.algorithms.learners import Learners
 from rlhf_engine.algorithms.on_policy import Clock, response_length
-from rlhf_engine.algorithms.optimizer import learning_rate_factor
+from rlhf_engine.algorithms.optimizer import learning_rate_at
 from rlhf_engine.algorithms.pair_reference import PairReference, pairs_written
 from rlhf_engine.algorithms.pairs import PairLearning, PairLesson
 from rlhf_engine.algorithms.report import samples_of
@@ -50,7 +50,7 @@ class DPO:
     def step(self, number: int, batch: PairBatch, progress: Progress = lambda phase, fraction: None) -> StepResult:
         """See `Algorithm.step`."""
         optimizer, clock = self.config.optimizer, Clock()
-        rate = optimizer.learning_rate * learning_rate_factor(number, optimizer, self.config.train.steps)
+        rate = learning_rate_at(number, optimizer, self.config.train.steps)
 
         # 1. What the reference says of both responses: of pairs seen before, what it said then.
         progress("score", 0.0)

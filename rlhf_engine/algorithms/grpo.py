@@ -41,7 +41,7 @@ class GRPO(ActorLearner):
     def __init__(self, config: RunConfig, resources: Resources) -> None:
         super().__init__(config, resources)
         self.actor = AdapterUpdate(
-            self.learners.optimizers["actor"], self.on_policy.limit, self.log_probs_of, self._loss, {
+            self.learners.optimizers["actor"], self.on_policy.limit, self.on_policy.log_probs_of, self._loss, {
                 "loss": "loss/policy_avg", "clip_low": "clip_ratio/low_mean", "clip_high": "clip_ratio/high_mean",
                 "kl": "kl", "ratio_mean": "val/ratio"})
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from statistics import fmean
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -33,6 +33,18 @@ SMALL_MODEL = 20_000_000  # parameters
 
 UpdateOne = Callable[[Tensor, Tensor | None], dict[str, float]]
 """(rows of a minibatch, the reused output of its first micro-batch) -> metrics of one optimizer step."""
+
+
+class ResponsePart(Protocol):
+    """Some rows, ready for a forward pass. ids, mask: [rows, time], of which the last `width` columns are the
+    response."""
+
+    @property
+    def ids(self) -> Tensor: ...
+    @property
+    def mask(self) -> Tensor: ...
+    @property
+    def width(self) -> int: ...
 
 
 class Evaluated(NamedTuple):
@@ -151,6 +163,23 @@ class OnPolicy:
             return Evaluated(*evaluate(rollout, forwards, self.limit.size, reused), rows)
 
         return self.limit.fit(attempt)
+
+    def log_probs(self, ids: Tensor, mask: Tensor, width: int) -> tuple[Tensor, Tensor]:
+        """The actor's log-probs and entropies of the last `width` tokens, [rows, width], nats; the first with
+        gradient."""
+        policy, temperature = self.resources.policy, self.config.sampling.temperature
+        told = policy.log_probs("actor", ids, mask, width, temperature, with_entropy=True)
+        return told.log_probs, told.entropy
+
+    def reference_log_probs(self, ids: Tensor, mask: Tensor, width: int) -> tuple[Tensor]:
+        """The reference's log-probs of the last `width` tokens, [rows, width], nats."""
+        policy, temperature = self.resources.policy, self.config.sampling.temperature
+        return (policy.log_probs("reference", ids, mask, width, temperature).log_probs,)
+
+    def log_probs_of(self, part: ResponsePart) -> Tensor:
+        """The actor's log-probs of some rows as it is now, [rows, width], nats, with gradient."""
+        policy, temperature = self.resources.policy, self.config.sampling.temperature
+        return policy.log_probs("actor", part.ids, part.mask, part.width, temperature).log_probs
 
     def update(
         self,

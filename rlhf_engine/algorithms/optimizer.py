@@ -97,3 +97,8 @@ def learning_rate_factor(step: int, settings: OptimizerConfig, total_steps: int)
     if settings.decay == "constant":
         return 1.0
     return max(0.0, (total_steps - step + 1) / max(1, total_steps - settings.warmup_steps))
+
+
+def learning_rate_at(step: int, settings: OptimizerConfig, total_steps: int) -> float:
+    """The learning rate of step number `step` (from 1), warm-up and decay included."""
+    return settings.learning_rate * learning_rate_factor(step, settings, total_steps)

@@ -53,7 +53,7 @@ class PPO:
         self.kl = KLCoefficient(config)
         self.token_count = 0
         optimizers, limit = self.learners.optimizers, self.on_policy.limit
-        self.actor = AdapterUpdate(optimizers["actor"], limit, self._log_probs_of, self._policy_loss, {
+        self.actor = AdapterUpdate(optimizers["actor"], limit, self.on_policy.log_probs_of, self._policy_loss, {
             "loss": "loss/policy_avg", "clip_fraction": "policy/clipfrac_avg", "approx_kl": "policy/approxkl_avg",
             "ratio_mean": "val/ratio"})
         self.critic = AdapterUpdate(optimizers["critic"], limit, self._values_of, self._value_loss, {
@@ -175,27 +175,13 @@ class PPO:
     @property
     def forwards(self) -> dict[str, Forward]:
         """What a rollout is evaluated by."""
-        return {"reference": self.reference_log_probs, "critic": self.values, "actor": self.log_probs}
-
-    def log_probs(self, ids: Tensor, mask: Tensor, width: int) -> tuple[Tensor, Tensor]:
-        """The actor's log-probs and entropies of the last `width` tokens, [rows, width], nats; the first with
-        gradient."""
-        temperature = self.config.sampling.temperature
-        told = self.policy.log_probs("actor", ids, mask, width, temperature, with_entropy=True)
-        return told.log_probs, told.entropy
-
-    def reference_log_probs(self, ids: Tensor, mask: Tensor, width: int) -> tuple[Tensor]:
-        """The reference's log-probs of the last `width` tokens, [rows, width], nats."""
-        return (self.policy.log_probs("reference", ids, mask, width, self.config.sampling.temperature).log_probs,)
+        on_policy = self.on_policy
+        return {"reference": on_policy.reference_log_probs, "critic": self.values, "actor": on_policy.log_probs}
 
     def values(self, ids: Tensor, mask: Tensor, width: int) -> tuple[Tensor]:
         """The critic's values [rows, width], with gradient: before each response token, or once it stands where the
         critic reads the response."""
         return (self.policy.head_values("value", ids, mask, width, after=self.settings.reads_response),)
-
-    def _log_probs_of(self, part: Part) -> Tensor:
-        temperature = self.config.sampling.temperature
-        return self.policy.log_probs("actor", part.ids, part.mask, part.width, temperature).log_probs
 
     def _values_of(self, part: Part) -> Tensor:
         return self.values(part.ids, part.mask, part.width)[0]

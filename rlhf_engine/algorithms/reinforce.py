@@ -32,7 +32,7 @@ class Reinforce(ActorLearner):
 
     def __init__(self, config: RunConfig, resources: Resources) -> None:
         super().__init__(config, resources)
-        self.actor = AdapterUpdate(self.learners.optimizers["actor"], self.on_policy.limit, self.log_probs_of,
+        self.actor = AdapterUpdate(self.learners.optimizers["actor"], self.on_policy.limit, self.on_policy.log_probs_of,
                                    policy_gradient, {"loss": "loss/policy_avg"})
 
     def step(self, number: int, batch: PromptBatch, progress: Progress = lambda phase, fraction: None) -> StepResult:

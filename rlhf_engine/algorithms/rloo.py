@@ -27,7 +27,7 @@ class RLOO(ActorLearner):
     def __init__(self, config: RunConfig, resources: Resources) -> None:
         super().__init__(config, resources)
         self.actor = AdapterUpdate(
-            self.learners.optimizers["actor"], self.on_policy.limit, self.log_probs_of, self._loss, {
+            self.learners.optimizers["actor"], self.on_policy.limit, self.on_policy.log_probs_of, self._loss, {
                 "loss": "loss/policy_avg", "clip_fraction": "policy/clipfrac_avg", "approx_kl": "policy/approxkl_avg",
                 "ratio_mean": "val/ratio"})
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from rlhf_engine.algorithms.base import Progress, Resources, State, StepResult
 from rlhf_engine.algorithms.learners import Learners
 from rlhf_engine.algorithms.on_policy import Clock
-from rlhf_engine.algorithms.optimizer import learning_rate_factor
+from rlhf_engine.algorithms.optimizer import learning_rate_at
 from rlhf_engine.algorithms.text_lesson import TextLesson, TextPart, learned_log_probs, why_not_packed
 from rlhf_engine.algorithms.text_rows import TextReader, TextRow, texts_of
 from rlhf_engine.algorithms.trace import token_texts
@@ -68,7 +68,7 @@ class SFT:
     def step(self, number: int, batch: TextBatch, progress: Progress = lambda phase, fraction: None) -> StepResult:
         """See `Algorithm.step`."""
         clock, optimizer = Clock(), self.config.optimizer
-        rate = optimizer.learning_rate * learning_rate_factor(number, optimizer, self.config.train.steps)
+        rate = learning_rate_at(number, optimizer, self.config.train.steps)
 
         # 1. Texts as tokens; the order in which rows come is shuffled already.
         rows, size = self.reader.rows(batch), self.settings.minibatch_size

@@ -13,7 +13,7 @@ LOG_RATIO_LIMIT = 20.0
 """Log-ratios are clamped to +-20 nats: exp(20) is still far inside float32, and nothing useful is learnt beyond it."""
 
 _VARIANCE_FLOOR = 1e-8
-_ROUNDING = 16 * torch.finfo(torch.float32).eps
+ROUNDING = 16 * torch.finfo(torch.float32).eps
 """Relative to the largest value: differences up to this are what sums and differences in float32 leave of nothing."""
 
 
@@ -163,7 +163,7 @@ def _is_last_token(mask: Tensor) -> Tensor:
 
 def _spread_is_rounding(centred: Tensor, computed_from: Tensor, mask: Tensor) -> Tensor:
     """bool scalar: True when distances from a mean are what rounding leaves of numbers as large as `computed_from`."""
-    return centred.abs().amax() <= _ROUNDING * torch.where(mask, computed_from, 0.0).abs().amax()
+    return centred.abs().amax() <= ROUNDING * torch.where(mask, computed_from, 0.0).abs().amax()
 
 
 def _centred(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

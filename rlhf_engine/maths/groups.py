@@ -10,13 +10,12 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from rlhf_engine.maths.estimators import LOG_RATIO_LIMIT, kl_k3
+from rlhf_engine.maths.estimators import LOG_RATIO_LIMIT, ROUNDING, kl_k3
 
 Scale = Literal["group", "batch", "none"]
 
 STD_FLOOR = 1e-4
 """Added to a standard deviation before dividing by it, as GRPO's implementations do."""
-_ROUNDING = 16 * torch.finfo(torch.float32).eps
 
 
 def group_advantages(scores: Tensor, size: int, *, scale: Scale) -> Tensor:
@@ -132,4 +131,4 @@ def _centred(groups: Tensor) -> Tensor:
 
 
 def _spread_is_rounding(shifted: Tensor, groups: Tensor) -> Tensor:
-    return shifted.abs().amax(1) <= _ROUNDING * groups.abs().amax(1)
+    return shifted.abs().amax(1) <= ROUNDING * groups.abs().amax(1)
