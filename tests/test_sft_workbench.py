@@ -64,8 +64,8 @@ async def test_the_workbench_trains_charts_explains_and_shows_what_was_learned(p
         await until(pilot, lambda: app.bridge.view.state is RunState.FINISHED, lambda: app.bridge.view.message)
         drawn = [chart.metric.name for chart in app.workbench.charts.charts]
         assert drawn == ["loss", "mean_token_accuracy", "eval/loss", "entropy"]
+        await until(pilot, lambda: bool(app.workbench.samples.samples.shown))  # the pane draws a moment after the run
         shown = [sample.prompt + sample.response for sample in app.workbench.samples.samples.shown]
-        assert shown
         assert all(text.startswith("Q") and ": a fox " in text for text in shown), "the rows that were learned"
         await pilot.press("2", "m")
         await until(pilot, lambda: isinstance(app.screen, MetricScreen))
