@@ -275,3 +275,13 @@ class ComparisonFinished(Event):
     request_id: int
     result: Any
     error: str = ""
+
+
+@dataclass(frozen=True)
+class MethodsCompared(Event):
+    """A group was sampled and every method's part is known; `result` is a `credit.GroupCredit`; None when cancelled or
+    failed with `error`."""
+
+    request_id: int
+    result: Any
+    error: str = ""

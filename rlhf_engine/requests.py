@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rlhf_engine.config.run_config import RunConfig
-from rlhf_engine.events import ComparisonFinished, EditRefused, GenerationFinished
+from rlhf_engine.events import ComparisonFinished, EditRefused, GenerationFinished, MethodsCompared
 
 # --- runs; one at a time ---
 
@@ -151,6 +151,30 @@ class Compare:
         return ComparisonFinished(self.id, None, why)
 
 
+@dataclass(frozen=True)
+class CompareMethods:
+    """Sample `responses` to `prompt` by the actor, and tell what each method would learn from them; nothing is trained.
+
+    Answered by MethodsCompared with its `id`. Settings and policy are as for `Generate`; run: a run that is viewed,
+    whose newest checkpoint answers under the settings that it had by then.
+    """
+
+    id: int
+    config: RunConfig
+    prompt: str
+    responses: int
+    seed: int
+    run: Path | None = None
+
+    def refused(self, why: str) -> MethodsCompared:
+        """The answer that there is none."""
+        return MethodsCompared(self.id, None, why)
+
+
+Question = Generate | Compare | CompareMethods
+"""What is answered with an event of its own that bears its `id`."""
+
+
 # --- at once ---
 
 
@@ -166,7 +190,7 @@ class Close:
     """End the run, with a checkpoint, and do nothing that is asked for after it."""
 
 
-Request = Start | Resume | Fork | Pause | Unpause | Stop | SaveCheckpoint | Edit | Generate | Compare | Cancel | Close
+Request = Start | Resume | Fork | Pause | Unpause | Stop | SaveCheckpoint | Edit | Question | Cancel | Close
 
 
 class RequestQueue:
@@ -203,10 +227,10 @@ class RequestQueue:
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self.closed, timeout)
 
-    def cancelled(self, question: Generate | Compare) -> bool:
+    def cancelled(self, question: Question) -> bool:
         """True once the question was given up, or everything is to end."""
         return self.closed or question.id in self._cancelled
 
 
 def _id_of(request: Request | None) -> int | None:
-    return request.id if isinstance(request, Generate | Compare) else None
+    return request.id if isinstance(request, Question) else None

@@ -7,20 +7,42 @@ The workbench makes a `Session`, runs `serve` in a thread, and asks from its own
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import CodeChangedError, RlhfError, RunError
 from rlhf_engine.events import Event, Notice, RunState, StateChanged
-from rlhf_engine.requests import Compare, Edit, Fork, Generate, Request, RequestQueue, Resume, Start
+from rlhf_engine.requests import (
+    Compare,
+    CompareMethods,
+    Edit,
+    Fork,
+    Generate,
+    Question,
+    Request,
+    RequestQueue,
+    Resume,
+    Start,
+)
 
 if TYPE_CHECKING:
+    from rlhf_engine.evaluation.generate import LoadedRun
     from rlhf_engine.models.policy import Policy
     from rlhf_engine.runs.run_dir import RunDir
     from rlhf_engine.training.trainer import Trainer
+
+
+class AtHand(NamedTuple):
+    """What a question is answered with. numbers: what the method has counted after `step` under `config`."""
+
+    policy: Policy | None
+    config: RunConfig
+    step: int
+    numbers: Mapping[str, Any]
 
 
 class Session:
@@ -38,6 +60,7 @@ class Session:
         self._last_word: StateChanged | None = None
         self._trainer: Trainer | None = None
         self._preview: tuple[RunConfig, Policy] | None = None
+        self._viewed: tuple[Path, LoadedRun] | None = None
 
     @property
     def busy(self) -> bool:
@@ -61,13 +84,14 @@ class Session:
                     self._requests.wait()
                 case Start() | Resume() | Fork() as asked:
                     self._run(asked)
-                case Generate() | Compare() as question:
+                case Generate() | Compare() | CompareMethods() as question:
                     self._answer(question)
                 case Edit() as edit:
                     self._emit(edit.refused("the run has ended"))
 
     def _run(self, asked: Start | Resume | Fork) -> None:
-        self._trainer = self._preview = None  # one base in memory: let go of the old one before loading the next
+        # one base in memory: let go of the old one before loading the next
+        self._trainer = self._preview = self._viewed = None
         trainer = None
         try:
             trainer = self._trainer_for(asked)
@@ -112,45 +136,69 @@ class Session:
         else:
             self._emit(event)
 
-    def _answer(self, question: Generate | Compare) -> None:
+    def _answer(self, question: Question) -> None:
         from rlhf_engine.evaluation.questions import answer_question
 
         cancelled = partial(self._requests.cancelled, question)
         try:
             if cancelled():  # no model need be loaded for that
                 raise RunError("cancelled")
-            policy, config, step = self._at_hand(question)
+            policy, config, step, numbers = self._at_hand(question)
         except RlhfError as error:
             self._emit(question.refused(str(error)))
             return
-        answer_question(question, policy, config, step, self._emit, cancelled=cancelled, may_load=True)
+        answer_question(question, policy, config, step, self._emit, numbers=numbers, cancelled=cancelled, may_load=True)
 
-    def _at_hand(self, question: Generate | Compare) -> tuple[Policy | None, RunConfig, int]:
+    def _at_hand(self, question: Question) -> AtHand:
         """What the question is answered with; two checkpoints take what is loaded, if they fit it, and else nothing."""
+        if isinstance(question, CompareMethods) and question.run is not None:
+            return self._checkpoint_of(question.run)
         if not (isinstance(question, Compare) and question.of_checkpoints):
             return self._policy_for(question.config)
         if self._trainer and self._trainer.policy:
-            return self._trainer.policy, self._trainer.config, self._trainer.step
+            return AtHand(self._trainer.policy, self._trainer.config, self._trainer.step, {})
         if self._preview:
-            return self._preview[1], self._preview[0], 0
-        return None, question.config, 0
+            return AtHand(self._preview[1], self._preview[0], 0, {})
+        return AtHand(None, question.config, 0, {})
 
-    def _policy_for(self, config: RunConfig) -> tuple[Policy, RunConfig, int]:
+    def _checkpoint_of(self, run: Path) -> AtHand:
+        """The newest checkpoint of a run that is viewed, which may have moved on since it was loaded."""
+        from rlhf_engine.evaluation.generate import load_run
+        from rlhf_engine.models.threads import use_threads_of
+        from rlhf_engine.runs.checkpoint_list import steps
+        from rlhf_engine.runs.run_dir import RunDir
+
+        run_dir = RunDir.open(run)
+        if self._viewed is None or self._viewed[0] != run or [self._viewed[1].step] != steps(run_dir)[:1]:
+            self._preview = self._viewed = None
+            loaded = load_run(run_dir, tell=lambda text: self._emit(Notice(text, "warning")))
+            for text in loaded.policy.notices:
+                self._emit(Notice(text, "warning"))
+            use_threads_of(loaded.policy, loaded.config)
+            self._viewed = (run, loaded)
+        found = self._viewed[1]
+        return AtHand(found.policy, found.config, found.step, found.numbers)
+
+    def _policy_for(self, config: RunConfig) -> AtHand:
         """The last run's policy while the workbench still shows its model, else the shown config's, untrained."""
         from rlhf_engine.models.policy import Policy
         from rlhf_engine.models.threads import use_threads_of
 
         trainer = self._trainer
         if trainer and trainer.policy and _same_model(trainer.config, config):
-            return trainer.policy, config, trainer.step
+            numbers: Mapping[str, Any] = {}
+            if trainer.algorithm and trainer.config.algorithm.kind == config.algorithm.kind:
+                counted = trainer.algorithm.state().numbers
+                numbers = config.algorithm.forked_numbers(counted, trainer.config, config)
+            return AtHand(trainer.policy, config, trainer.step, numbers)
         if self._preview is None or not _same_model(self._preview[0], config) or _swapped(self._preview[1], config):
-            self._preview = None
+            self._preview = self._viewed = None
             policy = Policy.from_config(config)
             for text in policy.notices:
                 self._emit(Notice(text, "warning"))
             use_threads_of(policy, config)
             self._preview = (config, policy)
-        return self._preview[1], config, 0
+        return AtHand(self._preview[1], config, 0, {})
 
 
 def _require_agreed(run_dir: RunDir) -> None:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor
 
+from rlhf_engine.config.methods.base import AlgorithmConfig
 from rlhf_engine.config.rewards import RewardSection
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.data.batch import Batch
@@ -132,13 +133,17 @@ class MeasuresHeldOut(Protocol):
         ...
 
 
+def algorithm_class(section: AlgorithmConfig) -> Any:
+    """The class of the method that `section` describes. Raises ConfigError if another package's cannot be imported."""
+    module, _, name = section.implementation.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"algorithm.kind: {section.kind} cannot be imported from {section.implementation} "
+                          f"({kind_and_message(error)})") from error
+
+
 def make_algorithm(config: RunConfig, resources: Resources) -> Algorithm:
     """The method that `config.algorithm` describes. Raises ConfigError if another package's cannot be imported."""
-    module, _, name = config.algorithm.implementation.partition(":")
-    try:
-        make = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"algorithm.kind: {config.algorithm.kind} cannot be imported from "
-                          f"{config.algorithm.implementation} ({kind_and_message(error)})") from error
-    algorithm: Algorithm = make(config, resources)
+    algorithm: Algorithm = algorithm_class(config.algorithm)(config, resources)
     return algorithm

@@ -5,7 +5,7 @@ What is learned from an answer is the method's: see `reinforce`, `rloo` and `grp
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from rlhf_engine.algorithms.base import Progress, Resources, State, StepResult
+from rlhf_engine.algorithms.credit import Credit, EvaluatedGroup, token_pushes
 from rlhf_engine.algorithms.kl_coefficient import KLCoefficient
 from rlhf_engine.algorithms.learners import Learners
 from rlhf_engine.algorithms.on_policy import (
@@ -80,6 +81,12 @@ class Told:
     reference_log_probs: Tensor | None
     passes: Evaluated
 
+    @classmethod
+    def of_group(cls, group: EvaluatedGroup, *, reference: bool) -> Told:
+        """The same of a group that is to be learned from by nobody. reference: whether the method asks it."""
+        return cls(Answers(group.rollout, group.scored, group.scores), group.log_probs, group.entropy,
+                   group.reference_log_probs if reference else None, Evaluated({}, {}, group.all_rows))
+
     @property
     def token_kl(self) -> Tensor:
         """Log-ratio to the reference (k1) of each token, nats."""
@@ -129,6 +136,14 @@ class Part:
     def width(self) -> int:
         """Response columns."""
         return self.response_mask.shape[1]
+
+
+def credit_of(lesson: Lesson, rows: Tensor, loss: Callable[[Part, Tensor, float], Any]) -> Credit:
+    """What a lesson teaches in one minibatch of `rows`; the advantages of what is left out are 0."""
+    learned = torch.zeros(len(lesson.advantages), dtype=torch.bool)
+    learned[rows] = True
+    return Credit(torch.where(learned.to(lesson.advantages.device), lesson.advantages, 0.0),
+                  token_pushes(lesson, lesson.told.log_probs, rows, loss))
 
 
 class ActorLearner:

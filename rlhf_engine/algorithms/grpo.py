@@ -10,12 +10,14 @@ per token, truncated responses and groups of equal scores left out (Yu et al. 20
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from rlhf_engine.algorithms.base import Progress, Resources, StepResult
-from rlhf_engine.algorithms.critic_free import ActorLearner, Answers, Lesson, Part, Turn
+from rlhf_engine.algorithms.credit import Credit, EvaluatedGroup
+from rlhf_engine.algorithms.critic_free import ActorLearner, Answers, Lesson, Part, Told, Turn, credit_of
 from rlhf_engine.algorithms.update import AdapterUpdate
 from rlhf_engine.config.methods.grpo import GRPOConfig
 from rlhf_engine.config.run_config import RunConfig
@@ -67,7 +69,7 @@ class GRPO(ActorLearner):
 
         # 4. Clipped updates over shuffled minibatches; the KL to the reference is in their loss.
         def update(rows: Tensor, reused: Tensor | None) -> dict[str, float]:
-            lesson = TokenLesson(told, given, self.token_weights(answers.mask, rows))
+            lesson = TokenLesson(told, given, token_weights(self.config, answers.mask, rows))
             return self.actor.step(rows, lesson, self.rate(number), optimizer.max_grad_norm, reused)
 
         updates = self.update(turn, told, minibatches, update)
@@ -82,37 +84,63 @@ class GRPO(ActorLearner):
 
     def _minibatches(self, answers: Answers, equal: Tensor) -> list[Tensor]:
         """Rows of every minibatch, without those that are left out; none where all are."""
-        settings, kept = self.settings, torch.ones(len(answers.rollout), dtype=torch.bool)
-        if settings.drop_equal_groups:
-            kept &= ~equal.repeat_interleave(settings.group_size)
-        if settings.mask_truncated:
-            kept &= answers.rollout.finished.cpu()
-        rows = kept.nonzero().squeeze(1)
+        settings, rows = self.settings, kept_rows(self.settings, answers, equal)
         shuffled = self.on_policy.minibatches(len(rows), settings.minibatch_size, settings.epochs)
         return [rows[chosen] for chosen in shuffled] if len(rows) else []
 
-    def token_weights(self, mask: Tensor, rows: Tensor) -> Tensor:
-        """What a token of each response [batch] counts in the loss of the minibatch `rows`, by what that is a mean
-        over."""
-        lengths = mask.sum(1).clamp_min(1).float()
-        match self.settings.loss_normalization:
-            case "response":
-                return 1.0 / (lengths * len(rows))
-            case "token":
-                return torch.full_like(lengths, 1.0 / float(lengths[rows].sum()))
-            case "constant":
-                return torch.full_like(lengths, 1.0 / (len(rows) * self.config.sampling.max_new_tokens))
-
     def _loss(self, part: Part, log_probs: Tensor, token_count: float) -> GroupLoss:
-        settings = self.settings
-        assert part.weights is not None
-        return group_policy_loss(
-            log_probs, part.old_log_probs, part.reference_log_probs, part.advantages, part.response_mask,
-            weights=part.weights, clip_low=settings.clip_range, clip_high=settings.clip_high,
-            kl_coef=self.kl.value, sequence_ratio=settings.ratio_level == "sequence", token_count=token_count)
+        return policy_loss(self.settings, self.kl.value, part, log_probs, token_count)
+
+    @classmethod
+    def assign_credit(cls, config: RunConfig, group: EvaluatedGroup) -> Credit:
+        """See `AssignsCredit`."""
+        settings, size = grpo_settings(config), len(group.rollout)
+        told = Told.of_group(group, reference=config.kl.coef > 0)
+        advantages = group_advantages(group.scores, size, scale=settings.advantage_scale)
+        rows = kept_rows(settings, told.answers, equal_groups(group.scores, size))
+        lesson = TokenLesson(told, advantages.to(told.log_probs), token_weights(config, told.answers.mask, rows))
+        return credit_of(lesson, rows, partial(policy_loss, settings, config.kl.coef))
 
     @property
     def settings(self) -> GRPOConfig:
         """The section [algorithm]."""
-        assert isinstance(self.config.algorithm, GRPOConfig)
-        return self.config.algorithm
+        return grpo_settings(self.config)
+
+
+def grpo_settings(config: RunConfig) -> GRPOConfig:
+    """The section [algorithm] of a run that learns by GRPO."""
+    assert isinstance(config.algorithm, GRPOConfig)
+    return config.algorithm
+
+
+def kept_rows(settings: GRPOConfig, answers: Answers, equal: Tensor) -> Tensor:
+    """Rows that are learned from, int64. equal: bool [groups], those whose scores are all equal."""
+    kept = torch.ones(len(answers.rollout), dtype=torch.bool)
+    if settings.drop_equal_groups:
+        kept &= ~equal.repeat_interleave(len(answers.rollout) // len(equal))
+    if settings.mask_truncated:
+        kept &= answers.rollout.finished.cpu()
+    return kept.nonzero().squeeze(1)
+
+
+def token_weights(config: RunConfig, mask: Tensor, rows: Tensor) -> Tensor:
+    """What a token of each response [batch] counts in the loss of the minibatch `rows`, by what that is a mean over."""
+    lengths = mask.sum(1).clamp_min(1).float()
+    match grpo_settings(config).loss_normalization:
+        case "response":
+            return 1.0 / (lengths * len(rows))
+        case "token":
+            return torch.full_like(lengths, 1.0 / float(lengths[rows].sum()))
+        case "constant":
+            return torch.full_like(lengths, 1.0 / (len(rows) * config.sampling.max_new_tokens))
+
+
+def policy_loss(
+    settings: GRPOConfig, kl_coef: float, part: Part, log_probs: Tensor, token_count: float
+) -> GroupLoss:
+    """The clipped surrogate with its KL penalty; log_probs: [rows, width], with gradient."""
+    assert part.weights is not None
+    return group_policy_loss(
+        log_probs, part.old_log_probs, part.reference_log_probs, part.advantages, part.response_mask,
+        weights=part.weights, clip_low=settings.clip_range, clip_high=settings.clip_high,
+        kl_coef=kl_coef, sequence_ratio=settings.ratio_level == "sequence", token_count=token_count)

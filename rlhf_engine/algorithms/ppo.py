@@ -13,18 +13,21 @@ sequence  a response is one action: KL summed and taken off the score, one value
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from statistics import fmean
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from rlhf_engine.algorithms.base import Progress, Resources, State, StepResult
+from rlhf_engine.algorithms.credit import Credit, EvaluatedGroup, token_pushes
 from rlhf_engine.algorithms.experience import Experience, Part, estimate_advantages, state_values
 from rlhf_engine.algorithms.kl_coefficient import KLCoefficient
 from rlhf_engine.algorithms.learners import Learners
 from rlhf_engine.algorithms.on_policy import Clock, OnPolicy, finite_scores, nothing_learnt, response_length
 from rlhf_engine.algorithms.optimizer import learning_rate_factor
-from rlhf_engine.algorithms.passes import Forward
+from rlhf_engine.algorithms.passes import Forward, evaluate
 from rlhf_engine.algorithms.report import rollout_metrics, shown_samples
 from rlhf_engine.algorithms.score_normalizer import ScoreNormalizer
 from rlhf_engine.algorithms.update import AdapterUpdate
@@ -35,11 +38,13 @@ from rlhf_engine.errors import NonFiniteError
 from rlhf_engine.events import Sample
 from rlhf_engine.maths.estimators import explained_variance
 from rlhf_engine.maths.losses import PolicyLoss, ValueLoss, clipped_policy_loss, clipped_value_loss
+from rlhf_engine.models.policy import Policy
 from rlhf_engine.rewards.composite import ScoredBatch
 
 # of what a step evaluates, whether it reads the language model's head
 _HEADS = {"reference": True, "critic": False, "actor": True}
 _NUMBERS = ("kl_coef", "token_count", "scores")
+NO_CRITIC = "this run has no critic, so values are 0, as before a critic's first update"
 
 
 class PPO:
@@ -181,14 +186,13 @@ class PPO:
     def values(self, ids: Tensor, mask: Tensor, width: int) -> tuple[Tensor]:
         """The critic's values [rows, width], with gradient: before each response token, or once it stands where the
         critic reads the response."""
-        return (self.policy.head_values("value", ids, mask, width, after=self.settings.reads_response),)
+        return critic_values(self.policy, self.settings, ids, mask, width)
 
     def _values_of(self, part: Part) -> Tensor:
         return self.values(part.ids, part.mask, part.width)[0]
 
     def _policy_loss(self, part: Part, log_probs: Tensor, normalizer: float) -> PolicyLoss:
-        return clipped_policy_loss(part.actions(log_probs), part.old_log_probs, part.advantages, part.action_mask,
-                                   clip_range=self.settings.clip_range, normalizer=normalizer)
+        return policy_loss(self.settings, part, log_probs, normalizer)
 
     def _value_loss(self, part: Part, values: Tensor, normalizer: float) -> ValueLoss:
         values = state_values(values, part.response_mask, self.settings)
@@ -200,6 +204,29 @@ class PPO:
         measure it well)."""
         target = self.settings.target_kl
         return target is not None and record.get("policy/approxkl_avg", 0.0) > target
+
+    @classmethod
+    def assign_credit(cls, config: RunConfig, group: EvaluatedGroup) -> Credit:
+        """See `AssignsCredit`. A policy without a critic has values of 0, as a critic has that has learnt nothing."""
+        settings, rollout, normalizer = ppo_settings(config), group.rollout, ScoreNormalizer()
+        if "scores" in group.numbers:
+            normalizer.load_state(group.numbers["scores"])
+        values, lacks = torch.zeros_like(group.log_probs), NO_CRITIC
+        if "value" in group.policy.heads:
+            critic = {"critic": partial(critic_values, group.policy, settings)}
+            values, lacks = evaluate(rollout, critic, group.rows_at_once)[0]["critic"][0], ""
+        experience = estimate_advantages(
+            rollout,
+            normalizer(group.scores, settings.score_normalization).to(group.log_probs),
+            log_probs=group.log_probs,
+            reference_log_probs=group.reference_log_probs,
+            entropy=group.entropy,
+            values=state_values(values, rollout.response_mask, settings),
+            kl_coef=config.kl.coef,
+            settings=settings,
+        )
+        pushes = token_pushes(experience, group.log_probs, group.all_rows, partial(policy_loss, settings))
+        return Credit(experience.advantages, pushes, lacks)
 
     # --- the rest of an `Algorithm` ---
 
@@ -242,3 +269,13 @@ class PPO:
         self.normalizer.load_state(state.numbers["scores"])
 
 
+def critic_values(policy: Policy, settings: PPOConfig, ids: Tensor, mask: Tensor, width: int) -> tuple[Tensor]:
+    """The critic's values [rows, width], with gradient: before each response token, or once it stands where the critic
+    reads the response."""
+    return (policy.head_values("value", ids, mask, width, after=settings.reads_response),)
+
+
+def policy_loss(settings: PPOConfig, part: Part, log_probs: Tensor, normalizer: float) -> PolicyLoss:
+    """The actor's clipped loss; log_probs: [rows, width], with gradient."""
+    return clipped_policy_loss(part.actions(log_probs), part.old_log_probs, part.advantages, part.action_mask,
+                               clip_range=settings.clip_range, normalizer=normalizer)

@@ -11,7 +11,8 @@ from typing import NamedTuple
 from torch import Tensor
 
 from rlhf_engine.algorithms.base import Progress, Resources, StepResult
-from rlhf_engine.algorithms.critic_free import ActorLearner, Lesson, Part, Turn
+from rlhf_engine.algorithms.credit import Credit, EvaluatedGroup
+from rlhf_engine.algorithms.critic_free import ActorLearner, Lesson, Part, Told, Turn, credit_of
 from rlhf_engine.algorithms.update import AdapterUpdate
 from rlhf_engine.config.methods.reinforce import ReinforceConfig
 from rlhf_engine.config.run_config import RunConfig
@@ -44,14 +45,11 @@ class Reinforce(ActorLearner):
             # 1. One response to each prompt, and what it scores.
             answers = self.answer(turn, batch)
 
-            # 2. Reward = score − β · KL, one for a whole response.
+            # 2. Log-probs of what was sampled under actor and reference, once.
             told = self.evaluate(answers, minibatches, reference=self.kl.value > 0)
-            rewards = response_rewards(answers.scores.to(told.log_probs), told.token_kl, answers.mask,
-                                       kl_coef=self.kl.value)
 
-            # 3. The baseline is what the batch got on average: less noise. Each response is in its own baseline, so the
-            #    gradient is 1/batch smaller than without. Equal rewards teach exactly nothing.
-            advantages = group_advantages(rewards, len(rewards), scale="none")
+            # 3. How much better than the batch on average?
+            rewards, advantages = rewards_and_advantages(told, self.kl.value)
             lesson = Lesson(told, advantages)
         except NonFiniteError as error:
             return turn.failed(error, len(minibatches))
@@ -63,6 +61,24 @@ class Reinforce(ActorLearner):
         updates = self.update(turn, told, minibatches, update)
         return self.result(turn, told, minibatches, updates, {}, {
             "rewards": rewards, "baselines": rewards - advantages, "advantages": advantages})
+
+    @classmethod
+    def assign_credit(cls, config: RunConfig, group: EvaluatedGroup) -> Credit:
+        """See `AssignsCredit`."""
+        told = Told.of_group(group, reference=config.kl.coef > 0)
+        _, advantages = rewards_and_advantages(told, config.kl.coef)
+        return credit_of(Lesson(told, advantages), group.all_rows, policy_gradient)
+
+
+def rewards_and_advantages(told: Told, kl_coef: float) -> tuple[Tensor, Tensor]:
+    """Reward = score − β · KL, one for a whole response, and how far that is above the mean of the batch: [batch] each.
+
+    That baseline takes noise out. Each response is in its own baseline, so the gradient is 1/batch smaller than
+    without. Equal rewards teach exactly nothing.
+    """
+    answers = told.answers
+    rewards = response_rewards(answers.scores.to(told.log_probs), told.token_kl, answers.mask, kl_coef=kl_coef)
+    return rewards, group_advantages(rewards, len(rewards), scale="none")
 
 
 def policy_gradient(part: Part, log_probs: Tensor, normalizer: float) -> PolicyGradient:

@@ -7,10 +7,13 @@ one ratio of summed log-probs, clipped as PPO clips it where a rollout is used f
 
 from __future__ import annotations
 
+from functools import partial
+
 from torch import Tensor
 
 from rlhf_engine.algorithms.base import Progress, Resources, StepResult
-from rlhf_engine.algorithms.critic_free import ActorLearner, Lesson, Part, Turn
+from rlhf_engine.algorithms.credit import Credit, EvaluatedGroup
+from rlhf_engine.algorithms.critic_free import ActorLearner, Lesson, Part, Told, Turn, credit_of
 from rlhf_engine.algorithms.update import AdapterUpdate
 from rlhf_engine.config.methods.rloo import RLOOConfig
 from rlhf_engine.config.run_config import RunConfig
@@ -40,14 +43,11 @@ class RLOO(ActorLearner):
             # 1. A group of responses to each prompt, and what they score.
             answers = self.answer(turn, batch, size)
 
-            # 2. Reward = score − β · KL, one for a whole response.
+            # 2. Log-probs of what was sampled under actor and reference, once: the ratio of step 4 is against them.
             told = self.evaluate(answers, minibatches, reference=self.kl.value > 0)
-            rewards = response_rewards(answers.scores.to(told.log_probs), told.token_kl, answers.mask,
-                                       kl_coef=self.kl.value)
 
-            # 3. How much better than the others of its group? They have not seen it, so this stays unbiased.
-            raw = leave_one_out_advantages(rewards, size)
-            advantages = whiten(raw, answers.mask.any(1), differences_of=rewards) if settings.whiten_advantages else raw
+            # 3. Reward = score − β · KL, one for a whole response. How much better is it than those of its group?
+            rewards, raw, advantages = rewards_and_advantages(told, size, settings, self.kl.value)
             lesson = Lesson(told, advantages)
         except NonFiniteError as error:
             return turn.failed(error, len(minibatches))
@@ -61,13 +61,39 @@ class RLOO(ActorLearner):
         return self.result(turn, told, minibatches, updates, {"frac_reward_zero_std": equal}, {
             "rewards": rewards, "baselines": rewards - raw, "advantages": advantages})
 
+    @classmethod
+    def assign_credit(cls, config: RunConfig, group: EvaluatedGroup) -> Credit:
+        """See `AssignsCredit`."""
+        settings = config.algorithm
+        assert isinstance(settings, RLOOConfig)
+        told = Told.of_group(group, reference=config.kl.coef > 0)
+        _, _, advantages = rewards_and_advantages(told, len(group.rollout), settings, config.kl.coef)
+        return credit_of(Lesson(told, advantages), group.all_rows, partial(policy_loss, settings))
+
     def _loss(self, part: Part, log_probs: Tensor, normalizer: float) -> PolicyLoss:
-        mask = part.response_mask
-        return clipped_policy_loss(summed(log_probs, mask), summed(part.old_log_probs, mask), part.advantages,
-                                   mask.any(1), clip_range=self.settings.clip_range, normalizer=normalizer)
+        return policy_loss(self.settings, part, log_probs, normalizer)
 
     @property
     def settings(self) -> RLOOConfig:
         """The section [algorithm]."""
         assert isinstance(self.config.algorithm, RLOOConfig)
         return self.config.algorithm
+
+
+def rewards_and_advantages(
+    told: Told, size: int, settings: RLOOConfig, kl_coef: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Rewards, how much better each is than the others of its group of `size` on average, and the same as the loss
+    takes it: [batch] each. Those others have not seen the response, so this stays unbiased."""
+    answers = told.answers
+    rewards = response_rewards(answers.scores.to(told.log_probs), told.token_kl, answers.mask, kl_coef=kl_coef)
+    raw = leave_one_out_advantages(rewards, size)
+    whitened = whiten(raw, answers.mask.any(1), differences_of=rewards) if settings.whiten_advantages else raw
+    return rewards, raw, whitened
+
+
+def policy_loss(settings: RLOOConfig, part: Part, log_probs: Tensor, normalizer: float) -> PolicyLoss:
+    """PPO's clipped loss, a response being one action; log_probs: [rows, width], with gradient."""
+    mask = part.response_mask
+    return clipped_policy_loss(summed(log_probs, mask), summed(part.old_log_probs, mask), part.advantages,
+                               mask.any(1), clip_range=settings.clip_range, normalizer=normalizer)

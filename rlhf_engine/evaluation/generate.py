@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -55,11 +57,21 @@ def answer(
     return list(samples_of(rollout, scores, kl, step))
 
 
-def load_tuned(
+@dataclass(frozen=True)
+class LoadedRun:
+    """A run as of one of its checkpoints. numbers: what its method had counted by then (`Algorithm.state`)."""
+
+    policy: Policy
+    config: RunConfig
+    step: int
+    numbers: Mapping[str, Any]
+
+
+def load_run(
     run_dir: RunDir, step: int | None = None, *, base: BaseChoice = AS_IT_WAS,
     tell: Callable[[str], None] = lambda text: None,
-) -> tuple[Policy, RunConfig, int]:
-    """The policy of a run's checkpoint of `step` (None: the newest), the config as edited by then, and its step.
+) -> LoadedRun:
+    """The policy of a run's checkpoint of `step` (None: the newest), with the config as edited by then.
 
     tell: takes sentences about newer checkpoints that are damaged. Raises CheckpointError, BaseChangedError when the
     base model is another one now, and ModelError.
@@ -70,7 +82,16 @@ def load_tuned(
     policy = Policy.from_config(config)
     base.check(run_dir.name, state.base, policy.fingerprint, config.model)  # a hub model may have come with it
     load_adapters(policy, state.tensors)
-    return policy, config, state.step
+    return LoadedRun(policy, config, state.step, state.numbers)
+
+
+def load_tuned(
+    run_dir: RunDir, step: int | None = None, *, base: BaseChoice = AS_IT_WAS,
+    tell: Callable[[str], None] = lambda text: None,
+) -> tuple[Policy, RunConfig, int]:
+    """`load_run` for what needs no more than the policy, the config and the step."""
+    loaded = load_run(run_dir, step, base=base, tell=tell)
+    return loaded.policy, loaded.config, loaded.step
 
 
 def generate_texts(

@@ -1,8 +1,10 @@
-"""Answers questions (generations and comparisons) with events, between steps of a run or with no run at all."""
+"""Answers questions (generations, comparisons of models or of methods) with events, between steps of a run or with no
+run at all."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,6 +14,7 @@ from rlhf_engine.data.prompt_check import cut_prompts
 from rlhf_engine.errors import RlhfError
 from rlhf_engine.evaluation.compare import compare
 from rlhf_engine.evaluation.generate import answer
+from rlhf_engine.evaluation.method_comparison import compare_methods
 from rlhf_engine.events import (
     ComparisonFinished,
     ComparisonPaired,
@@ -19,11 +22,12 @@ from rlhf_engine.events import (
     Event,
     GenerationFinished,
     GenerationToken,
+    MethodsCompared,
     Notice,
 )
 from rlhf_engine.models.memory import out_of_memory
 from rlhf_engine.models.policy import Policy
-from rlhf_engine.requests import Compare, Generate
+from rlhf_engine.requests import Compare, CompareMethods, Generate, Question
 from rlhf_engine.rewards.build import rewards_if_any
 
 Emit = Callable[[Event], None]
@@ -31,24 +35,27 @@ Cancelled = Callable[[], bool]
 
 
 def answer_question(
-    question: Generate | Compare,
+    question: Question,
     policy: Policy | None,
     config: RunConfig,
     step: int,
     emit: Emit,
     *,
+    numbers: Mapping[str, Any] | None = None,
     cancelled: Cancelled = lambda: False,
     may_load: bool = False,
 ) -> None:
     """Emit the answer, with the settings of `config`; what the user got wrong, or is too large, is told as its `error`.
 
-    policy: after `step`; None only for a comparison that needs none. may_load: nothing trains, so another model may be
-    loaded.
+    policy: after `step`; None only for a comparison that needs none. numbers: what its method has counted by then.
+    may_load: nothing trains, so another model may be loaded.
     """
     try:
         if isinstance(question, Compare):
             _compare(question, policy, config, step, emit, cancelled, may_load)
-        elif policy is not None:
+        elif isinstance(question, CompareMethods) and policy is not None:
+            _compare_methods(question, policy, config, step, emit, numbers or {}, cancelled)
+        elif isinstance(question, Generate) and policy is not None:
             _generate(question, policy, config, step, emit, cancelled)
     except RlhfError as error:
         emit(question.refused(str(error)))
@@ -121,3 +128,23 @@ def _compare(
         tell=lambda text: emit(Notice(text, "warning")),
     )
     emit(ComparisonFinished(question.id, result, "" if result else "cancelled"))
+
+
+def _compare_methods(
+    question: CompareMethods, policy: Policy, config: RunConfig, step: int, emit: Emit, numbers: Mapping[str, Any],
+    cancelled: Cancelled,
+) -> None:
+    if cut := cut_prompts(policy, [question.prompt], config.sampling):
+        emit(Notice(cut, "warning"))
+    result = compare_methods(
+        policy,
+        config,
+        question.prompt,
+        responses=question.responses,
+        seed=question.seed,
+        step=step,
+        numbers=numbers,
+        run=question.run,
+        cancelled=cancelled,
+    )
+    emit(MethodsCompared(question.id, result, "" if result else "cancelled"))

@@ -47,6 +47,7 @@ from rlhf_engine.models.policy import Policy
 from rlhf_engine.models.threads import use_threads_of
 from rlhf_engine.requests import (
     Compare,
+    CompareMethods,
     Edit,
     Generate,
     Pause,
@@ -438,8 +439,9 @@ class Trainer:
                     self._save(asked=True)
                 case Edit():
                     self._edit(request)
-                case Generate() | Compare():
-                    answer_question(request, self.policy, self.config, self.step, self._journal.emit,
+                case Generate() | Compare() | CompareMethods():
+                    numbers = self.algorithm.state().numbers if self.algorithm else {}
+                    answer_question(request, self.policy, self.config, self.step, self._journal.emit, numbers=numbers,
                                     cancelled=partial(self.requests.cancelled, request))
 
     def _edit(self, edit: Edit) -> None:

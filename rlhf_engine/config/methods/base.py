@@ -215,6 +215,11 @@ class AlgorithmConfig(Section):
         """What to call a series, where the trace has more to say of it than its name."""
         return series.title
 
+    def about_credit(self, kl_coef: float) -> str:
+        """One line that says what sets its advantages and pushes apart from those of other methods: baseline,
+        normalization, where the KL stands, what is clipped. kl_coef: β. See `algorithms.credit.AssignsCredit`."""
+        return ""
+
     def require_sound_numbers(self, numbers: Mapping[str, Any]) -> None:
         """Raises ValueError naming the first number of a checkpoint that no run of this method has."""
 

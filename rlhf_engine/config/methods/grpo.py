@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from rlhf_engine.config.methods.base import Condition, Settings, StepMetrics
 from rlhf_engine.config.methods.critic_free import COMES_WITH, METRICS, CriticFreeConfig, GroupedConfig
-from rlhf_engine.config.methods.on_policy import GLOSSARY, TROUBLES, mean_of
+from rlhf_engine.config.methods.on_policy import GLOSSARY, TROUBLES, about_kl, mean_of
 from rlhf_engine.config.section import setting
 from rlhf_engine.metrics import named
 
@@ -100,3 +100,12 @@ token (k3)."""
     def summary(self, config: Settings) -> str:
         return (f"GRPO, groups of {self.group_size}, advantages by {self.advantage_scale}, ratio per "
                 f"{self.ratio_level}, KL coefficient {config.kl.coef:g} in the loss")
+
+    def about_credit(self, kl_coef: float) -> str:
+        scale = {"group": "divided by the group's deviation", "batch": "divided by the batch's deviation",
+                 "none": "not normalized"}[self.advantage_scale]
+        mean = {"response": "over a response's tokens, then responses", "token": "over all tokens",
+                "constant": "by a constant"}[self.loss_normalization]
+        whose = "token" if self.ratio_level == "token" else "response"
+        return (f"baseline: mean score of the group · {scale} · {about_kl(kl_coef, 'the loss, per token (k3)')} · "
+                f"clip: ratio of a {whose}, {1 - self.clip_range:g} to {1 + self.clip_high:g} · loss mean {mean}")

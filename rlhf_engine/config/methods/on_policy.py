@@ -116,6 +116,11 @@ def mean_of(rows: StepMetrics, name: str) -> float:
     return fmean(values) if values else math.nan
 
 
+def about_kl(kl_coef: float, where: str) -> str:
+    """Where the penalty stands, for `AlgorithmConfig.about_credit`."""
+    return f"KL in {where}, β {kl_coef:.3g}" if kl_coef else "no KL penalty (β 0)"
+
+
 def require_kl_controller(config: Settings) -> None:
     """Raises ValueError where a controller could never move, for it multiplies the coefficient."""
     if config.kl.controller == "budget" and config.kl.coef == 0:

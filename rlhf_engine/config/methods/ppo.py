@@ -19,6 +19,7 @@ from rlhf_engine.config.methods.on_policy import (
     SAMPLING,
     TROUBLES,
     TRUNCATED,
+    about_kl,
     forked_kl_coef,
     kl_advice,
     mean_of,
@@ -259,6 +260,16 @@ class PPOConfig(AlgorithmConfig):
     def summary(self, config: Settings) -> str:
         action = "response" if self.level == "sequence" else "token"
         return f"PPO per {action}, KL coefficient {config.kl.coef:g} ({config.kl.controller})"
+
+    def about_credit(self, kl_coef: float) -> str:
+        scale = "whitened over the batch" if self.whiten_advantages else "not normalized"
+        if self.level == "sequence":
+            where = "after its last token" if self.reads_response else "before its first token"
+            action, baseline = "response", f"the critic's value {where}"
+        else:
+            action, baseline = "token", f"the critic's value at each token, by GAE (λ {self.trace_decay:g})"
+        penalty = about_kl(kl_coef, f"the reward of each {action}")
+        return f"baseline: {baseline} · {scale} · {penalty} · clip: ratio of a {action}, 1 ± {self.clip_range:g}"
 
     def about_token(self, trace: TokenTrace, index: int, token: str) -> str:
         per_response = "advantages" in trace.whole

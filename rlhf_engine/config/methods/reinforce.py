@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from rlhf_engine.config.methods.critic_free import COMES_WITH, CriticFreeConfig
-from rlhf_engine.config.methods.on_policy import GLOSSARY, TROUBLES
+from rlhf_engine.config.methods.on_policy import GLOSSARY, TROUBLES, about_kl
 
 
 class ReinforceConfig(CriticFreeConfig):
@@ -26,3 +26,7 @@ every other method adds to this is there to make it steadier."""
     comes_with: ClassVar = COMES_WITH
 
     kind: Literal["reinforce"] = "reinforce"
+
+    def about_credit(self, kl_coef: float) -> str:
+        return ("baseline: mean reward of the batch, itself included · not normalized · "
+                f"{about_kl(kl_coef, 'the reward')} · nothing is clipped · a response is one action")

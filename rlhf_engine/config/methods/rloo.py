@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from rlhf_engine.config.methods.critic_free import COMES_WITH, METRICS, GroupedConfig
-from rlhf_engine.config.methods.on_policy import GLOSSARY, TROUBLES
+from rlhf_engine.config.methods.on_policy import GLOSSARY, TROUBLES, about_kl
 from rlhf_engine.config.section import setting
 from rlhf_engine.metrics import named
 
@@ -40,3 +40,8 @@ learn it. A whole response is one action: it is made likelier or less likely, by
     clip_range: float = setting(0.2, "the ratio π/π_old of a response is clipped to 1 ± this", live=True, gt=0, lt=1,
                                 label="clip ε")
     whiten_advantages: bool = setting(False, "advantages to mean 0 and variance 1 over the rollout", live=True)
+
+    def about_credit(self, kl_coef: float) -> str:
+        scale = "whitened" if self.whiten_advantages else "not normalized"
+        return (f"baseline: mean reward of the others of the group · {scale} · {about_kl(kl_coef, 'the reward')} · "
+                f"clip: ratio of a response, 1 ± {self.clip_range:g} · a response is one action")
