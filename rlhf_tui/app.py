@@ -8,7 +8,7 @@ import sys
 import traceback
 from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.text import Text
 from textual import events
@@ -53,6 +53,9 @@ from rlhf_tui.widgets.hint import FirstHint
 from rlhf_tui.widgets.inputs import TextBox, TextField, WordsArea
 from rlhf_tui.widgets.screen import BaseScreen
 from rlhf_tui.widgets.status import AlarmLine, Meter
+
+if TYPE_CHECKING:  # drawn later than the first frame
+    from rlhf_tui.areas.inspect.screen import InspectScreen
 
 
 def _commands() -> type[Provider]:
@@ -305,6 +308,16 @@ class WorkbenchApp(App[None]):
 
         if isinstance(self.screen, SampleScreen):  # not left meanwhile
             self.switch_screen(InspectScreen(self.bridge, self.edited.method, [event.sample]))
+
+    def on_inspect_screen_methods_asked(self, event: InspectScreen.MethodsAsked) -> None:
+        from rlhf_tui.areas.inspect.methods import MethodsScreen
+
+        if self.bridge.lost:
+            self.say(self.bridge.lost, "warning")
+        else:
+            config = self.bridge.view.config if self.bridge.viewing else None
+            self.push_screen(MethodsScreen(self.bridge, self.code_questions, config or self.edited.config,
+                                           event.prompt))
 
     def action_reward_lab(self) -> None:
         from rlhf_tui.areas.rewards.reward_lab import RewardLabScreen

@@ -20,13 +20,14 @@ from rlhf_engine.events import (
     EditRefused,
     Event,
     GenerationFinished,
+    MethodsCompared,
     Notice,
     RunStarted,
     RunState,
     StateChanged,
     StepProgress,
 )
-from rlhf_engine.requests import Cancel, Close, Compare, Edit, Fork, Generate, Request
+from rlhf_engine.requests import Cancel, Close, Edit, Fork, Generate, Question, Request
 from rlhf_engine.runs.run_dir import RunDir
 from rlhf_tui.engine.event_ring import EventRing
 from rlhf_tui.engine.run_view import RunView
@@ -76,7 +77,7 @@ class EngineBridge:
         self._ring = EventRing()
         self._ids = itertools.count(1)
         self._asking = threading.Lock()  # held while the engine is asked, and while a thread that ends gives up
-        self._unanswered: dict[int | str, Edit | Generate | Compare] = {}
+        self._unanswered: dict[int | str, Edit | Question] = {}
         self._streaming: set[int] = set()
         self._ticks = 0
 
@@ -131,7 +132,7 @@ class EngineBridge:
             if self._session is None and isinstance(request, Cancel | Close):
                 return
             engine = self._engine()
-            if isinstance(request, Edit | Generate | Compare):
+            if isinstance(request, Edit | Question):
                 self._unanswered[_key(request)] = request
             engine.ask(request)
         if isinstance(request, Generate):
@@ -239,7 +240,7 @@ class EngineBridge:
 
     def _hear(self, event: Event) -> None:
         """Called by the engine thread."""
-        if isinstance(event, GenerationFinished | ComparisonFinished):
+        if isinstance(event, GenerationFinished | ComparisonFinished | MethodsCompared):
             self._unanswered.pop(event.request_id, None)
         elif isinstance(event, EditApplied | EditRefused):
             self._unanswered.pop(event.path, None)
@@ -263,6 +264,6 @@ class EngineBridge:
             self._unanswered.clear()
 
 
-def _key(request: Edit | Generate | Compare) -> int | str:
+def _key(request: Edit | Question) -> int | str:
     """What the answer names."""
     return request.path if isinstance(request, Edit) else request.id

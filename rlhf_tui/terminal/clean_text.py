@@ -15,6 +15,7 @@ from typing import Any
 
 from rlhf_engine import events as engine
 from rlhf_engine.evaluation.compare import Comparison, Pair
+from rlhf_engine.evaluation.credit import GroupCredit
 from rlhf_engine.events import Span
 from rlhf_engine.system.visible_text import one_line, visible, without_hidden
 
@@ -145,6 +146,16 @@ def _comparison_finished(event: engine.ComparisonFinished) -> engine.ComparisonF
     return replace(_comparison_event(event), error=clean_text(event.error))
 
 
+def _methods_compared(event: engine.MethodsCompared) -> engine.MethodsCompared:
+    result = event.result
+    if isinstance(result, GroupCredit):
+        methods = tuple(replace(method, title=clean_line(method.title), told=clean_line(method.told))
+                        for method in result.methods)
+        result = replace(result, samples=tuple(map(clean_sample, result.samples)), methods=methods,
+                         left_out=tuple(map(clean_line, result.left_out)))
+    return replace(event, result=result, error=clean_text(event.error))
+
+
 # typed by hand: each cleaner takes the event it stands beside
 _CLEANERS: dict[type, Any] = {
     engine.RunStarted: lambda event: replace(event, name=clean_line(event.name), path=clean_line(event.path)),
@@ -161,4 +172,5 @@ _CLEANERS: dict[type, Any] = {
     engine.GenerationFinished: _generation_finished,
     engine.ComparisonPaired: _comparison_event,
     engine.ComparisonFinished: _comparison_finished,
+    engine.MethodsCompared: _methods_compared,
 }

@@ -1,4 +1,4 @@
-"""Methods side by side on one group: each says what its own step would do, by hand and by brute force; nothing moves."""
+"""Methods side by side on one group: each says what its own step would do, by hand and by brute force."""
 
 from __future__ import annotations
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 
 from rlhf_engine.config import fields
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import ConfigError, RunError
+from rlhf_engine.evaluation.credit import GroupCredit, MethodCredit
 from rlhf_engine.events import (
     CheckpointSaved,
     EditApplied,
@@ -91,6 +93,25 @@ def story_trace(sample: Sample, *, sequence_level: bool = False) -> TokenTrace:
     per_token |= {"rewards": tuple(rewards), "values": values, "returns": returns, "raw_advantages": raw,
                   "advantages": advantages}
     return TokenTrace(texts, per_token, facts)
+
+
+def story_group(count: int = 4) -> GroupCredit:
+    """What two methods make of stories: PPO of each token, GRPO of each story, which they sometimes see otherwise."""
+    samples = [replace(found, trace=story_trace(found)) for found in (story_sample(41, at) for at in range(count))]
+    scores = [sample.score or 0.0 for sample in samples]
+    mean = sum(scores) / count
+    by_token = tuple(sample.trace.series["advantages"] for sample in samples if sample.trace)
+    whole = tuple(score - mean for score in scores)
+    lengths = [len(values) for values in by_token]
+    ppo = MethodCredit(
+        "ppo", "PPO", by_token, tuple(tuple(value / sum(lengths) for value in values) for values in by_token),
+        tuple(sum(values) / len(values) for values in by_token), True,
+        "baseline: the critic's value at each token · whitened over the batch")
+    grpo = MethodCredit(
+        "grpo", "GRPO", tuple((value,) * length for value, length in zip(whole, lengths, strict=True)),
+        tuple((value / count / length,) * length for value, length in zip(whole, lengths, strict=True)), whole, False,
+        "baseline: mean score of the group · KL in the loss, per token (k3), β 0.1")
+    return GroupCredit(41, 0.1, tuple(samples), (ppo, grpo))
 
 
 def step_metrics(step: int) -> dict[str, float]:

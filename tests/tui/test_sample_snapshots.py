@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 from textual.pilot import Pilot
-from tui.fake_session import Sessions, story_probe, story_sample, story_trace
+from tui.fake_session import Sessions, story_group, story_probe, story_sample, story_trace
 
 from rlhf_engine.config.methods.ppo import PPOConfig
-from rlhf_engine.events import Probed, Sample
+from rlhf_engine.events import MethodsCompared, Probed, Sample
 from rlhf_tui.app import WorkbenchApp
+from rlhf_tui.areas.inspect.methods import MethodsScreen
 from rlhf_tui.areas.inspect.screen import InspectScreen
 
 SIZES = [(120, 40), (80, 24)]
@@ -28,6 +29,21 @@ def traced(index: int, *, sequence_level: bool = False) -> Sample:
 def inspecting(sample: Sample, *keys: str) -> Before:
     async def run(pilot: Pilot[Any]) -> None:
         pilot.app.push_screen(InspectScreen(pilot.app.bridge, PPOConfig(), [sample]))
+        await pilot.pause()
+        await pilot.press(*keys)
+        await pilot.pause()
+
+    return run
+
+
+def side_by_side(sessions: Sessions, *keys: str) -> Before:
+    async def run(pilot: Pilot[Any]) -> None:
+        app = pilot.app
+        assert isinstance(app, WorkbenchApp)
+        app.push_screen(MethodsScreen(app.bridge, app.code_questions, app.edited.config, "Once upon a time "))
+        await pilot.pause()
+        sessions.last.emit(MethodsCompared(1, story_group()))
+        app.show_events(app.bridge.drain())
         await pilot.pause()
         await pilot.press(*keys)
         await pilot.pause()
@@ -64,3 +80,13 @@ class TestSnapshots:
         self, snap_compare: SnapCompare, app: WorkbenchApp, sessions: Sessions, size: tuple[int, int]
     ) -> None:
         assert snap_compare(app, terminal_size=size, run_before=probed(sessions, "h", "up"))
+
+    def test_methods(
+        self, snap_compare: SnapCompare, app: WorkbenchApp, sessions: Sessions, size: tuple[int, int]
+    ) -> None:
+        assert snap_compare(app, terminal_size=size, run_before=side_by_side(sessions, "n", "left", "down", "down"))
+
+    def test_methods_and_the_group(
+        self, snap_compare: SnapCompare, app: WorkbenchApp, sessions: Sessions, size: tuple[int, int]
+    ) -> None:
+        assert snap_compare(app, terminal_size=size, run_before=side_by_side(sessions, "tab", "down", "down"))

@@ -82,7 +82,7 @@ class Series:
     """A quantity that a trace can have for each token of a response.
 
     name: its key in `TokenTrace.series`. short: the head of a column. title, help: what it is. dispensable: its column
-    is the first to go where there is little room.
+    is the first to go where there is little room. of: what it is of, as a heading above the columns that share it.
     """
 
     name: str
@@ -90,6 +90,7 @@ class Series:
     title: str
     help: str
     dispensable: bool = False
+    of: str = ""
 
 
 class Settings(Protocol):

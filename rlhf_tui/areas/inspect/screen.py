@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 from textual import events
@@ -10,6 +11,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
+from textual.message import Message
 from textual.widgets import Static
 
 from rlhf_engine.config.methods.base import AlgorithmConfig, Series
@@ -45,10 +47,18 @@ class InspectScreen(BaseScreen[None]):
         Binding("n", "turn(1)", "Next sample", tooltip="The sample below this one in the list", id="inspect.next"),
         Binding("p", "turn(-1)", "Previous sample", tooltip="The sample above this one in the list",
                 id="inspect.previous"),
+        Binding("m", "methods", "Methods", tooltip="What each method would do with a group of responses to this prompt",
+                id="inspect.methods"),
         Binding("y", "copy", "Copy", tooltip="Copy the response to the clipboard", id="inspect.copy"),
         Binding("tab,shift+tab", "other_pane", "Text or table", tooltip="Between the text and its table",
                 id="inspect.pane"),
     ]
+
+    @dataclass
+    class MethodsAsked(Message):
+        """What each method would do with responses to this prompt is to be shown."""
+
+        prompt: str
 
     def __init__(
         self, bridge: EngineBridge, method: AlgorithmConfig, samples: Sequence[Sample], at: int = 0
@@ -86,7 +96,8 @@ class InspectScreen(BaseScreen[None]):
         here = [("←→", "Token", ""), ("↑↓", "Line", ""), ("Tab", "Table", "")] if self._text.has_focus else [
             ("↑↓", "Token", ""), ("←→", "Quantity", ""), ("Tab", "Text", "")]
         self._keys.show([("Esc", "Back", "screen.dismiss"), *here, ("n", "Next", "screen.turn(1)"),
-                         ("p", "Previous", "screen.turn(-1)"), ("y", "Copy", "screen.copy"), ("?", "Help", "app.help")])
+                         ("p", "Previous", "screen.turn(-1)"), ("m", "Methods", "screen.methods"),
+                         ("y", "Copy", "screen.copy"), ("?", "Help", "app.help")])
 
     def _lay_out(self) -> None:
         self.set_class(is_tiny(self.app.size), "-tiny")
@@ -174,6 +185,10 @@ class InspectScreen(BaseScreen[None]):
     def action_other_pane(self) -> None:
         """From the table to the text, or back."""
         (self._text if self._table.has_focus or not self._table.display else self._table).focus()
+
+    def action_methods(self) -> None:
+        """The methods side by side, on a group of responses to the same prompt."""
+        self.post_message(self.MethodsAsked(self.sample.prompt))
 
     def action_copy(self) -> None:
         """Copy the response."""

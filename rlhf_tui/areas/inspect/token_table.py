@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import ClassVar
 
 from textual import events
@@ -119,17 +120,22 @@ class TokenTable(ScrollView, can_focus=True):
         self.refresh()
 
     def mark(self, token: int) -> None:
-        """Mark a token, and bring it into view; the heading covers the uppermost line."""
+        """Mark a token, and bring it into view; the heading covers the uppermost lines."""
         self.cursor = token
-        self.scroll_to_region(Region(0, token, self.size.width, 2), animate=False, force=True)
+        self.scroll_to_region(Region(0, token, self.size.width, 1 + self._heads), animate=False, force=True)
         self.refresh()
 
     @property
     def _count(self) -> int:
         return len(self._trace.texts) if self._trace else 0
 
+    @property
+    def _heads(self) -> int:
+        """Lines of the heading, which stay where they are: two where columns belong together."""
+        return 2 if any(item.of for item in self._found) else 1
+
     def _resize_content(self) -> None:
-        self.virtual_size = Size(self.scrollable_content_region.width, self._count + 1)
+        self.virtual_size = Size(self.scrollable_content_region.width, self._count + self._heads)
         self.refresh()
 
     def on_resize(self, _: events.Resize) -> None:
@@ -144,7 +150,7 @@ class TokenTable(ScrollView, can_focus=True):
 
     def action_page(self, direction: int) -> None:
         """By what is visible."""
-        self._choose(self.cursor + direction * max(1, self.size.height - 2))
+        self._choose(self.cursor + direction * max(1, self.size.height - 1 - self._heads))
 
     def action_measure(self, by: int) -> None:
         """To the quantity before or after; the ends meet."""
@@ -155,8 +161,8 @@ class TokenTable(ScrollView, can_focus=True):
     def on_click(self, event: events.Click) -> None:
         """Take the token under the mouse."""
         place = event.get_content_offset(self)
-        if place is not None and place.y > 0:
-            self._choose(place.y - 1 + self.scroll_offset.y)
+        if place is not None and place.y >= self._heads:
+            self._choose(place.y - self._heads + self.scroll_offset.y)
 
     def _choose(self, token: int) -> None:
         if self._count:
@@ -166,20 +172,20 @@ class TokenTable(ScrollView, can_focus=True):
     # --- drawing ---
 
     def render_line(self, y: int) -> Strip:
-        line = y + self.scroll_offset.y if y else 0
+        line = y + self.scroll_offset.y if y >= self._heads else y
         return with_selection(self, self._strip(line), line)
 
     def get_selection(self, selection: Selection) -> tuple[str, str]:
         """The lines as they are shown."""
-        return selected_text(selection, self._count + 1, lambda line: self._strip(line).text)
+        return selected_text(selection, self._count + self._heads, lambda line: self._strip(line).text)
 
     def _strip(self, line: int) -> Strip:
-        width, style, row = self.scrollable_content_region.width, self.visual_style, line - 1
+        width, style, row = self.scrollable_content_region.width, self.visual_style, line - self._heads
         if self._sample is None or self._trace is None:
             return Strip.blank(self.size.width, style.rich_style)
         layout = lay_out(self._found, self.quantity, width)
-        if line == 0:
-            content = self._heading(layout)
+        if row < 0:
+            content = self._heading(layout) if row == -1 else self._groups(layout)
             style += self.get_visual_style("tokens--head")
         elif row < self._count:
             content = self._line(layout, self._sample, self._trace, row)
@@ -190,6 +196,14 @@ class TokenTable(ScrollView, can_focus=True):
         strips = Visual.to_strips(self, content.truncate(width, ellipsis=True, pad=True), max(1, width), 1, style,
                                   apply_selection=False)
         return strips[0].adjust_cell_length(self.size.width, style.rich_style)
+
+    def _groups(self, layout: Layout) -> Content:
+        """What the columns below are of."""
+        parts = [Content(" " * (_INDEX + layout.token))]
+        for of, columns in groupby(layout.columns, key=lambda item: item.of):
+            width = sum(map(_cells, columns))
+            parts.append(Content(f"{of:>{width}}").truncate(width, ellipsis=True, pad=True))
+        return Content("").join(parts)
 
     def _heading(self, layout: Layout) -> Content:
         parts: list[Content] = [Content(f"{'#':>{_INDEX - 1}} {'token':<{layout.token}}")]
