@@ -21,7 +21,7 @@ from rlhf_engine.requests import Cancel, CompareMethods
 from rlhf_engine.runs.run_dir import RunDir
 from rlhf_engine.token_trace import TokenTrace
 from rlhf_tui.app import WorkbenchApp
-from rlhf_tui.areas.inspect.credit_facts import all_columns, pushed, traced
+from rlhf_tui.areas.inspect.credit_facts import agreement, all_columns, pushed, traced
 from rlhf_tui.areas.inspect.group_table import GroupTable
 from rlhf_tui.areas.inspect.heat_text import HeatText
 from rlhf_tui.areas.inspect.methods import MethodsScreen
@@ -79,6 +79,16 @@ def test_a_sentence_says_who_pushes_a_token_where() -> None:
     assert pushed(group, 0, 0) == "·fox: ▲ likelier by PPO · ▼ less likely by GRPO"
     still = replace(group, methods=tuple(replace(method, pushes=((0.0,),)) for method in group.methods))
     assert pushed(still, 0, 0) == "·fox: ○ left alone by PPO, GRPO"
+
+
+def test_how_often_methods_agree_is_counted_over_all_tokens() -> None:
+    group = story_group(2)
+    ppo, grpo = group.methods
+    one = replace(ppo, pushes=((0.1, -0.1), (0.0, 0.2)))
+    other = replace(grpo, pushes=((5.0, 5.0), (0.0, 0.1)))
+    group = replace(group, methods=(one, other))
+    assert "75 %" in agreement(group, other)
+    assert agreement(group, one) == ""
 
 
 def test_four_methods_have_room_in_the_usual_terminal() -> None:

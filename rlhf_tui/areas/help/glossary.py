@@ -20,6 +20,8 @@ GLOSSARY: dict[str, str] = {
           "responses; 0 when both give the same probabilities.",
     "best-of-n": "The best by score of n responses of the reference. Its KL is log n − (n − 1)/n, and at equal KL a "
                  "trained model hardly scores better: the share of its gain says what training made of its KL.",
+    "push": "−∂loss/∂log π of a sampled token in the first optimizer step: above 0 the token is made likelier. The "
+            "inspector shows it in thousandths, method beside method.",
     "nat": "The unit of natural logarithms; 1 nat is 1.44 bits.",
     "step": "What a method learns from one batch: of one that samples, a rollout, its scores, and the optimizer steps.",
     "temperature": "What the logits are divided by before sampling: below 1 likely tokens become likelier.",

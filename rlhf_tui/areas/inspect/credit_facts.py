@@ -57,3 +57,17 @@ def pushed(group: GroupCredit, row: int, token: int) -> str:
     ways = (("▲ likelier by", likelier), ("▼ less likely by", less), ("○ left alone by", alone))
     told = " · ".join(f"{way} {', '.join(titles)}" for way, titles in ways if titles)
     return f"{token_label(sample, trace, token)}: {told}"
+
+
+def agreement(group: GroupCredit, method: MethodCredit) -> str:
+    """How many of the group's tokens a method pushes the way that the run's own does, which is the first."""
+    own = group.methods[0]
+    signs = [(_sign(one) == _sign(other)) for mine, theirs in zip(own.pushes, method.pushes, strict=True)
+             for one, other in zip(mine, theirs, strict=True)]
+    if method == own or not signs:
+        return ""
+    return f" · {100 * sum(signs) / len(signs):.0f} % of the group's tokens are pushed the way {own.title} pushes them"
+
+
+def _sign(value: float) -> int:
+    return (value > 0) - (value < 0)

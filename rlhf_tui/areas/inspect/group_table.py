@@ -55,6 +55,7 @@ class GroupTable(ScrollView, can_focus=True):
         """Show another group."""
         self._group, self.cursor = group, 0
         self._resize_content()
+        self.refresh(layout=True)
         self.scroll_home(animate=False)
 
     def mark(self, row: int) -> None:
@@ -70,6 +71,10 @@ class GroupTable(ScrollView, can_focus=True):
     def _resize_content(self) -> None:
         self.virtual_size = Size(self.scrollable_content_region.width, self._count + 1)
         self.refresh()
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        """A line for each response, below the heading."""
+        return self._count + 1
 
     def on_resize(self, _: events.Resize) -> None:
         self._resize_content()

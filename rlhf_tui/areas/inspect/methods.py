@@ -17,7 +17,7 @@ from rlhf_engine.evaluation.credit import LEAST, MOST, GroupCredit, group_size
 from rlhf_engine.events import MethodsCompared, RunState
 from rlhf_engine.requests import Cancel, CompareMethods
 from rlhf_engine.runs.run_dir import RunDir
-from rlhf_tui.areas.inspect.credit_facts import all_columns, drawn_by, pushed, traced
+from rlhf_tui.areas.inspect.credit_facts import agreement, all_columns, drawn_by, pushed, traced
 from rlhf_tui.areas.inspect.group_table import GroupTable
 from rlhf_tui.areas.inspect.heat_text import HeatText
 from rlhf_tui.areas.inspect.token_facts import END, heat, largest, token_label
@@ -240,7 +240,7 @@ class MethodsScreen(BaseScreen[None]):
             if method == drawn or not self.has_class("-single"):
                 mark, style = ("▸", "$primary bold") if method == drawn else (" ", "bold")
                 lines.append(Content.styled(f"{mark} {method.title}  ", style)
-                             + Content(method.told, strip_control_codes=False))
+                             + Content(method.told + agreement(self._group, method), strip_control_codes=False))
         self._told.update(Content("\n").join(lines))
 
     # --- keys and mouse ---
