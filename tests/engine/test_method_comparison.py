@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from engine.test_session import Served
+from moments import trusted
 from tiny_models import stir, tiny_config
 from torch import Tensor
 
@@ -276,6 +278,29 @@ def test_a_run_that_samples_groups_compares_on_groups_as_large(model_folders: di
     config = config_of(model_folders["gpt_neo"], "grpo")
     assert group_size(config.model_copy(update={
         "algorithm": config.algorithm.model_copy(update={"group_size": 4})})) == 4
+
+
+def test_rewards_see_the_columns_of_the_row_that_the_prompt_is_of(
+    model_folders: dict[str, Path], tmp_path: Path
+) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps({"prompt": prompt, "worth": worth}) + "\n"
+                            for prompt, worth in (("Long ago", 2.0), ("Once", 5.0))))
+    code = tmp_path / "worth.py"
+    code.write_text("def score(prompts, responses, columns):\n    return [float(x) for x in columns['worth']]\n")
+    trusted(code)
+    config = tiny_config(model_folders["gpt_neo"], data={"prompts": [], "source": str(rows)},
+                         rewards=[{"kind": "function", "name": "worth", "function": f"{code}:score"}])
+    found = compared(config)
+    assert [sample.score for sample in found.samples] == [5.0] * 8
+
+
+def test_a_run_of_another_kind_is_compared_too(model_folders: dict[str, Path]) -> None:
+    config = tiny_config(model_folders["gpt_neo"], algorithm={"kind": "grpo"}, data={
+        "prompts": ["Once"], "chosen": [" a fox"], "rejected": [" a boy"]}).model_dump()
+    config["algorithm"] = {"kind": "dpo", "pairs_per_step": 1}
+    found = compared(RunConfig.model_validate(config))
+    assert {method.kind for method in found.methods} == set(KINDS)
 
 
 # --- what is refused ---

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from moments import until
+from tiny_models import save_tiny_model, tiny_config
 from tui.fake_session import Sessions, story_group, story_sample, story_trace
 from tui.questions import asks
 from tui.test_hostile_screens import texts
@@ -16,10 +17,11 @@ from tui.test_hostile_text import is_harmless, shown_lines
 from rlhf_engine.config.fields import validate
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.evaluation.credit import GroupCredit
-from rlhf_engine.events import MethodsCompared, StepFinished
+from rlhf_engine.events import MethodsCompared, RunState, StepFinished
 from rlhf_engine.requests import Cancel, CompareMethods
 from rlhf_engine.runs.run_dir import RunDir
 from rlhf_engine.token_trace import TokenTrace
+from rlhf_engine.training.trainer import Trainer
 from rlhf_tui.app import WorkbenchApp
 from rlhf_tui.areas.inspect.credit_facts import agreement, all_columns, pushed, traced
 from rlhf_tui.areas.inspect.group_table import GroupTable
@@ -276,7 +278,7 @@ async def test_a_method_that_is_left_out_is_told(app: WorkbenchApp, sessions: Se
 
 async def test_any_text_is_only_text_at_any_size(app: WorkbenchApp, sessions: Sessions) -> None:
     async with app.run_test(size=WIDE) as pilot:
-        for number, text in enumerate(texts(8)):
+        for number, text in enumerate(texts(4)):
             await opened(pilot, sessions, text)
             group = story_group(2)
             samples = tuple(replace(sample, prompt=text, response=text, trace=TokenTrace((text, "")))
@@ -308,3 +310,26 @@ async def test_a_response_without_tokens_does_no_harm(
         await answer(pilot, sessions, replace(group, samples=(empty, group.samples[1]), methods=methods))
         await pilot.press("down", "right", "end", "tab", "down", "up", "tab", "right")
         await until(pilot, lambda: "The response has no token" in shown(app))
+
+
+# --- with an engine ---
+
+
+async def test_a_finished_run_that_is_viewed_shows_what_each_method_would_do(tmp_path: Path) -> None:
+    config = tiny_config(save_tiny_model(tmp_path / "model", "llama"))
+    run = RunDir.create(tmp_path / "runs", config, name="old")
+    Trainer(config, run_dir=run, emit=lambda event: None).run()
+    before = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
+    bridge = EngineBridge(tmp_path / "runs")
+    app = WorkbenchApp(bridge, config, "mine")
+    async with app.run_test(size=WIDE) as pilot:
+        bridge.watch(run)
+        await until(pilot, lambda: bridge.state is RunState.FINISHED and app.workbench.samples.samples.shown)
+        await pilot.press("4", "i", "m")
+        await until(pilot, lambda: "Response 1 of 8" in shown(app))
+        for title in ("PPO", "GRPO", "RLOO", "REINFORCE", "after step 3"):
+            assert title in shown(app)
+        assert "no critic" not in shown(app)
+        bridge.close()
+        await until(pilot, lambda: not bridge.alive)
+    assert {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()} == before

@@ -147,7 +147,8 @@ class MethodsScreen(BaseScreen[None]):
             step = min(view.step + 1, view.total_steps)
             self._alarm.say(f"waiting for step {step} to end: responses are sampled between steps · Esc cancels")
         else:
-            self._alarm.say(f"sampling {self._count} responses to this prompt; nothing is trained · Esc cancels")
+            loaded = "the newest checkpoint is loaded, then " if self._bridge.viewing and self._group is None else ""
+            self._alarm.say(f"{loaded}{self._count} responses are sampled; nothing is trained · Esc cancels")
         self._show_keys()
 
     def _give_up(self) -> None:
