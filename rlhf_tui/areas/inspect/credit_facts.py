@@ -47,8 +47,8 @@ def traced(group: GroupCredit, row: int) -> tuple[Sample, TokenTrace]:
 
 def pushed(group: GroupCredit, row: int, token: int) -> str:
     """Which methods make a token likelier, and which less likely."""
-    sample, trace = traced(group, row)
-    if not trace.texts:
+    sample = group.samples[row]
+    if sample.trace is None or not sample.trace.texts:
         return "The response has no token."
     likelier, less, alone = list[str](), list[str](), list[str]()
     for method in group.methods:
@@ -56,7 +56,7 @@ def pushed(group: GroupCredit, row: int, token: int) -> str:
         (likelier if push > 0 else less if push < 0 else alone).append(method.title)
     ways = (("▲ likelier by", likelier), ("▼ less likely by", less), ("○ left alone by", alone))
     told = " · ".join(f"{way} {', '.join(titles)}" for way, titles in ways if titles)
-    return f"{token_label(sample, trace, token)}: {told}"
+    return f"{token_label(sample, sample.trace, token)}: {told}"
 
 
 def agreement(group: GroupCredit, method: MethodCredit) -> str:
@@ -66,7 +66,7 @@ def agreement(group: GroupCredit, method: MethodCredit) -> str:
              for one, other in zip(mine, theirs, strict=True)]
     if method == own or not signs:
         return ""
-    return f" · {100 * sum(signs) / len(signs):.0f} % of the group's tokens are pushed the way {own.title} pushes them"
+    return f" · pushes {100 * sum(signs) / len(signs):.0f} % of the group's tokens the way {own.title} does"
 
 
 def _sign(value: float) -> int:

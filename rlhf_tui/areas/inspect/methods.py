@@ -71,6 +71,7 @@ class MethodsScreen(BaseScreen[None]):
         self._seed, self._count = config.train.seed, group_size(config)
         self._request: int | None = None
         self._group: GroupCredit | None = None
+        self._agreements: dict[str, str] = {}  # by method: counted once, over all tokens
         self._at = 0
         self._quantity: Series | None = None
         self._text = HeatText(id="text")
@@ -174,6 +175,7 @@ class MethodsScreen(BaseScreen[None]):
             self._say_why_not(event.error or "cancelled")
             return
         self._group, self._at = event.result, 0
+        self._agreements = {method.kind: agreement(event.result, method) for method in event.result.methods}
         self._responses.load(event.result)
         self._responses.border_title = Content(
             f"Group of {len(event.result.samples)} by the actor after step {event.result.step}, scored: the advantage "
@@ -226,7 +228,8 @@ class MethodsScreen(BaseScreen[None]):
             return
         self._text.mark(token)
         self._tokens.mark(token)
-        count = len(traced(self._group, self._at)[1].texts)
+        trace = self._group.samples[self._at].trace
+        count = len(trace.texts) if trace else 0
         self._tokens.border_subtitle = Content(f"{min(token + 1, count)} of {count}")
         self._show_told()
 
@@ -241,7 +244,7 @@ class MethodsScreen(BaseScreen[None]):
             if method == drawn or not self.has_class("-single"):
                 mark, style = ("▸", "$primary bold") if method == drawn else (" ", "bold")
                 lines.append(Content.styled(f"{mark} {method.title}  ", style)
-                             + Content(method.told + agreement(self._group, method), strip_control_codes=False))
+                             + Content(method.told + self._agreements[method.kind], strip_control_codes=False))
         self._told.update(Content("\n").join(lines))
 
     # --- keys and mouse ---
