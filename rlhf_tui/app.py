@@ -315,9 +315,9 @@ class WorkbenchApp(App[None]):
         if self.bridge.lost:
             self.say(self.bridge.lost, "warning")
         else:
-            config = self.bridge.view.config if self.bridge.viewing else None
-            self.push_screen(MethodsScreen(self.bridge, self.code_questions, config or self.edited.config,
-                                           event.prompt))
+            # the settings that the sample is of, whatever the next run is to have
+            config = self.bridge.view.config or self.edited.config
+            self.push_screen(MethodsScreen(self.bridge, self.code_questions, config, event.prompt))
 
     def action_reward_lab(self) -> None:
         from rlhf_tui.areas.rewards.reward_lab import RewardLabScreen

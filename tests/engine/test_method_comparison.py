@@ -252,6 +252,22 @@ def test_pushes_of_all_methods_are_the_gradients_of_their_losses(model_folders: 
     assert not found.left_out
 
 
+def test_the_line_of_a_method_tells_what_its_settings_change() -> None:
+    def told(kind: str, **settings: object) -> str:
+        return algorithm_kind(kind).model_validate({"kind": kind, **settings}).about_credit(0.25)
+
+    assert "group's deviation" in told("grpo")
+    assert "group's deviation" not in told("grpo", advantage_scale="none")
+    assert "truncated" in told("grpo", mask_truncated=True)
+    assert "0.8 to 1.28" in told("grpo", clip_range_high=0.28)
+    assert "GAE" in told("ppo")
+    assert "GAE" not in told("ppo", level="sequence")
+    assert "warm-up" in told("ppo", critic_warmup_steps=3)
+    assert "whitened" in told("rloo", whiten_advantages=True)
+    assert all("β 0.25" in told(kind) for kind in KINDS)
+    assert all("no KL" in algorithm_kind(kind).model_validate({"kind": kind}).about_credit(0.0) for kind in KINDS)
+
+
 def test_a_controller_s_coefficient_is_that_of_all_methods(model_folders: dict[str, Path]) -> None:
     config = config_of(model_folders["gpt_neo"], "grpo")
     found = compared(config, numbers={"kl_coef": 0.7})

@@ -108,4 +108,5 @@ token (k3)."""
                 "constant": "by a constant"}[self.loss_normalization]
         whose = "token" if self.ratio_level == "token" else "response"
         return (f"baseline: mean score of the group · {scale} · {about_kl(kl_coef, 'the loss, per token (k3)')} · "
-                f"clip: ratio of a {whose}, {1 - self.clip_range:g} to {1 + self.clip_high:g} · loss mean {mean}")
+                f"clip: ratio of a {whose}, {1 - self.clip_range:g} to {1 + self.clip_high:g} · loss mean {mean}"
+                + (" · truncated responses are left out" if self.mask_truncated else ""))

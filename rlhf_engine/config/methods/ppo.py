@@ -269,7 +269,9 @@ class PPOConfig(AlgorithmConfig):
         else:
             action, baseline = "token", f"the critic's value at each token, by GAE (λ {self.trace_decay:g})"
         penalty = about_kl(kl_coef, f"the reward of each {action}")
-        return f"baseline: {baseline} · {scale} · {penalty} · clip: ratio of a {action}, 1 ± {self.clip_range:g}"
+        told = f"baseline: {baseline} · {scale} · {penalty} · clip: ratio of a {action}, 1 ± {self.clip_range:g}"
+        warmup = self.critic_warmup_steps
+        return f"{told} · the actor learns after {warmup} steps of critic warm-up" if warmup else told
 
     def about_token(self, trace: TokenTrace, index: int, token: str) -> str:
         per_response = "advantages" in trace.whole
