@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -28,6 +29,8 @@ from rlhf_engine.system.cores import share_cores
 from rlhf_engine.system.streams import degrade
 from rlhf_tui.option_order import AnyOrder
 from rlhf_tui.what_to_open import PRESET, no_screen, preset_of_last_time
+
+_WIDTH, _HEIGHT = 76, 20  # of a picture
 
 HELP = "A workbench for RLHF in the terminal. Without a command it opens the workbench."
 
@@ -93,9 +96,18 @@ def attach(
     return run_workbench(run_dir.config(), run_dir.preset, runs_root=runs_dir, view=run_dir)
 
 
+def picture(curve: Sequence[tuple[float, float]], marks: Sequence[tuple[str, float, float]]) -> list[str]:
+    """Score against KL as lines of a terminal, without colours."""
+    from rlhf_tui.areas.charts.frontier import draw_frontier
+    from rlhf_tui.areas.charts.sheet import Sheet
+
+    sheet = draw_frontier(list(curve), marks, _WIDTH, _HEIGHT)
+    return ["".join(line).rstrip() for line in sheet.cells] if isinstance(sheet, Sheet) else []
+
+
 def make_workbench_app() -> typer.Typer:
     """The engine's commands, and the workbench where none is named."""
-    app = make_app(help=HELP, attach=attach)
+    app = make_app(help=HELP, attach=attach, picture=picture)
     app.info.no_args_is_help = False
     app.callback(invoke_without_command=True, cls=AnyOrder)(command_of(workbench))
     return app

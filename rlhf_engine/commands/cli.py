@@ -18,6 +18,8 @@ from rlhf_engine.commands.pairing import pairs
 from rlhf_engine.commands.parsing import CommandLine
 from rlhf_engine.commands.sampling import compare, generate, score
 from rlhf_engine.commands.shared import command_of
+from rlhf_engine.commands.sweep_report import Picture
+from rlhf_engine.commands.sweeping import sweep_command
 from rlhf_engine.commands.tidying import delete, note, rename, trash
 from rlhf_engine.commands.training import fork, resume, train
 from rlhf_engine.commands.trusting import trust
@@ -25,13 +27,15 @@ from rlhf_engine.system.cores import share_cores
 from rlhf_engine.system.streams import degrade
 
 
-def make_app(*, help: str = "RLHF without a screen.", attach: Callable[..., int] = attach) -> typer.Typer:
+def make_app(
+    *, help: str = "RLHF without a screen.", attach: Callable[..., int] = attach, picture: Picture | None = None
+) -> typer.Typer:
     """All commands in an app of their own. attach: the command of that name, which may have a screen to show a run on.
-    """
+    picture: draws what `sweep` found."""
     app = typer.Typer(cls=CommandLine, help=help, no_args_is_help=True, add_completion=False, rich_markup_mode=None,
                       pretty_exceptions_enable=False)
-    for command in (train, resume, fork, attach, compare, generate, pairs, score, export, list_presets, runs, rename,
-                    note, delete, trash, trust, verify, doctor):
+    for command in (train, resume, fork, sweep_command(picture), attach, compare, generate, pairs, score, export,
+                    list_presets, runs, rename, note, delete, trash, trust, verify, doctor):
         app.command(name="presets" if command is list_presets else None)(command_of(command))
     return app
 

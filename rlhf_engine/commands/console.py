@@ -231,11 +231,15 @@ class Signals:
 
 
 @contextmanager
-def stopped_by_signals(stop: Callable[[], object]) -> Iterator[Signals]:
+def stopped_by_signals(
+    stop: Callable[[], object], *, leave: Callable[[], object] = lambda: None, hang_up: bool = True
+) -> Iterator[Signals]:
     """SIGINT, SIGTERM and SIGHUP call `stop`, to end the run after its step, and save it; a second one leaves at once.
 
     Leaving at once is safe: checkpoints are whole or absent. An ignored SIGHUP (nohup) stays ignored, and so does a
     second one: shell and kernel may each send it when a terminal goes away.
+
+    leave: called before a second one leaves. hang_up: whether SIGHUP stops; else it is ignored.
     """
     signals = Signals()
 
@@ -243,6 +247,7 @@ def stopped_by_signals(stop: Callable[[], object]) -> Iterator[Signals]:
         if signals.received and number == signal.SIGHUP:
             return
         if signals.received:
+            leave()
             os._exit(128 + number)
         signals.received = signal.Signals(number)
         stop()
@@ -251,7 +256,8 @@ def stopped_by_signals(stop: Callable[[], object]) -> Iterator[Signals]:
 
     wanted = [number for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
               if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, handle) for number in wanted}
+    before = {number: signal.signal(number, handle if hang_up or number != signal.SIGHUP else signal.SIG_IGN)
+              for number in wanted}
     try:
         yield signals
     finally:

@@ -44,13 +44,13 @@ class Standing:
 
 @dataclass(frozen=True)
 class Frontier:
-    """The curve of best-of-n and where both sides stand; None for a side that is the reference.
+    """The curve of best-of-n and where all sides stand; None for a side that is the reference.
 
     responses: of the reference to each prompt; prompts: how many, of `all_prompts` that the sides answered. There is
     no curve where there can be none: `why` says why.
     """
 
-    standings: tuple[Standing | None, Standing | None] = (None, None)
+    standings: tuple[Standing | None, ...] = (None, None)
     curve: tuple[CurvePoint, ...] = ()
     responses: int = 0
     prompts: int = 0

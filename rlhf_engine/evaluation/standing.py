@@ -52,10 +52,10 @@ def plan_pool(prompts: Sequence[str], kls: Sequence[float], bound: int) -> Plan:
 
 
 def frontier_of(
-    sides: tuple[Sequence[Sample] | None, Sequence[Sample] | None], labels: tuple[str, str], pool: Pool, most: int,
-    other_reference: tuple[bool, bool] = (False, False),
+    sides: Sequence[Sequence[Sample] | None], labels: Sequence[str], pool: Pool, most: int,
+    other_reference: Sequence[bool] | None = None,
 ) -> Frontier:
-    """Both sides against one pool. sides: scored responses; None for the reference. most: how many responses to a
+    """All sides against one pool. sides: scored responses; None for the reference. most: how many responses to a
     prompt there could have been. other_reference: that side's KL is to another model than the pool is of."""
     asked = next(side for side in sides if side is not None)
     all_prompts = len({sample.prompt for sample in asked})
@@ -66,11 +66,12 @@ def frontier_of(
     if not all(math.isfinite(score) for prompt in weights for score in pool[prompt]):
         return Frontier(why="best-of-n: some scores of the reference's responses are no finite numbers")
     against = _Against(pool, weights, responses, max(most, responses))
-    standings = [None if side is None else against.standing(label, side, other)
-                 for side, label, other in zip(sides, labels, other_reference, strict=True)]
+    others = other_reference or [False] * len(sides)
+    standings = tuple(None if side is None else against.standing(label, side, other)
+                      for side, label, other in zip(sides, labels, others, strict=True))
     ns = [float(2**power) for power in range(responses.bit_length()) if 2**power < responses] + [float(responses)]
     curve = tuple(CurvePoint(n, best_of_n_kl(n), against.best(n)) for n in ns)
-    return Frontier((standings[0], standings[1]), curve, found.responses, found.prompts, found.all_prompts)
+    return Frontier(standings, curve, found.responses, found.prompts, found.all_prompts)
 
 
 @dataclass(frozen=True)

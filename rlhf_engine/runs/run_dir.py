@@ -124,6 +124,10 @@ class Status:
     """What it called itself; only who holds the run's lock drives it."""
     interrupted: bool = False
     """True when no process drives the run although it had not ended."""
+    peak_memory: int = 0
+    """Bytes that a process of the run held at the most so far; 0 where nobody knows."""
+    peak_cuda: int = 0
+    """Bytes of a GPU's memory that tensors of the run filled at the most so far; 0 where there is none."""
 
 
 class RunDir:
@@ -297,11 +301,15 @@ class RunDir:
             return None
         return handle
 
-    def write_status(self, state: RunState, step: int, total_steps: int, message: str = "") -> None:
-        """Says where the run stands, and that it is this process that says so."""
+    def write_status(
+        self, state: RunState, step: int, total_steps: int, message: str = "", *, peak_memory: int = 0,
+        peak_cuda: int = 0,
+    ) -> None:
+        """Says where the run stands, and that it is this process that says so. Peaks: see `Status`."""
         process = this_process()
         status = {"state": state.value, "step": step, "total_steps": total_steps, "message": message,
-                  "pid": process.pid, "process_started": process.started}
+                  "pid": process.pid, "process_started": process.started, "peak_memory": peak_memory,
+                  "peak_cuda": peak_cuda}
         with writing(self.path / STATUS):
             replace_text(self.path / STATUS, to_json(status) + "\n")
 
@@ -399,7 +407,9 @@ class RunDir:
         try:
             process = ProcessId(whole_number(row["pid"], 1, _MOST_PID), text_in(row, "process_started"))
             step, total = whole_number(row["step"]), whole_number(row["total_steps"])
-            return Status(RunState(row["state"]), step, total, text_in(row, "message", MOST_SENTENCE), process)
+            memory, cuda = (whole_number(row.get(name, 0)) for name in ("peak_memory", "peak_cuda"))
+            return Status(RunState(row["state"]), step, total, text_in(row, "message", MOST_SENTENCE), process,
+                          peak_memory=memory, peak_cuda=cuda)
         except (KeyError, TypeError, ValueError):
             return None
 

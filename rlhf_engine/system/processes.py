@@ -7,6 +7,8 @@ takes longer than the first frame may wait.
 from __future__ import annotations
 
 import os
+import resource
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -46,6 +48,12 @@ def resident_bytes() -> int:
         return int(psutil.Process().memory_info().rss)
     except (psutil.Error, OSError):
         return 0
+
+
+def peak_resident_bytes() -> int:
+    """Memory that this process held at the most so far."""
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024  # Linux counts in KiB
 
 
 def user_of(pid: int) -> int | None:

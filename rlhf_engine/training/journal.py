@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 
+import torch
+
 from rlhf_engine.algorithms.base import StepResult
 from rlhf_engine.config.advice import advice
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import RunError
 from rlhf_engine.events import Alarm, EditApplied, Event, Notice, RunState, StateChanged, StepFinished
 from rlhf_engine.runs.run_dir import RunDir
+from rlhf_engine.system.processes import peak_resident_bytes
 
 Emit = Callable[[Event], None]
 
@@ -24,6 +27,7 @@ class Journal:
         """Whether this process drives the run, and so tells how it stands."""
         self._run_dir = run_dir
         self._said: set[str] = set()
+        self._before: tuple[int, int] | None = None  # peaks of earlier processes
 
     def notice(self, text: str) -> None:
         """A sentence that the user should read."""
@@ -69,4 +73,13 @@ class Journal:
 
     def _write_status(self, step: int, total: int, message: str = "") -> None:
         if self._run_dir and self.holds_lock:
-            self._run_dir.write_status(self.state, step, total, message)
+            memory, cuda = self._peaks()
+            self._run_dir.write_status(self.state, step, total, message, peak_memory=memory, peak_cuda=cuda)
+
+    def _peaks(self) -> tuple[int, int]:
+        """Of all processes of the run so far: the most memory of one, and the most of a GPU's."""
+        if self._before is None:
+            told = self._run_dir.status() if self._run_dir else None
+            self._before = (told.peak_memory, told.peak_cuda) if told else (0, 0)
+        cuda = torch.cuda.max_memory_allocated() if torch.cuda.is_initialized() else 0
+        return max(self._before[0], peak_resident_bytes()), max(self._before[1], cuda)
