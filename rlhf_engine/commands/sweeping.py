@@ -107,7 +107,7 @@ def _run(sweep: SweepDir, prepared: Prepared, jobs: int, as_json: bool, picture:
     drive = Drive(sweep, prepared.plan, totals, jobs, told=lambda status: None)
     reporter = SweepReporter(drive, prepared, as_json, drive.stop)
     drive.told = reporter.told
-    reporter.begin(_about_jobs(prepared, jobs))
+    reporter.begin([*prepared.plan.grid.notes(), *_about_jobs(prepared, jobs)])
     # a terminal that has gone takes nothing with it: all is in files, and the same command tells it once more
     with stopped_by_signals(drive.stop, leave=drive.stop, hang_up=False) as signals:
         statuses = drive.run()
@@ -122,9 +122,9 @@ def _run(sweep: SweepDir, prepared: Prepared, jobs: int, as_json: bool, picture:
     if as_json:
         print_json({"event": "end", "sweep": sweep.name, "path": str(sweep.path), "state": state,
                     **result_json(result)})
-    else:
-        if answers:
-            out(*result_lines(result, picture))
+    elif answers:
+        out(*result_lines(result, picture))
+    if not as_json or state != "finished":
         say(*_ending(sweep, statuses, state))
     return signals.exit_code or (0 if state == "finished" and not problems else 1)
 

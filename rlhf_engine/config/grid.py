@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import product
 from pathlib import Path
 
@@ -47,6 +48,16 @@ class Grid:
         return [tuple(zip((axis.path for axis in self.axes), values, strict=True))
                 for values in product(*(axis.values for axis in self.axes))]
 
+    def notes(self) -> list[str]:
+        """A sentence for each setting that not all methods of the grid have."""
+        kinds = next((axis.values for axis in self.axes if axis.path == fields.METHOD), ())
+        found = []
+        for text in self.fixed:
+            has = [kind for kind in kinds if _name_in_method(text) in (_names_of(kind) or ())]
+            if kinds and len(has) < len(kinds):
+                found.append(f"--set {text}: holds for {', '.join(has)} alone, for no other method of the grid has it")
+        return found
+
     def cells(self, sweep: str) -> list[Cell]:
         """Every run, named after the sweep, its values and its seed."""
         points = self.points()
@@ -63,18 +74,20 @@ class Cell:
     seed: int
 
     def overrides(self, fixed: Sequence[str]) -> list[str]:
-        """What `--set` takes to make it."""
-        return [*fixed, *(f"{path}={value}" for path, value in self.values), f"{SEED}={self.seed}"]
+        """What `--set` takes to make it. Of what holds for all, settings of methods hold for those that have them."""
+        known = _names_of(dict(self.values).get(fields.METHOD))
+        mine = [text for text in fixed if known is None or _name_in_method(text) in known]
+        return [*mine, *(f"{path}={value}" for path, value in self.values), f"{SEED}={self.seed}"]
 
     @property
     def label(self) -> str:
-        """The values in words: "kind grpo, target 4"."""
+        """The values in words: "method grpo, KL target 4"."""
         return label_of(self.values)
 
 
 def label_of(values: Iterable[tuple[str, str]]) -> str:
     """Values of axes in words; empty for none."""
-    return ", ".join(f"{_leaf(path)} {_shown(value)}" for path, value in values)
+    return ", ".join(f"{_title(path)} {_shown(value)}" for path, value in values)
 
 
 def grid_of(config: RunConfig, settings: Sequence[str], seeds: str) -> Grid:
@@ -98,7 +111,7 @@ def grid_of(config: RunConfig, settings: Sequence[str], seeds: str) -> Grid:
             if path == SEED and len(values) > 1:
                 raise ConfigError(f"{SEED}: several seeds are --seeds {text.strip()}")
             if path == SEED:
-                first = fields.parse(known, text) if known else first
+                first = fields.parse(known, text)
             elif len(values) > 1:
                 axes.append(Axis(path, tuple(values)))
             else:
@@ -181,25 +194,37 @@ def _kinds_named(settings: Sequence[str]) -> list[str]:
             if path.strip() == fields.METHOD for kind in text.split(",")]
 
 
-def _setting(config: RunConfig, path: str, kinds: Sequence[str]) -> fields.Setting | None:
-    """The setting at `path`, of the preset's method or of one in the grid. Raises ConfigError where there is none."""
-    for kind in kinds:
+def _setting(config: RunConfig, path: str, kinds: Sequence[str]) -> fields.Setting:
+    """The setting at `path`, of a method in the grid. Raises ConfigError where there is none."""
+    for kind in kinds[:-1]:
         try:
             return fields.setting_at(config, path, kind)
         except ConfigError:
             continue
-    return fields.setting_at(config, path)
+    return fields.setting_at(config, path, kinds[-1] if kinds else None)
 
 
-def _values(setting: fields.Setting | None, path: str, text: str) -> list[str]:
+def _names_of(kind: str | None) -> set[str] | None:
+    """The settings of a method, and "" for what is none of any; None where there is no such method."""
+    model = algorithm_kinds().get(kind or "")
+    return None if model is None else {"", *model.model_fields}
+
+
+def _name_in_method(text: str) -> str:
+    """Of "algorithm.name=value" the name; "" of another setting."""
+    section, _, name = text.partition("=")[0].partition(".")
+    return name if section == "algorithm" else ""
+
+
+def _values(setting: fields.Setting, path: str, text: str) -> list[str]:
     try:
         values = split_values(text)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
     if len(values) == 1:
-        quoted = setting is not None and setting.kind == "text" and "," in text
+        quoted = setting.kind == "text" and "," in text
         return [_unquoted(values[0]) if quoted else values[0]]
-    if setting and setting.kind == "list":
+    if setting.kind == "list":
         bracketed = [value.startswith("[") for value in values]
         if not any(bracketed):  # one list, as for one run
             return [text.strip()]
@@ -208,7 +233,7 @@ def _values(setting: fields.Setting | None, path: str, text: str) -> list[str]:
     if "" in values:
         raise ConfigError(f"{path}: {short(text)} has an empty value between its commas")
     values = [_unquoted(value) for value in values]
-    parsed = [repr(fields.parse(setting, value)) if setting else value for value in values]
+    parsed = [repr(fields.parse(setting, value)) for value in values]
     if twice := [value for at, value in enumerate(values) if parsed[at] in parsed[:at]]:
         raise ConfigError(f"{path}: {twice[0]} stands there twice")
     return values
@@ -247,6 +272,13 @@ def _with_cells(problem: str, bad: Sequence[Cell], cells: Sequence[Cell]) -> str
     return f"{problem} (with {'; '.join(points[:2])}{more})"
 
 
+@cache
+def _title(path: str) -> str:
+    """What people call a setting; of one of a reward its whole path, for there may be several."""
+    known = {item.path: item.label or item.name for _, item in fields.catalogue()}
+    return known.get(path, path)
+
+
 def _leaf(path: str) -> str:
     return path.rpartition(".")[2]
 
@@ -265,7 +297,8 @@ def _names(sweep: str, points: Sequence[tuple[tuple[str, str], ...]], seeds: Seq
     counted = Counter(found.values())
     if all(len(name) <= _MOST_NAME for name in found.values()) and max(counted.values()) == 1:
         return found
-    return {(at, seed): f"{sweep}-{at + 1:0{len(str(len(points)))}d}-s{seed}" for at, seed in found}
+    ends = {(at, seed): f"-{at + 1:0{len(str(len(points)))}d}-s{seed}" for at, seed in found}
+    return {place: sweep[:_MOST_NAME - len(end)] + end for place, end in ends.items()}
 
 
 def _slug(path: str, value: str) -> str:

@@ -159,6 +159,8 @@ class Drive:
         if run is not None and clear_unbegun(run):
             run = None
         if run is None:
+            # of one that is gone: a new run has an id of its own
+            self.plan = replace(self.plan, ids={name: found for name, found in self.plan.ids.items() if name != cell.run})
             threads = [f"train.threads={self.plan.threads}"] if self.plan.threads else []
             sets = [word for text in [*threads, *cell.overrides(self.plan.grid.fixed)] for word in ("--set", text)]
             words = ["train", self.plan.preset, *sets, "--name", cell.run, "--runs-dir", str(self.sweep.root)]

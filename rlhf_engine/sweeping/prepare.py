@@ -131,8 +131,8 @@ def _gone_on_with(sweep: SweepDir, plan: Plan, preset: RunConfig) -> Plan:
         raise ConfigError(f"the preset {plan.preset} has changed since the sweep {sweep.name} began: "
                           f"{'; '.join(changed[:_TOLD])}{more}; {other}")
     if sorted(before.grid.fixed) != sorted(plan.grid.fixed):
-        raise ConfigError(f"the sweep {sweep.name} was begun with {_sets(before.grid.fixed)}, and not "
-                          f"{_sets(plan.grid.fixed)}; {other}")
+        raise ConfigError(f"the sweep {sweep.name} was begun with {_sets(before.grid.fixed)}, and is asked "
+                          f"for with {_sets(plan.grid.fixed)} now; {other}")
     known = {(cell.values, cell.seed): cell for cell in before.cells}
     wanted = {(cell.values, cell.seed) for cell in plan.cells}
     if gone := [cell for place, cell in known.items() if place not in wanted]:
