@@ -27,7 +27,7 @@ from rlhf_engine import __version__
 from rlhf_engine.config import preset_text
 from rlhf_engine.config.grid import MOST_CELLS, Axis, Cell, Grid
 from rlhf_engine.config.run_config import RunConfig
-from rlhf_engine.errors import RunError
+from rlhf_engine.errors import RunError, first_line
 from rlhf_engine.events import Sample
 from rlhf_engine.files.disk import (
     NAME,
@@ -116,7 +116,7 @@ class SweepDir:
                 raise ValueError("no format that this version knows")
             return _plan(told)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise RunError(f"{self.path / _ABOUT} cannot be read: {error}.") from None
+            raise RunError(f"{self.path / _ABOUT} cannot be read: {first_line(error)}.") from None
 
     def write_plan(self, plan: Plan) -> None:
         """Keeps it, in the place of what was there. Raises RunError."""

@@ -18,6 +18,7 @@ from pathlib import Path
 from rlhf_engine.config.grid import Cell
 from rlhf_engine.errors import RunError
 from rlhf_engine.files.disk import os_error_reason
+from rlhf_engine.files.reading import open_regular
 from rlhf_engine.model_folders import remote_code
 from rlhf_engine.runs import trust
 from rlhf_engine.runs.sweep_dir import Plan, SweepDir
@@ -160,7 +161,8 @@ class Drive:
             run = None
         if run is None:
             # of one that is gone: a new run has an id of its own
-            self.plan = replace(self.plan, ids={name: found for name, found in self.plan.ids.items() if name != cell.run})
+            known = {name: found for name, found in self.plan.ids.items() if name != cell.run}
+            self.plan = replace(self.plan, ids=known)
             threads = [f"train.threads={self.plan.threads}"] if self.plan.threads else []
             sets = [word for text in [*threads, *cell.overrides(self.plan.grid.fixed)] for word in ("--set", text)]
             words = ["train", self.plan.preset, *sets, "--name", cell.run, "--runs-dir", str(self.sweep.root)]
@@ -202,7 +204,7 @@ def summary(statuses: Sequence[CellStatus]) -> str:
 def _last_error(child: Child) -> str:
     """What a process said before it ended: its last line that is an error."""
     try:
-        with open(child.log, "rb") as file:
+        with open_regular(child.log) as file:
             file.seek(max(child.log_begin, os.fstat(file.fileno()).st_size - _MOST_LOG))
             lines = file.read(_MOST_LOG).decode(errors="replace").splitlines()
     except OSError:

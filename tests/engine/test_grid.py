@@ -56,7 +56,8 @@ def test_each_combination_is_run_with_each_seed_and_each_has_its_own_name(animal
 
 @given(st.lists(st.tuples(st.sampled_from(["kl.coef", "lora.rank", "optimizer.learning_rate", "train.steps"]),
                           st.lists(st.integers(1, 99), min_size=1, max_size=4, unique=True)),
-                unique_by=lambda pair: pair[0], max_size=4), st.integers(1, 4), st.text("ab.-", min_size=1, max_size=60))
+                unique_by=lambda pair: pair[0], max_size=4),
+       st.integers(1, 4), st.text("ab.-", min_size=1, max_size=60))
 def test_grids_are_the_product_of_their_axes(
     axes: list[tuple[str, list[int]]], seeds: int, name: str
 ) -> None:
