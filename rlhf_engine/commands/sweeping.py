@@ -119,9 +119,11 @@ def _run(sweep: SweepDir, prepared: Prepared, jobs: int, as_json: bool, picture:
         stopped = stopped or answers is None
     result = results_of(statuses, prepared.configs, answers or [])
     state = "stopped" if stopped else "finished" if all(one.state == FINISHED for one in statuses) else "incomplete"
+    told = {"sweep": sweep.name, "path": str(sweep.path), "state": state, **result_json(result)}
+    if answers:
+        sweep.write_result(told)
     if as_json:
-        print_json({"event": "end", "sweep": sweep.name, "path": str(sweep.path), "state": state,
-                    **result_json(result)})
+        print_json({"event": "end", **told})
     elif answers:
         out(*result_lines(result, picture))
     if not as_json or state != "finished":

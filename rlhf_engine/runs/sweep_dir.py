@@ -7,6 +7,7 @@
         logs/<run>.log    what the process of that run printed
         output.log        what the sweep printed, where it was started without a terminal
         measured/         fresh responses of each final policy, and of each reference
+        result.json       what it came to, as `sweep --json` tells it at the end
         pools/            scores of a reference's responses, to hold all against best-of-n
 
 The runs are ordinary ones, made by `train` and resumed by `resume`; a sweep only names them.
@@ -49,7 +50,7 @@ from rlhf_engine.runs.run_lines import read_lines, read_object, readable, sample
 
 SWEEPS = ".sweeps"
 FORMAT = 1
-_ABOUT, _PRESET, _LOCK, _OUTPUT = "sweep.json", "preset.toml", "sweep.lock", "output.log"
+_ABOUT, _PRESET, _LOCK, _OUTPUT, _RESULT = "sweep.json", "preset.toml", "sweep.lock", "output.log", "result.json"
 _MOST_TEXT = 10_000  # characters of a value, a path or a name
 
 
@@ -167,6 +168,15 @@ class SweepDir:
             remove_folder(self.path)
 
     # --- what was measured ---
+
+    def write_result(self, result: Mapping[str, Any]) -> None:
+        """Keeps what the sweep came to. Raises RunError."""
+        with writing(self.path / _RESULT):
+            replace_text(self.path / _RESULT, to_json(result) + "\n")
+
+    def result(self) -> dict[str, Any]:
+        """What it came to when it was last measured; empty if it was not."""
+        return read_object(self.path / _RESULT)
 
     def write_measured(self, name: str, about: Mapping[str, Any], samples: Sequence[Sample]) -> None:
         """Keeps fresh responses, and what they are of. Raises RunError."""
