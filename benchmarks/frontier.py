@@ -2,7 +2,7 @@
 
 `rlhf-tui sweep` trains, and holds every run against best-of-n of its own reference at equal KL: the share of that gain
 is what methods and settings can be held against each other by, for more KL alone brings more score. This reads what
-sweeps came to, and prints one table in Markdown, with the share of responses that are free of unseen pairs of words beside it.
+sweeps came to, and prints one table in Markdown, with the share of responses that are free of unseen pairs of words.
 """
 
 from __future__ import annotations
