@@ -97,6 +97,7 @@ def sweep(*arguments: str, workbench: bool = False) -> Result:
 
 def told(result: Result) -> dict[str, Any]:
     """The last line of --json."""
+    assert result.stdout, result.output
     found: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
     assert found["event"] == "end"
     return found
