@@ -25,6 +25,8 @@ from benchmarks.learning import COMPARE_SEED, figures, train
 from rlhf_engine.evaluation.compare import compare
 
 TARGETS = {"attention": "[]", "all-linear": '["all-linear"]'}
+STORIES, VOCABULARY = 20_000, 512
+"""What the second model's tokenizer is made from, and its size: a byte-level BPE."""
 KLS = (1.0, 2.0, 3.0)
 """Nats per response that scores are read off at."""
 
@@ -85,14 +87,14 @@ def spread(values: list[float], digits: int = 2) -> str:
 
 
 def make_second_model(folder: Path, minutes: float) -> None:
-    """Pre-train a small Llama on the storyteller's stories, with its tokenizer, into folder/latest; one thread."""
-    from rlhf_engine.storyteller import MODEL_DIR
+    """Pre-train a small Llama on the storyteller's grammar, its words in pieces, into folder/latest; one thread."""
     from storyteller_maker import pretrain
-    from storyteller_maker.tokenizer import load
+    from storyteller_maker.grammar import stories
+    from storyteller_maker.tokenizer import build_pieces
 
     folder.mkdir(parents=True, exist_ok=True)
     plan = pretrain.Plan(minutes=minutes, compiled=False, architecture="llama")
-    pretrain.train(plan, load(MODEL_DIR), folder)
+    pretrain.train(plan, build_pieces(stories(STORIES, seed=11), VOCABULARY), folder)
 
 
 def main() -> None:

@@ -64,16 +64,27 @@ def make(vocab: dict[str, int], merges: list[tuple[str, str]], whole_words: bool
 
 def build(texts: Iterable[str], size: int = SIZE) -> tuple[PreTrainedTokenizerFast, Tokenizer]:
     """The tokenizer for these texts, and the backend that spells their words out in fallback pieces."""
-    from transformers import PreTrainedTokenizerFast
-
     counts = count_pieces(texts)
     words = [piece.replace("\u0120", " ") for piece in counts]
     vocab, merges = fallback(words, size - len(counts))
     for piece, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
         if piece not in vocab and len(vocab) < size:
             vocab[piece] = len(vocab)
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=make(vocab, merges, whole_words=True),
+    tokenizer = wrapped(make(vocab, merges, whole_words=True))
+    return tokenizer, make(vocab, merges, whole_words=False)
+
+
+def build_pieces(texts: Iterable[str], size: int) -> PreTrainedTokenizerFast:
+    """Ordinary byte-level BPE of these texts: most of their words take several tokens, as in models of others."""
+    return wrapped(make(*fallback(texts, size), whole_words=False))
+
+
+def wrapped(backend: Tokenizer) -> PreTrainedTokenizerFast:
+    """A backend as what transformers saves and loads."""
+    from transformers import PreTrainedTokenizerFast
+
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
         bos_token=END,
         eos_token=END,
         unk_token=END,
@@ -82,7 +93,6 @@ def build(texts: Iterable[str], size: int = SIZE) -> tuple[PreTrainedTokenizerFa
         padding_side="left",
         clean_up_tokenization_spaces=False,
     )
-    return tokenizer, make(vocab, merges, whole_words=False)
 
 
 def load(folder: Path) -> PreTrainedTokenizerFast:

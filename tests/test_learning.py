@@ -13,6 +13,8 @@ from rlhf_engine.runs.run_dir import RunDir
 from rlhf_engine.training.trainer import Trainer
 from storyteller_maker.seen import load, unseen_bigrams
 
+SMALL_LLAMA = Path(__file__).parent / "data" / "small_llama"
+
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
@@ -61,3 +63,26 @@ def test_the_preset_of_every_method_learns_to_tell_of_animals(method: str, tmp_p
     assert rows["liked_share"].difference.low > 0.02
     assert rows["disliked_share"].difference.high < 0
     assert rows["kl_nats_per_response"].tuned.value <= 15
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+def test_the_animals_preset_learns_on_another_model_with_nothing_else_changed(tmp_path: Path) -> None:
+    config = presets.load_with_overrides("animals", [f"model.name={SMALL_LLAMA}", "train.threads=1"])
+    kl: list[float] = []
+
+    def keep(event: object) -> None:
+        if isinstance(event, StepFinished):
+            kl.append(event.metrics["objective/kl"])
+
+    trainer = Trainer(config, run_dir=RunDir.create(tmp_path, config), emit=keep)
+    trainer.run()
+    assert trainer.policy is not None
+    result = compare(trainer.policy, config, responses=100, seed=900_001)
+    assert result is not None
+    rows = {row.key: row for row in result.rows}
+    assert rows["mean_score"].difference.low > 2
+    assert rows["liked_share"].difference.low > 0.02
+    assert rows["disliked_share"].difference.high < 0
+    assert config.kl.target is not None
+    assert sum(kl[-6:]) / 6 == pytest.approx(config.kl.target, rel=0.25)  # the budget holds here as on the storyteller
