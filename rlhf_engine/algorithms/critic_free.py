@@ -203,10 +203,10 @@ class ActorLearner:
 
     def result(
         self, turn: Turn, told: Told, minibatches: list[Tensor], updates: Updates, own: Mapping[str, float],
-        per_response: Mapping[str, Tensor],
+        per_response: Mapping[str, Tensor], per_token: Mapping[str, Tensor] | None = None,
     ) -> StepResult:
-        """What the step led to, and β for the next one. own: metrics of the method; per_response: [batch], what "see
-        why" shows of each response."""
+        """What the step led to, and β for the next one. own: metrics of the method; per_response: [batch], and
+        per_token: [batch, time], what "see why" shows of each response and its tokens."""
         answers, kl = told.answers, summed(told.token_kl, told.answers.mask)
         self.token_count += int(answers.mask.sum())
         metrics = rollout_metrics(
@@ -214,13 +214,13 @@ class ActorLearner:
             entropy=told.entropy, kl_coef=self.penalty, ends=bool(self.policy.end_ids)) | updates.metrics
         metrics |= {**own, "lr": self.rate(turn.number), "num_tokens": float(self.token_count)}
         metrics |= turn.clock.metrics(len(answers.rollout))
-        series = {"log_probs": told.log_probs}
+        series = {**(per_token or {}), "log_probs": told.log_probs}
         if told.reference_log_probs is not None:
             series |= {"reference_log_probs": told.reference_log_probs, "kl": told.token_kl}
             if self.penalty is not None:
                 self.kl.adapt(self.config, metrics["objective/kl"], turn.number)
         samples = shown_samples(
-            answers.rollout, answers.scored, self.policy.texts, self.config.train.samples_per_step, turn.number,
+            answers.rollout, answers.scored.scores, self.policy.texts, self.config.train.samples_per_step, turn.number,
             response_kl=None if told.reference_log_probs is None else kl, per_token=series, per_response=per_response)
         operations = self.on_policy.operations(
             answers.rollout, dict.fromkeys(told.passes.outputs, True), minibatches[:updates.taken], ["actor"],

@@ -6,7 +6,6 @@ what the actor says of them, and a loss of the difference of the two differences
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -18,8 +17,7 @@ from rlhf_engine.algorithms.on_policy import Clock, response_length
 from rlhf_engine.algorithms.optimizer import learning_rate_at
 from rlhf_engine.algorithms.pair_reference import PairReference, pairs_written
 from rlhf_engine.algorithms.pairs import PairLearning, PairLesson
-from rlhf_engine.algorithms.report import samples_of
-from rlhf_engine.algorithms.trace import traces_of
+from rlhf_engine.algorithms.report import shown_samples
 from rlhf_engine.config.methods.dpo import DPOConfig
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.data.batch import PairBatch
@@ -106,13 +104,15 @@ class DPO:
         """The first pairs, chosen and rejected beside each other; the score of a response is its implicit reward."""
         rollout, said = lesson.rollout, lesson.said
         log_ratio = torch.where(rollout.response_mask, kl_k1(said, lesson.reference_log_probs), 0.0)
-        told, count = self.learning.told(lesson, said), self.config.train.samples_per_step
-        series = {"log_probs": said, "reference_log_probs": lesson.reference_log_probs, "kl": log_ratio}
-        traces = traces_of(rollout, count, self.policy.texts.decoder_after, per_token=series, per_response=told)
+        told = self.learning.told(lesson, said)
+        rewards, sides = (told.per_response[name].tolist() for name in ("implicit_rewards", "chosen"))
         scores = [Score(reward, {"chosen" if side > 0 else "rejected": reward})
-                  for reward, side in zip(told["implicit_rewards"].tolist(), told["chosen"].tolist(), strict=True)]
-        found = list(samples_of(rollout, scores, summed(log_ratio, rollout.response_mask).tolist(), number))
-        return tuple(replace(sample, trace=trace) for sample, trace in zip(found, traces, strict=False))
+                  for reward, side in zip(rewards, sides, strict=True)]
+        return shown_samples(
+            rollout, scores, self.policy.texts, self.config.train.samples_per_step, number,
+            response_kl=summed(log_ratio, rollout.response_mask), per_response=told.per_response, per_token={
+                **told.per_token, "log_probs": said, "reference_log_probs": lesson.reference_log_probs,
+                "kl": log_ratio})
 
     def _operations(self, rollout: Rollout, reference: bool) -> float:
         response = rollout.response_mask.sum(dim=1)

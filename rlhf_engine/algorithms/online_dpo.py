@@ -53,8 +53,9 @@ class OnlineDPO(ActorLearner):
 
         updates = self.update(turn, told, minibatches, update)
         responses = [torch.cat([chosen[rows], rejected[rows]]) for rows in minibatches]
+        trace = self.learning.told(lesson, told.log_probs)
         return self.result(turn, told, responses, updates, {"frac_reward_zero_std": equal.float().mean().item()},
-                           self.learning.told(lesson, told.log_probs))
+                           trace.per_response, trace.per_token)
 
     def _pairs(self, answers: Answers) -> tuple[Tensor, Tensor, Tensor]:
         """Rows of the chosen and of the rejected responses, int64 [pairs], and which groups give no pair."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from rlhf_engine.algorithms.optimizer import AdapterOptimizer
 from rlhf_engine.algorithms.update import AdapterUpdate
-from rlhf_engine.config.methods.preferences import PAIR_METRIC_NAMES, PreferenceSettings
-from rlhf_engine.maths.preferences import PreferenceLoss, preference_loss, response_log_probs
+from rlhf_engine.config.methods.preferences import PAIR_METRIC_NAMES, PUSH_UNIT, PreferenceSettings
+from rlhf_engine.maths.estimators import summed
+from rlhf_engine.maths.preferences import PreferenceLoss, pair_pushes, preference_loss
 from rlhf_engine.models.memory import MicroBatchLimit
 from rlhf_engine.models.policy import Policy
 from rlhf_engine.models.rollout import Rollout
@@ -69,6 +71,18 @@ class PairLesson:
                         (one == other).all(dim=1))
 
 
+class PairTrace(NamedTuple):
+    """What "see why" shows of the responses to pairs.
+
+    per_response: [responses] each: `chosen`, whether it was (1), was rejected (−1) or is in no pair (0); its implicit
+    reward; the margin of its pair. per_token: [responses, time]: `push`, −∂loss/∂log π(token) of its pair's own loss,
+    times `PUSH_UNIT`: above 0 the update makes the token likelier.
+    """
+
+    per_response: dict[str, Tensor]
+    per_token: dict[str, Tensor]
+
+
 class PairLearning:
     """The update of an actor by pairs, under settings that may change between steps. temperature: of the distribution
     whose log-probs count."""
@@ -100,28 +114,33 @@ class PairLearning:
     def loss(self, part: PairPart, log_probs: Tensor, normalizer: float) -> PreferenceLoss:
         """Of these pairs, as their share of a minibatch of `normalizer` pairs."""
         settings, mask = self._settings(), part.response_mask
-        sides = [response_log_probs(values, mask, mean=settings.average_log_probs)
-                 for values in (log_probs, part.reference_log_probs)]
-        (chosen, rejected), (reference_chosen, reference_rejected) = (side.chunk(2) for side in sides)
+        sides = [summed(values, mask).chunk(2) for values in (log_probs, part.reference_log_probs)]
+        (chosen, rejected), (reference_chosen, reference_rejected) = sides
+        better, worse = mask.sum(dim=1).chunk(2)
         return preference_loss(
             chosen, rejected, reference_chosen, reference_rejected, kind=settings.loss, beta=settings.beta,
-            label_smoothing=settings.label_smoothing, normalizer=normalizer)
+            label_smoothing=settings.label_smoothing, lengths=(better, worse) if settings.average_log_probs else None,
+            normalizer=normalizer)
 
-    def told(self, lesson: PairLesson, log_probs: Tensor) -> dict[str, Tensor]:
-        """What "see why" shows of each response, [responses]: whether it was chosen (1), rejected (−1) or is in no pair
-        (0), and of its pair the margin, and the pull: the derivative of the loss by that, 1 at most for a single pair.
-
-        log_probs: [responses, time], under which that is.
-        """
+    def told(self, lesson: PairLesson, log_probs: Tensor) -> PairTrace:
+        """What "see why" shows of each response and each of its tokens. log_probs: [responses, time], under which that
+        is."""
         settings, mask = self._settings(), lesson.rollout.response_mask
-        actor, reference = (response_log_probs(values, mask, mean=settings.average_log_probs)
-                            for values in (log_probs, lesson.reference_log_probs))
-        rewards = settings.beta * (actor - reference)
-        side, margins = torch.zeros_like(rewards), torch.zeros_like(rewards)
-        side[lesson.chosen], side[lesson.rejected] = 1.0, -1.0
-        between = rewards[lesson.chosen] - rewards[lesson.rejected]
-        margins[lesson.chosen], margins[lesson.rejected] = between, between
-        pull = {"sigmoid": torch.sigmoid(-margins) - settings.label_smoothing,
-                "hinge": (margins < 1).to(margins),
-                "ipo": (1 - 2 * margins).clamp(-1, 1)}[settings.loss]
-        return {"chosen": side, "implicit_rewards": rewards, "margins": margins, "pull": pull}
+        chosen, rejected = lesson.chosen, lesson.rejected
+        tokens = mask.sum(dim=1).clamp_min(1) if settings.average_log_probs else torch.ones(len(mask)).to(log_probs)
+        log_ratios = summed(log_probs - lesson.reference_log_probs, mask) / tokens
+        gap = log_ratios[chosen] - log_ratios[rejected]
+        side, margins, slopes = (torch.zeros_like(log_ratios) for _ in range(3))
+        side[chosen], side[rejected] = 1.0, -1.0
+        margins[chosen] = margins[rejected] = settings.beta * gap
+        slope = pair_pushes(gap, kind=settings.loss, beta=settings.beta, label_smoothing=settings.label_smoothing)
+        slopes[chosen], slopes[rejected] = slope, -slope
+        own = torch.where(mask, (slopes / tokens).unsqueeze(1), 0.0)
+        # where both responses begin alike, each pushes the same tokens after the same text, against each other
+        written = torch.where(mask, lesson.rollout.response_ids, -1)
+        alike = ((written[chosen] == written[rejected]) & mask[chosen]).long().cumprod(dim=1).bool()
+        pushes, net = own.clone(), own[chosen] + own[rejected]
+        for rows in (chosen, rejected):
+            pushes[rows] = torch.where(alike, net, own[rows])
+        return PairTrace({"chosen": side, "implicit_rewards": settings.beta * log_ratios, "margins": margins},
+                         {"push": PUSH_UNIT * pushes})

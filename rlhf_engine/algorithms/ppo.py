@@ -165,7 +165,7 @@ class PPO:
         whole_responses = experience.sequence_level
         return shown_samples(
             experience.rollout,
-            scored,
+            scored.scores,
             self.policy.texts,
             self.config.train.samples_per_step,
             number,

@@ -74,7 +74,7 @@ def rollout_metrics(
 
 def shown_samples(
     rollout: Rollout,
-    scored: ScoredBatch,
+    scores: Sequence[Score],
     texts: TextCodec,
     count: int,
     step: int,
@@ -90,7 +90,7 @@ def shown_samples(
     """
     traces = traces_of(
         rollout, count, texts.decoder_after, per_token=per_token, per_response=per_response, facts=facts)
-    samples = samples_of(rollout, scored.scores, None if response_kl is None else response_kl.tolist(), step)
+    samples = samples_of(rollout, scores, None if response_kl is None else response_kl.tolist(), step)
     return tuple(replace(sample, trace=trace) for sample, trace in zip(samples, traces, strict=False))
 
 

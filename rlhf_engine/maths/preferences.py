@@ -34,6 +34,8 @@ class PreferenceLoss(NamedTuple):
     chosen_log_prob: Tensor
     """nats per response, as are the next."""
     rejected_log_prob: Tensor
+    chosen_log_ratio: Tensor
+    """log π − log π_ref of the better response, nats per response: neither β nor a mean over tokens is in it."""
 
 
 def preference_loss(
@@ -45,20 +47,28 @@ def preference_loss(
     kind: PreferenceKind,
     beta: float,
     label_smoothing: float = 0.0,
+    lengths: tuple[Tensor, Tensor] | None = None,
     normalizer: float,
 ) -> PreferenceLoss:
     """What pairs cost by one of `pair_losses`, and what is known of them.
 
     chosen, rejected (with gradient), reference_chosen, reference_rejected: float [pairs], log-probs of whole responses,
-    nats. Raises ValueError unless normalizer and beta are positive.
+    the sums over their tokens, nats. lengths: [pairs] each, the tokens of the better and the worse responses, where the
+    loss goes by log-ratios per token, as TRL does for ipo and others for all losses ("length-normalized DPO"): a longer
+    response has no longer lever. Log-probs and log-ratio are told per response all the same. Raises ValueError unless
+    normalizer and beta are positive.
     """
     if not normalizer > 0:
         raise ValueError(f"normalizer is {normalizer}; it must be the positive number of pairs of the minibatch")
     better, worse = chosen - reference_chosen, rejected - reference_rejected
+    moved = better.detach()
+    if lengths is not None:
+        better, worse = better / lengths[0].clamp_min(1), worse / lengths[1].clamp_min(1)
     losses = pair_losses(better - worse, kind=kind, beta=beta, label_smoothing=label_smoothing)
     better, worse = better.detach(), worse.detach()
     right = (better > worse).to(better.dtype) + 0.5 * (better == worse)
-    shares = (beta * better, beta * worse, beta * (better - worse), right, chosen.detach(), rejected.detach())
+    shares = (beta * better, beta * worse, beta * (better - worse), right, chosen.detach(), rejected.detach(),
+              moved)
     return PreferenceLoss(losses.sum() / normalizer, *(share.sum() / normalizer for share in shares))
 
 
@@ -88,12 +98,10 @@ def pair_losses(gap: Tensor, *, kind: PreferenceKind, beta: float, label_smoothi
             return (1 - beta * gap).clamp_min(0.0)
 
 
-def response_log_probs(log_probs: Tensor, mask: Tensor, *, mean: bool = False) -> Tensor:
-    """Log-probs of whole responses [rows] from those of their tokens [rows, time]; mask: bool, True on response tokens.
-
-    mean: divided by how many there are, as TRL does for ipo and others for all losses ("length-normalized DPO"): a
-    longer response has no longer lever. What stands where the mask is False reaches no result; a row without any
-    token gives 0.
-    """
-    total = torch.where(mask, log_probs, 0.0).sum(dim=1)
-    return total / mask.sum(dim=1).clamp_min(1) if mean else total
+def pair_pushes(gap: Tensor, *, kind: PreferenceKind, beta: float, label_smoothing: float = 0.0) -> Tensor:
+    """−∂loss/∂h of each pair [pairs], by `pair_losses`: by how much its loss falls for a nat of h. Below 0 where the
+    loss would have h smaller: beyond the goal of ipo, and beyond log((1 − ε) / ε) / β with label smoothing ε."""
+    with torch.enable_grad():
+        h = gap.detach().requires_grad_()
+        losses = pair_losses(h, kind=kind, beta=beta, label_smoothing=label_smoothing)
+        return -torch.autograd.grad(losses.sum(), h)[0]

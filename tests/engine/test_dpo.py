@@ -17,6 +17,8 @@ from rlhf_engine.algorithms.base import MeasuresHeldOut, Resources, StepResult, 
 from rlhf_engine.algorithms.dpo import DPO
 from rlhf_engine.algorithms.online_dpo import OnlineDPO
 from rlhf_engine.config import fields
+from rlhf_engine.config.methods.dpo import DPOConfig
+from rlhf_engine.config.methods.preferences import PAIR_METRICS
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.data.batch import PairBatch, PromptBatch
 from rlhf_engine.data.rows import load_data
@@ -26,6 +28,7 @@ from rlhf_engine.events import Alarm
 from rlhf_engine.models.policy import Policy
 from rlhf_engine.models.text_codec import TextCodec
 from rlhf_engine.models.written import written, written_ids
+from rlhf_engine.token_trace import TokenTrace
 from rlhf_engine.training.sentinel import Sentinel
 
 PROMPTS = ["Once", "There was a", "x", "Long ago"]
@@ -83,15 +86,15 @@ def naive_loss(policy: Policy, config: RunConfig) -> Tensor:
                 reference = plain_log_prob(policy, "reference", prompt, response)
             moved = (actor - reference).sum()
             gap = gap + sign * (moved / len(actor) if settings.average_log_probs else moved)
-        if settings.loss == "sigmoid":
-            wrong = settings.label_smoothing
-            loss = -(1 - wrong) * torch.log(torch.sigmoid(BETA * gap)) - wrong * torch.log(torch.sigmoid(-BETA * gap))
-        elif settings.loss == "ipo":
-            loss = (gap - 1 / (2 * BETA)) ** 2
-        else:
-            loss = torch.relu(1 - BETA * gap)
-        total = total + loss / 4
+        total = total + paper_loss(gap, settings) / 4
     return total
+
+
+def paper_loss(gap: Tensor, settings: Any) -> Tensor:
+    beta, wrong = settings.beta, settings.label_smoothing
+    if settings.loss == "sigmoid":
+        return -(1 - wrong) * torch.log(torch.sigmoid(beta * gap)) - wrong * torch.log(torch.sigmoid(-beta * gap))
+    return (gap - 1 / (2 * beta)) ** 2 if settings.loss == "ipo" else torch.relu(1 - beta * gap)
 
 
 def assert_alike(found: list[Tensor], expected: list[Tensor]) -> None:
@@ -164,7 +167,93 @@ def test_its_samples_are_pairs_with_their_implicit_rewards(model_folders: dict[s
         assert sample.trace is not None
         assert set(sample.trace.series) == {series.name for series in config.algorithm.token_series}
         said = config.algorithm.about_token(sample.trace, 0, "a")
-        assert said.startswith("▼" if at % 2 else "▲")
+        if CHOSEN[at // 2][:1] == REJECTED[at // 2][:1]:  # the same first byte: what pushes one way pushes back
+            assert said.startswith("○")
+        else:
+            assert said.startswith("▼" if at % 2 else "▲")
+
+
+# --- see why ---
+
+ALIKE = PairBatch(["Once", "There was a", "x", "Long ago"], [" a fox ran", " cat", " and on", "y"],
+                  [" a fox sat down", " cat", " ", "no"])
+
+
+def pushes_by_autograd(policy: Policy, settings: Any) -> list[list[float]]:
+    """−∂loss/∂log π of each token of both responses of each pair; a token that stands after the same text in both of
+    them has one log-probability."""
+    told = []
+    for prompt, *pair in zip(ALIKE.prompts, ALIKE.chosen, ALIKE.rejected, strict=True):
+        leaves: dict[tuple[int, ...], Tensor] = {}
+        places, gap = [], torch.zeros(())
+        for sign, response in zip((1, -1), pair, strict=True):
+            ids = [*policy.tokenizer(response)["input_ids"], 256]
+            places.append([tuple(ids[:at + 1]) for at in range(len(ids))])
+            with torch.no_grad():
+                actor, reference = (plain_log_prob(policy, role, prompt, response) for role in ("actor", "reference"))
+            for at, place in enumerate(places[-1]):
+                leaf = leaves.setdefault(place, actor[at].clone().requires_grad_())
+                gap = gap + sign * (leaf - reference[at]) / (len(ids) if settings.average_log_probs else 1)
+        slopes = dict(zip(leaves, torch.autograd.grad(paper_loss(gap, settings), list(leaves.values())), strict=True))
+        told += [[-slopes[place].item() for place in side] for side in places]
+    return told
+
+
+@pytest.mark.parametrize("own", [{}, {"label_smoothing": 0.4}, {"loss": "ipo"}, {"loss": "hinge"},
+                                 {"average_log_probs": True}, {"loss": "ipo", "average_log_probs": True}], ids=str)
+def test_see_why_tells_the_push_that_the_loss_gives_each_token(
+    model_folders: dict[str, Path], own: dict[str, object]
+) -> None:
+    config = config_of(model_folders["gpt_neo"], **{"beta": 5.0, **own})  # so that some pairs are beyond their goal
+    learner = learner_of(config)
+    expected = pushes_by_autograd(learner.policy, config.algorithm)
+    _, result = step(learner, ALIKE)
+    signs = set()
+    for at, (sample, pushes) in enumerate(zip(result.samples, expected, strict=True)):
+        assert sample.trace is not None
+        largest = max(1e-3, *map(abs, pushes))
+        assert [push / 100 for push in sample.trace.series["push"]] == pytest.approx(
+            pushes, abs=2e-3 * largest, rel=2e-3)
+        for token, push in enumerate(sample.trace.series["push"]):
+            said = config.algorithm.about_token(sample.trace, token, "a")
+            assert said[0] == ("▲" if push > 0 else "▼" if push < 0 else "○")
+            signs.add((at % 2, said[0]))
+    assert result.samples[2].trace is not None
+    assert set(result.samples[2].trace.series["push"]) == {0.0}, "equal responses teach nothing"
+    assert {(0, "○"), (1, "○")} < signs
+    if own.get("loss") == "ipo" or "label_smoothing" in own:
+        assert {(0, "▼"), (1, "▲")} & signs, "no pair was beyond its goal"
+
+
+def test_a_trace_of_before_is_told_without_a_push() -> None:
+    settings = DPOConfig()
+    old = TokenTrace(("a",), {"kl": (0.5,)}, {"chosen": 1.0, "margins": 2.0, "pull": 0.1})
+    assert "log-ratio" in settings.about_token(old, 0, "a")
+
+
+# --- units ---
+
+
+def test_log_probs_are_told_per_response_whatever_the_loss_goes_by(model_folders: dict[str, Path]) -> None:
+    folder = model_folders["gpt_neo"]
+    _, whole = step(learner_of(config_of(folder)))
+    _, averaged = step(learner_of(config_of(folder, average_log_probs=True, beta=3.0)))
+    names = [metric.name for metric in PAIR_METRICS if metric.unit == "nats per response"]
+    assert len(names) == 3
+    for name in names:
+        assert averaged.metrics[name] == pytest.approx(whole.metrics[name], rel=1e-5), name
+    assert averaged.metrics["rewards/margins"] != pytest.approx(whole.metrics["rewards/margins"], rel=1e-2)
+
+
+def test_the_alarm_of_chosen_responses_counts_nats_per_response(model_folders: dict[str, Path]) -> None:
+    """However the loss goes by them, and whatever β is by now."""
+    for changes in ({}, {"average_log_probs": True}, {"beta": 90.0}):
+        config = config_of(model_folders["gpt_neo"], **changes)
+        sentinel = Sentinel(config.sentinel.window)
+        fallen = LEARNT | {"rewards/chosen": -0.01, "logps/chosen_log_ratio": -33.0}
+        (alarm,) = [alarm for at in range(1, 20) for alarm in sentinel.watch(at, fallen, config)]
+        assert alarm.kind == "chosen-unlikely"
+        assert "33 nats" in alarm.text
 
 
 # --- the reference ---
@@ -273,14 +362,14 @@ def test_held_out_pairs_are_measured_without_a_trace(model_folders: dict[str, Pa
 
 # --- what goes wrong ---
 
-START = {"rewards/accuracies": 0.5, "rewards/margins": 0.0, "rewards/chosen": 0.0}
-LEARNT = {"rewards/accuracies": 0.9, "rewards/margins": 1.5, "rewards/chosen": -0.3}
+START = {"rewards/accuracies": 0.5, "rewards/margins": 0.0, "logps/chosen_log_ratio": 0.0}
+LEARNT = {"rewards/accuracies": 0.9, "rewards/margins": 1.5, "logps/chosen_log_ratio": -1.0}
 
 
 @pytest.mark.parametrize(("kind", "bad", "said"), [
     ("pairs-undecided", START, "raise optimizer.learning_rate"),
     ("margins", LEARNT | {"rewards/margins": 12.0}, "mean margin is"),
-    ("chosen-unlikely", LEARNT | {"rewards/chosen": -9.0}, "nats less likely"),
+    ("chosen-unlikely", LEARNT | {"logps/chosen_log_ratio": -30.0}, "nats less likely"),
 ])
 def test_what_goes_wrong_with_pairs_is_said_once(
     model_folders: dict[str, Path], kind: str, bad: dict[str, float], said: str

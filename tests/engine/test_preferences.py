@@ -9,7 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlhf_engine.maths.preferences import PreferenceKind, pair_losses, preference_loss, response_log_probs
+from rlhf_engine.maths.estimators import summed
+from rlhf_engine.maths.preferences import PreferenceKind, pair_losses, pair_pushes, preference_loss
 
 KINDS: tuple[PreferenceKind, ...] = ("sigmoid", "ipo", "hinge")
 
@@ -38,6 +39,8 @@ def test_each_pair_costs_what_its_paper_says(
     expected = [written_out(each, kind, beta, smoothing) for each in gaps]
     torch.testing.assert_close(losses.tolist(), [loss for loss, _ in expected], rtol=1e-6, atol=1e-9)
     torch.testing.assert_close(gradient.tolist(), [slope for _, slope in expected], rtol=1e-6, atol=1e-9)
+    pushes = pair_pushes(gap.detach(), kind=kind, beta=beta, label_smoothing=smoothing)
+    assert (-pushes).tolist() == gradient.tolist()
 
 
 @given(st.integers(0, 10_000), st.sampled_from(KINDS), st.booleans())
@@ -57,14 +60,18 @@ def test_ragged_responses_in_any_split_are_a_loop_over_pairs(seed: int, kind: Pr
         total = total + pair_losses((ratios[0] - ratios[1])[None], kind=kind, beta=beta)[0] / pairs
     told = []
     for rows in torch.arange(pairs).split(2):
-        sides = [response_log_probs(values[side][rows], mask[side][rows], mean=mean)
-                 for values in (actor, reference) for side in (0, 1)]
-        told.append(preference_loss(*sides, kind=kind, beta=beta, normalizer=pairs))
+        sides = [summed(values[side][rows], mask[side][rows]) for values in (actor, reference) for side in (0, 1)]
+        tokens = (lengths[0, rows], lengths[1, rows]) if mean else None
+        told.append(preference_loss(*sides, kind=kind, beta=beta, lengths=tokens, normalizer=pairs))
     loss = torch.stack([part.loss for part in told]).sum()
     torch.testing.assert_close(loss, total)
     ours, theirs = (torch.autograd.grad(each, actor, retain_graph=True)[0] for each in (loss, total))
     torch.testing.assert_close(ours[mask], theirs[mask])
     assert (ours[~mask] == 0).all()
+    whole = [actor[0, i, :n].sum().item() for i, n in enumerate(lengths[0].tolist())]
+    assert float(sum(part.chosen_log_prob for part in told)) == pytest.approx(sum(whole) / pairs)
+    moved = [whole[i] - reference[0, i, :n].sum().item() for i, n in enumerate(lengths[0].tolist())]
+    assert float(sum(part.chosen_log_ratio for part in told)) == pytest.approx(sum(moved) / pairs, abs=1e-12)
     margin, reward, other = (float(sum(getattr(part, name) for part in told))
                              for name in ("margin", "chosen_reward", "rejected_reward"))
     assert margin == pytest.approx(reward - other)

@@ -52,7 +52,7 @@ class CriticFreeConfig(AlgorithmConfig):
     metrics: ClassVar = named(*METRICS)
     charts: ClassVar = ("objective/scores", "objective/kl", "loss/policy_avg", "policy/entropy_avg")
     conditions: ClassVar[tuple[Condition, ...]] = (KL, ENTROPY, DISTINCT, GAMING, SAMPLING, TRUNCATED, EQUAL_SCORES)
-    token_series: ClassVar = TOKEN_SERIES
+    token_series: ClassVar[tuple[Series, ...]] = TOKEN_SERIES
     best_metric: ClassVar = "objective/rlhf_reward"
     basic_settings: ClassVar[tuple[str, ...]] = (
         "optimizer.learning_rate", "kl.coef", "kl.target", "train.steps", "algorithm.responses_per_step",

@@ -88,5 +88,5 @@ preset has any, score the answers to held-out prompts alone."""
         return f"DPO from pairs, {self.loss_summary}"
 
     def about_token(self, trace: TokenTrace, index: int, token: str) -> str:
-        said = about_pair(trace)
+        said = about_pair(trace, index)
         return " ".join(filter(None, (said, super().about_token(trace, index, token))))

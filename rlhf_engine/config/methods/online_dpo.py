@@ -104,5 +104,5 @@ is learnt from, not by how much; β alone holds the actor near the reference. No
         return f"Online DPO, best against worst of {self.group_size}, {self.loss_summary}"
 
     def about_token(self, trace: TokenTrace, index: int, token: str) -> str:
-        said, told = about_pair(trace), super(CriticFreeConfig, self).about_token(trace, index, token)
+        said, told = about_pair(trace, index), super(CriticFreeConfig, self).about_token(trace, index, token)
         return " ".join(filter(None, (said, told)))

@@ -10,6 +10,8 @@ from rlhf_engine.config.section import Section, setting
 from rlhf_engine.metrics import Metric
 from rlhf_engine.token_trace import TokenTrace, signed_number
 
+PUSH_UNIT = 100.0
+"""Pushes are told in hundredths: those of one token are small."""
 PAIR_METRICS = (
     Metric("rewards/accuracies", "pair accuracy", "share of pairs", "up",
            "Pairs whose chosen response has the higher implicit reward, β · (log π − log π_ref); a tie counts half.",
@@ -37,6 +39,11 @@ PAIR_METRICS = (
            "Mean log-probability of the rejected responses, the sum over their tokens.",
            "Falls slowly.",
            "Drops by hundreds of nats: the loss has long had what it wants."),
+    Metric("logps/chosen_log_ratio", "chosen log-ratio", "nats per response", "neither",
+           "Mean of log π − log π_ref of the chosen responses, the sum over their tokens, whatever β is: how much "
+           "likelier they are than under the reference.",
+           "Stays near 0 or rises.",
+           "Falls by tens of nats: what is preferred becomes unlikely, and probability leaves for texts in no pair."),
 )  # fmt: skip
 HELD_OUT_METRICS = (
     Metric("eval/rewards/accuracies", "held-out pair accuracy", "share of pairs", "up",
@@ -53,6 +60,8 @@ HELD_OUT_METRICS = (
            "Turns upwards while the policy loss falls: stop there."),
 )  # fmt: skip
 TOKEN_SERIES = (
+    Series("push", "push", "push", "hundredths of loss per nat: how much the loss of the pair falls as the token gets "
+                                   "likelier; above 0 the update makes it so, below 0 less likely"),
     Series("kl", "log-ratio", "log-ratio", "log π − log π_ref, nats: times β, what the token adds to the implicit "
                                            "reward of its response"),
     Series("log_probs", "log p", "log-probability", "of the actor before the update, nats; 0 is certain"),
@@ -76,7 +85,7 @@ GLOSSARY = {
 PAIR_METRIC_NAMES = {
     "loss": "loss/policy_avg", "chosen_reward": "rewards/chosen", "rejected_reward": "rewards/rejected",
     "margin": "rewards/margins", "accuracy": "rewards/accuracies", "chosen_log_prob": "logps/chosen",
-    "rejected_log_prob": "logps/rejected",
+    "rejected_log_prob": "logps/rejected", "chosen_log_ratio": "logps/chosen_log_ratio",
 }
 """What each field of `maths.preferences.PreferenceLoss` is reported as."""
 
@@ -98,12 +107,11 @@ def _margins(start: StepMetrics, recent: StepMetrics, step: int, config: Setting
 
 
 def _displaced(start: StepMetrics, recent: StepMetrics, step: int, config: Settings) -> str | None:
-    limit, reward = config.sentinel.chosen_drop, mean_of(recent, "rewards/chosen")
-    method = config.algorithm
-    if limit is None or not isinstance(method, PreferenceSettings) or not reward / method.beta < -limit:
+    limit, moved = config.sentinel.chosen_drop, mean_of(recent, "logps/chosen_log_ratio")
+    if limit is None or not moved < -limit:
         return None
-    return (f"chosen responses are {-reward / method.beta:.0f} nats less likely than under the reference: probability "
-            "leaves for texts that are in no pair; raise algorithm.beta or lower optimizer.learning_rate")
+    return (f"chosen responses are {-moved:.0f} nats less likely than under the reference: probability leaves for "
+            "texts that are in no pair; raise algorithm.beta or lower optimizer.learning_rate")
 
 
 CONDITIONS = (
@@ -144,13 +152,21 @@ class PreferenceSettings(Section):
         return f"{self.loss} loss, β {self.beta:g}{smoothed}"
 
 
-def about_pair(trace: TokenTrace) -> str | None:
-    """What the update does with the response of a trace, and why; None where that is not known."""
-    whole = trace.whole
-    if not {"chosen", "margins", "pull"} <= whole.keys():  # a file may tell anything
+def about_pair(trace: TokenTrace, index: int) -> str | None:
+    """What the update does with one token of a response, and why; None where that is not known."""
+    whole, pushes = trace.whole, trace.series.get("push", ())
+    if not {"chosen", "margins"} <= whole.keys() or index >= len(pushes):  # a file may tell anything
         return None
     if whole["chosen"] == 0:
         return "○ This response is in no pair: nothing is learnt from it."
-    sign, side = ("▲", "chosen: made likelier") if whole["chosen"] > 0 else ("▼", "rejected: made less likely")
-    return (f"{sign} This response is {side}. Margin of its pair {signed_number(whole['margins'])}: the pair pulls "
-            f"with {100 * abs(whole['pull']):.0f} % of the strength it can have.")
+    push, side = pushes[index], "chosen" if whole["chosen"] > 0 else "rejected"
+    sign, verb = (("▲", "is made likelier") if push > 0 else ("▼", "is made less likely") if push < 0
+                  else ("○", "is pushed nowhere"))
+    why = ""
+    if push == 0:
+        why = (", for both responses of the pair begin with it" if any(pushes)
+               else ", for the pair has nothing to teach: its responses are the same, or its margin is wide enough")
+    elif (push > 0) != (whole["chosen"] > 0):
+        why = ", for the margin is beyond what the loss aims at"
+    return (f"{sign} A token of the {side} response {verb}{why}: push {signed_number(push)}. Margin of the pair "
+            f"{signed_number(whole['margins'])}.")
