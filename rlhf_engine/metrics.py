@@ -47,7 +47,8 @@ _ALL = [
            "Runs away upwards (raise the KL coefficient, lower the learning rate), or falls far below 0 (tokens are "
            "sampled and scored with different probabilities)."),
     Metric("objective/rlhf_reward", "RLHF objective", "score per response", "up",
-           "What is maximized: score − β · KL (the score before any normalization).",
+           "Score − β · KL (the score before any normalization): what methods with the KL in their reward maximize; "
+           "GRPO has it in its loss, in other units.",
            "Climbs and flattens a little below the score.",
            "Falls while the score climbs: the KL penalty grows faster than the score."),
     Metric("objective/non_score_reward", "KL penalty", "score per response", "neither",
@@ -193,6 +194,10 @@ _ALL = [
            "KL from the reference on the held-out prompts, estimated as on those that are trained on.",
            "Near the KL of the prompts that are trained on.",
            "Far from it: other prompts are answered quite differently."),
+    Metric("eval/rlhf_reward", "held-out objective", "score per response", "up",
+           "Score − β · KL of the answers to the held-out prompts, by the β of that step.",
+           "Climbs with the RLHF objective.",
+           "Stays behind while the RLHF objective climbs: the prompts are learnt by heart."),
     Metric("eval/mean_length", "held-out length", "tokens", "neither",
            "Mean length of the responses to the held-out prompts.",
            "Near the length of the responses in training.",
@@ -240,7 +245,7 @@ OF_HELD_OUT = ("eval/scores", "eval/reference_scores", "eval/kl", "eval/mean_len
 """Metrics of the answers to prompts that are never trained on."""
 OF_HELD_OUT_ROWS = ("eval/loss", "eval/best_loss", "eval/perplexity", "eval/mean_token_accuracy")
 """Metrics of texts that are never trained on."""
-COMES_WITH: dict[str, str] = (dict.fromkeys(OF_HELD_OUT, _HELD_OUT.format("prompts"))
+COMES_WITH: dict[str, str] = (dict.fromkeys((*OF_HELD_OUT, "eval/rlhf_reward"), _HELD_OUT.format("prompts"))
                               | dict.fromkeys(OF_HELD_OUT_ROWS, _HELD_OUT.format("rows")))
 """What those metrics of every method need that are not reported for each step; a method says so of its own."""
 

@@ -205,10 +205,13 @@ class ActorLearner:
         self, turn: Turn, told: Told, minibatches: list[Tensor], updates: Updates, own: Mapping[str, float],
         per_response: Mapping[str, Tensor], per_token: Mapping[str, Tensor] | None = None,
     ) -> StepResult:
-        """What the step led to, and β for the next one. own: metrics of the method; per_response: [batch], and
-        per_token: [batch, time], what "see why" shows of each response and its tokens."""
+        """What the step led to, and β for the next one. minibatches: rows of responses; own: metrics of the method;
+        per_response: [batch], and per_token: [batch, time], what "see why" shows of each response and its tokens."""
         answers, kl = told.answers, summed(told.token_kl, told.answers.mask)
-        self.token_count += int(answers.mask.sum())
+        learned = torch.zeros(len(answers.rollout), dtype=torch.bool)
+        for place in updates.learned:
+            learned[minibatches[place]] = True
+        self.token_count += int(answers.mask.cpu()[learned].sum())
         metrics = rollout_metrics(
             answers.rollout, answers.scored, log_probs=told.log_probs, reference_log_probs=told.reference_log_probs,
             entropy=told.entropy, kl_coef=self.penalty, ends=bool(self.policy.end_ids)) | updates.metrics

@@ -67,7 +67,7 @@ class DPO:
         clock.lap("update")
 
         # 3. What it led to.
-        self.token_count += int(lesson.rollout.response_mask.sum())
+        self.token_count += 0 if nonfinite else int(lesson.rollout.response_mask.sum())
         metrics |= {"train/skipped_updates": float(bool(nonfinite)), "lr": rate, "num_tokens": float(self.token_count)}
         metrics |= clock.metrics(len(lesson.rollout))
         samples = () if nonfinite else self._samples(number, lesson)

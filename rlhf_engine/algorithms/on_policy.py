@@ -59,11 +59,12 @@ class Evaluated(NamedTuple):
 @dataclass
 class Updates:
     """What a step's minibatches led to. metrics: means over them; taken: how many; skipped: sentences about updates
-    that were not finite."""
+    that were not finite; learned: the places of the minibatches of which none was skipped."""
 
     metrics: dict[str, float]
     taken: int
     skipped: list[str]
+    learned: list[int] = field(default_factory=list)
 
     @property
     def nonfinite(self) -> str:
@@ -193,18 +194,22 @@ class OnPolicy:
         not finite is skipped, with the weights as they were."""
         records: list[dict[str, float]] = []
         skipped: list[str] = []
+        learned: list[int] = []
         taken = dict.fromkeys(updates, 0)
         reused = dict(evaluated.reused)
         with self.resources.policy.updating():
             for done, rows in enumerate(minibatches):
                 progress("update", done / len(minibatches))
                 record: dict[str, float] = {}
+                failed_before = len(skipped)
                 for name, update in updates.items():
                     try:
                         record |= update(rows, reused.pop(name, None))
                         taken[name] += 1
                     except NonFiniteError as error:
                         skipped.append(str(error))
+                if len(skipped) == failed_before:
+                    learned.append(done)
                 reused = {}  # from now on the weights have changed
                 records.append(record)
                 if enough(record):
@@ -215,7 +220,7 @@ class OnPolicy:
             "policy/updates": float(taken.get("actor", 0)),
             "train/skipped_updates": float(len(skipped)),
         }
-        return Updates(means, len(records), skipped)
+        return Updates(means, len(records), skipped, learned)
 
     def operations(
         self, rollout: Rollout, heads: Mapping[str, bool], minibatches: list[Tensor], learning: list[str],

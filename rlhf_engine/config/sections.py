@@ -129,7 +129,8 @@ class TrainConfig(Section):
     )
     keep_best: str | None = setting(
         "auto", "metric whose best checkpoint (mean of five steps) is also kept; auto: the method's own "
-        "(objective/rlhf_reward for PPO); none disables this", live=True, max_length=MOST_LETTERS,
+        "(score − β·KL for PPO), of held-out rows if there are any; none disables this", live=True,
+        max_length=MOST_LETTERS,
     )
     max_nonfinite_steps: int = setting(
         3, "steps in a row with skipped updates (loss or gradient not finite) after which the run counts as diverged",

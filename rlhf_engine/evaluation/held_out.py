@@ -7,7 +7,7 @@ are the same run, and two evaluations differ by the weights alone.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from statistics import fmean
 
 from rlhf_engine.algorithms.base import MeasuresHeldOut, Resources
@@ -26,14 +26,16 @@ class HeldOutEvaluator:
         self._beside = Beside("held-out prompts", emit, plural=True)
 
     def look(
-        self, step: int, rows: Rows, resources: Resources, config: RunConfig, algorithm: object = None
+        self, step: int, rows: Rows, resources: Resources, config: RunConfig, algorithm: object = None,
+        known: Mapping[str, float] | None = None,
     ) -> dict[str, float]:
         """The metrics of an evaluation after `step` (from 1); none when it is not time for one, every
         `data.evaluate_every` steps, or nothing is held out.
 
         rows: prompts, which are answered and scored if the method answers any and there are rewards. The reference is
         asked once under the same settings, and its mean score stands beside each of the actor's. algorithm: measures
-        the held-out rows of `resources` besides, if it `MeasuresHeldOut`.
+        the held-out rows of `resources` besides, if it `MeasuresHeldOut`. known: the metrics of that step, of which a
+        `kl_coef` makes an objective of score and KL.
         """
         every, most = config.data.evaluate_every, config.data.evaluate_most
         if not every or step % every or self._beside.given_up:
@@ -44,7 +46,7 @@ class HeldOutEvaluator:
         if not scored and not measures:
             return {}
         return self._beside.attempt(step, lambda: (
-            (self._scores(step, rows, resources, config) if scored else {})
+            (_with_objective(self._scores(step, rows, resources, config), known or {}) if scored else {})
             | (measures(apart) if measures else {}))) or {}
 
     def _scores(self, step: int, rows: Rows, resources: Resources, config: RunConfig) -> dict[str, float]:
@@ -65,6 +67,13 @@ class HeldOutEvaluator:
             score = fmean(_known(sample.score) for sample in _answers(rows, resources, config))
             known = self._reference = (config, len(rows), score)
         return known[2]
+
+
+def _with_objective(found: dict[str, float], known: Mapping[str, float]) -> dict[str, float]:
+    """What was found, and score − β · KL where the step has a β."""
+    if (coef := known.get("kl_coef")) is None:
+        return found
+    return found | {"eval/rlhf_reward": found["eval/scores"] - (coef * found["eval/kl"] if coef else 0.0)}
 
 
 def _answers(rows: Rows, resources: Resources, config: RunConfig, step: int = 0) -> list[Sample]:

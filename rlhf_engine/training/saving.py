@@ -40,9 +40,11 @@ class RunProgress:
         return cls(**{name: state.numbers[name] for name in asdict(cls()) if name in state.numbers})
 
 
-def kept_best(config: RunConfig) -> str | None:
-    """The metric of which the best checkpoint is kept, if any."""
-    return config.algorithm.best_metric_of(config) if config.train.keep_best == "auto" else config.train.keep_best
+def kept_best(config: RunConfig) -> tuple[str, ...]:
+    """The metrics of which the best checkpoint is kept: the first of them that was measured. None: no best is kept."""
+    method, chosen = config.algorithm, config.train.keep_best
+    metrics = (method.best_metric_of(config), method.best_metric) if chosen == "auto" else (chosen,)
+    return tuple(metric for metric in metrics if metric is not None)
 
 
 class Saver:
@@ -102,13 +104,13 @@ class Saver:
         self._saved, self._given_up = now, ()
         self._emit(CheckpointSaved(step, str(path)))
 
-    def _quality(self, metric: str | None) -> Quality | None:
-        """The chosen metric over the last steps, or where these did not measure it, as it was last measured; None when
-        none is chosen, or no step knew it."""
-        if metric is None:
-            return None
-        values = _finite(self._recent, metric) or _finite([self._held_out], metric)
-        return Quality(metric, fmean(values), describe(metric).better == "up") if values else None
+    def _quality(self, metrics: tuple[str, ...]) -> Quality | None:
+        """The first of `metrics` that is known: over the last steps, or where these did not measure it, as it was last
+        measured. None when no step knew any."""
+        for metric in metrics:
+            if values := _finite(self._recent, metric) or _finite([self._held_out], metric):
+                return Quality(metric, fmean(values), describe(metric).better == "up")
+        return None
 
     @staticmethod
     def _course(progress: RunProgress) -> RunProgress:

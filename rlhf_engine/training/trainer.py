@@ -337,7 +337,7 @@ class Trainer:
                     f"matmul peak is {self._utilization.peak / 1e9:,.0f} GFLOP/s at least, more than was measured at "
                     "the start: the MFU of the steps before is too high"))
         if not result.nonfinite:
-            result.metrics.update(self._evaluate())
+            result.metrics.update(self._evaluate(result.metrics))
         self._journal.step(self.step, self._seconds, result, self.config)
         self._saver.record_metrics(result.metrics)
         for alarm in self._sentinel.watch(self.step, result.metrics, self.config):
@@ -406,12 +406,13 @@ class Trainer:
         if self._resources and prompt is not None and self.config.algorithm.needs.answers:
             self._prober.look(self.step, self._resources, self.config, prompt)
 
-    def _evaluate(self) -> dict[str, float]:
+    def _evaluate(self, known: Mapping[str, float]) -> dict[str, float]:
         """The metrics of what is held out, if it is time: of answers to the prompts, where the method answers any, and
-        what else it measures on the rows."""
+        what else it measures on the rows. known: the metrics of the step."""
         if not (self._resources and self._checked):
             return {}
-        return self._evaluator.look(self.step, self._checked.held_out, self._resources, self.config, self.algorithm)
+        return self._evaluator.look(self.step, self._checked.held_out, self._resources, self.config, self.algorithm,
+                                    known)
 
     # --- step boundaries ---
 

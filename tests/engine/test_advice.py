@@ -34,6 +34,12 @@ def test_each_combination_that_does_nothing_is_said_in_a_sentence(
     assert advice(fields.replace(SMALL, changes | cured)) == []
 
 
+def test_a_short_run_is_not_advised_to_change_a_horizon_that_fits() -> None:
+    for steps in (1, 2, 3):
+        changes = {"kl.controller": "adaptive", "train.steps": steps, "optimizer.warmup_steps": 0}
+        assert not [text for text in advice(fields.replace(SMALL, changes)) if "horizon" in text]
+
+
 def test_what_ships_needs_no_advice() -> None:
     assert advice(SMALL) == []
     for info in presets.available():

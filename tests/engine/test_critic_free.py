@@ -18,6 +18,7 @@ from rlhf_engine.data.batch import PromptBatch
 from rlhf_engine.maths.groups import STD_FLOOR
 from rlhf_engine.models.policy import Policy
 from rlhf_engine.models.rollout import Rollout
+from rlhf_engine.training.sentinel import Sentinel
 
 PROMPTS = ["Once", "There was a", "x", "Long ago"]
 KINDS = ("reinforce", "rloo", "grpo")
@@ -195,3 +196,24 @@ def test_all_answers_of_a_group_are_to_one_prompt(model_folders: dict[str, Path]
     learner = make(config_of(model_folders["gpt_neo"], "grpo"))
     result = learner.step(1, batch_of(learner.config), lambda phase, fraction: None)
     assert [sample.prompt for sample in result.samples] == ["Once"] * 4 + ["There was a"] * 4
+
+
+def test_tokens_that_are_left_out_of_the_loss_are_not_counted(model_folders: dict[str, Path]) -> None:
+    config = config_of(model_folders["gpt_neo"], "grpo")
+    rollout = Plain(config).rollout
+    finished = rollout.response_mask[rollout.finished].sum().item()
+    assert 0 < finished < rollout.response_mask.sum().item()
+    _, whole = left_behind(config)
+    _, masked = left_behind(config_of(model_folders["gpt_neo"], "grpo", mask_truncated=True))
+    assert whole["num_tokens"] == rollout.response_mask.sum().item()
+    assert masked["num_tokens"] == finished
+
+
+@pytest.mark.parametrize(("kind", "metric"), [("rloo", "policy/clipfrac_avg"), ("grpo", "clip_ratio/high_mean")])
+def test_clipping_is_an_alarm(model_folders: dict[str, Path], kind: str, metric: str) -> None:
+    config = config_of(model_folders["gpt_neo"], kind)
+    rest = {"clip_ratio/low_mean": 0.0}
+    for share, kinds in ((0.9, ["clipping"]), (0.1, [])):
+        sentinel = Sentinel(config.sentinel.window)
+        alarms = [alarm for at in range(1, 12) for alarm in sentinel.watch(at, rest | {metric: share}, config)]
+        assert [alarm.kind for alarm in alarms] == kinds

@@ -360,6 +360,17 @@ def test_held_out_pairs_are_measured_without_a_trace(model_folders: dict[str, Pa
     assert all(torch.equal(a, b) for a, b in zip(gradient, same, strict=True))
 
 
+def test_a_step_that_was_skipped_adds_no_tokens(model_folders: dict[str, Path]) -> None:
+    learner = learner_of(config_of(model_folders["gpt_neo"]))
+    _, result = step(learner)
+    known = result.metrics["num_tokens"]
+    with torch.no_grad():
+        next(iter(learner.policy.adapters["actor"].values())).fill_(math.inf)
+    skipped = learner.step(2, batch_of(learner.config))
+    assert skipped.nonfinite
+    assert skipped.metrics["num_tokens"] == known
+
+
 # --- what goes wrong ---
 
 START = {"rewards/accuracies": 0.5, "rewards/margins": 0.0, "logps/chosen_log_ratio": 0.0}

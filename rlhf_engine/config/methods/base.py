@@ -127,7 +127,8 @@ class AlgorithmConfig(Section):
     metrics: ClassVar[tuple[Metric, ...]]
     """What its steps measure, in the order in which they are offered."""
     held_out_metrics: ClassVar[tuple[Metric, ...]] = ()
-    """What it measures itself on rows that are held out; see `algorithms.base.MeasuresHeldOut`."""
+    """What is measured on held-out rows, besides answers to them (`metrics.OF_HELD_OUT`): by the method itself, see
+    `algorithms.base.MeasuresHeldOut`, or its objective there."""
     charts: ClassVar[tuple[str, ...]]
     """The metrics that its charts show until somebody chooses others, the most telling first."""
     conditions: ClassVar[tuple[Condition, ...]] = ()
@@ -140,7 +141,9 @@ class AlgorithmConfig(Section):
     glossary: ClassVar[Mapping[str, str]] = {}
     """Terms that the help screen explains besides those that every method has."""
     best_metric: ClassVar[str | None] = None
-    """What `train.keep_best = "auto"` keeps the best checkpoint of; see `best_metric_of`."""
+    """What `train.keep_best = "auto"` keeps the best checkpoint of, for want of a `best_held_out_metric`."""
+    best_held_out_metric: ClassVar[str | None] = None
+    """The same where something is held out and looked at: what is learnt by heart is no better for it."""
     learning_rates: ClassVar[tuple[str, ...]] = ("optimizer.learning_rate",)
     """Settings that a roll-back lowers."""
     basic_settings: ClassVar[tuple[str, ...]] = ()
@@ -186,7 +189,10 @@ class AlgorithmConfig(Section):
         return True
 
     def best_metric_of(self, config: Settings) -> str | None:
-        """The metric of which the best checkpoint is kept under `config`, if nobody chose one."""
+        """The metric of which the best checkpoint is kept under `config`, if nobody chose one. As long as a
+        held-out one has never been measured (nothing held out fits it), checkpoints go by `best_metric`."""
+        if self.best_held_out_metric and config.data.holds_out and config.data.evaluate_every:
+            return self.best_held_out_metric
         return self.best_metric
 
     def require_answers(self) -> None:

@@ -22,7 +22,7 @@ from rlhf_engine.config.methods.on_policy import (
     require_sound_scores,
 )
 from rlhf_engine.config.section import setting
-from rlhf_engine.metrics import named
+from rlhf_engine.metrics import Metric, named
 from rlhf_engine.token_trace import TokenTrace, signed_number
 
 METRICS = (
@@ -53,7 +53,9 @@ class CriticFreeConfig(AlgorithmConfig):
     charts: ClassVar = ("objective/scores", "objective/kl", "loss/policy_avg", "policy/entropy_avg")
     conditions: ClassVar[tuple[Condition, ...]] = (KL, ENTROPY, DISTINCT, GAMING, SAMPLING, TRUNCATED, EQUAL_SCORES)
     token_series: ClassVar[tuple[Series, ...]] = TOKEN_SERIES
+    held_out_metrics: ClassVar[tuple[Metric, ...]] = named("eval/rlhf_reward")
     best_metric: ClassVar = "objective/rlhf_reward"
+    best_held_out_metric: ClassVar = "eval/rlhf_reward"
     basic_settings: ClassVar[tuple[str, ...]] = (
         "optimizer.learning_rate", "kl.coef", "kl.target", "train.steps", "algorithm.responses_per_step",
         "algorithm.minibatch_size", "sampling.temperature", "sampling.max_new_tokens",

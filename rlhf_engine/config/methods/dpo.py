@@ -48,6 +48,7 @@ preset has any, score the answers to held-out prompts alone."""
     troubles: ClassVar = TROUBLES
     glossary: ClassVar = GLOSSARY
     best_metric: ClassVar = "rewards/accuracies"
+    best_held_out_metric: ClassVar = "eval/pair_loss"
     basic_settings: ClassVar = (
         "optimizer.learning_rate", "algorithm.beta", "algorithm.loss", "algorithm.pairs_per_step", "train.steps",
         "data.source", "algorithm.max_length",

@@ -6,18 +6,13 @@ from typing import ClassVar, Literal
 
 from rlhf_engine.config.methods.base import Condition, Settings, StepMetrics
 from rlhf_engine.config.methods.critic_free import COMES_WITH, METRICS, CriticFreeConfig, GroupedConfig
-from rlhf_engine.config.methods.on_policy import GLOSSARY, TROUBLES, about_kl, mean_of
+from rlhf_engine.config.methods.on_policy import GLOSSARY, TROUBLES, about_kl, clipping
 from rlhf_engine.config.section import setting
 from rlhf_engine.metrics import named
 
 
 def _clipping(start: StepMetrics, recent: StepMetrics, step: int, config: Settings) -> str | None:
-    clipped = mean_of(recent, "clip_ratio/low_mean") + mean_of(recent, "clip_ratio/high_mean")
-    limit = config.sentinel.clip_share
-    if limit is None or not clipped > limit:
-        return None
-    return (f"the clip fraction is {100 * clipped:.0f} % of tokens: optimizer steps are too large for "
-            "algorithm.clip_range; lower optimizer.learning_rate or algorithm.epochs")
+    return clipping(recent, config, ("clip_ratio/low_mean", "clip_ratio/high_mean"), "tokens")
 
 
 class GRPOConfig(GroupedConfig):
@@ -53,6 +48,9 @@ token (k3)."""
         "clip fraction": "The share of tokens whose ratio was clipped, below 1 − ε (low) and above 1 + ε (high).",
     }
     comes_with: ClassVar = COMES_WITH
+    # score − β · KL is not what it maximizes: its advantages are in deviations of a group, and its KL is in the loss
+    best_metric: ClassVar = "objective/scores"
+    best_held_out_metric: ClassVar = "eval/scores"
 
     kind: Literal["grpo"] = "grpo"
     advantage_scale: Literal["group", "batch", "none"] = setting(

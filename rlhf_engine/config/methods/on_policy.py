@@ -121,6 +121,15 @@ def about_kl(kl_coef: float, where: str) -> str:
     return f"KL in {where}, β {kl_coef:.3g}" if kl_coef else "no KL penalty (β 0)"
 
 
+def clipping(recent: StepMetrics, config: Settings, names: tuple[str, ...], what: str) -> str | None:
+    """What to try where too large a share of `what` is clipped, which the metrics `names` tell together."""
+    limit, clipped = config.sentinel.clip_share, sum(mean_of(recent, name) for name in names)
+    if limit is None or not clipped > limit:
+        return None
+    return (f"the clip fraction is {100 * clipped:.0f} % of {what}: optimizer steps are too large for "
+            "algorithm.clip_range; lower optimizer.learning_rate or algorithm.epochs")
+
+
 def require_kl_controller(config: Settings) -> None:
     """Raises ValueError where a controller could never move, for it multiplies the coefficient."""
     if config.kl.controller == "budget" and config.kl.coef == 0:
@@ -139,7 +148,8 @@ def kl_advice(config: Settings) -> list[str]:
     steps, responses = config.train.steps, config.algorithm.learned_per_step
     horizon = kl_horizon(config.kl.horizon, responses=responses, steps=steps)
     reach = math.exp(steps * math.log1p(0.2 * responses / horizon))
-    if config.kl.controller != "adaptive" or steps == 1 or reach >= _LITTLE:
+    as_good = horizon <= kl_horizon(None, responses=responses, steps=steps)  # in a short run none can reach far
+    if config.kl.controller != "adaptive" or as_good or reach >= _LITTLE:
         return []
     return [
         f"kl.horizon {horizon:g} is long for {steps} steps of {responses} responses: kl.coef can rise by "

@@ -65,7 +65,9 @@ is learnt from, not by how much; β alone holds the actor near the reference. No
                           if name not in ("RLHF objective", "KL coef, β", "KL target")} | GLOSSARY | {
         "group": "The responses to one prompt in one step."}
     comes_with: ClassVar = COMES_WITH | dict.fromkeys((metric.name for metric in PAIR_METRICS), _PAIRED)
+    held_out_metrics: ClassVar = ()
     best_metric: ClassVar = "objective/scores"
+    best_held_out_metric: ClassVar = "eval/scores"
     basic_settings: ClassVar = (
         "optimizer.learning_rate", "algorithm.beta", "algorithm.loss", "algorithm.group_size", "train.steps",
         "algorithm.responses_per_step", "algorithm.minibatch_size", "algorithm.epochs", "sampling.temperature",

@@ -20,6 +20,7 @@ from rlhf_engine.config.methods.on_policy import (
     TROUBLES,
     TRUNCATED,
     about_kl,
+    clipping,
     forked_kl_coef,
     kl_advice,
     mean_of,
@@ -95,13 +96,8 @@ def _critic(start: StepMetrics, recent: StepMetrics, step: int, config: Settings
 
 
 def _clipping(start: StepMetrics, recent: StepMetrics, step: int, config: Settings) -> str | None:
-    limit, clipped = config.sentinel.clip_share, mean_of(recent, "policy/clipfrac_avg")
-    if limit is None or not clipped > limit:
-        return None
-    method = ppo_settings(config)
-    what = "responses" if method.level == "sequence" else "tokens"
-    return (f"the clip fraction is {100 * clipped:.0f} % of {what}: optimizer steps are too large for "
-            "algorithm.clip_range; lower optimizer.learning_rate or algorithm.epochs")
+    what = "responses" if ppo_settings(config).level == "sequence" else "tokens"
+    return clipping(recent, config, ("policy/clipfrac_avg",), what)
 
 
 CRITIC = Condition("critic", _critic, ("sentinel.critic_share", "sentinel.critic_patience"))
@@ -142,7 +138,9 @@ class PPOConfig(AlgorithmConfig):
     troubles: ClassVar = TROUBLES | {
         "value loss climbs and stays up": "lower critic lr, or give the critic warm-up steps"}
     glossary: ClassVar = GLOSSARY | PPO_GLOSSARY
+    held_out_metrics: ClassVar = named("eval/rlhf_reward")
     best_metric: ClassVar = "objective/rlhf_reward"
+    best_held_out_metric: ClassVar = "eval/rlhf_reward"
     learning_rates: ClassVar = ("optimizer.learning_rate", "algorithm.critic_learning_rate")
     basic_settings: ClassVar = (
         "optimizer.learning_rate", "algorithm.critic_learning_rate", "kl.coef", "kl.target", "algorithm.clip_range",

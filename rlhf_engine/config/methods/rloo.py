@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from rlhf_engine.config.methods.critic_free import COMES_WITH, METRICS, GroupedConfig
-from rlhf_engine.config.methods.on_policy import GLOSSARY, TROUBLES, about_kl
+from rlhf_engine.config.methods.base import Condition, Settings, StepMetrics
+from rlhf_engine.config.methods.critic_free import COMES_WITH, METRICS, CriticFreeConfig, GroupedConfig
+from rlhf_engine.config.methods.on_policy import GLOSSARY, TROUBLES, about_kl, clipping
 from rlhf_engine.config.section import setting
 from rlhf_engine.metrics import named
+
+
+def _clipping(start: StepMetrics, recent: StepMetrics, step: int, config: Settings) -> str | None:
+    return clipping(recent, config, ("policy/clipfrac_avg",), "responses")
 
 
 class RLOOConfig(GroupedConfig):
@@ -17,6 +22,8 @@ class RLOOConfig(GroupedConfig):
     implementation: ClassVar = "rlhf_engine.algorithms.rloo:RLOO"
     metrics: ClassVar = named(*METRICS, "policy/approxkl_avg", "policy/clipfrac_avg", "val/ratio",
                               "frac_reward_zero_std")
+    conditions: ClassVar = (
+        *CriticFreeConfig.conditions, Condition("clipping", _clipping, ("sentinel.clip_share",)))
     basic_settings: ClassVar = (
         "optimizer.learning_rate", "kl.coef", "kl.target", "algorithm.group_size", "train.steps",
         "algorithm.responses_per_step", "algorithm.minibatch_size", "algorithm.epochs", "sampling.temperature",

@@ -81,6 +81,8 @@ what the reward likes."""
         "optimizer.learning_rate", "train.steps", "algorithm.texts_per_step", "algorithm.minibatch_size",
         "algorithm.loss_on", "algorithm.max_length", "lora.rank",
     )
+    best_metric: ClassVar = "loss"
+    best_held_out_metric: ClassVar = "eval/loss"
     unused: ClassVar = ("kl.",)
 
     kind: Literal["sft"] = "sft"
@@ -111,9 +113,6 @@ what the reward likes."""
     @property
     def rows_per_update(self) -> int:
         return self.minibatch_size
-
-    def best_metric_of(self, config: Settings) -> str | None:
-        return "eval/loss" if config.data.holds_out and config.data.evaluate_every else "loss"
 
     def advice(self, config: Settings) -> list[str]:
         found, data = [], config.data
