@@ -129,7 +129,7 @@ class TrainConfig(Section):
     )
     keep_best: str | None = setting(
         "auto", "metric whose best checkpoint (mean of five steps) is also kept; auto: the method's own "
-        "(score − β·KL for PPO), of held-out rows if there are any; none disables this", live=True,
+        "(objective/rlhf_reward for PPO), of held-out rows if there are any; none disables this", live=True,
         max_length=MOST_LETTERS,
     )
     max_nonfinite_steps: int = setting(

@@ -27,9 +27,10 @@ from rlhf_engine.rewards.function import pinned
 from rlhf_engine.runs import checkpoint
 from rlhf_engine.runs.base_model import MOVES, BaseChoice, base_fingerprint
 from rlhf_engine.runs.checkpoint import TrainingState
+from rlhf_engine.runs.method_change import require_actor, taken_over
 from rlhf_engine.runs.run_dir import Parent, RunDir
 from rlhf_engine.runs.run_settings import fork_settings
-from rlhf_engine.training.other_method import first_state, require_actor, told
+from rlhf_engine.training.other_method import first_state
 from rlhf_engine.training.saving import RunProgress
 
 
@@ -78,7 +79,7 @@ def fork(
             raise RunError(f"The fork was not made: {error}") from error
         raise
     if anew:
-        tell(told(parent.name, state.step, config))
+        tell(taken_over(parent.name, state.step, config))
     return child
 
 

@@ -9,29 +9,11 @@ from __future__ import annotations
 import torch
 
 from rlhf_engine.algorithms.base import Resources, make_algorithm
-from rlhf_engine.config import fields
 from rlhf_engine.config.run_config import RunConfig
-from rlhf_engine.errors import ConfigError
 from rlhf_engine.models.policy import Policy
 from rlhf_engine.runs.base_model import BaseChoice, require_fit
 from rlhf_engine.runs.checkpoint import TrainingState
-
-ACTOR = "actor"
-_SHAPE = ("lora.rank", "lora.target_modules")
-
-
-def require_actor(parent: str, before: RunConfig, after: RunConfig) -> None:
-    """Raises ConfigError unless an actor that was trained under `before` fits `after`."""
-    for config in (before, after):
-        if not config.algorithm.needs.answers:
-            raise ConfigError(f"algorithm.kind: what {config.algorithm.title} trains is no actor, so that a fork from "
-                              f"{before.algorithm.title} to {after.algorithm.title} has nothing to take over")
-    for path in _SHAPE:
-        old, new = (fields.value_at(config, path) for config in (before, after))
-        if old != new:
-            raise ConfigError(f"{path}: the actor of {parent} has {fields.show(old) or '[]'}, and not "
-                              f"{fields.show(new) or '[]'}; a fork takes it over as it is: --set "
-                              f"{path}={fields.show(old) or '[]'}")
+from rlhf_engine.runs.method_change import ACTOR
 
 
 def first_state(parent: str, state: TrainingState, config: RunConfig, base: BaseChoice) -> TrainingState:
@@ -52,11 +34,3 @@ def first_state(parent: str, state: TrainingState, config: RunConfig, base: Base
             weight.copy_(saved[name])
     begun = algorithm.state()
     return TrainingState(0, begun.tensors, begun.numbers, config, base=policy.fingerprint)
-
-
-def told(parent: str, step: int, config: RunConfig) -> str:
-    """One sentence about what is taken over, and what is not."""
-    others = [name for name in config.algorithm.needs.adapters if name != ACTOR]
-    anew = f"{', '.join(others)} and optimizers begin" if others else "its optimizer begins"
-    reference = " Its reference is the model without any adapter." if config.algorithm.needs.reference else ""
-    return f"{config.algorithm.title} takes over the actor of {parent}@{step}; {anew} anew, at step 0.{reference}"

@@ -316,7 +316,7 @@ async def test_a_fork_is_checked_in_the_engines_words_and_begun(
         for label in ("from", "step 5", "step 0", "under these settings", "name of the fork"):
             assert label in shown(app), label
         # found by words of its help, checked while it is typed
-        await press(pilot, "tab", "slash", *"weight of the kl", "enter", "enter", *["backspace"] * 3, *"-1")
+        await press(pilot, "tab", "tab", "slash", *"weight of the kl", "enter", "enter", *["backspace"] * 3, *"-1")
         assert "a number from 0" in shown(app)
         assert "step 5" in shown(app)
         await press(pilot, "f5")
@@ -324,9 +324,9 @@ async def test_a_fork_is_checked_in_the_engines_words_and_begun(
         assert "KL coef: " in shown(app)
         await press(pilot, "enter", "end", *["backspace"] * 2, "7", "enter")
         assert "from step 5: kl.coef 0.1→7" in shown(app)
-        await press(pilot, "escape", "shift+tab", "down")  # out of the search, and back to the checkpoints
+        await press(pilot, "escape", "shift+tab", "shift+tab", "down")  # out of the search, and back to the checkpoints
         assert "from step 0: kl.coef 0.1→7" in shown(app)
-        await press(pilot, "tab", "tab", *"amber", "f5")
+        await press(pilot, "tab", "tab", "tab", *"amber", "f5")
         assert "already a run named amber" in shown(app)
         await press(pilot, "2", "f5")
         assert sessions.last.asked[-1] == Fork(three[0].path, app.bridge.runs_root, {"kl.coef": 7.0}, 0, "amber2")
@@ -341,11 +341,11 @@ async def test_escape_closes_what_is_open_first_and_what_was_changed_only_when_t
     app: WorkbenchApp, three: list[RunDir]
 ) -> None:
     async with app.run_test(size=WIDE) as pilot:
-        await press(pilot, "r", "f", "tab", "slash", *"kl.coef", "escape")  # the search
+        await press(pilot, "r", "f", "tab", "tab", "slash", *"kl.coef", "escape")  # the search
         assert isinstance(app.screen, ForkScreen)
         await press(pilot, "escape")
         assert not isinstance(app.screen, ForkScreen)
-        await press(pilot, "f", "tab", "slash", *"kl.coef", "enter", "enter", *"5", "escape")  # the field
+        await press(pilot, "f", "tab", "tab", "slash", *"kl.coef", "enter", "enter", *"5", "escape")  # the field
         assert isinstance(app.screen, ForkScreen)
         await press(pilot, "enter", *"5", "enter", "escape", "escape")
         assert isinstance(app.screen, ForkScreen)

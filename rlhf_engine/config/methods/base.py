@@ -93,6 +93,13 @@ class Series:
     of: str = ""
 
 
+_FED_WITH: dict[str, BatchKind] = {
+    **dict.fromkeys(("data.texts", "data.text_column", "data.response_column"), "texts"),
+    **dict.fromkeys(("data.chosen", "data.rejected", "data.chosen_column", "data.rejected_column"), "pairs"),
+}
+"""Settings of data that only methods read which are fed with such rows."""
+
+
 class Settings(Protocol):
     """A run's settings, as far as a method looks at those of other sections."""
 
@@ -182,7 +189,8 @@ class AlgorithmConfig(Section):
 
     def uses(self, path: str) -> bool:
         """Whether the method reads the setting at `path`."""
-        if path.startswith(self.unused):
+        fed_with = _FED_WITH.get(path)
+        if path.startswith(self.unused) or (fed_with is not None and fed_with != self.needs.batch):
             return False
         if path.startswith("sentinel.") and path not in ("sentinel.enabled", "sentinel.window"):
             return any(path in condition.settings for condition in self.conditions)

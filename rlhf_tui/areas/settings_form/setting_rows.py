@@ -62,10 +62,11 @@ def reward_rows(config: RunConfig) -> list[Row]:
 
 
 def fork_rows(config: RunConfig) -> list[Row]:
-    """The rows of what a fork may change: those of the form, and the word lists, elsewhere in a pane of their own."""
+    """The rows of what a fork may change: those of the form, and the word lists, elsewhere in a pane of their own. Its
+    method is chosen beside them."""
     words = [Row(item, _group(config, item), label(config, item)) for item in settings(config)
              if _has_own_pane(item) and not item.path.startswith("data.")]
-    rows = [row for row in form_rows(config) if row.path not in KEPT]
+    rows = [row for row in form_rows(config) if row.path not in (*KEPT, METHOD)]
     groups = list(dict.fromkeys(row.group for row in (*rows, *words)))
     return sorted([*rows, *words], key=lambda row: groups.index(row.group))
 
