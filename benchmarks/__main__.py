@@ -1,11 +1,11 @@
-"""All measurements, one after another, in about half an hour on two cores: python -m benchmarks"""
+"""All measurements, one after another, in about three quarters of an hour on two cores: python -m benchmarks"""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 
-for module, options in (("throughput", []), ("growth", []), ("first_frame", []), ("keys", []), ("traffic", []),
+for module, options in (("throughput", []), ("growth", []), ("memory", []), ("first_frame", []), ("keys", []), ("traffic", []),
                         ("charts", []), ("screen", []), ("learning", ["animals"])):
     print(f"--- benchmarks.{module}", flush=True)
     subprocess.run([sys.executable, "-m", f"benchmarks.{module}", *options], check=True)

@@ -35,7 +35,7 @@ class TextPart:
 
 
 class TextLesson:
-    """A minibatch of rows, in sequences: see `update.Lesson`."""
+    """A minibatch of rows, in sequences: see `update.MinibatchSource`."""
 
     def __init__(self, rows: Sequence[TextRow], policy: Policy, room: int | None = None) -> None:
         """room: tokens of a sequence that rows are packed into; None: each row is a sequence of its own."""

@@ -14,8 +14,8 @@ from rlhf_engine.algorithms.optimizer import AdapterOptimizer
 from rlhf_engine.models.memory import MicroBatchLimit
 
 
-class Lesson(Protocol):
-    """What a minibatch is taken from: an `Experience`."""
+class MinibatchSource(Protocol):
+    """What a minibatch is taken from: rows with all that the loss needs to know of them."""
 
     def part(self, rows: Tensor) -> Any:
         """These rows, ready for a forward pass."""
@@ -40,7 +40,7 @@ class AdapterUpdate(NamedTuple):
     each: int = 1
 
     def step(
-        self, rows: Tensor, lesson: Lesson, learning_rate: float, max_norm: float, reused: Tensor | None = None
+        self, rows: Tensor, lesson: MinibatchSource, learning_rate: float, max_norm: float, reused: Tensor | None = None
     ) -> dict[str, float]:
         """One optimizer step from these rows; returns the metrics of it. reused: `forward` of the first micro-batch, as
         it was evaluated. Raises NonFiniteError, with the weights as they were, when the gradient is not finite."""
@@ -58,7 +58,7 @@ class AdapterUpdate(NamedTuple):
         return micro_batches(rows, max(1, self.limit.size // self.each))
 
     def _accumulate(
-        self, rows: Tensor, lesson: Lesson, learning_rate: float, max_norm: float, reused: Tensor | None
+        self, rows: Tensor, lesson: MinibatchSource, learning_rate: float, max_norm: float, reused: Tensor | None
     ) -> dict[str, float]:
         self.optimizer.zero_grad()
         normalizer = lesson.action_count(rows)

@@ -37,6 +37,10 @@ TOKEN_SERIES = (
     Series("log_probs", "log p", "log-probability", "of the actor that sampled it, nats; 0 is certain"),
     Series("reference_log_probs", "ref.", "reference log-probability", "of the frozen model, nats", dispensable=True),
 )
+GROUP_GLOSSARY = {"group": "The responses to one prompt in one step."}
+GROUP_TROUBLES = {
+    "frac_reward_zero_std climbs": "groups with equal scores teach nothing: a finer reward, or a larger group"}
+"""Of methods that hold several responses to a prompt against each other."""
 COMES_WITH = {
     **dict.fromkeys(("objective/kl", "objective/rlhf_reward", "objective/non_score_reward", "objective/ref_logprob"),
                     "it needs the reference, which is asked while kl.coef is above 0"),

@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from rlhf_engine.config.methods.base import Condition, Settings, StepMetrics
-from rlhf_engine.config.methods.critic_free import COMES_WITH, METRICS, CriticFreeConfig, GroupedConfig
+from rlhf_engine.config.methods.critic_free import (
+    COMES_WITH,
+    GROUP_GLOSSARY,
+    GROUP_TROUBLES,
+    METRICS,
+    CriticFreeConfig,
+    GroupedConfig,
+)
 from rlhf_engine.config.methods.on_policy import GLOSSARY, TROUBLES, about_kl, clipping
 from rlhf_engine.config.section import setting
 from rlhf_engine.metrics import named
@@ -37,11 +44,9 @@ is from the mean of its group, in standard deviations, is the advantage of every
 learnt. Some epochs over the rollout make tokens of better responses likelier and of worse ones less likely, by no more
 than the clip range allows. The KL to the frozen reference is no part of the reward: it is added to the loss, token by
 token (k3)."""
-    troubles: ClassVar = TROUBLES | {
-        "frac_reward_zero_std climbs": "groups with equal scores teach nothing: a finer reward, or a larger group"}
-    glossary: ClassVar = GLOSSARY | {
+    troubles: ClassVar = TROUBLES | GROUP_TROUBLES
+    glossary: ClassVar = GLOSSARY | GROUP_GLOSSARY | {
         "GRPO": "Group relative policy optimization: the advantage of a response is its score against its group's.",
-        "group": "The responses to one prompt in one step.",
         "Dr. GRPO": "Advantages not divided by the group's deviation, a loss divided by a constant (Liu et al. 2025).",
         "DAPO": "A clip range that is wider above 1 than below, a loss per token (Yu et al. 2025).",
         "GSPO": "One ratio for a whole response: exp of its mean log-ratio (Zheng et al. 2025).",

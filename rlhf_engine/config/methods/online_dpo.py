@@ -8,7 +8,14 @@ from typing import ClassVar, Literal
 from pydantic import model_validator
 
 from rlhf_engine.config.methods.base import Condition, Settings, StepMetrics
-from rlhf_engine.config.methods.critic_free import COMES_WITH, METRICS, CriticFreeConfig, GroupedConfig
+from rlhf_engine.config.methods.critic_free import (
+    COMES_WITH,
+    GROUP_GLOSSARY,
+    GROUP_TROUBLES,
+    METRICS,
+    CriticFreeConfig,
+    GroupedConfig,
+)
 from rlhf_engine.config.methods.on_policy import GLOSSARY as SAMPLING_GLOSSARY
 from rlhf_engine.config.methods.on_policy import TROUBLES as SAMPLING_TROUBLES
 from rlhf_engine.config.methods.preferences import (
@@ -58,12 +65,10 @@ the worst of a group are a pair, chosen and rejected; groups whose scores are al
 widens the margin between their implicit rewards (β · log-ratio to the frozen reference). Only which of two is better
 is learnt from, not by how much; β alone holds the actor near the reference. No critic."""
     troubles: ClassVar = {
-        name: help.replace("KL coef", "algorithm.beta") for name, help in SAMPLING_TROUBLES.items()} | {
-        "frac_reward_zero_std climbs": "groups with equal scores teach nothing: a finer reward, or a larger group"
-    } | {name: help for name, help in TROUBLES.items() if "0.5" not in name}
+        name: help.replace("KL coef", "algorithm.beta") for name, help in SAMPLING_TROUBLES.items()
+    } | GROUP_TROUBLES | {name: help for name, help in TROUBLES.items() if "0.5" not in name}
     glossary: ClassVar = {name: text for name, text in SAMPLING_GLOSSARY.items()
-                          if name not in ("RLHF objective", "KL coef, β", "KL target")} | GLOSSARY | {
-        "group": "The responses to one prompt in one step."}
+                          if name not in ("RLHF objective", "KL coef, β", "KL target")} | GLOSSARY | GROUP_GLOSSARY
     comes_with: ClassVar = COMES_WITH | dict.fromkeys((metric.name for metric in PAIR_METRICS), _PAIRED)
     held_out_metrics: ClassVar = ()
     best_metric: ClassVar = "objective/scores"

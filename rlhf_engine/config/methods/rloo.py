@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from rlhf_engine.config.methods.base import Condition, Settings, StepMetrics
-from rlhf_engine.config.methods.critic_free import COMES_WITH, METRICS, CriticFreeConfig, GroupedConfig
+from rlhf_engine.config.methods.critic_free import (
+    COMES_WITH,
+    GROUP_GLOSSARY,
+    GROUP_TROUBLES,
+    METRICS,
+    CriticFreeConfig,
+    GroupedConfig,
+)
 from rlhf_engine.config.methods.on_policy import GLOSSARY, TROUBLES, about_kl, clipping
 from rlhf_engine.config.section import setting
 from rlhf_engine.metrics import named
@@ -34,10 +41,9 @@ A step samples several responses to each prompt (a group), and the configured re
 the score less what it moved away from the frozen reference (score − β · KL). The baseline of a response is the mean
 reward of the others of its group: it has not seen the response, so the advantage is unbiased, and no critic has to
 learn it. A whole response is one action: it is made likelier or less likely, by no more than the clip range allows."""
-    troubles: ClassVar = TROUBLES
-    glossary: ClassVar = GLOSSARY | {
+    troubles: ClassVar = TROUBLES | GROUP_TROUBLES
+    glossary: ClassVar = GLOSSARY | GROUP_GLOSSARY | {
         "RLOO": "REINFORCE leave-one-out: the baseline of a response is the mean reward of the others of its group.",
-        "group": "The responses to one prompt in one step.",
         "clip fraction": "The share of actions whose ratio was clipped.",
     }
     comes_with: ClassVar = COMES_WITH

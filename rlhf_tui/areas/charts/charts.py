@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -40,12 +40,6 @@ class Charts(Widget, can_focus=True):
     Charts.-one Chart.-open { display: block; }
     """
     BINDINGS: ClassVar[list[BindingType]] = KEYS
-
-    @dataclass
-    class ShownChanged(Message):
-        """A person chose other metrics: the names of the four, in order."""
-
-        names: tuple[str, ...]
 
     class AloneAsked(Message):
         """Enter: this chart alone on the whole screen, or all again."""
@@ -255,7 +249,6 @@ class Charts(Widget, can_focus=True):
         chosen[self._open] = name
         self._chosen = tuple(chosen)  # the others stay as a person chose them, for a method that has them
         self.drawing.draw_all_soon()
-        self.post_message(self.ShownChanged(self.shown))
 
     def on_chart_chosen(self, event: Chart.Chosen) -> None:
         event.stop()
