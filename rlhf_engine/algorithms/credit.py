@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from rlhf_engine.algorithms.update import Lesson
+from rlhf_engine.algorithms.update import MinibatchSource
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.models.policy import Policy
 from rlhf_engine.models.rollout import Rollout
@@ -65,7 +65,7 @@ class AssignsCredit(Protocol):
 
 
 def token_pushes(
-    lesson: Lesson, log_probs: Tensor, rows: Tensor, loss: Callable[[Any, Tensor, float], Any]
+    lesson: MinibatchSource, log_probs: Tensor, rows: Tensor, loss: Callable[[Any, Tensor, float], Any]
 ) -> Tensor:
     """−∂loss/∂log π of each token, float [batch, time]: above 0 the update makes the token likelier.
 

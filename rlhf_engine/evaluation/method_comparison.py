@@ -176,6 +176,6 @@ def _samples(policy: Policy, group: EvaluatedGroup, step: int) -> tuple[Sample, 
     """The responses with their tokens, as a step tells them."""
     kl = kl_k1(group.log_probs, group.reference_log_probs)
     return shown_samples(
-        group.rollout, group.scored, policy.texts, len(group.rollout), step,
+        group.rollout, group.scored.scores, policy.texts, len(group.rollout), step,
         response_kl=summed(kl, group.rollout.response_mask),
         per_token={"log_probs": group.log_probs, "reference_log_probs": group.reference_log_probs, "kl": kl})
