@@ -43,7 +43,7 @@ def config_of(model: str, method: str, threads: int, responses: int) -> Any:
     if method == "dpo":
         sizes = {"pairs_per_step": responses // 2}
         data["data"] |= {"prompts": prompts, "chosen": [response] * responses,
-                         "rejected": [response[::-1]] * responses}
+                         "rejected": [" " + " ".join(_TEXT[WORDS - 1::-1])] * responses}
     if method == "sft":
         sizes = {"texts_per_step": responses, "minibatch_size": responses // 2}
         data["data"] |= {"texts": [prompt + response for prompt in prompts]}
