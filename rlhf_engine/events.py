@@ -16,7 +16,11 @@ from rlhf_engine.token_trace import TokenTrace
 
 @dataclass(frozen=True)
 class Span:
-    """A stretch response[start:end] worth showing (character offsets); kind is "liked" or "disliked"."""
+    """A stretch response[start:end] worth showing (character offsets).
+
+    kind: "liked" or "disliked", of word lists; "rewarded" or "penalized", of what else earns or costs points; "right"
+    or "wrong", of answers. Others are shown plain.
+    """
 
     start: int
     end: int

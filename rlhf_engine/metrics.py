@@ -250,18 +250,34 @@ COMES_WITH: dict[str, str] = (dict.fromkeys((*OF_HELD_OUT, "eval/rlhf_reward"), 
 """What those metrics of every method need that are not reported for each step; a method says so of its own."""
 
 
+_FACTS: dict[str, tuple[str, str, Better, str, str, str]] = {
+    "mean": ("mean", "score per response", "up", "Mean score by the reward “{}”, before its weight.",
+             "Climbs, or holds its level while another reward climbs.",
+             "Falls while the whole score climbs: the other rewards outweigh it."),
+    "std": ("std", "score per response", "neither",
+            "Standard deviation of the scores by the reward “{}”, before its weight.",
+            "Stays well above 0.", "At 0: this reward gives every response the same score."),
+    "accuracy": ("accuracy", "share of responses", "up", "Responses with the right answer, by the reward “{}”.",
+                 "Climbs, then flattens.",
+                 "Stays at 0: no try is ever right, so nothing is learnt; take easier problems, or show it how by SFT "
+                 "first."),
+    "no_answer": ("no answer", "share of responses", "down", "Responses in which the reward “{}” finds no answer.",
+                  "Falls towards 0 in the first steps.",
+                  "Climbs, or stays high: responses are cut off before their answer (sampling.max_new_tokens), or "
+                  "answers are written otherwise than `extract` reads them."),
+    "match_rate": ("match rate", "share of responses", "neither", "Responses that the pattern of the reward “{}” "
+                   "matches.", "Moves the way the reward pays for.",
+                   "At 0 or 1 from the start: the pattern tells no response from another."),
+}
+"""What a reward tells of a step, by the end of the metric's name: title, unit, direction, help, healthy, warning."""
+
+
 def describe(name: str) -> Metric:
-    """The metric called `name`; per-reward series (`rewards/<name>/mean|std`) are described on the fly."""
+    """The metric called `name`; per-reward series (`rewards/<name>/mean|std|…`) are described on the fly."""
     if name in REGISTRY:
         return REGISTRY[name]
-    if name.startswith("rewards/") and name.endswith(("/mean", "/std")):
-        reward, _, statistic = name.removeprefix("rewards/").rpartition("/")
-        if statistic == "mean":
-            return Metric(name, f"{reward} mean", "score per response", "up",
-                          f"Mean score by the reward “{reward}”, before its weight.",
-                          "Climbs, or holds its level while another reward climbs.",
-                          "Falls while the whole score climbs: the other rewards outweigh it.")
-        return Metric(name, f"{reward} std", "score per response", "neither",
-                      f"Standard deviation of the scores by the reward “{reward}”, before its weight.",
-                      "Stays well above 0.", "At 0: this reward gives every response the same score.")
+    reward, _, fact = name.removeprefix("rewards/").rpartition("/")
+    if name.startswith("rewards/") and fact in _FACTS:
+        title, unit, direction, help, healthy, warning = _FACTS[fact]
+        return Metric(name, f"{reward} {title}", unit, direction, help.format(reward), healthy, warning)
     return Metric(name, name, "", "neither", "")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -19,6 +19,7 @@ from rlhf_engine.errors import ConfigError, kind_and_message
 from rlhf_engine.events import Sample
 from rlhf_engine.models.decoding.traced import TracedDecoder
 from rlhf_engine.models.policy import Policy
+from rlhf_engine.rewards.base import Columns
 from rlhf_engine.rewards.build import build_rewards
 from rlhf_engine.rewards.composite import RewardSum
 
@@ -42,6 +43,8 @@ class Resources:
     decoder: TracedDecoder
     tell: Callable[[str], None] = lambda text: None
     _built_from: list[RewardSection] = field(default_factory=list)
+    _scored: tuple[Rows, ...] = ()
+    """All rows whose responses the rewards score."""
 
     @classmethod
     def of(
@@ -49,9 +52,11 @@ class Resources:
         data: RunData | None = None,
     ) -> Resources:
         """Those of a run under `config`; data: by default what that names. Raises ConfigError for rewards that cannot
-        be built, or data that cannot be read."""
+        be built, or score responses to its rows, or data that cannot be read."""
         data = data or load_data(config)
         made = cls(policy, data.train, data.held_out_rows, None, TracedDecoder(policy, tell), tell)
+        # responses are learned from in place of what a row holds only where rows are prompts
+        made._scored = (data.train, data.held_out) if data.train.kind == "prompts" else (data.held_out,)
         made.use_rewards_of(config)
         return made
 
@@ -60,10 +65,19 @@ class Resources:
         self.rows, self.held_out = checked.source.rows, checked.held_out_rows
 
     def use_rewards_of(self, config: RunConfig) -> None:
-        """Build the rewards anew, if `config` has others."""
+        """Build the rewards anew, if `config` has others. Raises ConfigError, with those of before kept, where they
+        cannot be built, or cannot score responses to the rows."""
         if config.rewards != self._built_from:
-            self.rewards = build_rewards(config.rewards)
-            self._built_from = list(config.rewards)
+            rewards = build_rewards(config.rewards)
+            rewards.columns_of = self._columns_of
+            for rows in self._scored if config.algorithm.needs.answers else ():
+                if len(rows):
+                    rewards.require_rows(rows.prompts, rows.columns)
+            self.rewards, self._built_from = rewards, list(config.rewards)
+
+    def _columns_of(self, prompts: Sequence[str]) -> Columns | None:
+        """For a prompt that is answered by itself, as a probe is."""
+        return next((found for rows in self._scored if (found := rows.columns_of(prompts))), None)
 
 
 @dataclass(frozen=True)

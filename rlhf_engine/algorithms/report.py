@@ -69,6 +69,7 @@ def rollout_metrics(
         given = [float(total) for total in own if total is not None]  # of those that it applies to
         metrics[f"rewards/{name}/mean"] = fmean(given) if given else math.nan
         metrics[f"rewards/{name}/std"] = pstdev(given) if given else math.nan
+    metrics |= {f"rewards/{name}": mean for name, mean in scored.facts.items()}
     return metrics
 
 

@@ -28,13 +28,15 @@ from rlhf_engine.config.rewards import (
     RewardSection,
     WordListRewardConfig,
 )
+from rlhf_engine.config.verifiable import AnswerRewardConfig, RegexRewardConfig
 
 DEFAULT = "ppo"
 _METHODS: Kinds[AlgorithmConfig] = Kinds("rlhf_tui.algorithms", AlgorithmConfig, "algorithm", {
     "ppo": PPOConfig, "grpo": GRPOConfig, "rloo": RLOOConfig, "reinforce": ReinforceConfig, "dpo": DPOConfig,
     "online_dpo": OnlineDPOConfig, "sft": SFTConfig}, DEFAULT)
 _REWARDS: Kinds[RewardSection] = Kinds("rlhf_tui.rewards", RewardSection, "reward", {
-    "word_list": WordListRewardConfig, "length": LengthRewardConfig, "function": FunctionRewardConfig})
+    "word_list": WordListRewardConfig, "length": LengthRewardConfig, "function": FunctionRewardConfig,
+    "regex": RegexRewardConfig, "answer": AnswerRewardConfig})
 
 
 def algorithm_kinds() -> dict[str, type[AlgorithmConfig]]:

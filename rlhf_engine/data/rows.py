@@ -44,6 +44,17 @@ class Rows:
         """What can be asked of a model that answers: the prompts, without those of whole texts, which have none."""
         return self.prompts if self.kind == "prompts" else [prompt for prompt in self.prompts if prompt]
 
+    def columns_of(self, prompts: Sequence[str]) -> dict[str, list[Any]] | None:
+        """The columns of the first row with each prompt, and None for a prompt that is no row; None where no prompt is
+        one, or there are no columns."""
+        wanted = set(prompts)
+        first: dict[str, int] = {}
+        for at, prompt in enumerate(self.prompts if self.columns else ()):
+            if prompt in wanted:
+                first.setdefault(prompt, at)
+        return {name: [column[first[prompt]] if prompt in first else None for prompt in prompts]
+                for name, column in self.columns.items()} if first else None
+
     def take(self, places: Iterable[int]) -> Rows:
         """The rows at these places, in this order."""
         places = list(places)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
 
 from rlhf_engine.events import Span
 
-__all__ = ["Columns", "Reward", "Score", "Span"]
+__all__ = ["Columns", "NeedsColumns", "Reward", "Score", "Span"]
 
 
 Columns = Mapping[str, Sequence[Any]]
@@ -19,12 +19,14 @@ Columns = Mapping[str, Sequence[Any]]
 class Score:
     """What one response earned: the total, the named contributions it is made of, and what to highlight.
 
-    parts are signed, in units of the total, and add up to it; a reward that has no parts leaves them empty.
+    parts are signed, in units of the total, and add up to it; a reward that has no parts leaves them empty. facts: what
+    else is to be told of the response; their means over a step are the metrics `rewards/<reward>/<fact>`.
     """
 
     total: float
     parts: Mapping[str, float]
     spans: tuple[Span, ...] = ()
+    facts: Mapping[str, float] = field(default_factory=dict)
 
 
 class Reward(Protocol):
@@ -38,4 +40,14 @@ class Reward(Protocol):
 
     def score(self, prompts: Sequence[str], responses: Sequence[str]) -> Sequence[Score | None]:
         """One Score per response, or None where the reward does not apply; prompts[i] is the prompt of responses[i]."""
+        ...
+
+
+@runtime_checkable
+class NeedsColumns(Protocol):
+    """What a `Reward` may bring besides, that cannot score without columns: whether the rows have them is asked before
+    a run begins, rather than in its first step."""
+
+    def require_rows(self, prompts: Sequence[str], columns: Columns) -> None:
+        """Raises ConfigError, one sentence, for rows that it could not score responses to."""
         ...

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from inspect import signature
 from operator import attrgetter
 from typing import Any
 
 from rlhf_engine.errors import ConfigError, RewardError
 from rlhf_engine.events import Span
-from rlhf_engine.rewards.base import Columns, Reward, Score
+from rlhf_engine.rewards.base import Columns, NeedsColumns, Reward, Score
 from rlhf_engine.rewards.failures import quoted, raised
+
+ColumnsOf = Callable[[Sequence[str]], Columns | None]
 
 
 @dataclass(frozen=True)
 class ScoredBatch:
     """Scores of a batch, and for each reward by name its own totals before weighting (one per response; None where it
-    does not apply)."""
+    does not apply), and what else it tells: means over the responses that it is told of, by `<reward>/<fact>`."""
 
     scores: list[Score]
     by_reward: dict[str, list[float | None]]
+    facts: dict[str, float] = field(default_factory=dict)
 
 
 class RewardSum:
@@ -41,20 +44,36 @@ class RewardSum:
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ConfigError(f"Two rewards are named {twice[0]!r}; every reward needs a name of its own.")
         self._rewards = list(rewards)
+        self.columns_of: ColumnsOf = lambda prompts: None
+        """Finds the columns of the rows that prompts are from, for prompts that come without; None where they are from
+        none."""
         self._sees_columns = {reward.name for reward, _ in rewards if "columns" in signature(reward.score).parameters}
+
+    @property
+    def sees_columns(self) -> bool:
+        """Whether any reward asks for more of a row than its prompt."""
+        return bool(self._sees_columns)
+
+    def require_rows(self, prompts: Sequence[str], columns: Columns) -> None:
+        """Raises ConfigError, one sentence, for rows that a reward could not score responses to."""
+        for reward, _ in self._rewards:
+            if isinstance(reward, NeedsColumns):
+                reward.require_rows(prompts, columns)
 
     def score(
         self, prompts: Sequence[str], responses: Sequence[str], columns: Columns | None = None
     ) -> ScoredBatch:
         """Score each response with every reward; prompts[i] is the prompt of responses[i].
 
-        columns: what else the rows of the data hold that the prompts are from; None where they are from none.
+        columns: what else the rows of the data hold that the prompts are from; by default what `columns_of` finds.
 
         Raises RewardError, naming the reward and quoting the response, when a reward raises, returns another number
         of scores than there are responses, or something other than finite numbers.
         """
         if len(prompts) != len(responses):
             raise ValueError(f"{len(prompts)} prompts for {len(responses)} responses; there must be one for each")
+        if columns is None and self._sees_columns:
+            columns = self.columns_of(prompts)
         seen: dict[str, Any] = {"columns": columns}
         given = [_checked_scores(reward, prompts, responses, seen if reward.name in self._sees_columns else {})
                  for reward, _ in self._rewards]
@@ -62,7 +81,9 @@ class RewardSum:
             reward.name: [None if score is None else float(score.total) for score in column]
             for (reward, _), column in zip(self._rewards, given, strict=True)
         }
-        return ScoredBatch([self._sum(row) for row in zip(*given, strict=True)], by_reward)
+        facts = {f"{reward.name}/{fact}": mean for (reward, _), column in zip(self._rewards, given, strict=True)
+                 for fact, mean in _mean_facts(column).items()}
+        return ScoredBatch([self._sum(row) for row in zip(*given, strict=True)], by_reward, facts)
 
     def _sum(self, row: tuple[Score | None, ...]) -> Score:
         """The weighted sum of one response's scores, one from each reward that applies."""
@@ -102,13 +123,24 @@ def _checked_scores(
     return list(scores)
 
 
+def _mean_facts(scores: Sequence[Score | None]) -> dict[str, float]:
+    """The mean of each fact over the responses that it is told of."""
+    told: dict[str, list[float]] = {}
+    for score in scores:
+        for fact, value in score.facts.items() if score is not None else ():
+            told.setdefault(fact, []).append(float(value))
+    return {fact: math.fsum(values) / len(values) for fact, values in told.items()}
+
+
 def _problem(score: object) -> str | None:
     """What is wrong with something that should be a Score of finite numbers; None if nothing is."""
     if score is None:
         return None
     if not isinstance(score, Score):
         return f"a {type(score).__name__} in place of a Score"
-    for name, value in {"total": score.total, **{f"part {part!r}": v for part, v in score.parts.items()}}.items():
+    numbers = {"total": score.total, **{f"part {part!r}": value for part, value in score.parts.items()},
+               **{f"fact {fact!r}": value for fact, value in score.facts.items()}}
+    for name, value in numbers.items():
         try:
             finite = math.isfinite(value)
         except (TypeError, ValueError, OverflowError):

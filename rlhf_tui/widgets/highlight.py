@@ -1,6 +1,6 @@
 """Responses with the words that earned or cost points marked, the same way wherever one is shown.
 
-Liked words are green and underlined, disliked ones red and struck through: the two differ without colour as well.
+What earned some is green and underlined, what cost some red and struck through: the two differ without colour as well.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from textual.content import Content
 
 from rlhf_engine.events import Span
 
-STYLES = {"liked": "$text-success underline", "disliked": "$text-error strike"}
+_GOOD, _BAD = "$text-success underline", "$text-error strike"
+STYLES = {"liked": _GOOD, "rewarded": _GOOD, "right": _GOOD, "disliked": _BAD, "penalized": _BAD, "wrong": _BAD}
 """Style of each kind of span, in the theme's colours; a kind that is not here is shown plain."""
 
 

@@ -89,7 +89,7 @@ def test_what_is_missing_is_said():
     assert [problem.split(": ")[:3] for problem in problems_of("")] == [
         ["p.toml", "data.prompts", "is missing"], ["p.toml", "rewards", "is missing"]]
     (problem,) = problems_of('prompts = ["x"]\n[[rewards]]\nliked = ["fox"]\n')
-    assert problem == "p.toml:2: rewards.0: kind is missing; it is one of word_list, length, function"
+    assert problem == "p.toml:2: rewards.0: kind is missing; it is one of word_list, length, function, regex, answer"
 
 
 def test_limits_between_settings_are_named_at_their_section():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from rlhf_engine.config.data import DataConfig
 from rlhf_engine.config.rewards import FunctionRewardConfig, RewardSection
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import RlhfError, kind_and_message
@@ -16,6 +17,7 @@ from rlhf_engine.runs.trust import UntrustedCodeError
 from rlhf_tui.terminal.clean_text import clean_line
 
 if TYPE_CHECKING:
+    from rlhf_engine.data.rows import Rows
     from rlhf_engine.rewards.composite import RewardSum
 
 
@@ -47,6 +49,8 @@ class Scorer:
 
     def __init__(self) -> None:
         self._built_of: list[RewardSection] = []
+        self._read_of: tuple[DataConfig, str] | None = None
+        self._rows: Rows | None = None
         self._rewards: RewardSum | None = None
 
     def verdict(self, config: RunConfig, prompt: str, response: str, run_dir: RunDir | None = None) -> Verdict:
@@ -58,7 +62,7 @@ class Scorer:
         try:
             if run_dir is not None:
                 require_own_run(run_dir, config)
-            rewards = self._build(list(configs))
+            rewards = self._build(config)
             batch = rewards.score([prompt], [response])
             # a user's code may have put anything into a span
             spans = tuple(Span(int(span.start), int(span.end), str(span.kind)) for span in batch.scores[0].spans)
@@ -72,14 +76,29 @@ class Scorer:
         shares = [_share(config, batch.by_reward[config.name][0], score) for config in configs]
         return Verdict(Score(float(score.total), score.parts, spans), tuple(shares))
 
-    def _build(self, configs: list[RewardSection]) -> RewardSum:
+    def _build(self, config: RunConfig) -> RewardSum:
         # some kinds of rewards may load a model: not before one is tried
         from rlhf_engine.rewards.build import build_rewards
 
+        configs = list(config.rewards)
         if self._rewards is None or configs != self._built_of or any(
-                isinstance(config, FunctionRewardConfig) for config in configs):
+                isinstance(reward, FunctionRewardConfig) for reward in configs):
             self._rewards, self._built_of = build_rewards(configs), configs
+        if self._rewards.sees_columns:
+            self._rewards.columns_of = self._rows_of(config).columns_of
         return self._rewards
+
+    def _rows_of(self, config: RunConfig) -> Rows:
+        """The rows among which a prompt is looked for. Nothing is had from the hub for that."""
+        from rlhf_engine.data.rows import Rows, read_rows
+        from rlhf_engine.data.tables import only_on_hub
+
+        data, kind = config.data, config.algorithm.needs.batch
+        if self._rows is None or self._read_of != (data, kind):
+            far = data.source is not None and only_on_hub(data)
+            self._rows = Rows(kind, {"prompts": []}) if far else read_rows(config).rows
+            self._read_of = (data, kind)
+        return self._rows
 
 
 def _share(config: RewardSection, total: float | None, score: Score) -> Share:
