@@ -29,11 +29,11 @@ from rlhf_engine.commands.trusting import ask_for_scores, having_asked
 from rlhf_engine.config import presets
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.data.rows import prompts_to_ask
-from rlhf_engine.errors import ConfigError, ModelError, PromptError
+from rlhf_engine.errors import ConfigError, ModelError, PromptError, short
 from rlhf_engine.evaluation.frontier import POOL
 from rlhf_engine.events import Sample
 from rlhf_engine.requests import Side
-from rlhf_engine.rewards.build import build_rewards
+from rlhf_engine.rewards.build import build_rewards, rewards_of
 from rlhf_engine.runs.base_model import AS_IT_WAS
 from rlhf_engine.runs.run_dir import DEFAULT_RUNS_ROOT, RunDir
 
@@ -255,23 +255,46 @@ def _chosen(
 def score(
     preset: Preset,
     texts: Annotated[list[str], typer.Argument(metavar="TEXT...", help="Texts to score.")],
+    prompt: Annotated[str | None, typer.Option(
+        help="The prompt that they respond to; rewards see the columns of the row of the data that has it.")] = None,
+    column: Annotated[list[str] | None, typer.Option(
+        metavar="NAME=VALUE", help="A column that rewards see, such as the right answer; repeatable.")] = None,
     overrides: Overrides = None,
     trust_code: TrustCode = None,
     as_json: AsJson = False,
 ) -> int:
-    """Score texts with a preset's rewards. With --json: preset and scores, each with text, total and parts."""
+    """Score texts with a preset's rewards.
+
+    With --json: preset and scores, each with text, total, parts and not_applied (names of the rewards that do not apply
+    to it, for want of a column, say).
+    """
     config = presets.load_with_overrides(preset, overrides or [])
-    rewards = having_asked(lambda: build_rewards(config.rewards))
-    scores = rewards.score([""] * len(texts), texts).scores
+    given = _columns(column or [])
+    lookup = prompt is not None and not given
+    rewards = having_asked(lambda: rewards_of(config) if lookup else build_rewards(config.rewards))
+    columns = {name: [value] * len(texts) for name, value in given.items()} or None
+    batch = rewards.score([prompt or ""] * len(texts), texts, columns)
+    idle = [[name for name, totals in batch.by_reward.items() if totals[at] is None] for at in range(len(texts))]
     if as_json:
-        rows = [{"text": text, "total": found.total, "parts": dict(found.parts)}
-                for text, found in zip(texts, scores, strict=True)]
+        rows = [{"text": text, "total": found.total, "parts": dict(found.parts), "not_applied": names}
+                for text, found, names in zip(texts, batch.scores, idle, strict=True)]
         print_json({"preset": preset, "scores": rows})
         return 0
-    for text, found in zip(texts, scores, strict=True):
-        parts = ", ".join(f"{name} {value:+.2f}" for name, value in found.parts.items() if value)
-        out(f"{found.total:+.2f}  {text}" + (f"  ({parts})" if parts else ""))
+    for text, found, names in zip(texts, batch.scores, idle, strict=True):
+        parts = [f"{name} {value:+.2f}" for name, value in found.parts.items() if value]
+        parts += [f"{name} does not apply" for name in names]
+        out(f"{found.total:+.2f}  {text}" + (f"  ({', '.join(parts)})" if parts else ""))
     return 0
+
+
+def _columns(given: list[str]) -> dict[str, str]:
+    columns = {}
+    for one in given:
+        name, equals, value = one.partition("=")
+        if not equals or not name:
+            raise ConfigError(f"--column: {short(repr(one))} is not of the form NAME=VALUE")
+        columns[name] = value
+    return columns
 
 
 def _comparison_json(result: Comparison, names: tuple[str, str]) -> dict[str, dict[str, Any]]:
