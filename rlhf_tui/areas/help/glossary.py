@@ -15,6 +15,9 @@ GLOSSARY: dict[str, str] = {
     "reward": "Of a token or response: score minus KL penalty. “The rewards” are the configured functions that give "
               "the score.",
     "liked, disliked": "Words that add to or take from the score of a response that has them.",
+    "verifiable reward": "One that checks a response instead of judging it: against the right answer of its row, or a "
+                         "pattern.",
+    "accuracy": "The share of responses whose answer is right.",
     "log-ratio": "log π − log π_ref of a token; of a response, the sum over its tokens. A single one may be negative.",
     "KL": "Kullback–Leibler divergence of the actor from the reference, in nats: the mean log-ratio of sampled "
           "responses; 0 when both give the same probabilities.",

@@ -8,6 +8,7 @@ from rlhf_engine.config.data import DataConfig
 from rlhf_engine.config.fields import show, value_at
 from rlhf_engine.config.methods.base import BatchKind
 from rlhf_engine.config.rewards import LengthRewardConfig, WordListRewardConfig
+from rlhf_engine.config.verifiable import AnswerRewardConfig, RegexRewardConfig
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_tui.areas.rewards.word_text import count
 from rlhf_tui.areas.settings_form.setting_rows import form_rows
@@ -64,6 +65,11 @@ def _reward(config: RunConfig, index: int) -> Content:
         )
     elif isinstance(reward, LengthRewardConfig):
         text = Content(f"{reward.name}  {reward.min_words} to {show(reward.max_words)} words")
+    elif isinstance(reward, RegexRewardConfig):
+        text = Content(clean_line(f"{reward.name}  {'each match' if reward.count == 'each' else 'a match'} of "
+                                  f"{reward.pattern}"))
+    elif isinstance(reward, AnswerRewardConfig):
+        text = Content(clean_line(f"{reward.name}  the right answer, in column {reward.column}, as {reward.compare}"))
     else:
         text = Content(clean_line(f"{reward.name}  {reward.kind}"))
     weight = f"× {minus(f'{reward.weight:g}')} " if reward.weight != 1 else ""
