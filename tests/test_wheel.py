@@ -35,6 +35,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_holds_what_the_program_reads(wheel: Path):
     names = zipfile.ZipFile(wheel).namelist()
     for wanted in ("rlhf_engine/shipped_presets/animals.toml", "rlhf_engine/shipped_presets/sft-animals.jsonl",
+                   "rlhf_engine/shipped_presets/sft-sorting.jsonl", "rlhf_engine/shipped_presets/sorting.jsonl",
                    "rlhf_engine/storyteller/model/model.safetensors",
                    "rlhf_engine/storyteller/model/tokenizer.json", "rlhf_tui/cli.py"):
         assert wanted in names
