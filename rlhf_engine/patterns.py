@@ -1,14 +1,17 @@
 """Regular expressions that a person gives: compiled, with a sentence about what is wrong, and matched within a time
 limit.
 
-The syntax is that of Python's `re`. What matches is the library `regex`, which reads the same patterns and can stop in
-the middle: some patterns take time exponential in the length of a text (`(a|aa)+$`), and `re` would neither stop nor
-let another thread run.
+The syntax is that of Python's `re`, which has to take a pattern first. What matches is the library `regex`, which reads
+the same patterns and can stop in the middle: some patterns take time exponential in the length of a text
+(`(a|aa)+$`), and `re` would neither stop nor let another thread run. What `regex` reads besides, approximate matches
+and recursion among it, is left out, and so is what makes it take memory without end: a preset may be somebody else's.
 """
 
 from __future__ import annotations
 
+import re
 import time
+import warnings
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -20,7 +23,12 @@ SECONDS = 2.0
 """The longest that one pattern may take for one text: some million times what a sound one needs."""
 LONGEST = 1_000
 """Characters of a pattern."""
+MOST_COPIES = 10_000
+"""Of one part of a pattern, by counted repeats: `regex` lays out a{1000} in memory, and (a{1000}){1000} too."""
 _SHOWN = 40  # characters of a pattern to either side of a mistake
+_COUNTED = re.compile(r"(\)\s*)?\{(?:(\d+)(?:,(\d*))?|,(\d*))\}")
+_BRACE = re.compile(r"(\\N\{[^}]*\}|\\.)|\{(?!(?:\d+(?:,\d*)?|,\d*)\})", re.DOTALL)
+_VERBOSE = re.compile(r"\(\?[A-Za-z]*x")
 
 
 class SlowPatternError(Exception):
@@ -32,14 +40,22 @@ def compiled(
     pattern: str, *, ignore_case: bool = False, dotall: bool = False, multiline: bool = False
 ) -> regex.Pattern[str]:
     """The pattern under Python's flags IGNORECASE, DOTALL and MULTILINE. Raises ValueError, one sentence with the place
-    of the mistake, for what is no pattern."""
+    of the mistake, for what is no pattern, or none that can be used."""
     import regex  # the first frame is drawn without it
 
+    copies = _copies(pattern)
+    if copies > MOST_COPIES:
+        raise ValueError(f"pattern cannot be used: its counted repeats make up to {copies:,} copies, where at most "
+                         f"{MOST_COPIES:,} are allowed; * and + repeat without a count")
     flags = ((regex.IGNORECASE if ignore_case else 0) | (regex.DOTALL if dotall else 0)
              | (regex.MULTILINE if multiline else 0))
     try:
-        return regex.compile(pattern, flags)
-    except regex.error as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what Python may read otherwise one day
+            re.compile(pattern)
+            # a brace that counts nothing is a letter in Python, and begins an approximate match in `regex`
+            return regex.compile(_BRACE.sub(lambda found: found[1] or r"\{", pattern), flags)
+    except (re.error, regex.error) as error:
         at = error.pos if error.pos is not None else 0
         near = pattern[max(0, at - _SHOWN):at + _SHOWN]
         raise ValueError(f"pattern is no regular expression: {error.msg} at character {at + 1}, near "
@@ -48,6 +64,19 @@ def compiled(
         raise ValueError("pattern cannot be used: its groups are nested too deeply") from None
     except ValueError as error:  # flags that exclude each other, for one
         raise ValueError(f"pattern is no regular expression: {error}") from None
+
+
+def _copies(pattern: str) -> int:
+    """How many copies of one part the counted repeats can make at most: those of groups may stand within each other."""
+    groups = others = 1
+    verbose = _VERBOSE.search(pattern) is not None  # comments may stand between a group and its count
+    for found in _COUNTED.finditer(pattern):
+        count = max(int(number or 0) for number in found.groups()[1:])
+        if found[1] or verbose:
+            groups *= max(1, count)
+        else:
+            others = max(others, count)
+    return groups * others
 
 
 def first_match(pattern: regex.Pattern[str], text: str, *, whole: bool = False) -> regex.Match[str] | None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from benchmarks.recipe import measure
 from benchmarks.sorting import files
-
 from rlhf_engine.config import presets
 from rlhf_engine.data.rows import load_data
 from rlhf_engine.rewards.build import rewards_of

@@ -67,7 +67,7 @@ class Case:
     def _subject(self) -> Subject:
         dice = self._dice
         return Subject(dice.choice(("own", "own", "own", "child", "plain")),
-                       dice.choice(("words", "length", "function", "files")),
+                       dice.choice(("words", "length", "regex", "function", "files")),
                        dice.choice(("llama", "gpt2", "adapter", "adapter")))
 
     def _once(self, place: Place, subject: Subject, decoy: Decoy) -> Subject:

@@ -54,6 +54,7 @@ every = 2
 _REWARDS = {
     "words": '[[rewards]]\nkind = "word_list"\nname = "words"\nliked = ["fox", "a"]\ndisliked = ["boy"]\n',
     "length": '[[rewards]]\nkind = "length"\nname = "length"\nmin_words = 3\nmax_words = 9\n',
+    "regex": '[[rewards]]\nkind = "regex"\nname = "regex"\npattern = "(a|b)+"\ncount = "each"\n',
     "function": '[[rewards]]\nkind = "function"\nname = "own"\nfunction = "{root}/rewards/own.py:score"\n',
     "files": '[[rewards]]\nkind = "word_list"\nname = "words"\nliked = "@words.txt"\n',
 }

@@ -48,7 +48,7 @@ async def test_a_pattern_is_checked_while_it_is_typed_and_then_tried(app: Workbe
     async with app.run_test(size=WIDE) as pilot:
         await pilot.press("w", "a", "right", "right", "right", "down", "down", *"(a|b")
         await until_shown(pilot, "missing )")
-        await until_shown(pilot, "at character 5")
+        await until_shown(pilot, "at character 1")
         await pilot.press("enter")
         assert isinstance(app.screen, NewRewardScreen)
         await pilot.press(*")[0-9]")

@@ -8,8 +8,8 @@ from rlhf_engine.config.data import DataConfig
 from rlhf_engine.config.fields import show, value_at
 from rlhf_engine.config.methods.base import BatchKind
 from rlhf_engine.config.rewards import LengthRewardConfig, WordListRewardConfig
-from rlhf_engine.config.verifiable import AnswerRewardConfig, RegexRewardConfig
 from rlhf_engine.config.run_config import RunConfig
+from rlhf_engine.config.verifiable import AnswerRewardConfig, RegexRewardConfig
 from rlhf_tui.areas.rewards.word_text import count
 from rlhf_tui.areas.settings_form.setting_rows import form_rows
 from rlhf_tui.terminal.clean_text import clean_line
