@@ -3,7 +3,8 @@ limit.
 
 The syntax is that of Python's `re`, which has to take a pattern first. What matches is the library `regex`, which reads
 the same patterns and can stop in the middle: some patterns take time exponential in the length of a text
-(`(a|aa)+$`), and `re` would neither stop nor let another thread run. What `regex` reads besides, approximate matches
+(`(a|aa)+$`), and `re` would neither stop nor let another thread run. (`models.expressions` starts a process for that:
+once for a model, where a reward is asked in every step.) What `regex` reads besides, approximate matches
 and recursion among it, is left out, and so is what makes it take memory without end: a preset may be somebody else's.
 """
 
@@ -23,8 +24,8 @@ SECONDS = 2.0
 """The longest that one pattern may take for one text: some million times what a sound one needs."""
 LONGEST = 1_000
 """Characters of a pattern."""
-MOST_COPIES = 10_000
-"""Of one part of a pattern, by counted repeats: `regex` lays out a{1000} in memory, and (a{1000}){1000} too."""
+MOST_PARTS = 200_000
+"""Of a pattern whose counted repeats are written out: `regex` lays a{1000} out in memory, and (a{1000}){1000}, too."""
 _SHOWN = 40  # characters of a pattern to either side of a mistake
 _COUNTED = re.compile(r"(\)\s*)?\{(?:(\d+)(?:,(\d*))?|,(\d*))\}")
 _BRACE = re.compile(r"(\\N\{[^}]*\}|\\.)|\{(?!(?:\d+(?:,\d*)?|,\d*)\})", re.DOTALL)
@@ -43,10 +44,10 @@ def compiled(
     of the mistake, for what is no pattern, or none that can be used."""
     import regex  # the first frame is drawn without it
 
-    copies = _copies(pattern)
-    if copies > MOST_COPIES:
-        raise ValueError(f"pattern cannot be used: its counted repeats make up to {copies:,} copies, where at most "
-                         f"{MOST_COPIES:,} are allowed; * and + repeat without a count")
+    parts = _parts(pattern)
+    if parts > MOST_PARTS:
+        raise ValueError(f"pattern cannot be used: its counted repeats may make {parts:,} parts of it, where at most "
+                         f"{MOST_PARTS:,} are allowed; * and + repeat without a count")
     flags = ((regex.IGNORECASE if ignore_case else 0) | (regex.DOTALL if dotall else 0)
              | (regex.MULTILINE if multiline else 0))
     try:
@@ -66,16 +67,17 @@ def compiled(
         raise ValueError(f"pattern is no regular expression: {error}") from None
 
 
-def _copies(pattern: str) -> int:
-    """How many copies of one part the counted repeats can make at most: those of groups may stand within each other."""
-    groups = others = 1
+def _parts(pattern: str) -> int:
+    """Of how many parts the pattern is at most, with counted repeats written out: those of groups may stand within each
+    other, all others stand side by side."""
+    groups, others = 1, len(pattern)
     verbose = _VERBOSE.search(pattern) is not None  # comments may stand between a group and its count
     for found in _COUNTED.finditer(pattern):
         count = max(int(number or 0) for number in found.groups()[1:])
         if found[1] or verbose:
             groups *= max(1, count)
         else:
-            others = max(others, count)
+            others += count
     return groups * others
 
 

@@ -98,8 +98,8 @@ def test_a_bad_pattern_is_refused_with_the_place_of_the_mistake(pattern: str, pl
 
 @pytest.mark.parametrize(("pattern", "says"), [
     ("(" * 400 + "a" + ")" * 400, "nested too deeply"), ("a" * 1_001, "at most 1000"), ("", "at least 1"),
-    ("(?au)x", "flags"), ("x{99999999}", "99,999,999 copies"), ("(?:(a{100}|b){100}){100}", "1,000,000 copies"),
-    ("(?x) (a) {200} (b) # {\n {200}", "40,000 copies"), ("x{9" + "9" * 900 + "}", "regular expression|copies"),
+    ("(?au)x", "flags"), ("x{99999999}", "repeats may make 100,0"), ("(?:(a{100}|b){100}){100}", "repeats may make 1,"),
+    ("(?x) (a) {200} (b) # {\n {200}", "repeats may make 1,"), ("x{9" + "9" * 900 + "}", "regular expression|parts"),
     ("(?R)", "unknown extension"), ("(?e)(abc){e<=9}", "unknown extension"), (r"\p{L}", "bad escape"),
 ])
 def test_what_would_take_all_memory_or_is_not_of_python_is_refused(pattern: str, says: str) -> None:
