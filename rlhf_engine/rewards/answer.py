@@ -112,7 +112,7 @@ class AnswerReward:
             if not normal:
                 raise ValueError(f"nothing is left of {short(repr(text), 60)} without what is ignored")
             return lambda answer: self._normal(answer) == normal
-        number, tolerance = read_number(text), Fraction(config.tolerance)
+        number, tolerance = read_number(text), Fraction(str(config.tolerance))  # 0.3 as it is written
         if number is None:
             raise ValueError(f"{short(repr(text), 60)} is no number (compare is number; text compares letter by "
                              "letter)")

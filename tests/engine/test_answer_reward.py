@@ -102,6 +102,7 @@ def test_a_tolerance_lets_near_numbers_be_right() -> None:
     assert not is_right("0.33", "1/3")
     assert is_right("0.33", "1/3", tolerance=0.01)
     assert not is_right("0.3", "1/3", tolerance=0.01)
+    assert is_right("1.3", 1, tolerance=0.3)
     assert is_right("0.1", 0.1)
     assert is_right("1000", 1000)
 

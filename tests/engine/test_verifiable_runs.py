@@ -10,10 +10,11 @@ import pytest
 
 from rlhf_engine.config import fields
 from rlhf_engine.config.run_config import RunConfig
+from rlhf_engine.data.pinning import pinned_data
 from rlhf_engine.errors import ConfigError, RewardError
 from rlhf_engine.evaluation.compare import compare_run
 from rlhf_engine.evaluation.generate import generate_texts
-from rlhf_engine.events import EditApplied, EditRefused, Event, Probed, StepFinished
+from rlhf_engine.events import EditApplied, EditRefused, Event, Probed, RunState, StepFinished
 from rlhf_engine.metrics import describe
 from rlhf_engine.requests import Edit, RequestQueue
 from rlhf_engine.runs.run_dir import RunDir
@@ -121,7 +122,16 @@ def test_live_edits_hold_from_the_next_step_and_bad_ones_change_nothing(config: 
     assert first["objective/scores"] == 3 * before["objective/scores"]
 
 
-def test_a_pattern_that_takes_for_ever_ends_the_run_with_a_sentence(config: RunConfig) -> None:
+def test_a_pattern_that_takes_for_ever_ends_the_run_with_a_sentence_and_another_goes_on(
+    config: RunConfig, tmp_path: Path
+) -> None:
     slow = {"kind": "regex", "pattern": r"(.|..)+$(?<=\x00\x01)", "dotall": True}
+    run_config = pinned_data(with_rewards(config, slow, **{"sampling.max_new_tokens": 50}))
+    run_dir = RunDir.create(tmp_path, run_config, name="run")
     with pytest.raises(RewardError, match="longer than"):
-        trained(with_rewards(config, slow, **{"sampling.max_new_tokens": 50}))
+        trained(run_dir.config(), run_dir)
+    requests = RequestQueue()
+    requests.ask(Edit("rewards.0.pattern", r"\d"))
+    trainer = Trainer.resume(run_dir, emit=lambda event: None, requests=requests)
+    assert trainer.run() is RunState.FINISHED
+    assert [(edit.path, edit.new) for edit in run_dir.edits()] == [("rewards.0.pattern", r"\d")]
