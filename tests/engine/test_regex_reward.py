@@ -118,6 +118,7 @@ PIECES = ["a", "b", "(", ")", "{", "}", "[", "]", "|", "*", "+", "?", ".", "^", 
           "{1,2}", "{,2}", "(?:", "(?=", "(?!", "[^", r"\s", r"\1", r"\{", " "]
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # of Python, about nested sets
 @given(st.lists(st.sampled_from(PIECES), min_size=1, max_size=8).map("".join), st.text("ab12 {},", max_size=12))
 def test_any_pattern_means_what_it_means_in_python(pattern: str, text: str) -> None:
     try:
