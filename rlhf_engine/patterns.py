@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from rlhf_engine.errors import first_line
+
 if TYPE_CHECKING:
     import regex
 
@@ -64,7 +66,7 @@ def compiled(
     except (RecursionError, OverflowError, MemoryError):
         raise ValueError("pattern cannot be used: its groups are nested too deeply") from None
     except ValueError as error:  # flags that exclude each other, for one
-        raise ValueError(f"pattern is no regular expression: {error}") from None
+        raise ValueError(f"pattern is no regular expression: {first_line(error)}") from None
 
 
 def _parts(pattern: str) -> int:

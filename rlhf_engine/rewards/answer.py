@@ -8,7 +8,7 @@ from fractions import Fraction
 from typing import Any
 
 from rlhf_engine.config.verifiable import AnswerRewardConfig
-from rlhf_engine.errors import ConfigError, RewardError, short
+from rlhf_engine.errors import ConfigError, RewardError, first_line, short
 from rlhf_engine.events import Span
 from rlhf_engine.patterns import SlowPatternError, slow
 from rlhf_engine.rewards.base import Columns, Score
@@ -35,7 +35,7 @@ class AnswerReward:
                 self._checks(value)
             except ValueError as error:
                 raise ConfigError(f"the reward {self.name!r}: the row of the prompt {short(repr(prompt), 60)} has no "
-                                  f"right answer in its column {self._config.column!r}: {error}") from None
+                                  f"right answer in its column {self._config.column!r}: {first_line(error)}") from None
 
     def score(
         self, prompts: Sequence[str], responses: Sequence[str], columns: Columns | None = None
@@ -59,7 +59,7 @@ class AnswerReward:
             raise RewardError(slow(self.name, config.pattern or "", response)) from None
         except ValueError as error:
             raise RewardError(f"Reward {self.name!r}: a row has no right answer in its column {config.column!r}: "
-                              f"{error}.") from None
+                              f"{first_line(error)}.") from None
         right = answer is not None and any(is_right(answer.text) for is_right in checks)
         parts = {"right": config.right_score * right, "wrong": config.wrong_score * (answer is not None and not right),
                  "no_answer": config.no_answer_score * (answer is None)}
