@@ -350,7 +350,8 @@ class WorkbenchApp(App[None]):
 
     def action_runs(self) -> None:
         from rlhf_tui.areas.runs.screen import RunsScreen
-        self.push_screen(RunsScreen(self.bridge, self.run_control, self.code_questions, self.workbench.overlays))
+        self.push_screen(RunsScreen(self.bridge, self.run_control, self.code_questions, self.workbench.overlays,
+                                    self.edited))
 
     def action_help(self) -> None:
         from rlhf_tui.areas.help.screen import HelpScreen

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
@@ -68,6 +68,8 @@ class RunFigures:
     """Of a run without scores, the most telling metrics of its method: name and newest value."""
     course: tuple[float, ...] = ()
     """Of the first of these, at places as those of `scores`."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """All of the last step."""
 
 
 def list_runs(root: Path) -> list[RunSummary]:
@@ -101,7 +103,7 @@ def figures(run: RunDir) -> RunFigures:
             telling = tuple((name, metrics[name]) for name in run.config().algorithm.charts[:TOLD] if name in metrics)
     course = tuple(glimpses(run.path / METRICS, telling[0][0], CURVE_PLACES)) if telling else ()
     return RunFigures(metrics.get(SCORE), metrics.get("objective/kl"), bytes_under(run.path), saved, scores, telling,
-                      course)
+                      course, metrics)
 
 
 def parents(runs: Sequence[RunSummary]) -> dict[str, RunSummary]:

@@ -22,6 +22,7 @@ from rlhf_engine.evaluation.standing import plan_pool
 from rlhf_engine.events import Sample
 from rlhf_engine.files.json_text import to_json
 from rlhf_engine.models.policy import Policy
+from rlhf_engine.models.threads import use_threads
 from rlhf_engine.requests import Side
 from rlhf_engine.rewards.build import rewards_if_any
 from rlhf_engine.rewards.composite import RewardSum
@@ -50,6 +51,7 @@ class Measurement:
     """Why nothing was scored, if the rewards could not be had."""
     _rewards: RewardSum | None = None
     _prompts: list[str] = field(default_factory=list)
+    _threads_of: Policy | None = None
 
     def run(self, statuses: Sequence[CellStatus]) -> list[Answers] | None:
         """All that are finished, by their base models; None once cancelled. Raises RlhfError where none can be asked.
@@ -87,6 +89,7 @@ class Measurement:
                     status.run.config().algorithm.require_answers()
                     side = models.read(Side("checkpoint", status.run.path))
                     with models.answering_as(side) as policy:
+                        self._use_threads(policy, status)
                         answered = self._answers(policy, side)
                 except RlhfError as error:
                     self.problem(f"{status.cell.run} could not be measured: {error}")
@@ -104,6 +107,13 @@ class Measurement:
             return None
         pool, most = self._pool(models, first, key, name, sides)
         return None if pool is None else Answers(name, sides, answer, pool, most)
+
+    def _use_threads(self, policy: Policy, status: CellStatus) -> None:
+        """As many as its training had, or as this model is worth: chosen once."""
+        if policy is not self._threads_of and status.run is not None:
+            self._threads_of = policy
+            use_threads(policy, status.run.config().train.threads, rows=_BLOCK,
+                        width=self.settings.sampling.max_new_tokens)
 
     def _answers(self, policy: Policy, side: LoadedSide) -> list[Sample] | None:
         prompts = check_prompts(policy, self.settings, self._prompts).usable

@@ -62,6 +62,7 @@ class MetricScreen(DetailsPicker):
     """Dismisses with the name of a metric, or None.
 
     known: the metrics of the method. shown: those of the charts, in order; the one at `slot` is to be replaced.
+    title: what it is for, where that is no chart.
     """
 
     CSS_PATH = "metric.tcss"
@@ -72,12 +73,13 @@ class MetricScreen(DetailsPicker):
     ]
 
     def __init__(
-        self, run: MetricsHistory, known: Sequence[Metric], shown: Sequence[str], slot: int
+        self, run: MetricsHistory, known: Sequence[Metric], shown: Sequence[str], slot: int, title: str = ""
     ) -> None:
         super().__init__()
         self._run, self._shown, self._slot = run, shown, slot
         self._metrics = choices(run, known)
-        self.title_text = f"Metric of chart {slot + 1}"
+        self.title_text = title or f"Metric of chart {slot + 1}"
+        self._of_charts = not title
 
     def _fill(self) -> None:
         """The cursor begins on what the chart shows, and while one types, on the best match."""
@@ -95,7 +97,7 @@ class MetricScreen(DetailsPicker):
         """Title, newest value, and in which chart it is."""
         newest = _newest(metric, self._run)
         place = ""
-        if metric.name in self._shown:
+        if metric.name in self._shown and self._of_charts:
             place = f"  chart {self._shown.index(metric.name) + 1}"
         return Content.assemble((clean_line(metric.title), "bold"), (f"  {newest}" if newest else "", "$primary"),
                                 (place, "$text-muted"))

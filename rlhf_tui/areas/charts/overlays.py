@@ -19,12 +19,14 @@ from textual.screen import Screen
 from rlhf_engine.files.disk import folder_identity
 from rlhf_engine.runs.run_dir import METRICS, RunDir
 from rlhf_tui.areas.charts.curves import Curves
+from rlhf_tui.areas.charts.plot import OVERLAY_MARKERS
 from rlhf_tui.background import run_in_background
 from rlhf_tui.engine.metrics_file import read_history
 from rlhf_tui.engine.metrics_history import MetricsHistory
 from rlhf_tui.terminal.clean_text import clean_line
 
 LOOK_SECONDS = 2.0
+MOST_OVERLAYS = len(OVERLAY_MARKERS)
 _SHARE = 20  # reading a run again takes at most this part of the time
 
 Identity = tuple[int, int]

@@ -14,6 +14,7 @@ from textual.screen import Screen
 from rlhf_engine.runs.run_dir import RunDir
 from rlhf_engine.runs.run_list import RunFigures, RunSummary, figures, list_runs
 from rlhf_tui.areas.runs.run_rows import clean_run
+from rlhf_tui.areas.sweep.groups import SweepGroup, read_groups
 from rlhf_tui.background import in_background, sentence
 
 _BATCH = 32
@@ -39,6 +40,7 @@ class RunReader:
         self._screen, self._root = screen, root
         self.runs: list[RunSummary] = []
         self.figures: dict[Path, RunFigures] = {}
+        self.sweeps: list[SweepGroup] = []
         self.has_read = False
         self._as_of: dict[Path, float] = {}
         self._turn = 0
@@ -69,11 +71,12 @@ class RunReader:
     def _look(self, turn: int, left: threading.Event) -> None:
         self._began = time.monotonic()
         runs = [clean_run(run) for run in list_runs(self._root)]
+        sweeps = read_groups(self._root, runs)
         self._took = time.monotonic() - self._began
         if left.is_set() or turn != self._turn:
             return
-        changed = runs != self.runs or not self.has_read
-        self.runs, self.has_read = runs, True
+        changed = (runs, sweeps) != (self.runs, self.sweeps) or not self.has_read
+        self.runs, self.sweeps, self.has_read = runs, sweeps, True
         if changed:
             self._screen.post_message(self.Changed(turn))
         unknown = [run for run in runs if self._as_of.get(run.path) != run.changed]

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
 from textual.content import Content
 
+from rlhf_engine.metrics import describe
 from rlhf_engine.runs.run_dir import Parent
 from rlhf_engine.runs.run_list import CURVE_PLACES, RunFigures, RunSummary, as_tree
 from rlhf_engine.system.units import format_bytes
+from rlhf_tui.areas.sweep.groups import SweepGroup
 from rlhf_tui.terminal.clean_text import clean_line, clean_text
 from rlhf_tui.widgets.figures import figure, sparkline
 
@@ -31,6 +33,8 @@ _STATE_ORDER = list(_STATES)
 _COLUMNS = (("state", 13, 1), ("step", 10, 2), ("score", 7, 3), ("KL", 6, 4), ("size", 9, 6), ("age", 5, 5),
             ("scores", 14, 5.5), ("preset", 14, 7), ("started", 18, 8))
 _LEAST_NAME = 18
+_WIDEST_METRIC = 16
+FOLDED, UNFOLDED = "▸ ", "▾ "
 MARK = "◆"
 
 
@@ -42,40 +46,64 @@ def clean_run(run: RunSummary) -> RunSummary:
 
 
 def listed(
-    runs: Sequence[RunSummary], figures: Figures, *, sort: str, words: str
+    runs: Sequence[RunSummary], figures: Figures, *, sort: str, words: str, sweeps: Sequence[SweepGroup] = (),
+    folded: Collection[Path] = (),
 ) -> list[tuple[int, RunSummary]]:
-    """The runs that hold all `words`, each with its depth below the run it came from (0 where the order ranks)."""
-    ordered = sorted(runs, key=lambda run: (_key(run, figures.get(run.path), sort), run.name))
+    """The runs that hold all `words`, each with its depth below the run it came from (0 where the order ranks). Without
+    words the runs of a sweep stand below its own line, which stands where the first of them would; not while it is
+    `folded`. sort: one of SORTS, or the name of a metric."""
+    def place(run: RunSummary) -> tuple[float, str]:
+        return _key(run, figures.get(run.path), sort), run.name
+
+    ordered = sorted(runs, key=place)
     wanted = words.lower().split()
     if wanted:
         return [(0, run) for run in ordered if all(word in _text(run) for word in wanted)]
-    return as_tree(ordered) if sort in _AS_TREE else [(0, run) for run in ordered]
+    of_sweeps = {path for sweep in sweeps for path in sweep.runs}
+    alone = [run for run in ordered if run.path not in of_sweeps]
+    blocks: list[tuple[tuple[float, str], list[tuple[int, RunSummary]]]] = []
+    for depth, run in as_tree(alone) if sort in _AS_TREE else [(0, run) for run in alone]:
+        if depth:
+            blocks[-1][1].append((depth, run))
+        else:
+            blocks.append((place(run), [(0, run)]))
+    for sweep in sweeps:
+        members = [run for run in ordered if run.path in sweep.runs]
+        head = sweep.head(members)
+        first = min((_key(run, figures.get(run.path), sort) for run in members), default=math.inf)
+        below = [] if sweep.path in folded else [(1, run) for run in members]
+        blocks.append(((first, head.name), [(0, head), *below]))
+    return [row for _, rows in sorted(blocks, key=lambda block: block[0]) for row in rows]
 
 
-def columns(width: int) -> list[tuple[str, int]]:
-    """The columns besides the name that fit into `width`, with their widths."""
+def columns(width: int, metric: str | None = None) -> list[tuple[str, int]]:
+    """The columns besides the name that fit into `width`, with their widths; that of a metric before all others."""
     kept = list(_COLUMNS)
+    if metric:
+        kept.insert(2, (metric, max(8, min(_WIDEST_METRIC, len(_title(metric)) + 1)), 0.5))
     while kept and width - 2 - sum(wide for _, wide, _ in kept) < _LEAST_NAME:
         kept.remove(max(kept, key=lambda column: column[2]))
     return [(name, wide) for name, wide, _ in kept]
 
 
-def heading(width: int) -> Content:
+def heading(width: int, metric: str | None = None) -> Content:
     """The names of the columns."""
-    shown = columns(width)
+    shown = columns(width, metric)
     name = width - 2 - sum(wide for _, wide in shown)
-    text = "  " + "run".ljust(max(0, name)) + "".join(_aligned(title, title, wide) for title, wide in shown)
+    text = "  " + "run".ljust(max(0, name)) + "".join(
+        _aligned(title, _title(title)[:wide - 1], wide) for title, wide in shown)
     return Content.styled(text, "$text-muted").truncate(max(1, width), ellipsis=True)
 
 
 def run_line(
-    depth: int, run: RunSummary, figures: RunFigures | None, width: int, *, now: float, marked: bool, open: bool
+    depth: int, run: RunSummary, figures: RunFigures | None, width: int, *, now: float, marked: bool, open: bool,
+    metric: str | None = None, fold: str = "",
 ) -> Content:
-    """A run as one line of `width` cells."""
-    shown = columns(width)
+    """A run as one line of `width` cells. fold: stands before the name of what has lines below it."""
+    shown = columns(width, metric)
     room = max(1, width - 2 - sum(wide for _, wide in shown))
     branch = "   " * min(depth - 1, 6) + "└─ " if depth else ""
-    name = Content.assemble((branch, "$text-muted"), (run.name, "bold" if open else ""),
+    name = Content.assemble((branch + fold, "$text-muted"), (run.name, "bold" if open or fold else ""),
                             ("  ✎" if run.note else "", "$text-muted"))
     parts: list[Content] = [Content.styled(f"{MARK if marked else ' '} ", "$primary bold"),
                             name.truncate(room - 1, ellipsis=True, pad=True), Content(" ")]
@@ -134,8 +162,10 @@ def _cell(title: str, run: RunSummary, figures: RunFigures | None, now: float) -
             return started(run.started), "$text-muted"
         case "age":
             return age(now - run.changed), "$text-muted"
-        case _:
+        case "preset":
             return run.preset, "$text-muted"
+        case _:
+            return (number(figures.metrics.get(title), ".3g") if figures else ""), ""
 
 
 def _aligned(title: str, text: str, width: int) -> str:
@@ -161,5 +191,13 @@ def _key(run: RunSummary, figures: RunFigures | None, sort: str) -> float:
             return _STATE_ORDER.index(run.state) if run.state in _STATE_ORDER else len(_STATE_ORDER)
         case "name":
             return 0
-        case _:
+        case "last changed":
             return -run.changed
+        case _:
+            value = figures.metrics.get(sort, math.nan) if figures else math.nan
+            return math.inf if not math.isfinite(value) else value if describe(sort).better == "down" else -value
+
+
+def _title(column: str) -> str:
+    """What a column is called; those of metrics have the metric's name."""
+    return column if column in {name for name, _, _ in _COLUMNS} else clean_line(describe(column).title)

@@ -10,6 +10,7 @@ from textual.screen import Screen
 from rlhf_engine.runs.run_list import RunSummary, parents
 from rlhf_tui.areas.runs.run_reader import RunReader
 from rlhf_tui.areas.runs.run_table import RunTable
+from rlhf_tui.areas.sweep.groups import SweepGroup
 from rlhf_tui.background import run_in_background
 from rlhf_tui.engine.read_only import Say
 
@@ -23,9 +24,25 @@ class RunSelection:
         self._screen, self._reader, self._table, self.say = screen, reader, table, say
 
     @property
+    def sweep(self) -> SweepGroup | None:
+        """The sweep whose line is under the cursor."""
+        selected = self._table.selected
+        return next((sweep for sweep in self._reader.sweeps if selected and sweep.path == selected.path), None)
+
+    @property
     def here(self) -> RunSummary | None:
         """The run under the cursor."""
-        return self._table.selected
+        return None if self.sweep else self._table.selected
+
+    def one(self) -> RunSummary | None:
+        """The run under the cursor; where a sweep is, it says that this takes a run."""
+        if sweep := self.sweep:
+            self.say(f"{sweep.name} is a sweep, and this takes one run: Enter shows those of the sweep")
+        return self.here
+
+    def members(self, sweep: SweepGroup) -> list[RunSummary]:
+        """The runs of a sweep that have begun, in the order of the list, as it would be without folds."""
+        return [run for run in self._reader.runs if run.path in sweep.runs]
 
     @property
     def marked(self) -> list[RunSummary]:
@@ -34,7 +51,9 @@ class RunSelection:
         return [by_path[path] for path in self._table.marked if path in by_path]
 
     def chosen(self) -> list[RunSummary]:
-        """The marked runs, or else the one under the cursor."""
+        """The marked runs, or else the one under the cursor, or all of the sweep there."""
+        if self.sweep and not self.marked:
+            return self.members(self.sweep)
         return self.marked or ([self.here] if self.here else [])
 
     def two(self) -> tuple[RunSummary, RunSummary] | None:

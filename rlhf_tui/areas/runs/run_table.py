@@ -64,6 +64,10 @@ class RunTable(ScrollView, can_focus=True):
         self.marked: list[Path] = []
         self.shown_run: Path | None = None
         """The run that the workbench shows."""
+        self.metric: str | None = None
+        """A metric that has a column of its own."""
+        self.folds: dict[Path, str] = {}
+        """What stands before the names of those that have lines below them."""
         self.empty_text = ""
         self._figures: Figures = {}
         self._at: Path | None = None
@@ -91,7 +95,8 @@ class RunTable(ScrollView, can_focus=True):
     def redraw(self) -> None:
         """Draw what has changed."""
         minute = int(time.time() // 60)
-        drawn = (self.rows, dict(self._figures), tuple(self.marked), self.shown_run, self._at, minute, self.empty_text)
+        drawn = (self.rows, dict(self._figures), tuple(self.marked), self.shown_run, self._at, minute, self.empty_text,
+                 self.metric, tuple(self.folds.items()))
         if drawn != self._drawn:
             self._drawn = drawn
             self.virtual_size = Size(self.scrollable_content_region.width, max(1, len(self.rows) + 1))
@@ -149,7 +154,7 @@ class RunTable(ScrollView, can_focus=True):
     def _line(self, number: int) -> Strip:
         width, style, line = self.scrollable_content_region.width, self.visual_style, number - 1
         if number == 0:
-            return line_strip(self, heading(width), style)
+            return line_strip(self, heading(width, self.metric), style)
         if line >= len(self.rows):
             text = self.empty_text if line == 0 else ""
             style += self.get_visual_style("runs--empty")
@@ -159,4 +164,5 @@ class RunTable(ScrollView, can_focus=True):
             style += self.get_visual_style("runs--cursor")
         return line_strip(self, 
             run_line(depth, run, self._figures.get(run.path), width, now=time.time(),
-                     marked=run.path in self.marked, open=run.path == self.shown_run), style)
+                     marked=run.path in self.marked, open=run.path == self.shown_run,
+                     metric=self.metric, fold=self.folds.get(run.path, "")), style)

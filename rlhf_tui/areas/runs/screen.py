@@ -15,11 +15,12 @@ from textual.widgets import Input, Static
 
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.events import CheckpointSaved, RunStarted, StateChanged
+from rlhf_engine.metrics import describe
 from rlhf_engine.requests import Side
 from rlhf_engine.runs.run_dir import RunDir
 from rlhf_engine.runs.run_list import RunSummary, parents
 from rlhf_engine.runs.run_settings import settings_now
-from rlhf_tui.areas.charts.overlays import Overlays
+from rlhf_tui.areas.charts.overlays import MOST_OVERLAYS, Overlays
 from rlhf_tui.areas.runs.run_control import RunControl
 from rlhf_tui.areas.runs.run_details import run_details
 from rlhf_tui.areas.runs.run_export import ask_export
@@ -27,11 +28,16 @@ from rlhf_tui.areas.runs.run_opening import RunOpening
 from rlhf_tui.areas.runs.run_reader import RunReader
 from rlhf_tui.areas.runs.run_rows import SORTS, listed
 from rlhf_tui.areas.runs.run_selection import RunSelection
+from rlhf_tui.areas.runs.run_sweeps import RunSweeps
 from rlhf_tui.areas.runs.run_table import RunTable
 from rlhf_tui.areas.runs.run_tidying import RunTidying
+from rlhf_tui.areas.sweep.groups import details
 from rlhf_tui.areas.trust.code_questions import CodeQuestions
+from rlhf_tui.editing.edited_config import EditedConfig
 from rlhf_tui.engine.bridge import EngineBridge
 from rlhf_tui.engine.messages import EngineEvents
+from rlhf_tui.engine.metrics_history import MetricsHistory
+from rlhf_tui.terminal.clean_text import clean_line
 from rlhf_tui.widgets.inputs import TextField
 from rlhf_tui.widgets.panes import has_room_for_all, is_tiny
 from rlhf_tui.widgets.screen import BaseScreen
@@ -45,7 +51,14 @@ _KEYS = [("Enter", "Open", "screen.open"), ("Esc", "Back", "screen.back"), ("?",
          ("m", "Mark", "screen.mark"), ("i", "Settings", "screen.settings"), ("c", "Compare", "screen.compare"),
          ("o", "Overlay", "screen.overlay"), ("n", "Note", "screen.note"), ("e", "Export", "screen.export"),
          ("R", "Rename", "screen.rename"),
-         ("x", "Delete", "screen.delete"), ("T", "Trash", "screen.trash")]
+         ("x", "Delete", "screen.delete"), ("S", "By metric", "screen.sort_by_metric"),
+         ("N", "New sweep", "screen.new_sweep"), ("T", "Trash", "screen.trash")]
+_OF_SWEEP = {driven: [("Enter", "Show/hide runs", "screen.open"), ("Esc", "Back", "screen.back"),
+                      ("?", "Help", "app.help"), ("t", "Stop" if driven else "Go on", "screen.resume"),
+                      ("o", "Overlay", "screen.overlay"), ("m", "Mark all", "screen.mark"),
+                      ("S", "By metric", "screen.sort_by_metric"), ("N", "New sweep", "screen.new_sweep"),
+                      ("x", "Forget", "screen.delete"), ("/", "Search", "screen.search"), ("s", "Sort", "screen.sort")]
+             for driven in (False, True)}
 
 
 class RunsScreen(BaseScreen[None]):
@@ -54,17 +67,22 @@ class RunsScreen(BaseScreen[None]):
     CSS_PATH = "screen.tcss"
     AUTO_FOCUS = "#table"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("t", "resume", "Resume", tooltip="Resume the run here, from its newest checkpoint",
-                id="runs.resume"),
+        Binding("t", "resume", "Resume", id="runs.resume",
+                tooltip="Resume the run here, from its newest checkpoint; go on with a sweep, or stop it"),
         Binding("f", "fork", "Fork", tooltip="A new run from a checkpoint of this one, with other settings",
                 id="runs.fork"),
         Binding("slash", "search", "Search", tooltip="Show only runs with some words", id="runs.search"),
         Binding("s", "sort", "Sort", tooltip="By last change, name, score, step or state", id="runs.sort"),
-        Binding("m", "mark", "Mark", tooltip="Mark the run for what takes two or more", id="runs.mark"),
+        Binding("S", "sort_by_metric", "Sort by metric", tooltip="By the newest value of any metric, shown beside",
+                id="runs.sort_by_metric"),
+        Binding("N", "new_sweep", "New sweep", tooltip="Train a grid of runs from the settings on the workbench",
+                id="runs.new_sweep"),
+        Binding("m", "mark", "Mark", tooltip="Mark the run, or all of a sweep, for what takes two or more",
+                id="runs.mark"),
         Binding("i", "settings", "Settings", tooltip="The settings of two runs side by side, only what differs",
                 id="runs.settings"),
         Binding("c", "compare", "Compare", tooltip="Compare two runs, with 95 % CI", id="runs.compare"),
-        Binding("o", "overlay", "Overlay", tooltip="Draw the curves of the marked runs into the charts",
+        Binding("o", "overlay", "Overlay", tooltip="Draw the curves of the marked runs, or of a sweep, into the charts",
                 id="runs.overlay"),
         Binding("O", "clear_overlays", "Clear overlays", tooltip="Take other runs' curves out of the charts",
                 id="runs.clear_overlays"),
@@ -82,7 +100,10 @@ class RunsScreen(BaseScreen[None]):
         Binding("escape", "back", "Back", tooltip="Out of the search, or back", id="runs.back"),
     ]
 
-    def __init__(self, bridge: EngineBridge, control: RunControl, questions: CodeQuestions, overlays: Overlays) -> None:
+    def __init__(
+        self, bridge: EngineBridge, control: RunControl, questions: CodeQuestions, overlays: Overlays,
+        edited: EditedConfig,
+    ) -> None:
         super().__init__()
         self._bridge, self._questions, self._overlays = bridge, questions, overlays
         self._reader = RunReader(self, bridge.runs_root)
@@ -91,6 +112,7 @@ class RunsScreen(BaseScreen[None]):
         self._selection = RunSelection(self, self._reader, self._table, self._alarm.say)
         self._opening = RunOpening(self, bridge, control, questions, self._reader, self._selection, self.dismiss)
         self._tidying = RunTidying(self, bridge, self._reader, self._selection)
+        self._sweeps = RunSweeps(self, self._reader, self._selection, edited, questions, bridge.runs_root, self._show)
         self._sort = SORTS[0]
         self._details = Static("", id="details", markup=False)
         self._search = TextField(placeholder="words to look for", id="search")
@@ -158,14 +180,19 @@ class RunsScreen(BaseScreen[None]):
         there = {run.path for run in runs}
         self._table.marked = [path for path in self._table.marked if path in there]
         self._table.shown_run = self._bridge.watched or (self._bridge.run_path if self._bridge.busy else None)
-        rows = listed(runs, figures, sort=self._sort, words=self._search.value)
+        self._table.folds = self._sweeps.marks
+        self._table.metric = None if self._sort in SORTS else self._sort
+        rows = listed(runs, figures, sort=self._sort, words=self._search.value, sweeps=self._reader.sweeps,
+                      folded=self._sweeps.folded)
         self._table.empty_text = " no run holds these words; Esc clears the search" if runs else \
             " no runs yet: F5 on the workbench starts one"
         self._table.show(rows, figures)
-        count = f"{len(rows)} of {len(runs)}" if self._search.value.strip() else f"{len(runs)}"
+        sweeps = len(self._reader.sweeps)
+        count = f"{len(rows)} of {len(runs)}" if self._search.value.strip() else f"{len(runs)}" + (
+            f" · {sweeps} sweep{'s' * (sweeps != 1)}" if sweeps else "")
         marked = f" · {len(self._table.marked)} marked" if self._table.marked else ""
         self._table.border_title = Content(f"Runs · {count}{marked}")
-        self._table.border_subtitle = Content(f"by {self._sort}")
+        self._table.border_subtitle = Content(f"by {self._sort_title}")
 
     def on_run_table_moved(self, _: RunTable.Moved) -> None:
         """Tell about the run under the cursor."""
@@ -173,13 +200,21 @@ class RunsScreen(BaseScreen[None]):
         minute = int(time.time() // 60)
         parent = parents(self._reader.runs).get(run.name) if run and run.parent else None
         self._show_keys()
-        about = (run, figures.get(run.path) if run else None, parent, minute)
-        if about != self._detailed:
-            self._detailed = about
+        sweep = self._selection.sweep
+        about = (run, figures.get(run.path) if run else None, parent, minute, sweep)
+        if about == self._detailed:
+            return
+        self._detailed = about
+        if sweep:
+            self._details.update(details(sweep, self._selection.members(sweep)))
+        else:
             self._details.update(run_details(run, figures.get(run.path), parent, now=time.time()) if run else "")
 
     def _show_keys(self) -> None:
-        """What can be done with the run under the cursor."""
+        """What can be done with the run, or the sweep, under the cursor."""
+        if sweep := self._selection.sweep:
+            self._keys.show(_OF_SWEEP[sweep.driven])
+            return
         run = self._table.selected
         resumes = run is not None and not self._opening.no_resume(run)
         self._keys.show([key for key in _KEYS if resumes or key[2] != "screen.resume"])
@@ -187,20 +222,25 @@ class RunsScreen(BaseScreen[None]):
     # --- with the run under the cursor ---
 
     def on_run_table_opened(self, event: RunTable.Opened) -> None:
-        self._opening.view(event.run)
+        if sweep := self._selection.sweep:
+            self._sweeps.turn(sweep)
+        else:
+            self._opening.view(event.run)
 
     def action_open(self) -> None:
         """What Enter does."""
         self._table.action_open()
 
     def action_resume(self) -> None:
-        """Resume it here."""
-        if run := self._selection.here:
+        """Resume it here; go on with a sweep, or stop it."""
+        if sweep := self._selection.sweep:
+            self._sweeps.go_on_or_stop(sweep)
+        elif run := self._selection.here:
             self._opening.resume(run)
 
     def action_fork(self) -> None:
         """Fork it."""
-        if run := self._selection.here:
+        if run := self._selection.one():
             self._opening.fork(run)
 
     def action_leave_view(self) -> None:
@@ -209,22 +249,22 @@ class RunsScreen(BaseScreen[None]):
 
     def action_export(self) -> None:
         """Write it for other programs."""
-        if run := self._selection.here:
+        if run := self._selection.one():
             ask_export(self.app, run, self._selection)
 
     def action_rename(self) -> None:
         """Give it another name."""
-        if run := self._selection.here:
+        if run := self._selection.one():
             self._tidying.rename(run)
 
     def action_note(self) -> None:
         """Write about it."""
-        if run := self._selection.here:
+        if run := self._selection.one():
             self._tidying.write_note(run)
 
     def action_note_in_editor(self) -> None:
         """Write about it elsewhere."""
-        if run := self._selection.here:
+        if run := self._selection.one():
             self._tidying.write_note(run, in_editor=True)
 
     def action_trash(self) -> None:
@@ -234,7 +274,10 @@ class RunsScreen(BaseScreen[None]):
     # --- with those that are marked ---
 
     def action_delete(self) -> None:
-        """Into the trash."""
+        """Into the trash; a sweep is forgotten, and its runs stay."""
+        if self._selection.sweep and not self._table.marked:
+            self._sweeps.forget(self._selection.sweep)
+            return
         self._tidying.delete(self._selection.chosen())
 
     def action_settings(self) -> None:
@@ -256,9 +299,15 @@ class RunsScreen(BaseScreen[None]):
                 CompareScreen(self._bridge, self._questions, config, sides)))
 
     def action_overlay(self) -> None:
-        """Read the curves of the chosen runs for the charts."""
-        for run in self._selection.chosen():
+        """Read the curves of the chosen runs for the charts, of many the first in the order of the list."""
+        places = {run.path: at for at, (_, run) in enumerate(listed(
+            self._reader.runs, self._reader.figures, sort=self._sort, words=""))}
+        chosen = sorted(self._selection.chosen(), key=lambda run: places[run.path])
+        for run in chosen[:MOST_OVERLAYS]:
             self._overlays.lay(RunDir(run.path))
+        if len(chosen) > MOST_OVERLAYS:
+            self._alarm.say(f"the charts have room for {MOST_OVERLAYS} runs: these are the first of {len(chosen)} by "
+                            f"{self._sort_title}; m marks others")
 
     def action_clear_overlays(self) -> None:
         """Only the workbench's own curves again."""
@@ -284,18 +333,45 @@ class RunsScreen(BaseScreen[None]):
 
     def action_sort(self) -> None:
         """The next order."""
-        self._sort = SORTS[(SORTS.index(self._sort) + 1) % len(SORTS)]
+        self._sort = SORTS[(SORTS.index(self._sort) + 1) % len(SORTS)] if self._sort in SORTS else SORTS[0]
         self._show()
         self._table.go(0)
         tree = "forks below the run they came from" if self._sort in ("last changed", "name") else "forks by themselves"
         self._alarm.say(f"by {self._sort}, {tree}")
 
+    @property
+    def _sort_title(self) -> str:
+        return self._sort if self._sort in SORTS else clean_line(describe(self._sort).title)
+
+    def action_sort_by_metric(self) -> None:
+        """Choose a metric that runs have in their last step."""
+        from rlhf_tui.areas.charts.metric import MetricScreen
+
+        names = {name: None for found in self._reader.figures.values() for name in found.metrics}
+        if not names:
+            self._alarm.say("no run has a metric yet")
+            return
+        self.app.push_screen(MetricScreen(MetricsHistory(), [describe(name) for name in sorted(names)], [self._sort], 0,
+                                          title="Sort the runs by"), self._sort_by)
+
+    def _sort_by(self, metric: str | None) -> None:
+        if metric is not None:
+            self._sort = metric
+            self._show()
+            self._table.go(0)
+            self._alarm.say(f"by {self._sort_title}, the best first; s goes back to the other orders")
+
+    def action_new_sweep(self) -> None:
+        """A grid of runs."""
+        self._sweeps.new()
+
     def action_mark(self) -> None:
-        """Mark the run, or not, and go to the next."""
-        run = self._table.selected
-        if run is not None:
-            marked = self._table.marked
-            self._table.marked = [p for p in marked if p != run.path] if run.path in marked else [*marked, run.path]
+        """Mark the run, or all of a sweep, or not, and go to the next."""
+        marked, sweep = self._table.marked, self._selection.sweep
+        paths = list(sweep.runs) if sweep else [self._table.selected.path] if self._table.selected else []
+        if paths:
+            others = [path for path in marked if path not in paths]
+            self._table.marked = others if {*paths} <= {*marked} else [*others, *paths]
             self._show()
             self._table.action_move(1)
 

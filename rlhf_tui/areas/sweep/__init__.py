@@ -1,0 +1,1 @@
+"""Sweeps: grids of runs, begun from a form, and as groups in the list of runs."""
