@@ -97,7 +97,7 @@ class SweepReporter:
 
     def _left(self) -> float:
         totals = {run: config.train.steps for run, config in self._prepared.configs.items()}
-        return seconds_left(list(self._drive.statuses.values()), totals, self._drive.jobs)
+        return seconds_left(list(self._drive.statuses.values()), totals, self._drive.plan.jobs)
 
     def _name(self, run: str) -> str:
         return run.ljust(max(len(cell.run) for cell in self._prepared.plan.cells))

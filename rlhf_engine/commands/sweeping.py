@@ -16,13 +16,11 @@ from rlhf_engine.commands.sweep_report import Picture, SweepReporter, result_jso
 from rlhf_engine.commands.trusting import having_asked
 from rlhf_engine.errors import ConfigError
 from rlhf_engine.runs.run_dir import DEFAULT_RUNS_ROOT
-from rlhf_engine.runs.sweep_dir import SweepDir
+from rlhf_engine.runs.sweep_dir import MOST_JOBS, SweepDir
 from rlhf_engine.sweeping.cells import DIVERGED, FAILED, FINISHED, CellStatus
 from rlhf_engine.sweeping.drive import Drive, summary
 from rlhf_engine.sweeping.prepare import POOL, RESPONSES, Prepared, SweepRequest, prepare, prepare_again
 from rlhf_engine.sweeping.results import Answers, results_of
-
-_MOST_JOBS = 64
 
 
 def sweep_command(picture: Picture | None = None) -> Callable[..., int]:
@@ -37,8 +35,9 @@ def sweep_command(picture: Picture | None = None) -> Callable[..., int]:
         seeds: Annotated[str | None, typer.Option(
             metavar="N|SEED,SEED,...", help="How many seeds, from train.seed on, or which. 1 if omitted.",
             show_default=False)] = None,
-        jobs: Annotated[int, typer.Option(min=1, max=_MOST_JOBS, metavar="N", help="Runs at once, which share the "
-                                                                                   "CPU's threads.")] = 1,
+        jobs: Annotated[int | None, typer.Option(
+            min=1, max=MOST_JOBS, metavar="N", help="Runs at once, which share the CPU's threads. 1 if omitted.",
+            show_default=False)] = None,
         name: Annotated[str | None, typer.Option(
             help="What the sweep is called; after the preset and what varies if omitted.", show_default=False)] = None,
         resume: Annotated[str | None, typer.Option(
@@ -82,32 +81,32 @@ def sweep_command(picture: Picture | None = None) -> Callable[..., int]:
         with wrong_usage():
             sweep = prepared.keep(runs_dir)
         with sweep.lock():
-            return _run(sweep, prepared, jobs, as_json, picture)
+            return _run(sweep, prepared, as_json, picture)
 
     return sweep
 
 
 def _prepared(
-    preset: str | None, settings: list[str], seeds: str | None, jobs: int, name: str | None, resume: str | None,
+    preset: str | None, settings: list[str], seeds: str | None, jobs: int | None, name: str | None, resume: str | None,
     responses: int | None, pool: int | None, runs_dir: Path,
 ) -> Prepared:
     if resume is not None:
         given = {"PRESET": preset, "--set": settings, "--seeds": seeds, "--name": name}
         if extra := [option for option, value in given.items() if value]:
             raise ConfigError(f"--resume goes on with a sweep as it is, without {' and '.join(extra)}")
-        return prepare_again(resume, runs_dir, responses, pool)
+        return prepare_again(resume, runs_dir, jobs, responses, pool)
     if preset is None:
         raise ConfigError("sweep: which preset? `rlhf-tui sweep PRESET --set KEY=VALUE,VALUE`, or --resume NAME")
     asked = SweepRequest(preset, tuple(settings), "1" if seeds is None else seeds, name, responses, pool)
-    return prepare(asked, runs_dir, jobs)
+    return prepare(asked, runs_dir, jobs or 1)
 
 
-def _run(sweep: SweepDir, prepared: Prepared, jobs: int, as_json: bool, picture: Picture | None) -> int:
+def _run(sweep: SweepDir, prepared: Prepared, as_json: bool, picture: Picture | None) -> int:
     totals = {run: config.train.steps for run, config in prepared.configs.items()}
-    drive = Drive(sweep, prepared.plan, totals, jobs, told=lambda status: None)
+    drive = Drive(sweep, prepared.plan, totals, told=lambda status: None)
     reporter = SweepReporter(drive, prepared, as_json, drive.stop)
     drive.told = reporter.told
-    reporter.begin([*prepared.plan.grid.notes(), *_about_jobs(prepared, jobs)])
+    reporter.begin([*prepared.plan.grid.notes(), *_about_jobs(prepared)])
     # a terminal that has gone takes nothing with it: all is in files, and the same command tells it once more
     with stopped_by_signals(drive.stop, leave=drive.stop, hang_up=False) as signals:
         statuses = drive.run()
@@ -160,9 +159,9 @@ def _ending(sweep: SweepDir, statuses: Sequence[CellStatus], state: str) -> list
     return lines
 
 
-def _about_jobs(prepared: Prepared, jobs: int) -> list[str]:
+def _about_jobs(prepared: Prepared) -> list[str]:
     """What running several at once means here."""
-    if jobs == 1:
+    if (jobs := prepared.plan.jobs) == 1:
         return []
     devices = {config.model.device for config in prepared.configs.values()}
     if "cuda" in devices or ("auto" in devices and os.path.exists("/dev/nvidiactl")):

@@ -50,19 +50,22 @@ from rlhf_engine.runs.run_lines import read_lines, read_object, readable, sample
 
 SWEEPS = ".sweeps"
 FORMAT = 1
+MOST_JOBS = 64
+"""Runs at once."""
 _ABOUT, _PRESET, _LOCK, _OUTPUT, _RESULT = "sweep.json", "preset.toml", "sweep.lock", "output.log", "result.json"
 _MOST_TEXT = 10_000  # characters of a value, a path or a name
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a sweep does. preset: its name or path. threads: `train.threads` of each run (0: as the preset has it).
-    responses: fresh ones of each final policy; pool: most of each reference, in all (0: none). ids: by name of a run
-    what stays when it is renamed, as far as they have begun."""
+    """What a sweep does. preset: its name or path. jobs: how many runs at once, when it was last begun. threads:
+    `train.threads` of each run (0: as the preset has it). responses: fresh ones of each final policy; pool: most of
+    each reference, in all (0: none). ids: by name of a run what stays when it is renamed, as far as they have begun."""
 
     preset: str
     grid: Grid
     cells: tuple[Cell, ...]
+    jobs: int = 1
     threads: int = 0
     responses: int = 200
     pool: int = 0
@@ -123,7 +126,7 @@ class SweepDir:
         """Keeps it, in the place of what was there. Raises RunError."""
         row = {"format": FORMAT, "version": __version__, "preset": plan.preset, "started": plan.started,
                "fixed": list(plan.grid.fixed), "axes": [asdict(axis) for axis in plan.grid.axes],
-               "seeds": list(plan.grid.seeds), "threads": plan.threads, "responses": plan.responses,
+               "seeds": list(plan.grid.seeds), "jobs": plan.jobs, "threads": plan.threads, "responses": plan.responses,
                "pool": plan.pool,
                "cells": [{"run": cell.run, "id": plan.ids.get(cell.run, ""), "values": dict(cell.values),
                           "seed": cell.seed} for cell in plan.cells]}
@@ -243,9 +246,10 @@ def _plan(told: Mapping[str, Any]) -> Plan:
                        whole_number(row["seed"], most=2**63)) for row in rows)
     axes = tuple(Axis(_text(row["path"]), tuple(map(_text, row["values"]))) for row in told["axes"])
     grid = Grid(tuple(map(_text, told["fixed"])), axes, tuple(whole_number(seed, most=2**63) for seed in told["seeds"]))
-    return Plan(_text(told["preset"]), grid, cells, whole_number(told["threads"]), whole_number(told["responses"]),
-                whole_number(told["pool"]), _text(told["started"]),
-                {cell.run: _text(row["id"]) for cell, row in zip(cells, rows, strict=True) if row["id"]})
+    ids = {cell.run: _text(row["id"]) for cell, row in zip(cells, rows, strict=True) if row["id"]}
+    return Plan(_text(told["preset"]), grid, cells, whole_number(told.get("jobs", 1), 1, MOST_JOBS),
+                whole_number(told["threads"]), whole_number(told["responses"]), whole_number(told["pool"]),
+                _text(told["started"]), ids)
 
 
 def _name(value: Any) -> str:

@@ -17,12 +17,12 @@ from rlhf_engine.runs.sweep_dir import SweepDir
 from rlhf_engine.system.own_process import environment, python
 
 
-def begin_apart(sweep: SweepDir, jobs: int) -> subprocess.Popen[bytes]:
+def begin_apart(sweep: SweepDir) -> subprocess.Popen[bytes]:
     """Starts the process. Raises RunError when it cannot be started, or another one drives the
     sweep. What it prints goes to the sweep's own log."""
     if driver := sweep.driver():
         raise RunError(f"The sweep {sweep.name} is driven already ({driver}).")
-    words = ["sweep", "--resume", sweep.name, "--jobs", str(jobs), "--runs-dir", str(sweep.root.resolve())]
+    words = ["sweep", "--resume", sweep.name, "--runs-dir", str(sweep.root.resolve())]
     log = sweep.open_log()
     try:
         return subprocess.Popen(python("rlhf_engine", [*words, *remote_code.arguments(), *trust.arguments()]),

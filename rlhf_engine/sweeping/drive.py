@@ -59,7 +59,6 @@ class Drive:
     sweep: SweepDir
     plan: Plan
     totals: Mapping[str, int]
-    jobs: int
     told: Callable[[CellStatus], None]
     statuses: dict[str, CellStatus] = field(default_factory=dict)
     _children: dict[str, Child] = field(default_factory=dict)
@@ -145,7 +144,7 @@ class Drive:
 
     def _begin(self) -> None:
         for cell in self.plan.cells:
-            if self._stopping or self.running >= self.jobs:
+            if self._stopping or self.running >= self.plan.jobs:
                 return
             if not self._is_due(self.statuses[cell.run]):
                 continue

@@ -72,18 +72,21 @@ def prepare(asked: SweepRequest, root: Path, jobs: int = 1) -> Prepared:
         raise ConfigError(f"--name: {error}") from None
     where = str(Path(asked.preset).absolute()) if asked.preset.endswith(".toml") else asked.preset
     has_threads = any(path == "train.threads" for path in _paths(grid))
-    plan = Plan(where, grid, tuple(grid.cells(name)), 0 if has_threads else threads_for(jobs),
+    plan = Plan(where, grid, tuple(grid.cells(name)), jobs, 0 if has_threads else threads_for(jobs),
                 RESPONSES if asked.responses is None else asked.responses, POOL if asked.pool is None else asked.pool)
     return _checked(name, plan, preset, SweepDir.find(root, name), root)
 
 
-def prepare_again(name: str, root: Path, responses: int | None = None, pool: int | None = None) -> Prepared:
-    """The sweep of that name, to be gone on with. Raises as `prepare` does, also where there is none."""
+def prepare_again(
+    name: str, root: Path, jobs: int | None = None, responses: int | None = None, pool: int | None = None
+) -> Prepared:
+    """The sweep of that name, to be gone on with, as it was where nothing else is said. Raises as `prepare` does, also
+    where there is none."""
     sweep = SweepDir.find(root, name)
     if sweep is None:
         raise ConfigError(f"There is no sweep {name!r} under {root}.")
     plan = sweep.plan()
-    plan = replace(plan, responses=plan.responses if responses is None else responses,
+    plan = replace(plan, jobs=jobs or plan.jobs, responses=plan.responses if responses is None else responses,
                    pool=plan.pool if pool is None else pool)
     return _checked(name, plan, presets.load(plan.preset), sweep, root)
 

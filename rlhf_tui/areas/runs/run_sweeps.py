@@ -17,6 +17,7 @@ from rlhf_tui.areas.runs.run_selection import RunSelection
 from rlhf_tui.areas.sweep.groups import SweepGroup
 from rlhf_tui.areas.trust.code_questions import CodeQuestions
 from rlhf_tui.editing.edited_config import EditedConfig
+from rlhf_tui.terminal.clean_text import clean_line
 from rlhf_tui.widgets.dialogs import SureScreen
 
 
@@ -44,6 +45,12 @@ class RunSweeps:
         folded = self.folded
         return {sweep.path: FOLDED if sweep.path in folded else UNFOLDED for sweep in self._reader.sweeps}
 
+    @property
+    def short(self) -> dict[Path, str]:
+        """What the names of runs are cut to below their sweep: without its own, where they begin with that."""
+        return {path: clean_line(path.name).removeprefix(f"{sweep.name}-")
+                for sweep in self._reader.sweeps for path in sweep.runs}
+
     def turn(self, sweep: SweepGroup) -> None:
         """Fold it, or unfold it."""
         self._turned[sweep.path] = sweep.path not in self.folded
@@ -70,15 +77,11 @@ class RunSweeps:
                 lambda yes: self._selection.done(f"{sweep.name} stops: its runs save first") if yes else None)
             return
 
-        def begin() -> subprocess.Popen[bytes]:
-            return begin_apart(folder, 1)
-
         def begun(process: subprocess.Popen[bytes]) -> None:
             self._begun = [one for one in self._begun if one.poll() is None] + [process]
-            self._selection.done(f"{sweep.name} goes on in a process of its own, one run at a time; its log says more: "
-                                 f"{folder.log_of()}")
+            self._selection.done(f"{sweep.name} goes on in a process of its own; {folder.log_of()} is what it says")
 
-        self._selection.in_background(begin, begun)
+        self._selection.in_background(partial(begin_apart, folder), begun)
 
     def forget(self, sweep: SweepGroup) -> None:
         """Take it out of the list; its runs stay."""

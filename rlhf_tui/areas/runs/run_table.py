@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -68,6 +68,8 @@ class RunTable(ScrollView, can_focus=True):
         """A metric that has a column of its own."""
         self.folds: dict[Path, str] = {}
         """What stands before the names of those that have lines below them."""
+        self.short: dict[Path, str] = {}
+        """What the name of a run is cut to, where the line above it says the rest."""
         self.empty_text = ""
         self._figures: Figures = {}
         self._at: Path | None = None
@@ -96,7 +98,7 @@ class RunTable(ScrollView, can_focus=True):
         """Draw what has changed."""
         minute = int(time.time() // 60)
         drawn = (self.rows, dict(self._figures), tuple(self.marked), self.shown_run, self._at, minute, self.empty_text,
-                 self.metric, tuple(self.folds.items()))
+                 self.metric, tuple(self.folds.items()), tuple(self.short.items()))
         if drawn != self._drawn:
             self._drawn = drawn
             self.virtual_size = Size(self.scrollable_content_region.width, max(1, len(self.rows) + 1))
@@ -160,9 +162,10 @@ class RunTable(ScrollView, can_focus=True):
             style += self.get_visual_style("runs--empty")
             return line_strip(self, Content(text).truncate(max(1, width), ellipsis=True, pad=True), style)
         depth, run = self.rows[line]
+        named = replace(run, name=self.short[run.path]) if depth and run.path in self.short else run
         if run.path == self._at:
             style += self.get_visual_style("runs--cursor")
         return line_strip(self, 
-            run_line(depth, run, self._figures.get(run.path), width, now=time.time(),
+            run_line(depth, named, self._figures.get(run.path), width, now=time.time(),
                      marked=run.path in self.marked, open=run.path == self.shown_run,
                      metric=self.metric, fold=self.folds.get(run.path, "")), style)

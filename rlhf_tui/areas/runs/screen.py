@@ -180,7 +180,7 @@ class RunsScreen(BaseScreen[None]):
         there = {run.path for run in runs}
         self._table.marked = [path for path in self._table.marked if path in there]
         self._table.shown_run = self._bridge.watched or (self._bridge.run_path if self._bridge.busy else None)
-        self._table.folds = self._sweeps.marks
+        self._table.folds, self._table.short = self._sweeps.marks, self._sweeps.short
         self._table.metric = None if self._sort in SORTS else self._sort
         rows = listed(runs, figures, sort=self._sort, words=self._search.value, sweeps=self._reader.sweeps,
                       folded=self._sweeps.folded)
@@ -359,7 +359,8 @@ class RunsScreen(BaseScreen[None]):
             self._sort = metric
             self._show()
             self._table.go(0)
-            self._alarm.say(f"by {self._sort_title}, the best first; s goes back to the other orders")
+            first = "lowest" if describe(metric).better == "down" else "highest"
+            self._alarm.say(f"by {self._sort_title}, the {first} first; s goes back to the other orders")
 
     def action_new_sweep(self) -> None:
         """A grid of runs."""

@@ -18,6 +18,7 @@ from rlhf_engine.config import fields
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import ConfigError
 from rlhf_engine.files.json_text import to_json
+from rlhf_engine.runs.sweep_dir import MOST_JOBS
 from rlhf_engine.sweeping.apart import begin_apart
 from rlhf_engine.sweeping.prepare import Prepared, SweepRequest, prepare
 from rlhf_tui.areas.trust.code_questions import CodeQuestions
@@ -29,7 +30,6 @@ from rlhf_tui.widgets.dialogs import DIALOG_STYLES
 from rlhf_tui.widgets.inputs import NumberField, TextBox, TextField
 from rlhf_tui.widgets.screen import BaseDialog
 
-MOST_JOBS = 64
 _HINT = "one setting a line: kl.target=2,4,8 is run with each, train.steps=40 holds for all"
 
 
@@ -47,7 +47,7 @@ class SweepScreen(BaseDialog[str]):
     def __init__(self, edited: EditedConfig, questions: CodeQuestions, root: Path) -> None:
         super().__init__()
         self._edited, self._questions, self._root = edited, questions, root
-        self._first = "\n".join(differing(edited.original, edited.config))
+        self._first = "".join(f"{line}\n" for line in differing(edited.original, edited.config))
         self._settings = TextBox(self._first, id="settings")
         self._seeds = TextField("3", id="seeds", max_length=200)
         self._jobs = NumberField(1, whole=True, step=1, low=1, high=MOST_JOBS, id="jobs")
@@ -107,12 +107,14 @@ class SweepScreen(BaseDialog[str]):
             return
 
         def checked(prepared: Prepared) -> None:
-            self._say(told(prepared, jobs), "$text-muted")
+            if not self._sure:  # else a question stands there by now
+                self._say(told(prepared), "$text-muted")
             then(prepared)
 
         def refused(why: str) -> None:
             self._beginning = False
-            self._say(f"✗ {why}", "$text-error")
+            if not self._sure:
+                self._say(f"✗ {why}", "$text-error")
 
         run_in_background(self, partial(_prepared, request, self._root, jobs), checked, refused, "check sweep")
 
@@ -139,10 +141,8 @@ class SweepScreen(BaseDialog[str]):
         self._say(f"✗ {why}", "$text-error")
 
     def _begin(self, prepared: Prepared) -> None:
-        jobs = self._asked()[1]
-
         def start() -> str:
-            begin_apart(prepared.keep(self._root), jobs)
+            begin_apart(prepared.keep(self._root))
             return prepared.name
 
         run_in_background(self, start, self.dismiss, self._not_trusted, "begin sweep")
@@ -159,7 +159,7 @@ class SweepScreen(BaseDialog[str]):
         self._said.update(Content.styled("\n".join(clean_line(line) for line in clean_text(text).split("\n")), style))
 
 
-def told(prepared: Prepared, jobs: int) -> str:
+def told(prepared: Prepared) -> str:
     """What a sweep will be, in a sentence."""
     plan = prepared.plan
     axes = " × ".join(str(len(axis.values)) for axis in plan.grid.axes)
@@ -169,7 +169,7 @@ def told(prepared: Prepared, jobs: int) -> str:
     threads = f", each with {plan.threads} CPU thread{'s' * (plan.threads != 1)}" if plan.threads else ""
     runs = f"{len(plan.cells)} run{'s' * (len(plan.cells) != 1)}"
     notes = "".join(f"\n{note}" for note in plan.grid.notes())
-    return f"{runs} ({what}), {jobs} at once{threads}; {again} {prepared.name}{notes}"
+    return f"{runs} ({what}), {plan.jobs} at once{threads}; {again} {prepared.name}{notes}"
 
 
 def differing(original: RunConfig | None, config: RunConfig) -> list[str]:
