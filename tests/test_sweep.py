@@ -72,6 +72,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _warm_children(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """And none of them is left when a test has ended."""
+    warm.Process(["-c", "pass"], cwd=tmp_path).wait()  # what is forked begins elsewhere, and is not ended with a test
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(subprocess, "Popen", forked)
     yield
