@@ -284,6 +284,21 @@ def test_ctrl_c_saves_the_runs_and_says_how_to_go_on(tmp_path: Path, model: Path
     assert all(status.run and status.step < 50 for status in states[:2])
 
 
+def test_a_terminal_that_goes_away_takes_no_sweep_with_it(tmp_path: Path, model: Path) -> None:
+    gate = Gate(tmp_path / "gate")
+    gate.close()
+    path = preset(tmp_path, model, rewards=[gate.reward], train={"steps": 1})
+    parent = begin(tmp_path, path, "--seeds", "2", "--responses", "4", "--pool", "0", "--name", "left")
+    wait_until(lambda: gate.holds, lambda: (tmp_path / "parent.log").read_text())
+    parent.send_signal(signal.SIGHUP)
+    log = tmp_path / "runs" / ".sweeps" / "left" / "output.log"
+    wait_until(log.exists)
+    gate.open()
+    assert parent.wait() == 0
+    assert "2 of 2 runs finished" in log.read_text()
+    assert "2 of 2" not in (tmp_path / "parent.log").read_text()
+
+
 def test_a_run_that_fails_is_told_and_the_others_go_on(tmp_path: Path, model: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()

@@ -232,18 +232,22 @@ class Signals:
 
 @contextmanager
 def stopped_by_signals(
-    stop: Callable[[], object], *, leave: Callable[[], object] = lambda: None, hang_up: bool = True
+    stop: Callable[[], object], *, leave: Callable[[], object] = lambda: None,
+    hung_up: Callable[[], object] | None = None,
 ) -> Iterator[Signals]:
     """SIGINT, SIGTERM and SIGHUP call `stop`, to end the run after its step, and save it; a second one leaves at once.
 
     Leaving at once is safe: checkpoints are whole or absent. An ignored SIGHUP (nohup) stays ignored, and so does a
     second one: shell and kernel may each send it when a terminal goes away.
 
-    leave: called before a second one leaves. hang_up: whether SIGHUP stops; else it is ignored.
+    leave: called before a second one leaves. hung_up: called at SIGHUP, in the place of all that.
     """
     signals = Signals()
 
     def handle(number: int, frame: object) -> None:
+        if number == signal.SIGHUP and hung_up is not None:
+            hung_up()
+            return
         if signals.received and number == signal.SIGHUP:
             return
         if signals.received:
@@ -256,8 +260,7 @@ def stopped_by_signals(
 
     wanted = [number for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
               if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, handle if hang_up or number != signal.SIGHUP else signal.SIG_IGN)
-              for number in wanted}
+    before = {number: signal.signal(number, handle) for number in wanted}
     try:
         yield signals
     finally:

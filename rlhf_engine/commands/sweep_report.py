@@ -31,11 +31,15 @@ _WHYS = 5
 class SweepReporter:
     """Tells how the runs of a sweep come along: lines for people, or with `as_json` an object each time.
 
-    When the reader of stdout has gone, `stop` is called; a terminal that has gone stops nothing.
+    When the reader of stdout has gone, `stop` is called; `hung_up`, when that was a terminal, which stops nothing.
     """
 
-    def __init__(self, drive: Drive, prepared: Prepared, as_json: bool, stop: Callable[[], object]) -> None:
-        self._drive, self._prepared, self._as_json, self._stop = drive, prepared, as_json, stop
+    def __init__(
+        self, drive: Drive, prepared: Prepared, as_json: bool, stop: Callable[[], object],
+        hung_up: Callable[[], object],
+    ) -> None:
+        self._drive, self._prepared, self._as_json = drive, prepared, as_json
+        self._stop, self._hung_up = stop, hung_up
         self._last: dict[str, CellStatus] = {}
         self._places: dict[str, int] = {}
         self.failed = False
@@ -70,7 +74,11 @@ class SweepReporter:
             elif line := self._line(status, before):
                 out(line)
         except OutputError as error:
-            if answers() is not None and error.gone and not error.hung_up:
+            if answers() is None:
+                return  # closed before we began: somebody wanted it so
+            if error.hung_up:
+                self._hung_up()
+            elif error.gone:
                 self.failed = True
                 self._stop()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +22,7 @@ from rlhf_engine.sweeping.cells import DIVERGED, FAILED, FINISHED, CellStatus
 from rlhf_engine.sweeping.drive import Drive, summary
 from rlhf_engine.sweeping.prepare import POOL, RESPONSES, Prepared, SweepRequest, prepare, prepare_again
 from rlhf_engine.sweeping.results import Answers, results_of
+from rlhf_engine.system.streams import lead_to
 
 
 def sweep_command(picture: Picture | None = None) -> Callable[..., int]:
@@ -104,11 +106,11 @@ def _prepared(
 def _run(sweep: SweepDir, prepared: Prepared, as_json: bool, picture: Picture | None) -> int:
     totals = {run: config.train.steps for run, config in prepared.configs.items()}
     drive = Drive(sweep, prepared.plan, totals, told=lambda status: None)
-    reporter = SweepReporter(drive, prepared, as_json, drive.stop)
+    reporter = SweepReporter(drive, prepared, as_json, drive.stop, partial(_into_log, sweep))
     drive.told = reporter.told
     reporter.begin([*prepared.plan.grid.notes(), *_about_jobs(prepared)])
-    # a terminal that has gone takes nothing with it: all is in files, and the same command tells it once more
-    with stopped_by_signals(drive.stop, leave=drive.stop, hang_up=False) as signals:
+    # a terminal that has gone takes nothing with it: the rest is told in the sweep's log
+    with stopped_by_signals(drive.stop, leave=drive.stop, hung_up=partial(_into_log, sweep)) as signals:
         statuses = drive.run()
         stopped = signals.received is not None or reporter.failed
         answers: list[Answers] | None = []
@@ -128,6 +130,12 @@ def _run(sweep: SweepDir, prepared: Prepared, as_json: bool, picture: Picture | 
     if not as_json or state != "finished":
         say(*_ending(sweep, statuses, state))
     return signals.exit_code or (0 if state == "finished" and not problems else 1)
+
+
+def _into_log(sweep: SweepDir) -> None:
+    log = sweep.open_log()
+    lead_to(log)
+    os.close(log)
 
 
 def _measured(

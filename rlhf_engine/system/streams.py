@@ -181,6 +181,14 @@ def drop(stream: TextIO) -> None:
         os.close(nowhere)
 
 
+def lead_to(descriptor: int) -> None:
+    """Let all that is printed from now on, answers too, go to this file: the terminal has gone away, say."""
+    stream = answers()
+    for number in {1, 2, stream.fileno() if stream else 1}:
+        with suppress(OSError):
+            os.dup2(descriptor, number)
+
+
 # --- descriptors 1 and 2 away from the terminal ---
 
 _MOST_TIDIED = 1 << 24  # bytes of a log at once

@@ -224,6 +224,7 @@ async def test_the_form_says_what_is_wrong_as_the_command_does_and_begins_what_i
         ((found, plan),) = list_sweeps(app.bridge.runs_root)
         assert (found.name, len(plan.cells), plan.grid.seeds) == ("animals-target-kind", 12, (0, 1, 2))
         assert begun.commands[0][-5:-2] == ["sweep", "--resume", found.name]
+        await until(pilot, lambda: "12 waiting" in shown(app), lambda: shown(app))  # the cursor is there
 
 
 async def test_what_was_typed_is_dropped_only_when_told_twice(animals: WorkbenchApp) -> None:

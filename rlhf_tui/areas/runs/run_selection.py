@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 from textual.screen import Screen
@@ -39,6 +40,10 @@ class RunSelection:
         if sweep := self.sweep:
             self.say(f"{sweep.name} is a sweep, and this takes one run: Enter shows those of the sweep")
         return self.here
+
+    def point_at(self, path: Path) -> None:
+        """Put the cursor there once it is listed."""
+        self._table.point_at(path)
 
     def members(self, sweep: SweepGroup) -> list[RunSummary]:
         """The runs of a sweep that have begun, in the order of the list, as it would be without folds."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from textual.screen import Screen
 
-from rlhf_engine.runs.sweep_dir import SweepDir
+from rlhf_engine.runs.sweep_dir import SWEEPS, SweepDir
 from rlhf_engine.sweeping.apart import begin_apart, stop_apart
 from rlhf_tui.areas.runs.run_reader import RunReader
 from rlhf_tui.areas.runs.run_rows import FOLDED, UNFOLDED
@@ -64,6 +64,7 @@ class RunSweeps:
 
     def _begun_one(self, name: str | None) -> None:
         if name is not None:
+            self._selection.point_at(self._root / SWEEPS / name)
             self._selection.done(f"the sweep {name} trains in a process of its own, and goes on when the workbench is "
                                  "left")
 

@@ -73,6 +73,7 @@ class RunTable(ScrollView, can_focus=True):
         self.empty_text = ""
         self._figures: Figures = {}
         self._at: Path | None = None
+        self._next: Path | None = None  # where the cursor goes as soon as that is listed
         self._drawn: object = None
 
     @property
@@ -89,6 +90,8 @@ class RunTable(ScrollView, can_focus=True):
         """Other lines, or other figures; draws only if anything differs."""
         line = self.cursor
         self.rows, self._figures = list(rows), figures
+        if self._next in {run.path for _, run in self.rows}:
+            self._at, self._next = self._next, None
         if self.rows and self._at not in {run.path for _, run in self.rows}:
             self._at = self.rows[min(line, len(self.rows) - 1)][1].path  # the run is gone: on with its neighbour
         self.redraw()
@@ -126,6 +129,10 @@ class RunTable(ScrollView, can_focus=True):
             self.action_open()
         elif event.y > 0:
             self.go(line)
+
+    def point_at(self, path: Path) -> None:
+        """Put the cursor on a run once it is listed."""
+        self._next = path
 
     def go(self, line: int) -> None:
         """Put the cursor on a line."""
