@@ -15,7 +15,6 @@ from textual.widgets import Input, Static
 
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.events import CheckpointSaved, RunStarted, StateChanged
-from rlhf_engine.metrics import describe
 from rlhf_engine.requests import Side
 from rlhf_engine.runs.run_dir import RunDir
 from rlhf_engine.runs.run_list import RunSummary, parents
@@ -24,9 +23,11 @@ from rlhf_tui.areas.charts.overlays import MOST_OVERLAYS, Overlays
 from rlhf_tui.areas.runs.run_control import RunControl
 from rlhf_tui.areas.runs.run_details import run_details
 from rlhf_tui.areas.runs.run_export import ask_export
+from rlhf_tui.areas.runs.run_keys import KEYS, OF_SWEEP
 from rlhf_tui.areas.runs.run_opening import RunOpening
+from rlhf_tui.areas.runs.run_order import RunOrder
 from rlhf_tui.areas.runs.run_reader import RunReader
-from rlhf_tui.areas.runs.run_rows import SORTS, listed
+from rlhf_tui.areas.runs.run_rows import listed
 from rlhf_tui.areas.runs.run_selection import RunSelection
 from rlhf_tui.areas.runs.run_sweeps import RunSweeps
 from rlhf_tui.areas.runs.run_table import RunTable
@@ -36,8 +37,6 @@ from rlhf_tui.areas.trust.code_questions import CodeQuestions
 from rlhf_tui.editing.edited_config import EditedConfig
 from rlhf_tui.engine.bridge import EngineBridge
 from rlhf_tui.engine.messages import EngineEvents
-from rlhf_tui.engine.metrics_history import MetricsHistory
-from rlhf_tui.terminal.clean_text import clean_line
 from rlhf_tui.widgets.inputs import TextField
 from rlhf_tui.widgets.panes import has_room_for_all, is_tiny
 from rlhf_tui.widgets.screen import BaseScreen
@@ -45,20 +44,6 @@ from rlhf_tui.widgets.status import AlarmLine, KeyBar, StatusLine
 
 TALL = 18
 READ_SECONDS = 5.0
-_KEYS = [("Enter", "Open", "screen.open"), ("Esc", "Back", "screen.back"), ("?", "Help", "app.help"),
-         ("t", "Resume", "screen.resume"),
-         ("f", "Fork", "screen.fork"), ("/", "Search", "screen.search"), ("s", "Sort", "screen.sort"),
-         ("m", "Mark", "screen.mark"), ("i", "Settings", "screen.settings"), ("c", "Compare", "screen.compare"),
-         ("o", "Overlay", "screen.overlay"), ("n", "Note", "screen.note"), ("e", "Export", "screen.export"),
-         ("R", "Rename", "screen.rename"),
-         ("x", "Delete", "screen.delete"), ("S", "By metric", "screen.sort_by_metric"),
-         ("N", "New sweep", "screen.new_sweep"), ("T", "Trash", "screen.trash")]
-_OF_SWEEP = {driven: [("Enter", "Show/hide runs", "screen.open"), ("Esc", "Back", "screen.back"),
-                      ("?", "Help", "app.help"), ("t", "Stop" if driven else "Go on", "screen.resume"),
-                      ("o", "Overlay", "screen.overlay"), ("m", "Mark all", "screen.mark"),
-                      ("S", "By metric", "screen.sort_by_metric"), ("N", "New sweep", "screen.new_sweep"),
-                      ("x", "Forget", "screen.delete"), ("/", "Search", "screen.search"), ("s", "Sort", "screen.sort")]
-             for driven in (False, True)}
 
 
 class RunsScreen(BaseScreen[None]):
@@ -113,7 +98,7 @@ class RunsScreen(BaseScreen[None]):
         self._opening = RunOpening(self, bridge, control, questions, self._reader, self._selection, self.dismiss)
         self._tidying = RunTidying(self, bridge, self._reader, self._selection)
         self._sweeps = RunSweeps(self, self._reader, self._selection, edited, questions, bridge.runs_root, self._show)
-        self._sort = SORTS[0]
+        self._order = RunOrder(self._sorted, self._alarm.say)
         self._details = Static("", id="details", markup=False)
         self._search = TextField(placeholder="words to look for", id="search")
         self._keys = KeyBar(id="keys")
@@ -181,8 +166,8 @@ class RunsScreen(BaseScreen[None]):
         self._table.marked = [path for path in self._table.marked if path in there]
         self._table.shown_run = self._bridge.watched or (self._bridge.run_path if self._bridge.busy else None)
         self._table.folds, self._table.short = self._sweeps.marks, self._sweeps.short
-        self._table.metric = None if self._sort in SORTS else self._sort
-        rows = listed(runs, figures, sort=self._sort, words=self._search.value, sweeps=self._reader.sweeps,
+        self._table.metric = self._order.metric
+        rows = listed(runs, figures, sort=self._order.by, words=self._search.value, sweeps=self._reader.sweeps,
                       folded=self._sweeps.folded)
         self._table.empty_text = " no run holds these words; Esc clears the search" if runs else \
             " no runs yet: F5 on the workbench starts one"
@@ -192,7 +177,7 @@ class RunsScreen(BaseScreen[None]):
             f" · {sweeps} sweep{'s' * (sweeps != 1)}" if sweeps else "")
         marked = f" · {len(self._table.marked)} marked" if self._table.marked else ""
         self._table.border_title = Content(f"Runs · {count}{marked}")
-        self._table.border_subtitle = Content(f"by {self._sort_title}")
+        self._table.border_subtitle = Content(f"by {self._order.title}")
 
     def on_run_table_moved(self, _: RunTable.Moved) -> None:
         """Tell about the run under the cursor."""
@@ -213,11 +198,11 @@ class RunsScreen(BaseScreen[None]):
     def _show_keys(self) -> None:
         """What can be done with the run, or the sweep, under the cursor."""
         if sweep := self._selection.sweep:
-            self._keys.show(_OF_SWEEP[sweep.driven])
+            self._keys.show(OF_SWEEP[sweep.driven])
             return
         run = self._table.selected
         resumes = run is not None and not self._opening.no_resume(run)
-        self._keys.show([key for key in _KEYS if resumes or key[2] != "screen.resume"])
+        self._keys.show([key for key in KEYS if resumes or key[2] != "screen.resume"])
 
     # --- with the run under the cursor ---
 
@@ -301,13 +286,13 @@ class RunsScreen(BaseScreen[None]):
     def action_overlay(self) -> None:
         """Read the curves of the chosen runs for the charts, of many the first in the order of the list."""
         places = {run.path: at for at, (_, run) in enumerate(listed(
-            self._reader.runs, self._reader.figures, sort=self._sort, words=""))}
+            self._reader.runs, self._reader.figures, sort=self._order.by, words=""))}
         chosen = sorted(self._selection.chosen(), key=lambda run: places[run.path])
         for run in chosen[:MOST_OVERLAYS]:
             self._overlays.lay(RunDir(run.path))
         if len(chosen) > MOST_OVERLAYS:
             self._alarm.say(f"the charts have room for {MOST_OVERLAYS} runs: these are the first of {len(chosen)} by "
-                            f"{self._sort_title}; m marks others")
+                            f"{self._order.title}; m marks others")
 
     def action_clear_overlays(self) -> None:
         """Only the workbench's own curves again."""
@@ -333,34 +318,16 @@ class RunsScreen(BaseScreen[None]):
 
     def action_sort(self) -> None:
         """The next order."""
-        self._sort = SORTS[(SORTS.index(self._sort) + 1) % len(SORTS)] if self._sort in SORTS else SORTS[0]
+        self._order.turn()
+
+    def _sorted(self) -> None:
         self._show()
         self._table.go(0)
-        tree = "forks below the run they came from" if self._sort in ("last changed", "name") else "forks by themselves"
-        self._alarm.say(f"by {self._sort}, {tree}")
-
-    @property
-    def _sort_title(self) -> str:
-        return self._sort if self._sort in SORTS else clean_line(describe(self._sort).title)
+        self._alarm.say(self._order.told)
 
     def action_sort_by_metric(self) -> None:
         """Choose a metric that runs have in their last step."""
-        from rlhf_tui.areas.charts.metric import MetricScreen
-
-        names = {name: None for found in self._reader.figures.values() for name in found.metrics}
-        if not names:
-            self._alarm.say("no run has a metric yet")
-            return
-        self.app.push_screen(MetricScreen(MetricsHistory(), [describe(name) for name in sorted(names)], [self._sort], 0,
-                                          title="Sort the runs by"), self._sort_by)
-
-    def _sort_by(self, metric: str | None) -> None:
-        if metric is not None:
-            self._sort = metric
-            self._show()
-            self._table.go(0)
-            first = "lowest" if describe(metric).better == "down" else "highest"
-            self._alarm.say(f"by {self._sort_title}, the {first} first; s goes back to the other orders")
+        self._order.ask_metric(self.app, self._reader.figures)
 
     def action_new_sweep(self) -> None:
         """A grid of runs."""
