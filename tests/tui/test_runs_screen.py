@@ -380,7 +380,7 @@ async def test_a_fork_of_a_run_whose_base_is_another_model_now_asks_first(
         await press(pilot, "r")
         await pilot.press("f")
         await until(pilot, lambda: isinstance(app.screen, SureScreen))
-        assert "amber was trained on another base model" in shown(app)
+        await until(pilot, lambda: "amber was trained on another base model" in shown(app))
         await pilot.press("y")
         await until(pilot, lambda: isinstance(app.screen, ForkScreen))
         await press(pilot, *"kl.coef=7", "f5")
