@@ -28,11 +28,16 @@ def problems(count: int, seed: int = 0) -> list[tuple[str, ...]]:
     return list(found)
 
 
+def rows(start: int, count: int) -> list[dict[str, str]]:
+    """Problems of seed 0 from `start` on, with their solution and their answer; those of other places are others."""
+    return [{"prompt": f"Sort: {', '.join(given)}.", "response": f" {', '.join(sorted(given))}.",
+             "answer": ", ".join(sorted(given))} for given in problems(start + count)[start:]]
+
+
 def files() -> dict[str, str]:
     """The text of each file by its name."""
-    rows = [{"prompt": f"Sort: {', '.join(given)}.", "response": f" {', '.join(sorted(given))}.",
-             "answer": ", ".join(sorted(given))} for given in problems(SOLVED + UNSOLVED)]
-    solved, unsolved = rows[:SOLVED], [{"prompt": row["prompt"], "answer": row["answer"]} for row in rows[SOLVED:]]
+    solved = rows(0, SOLVED)
+    unsolved = [{"prompt": row["prompt"], "answer": row["answer"]} for row in rows(SOLVED, UNSOLVED)]
     return {name: "".join(json.dumps(row) + "\n" for row in part)
             for name, part in (("sft-sorting.jsonl", solved), ("sorting.jsonl", unsolved))}
 
