@@ -2,21 +2,24 @@
 
 `rlhf-tui sweep` trains, and holds every run against best-of-n of its own reference at equal KL: the share of that gain
 is what methods and settings can be held against each other by, for more KL alone brings more score. This reads what
-sweeps came to, and prints one table in Markdown, with the share of responses that are free of unseen pairs of words.
+sweeps came to, and prints one table in Markdown, with the share of words that the reward likes, and of responses that
+are free of unseen pairs of words.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rlhf_engine.events import Sample
 from rlhf_engine.maths.statistics import mean_interval
 from rlhf_engine.runs.sweep_dir import SweepDir
+from rlhf_engine.words import count_words
 from storyteller_maker.seen import TABLE, load, unseen_bigrams
 
-HEADS = ["preset", "model", "", "runs", "score", "of best-of-n's gain, %", "KL", "distinct-2",
+HEADS = ["preset", "model", "", "runs", "score", "of best-of-n's gain, %", "KL", "liked words, %", "distinct-2",
          "free of unseen pairs, %", "seconds", "peak memory, MB", "responses"]
 
 
@@ -28,21 +31,31 @@ def rows(sweep: SweepDir) -> list[list[str]]:
     for point in result["points"]:
         measures = point["measures"]
         runs = [run for run in result["runs"] if run["values"] == point["values"] and run["state"] == "finished"]
-        free = []
+        free, liked = [], []
         for run in runs:
             _, samples = sweep.measured(names[run["run"]])
+            liked.append(100 * liked_share(samples))
             free.append(100 * sum(not unseen_bigrams(sample.response, seen) for sample in samples) / len(samples))
         model = point.get("model") or result["models"][0]["model"]
         values = ", ".join(f"{path.rpartition('.')[2]} {value}" for path, value in point["values"].items()
                            if path != "model.name")
-        of_free = mean_interval(free) if free else None
+        of_free, of_liked = (mean_interval(values) if values else None for values in (free, liked))
         found.append([Path(plan.preset).stem, Path(model).name, values, f"{point['measured']} of {point['runs']}",
                       shown(measures.get("score"), 2), shown(measures.get("share"), 0, 100),
-                      shown(measures.get("kl"), 2), shown(measures.get("distinct_2"), 2),
+                      shown(measures.get("kl"), 2), shown(of_liked and vars(of_liked), 1),
+                      shown(measures.get("distinct_2"), 2),
                       shown(of_free and vars(of_free), 0),
                       shown(measures.get("seconds"), 0), shown(measures.get("peak_memory"), 0, 1e-6),
                       shown(measures.get("responses"), 0)])
     return found
+
+
+def liked_share(samples: Sequence[Sample]) -> float:
+    """The share of all words that a reward likes."""
+    words = sum(len(count_words(sample.response)) for sample in samples)
+    liked = sum(len(count_words(sample.response[span.start:span.end])) for sample in samples
+                for span in sample.spans if span.kind == "liked")
+    return liked / max(1, words)
 
 
 def shown(estimate: Mapping[str, Any] | None, digits: int, scale: float = 1.0) -> str:
