@@ -11,7 +11,7 @@ from benchmarks.sorting import files
 from rlhf_engine.config import presets
 from rlhf_engine.data.rows import load_data
 from rlhf_engine.rewards.build import rewards_of
-from rlhf_engine.training.other_method import require_actor
+from rlhf_engine.runs.method_change import require_actor
 
 
 def test_the_files_are_those_that_the_script_writes() -> None:

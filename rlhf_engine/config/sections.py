@@ -77,8 +77,8 @@ class SamplingConfig(Section):
 class KLConfig(Section):
     """The penalty that holds the actor near the reference: reward = score − coef · KL."""
 
-    coef: float = setting(0.1, "β, weight of the KL penalty", unit="score per nat", live=True, ge=0, le=100,
-                          label="KL coef")
+    coef: float = setting(0.1, "β, weight of the KL penalty; at 0 methods without a critic ask no reference, and "
+                          "measure no KL", unit="score per nat", live=True, ge=0, le=100, label="KL coef")
     controller: Literal["fixed", "adaptive", "budget"] = setting(
         "fixed", "adaptive moves coef to hold KL at target (Ziegler et al. 2019, section 2.2); budget moves it so that "
         "KL climbs to target within 60 % of the run and stays there, whatever the model and the first coef",

@@ -60,6 +60,14 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> Begun:
     return processes
 
 
+def resumed(begun: Begun) -> str:
+    """The sweep that the first of the processes goes on with."""
+    command = begun.commands[0]
+    at = command.index("sweep")
+    assert command[at + 1] == "--resume"
+    return command[at + 2]
+
+
 @pytest.fixture
 def sweep(app: WorkbenchApp, config: RunConfig) -> SweepDir:
     """kl.coef 0.1 and 0.5 with two seeds, of which three runs have begun; and the run alone, which changed last."""
@@ -136,7 +144,7 @@ async def test_a_sweep_is_gone_on_with_and_forgotten_while_its_runs_stay(
     async with app.run_test(size=(120, 40)) as pilot:
         await press(pilot, "r", "end", "t")
         await until(pilot, lambda: len(begun.commands) == 1)
-        assert begun.commands[0][-5:-2] == ["sweep", "--resume", "mine"]
+        assert resumed(begun) == "mine"
         await press(pilot, "x")
         await until(pilot, lambda: isinstance(app.screen, SureScreen))
         await press(pilot, "enter")
@@ -223,7 +231,7 @@ async def test_the_form_says_what_is_wrong_as_the_command_does_and_begins_what_i
         await until(pilot, lambda: app.screen is not form, lambda: shown(app))
         ((found, plan),) = list_sweeps(app.bridge.runs_root)
         assert (found.name, len(plan.cells), plan.grid.seeds) == ("animals-target-kind", 12, (0, 1, 2))
-        assert begun.commands[0][-5:-2] == ["sweep", "--resume", found.name]
+        assert resumed(begun) == found.name
         await until(pilot, lambda: "12 waiting" in shown(app), lambda: shown(app))  # the cursor is there
 
 

@@ -96,8 +96,6 @@ token (k3)."""
         if self.ratio_level == "sequence" and self.loss_normalization != "response":
             found.append("algorithm.ratio_level = sequence with loss_normalization = "
                          f"{self.loss_normalization} weighs a response by its length; GSPO takes response")
-        if config.kl.coef == 0 and config.kl.controller == "fixed":
-            found.append("kl.coef = 0 asks no reference: nothing holds the actor near it, and no KL is measured")
         return found
 
     def summary(self, config: Settings) -> str:
