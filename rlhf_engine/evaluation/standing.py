@@ -23,6 +23,7 @@ Pool = Mapping[str, Sequence[float]]
 
 _LEAST, _USUAL = 16, 64  # to a prompt, however little the KL asks for: a curve of 64 ends at a KL of 3 nats
 _LEAST_PROMPTS = 4
+_TIMES = 16
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,9 @@ class Plan:
 def plan_pool(prompts: Sequence[str], kls: Sequence[float], bound: int) -> Plan:
     """What to draw so that best-of-n can be told at those of the `kls` (nats) that `bound` responses in all allow.
 
-    Twice as many as n to each prompt, where there is room: the best of nearly all is known badly. Where there is too
-    little, fewer prompts are asked, evenly from all.
+    Many times n to each prompt, as far as there is room for all of them: m responses hold only m/n independent bests of
+    n, and an error in their mean shifts the share of every side alike. Where twice n is too much for all prompts, fewer
+    are asked, evenly from all.
     """
     found = list(dict.fromkeys(prompts))
     fewest = min(_LEAST_PROMPTS, len(found), max(1, bound // 2))
@@ -46,7 +48,8 @@ def plan_pool(prompts: Sequence[str], kls: Sequence[float], bound: int) -> Plan:
     wanted = [best_of_n_at(kl) for kl in kls if math.isfinite(kl) and kl > 0]
     reached = max((n for n in wanted if n <= most - 1), default=1.0)
     usual = min(_USUAL, max(_LEAST, bound // len(found)))
-    each = min(most, max(usual, math.ceil(2 * reached)))
+    room = min(math.ceil(_TIMES * reached), bound // len(found))
+    each = min(most, max(usual, math.ceil(2 * reached), room))
     count = max(fewest, min(len(found), bound // each))
     return Plan(tuple(found[index * len(found) // count] for index in range(count)), each, most)
 
