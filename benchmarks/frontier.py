@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rlhf_engine.evaluation.compare import words_in_spans
 from rlhf_engine.events import Sample
 from rlhf_engine.maths.statistics import mean_interval
 from rlhf_engine.runs.sweep_dir import SweepDir
@@ -53,9 +54,7 @@ def rows(sweep: SweepDir) -> list[list[str]]:
 def liked_share(samples: Sequence[Sample]) -> float:
     """The share of all words that a reward likes."""
     words = sum(len(count_words(sample.response)) for sample in samples)
-    liked = sum(len(count_words(sample.response[span.start:span.end])) for sample in samples
-                for span in sample.spans if span.kind == "liked")
-    return liked / max(1, words)
+    return sum(words_in_spans(sample, "liked") for sample in samples) / max(1, words)
 
 
 def shown(estimate: Mapping[str, Any] | None, digits: int, scale: float = 1.0) -> str:

@@ -238,7 +238,7 @@ def _reward_rows(parts: dict[str, list[str]], sides: list[list[Sample]]) -> list
 
 
 def _share_row(key: str, label: str, kind: str, sides: list[list[Sample]], counts: list[list[int]]) -> Row:
-    found = [[_words_in_spans(sample, kind) for sample in side] for side in sides]
+    found = [[words_in_spans(sample, kind) for sample in side] for side in sides]
     return Row(
         key,
         label,
@@ -248,7 +248,8 @@ def _share_row(key: str, label: str, kind: str, sides: list[list[Sample]], count
     )
 
 
-def _words_in_spans(sample: Sample, kind: str) -> int:
+def words_in_spans(sample: Sample, kind: str) -> int:
+    """How many words of the response stand in spans of that kind."""
     return sum(len(count_words(sample.response[span.start : span.end])) for span in sample.spans if span.kind == kind)
 
 

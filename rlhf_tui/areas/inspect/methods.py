@@ -20,7 +20,7 @@ from rlhf_engine.runs.run_dir import RunDir
 from rlhf_tui.areas.inspect.credit_facts import agreement, all_columns, drawn_by, pushed, traced
 from rlhf_tui.areas.inspect.group_table import GroupTable
 from rlhf_tui.areas.inspect.heat_text import HeatText
-from rlhf_tui.areas.inspect.token_facts import END, heat, largest, token_label
+from rlhf_tui.areas.inspect.token_facts import heats, shown_tokens
 from rlhf_tui.areas.inspect.token_table import TokenTable
 from rlhf_tui.areas.samples.sample import sample_facts
 from rlhf_tui.areas.trust.code_questions import CodeQuestions
@@ -201,12 +201,10 @@ class MethodsScreen(BaseScreen[None]):
         (sample, trace), found = traced(self._group, self._at), all_columns(self._group)
         if self._quantity not in found:
             self._quantity = found[1] if found else None
-        names = [token_label(sample, trace, index) for index in range(len(trace.texts))]
         score = "" if sample.score is None else f"score {figure(sample.score, '+.2f')} · "
         self._text.border_title = Content(
             f"Response {self._at + 1} of {len(self._group.samples)} · {score}{sample_facts(sample)}")
-        self._text.load(sample.prompt, [text or (END if name == END else "")
-                                        for text, name in zip(trace.texts, names, strict=True)])
+        self._text.load(sample.prompt, shown_tokens(sample, trace))
         self._tokens.load(sample, trace, found, self._quantity)
         self._responses.mark(self._at)
         self._show_quantity()
@@ -217,8 +215,7 @@ class MethodsScreen(BaseScreen[None]):
         if self._group is None or quantity is None:
             return
         values = traced(self._group, self._at)[1].series[quantity.name]
-        most, ansi = largest(values), self.app.current_theme.ansi
-        self._text.paint([heat(value, most, ansi=ansi) for value in values])
+        self._text.paint(heats(values, ansi=self.app.current_theme.ansi))
         self._text.border_subtitle = Content(f"colours: {quantity.title}")
         self._tokens.border_title = Content(f"{quantity.title[:1].upper()}{quantity.title[1:]}: {quantity.help}")
         self._show_told()

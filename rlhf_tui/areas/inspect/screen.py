@@ -18,7 +18,7 @@ from rlhf_engine.config.methods.base import AlgorithmConfig, Series
 from rlhf_engine.events import Sample
 from rlhf_engine.token_trace import TokenTrace
 from rlhf_tui.areas.inspect.heat_text import HeatText
-from rlhf_tui.areas.inspect.token_facts import END, drawn_series, heat, largest, token_label
+from rlhf_tui.areas.inspect.token_facts import drawn_series, heats, shown_tokens, token_label
 from rlhf_tui.areas.inspect.token_table import TokenTable
 from rlhf_tui.areas.samples.sample import sample_facts
 from rlhf_tui.engine.bridge import EngineBridge
@@ -125,9 +125,7 @@ class InspectScreen(BaseScreen[None]):
         found = drawn_series(self._method, trace)
         if self._quantity not in found:
             self._quantity = found[0] if found else None
-        names = [token_label(sample, trace, index) for index in range(len(trace.texts))]
-        self._text.load(sample.prompt, [text or (END if name == END else "")
-                                        for text, name in zip(trace.texts, names, strict=True)])
+        self._text.load(sample.prompt, shown_tokens(sample, trace))
         self._table.load(sample, trace, found, self._quantity)
         self._show_quantity()
         self._mark(0)
@@ -139,8 +137,7 @@ class InspectScreen(BaseScreen[None]):
             self._table.border_title = Content("Tokens")
             return
         values = trace.series[quantity.name]
-        most, ansi = largest(values), self.app.current_theme.ansi
-        self._text.paint([heat(value, most, ansi=ansi) for value in values])
+        self._text.paint(heats(values, ansi=self.app.current_theme.ansi))
         self._text.border_subtitle = Content(f"colours: {quantity.title}")
         title = self._method.title_of(quantity, trace)
         self._table.border_title = Content(f"{title[:1].upper()}{title[1:]}: {quantity.help}")

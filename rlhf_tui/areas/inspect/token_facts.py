@@ -18,7 +18,6 @@ STRENGTHS = (0, 10, 20, 30, 40, 50)
 END, PART = "⟨end⟩", "⟨part⟩"
 
 
-
 def drawn_series(method: AlgorithmConfig, trace: TokenTrace) -> list[Series]:
     """Those of the method's that the trace has, in its order."""
     return [series for series in method.token_series if series.name in trace.series]
@@ -44,9 +43,21 @@ def heat(value: float, most: float, *, ansi: bool = False) -> str:
     return f"italic on $error {STRENGTHS[level]}%" if value < 0 else f"on $success {STRENGTHS[level]}%"
 
 
+def heats(values: Sequence[float], *, ansi: bool = False) -> list[str]:
+    """The style behind each token, by the largest of them."""
+    most = largest(values)
+    return [heat(value, most, ansi=ansi) for value in values]
+
+
 def token_label(sample: Sample, trace: TokenTrace, index: int) -> str:
     """A token as the table names it: spaces as dots, and a name for what adds no text."""
     text = trace.texts[index]
     if text:
         return text.replace(" ", "·").replace("\n", "↵")
     return END if sample.finished and index == len(trace.texts) - 1 else PART
+
+
+def shown_tokens(sample: Sample, trace: TokenTrace) -> list[str]:
+    """The tokens as the response shows them: their own text, and a name for the one that ends it."""
+    labels = (token_label(sample, trace, index) for index in range(len(trace.texts)))
+    return [text or (END if label == END else "") for text, label in zip(trace.texts, labels, strict=True)]
