@@ -289,3 +289,12 @@ class MethodsCompared(Event):
     request_id: int
     result: Any
     error: str = ""
+
+
+@dataclass(frozen=True)
+class PairsSampled(Event):
+    """Pairs to judge were sampled: `labels.pair.Pair`s; none when cancelled or failed with `error`."""
+
+    request_id: int
+    pairs: tuple[Any, ...]
+    error: str = ""

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rlhf_engine.config.run_config import RunConfig
-from rlhf_engine.events import ComparisonFinished, EditRefused, GenerationFinished, MethodsCompared
+from rlhf_engine.events import ComparisonFinished, EditRefused, GenerationFinished, MethodsCompared, PairsSampled
+from rlhf_engine.labels.pair import AskedFor
 
 # --- runs; one at a time ---
 
@@ -171,7 +172,35 @@ class CompareMethods:
         return MethodsCompared(self.id, None, why)
 
 
-Question = Generate | Compare | CompareMethods
+@dataclass(frozen=True)
+class SamplePairs:
+    """Sample `count` pairs of answers, the first of each by one side, the second by the other, for a person to judge.
+
+    Answered by PairsSampled with its `id`. Prompts, sampling and rewards are as for `Compare`; equal sides answer from
+    two seeds. ask: which pairs are asked for: any, or of `responses` answers by each side to each prompt those two
+    whose scores differ least ("unsure") or most ("gap").
+    """
+
+    id: int
+    config: RunConfig
+    count: int
+    seed: int
+    first: Side = TUNED
+    second: Side = TUNED
+    ask: AskedFor = "random"
+    responses: int = 4
+
+    @property
+    def of_checkpoints(self) -> bool:
+        """True when it takes no model but what is on the disk."""
+        return self.first.kind == self.second.kind == "checkpoint"
+
+    def refused(self, why: str) -> PairsSampled:
+        """The answer that there is none."""
+        return PairsSampled(self.id, (), why)
+
+
+Question = Generate | Compare | CompareMethods | SamplePairs
 """What is answered with an event of its own that bears its `id`."""
 
 
