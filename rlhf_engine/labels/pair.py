@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,6 +10,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from rlhf_engine.events import Span
+from rlhf_engine.files.json_text import to_json
 
 OriginKind = Literal["reference", "tuned", "checkpoint", "recorded", "file"]
 AskedFor = Literal["random", "unsure", "gap"]
@@ -62,7 +62,7 @@ class Pair:
     def id(self) -> str:
         """16 hex digits that are the same for the same prompt and texts, in whichever order they were drawn."""
         texts = sorted((self.first.text, self.second.text))
-        return hashlib.sha256(json.dumps([self.prompt, *texts]).encode()).hexdigest()[:16]
+        return hashlib.sha256(to_json([self.prompt, *texts]).encode()).hexdigest()[:16]
 
 
 def shown_swapped(pair: Pair, rater: str, repeat: int = 0) -> bool:
@@ -71,6 +71,6 @@ def shown_swapped(pair: Pair, rater: str, repeat: int = 0) -> bool:
     The coin says which of the two texts is on the left, however the pair was drawn, so that nobody learns from a
     position. A pair that comes back (`repeat` 1, 3, …) shows the other way round.
     """
-    coin = hashlib.sha256(json.dumps([rater, pair.id]).encode()).digest()[0] & 1
+    coin = hashlib.sha256(to_json([rater, pair.id]).encode()).digest()[0] & 1
     drawn_otherwise = pair.first.text > pair.second.text
     return bool(coin) ^ drawn_otherwise ^ bool(repeat % 2)
