@@ -178,7 +178,8 @@ class SamplePairs:
 
     Answered by PairsSampled with its `id`. Prompts, sampling and rewards are as for `Compare`; equal sides answer from
     two seeds. ask: which pairs are asked for: any, or of `responses` answers by each side to each prompt those two
-    whose scores differ least ("unsure") or most ("gap").
+    whose scores differ least ("unsure") or most ("gap"). run: the name of the run that the tuned model is of, for the
+    record.
     """
 
     id: int
@@ -189,6 +190,7 @@ class SamplePairs:
     second: Side = TUNED
     ask: AskedFor = "random"
     responses: int = 4
+    run: str = ""
 
     @property
     def of_checkpoints(self) -> bool:

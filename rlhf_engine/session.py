@@ -26,6 +26,7 @@ from rlhf_engine.requests import (
     Request,
     RequestQueue,
     Resume,
+    SamplePairs,
     Start,
 )
 
@@ -84,7 +85,7 @@ class Session:
                     self._requests.wait()
                 case Start() | Resume() | Fork() as asked:
                     self._run(asked)
-                case Generate() | Compare() | CompareMethods() as question:
+                case Generate() | Compare() | CompareMethods() | SamplePairs() as question:
                     self._answer(question)
                 case Edit() as edit:
                     self._emit(edit.refused("the run has ended"))
@@ -153,7 +154,7 @@ class Session:
         """What the question is answered with; two checkpoints take what is loaded, if they fit it, and else nothing."""
         if isinstance(question, CompareMethods) and question.run is not None:
             return self._checkpoint_of(question.run)
-        if not (isinstance(question, Compare) and question.of_checkpoints):
+        if not (isinstance(question, Compare | SamplePairs) and question.of_checkpoints):
             return self._policy_for(question.config)
         if self._trainer and self._trainer.policy:
             return AtHand(self._trainer.policy, self._trainer.config, self._trainer.step, {})

@@ -1,4 +1,4 @@
-"""Answers questions (generations, comparisons of models or of methods) with events, between steps of a run or with no
+"""Answers questions (generations, comparisons, pairs to judge) with events, between steps of a run or with no
 run at all."""
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from rlhf_engine.data.prompt_check import cut_prompts
 from rlhf_engine.errors import RlhfError
 from rlhf_engine.evaluation.compare import compare
 from rlhf_engine.evaluation.generate import answer
+from rlhf_engine.evaluation.label_pairs import label_pairs
 from rlhf_engine.evaluation.method_comparison import compare_methods
 from rlhf_engine.events import (
     ComparisonFinished,
@@ -24,10 +25,11 @@ from rlhf_engine.events import (
     GenerationToken,
     MethodsCompared,
     Notice,
+    PairsSampled,
 )
 from rlhf_engine.models.memory import out_of_memory
 from rlhf_engine.models.policy import Policy
-from rlhf_engine.requests import Compare, CompareMethods, Generate, Question
+from rlhf_engine.requests import Compare, CompareMethods, Generate, Question, SamplePairs
 from rlhf_engine.rewards.build import rewards_if_any
 
 Emit = Callable[[Event], None]
@@ -47,12 +49,14 @@ def answer_question(
 ) -> None:
     """Emit the answer, with the settings of `config`; what the user got wrong, or is too large, is told as its `error`.
 
-    policy: after `step`; None only for a comparison that needs none. numbers: what its method has counted by then.
+    policy: after `step`; None only where two checkpoints answer. numbers: what its method has counted by then.
     may_load: nothing trains, so another model may be loaded.
     """
     try:
         if isinstance(question, Compare):
             _compare(question, policy, config, step, emit, cancelled, may_load)
+        elif isinstance(question, SamplePairs):
+            _sample_pairs(question, policy, config, step, emit, cancelled, may_load)
         elif isinstance(question, CompareMethods) and policy is not None:
             _compare_methods(question, policy, config, step, emit, numbers or {}, cancelled)
         elif isinstance(question, Generate) and policy is not None:
@@ -148,3 +152,24 @@ def _compare_methods(
         cancelled=cancelled,
     )
     emit(MethodsCompared(question.id, result, "" if result else "cancelled"))
+
+
+def _sample_pairs(
+    question: SamplePairs, policy: Policy | None, config: RunConfig, step: int, emit: Emit, cancelled: Cancelled,
+    may_load: bool,
+) -> None:
+    pairs = label_pairs(
+        policy,
+        config,
+        count=question.count,
+        seed=question.seed,
+        step=step,
+        sides=(question.first, question.second),
+        ask=question.ask,
+        responses=question.responses,
+        run=question.run,
+        may_load=may_load,
+        cancelled=cancelled,
+        tell=lambda text: emit(Notice(text, "warning")),
+    )
+    emit(PairsSampled(question.id, pairs or (), "" if pairs is not None else "cancelled"))

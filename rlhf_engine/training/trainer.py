@@ -52,6 +52,7 @@ from rlhf_engine.requests import (
     Generate,
     Pause,
     RequestQueue,
+    SamplePairs,
     SaveCheckpoint,
     Stop,
     Unpause,
@@ -440,7 +441,7 @@ class Trainer:
                     self._save(asked=True)
                 case Edit():
                     self._edit(request)
-                case Generate() | Compare() | CompareMethods():
+                case Generate() | Compare() | CompareMethods() | SamplePairs():
                     numbers = self.algorithm.state().numbers if self.algorithm else {}
                     answer_question(request, self.policy, self.config, self.step, self._journal.emit, numbers=numbers,
                                     cancelled=partial(self.requests.cancelled, request))
