@@ -118,7 +118,7 @@ class _Ratio:
 def _share(successes: Sequence[int], totals: Sequence[int], level: float) -> _Ratio:
     hits, trials = sum(successes), sum(totals)
     without = [_ratio(hits - s, trials - t) for s, t in zip(successes, totals, strict=True)]
-    return _Ratio(_ratio(hits, trials), without if len(without) > 1 else [], _wilson(hits, trials, level))
+    return _Ratio(_ratio(hits, trials), without if len(without) > 1 else [], wilson_interval(hits, trials, level))
 
 
 def _distinct(texts: Sequence[Words], n: int) -> _Ratio:
@@ -159,7 +159,9 @@ def _jackknife(value: float, without: Sequence[float], level: float) -> Estimate
     return Estimate(value, value - reach, value + reach)
 
 
-def _wilson(hits: int, trials: int, level: float) -> Estimate:
+def wilson_interval(hits: int, trials: int, level: float = 0.95) -> Estimate:
+    """The share of `hits` in `trials` that are independent of each other, and its interval by Wilson (1927), sound also
+    for few of them and for shares of 0 and 1. The share of none is 0, with the interval [0, 1]."""
     if trials == 0:
         return Estimate(0.0, 0.0, 1.0)
     z = NormalDist().inv_cdf(0.5 + level / 2)
