@@ -13,6 +13,7 @@ import typer
 from rlhf_engine.commands.exporting import export
 from rlhf_engine.commands.following import attach
 from rlhf_engine.commands.health import doctor, verify
+from rlhf_engine.commands.labelling import ByHand, label_command
 from rlhf_engine.commands.listing import list_presets, runs
 from rlhf_engine.commands.pairing import pairs
 from rlhf_engine.commands.parsing import CommandLine
@@ -28,14 +29,15 @@ from rlhf_engine.system.streams import degrade
 
 
 def make_app(
-    *, help: str = "RLHF without a screen.", attach: Callable[..., int] = attach, picture: Picture | None = None
+    *, help: str = "RLHF without a screen.", attach: Callable[..., int] = attach, picture: Picture | None = None,
+    label: ByHand | None = None,
 ) -> typer.Typer:
     """All commands in an app of their own. attach: the command of that name, which may have a screen to show a run on.
-    picture: draws what `sweep` found."""
+    picture: draws what `sweep` found. label: lets a person judge on a screen."""
     app = typer.Typer(cls=CommandLine, help=help, no_args_is_help=True, add_completion=False, rich_markup_mode=None,
                       pretty_exceptions_enable=False)
     for command in (train, resume, fork, sweep_command(picture), attach, compare, generate, pairs, score, export,
-                    list_presets, runs, rename, note, delete, trash, trust, verify, doctor):
+                    label_command(label), list_presets, runs, rename, note, delete, trash, trust, verify, doctor):
         app.command(name="presets" if command is list_presets else None)(command_of(command))
     return app
 

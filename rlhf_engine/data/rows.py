@@ -12,6 +12,7 @@ from rlhf_engine.config.data import DataConfig
 from rlhf_engine.config.methods.base import BatchKind
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.data.batch import Batch, PairBatch, PromptBatch, TextBatch
+from rlhf_engine.data.labelled_pairs import TIE, learned_pairs
 from rlhf_engine.data.tables import Table, read_table
 from rlhf_engine.errors import ConfigError, short
 from rlhf_engine.files.toml_text import MOST_CHARACTERS
@@ -76,40 +77,46 @@ class Rows:
 @dataclass(frozen=True)
 class RunData:
     """What a run learns from, and what is held out of it: as prompts to answer, and as rows of the kind that is learned
-    from, for what a method may measure on them. sha256, commit: of a source, see `Table`; None for lists."""
+    from, for what a method may measure on them. sha256, commit: of a source, see `Table`; None for lists. notice: one
+    sentence about rows of the source that nothing can be learned from; empty if there are none."""
 
     train: Rows
     held_out: Rows
     held_out_rows: Rows
     sha256: str | None = None
     commit: str | None = None
+    notice: str = ""
 
 
 @dataclass(frozen=True)
 class AllRows:
     """All rows that a config names, in their order. keys: what they are told apart by, one each: their prompts, or the
-    texts themselves where these have none. by_share: the keys that `data.held_out_share` holds out. sha256, commit: of
-    a source, see `Table`; None for lists."""
+    texts themselves where these have none. by_share: the keys that `data.held_out_share` holds out. sha256, commit,
+    notice: see `RunData`."""
 
     rows: Rows
     keys: Sequence[str]
     by_share: frozenset[str]
     sha256: str | None = None
     commit: str | None = None
+    notice: str = ""
 
 
 def read_rows(config: RunConfig) -> AllRows:
     """All rows that `config` names, those that are held out among them. Raises ConfigError, one sentence a mistake."""
     data, kind = config.data, config.algorithm.needs.batch
     table: Table | None = None
+    notice = ""
     if data.source is None:
         rows = _listed(data, kind)
     else:
         table = read_table(data, data.prompt_column if kind == "prompts" else data.text_column)
+        if kind == "pairs":
+            table, notice = learned_pairs(table, data.source, ties=config.algorithm.learns_ties)
         rows = _rows_of(table, data, kind)
     keys, listed = _keys(rows), set(data.held_out)
     by_share = _smallest((key for key in keys if key not in listed), data.held_out_share)
-    return AllRows(rows, keys, frozenset(by_share), *((table.sha256, table.commit) if table else ()))
+    return AllRows(rows, keys, frozenset(by_share), *((table.sha256, table.commit, notice) if table else ()))
 
 
 def load_data(config: RunConfig) -> RunData:
@@ -127,7 +134,7 @@ def load_data(config: RunConfig) -> RunData:
         raise ConfigError("data.held_out: every row is held out, which leaves none to learn from")
     train = rows.take(left) if len(left) < len(rows) else rows
     apart = rows.take(at for at, key in enumerate(keys) if key in chosen or key in listed)
-    return RunData(train, _held_out(rows, keys, config.data, out), apart, found.sha256, found.commit)
+    return RunData(train, _held_out(rows, keys, config.data, out), apart, found.sha256, found.commit, found.notice)
 
 
 def prompts_to_ask(config: RunConfig) -> list[str]:
@@ -166,7 +173,10 @@ def _rows_of(table: Table, data: DataConfig, kind: BatchKind) -> Rows:
     others = [name for name in table.columns if name not in named.values()]
     if unknown := [name for name in data.columns if name not in table.columns]:
         raise ConfigError(f"data.columns: {_no_column(table, unknown[0], data.source)}")
-    return Rows(kind, texts, {name: table.columns[name] for name in data.columns or others})
+    taken = data.columns or others
+    if kind == "pairs" and TIE in others and TIE not in taken:
+        taken = [*taken, TIE]  # which its method asks for, not a reward
+    return Rows(kind, texts, {name: table.columns[name] for name in taken})
 
 
 def _texts(table: Table, column: str, source: object, *, chat: bool) -> list[str]:
@@ -175,10 +185,10 @@ def _texts(table: Table, column: str, source: object, *, chat: bool) -> list[str
         raise ConfigError(f"data.source: {_no_column(table, column, source)}; data.prompt_column and its like say what "
                           "they are called")
     texts = []
-    for number, value in enumerate(table.columns[column], 1):
+    for place, value in enumerate(table.columns[column]):
         if chat and isinstance(value, list):
             value = json.dumps(value, ensure_ascii=False, default=repr)
-        where = f"data.source: {source}: the {column!r} of row {number}"
+        where = f"data.source: {table.where(source, place)}: the {column!r}"
         if isinstance(value, list):
             raise ConfigError(f"{where} is a list; chat messages become a text by a chat template: data.chat_template")
         if not isinstance(value, str):

@@ -41,10 +41,10 @@ def check_data(policy: Policy, data: RunData, config: RunConfig) -> CheckedData:
     """Every prompt that will be answered measured; too long ones are left out or cut as `sampling.long_prompts` says.
     Pairs that are too long for a method that reads whole ones are left out; how much of others, and of texts, is read
     is the method's to say. Raises ConfigError as `check_prompts` does."""
-    rows, held_out, apart, notices = data.train, data.held_out, data.held_out_rows, [""]
+    rows, held_out, apart, notices = data.train, data.held_out, data.held_out_rows, [data.notice]
     if rows.kind == "prompts":
         train = check_prompts(policy, config, rows.prompts)
-        rows, notices = rows.take(train.places), [train.notice]
+        rows, notices = rows.take(train.places), [*notices, train.notice]
     if rows.kind == "pairs" and config.algorithm.longest_pair is not None:
         rows, said = whole_pairs(policy, config, rows)
         apart, _ = whole_pairs(policy, config, apart, required=False)

@@ -7,13 +7,15 @@ folders and hub datasets of `datasets` need packages that come with the extra `d
 from __future__ import annotations
 
 import csv
+import gzip
 import hashlib
 import io
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,22 +32,35 @@ MOST_OF_A_FOLDER = 4_000_000_000
 MOST_CHARACTERS = 512_000_000
 """Of all rows together, as JSON would write them."""
 
+JUDGED = frozenset({"pair", "rater", "repeat", "verdict"})
+"""Columns that tell a file of judgements (`labels.judgement`) from other files of pairs."""
 _MOST_FILES = 10_000
 _BLOCK = 1 << 20
 _NEEDS = "pip install 'rlhf-tui[data]'"
-_SUFFIXES = (".txt", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
+_SUFFIXES = (".txt", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".gz")
 
 
 @dataclass(frozen=True)
 class Table:
-    """columns: by name, one entry a row. sha256: of what they were read from. commit: that of a hub dataset."""
+    """columns: by name, one entry a row. sha256: of what they were read from. commit: of a hub dataset. lines: of a
+    file of lines, the number of that on which each row stands."""
 
     columns: Mapping[str, list[Any]]
     sha256: str
     commit: str | None = None
+    lines: Sequence[int] | None = None
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()), []))
+
+    def take(self, places: Sequence[int]) -> Table:
+        """The rows at these places, in this order."""
+        columns = {name: [column[at] for at in places] for name, column in self.columns.items()}
+        return replace(self, columns=columns, lines=self.lines and [self.lines[at] for at in places])
+
+    def where(self, source: object, place: int) -> str:
+        """Where the row at `place` stands, for a sentence."""
+        return f"{source}:{self.lines[place]}" if self.lines else f"{source}, row {place + 1}"
 
 
 def read_table(data: DataConfig, line_column: str) -> Table:
@@ -98,39 +113,70 @@ def _source_path(data: DataConfig) -> Iterator[Path]:
 def _file(path: Path, line_column: str) -> Table:
     content = read_bytes(path, MOST_BYTES, follow=True)
     digest = hashlib.sha256(content).hexdigest()
-    match path.suffix.lower():
+    kind = path.suffix.lower()
+    if kind == ".gz":
+        content, kind = _unpacked(content, path), path.with_suffix("").suffix.lower()
+    lines: list[int] = []
+    match kind:
         case ".parquet":
             return Table(_parquet_columns([(path, content)], path), digest)
-        case ".csv" | ".tsv" as suffix:
-            rows = _csv_rows(_text(content, path), path, "," if suffix == ".csv" else "\t")
+        case ".csv" | ".tsv":
+            rows = _csv_rows(_text(content, path), path, "," if kind == ".csv" else "\t")
+            return Table(_columns(rows, path), digest)
         case ".jsonl" | ".ndjson":
-            rows = _json_rows(_text(content, path), path)
+            found = _columns(_json_rows(_text(content, path), path, lines), path)
         case ".txt":
-            lines = [line.removesuffix("\r") for line in _text(content, path).split("\n") if line.strip()]
-            return Table(_columns(({line_column: line} for line in lines), path), digest)
+            found = _columns(_text_rows(_text(content, path), line_column, lines), path)
         case _:
             raise ConfigError(f"data.source: {path} is none of the files that rows are read from: "
-                              f"{', '.join(_SUFFIXES)}")
-    return Table(_columns(rows, path), digest)
+                              f"{', '.join(_SUFFIXES)} (of one of the others)")
+    return Table(found, digest, lines=lines)
+
+
+def _unpacked(content: bytes, path: Path) -> bytes:
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
+            found = file.read(MOST_BYTES + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise ConfigError(f"data.source: {path} is no whole gzip file ({first_line(error)})") from None
+    if len(found) > MOST_BYTES:
+        raise ConfigError(f"data.source: {path} unpacks to more than {MOST_BYTES:,} bytes, the most that are taken")
+    return found
 
 
 def _text(content: bytes, path: Path) -> str:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ConfigError(f"data.source: {path} is not UTF-8 text (byte {error.start})") from None
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"data.source: {path}:{line}: is not UTF-8 text (byte {error.start} of the file)") from None
 
 
-def _json_rows(text: str, path: Path) -> Iterator[dict[str, Any]]:
+def _text_rows(text: str, column: str, lines: list[int]) -> Iterator[dict[str, Any]]:
+    """lines: takes the number of the line of each row, as it comes."""
     for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            lines.append(number)
+            yield {column: line.removesuffix("\r")}
+
+
+def _json_rows(text: str, path: Path, lines: list[int]) -> Iterator[dict[str, Any]]:
+    """lines: takes the number of the line of each row, as it comes."""
+    row: Any = None
+    all_lines = text.split("\n")
+    for number, line in enumerate(all_lines, 1):
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            found = json.loads(line)
         except (ValueError, RecursionError):
+            if number == len(all_lines) and row is not None and row.keys() >= JUDGED:
+                return  # somebody judges just now, or a crash has torn their last line: it is no judgement yet
             raise ConfigError(f"data.source: {path}:{number}: is not JSON") from None
-        if not isinstance(row, dict):
+        if not isinstance(found, dict):
             raise ConfigError(f"data.source: {path}:{number}: is no JSON object, with a value for each column")
+        row = found
+        lines.append(number)
         yield row
 
 

@@ -10,7 +10,7 @@ chosen.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -30,6 +30,8 @@ from rlhf_engine.rewards.composite import RewardSum
 from rlhf_engine.runs.base_model import AS_IT_WAS, BaseChoice
 from rlhf_engine.runs.run_dir import RunDir
 
+BATCH = 32
+"""Pairs that are sampled at a time where many are wanted."""
 _MOST_VAIN = 8  # rounds in a row that give no pair
 _APART = 1 << 31  # between the seeds of both sides, and of two rounds
 
@@ -76,6 +78,22 @@ def label_pairs(
     draw = _Draw(models, (both[0], both[1]), settings, rewards, run, ask, responses if ask != "random" else 1,
                  cancelled)
     return draw.pairs(to_ask, count, seed)
+
+
+def endless_pairs(draw: Callable[[int, int], Sequence[Pair] | None], seed: int, begun: int = 0) -> Iterator[Pair]:
+    """Pairs, a batch at a time, as long as there are any that were not there before. begun: how many were taken from
+    an iterator of the same seed before this one, which goes on from there. draw: takes count and seed of a batch, as
+    `label_pairs` does; None from it ends all."""
+    batch, vain = begun // BATCH, 0
+    seen: set[str] = set()
+    while vain < _MOST_VAIN:
+        found = draw(BATCH, seed + batch)
+        if found is None:
+            return
+        new = [pair for pair in found if pair.id not in seen]
+        seen.update(pair.id for pair in new)
+        batch, vain = batch + 1, 0 if new else vain + 1
+        yield from new
 
 
 @dataclass(frozen=True)

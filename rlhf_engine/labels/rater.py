@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from rlhf_engine.files.json_text import to_json
 from rlhf_engine.labels.guess import sigmoid
 from rlhf_engine.labels.judgement import Judgement, Verdict, now
+from rlhf_engine.labels.label_file import LabelFile
 from rlhf_engine.labels.pair import Pair, shown_swapped
+from rlhf_engine.labels.repeats import REPEAT_EVERY, due_repeat
 
 
 class Scores(Protocol):
@@ -63,3 +65,28 @@ class SimulatedRater:
         """A number from 0 to below 1."""
         digest = hashlib.sha256(to_json([of, self.seed, pair.id, repeat]).encode()).digest()
         return int.from_bytes(digest[:7]) / 2**56
+
+
+def rate(
+    rater: SimulatedRater, file: LabelFile, pairs: Iterable[Pair], *, count: int, repeat_every: int = REPEAT_EVERY,
+    tell: Callable[[int], None] = lambda judged: None,
+) -> int:
+    """Lets `rater` judge until `file` has `count` more of its judgements, or there are no more pairs; how many it has.
+
+    Of `pairs` those are judged that the rater has not judged yet, and one in `repeat_every` comes back in between. Each
+    judgement is on the disk before the next. tell: takes how many there are so far.
+    """
+    own = [judgement for judgement in file.judgements if judgement.rater == rater.name]
+    seen = {judgement.pair.id for judgement in own}
+    new = (pair for pair in pairs if pair.id not in seen)
+    for judged in range(count):
+        again = due_repeat(own, rater.name, repeat_every)
+        pair = again or next(new, None)
+        if pair is None:
+            return judged
+        judgement = rater.judge(pair, 1 if again else 0)
+        file.add(judgement)
+        own.append(judgement)
+        seen.add(pair.id)
+        tell(judged + 1)
+    return count

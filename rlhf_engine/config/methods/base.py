@@ -151,6 +151,9 @@ class AlgorithmConfig(Section):
     """What `train.keep_best = "auto"` keeps the best checkpoint of, for want of a `best_held_out_metric`."""
     best_held_out_metric: ClassVar[str | None] = None
     """The same where something is held out and looked at: what is learnt by heart is no better for it."""
+    learns_ties: ClassVar[bool] = False
+    """Of a method that is fed with pairs: whether it learns from those of which neither is better, which a column `tie`
+    then tells. Others are given pairs with a winner alone."""
     learning_rates: ClassVar[tuple[str, ...]] = ("optimizer.learning_rate",)
     """Settings that a roll-back lowers."""
     basic_settings: ClassVar[tuple[str, ...]] = ()
