@@ -463,8 +463,8 @@ def test_both_command_lines_have_the_same_commands():
     listed = [set(re.findall(r"^  ([a-z]+)  ", invoke("--help", workbench=which).stdout.split("Commands:")[1], re.M))
               for which in (False, True)]
     assert listed[0] == listed[1] == {"train", "resume", "fork", "sweep", "attach", "compare", "generate", "pairs",
-                                       "score", "presets", "export", "runs", "rename", "note", "delete", "trash", "label",
-                                       "trust", "verify", "doctor"}
+                                       "score", "presets", "export", "runs", "rename", "note", "delete", "trash",
+                                       "trust", "verify", "doctor", "label"}
 
 
 @pytest.mark.parametrize("arguments", [
