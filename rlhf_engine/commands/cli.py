@@ -13,6 +13,7 @@ import typer
 from rlhf_engine.commands.exporting import export
 from rlhf_engine.commands.following import attach
 from rlhf_engine.commands.health import doctor, verify
+from rlhf_engine.commands.label_files import labels_app
 from rlhf_engine.commands.labelling import ByHand, label_command
 from rlhf_engine.commands.listing import list_presets, runs
 from rlhf_engine.commands.pairing import pairs
@@ -39,6 +40,7 @@ def make_app(
     for command in (train, resume, fork, sweep_command(picture), attach, compare, generate, pairs, score, export,
                     label_command(label), list_presets, runs, rename, note, delete, trash, trust, verify, doctor):
         app.command(name="presets" if command is list_presets else None)(command_of(command))
+    app.add_typer(labels_app(), name="labels")
     return app
 
 

@@ -92,6 +92,15 @@ def confirm(question: str) -> bool:
         return False
 
 
+def ask(question: str) -> str:
+    """Asks a person at the terminal for one line; empty, where nobody answers."""
+    _on_stderr(f"{short(question, _LONGEST_SENTENCE)} ")
+    try:
+        return sys.stdin.readline().strip() if sys.stdin is not None else ""
+    except (OSError, ValueError):  # the terminal has gone, or stdin was closed
+        return ""
+
+
 def _on_stderr(text: str) -> None:
     if sys.stderr is not None:  # to print, None means stdout
         with suppress(OSError, ValueError):

@@ -227,7 +227,7 @@ def _columns(rows: Iterable[Mapping[str, Any]], path: object) -> dict[str, list[
 
 def _parquet_columns(files: Iterable[tuple[Path, bytes]], where: Path) -> dict[str, list[Any]]:
     """The rows of all `files`, paths and contents; where: what they are together."""
-    parquet = _needed("pyarrow.parquet", "Parquet files")
+    parquet = needed_package("pyarrow.parquet", "Parquet files")
 
     def rows() -> Iterator[dict[str, Any]]:
         for path, content in files:
@@ -252,7 +252,7 @@ def _folder(path: Path, split: str) -> Table:
     digest = _digest_of_folder(path)
     saved = [name for name in ("dataset_dict.json", "state.json") if (path / name).is_file()]
     if saved:
-        datasets = _needed("datasets", "folders that `datasets` saved")
+        datasets = needed_package("datasets", "folders that `datasets` saved")
         with _somebody_elses(path):
             found = datasets.load_from_disk(str(path))
         if saved[0] == "dataset_dict.json":
@@ -274,7 +274,7 @@ def _folder(path: Path, split: str) -> Table:
 
 
 def _hub_dataset(data: DataConfig) -> Table:
-    datasets = _needed("datasets", "datasets of the hub")
+    datasets = needed_package("datasets", "datasets of the hub")
     name = str(data.source)
     try:
         with captured():
@@ -305,13 +305,14 @@ def _rows_of(dataset: Any, where: object) -> Iterator[dict[str, Any]]:
         yield from rows
 
 
-def _needed(module: str, what: str) -> Any:
+def needed_package(module: str, what: str) -> Any:
+    """A module that comes with the extra `data`. what: needs it. Raises ConfigError where it is not installed."""
     import importlib
 
     try:
         return importlib.import_module(module)
     except ImportError:
-        raise ConfigError(f"data.source: {what} need the package {module.partition('.')[0]}: {_NEEDS}") from None
+        raise ConfigError(f"{what} need the package {module.partition('.')[0]}: {_NEEDS}") from None
 
 
 @contextmanager

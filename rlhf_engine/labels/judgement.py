@@ -78,7 +78,7 @@ class Judgement:
 
 def now() -> str:
     """The time as judgements have it, to the millisecond."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return _written(datetime.now(UTC))
 
 
 def row(judgement: Judgement) -> dict[str, Any]:
@@ -125,12 +125,16 @@ def from_row(found: Mapping[str, Any]) -> Judgement:
         raise ConfigError(f"'guess' is {guess:g}; a probability is from 0 to 1")
     return Judgement(
         Pair(_text(found, "prompt"), first, second, asked_for, guess), _text(found, "rater", ""), verdict, swapped,
-        _count(found, "repeat") or 0, _text(found, "time", ""), _number(found, "seconds") or 0.0,
+        _count(found, "repeat") or 0, _time(found), _number(found, "seconds") or 0.0,
         _truth(found, "flag", False), _text(found, "note", ""),
     )
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+
+
+def _written(time: datetime) -> str:
+    return time.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
 
 
 def _text(found: Mapping[str, Any], name: str, without: str | None = None) -> str:
@@ -142,6 +146,12 @@ def _text(found: Mapping[str, Any], name: str, without: str | None = None) -> st
     if not isinstance(value, str):
         raise ConfigError(f"{name!r} is {_kind(value)}, and no text")
     return value
+
+
+def _time(found: Mapping[str, Any]) -> str:
+    """As text; other formats than JSON have times of their own."""
+    value = found.get("time")
+    return _written(value) if isinstance(value, datetime) else _text(found, "time", "")
 
 
 def _truth(found: Mapping[str, Any], name: str, without: bool) -> bool:

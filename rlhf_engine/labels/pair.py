@@ -61,8 +61,11 @@ class Pair:
     @cached_property
     def id(self) -> str:
         """16 hex digits that are the same for the same prompt and texts, in whichever order they were drawn."""
-        texts = sorted((self.first.text, self.second.text))
-        return hashlib.sha256(to_json([self.prompt, *texts]).encode()).hexdigest()[:16]
+        digest = hashlib.sha256()
+        for text in (self.prompt, *sorted((self.first.text, self.second.text))):
+            data = text.encode("utf-8", "surrogatepass")
+            digest.update(b"%d:%b" % (len(data), data))  # the length parts one text from the next
+        return digest.hexdigest()[:16]
 
 
 def shown_swapped(pair: Pair, rater: str, repeat: int = 0) -> bool:
