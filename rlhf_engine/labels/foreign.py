@@ -10,7 +10,7 @@ from typing import Any
 from rlhf_engine.errors import ConfigError, short
 from rlhf_engine.labels.judgement import Judgement, Verdict, from_row
 from rlhf_engine.labels.pair import Answer, Origin, Pair
-from rlhf_engine.labels.transcripts import BadPair, texts_of
+from rlhf_engine.labels.transcripts import texts_of
 
 TARGETS = {
     "prompt": "what both respond to", "chosen": "the better response", "rejected": "the other response",
@@ -77,12 +77,12 @@ def import_rows(
         row = {target: columns[column][at] for target, column in mapping.items()}
         try:
             if "prompt" in mapping and row["prompt"] is None:
-                raise BadPair(f"{mapping['prompt']!r} is missing")
+                raise ConfigError(f"{mapping['prompt']!r} is missing")
             names = [mapping.get(target, target) for target in ("prompt", *sides)]
             texts = texts_of(row.get("prompt"), row[sides[0]], row[sides[1]], names)
             pair = Pair(texts.prompt, Answer(texts.one, True, here), Answer(texts.other, True, here))
             said = {name: str(row[name]) for name in ("rater", "note", "time") if row.get(name) is not None}
-        except BadPair as error:
+        except ConfigError as error:
             left_out[at] = str(error)
             continue
         judgement = Judgement(pair, said.get("rater", rater), verdicts[at], False, note=said.get("note", ""),

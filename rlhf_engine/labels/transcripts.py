@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from rlhf_engine.errors import ConfigError
 from rlhf_engine.files.json_text import to_json
 
 Message = dict[str, str]
@@ -16,10 +17,6 @@ _TURN = re.compile(
     r"|<\|assistant\|>|<\|im_start\|>assistant\n|\[/INST\]", re.IGNORECASE)
 """Where an assistant begins to speak in a transcript."""
 _HUMAN = re.compile(r"\n\n(?:human|user) *:|<\|user\|>|<\|im_start\|>user\n|\[INST\]", re.IGNORECASE)
-
-
-class BadPair(ValueError):
-    """A row that is no pair; the sentence says why, without naming the row."""
 
 
 class Texts(NamedTuple):
@@ -32,7 +29,8 @@ class Texts(NamedTuple):
 
 def texts_of(prompt: Any, one: Any, other: Any, names: Sequence[str]) -> Texts:
     """Prompt and answers as texts. prompt: None where there is no column of prompts, and both answers share what was
-    said before them. names: of the three columns, for sentences. Raises BadPair."""
+    said before them. names: of the three columns, for sentences. Raises ConfigError saying why it is no pair, without
+    naming the row."""
     if isinstance(one, list) or isinstance(other, list):
         found = _of_messages(prompt, _messages(one, names[1]), _messages(other, names[2]), names[0])
     else:
@@ -44,22 +42,22 @@ def texts_of(prompt: Any, one: Any, other: Any, names: Sequence[str]) -> Texts:
             found = Texts(asked, first, second)
     for text, name in ((found.one, names[1]), (found.other, names[2])):
         if not text.strip():
-            raise BadPair(f"the answer in {name!r} is empty")
+            raise ConfigError(f"the answer in {name!r} is empty")
     if found.one == found.other:
-        raise BadPair("both answers are the same text")
+        raise ConfigError("both answers are the same text")
     return found
 
 
 def _of_transcripts(one: str, other: str) -> Texts:
     """Cut behind the last place in what both share where an assistant begins to speak."""
     if not one.strip() or not other.strip():
-        raise BadPair("an answer is empty, and only both together tell where the prompt ends")
+        raise ConfigError("an answer is empty, and only both together tell where the prompt ends")
     cuts = [turn.end() for turn in _TURN.finditer(one[:_shared(one, other)])]
     if not cuts:
-        raise BadPair("there is no prompt: no column for it, and both texts share none up to an assistant's turn")
+        raise ConfigError("there is no prompt: no column for it, and both texts share none up to an assistant's turn")
     prompt, answers = one[:cuts[-1]], (one[cuts[-1]:], other[cuts[-1]:])
     if any(_HUMAN.search(answer) for answer in answers):
-        raise BadPair("both transcripts part before their last answer")
+        raise ConfigError("both transcripts part before their last answer")
     return Texts(prompt, *answers)
 
 
@@ -79,7 +77,7 @@ def _of_messages(prompt: Any, one: list[Message], other: list[Message], name: st
         one, other = one[1:], other[1:]
     for rest in (one, other):
         if len(rest) != 1 or rest[0]["role"] != "assistant":
-            raise BadPair("each conversation must end with one answer of the assistant, behind what both share")
+            raise ConfigError("each conversation must end with one answer of the assistant, behind what both share")
     if isinstance(prompt, list):
         asked = _messages(prompt, name)
         before = before if before[:len(asked)] == asked else [*asked, *before]
@@ -87,7 +85,7 @@ def _of_messages(prompt: Any, one: list[Message], other: list[Message], name: st
         said = {"role": "user", "content": _text(prompt, name)}
         before = before if said in before else [said, *before]
     if not before:
-        raise BadPair("there is no prompt: no column for it, and both conversations share no message")
+        raise ConfigError("there is no prompt: no column for it, and both conversations share no message")
     return Texts(_prompt(before), one[0]["content"], other[0]["content"])
 
 
@@ -100,24 +98,24 @@ def _prompt(messages: list[Message]) -> str:
 
 def _messages(value: Any, name: str) -> list[Message]:
     if not isinstance(value, list):
-        raise BadPair(f"{name!r} is no list of messages, as the others are")
+        raise ConfigError(f"{name!r} is no list of messages, as the others are")
     found = []
     for message in value:
         if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
-            raise BadPair(f"{name!r} is a list, but not of messages with a role and a content")
+            raise ConfigError(f"{name!r} is a list, but not of messages with a role and a content")
         found.append({"role": message["role"], "content": _text(message.get("content"), f"{name}: content")})
     if not found:
-        raise BadPair(f"{name!r} is an empty list")
+        raise ConfigError(f"{name!r} is an empty list")
     return found
 
 
 def _text(value: Any, name: str) -> str:
     if value is None:
-        raise BadPair(f"{name!r} is missing")
+        raise ConfigError(f"{name!r} is missing")
     if not isinstance(value, str):
-        raise BadPair(f"{name!r} is no text")
+        raise ConfigError(f"{name!r} is no text")
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise BadPair(f"{name!r} holds half a character (a lone surrogate)") from None
+        raise ConfigError(f"{name!r} holds half a character (a lone surrogate)") from None
     return value
