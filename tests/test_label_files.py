@@ -255,7 +255,12 @@ def test_export_is_plain_and_goes_through_datasets() -> None:
     done("export", source, "folder", "--ties")
     assert datasets.Dataset.from_parquet("plain.parquet").to_list() == winners
     assert datasets.load_from_disk("folder")["tie"][:] == [False, False, True]
+    done("export", source, "chat.jsonl", "--conversational")
+    assert json.loads(Path("chat.jsonl").read_text().splitlines()[0]) == {
+        "prompt": [said("user", "p1")], "chosen": [said("assistant", "a fox")], "rejected": [said("assistant", "a dog")]}
     # and what is exported comes back
+    assert imported([json.loads(line) for line in Path("chat.jsonl").read_text().splitlines()]) == [
+        ("p1", "a fox", "a dog"), ("p2", "a dog", "a fox")]
     assert done("import", "plain.parquet", "back.jsonl")["imported"] == 2
     assert [one.chosen.text for one in read_labels(Path("back.jsonl"))] == ["a fox", "a dog"]
     assert call("export", label_file("t.jsonl", [judged(1, "tie")]), "none.jsonl").exit_code == 2

@@ -15,6 +15,7 @@ from rlhf_engine.commands.console import ask, out, print_json, say
 from rlhf_engine.commands.label_report import report_lines, share_text, statistics_json
 from rlhf_engine.commands.shared import AsJson, command_of
 from rlhf_engine.config.data import DataConfig
+from rlhf_engine.data.plain_pairs import plain_rows
 from rlhf_engine.data.table_files import require_new_table, write_table
 from rlhf_engine.data.tables import Table, read_table
 from rlhf_engine.errors import ConfigError, first_line, short
@@ -22,7 +23,6 @@ from rlhf_engine.labels.foreign import TARGETS, Imported, checked_mapping, impor
 from rlhf_engine.labels.judgement import Judgement, row
 from rlhf_engine.labels.label_file import read_labels
 from rlhf_engine.labels.merging import merge as merge_labels
-from rlhf_engine.labels.plain import plain_rows
 from rlhf_engine.labels.statistics import Agreement, agreement, statistics_of
 
 _NAMED = 5  # rows that are left out
@@ -191,6 +191,8 @@ def export_labels(
                                                                "folder of `datasets`.")],
     ties: Annotated[bool, typer.Option("--ties", help="With a column tie, and the pairs of which neither is better.")
                     ] = False,
+    conversational: Annotated[bool, typer.Option("--conversational", help="Lists of chat messages rather than texts.")
+                              ] = False,
     as_json: AsJson = False,
 ) -> int:
     """Write plain preferences for other programs: prompt, chosen and rejected.
@@ -201,7 +203,7 @@ def export_labels(
     """
     require_new_table(target)
     judgements = read_labels(file)
-    rows = plain_rows(judgements, ties=ties)
+    rows = plain_rows(judgements, ties=ties, conversational=conversational)
     if not rows:
         raise ConfigError(f"{file}: none of its {len(judgements)} judgements has a winner")
     write_table(target, rows)
