@@ -257,8 +257,9 @@ def test_export_is_plain_and_goes_through_datasets() -> None:
     assert datasets.load_from_disk("folder")["tie"][:] == [False, False, True]
     done("export", source, "chat.jsonl", "--conversational")
     assert json.loads(Path("chat.jsonl").read_text().splitlines()[0]) == {
-        "prompt": [said("user", "p1")], "chosen": [said("assistant", "a fox")], "rejected": [said("assistant", "a dog")]}
-    # and what is exported comes back
+        "prompt": [said("user", "p1")], "chosen": [said("assistant", "a fox")],
+        "rejected": [said("assistant", "a dog")]}
+    # what is exported comes back
     assert imported([json.loads(line) for line in Path("chat.jsonl").read_text().splitlines()]) == [
         ("p1", "a fox", "a dog"), ("p2", "a dog", "a fox")]
     assert done("import", "plain.parquet", "back.jsonl")["imported"] == 2
