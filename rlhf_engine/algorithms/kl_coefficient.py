@@ -13,14 +13,14 @@ class KLCoefficient:
     """What `[kl]` says β is, until its controller has seen a KL. value: β now, in score per nat."""
 
     def __init__(self, config: RunConfig) -> None:
-        self.value = config.kl.coef
+        self.value = self._level = config.kl.coef
         self._before: float | None = None
         """KL of the step before, nats per response."""
 
     def reconfigure(self, before: RunConfig, after: RunConfig) -> None:
         """A live edit of kl.coef sets β; other edits leave it where the controller has brought it."""
         if after.kl.coef != before.kl.coef:
-            self.value = after.kl.coef
+            self.value = self._level = after.kl.coef
 
     def adapt(self, config: RunConfig, observed: float, step: int) -> None:
         """Move β for the next step. observed: nats per response, in `step`, which is just done."""
@@ -29,15 +29,17 @@ class KLCoefficient:
             horizon = kl_horizon(kl.horizon, responses=responses, steps=steps)
             self.value = adapt_kl_coef(self.value, observed, target=kl.target, horizon=horizon, responses=responses)
         elif kl.controller == "budget":
-            self.value = budget_kl_coef(
-                self.value, observed, self._before, set_to=kl.coef, target=kl.target, step=step, steps=steps)
+            self._level, self.value = budget_kl_coef(
+                self._level, observed, self._before, set_to=kl.coef, target=kl.target, step=step, steps=steps)
             self._before = observed
 
     def numbers(self) -> dict[str, float]:
         """What a checkpoint holds of it."""
-        return {"kl_coef": self.value} | ({} if self._before is None else {"kl_before": self._before})
+        budget = {} if self._before is None else {"kl_before": self._before, "kl_level": self._level}
+        return {"kl_coef": self.value, **budget}
 
     def load(self, numbers: Mapping[str, Any]) -> None:
         """Take over what `numbers` gave."""
         self.value = float(numbers["kl_coef"])
+        self._level = float(numbers.get("kl_level", self.value))  # earlier versions had no level beside it
         self._before = float(numbers["kl_before"]) if "kl_before" in numbers else None

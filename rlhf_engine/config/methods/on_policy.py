@@ -161,6 +161,7 @@ def require_sound_scores(numbers: Mapping[str, Any]) -> None:
     """Raises ValueError naming the first number of a checkpoint that no KL coefficient or score can have."""
     not_negative(numbers.get("kl_coef", 0.0), "kl_coef", _MOST_COEF)
     finite(numbers.get("kl_before", 0.0), "kl_before")
+    not_negative(numbers.get("kl_level", 0.0), "kl_level", _MOST_COEF)
     if "scores" in numbers:
         scores = numbers["scores"]
         if not isinstance(scores, dict):
@@ -173,4 +174,6 @@ def require_sound_scores(numbers: Mapping[str, Any]) -> None:
 def forked_kl_coef(numbers: Mapping[str, Any], before: Settings, after: Settings) -> dict[str, Any]:
     """The numbers of a checkpoint; the coefficient that the controller had come to goes where another one is set."""
     same = (before.kl.coef, before.kl.controller) == (after.kl.coef, after.kl.controller)
-    return {**numbers} if same else {**numbers, "kl_coef": after.kl.coef}
+    if same:
+        return {**numbers}
+    return {name: value for name, value in numbers.items() if name != "kl_level"} | {"kl_coef": after.kl.coef}
