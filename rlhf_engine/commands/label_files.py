@@ -75,7 +75,7 @@ def show(
 
 def _people(files: list[Path]) -> dict[tuple[str, Path], list[Judgement]]:
     found: dict[tuple[str, Path], list[Judgement]] = {}
-    for file in files:
+    for file in {file.absolute(): file for file in files}.values():
         for judgement in read_labels(file):
             found.setdefault((judgement.rater, file), []).append(judgement)
     return found

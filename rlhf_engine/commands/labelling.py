@@ -200,7 +200,8 @@ def _side(text: str, runs_dir: Path, option: str) -> Side:
     try:
         run_dir, step = run_at_step(text, runs_dir)
     except ConfigError as error:
-        raise ConfigError(f"{option}: {error}; allowed are reference, tuned, and RUN or RUN@STEP") from None
+        raise ConfigError(f"{option}: {str(error).rstrip('.')}; allowed are reference, tuned, and RUN or RUN@STEP"
+                          ) from None
     return Side("checkpoint", run_dir.path, step)
 
 

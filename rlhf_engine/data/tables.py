@@ -11,31 +11,28 @@ import gzip
 import hashlib
 import io
 import json
-import os
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from rlhf_engine.config.data import DataConfig
+from rlhf_engine.data.digests import digest_of_file, digest_of_folder
 from rlhf_engine.errors import ConfigError, first_line, kind_and_message, short
 from rlhf_engine.files.disk import os_error_reason
-from rlhf_engine.files.reading import MOST_LINE, open_regular, read_bytes
+from rlhf_engine.files.reading import MOST_LINE, read_bytes
 from rlhf_engine.system.streams import captured
 
 MOST_ROWS = 200_000
 MOST_BYTES = 256_000_000
 """Of a file."""
-MOST_OF_A_FOLDER = 4_000_000_000
 MOST_CHARACTERS = 512_000_000
 """Of all rows together, as JSON would write them."""
 
 JUDGED = frozenset({"pair", "rater", "repeat", "verdict"})
 """Columns that tell a file of judgements (`labels.judgement`) from other files of pairs."""
-_MOST_FILES = 10_000
-_BLOCK = 1 << 20
 _NEEDS = "pip install 'rlhf-tui[data]'"
 _SUFFIXES = (".txt", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".gz")
 
@@ -84,9 +81,9 @@ def digest_of(data: DataConfig) -> str | None:
     """The SHA-256 of `data.source` as it is now; None where only reading all of it tells. Raises ConfigError."""
     with _source_path(data) as path:
         if path.is_dir():
-            return _digest_of_folder(path)
+            return digest_of_folder(path)
         if path.is_file() or not data.on_hub:
-            return _digest_of_file(path)
+            return digest_of_file(path, MOST_BYTES)
     return None
 
 
@@ -249,7 +246,7 @@ def _parquet_columns(files: Iterable[tuple[Path, bytes]], where: Path) -> dict[s
 
 
 def _folder(path: Path, split: str) -> Table:
-    digest = _digest_of_folder(path)
+    digest = digest_of_folder(path)
     saved = [name for name in ("dataset_dict.json", "state.json") if (path / name).is_file()]
     if saved:
         datasets = needed_package("datasets", "folders that `datasets` saved")
@@ -324,39 +321,3 @@ def _somebody_elses(where: object) -> Iterator[None]:
         raise
     except Exception as error:  # of whatever kind: the file decides
         raise ConfigError(f"data.source: {where} cannot be read as a table ({kind_and_message(error)})") from None
-
-
-# --- digests ---
-
-
-def _digest_of_file(path: Path) -> str:
-    digest = hashlib.sha256()
-    _add_file(digest.update, path, MOST_BYTES)
-    return digest.hexdigest()
-
-
-def _digest_of_folder(folder: Path) -> str:
-    """Of the names and contents of all files below it, in the order of their names."""
-    digest, left = hashlib.sha256(), MOST_OF_A_FOLDER
-    files = []
-    for file in folder.rglob("*"):
-        if file.is_file():
-            files.append(file)
-        if len(files) > _MOST_FILES:
-            raise ConfigError(f"data.source: {folder} has more than {_MOST_FILES:,} files")
-    for file in sorted(files):
-        inner = hashlib.sha256()
-        left -= _add_file(inner.update, file, left)
-        name = os.fsencode(file.relative_to(folder))
-        digest.update(b"%s\0%s\n" % (name, inner.digest()))
-    return digest.hexdigest()
-
-
-def _add_file(add: Callable[[bytes], object], path: Path, most: int) -> int:
-    """Feeds a file to `add`. Returns its size. Raises OSError for one that is larger than `most` or no file."""
-    size = 0
-    with open_regular(path, most, follow=True) as file:
-        while block := file.read(_BLOCK):
-            add(block)
-            size += len(block)
-    return size

@@ -146,6 +146,8 @@ def fits(policy: Policy | None, config: RunConfig | None, ready: LoadedSide) -> 
     """True when the adapter is one of this very base model, of the same shape."""
     if policy is None or config is None or ready.config is None or ready.adapter is None:
         return False
+    if "actor" not in policy.adapters:  # of a method that answers nothing: there is nothing to lend an adapter to
+        return False
     same = (config.model.name, config.model.revision) == (ready.config.model.name, ready.config.model.revision)
     if policy.fingerprint is not None and ready.base is not None:  # a name tells less
         same = policy.fingerprint == ready.base

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from engine.test_session import Served
 
+from rlhf_engine.config.methods.base import Needs
 from rlhf_engine.config.run_config import RunConfig
-from rlhf_engine.errors import ConfigError
+from rlhf_engine.errors import ConfigError, ModelError
 from rlhf_engine.evaluation.label_pairs import label_pairs
 from rlhf_engine.events import PairsSampled, RunState, Sample, StateChanged, StepFinished
 from rlhf_engine.labels.guess import guess_of
@@ -181,3 +182,15 @@ def test_a_guess_is_the_sigmoid_of_the_gap_however_wide() -> None:
     wide = guess_of(replace(pair.first, score=1e6), replace(pair.second, score=-1e6))
     assert wide == 1.0
     assert guess_of(replace(pair.first, score=None), pair.second) is None
+
+
+def test_checkpoints_answer_though_what_is_at_hand_has_no_actor(
+    served: Served, neo_config: RunConfig, tmp_path: Path
+) -> None:
+    served.session.ask(Start(neo_config, tmp_path, "one"))
+    served.wait_for(StateChanged, state=RunState.FINISHED)
+    side = Side("checkpoint", tmp_path / "one")
+    without = Policy.from_config(neo_config, Needs(adapters=()))
+    assert drawn(without, neo_config, 2, sides=(side, side)) == drawn(None, None, 2, sides=(side, side))
+    with pytest.raises(ModelError, match="does not fit"):
+        drawn(without, neo_config, 2, sides=(side, REFERENCE), may_load=False)
