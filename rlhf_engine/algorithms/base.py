@@ -147,6 +147,16 @@ class MeasuresHeldOut(Protocol):
         ...
 
 
+@runtime_checkable
+class EndsItself(Protocol):
+    """What an `Algorithm` may bring besides, that knows when there is nothing more to learn."""
+
+    def why_done(self) -> str:
+        """Why the run ends here, in words that follow "finished: ", asked before each step; empty: it goes on. It
+        depends on nothing but settings and state, so that a run that has ended so ends again when it is resumed."""
+        ...
+
+
 def algorithm_class(section: AlgorithmConfig) -> Any:
     """The class of the method that `section` describes. Raises ConfigError if another package's cannot be imported."""
     module, _, name = section.implementation.partition(":")

@@ -19,6 +19,7 @@ from rlhf_engine.config.methods.grpo import GRPOConfig
 from rlhf_engine.config.methods.online_dpo import OnlineDPOConfig
 from rlhf_engine.config.methods.ppo import PPOConfig
 from rlhf_engine.config.methods.reinforce import ReinforceConfig
+from rlhf_engine.config.methods.reward_model import RewardModelConfig
 from rlhf_engine.config.methods.rloo import RLOOConfig
 from rlhf_engine.config.methods.sft import SFTConfig
 from rlhf_engine.config.packages import Kinds
@@ -33,7 +34,7 @@ from rlhf_engine.config.verifiable import AnswerRewardConfig, RegexRewardConfig
 DEFAULT = "ppo"
 _METHODS: Kinds[AlgorithmConfig] = Kinds("rlhf_tui.algorithms", AlgorithmConfig, "algorithm", {
     "ppo": PPOConfig, "grpo": GRPOConfig, "rloo": RLOOConfig, "reinforce": ReinforceConfig, "dpo": DPOConfig,
-    "online_dpo": OnlineDPOConfig, "sft": SFTConfig}, DEFAULT)
+    "online_dpo": OnlineDPOConfig, "sft": SFTConfig, "reward_model": RewardModelConfig}, DEFAULT)
 _REWARDS: Kinds[RewardSection] = Kinds("rlhf_tui.rewards", RewardSection, "reward", {
     "word_list": WordListRewardConfig, "length": LengthRewardConfig, "function": FunctionRewardConfig,
     "regex": RegexRewardConfig, "answer": AnswerRewardConfig})

@@ -88,11 +88,14 @@ def _methods(config: RunConfig) -> list[tuple[type[AlgorithmConfig], AlgorithmCo
     own = config.algorithm
     found: list[tuple[type[AlgorithmConfig], AlgorithmConfig]] = [(type(own), own)]
     for kind, model in algorithm_kinds().items():
-        if kind != own.kind and model.needs.batch == "prompts" and model.needs.answers:
-            try:
-                found.append((model, model.model_validate({"kind": kind})))
-            except ValidationError:  # it has settings without a default, which nobody has given here
-                continue
+        if kind == own.kind:
+            continue
+        try:
+            method = model.model_validate({"kind": kind})
+        except ValidationError:  # it has settings without a default, which nobody has given here
+            continue
+        if method.needs.batch == "prompts" and method.needs.answers:
+            found.append((model, method))
     return found
 
 

@@ -62,12 +62,13 @@ class Policy:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = add_adapters(self.base, lora, loaded.text.linear, needs.adapters) if needs.adapters else self.base
-            self.heads = {name: nn.Linear(hidden_size, 1, device=self.device, dtype=torch.float32)
+            self.heads = {name: nn.Linear(hidden_size, 1, bias=needs.head_bias, device=self.device, dtype=torch.float32)
                           for name, _ in needs.heads}
             """From hidden states to one number, by name."""
         for head in self.heads.values():
             nn.init.zeros_(head.weight)  # first values are 0: a random critic would be noise in every advantage
-            nn.init.zeros_(head.bias)
+            if head.bias is not None:
+                nn.init.zeros_(head.bias)
         self._role_of = dict(needs.heads)
         self._layers = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
         self.adapted = adapt(self._layers)

@@ -14,7 +14,7 @@ from functools import partial
 
 import torch
 
-from rlhf_engine.algorithms.base import Algorithm, Resources, State, StepResult, make_algorithm
+from rlhf_engine.algorithms.base import Algorithm, EndsItself, Resources, State, StepResult, make_algorithm
 from rlhf_engine.config.fields import changed_settings, replace, setting_at, value_at
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.data.pinning import require_same_data
@@ -202,16 +202,18 @@ class Trainer:
         while True:
             try:
                 self._serve_boundary()
-                if self._stopping or self.step >= self.config.train.steps:
+                why_done = algorithm.why_done() if isinstance(algorithm, EndsItself) else ""
+                if self._stopping or why_done or self.step >= self.config.train.steps:
                     self._save()
                     break
                 self._take_step(algorithm)
             except NonFiniteError as error:
                 self._roll_back(algorithm, error)
-        done = self.step >= self.config.train.steps
+        done = bool(why_done) or self.step >= self.config.train.steps
         state = RunState.FINISHED if done else RunState.STOPPED
         how = "stopped while paused" if self._paused else "stopped"
-        self._enter(state, f"finished ({self.step}/{self.config.train.steps})" if done
+        early = f": {why_done}" if why_done else ""
+        self._enter(state, f"finished ({self.step}/{self.config.train.steps}){early}" if done
                     else f"{how} after step {self.step}")
         return state
 

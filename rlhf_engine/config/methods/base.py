@@ -39,7 +39,8 @@ class Needs:
     """What a method has in memory and is fed with. Nothing else is built.
 
     adapters: names of the LoRA adapters that it trains; "actor" is the one that answers prompts, where there is one.
-    heads: name -> the adapter that it reads, for each linear head from hidden states to one number.
+    heads: name -> the adapter that it reads, for each linear head from hidden states to one number, with a bias or
+    without (`head_bias`), as sequence classifiers have theirs.
     reference: whether it asks the base with its adapters off. batch: what one step is given. rewards: whether it can do
     nothing without them, if it reads them at all.
     """
@@ -49,6 +50,7 @@ class Needs:
     reference: bool = True
     batch: BatchKind = "prompts"
     rewards: bool = True
+    head_bias: bool = True
 
     def __post_init__(self) -> None:
         if REFERENCE in self.adapters or len({*self.adapters}) < len(self.adapters):
@@ -131,6 +133,9 @@ class AlgorithmConfig(Section):
     explanation: ClassVar[str]
     """How it works, in a paragraph for the help screen."""
     needs: ClassVar[Needs]
+    """What it has in memory; a property where that depends on its settings."""
+    scores_texts: ClassVar[bool] = False
+    """Whether its heads say what a whole response is worth: it is exported as sequence classifiers, one a head."""
     metrics: ClassVar[tuple[Metric, ...]]
     """What its steps measure, in the order in which they are offered."""
     held_out_metrics: ClassVar[tuple[Metric, ...]] = ()

@@ -1,0 +1,115 @@
+"""Pairs that a reward model learns from: both responses as ids, which of them are ties, and by how much one is better.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rlhf_engine.data.batch import PairBatch
+from rlhf_engine.data.rows import Rows
+from rlhf_engine.errors import ConfigError, short
+from rlhf_engine.models.policy import Policy
+from rlhf_engine.models.rollout import Rollout
+from rlhf_engine.models.written import written
+
+TIE = "tie"
+"""The column that says which pairs are ties, where there is one."""
+
+
+@dataclass(frozen=True)
+class JudgedPart:
+    """Some pairs, ready for a forward pass. ids, mask, response_mask: [2 * pairs, time], all chosen responses and then
+    all rejected ones; tie: bool [pairs], margin: [pairs]; rows: which responses of the rollout these are."""
+
+    ids: Tensor
+    mask: Tensor
+    response_mask: Tensor
+    tie: Tensor
+    margin: Tensor
+    rows: Tensor
+
+    @property
+    def width(self) -> int:
+        """Response columns."""
+        return self.response_mask.shape[1]
+
+
+@dataclass(frozen=True)
+class JudgedPairs:
+    """A minibatch of pairs: rows 2 i and 2 i + 1 of `rollout` are the chosen and the rejected response of pair i.
+
+    tie: bool [pairs]; margin: float [pairs], raw score. said: [responses, time + 1], what the head said before and
+    after each token in the latest update, filled while it is taken.
+    """
+
+    rollout: Rollout
+    tie: Tensor
+    margin: Tensor
+    said: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        rows, time = self.rollout.response_mask.shape
+        object.__setattr__(self, "said", torch.zeros(rows, time + 1, device=self.rollout.response_mask.device))
+
+    def __len__(self) -> int:
+        return len(self.tie)
+
+    @classmethod
+    def of(cls, policy: Policy, batch: PairBatch, margin: float, margin_column: str | None) -> JudgedPairs:
+        """The pairs of `batch` as `policy` reads them, with a margin of that number where their column says none."""
+        count = len(batch.prompts)
+        responses = [response for pair in zip(batch.chosen, batch.rejected, strict=True) for response in pair]
+        rollout = written(policy, [prompt for prompt in batch.prompts for _ in range(2)], responses,
+                          [False] * len(responses))
+        ties = [value is not None and bool(value) for value in batch.columns.get(TIE, [None] * count)]
+        margins = [margin if value is None else float(value)
+                   for value in (batch.columns[margin_column] if margin_column else [None] * count)]
+        return cls(rollout, torch.tensor(ties, device=policy.device), torch.tensor(margins, device=policy.device))
+
+    @property
+    def decided(self) -> float:
+        """Pairs that are no ties."""
+        return float((~self.tie).sum())
+
+    def action_count(self, rows: Tensor) -> float:
+        """Pairs: what the loss of a minibatch is divided by."""
+        return float(len(rows))
+
+    def part(self, rows: Tensor) -> JudgedPart:
+        """These pairs, without columns that are padding in all of them."""
+        responses = torch.cat([2 * rows, 2 * rows + 1])
+        ids, mask, response_mask = self.rollout.batch(responses)
+        to = self.tie.device
+        return JudgedPart(ids, mask, response_mask, self.tie[rows.to(to)], self.margin[rows.to(to)], responses)
+
+
+def require_judged(rows: Rows, margin_column: str | None) -> None:
+    """Raises ConfigError, one sentence, for ties that are neither true nor false, and margins that are no numbers."""
+    for number, value in enumerate(rows.columns.get(TIE, ()), 1):
+        if value not in (None, False, True, 0, 1):
+            raise ConfigError(f"data: the column tie of row {number} is {short(repr(value), 40)}; it is true for a "
+                              "pair in which neither response was preferred, and else false")
+    if margin_column is None:
+        return
+    if margin_column not in rows.columns:
+        raise ConfigError(f"algorithm.margin_column: the data has no column {margin_column!r}, but "
+                          f"{short(', '.join(rows.columns), 200) or 'no others than its texts'}")
+    for number, value in enumerate(rows.columns[margin_column], 1):
+        if value is not None and not _is_margin(value):
+            raise ConfigError(f"algorithm.margin_column: the {margin_column!r} of row {number} is "
+                              f"{short(repr(value), 40)}; a margin is a number from 0, or empty")
+
+
+def _is_margin(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value) and value >= 0
+
+
+def drawn_with_replacement(count: int, seed: int) -> Sequence[int]:
+    """`count` of `count` places, some of them more than once (the bootstrap: Efron 1979)."""
+    return torch.randint(count, (count,), generator=torch.Generator().manual_seed(seed)).tolist()
