@@ -1,8 +1,8 @@
 """Where 0 and 1 of a reward model's scores lie: the mean and the standard deviation of the reference's answers.
 
 Raw scores mean something only beside each other (Bradley-Terry knows differences alone), and how far they spread
-depends on how long was learned. So the reference answers some of the pairs' prompts, once, from random numbers of its own, and
-a score is told as (raw − center) / scale (Stiennon et al. 2020, section 3.4, set the mean of theirs so).
+depends on how long was learned. So the reference answers some of the pairs' prompts, once, from random numbers of its
+own, and a score is told as (raw − center) / scale (Stiennon et al. 2020, section 3.4, set the mean of theirs so).
 """
 
 from __future__ import annotations

@@ -10,8 +10,7 @@ import os
 import secrets
 import shutil
 import stat
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,15 +18,14 @@ from typing import Any, Literal
 
 import safetensors.torch
 import torch
-from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from peft import set_peft_model_state_dict
 from safetensors import SafetensorError
 from torch import Tensor
-from transformers.pytorch_utils import Conv1D
 
-from rlhf_engine.config.model_names import STORYTELLER, folder_of
-from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.config.sections import ModelConfig
 from rlhf_engine.errors import CheckpointError, ModelError, RunError, first_line
+from rlhf_engine.exporting.classifier import write_classifiers
+from rlhf_engine.exporting.lora_files import base_of, lora_settings, with_adapter
 from rlhf_engine.exporting.model_card import model_card
 from rlhf_engine.exporting.tokenizer import save_tokenizer
 from rlhf_engine.files.disk import folder_to_make, fsync_directory, fsync_file, os_error_reason
@@ -38,7 +36,6 @@ from rlhf_engine.runs import checkpoint
 from rlhf_engine.runs.base_model import AS_IT_WAS, BaseChoice, base_fingerprint
 from rlhf_engine.runs.checkpoint import TrainingState
 from rlhf_engine.runs.run_dir import RunDir
-from rlhf_engine.storyteller import MODEL_DIR
 
 Kind = Literal["adapter", "merged"]
 
@@ -59,7 +56,8 @@ def export(
     run_dir: RunDir, target: Path, *, step: int | None = None, merged: bool = False, base: BaseChoice = AS_IT_WAS,
     tell: Callable[[str], None] = lambda text: None,
 ) -> Exported:
-    """Writes the actor at the checkpoint of `step` (None: the newest) into the new folder `target`.
+    """Writes the actor at the checkpoint of `step` (None: the newest) into the new folder `target`; of a reward model
+    its sequence classifiers (see `classifier`).
 
     merged: base and adapter in one model, in the number format that the run's base has; else the adapter alone, beside
     which peft loads the base by name. The run is only read. Raises RunError when `target` is taken or the disk refuses,
@@ -68,27 +66,25 @@ def export(
     """
     target = folder_to_make(target)
     state = checkpoint.state_at(run_dir, step, tell)
-    state.config.algorithm.require_answers()
+    scores = state.config.algorithm.scores_texts
+    if not scores:
+        state.config.algorithm.require_answers()
     state = replace(state, config=base.placed(state.config))
     base.check(run_dir.name, state.base, base_fingerprint(state.config.model), state.config.model)
     name, revision = base_of(state.config.model)
     kind: Kind = "merged" if merged else "adapter"
     dtype = _dtype(state.config.model)
     with _written_aside(target) as folder:
-        tokenizer = _write_merged(folder, state, dtype) if merged else _write_adapter(folder, state)
-        save_tokenizer(tokenizer, folder)
-        card = model_card(run_dir, state.step, state.config, kind, (name, revision), str(dtype).removeprefix("torch."))
+        if scores:
+            write_classifiers(folder, state, merged=merged, dtype=dtype, run=run_dir.name)
+        else:
+            tokenizer = _write_merged(folder, state, dtype) if merged else _write_adapter(folder, state)
+            save_tokenizer(tokenizer, folder)
+        card = model_card(run_dir, state.step, state.config, kind, (name, revision), str(dtype).removeprefix("torch."),
+                          state.numbers)
         (folder / "README.md").write_text(card, encoding="utf-8")
-    size = sum(path.stat().st_size for path in target.iterdir())
+    size = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
     return Exported(run_dir.name, state.step, kind, target, name, size)
-
-
-def base_of(config: ModelConfig) -> tuple[str, str | None]:
-    """The base as plain transformers finds it: a whole path or a hub name, and the revision of the latter."""
-    if config.name == STORYTELLER:
-        return str(MODEL_DIR), None
-    folder = folder_of(config.name)
-    return (str(folder.absolute()), None) if folder.is_dir() else (config.name, config.revision)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -101,8 +97,8 @@ def _write_adapter(folder: Path, state: TrainingState) -> Any:
         raise ModelError(f"{base} is itself an adapter, and peft puts none on top of another; export the merged model")
     tokenizer, skeleton = load_skeleton(state.config.model)
     tensors = adapter_tensors(state)
-    settings = _lora_config(state.config, tensors, skeleton)
-    _with_adapter(skeleton, settings, tensors, state.config)
+    settings = lora_settings(state.config, tensors, skeleton)
+    with_adapter(skeleton, settings, tensors, state.config)
     settings.base_model_name_or_path, settings.revision, settings.inference_mode = base, revision, True
     settings.save_pretrained(str(folder))
     safetensors.torch.save_file(dict(tensors), folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})
@@ -113,7 +109,7 @@ def _write_merged(folder: Path, state: TrainingState, dtype: torch.dtype) -> Any
     """Config, weights and generation config. Returns the tokenizer of the base."""
     tokenizer, base = load_plain(state.config.model, dtype)
     tensors = adapter_tensors(state)
-    model = _with_adapter(base, _lora_config(state.config, tensors, base), tensors, state.config)
+    model = with_adapter(base, lora_settings(state.config, tensors, base), tensors, state.config)
     set_peft_model_state_dict(model, dict(tensors))
     try:
         model.merge_and_unload(safe_merge=True).save_pretrained(folder)
@@ -131,34 +127,6 @@ def adapter_tensors(state: TrainingState) -> dict[str, Tensor]:
     return found
 
 
-def _lora_config(config: RunConfig, tensors: Mapping[str, Tensor], model: Any) -> LoraConfig:
-    """The settings under which peft puts exactly these tensors on `model`."""
-    adapted = sorted({name.removeprefix("base_model.model.").partition(".lora_")[0] for name in tensors})
-    modules = dict(model.named_modules())
-    if gone := [name for name in adapted if name not in modules]:
-        raise ModelError(f"model.name: {config.model.name!r} is not the model that was trained: it has no {gone[0]}")
-    # as people write them, if that means the same modules: other programs may know nothing else
-    leaves = sorted({name.rpartition(".")[2] for name in adapted})
-    meant = {name for name in modules if name.rpartition(".")[2] in leaves}
-    return LoraConfig(
-        r=config.lora.rank, lora_alpha=config.lora.alpha, lora_dropout=config.lora.dropout,
-        target_modules=leaves if meant == set(adapted) else adapted,
-        fan_in_fan_out=any(isinstance(modules[name], Conv1D) for name in adapted), task_type="CAUSAL_LM",
-    )
-
-
-def _with_adapter(base: Any, settings: LoraConfig, tensors: Mapping[str, Tensor], config: RunConfig) -> Any:
-    """The base with a fresh adapter. Raises ModelError unless that takes these tensors, all of them and no others."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # peft asks transformers in ways that are on their way out
-        model = get_peft_model(base, settings)
-    takes = {name: tensor.shape for name, tensor in get_peft_model_state_dict(model).items()}
-    if takes != {name: tensor.shape for name, tensor in tensors.items()}:
-        raise ModelError(f"model.name: {config.model.name!r} is not the model that was trained: the adapter does not "
-                         "fit its modules")
-    return model
-
-
 def _dtype(model: ModelConfig) -> torch.dtype:
     """The number format that the run's base has."""
     there = "cuda" if model.device in ("auto", "cuda") and torch.cuda.is_available() else "cpu"
@@ -173,10 +141,13 @@ def _written_aside(target: Path) -> Iterator[Path]:
         aside.mkdir(parents=True)
         yield aside
         made_as = stat.S_IMODE((aside / "README.md").stat().st_mode)
-        for path in aside.iterdir():
+        for path in aside.rglob("*"):
+            if path.is_dir():
+                continue
             path.chmod(made_as)  # safetensors makes files for their owner alone
             fsync_file(path)
-        fsync_directory(aside)
+        for folder in (*(path for path in aside.iterdir() if path.is_dir()), aside):
+            fsync_directory(folder)
         folder_to_make(target)
         os.replace(aside, target)  # onto nothing, or onto an empty folder
         fsync_directory(target.parent)

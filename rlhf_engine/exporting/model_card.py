@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import isfinite
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from rlhf_engine import __version__
 from rlhf_engine.config.run_config import RunConfig
@@ -21,18 +22,22 @@ _TOLD = 2  # of the metrics of its method, the most telling
 
 
 def model_card(
-    run_dir: RunDir, step: int, config: RunConfig, kind: str, base: tuple[str, str | None], dtype: str
+    run_dir: RunDir, step: int, config: RunConfig, kind: str, base: tuple[str, str | None], dtype: str,
+    numbers: Mapping[str, Any] | None = None,
 ) -> str:
-    """Markdown for the run's actor after `step`.
+    """Markdown for the run's actor after `step`, or its reward model.
 
-    kind: "adapter" or "merged"; base: what peft loads, and its revision; dtype: the number format it was trained on.
+    kind: "adapter" or "merged"; base: what peft loads, and its revision; dtype: the number format it was trained on;
+    numbers: those of the checkpoint, which say what the scores of a reward model mean.
     """
+    scores = config.algorithm.scores_texts
     name, revision = base
     local = Path(name).is_absolute()
     shown = Path(name).name if local else name
     if config.model.name == "storyteller":
         shown = "storyteller (ships with rlhf-tui)"
-    header = {"library_name": "peft" if kind == "adapter" else "transformers", "pipeline_tag": "text-generation",
+    task = "text-classification" if scores else "text-generation"
+    header = {"library_name": "peft" if kind == "adapter" else "transformers", "pipeline_tag": task,
               "tags": ["rlhf", config.algorithm.kind, "lora"]} | ({} if local else {"base_model": name})
     facts = [
         ("base model", shown + (f", revision {revision}" if revision else "") + f", in {dtype}"),
@@ -41,13 +46,15 @@ def model_card(
         ("method", config.algorithm.summary(config)),
         ("adapter", f"LoRA, rank {config.lora.rank}, alpha {config.lora.alpha:g}"),
         ("rewards", ", ".join(f"{reward.name} ({reward.kind})" for reward in config.rewards)),
+        *(_score_facts(numbers or {}) if scores else ()),
         *_measured(deque((line for line in run_dir.each_step() if line.step <= step), maxlen=STEPS_AVERAGED),
                    config.algorithm.charts[:_TOLD]),
     ]
     rows = "\n".join(f"| {what} | {_cell(value)} |" for what, value in facts if value)
+    loading = _loading_classifier(kind, dtype, config) if scores else _loading(kind, dtype)
     front = "\n".join(f"{key}: {to_json(value)}" for key, value in header.items())
     return (f"---\n{front}\n---\n\n# {_cell(run_dir.name)}, step {step}\n\n{_cell(config.description)}\n\n"
-            f"| | |\n|---|---|\n{rows}\n\n## Loading\n\n```python\n{_loading(kind, dtype)}```\n\n"
+            f"| | |\n|---|---|\n{rows}\n\n## Loading\n\n```python\n{loading}```\n\n"
             f"Written by rlhf-tui {__version__}.\n")
 
 
@@ -74,6 +81,32 @@ tokenizer = AutoTokenizer.from_pretrained(folder)
     return ("from peft import AutoPeftModelForCausalLM\n" + load.replace("AutoModelForCausalLM, ", "")
             + f'model = AutoPeftModelForCausalLM.from_pretrained(folder, dtype="{dtype}")'
             "  # adapter_config.json names the base\n")
+
+
+def _score_facts(numbers: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Where 0 and 1 of the scores lie."""
+    pairs = list(zip(numbers.get("center", ()), numbers.get("scale", ()), strict=False))
+    told = ", ".join(f"(raw − {center:.4g}) / {scale:.4g}" for center, scale in pairs)
+    return [("score", f"{told}; raw is what the model says at the last token of the prompt with the response behind "
+                      "it, without an end token; center and scale were measured on answers of the untrained base")]
+
+
+def _loading_classifier(kind: str, dtype: str, config: RunConfig) -> str:
+    member = "" if len(config.algorithm.needs.heads) == 1 else "/member-1"
+    load = f"""from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+folder = "PATH/OF/THIS/FOLDER{member}"
+tokenizer = AutoTokenizer.from_pretrained(folder)
+"""
+    if kind == "merged":
+        load += "model = AutoModelForSequenceClassification.from_pretrained(folder)\n"
+    else:
+        load = "from peft import AutoPeftModelForSequenceClassification\n" + load.replace(
+            "AutoModelForSequenceClassification, ", "") + (
+            "model = AutoPeftModelForSequenceClassification.from_pretrained("
+            f'folder, num_labels=1, dtype="{dtype}")\n')
+    return load + ('raw = model.eval()(**tokenizer("PROMPT AND RESPONSE", return_tensors="pt")).logits[0, 0]\n'
+                   "# for a batch: model.config.pad_token_id must be set, and no text end with that token\n")
 
 
 def _cell(text: str) -> str:

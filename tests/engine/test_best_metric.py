@@ -37,7 +37,7 @@ def trained(config: RunConfig, folder: Path) -> tuple[list[dict[str, float]], ch
     ("ppo", "objective/rlhf_reward", "eval/rlhf_reward"), ("rloo", "objective/rlhf_reward", "eval/rlhf_reward"),
     ("reinforce", "objective/rlhf_reward", "eval/rlhf_reward"), ("grpo", "objective/scores", "eval/scores"),
     ("online_dpo", "objective/scores", "eval/scores"), ("dpo", "rewards/accuracies", "eval/pair_loss"),
-    ("sft", "loss", "eval/loss")])
+    ("sft", "loss", "eval/loss"), ("reward_model", "accuracy", "eval/loss")])
 def test_each_method_names_its_own_and_one_of_held_out_rows(kind: str, plain: str, held_out: str) -> None:
     method = algorithm_kind(kind)()
     assert method.best_metric_of(SMALL) == plain
