@@ -266,6 +266,9 @@ _FACTS: dict[str, tuple[str, str, Better, str, str, str]] = {
                   "Falls towards 0 in the first steps.",
                   "Climbs, or stays high: responses are cut off before their answer (sampling.max_new_tokens), or "
                   "answers are written otherwise than `extract` reads them."),
+    "deviation": ("disagreement", "score per response", "down", "Standard deviation of what the members of the reward "
+                  "“{}” say of a response, mean over responses.", "Level.",
+                  "Climbs while the score climbs: responses go where the members learnt nothing (reward hacking)."),
     "match_rate": ("match rate", "share of responses", "neither", "Responses that the pattern of the reward “{}” "
                    "matches.", "Moves the way the reward pays for.",
                    "At 0 or 1 from the start: the pattern tells no response from another."),

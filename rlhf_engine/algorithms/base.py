@@ -70,6 +70,7 @@ class Resources:
         if config.rewards != self._built_from:
             rewards = build_rewards(config.rewards)
             rewards.columns_of = self._columns_of
+            rewards.use_policy(self.policy)
             for rows in self._scored if config.algorithm.needs.answers else ():
                 if len(rows):
                     rewards.require_rows(rows.prompts, rows.columns)

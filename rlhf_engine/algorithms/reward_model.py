@@ -40,7 +40,7 @@ from rlhf_engine.maths.reward_modelling import (
 from rlhf_engine.models.flops import BatchCost, ModelSize
 from rlhf_engine.models.memory import MicroBatchLimit
 from rlhf_engine.models.micro_batch import choose_micro_batch_size
-from rlhf_engine.models.response_scores import at_last_token, score_responses, values_along
+from rlhf_engine.models.response_scores import Reader, at_last_token, score_responses, values_along
 from rlhf_engine.models.rollout import Rollout
 from rlhf_engine.models.written import written_ids
 from rlhf_engine.rewards.base import Score
@@ -149,8 +149,7 @@ class RewardModel:
 
     def _forward(self, head: str, lesson: JudgedPairs, part: JudgedPart) -> Tensor:
         """Scores of both responses, [2 * pairs] with gradient."""
-        adapter = self.settings.adapter_heads[head]
-        values = values_along(self.policy, adapter, self.policy.heads[head], part.ids, part.mask, part.width)
+        values = values_along(self.policy, self._reader(head), part.ids, part.mask, part.width)
         lesson.said[part.rows, :part.width + 1] = values.detach()
         return at_last_token(values, part.response_mask)
 
@@ -183,9 +182,12 @@ class RewardModel:
     # --- what is made when it is first needed: a resumed run knows only then which pairs the model can take ---
 
     @property
-    def readers(self) -> list[tuple[str, torch.nn.Linear]]:
-        """Each member's adapter and head."""
-        return [(adapter, self.policy.heads[head]) for head, adapter in self.settings.adapter_heads.items()]
+    def readers(self) -> list[Reader]:
+        """The members."""
+        return [self._reader(head) for head in self.settings.adapter_heads]
+
+    def _reader(self, head: str) -> Reader:
+        return Reader(partial(self.policy.as_role, self.settings.adapter_heads[head]), self.policy.heads[head])
 
     @cached_property
     def limit(self) -> MicroBatchLimit:

@@ -20,7 +20,6 @@ from rlhf_engine.algorithms.on_policy import Clock
 from rlhf_engine.algorithms.optimizer import learning_rate_at
 from rlhf_engine.algorithms.text_lesson import TextLesson, TextPart, learned_log_probs, why_not_packed
 from rlhf_engine.algorithms.text_rows import TextReader, TextRow, texts_of
-from rlhf_engine.algorithms.trace import token_texts
 from rlhf_engine.algorithms.update import AdapterUpdate, micro_batches
 from rlhf_engine.config.methods.sft import SFTConfig
 from rlhf_engine.config.run_config import RunConfig
@@ -31,6 +30,7 @@ from rlhf_engine.events import Sample
 from rlhf_engine.models.flops import BatchCost, ModelSize
 from rlhf_engine.models.memory import MicroBatchLimit
 from rlhf_engine.models.micro_batch import choose_micro_batch_size
+from rlhf_engine.models.token_texts import token_texts
 from rlhf_engine.token_trace import TokenTrace
 
 _ROOM = 2048  # tokens of a packed sequence, where nothing says how many a model can tell apart

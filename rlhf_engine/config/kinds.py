@@ -23,6 +23,7 @@ from rlhf_engine.config.methods.reward_model import RewardModelConfig
 from rlhf_engine.config.methods.rloo import RLOOConfig
 from rlhf_engine.config.methods.sft import SFTConfig
 from rlhf_engine.config.packages import Kinds
+from rlhf_engine.config.preference import PreferenceRewardConfig
 from rlhf_engine.config.rewards import (
     FunctionRewardConfig,
     LengthRewardConfig,
@@ -37,7 +38,7 @@ _METHODS: Kinds[AlgorithmConfig] = Kinds("rlhf_tui.algorithms", AlgorithmConfig,
     "online_dpo": OnlineDPOConfig, "sft": SFTConfig, "reward_model": RewardModelConfig}, DEFAULT)
 _REWARDS: Kinds[RewardSection] = Kinds("rlhf_tui.rewards", RewardSection, "reward", {
     "word_list": WordListRewardConfig, "length": LengthRewardConfig, "function": FunctionRewardConfig,
-    "regex": RegexRewardConfig, "answer": AnswerRewardConfig})
+    "regex": RegexRewardConfig, "answer": AnswerRewardConfig, "preference": PreferenceRewardConfig})
 
 
 def algorithm_kinds() -> dict[str, type[AlgorithmConfig]]:

@@ -78,6 +78,8 @@ def _update(document: tomlkit.TOMLDocument, config: RunConfig, whole: bool = Fal
 
 def _update_rewards(document: tomlkit.TOMLDocument, rewards: list[dict[str, Any]], whole: bool) -> None:
     tables = document.get("rewards")
+    if not rewards and not tables:
+        return
     if not isinstance(tables, AoT):
         document.pop("rewards", None)
         tables = tomlkit.aot()

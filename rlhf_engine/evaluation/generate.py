@@ -47,6 +47,8 @@ def answer(
     holds the actor's weights cannot answer as the reference. columns: what rewards see of the rows that the prompts are
     from.
     """
+    if rewards:
+        rewards.use_policy(policy)
     generator = torch.Generator(policy.device).manual_seed(seed)
     with policy.as_role("actor" if tuned else "reference"):
         rollout = sample(policy, prompts, sampling, generator, decoder=decoder, on_token=on_token)

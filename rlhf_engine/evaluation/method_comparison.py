@@ -64,6 +64,7 @@ def compare_methods(
     rewards, no_scores = rewards_if_any(config, RunDir(run) if run else None)
     if rewards is None:
         raise ConfigError(no_scores or "the run has no rewards: without scores methods have nothing to learn from")
+    rewards.use_policy(policy)
     rollout = _sampled(policy, config, prompt, responses, seed, cancelled)
     if cancelled():
         return None

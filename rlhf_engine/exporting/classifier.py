@@ -5,7 +5,6 @@ An ensemble is a folder of them, `member-1` and so on. Beside them `reward_model
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,13 @@ from transformers import AutoModelForSequenceClassification
 from rlhf_engine.errors import CheckpointError, ModelError, first_line
 from rlhf_engine.exporting.lora_files import base_of, lora_settings, with_adapter
 from rlhf_engine.exporting.tokenizer import save_tokenizer
+from rlhf_engine.files.json_text import to_json
 from rlhf_engine.model_folders.adapter_folder import adapter_of
 from rlhf_engine.model_folders.model_files import ADAPTER_WEIGHTS
 from rlhf_engine.models.loading import load_plain, load_skeleton
+from rlhf_engine.rewards.trained_model import ABOUT
 from rlhf_engine.runs.checkpoint import TrainingState
 
-ABOUT = "reward_model.json"
 FORMAT = 1
 _HEAD = "score"
 _PREFIX = "base_model.model."
@@ -58,9 +58,10 @@ def write_classifiers(folder: Path, state: TrainingState, *, merged: bool, dtype
         "format": FORMAT, "run": run, "step": state.step, "members": names, "merged": merged,
         "center": state.numbers["center"], "scale": state.numbers["scale"],
         "base_fingerprint": state.base.hex if state.base else None,
+        "chat_template": state.config.data.chat_template, "system": state.config.data.system,
         "rank": state.config.lora.rank, "alpha": state.config.lora.alpha,
     }
-    (folder / ABOUT).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+    (folder / ABOUT).write_text(to_json(about, indent=2) + "\n", encoding="utf-8")
 
 
 def classifier_tensors(state: TrainingState, head: str, adapter: str) -> dict[str, Tensor]:

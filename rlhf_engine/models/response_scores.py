@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rlhf_engine.models.memory import MicroBatchLimit
 from rlhf_engine.models.policy import Policy
 from rlhf_engine.models.rollout import Rollout
 
 
-def values_along(
-    policy: Policy, role: str, head: nn.Linear, ids: Tensor, mask: Tensor, response_width: int
-) -> Tensor:
-    """What `head` says in `role` once each of the last `response_width` tokens stands, behind what it says before the
-    first of them: float32 [batch, response_width + 1]. On padded positions it is meaningless: mask it."""
-    with policy.as_role(role):
+@dataclass(frozen=True)
+class Reader:
+    """A model that scores: entering what `reading` returns makes the base answer as it, and `head` makes one number
+    [..., 1] of hidden states [..., hidden] in float32."""
+
+    reading: Callable[[], AbstractContextManager[None]]
+    head: Callable[[Tensor], Tensor]
+
+
+def values_along(policy: Policy, reader: Reader, ids: Tensor, mask: Tensor, response_width: int) -> Tensor:
+    """What `reader` says once each of the last `response_width` tokens stands, behind what it says before the first of
+    them: float32 [batch, response_width + 1]. On padded positions it is meaningless: mask it."""
+    with reader.reading():
         hidden = policy.forward(ids, mask)[:, -response_width - 1:]
-    values: Tensor = head(hidden.float()).squeeze(-1)
-    return values
+    return reader.head(hidden.float()).squeeze(-1)
 
 
 def at_last_token(values: Tensor, response_mask: Tensor) -> Tensor:
@@ -27,24 +37,32 @@ def at_last_token(values: Tensor, response_mask: Tensor) -> Tensor:
     return values.gather(1, response_mask.sum(dim=1, keepdim=True)).squeeze(1)
 
 
-@torch.no_grad()
-def score_responses(
-    policy: Policy, readers: list[tuple[str, nn.Linear]], rollout: Rollout, limit: MicroBatchLimit
-) -> Tensor:
-    """The raw score of each response by each of `readers`, roles with the head that reads them: float32
-    [readers, batch] on the CPU, in as many micro-batches as memory asks for.
+def score_responses(policy: Policy, readers: Sequence[Reader], rollout: Rollout, limit: MicroBatchLimit) -> Tensor:
+    """The raw score of each response by each of `readers`: float32 [readers, batch] on the CPU; see `read_responses`.
+    """
+    values = read_responses(policy, readers, rollout, limit)
+    mask = rollout.response_mask.cpu()
+    return torch.stack([at_last_token(each, mask) for each in values])
 
-    Rows of like length go through a pass together. A score depends on its own text alone, but for rounding.
+
+@torch.no_grad()
+def read_responses(policy: Policy, readers: Sequence[Reader], rollout: Rollout, limit: MicroBatchLimit) -> Tensor:
+    """What each of `readers` says before and after each token of each response: float32 [readers, batch, time + 1] on
+    the CPU, 0 on padding, in as many micro-batches as memory asks for.
+
+    Rows of like length go through a pass together. What is said depends on its own text alone, but for rounding.
     """
     order = (rollout.prompt_mask.sum(dim=1) + rollout.response_mask.sum(dim=1)).argsort(stable=True).cpu()
 
     def attempt() -> Tensor:
-        found = torch.zeros(len(readers), len(rollout))
+        found = torch.zeros(len(readers), len(rollout), rollout.response_mask.shape[1] + 1)
         for rows in order.split(limit.size):
             ids, mask, response_mask = rollout.batch(rows)
-            for at, (role, head) in enumerate(readers):
-                values = values_along(policy, role, head, ids, mask, response_mask.shape[1])
-                found[at, rows] = at_last_token(values, response_mask).cpu()
+            width = response_mask.shape[1]
+            real = torch.nn.functional.pad(response_mask, (1, 0), value=True)
+            for at, reader in enumerate(readers):
+                values = values_along(policy, reader, ids, mask, width)
+                found[at, rows, :width + 1] = torch.where(real, values, 0.0).cpu()
         return found
 
     return limit.fit(attempt)

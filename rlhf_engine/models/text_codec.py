@@ -30,11 +30,13 @@ class TextCodec:
         self._anchor = [] if _joins_alone(tokenizer) else self._find_anchor()
         self._anchor_text = self._texts([self._anchor])[0] if self._anchor else ""
         self._chat: ChatTemplate | None = None
+        self.template: tuple[bool, str | None] = (False, None)
+        """Whether prompts are messages, and the system message before them."""
 
     def use_chat_template(self, system: str | None) -> None:
         """From now on prompts are messages: rendered by the tokenizer's chat template, which then says alone what
         special tokens a prompt has. Raises ModelError when there is none."""
-        self._chat = ChatTemplate(self._tokenizer, system)
+        self._chat, self.template = ChatTemplate(self._tokenizer, system), (True, system)
 
     def encode(self, prompts: Sequence[str], longest: int | None = None) -> list[list[int]]:
         """The ids of each prompt, behind the start token that the tokenizer gives a text, unless the prompt begins with

@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from rlhf_engine.events import Span
 
-__all__ = ["Columns", "NeedsColumns", "Reward", "Score", "Span"]
+__all__ = ["Columns", "NeedsColumns", "Reward", "Score", "Span", "UsesPolicy"]
 
 
 Columns = Mapping[str, Sequence[Any]]
@@ -40,6 +40,16 @@ class Reward(Protocol):
 
     def score(self, prompts: Sequence[str], responses: Sequence[str]) -> Sequence[Score | None]:
         """One Score per response, or None where the reward does not apply; prompts[i] is the prompt of responses[i]."""
+        ...
+
+
+@runtime_checkable
+class UsesPolicy(Protocol):
+    """What a `Reward` may bring besides, that reads responses with a model: where a policy is in memory it is offered,
+    so that both can share one base."""
+
+    def use_policy(self, policy: Any) -> None:
+        """Takes a `models.policy.Policy` to read on from now on, if it is of use. It must be left as it is found."""
         ...
 
 

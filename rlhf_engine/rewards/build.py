@@ -59,10 +59,11 @@ def _reward(config: RewardSection) -> Reward:
             return AnswerReward(config)
         case FunctionRewardConfig():
             return FunctionReward(config.name, load_function(config))
-    return _of_another_package(config)
+    return _by_implementation(config)
 
 
-def _of_another_package(config: RewardSection) -> Reward:
+def _by_implementation(config: RewardSection) -> Reward:
+    """One of another package, or one of ours that loads a model: torch is imported only for these."""
     where, name = f"the reward {config.name!r} of kind {config.kind}", config.implementation
     module, _, attribute = name.partition(":")
     try:

@@ -12,7 +12,7 @@ from typing import Any
 
 from rlhf_engine.errors import ConfigError, RewardError
 from rlhf_engine.events import Span
-from rlhf_engine.rewards.base import Columns, NeedsColumns, Reward, Score
+from rlhf_engine.rewards.base import Columns, NeedsColumns, Reward, Score, UsesPolicy
 from rlhf_engine.rewards.failures import quoted, raised
 
 ColumnsOf = Callable[[Sequence[str]], Columns | None]
@@ -53,6 +53,12 @@ class RewardSum:
     def sees_columns(self) -> bool:
         """Whether any reward asks for more of a row than its prompt."""
         return bool(self._sees_columns)
+
+    def use_policy(self, policy: Any) -> None:
+        """Offer the model in memory to those rewards that read with one; see `UsesPolicy`."""
+        for reward, _ in self._rewards:
+            if isinstance(reward, UsesPolicy):
+                reward.use_policy(policy)
 
     def require_rows(self, prompts: Sequence[str], columns: Columns) -> None:
         """Raises ConfigError, one sentence, for rows that a reward could not score responses to."""

@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any, cast
 
 from rlhf_engine.config import fields
+from rlhf_engine.config.preference import PreferenceRewardConfig
 from rlhf_engine.config.rewards import FunctionRewardConfig
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import (
@@ -189,8 +190,8 @@ def code_at(file: str | Path) -> CodeInQuestion:
 
 
 def pinned(config: RunConfig) -> RunConfig:
-    """The config with whole paths, and the digest of each file that has none yet. Raises ConfigError as loading does.
-    """
+    """The config with whole paths, and the digest of each file, and of each reward model, that has none yet. Raises
+    ConfigError as loading does."""
     require_trusted(config)
     changes: dict[str, Any] = {}
     for index, reward in enumerate(config.rewards):
@@ -199,7 +200,12 @@ def pinned(config: RunConfig) -> RunConfig:
             changes[f"rewards.{index}.function"] = f"{path}:{name}"
             changes[f"rewards.{index}.sha256"] = _as_meant(reward).digest
             load_function(reward)
-    return fields.replace(config, changes) if changes else config
+    config = fields.replace(config, changes) if changes else config
+    if any(isinstance(reward, PreferenceRewardConfig) for reward in config.rewards):
+        from rlhf_engine.rewards.trained_model import pinned_reward_models  # torch, which files of code do without
+
+        return pinned_reward_models(config)
+    return config
 
 
 def code_changes(config: RunConfig) -> list[CodeChange]:

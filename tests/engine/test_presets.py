@@ -89,7 +89,8 @@ def test_what_is_missing_is_said():
     assert [problem.split(": ")[:3] for problem in problems_of("")] == [
         ["p.toml", "data.prompts", "is missing"], ["p.toml", "rewards", "is missing"]]
     (problem,) = problems_of('prompts = ["x"]\n[[rewards]]\nliked = ["fox"]\n')
-    assert problem == "p.toml:2: rewards.0: kind is missing; it is one of word_list, length, function, regex, answer"
+    assert problem == "p.toml:2: rewards.0: kind is missing; it is one of word_list, length, function, regex, " \
+        "answer, preference"
 
 
 def test_limits_between_settings_are_named_at_their_section():
@@ -236,8 +237,8 @@ def test_every_shipped_preset_loads_and_its_rewards_score():
         # a file beside the preset is named by its whole path once it is loaded
         beside = {"data.source": Path(config.data.source).name} if config.data.source else {}
         assert to_toml(fields.replace(config, beside), info.path.read_text()) == info.path.read_text()
-        scored = build_rewards(config.rewards)
         for reward in config.rewards:
+            scored = build_rewards(config.rewards)
             if isinstance(reward, WordListRewardConfig):
                 text = f"There was a {(reward.liked or reward.disliked)[0]} by the wood."
                 assert (scored.score(["Once"], [text]).scores[0].total > 0) == bool(reward.liked)

@@ -351,7 +351,7 @@ def test_plain_transformers_give_the_same_scores(
     assert about["scale"] == learner.state().numbers["scale"]
     assert len(about["members"]) == members
     assert "reward model" in (done.path / "README.md").read_text()
-    for at, (adapter, _) in enumerate(learner.readers):
+    for at, (head, adapter) in enumerate(learner.config.algorithm.needs.heads):
         own = done.path / about["members"][at]
         told = json.loads((own / "adapter_config.json").read_text())
         assert told["task_type"] == "SEQ_CLS"
@@ -364,6 +364,5 @@ def test_plain_transformers_give_the_same_scores(
                 ids = [*learner.policy.texts.encode([prompt])[0], *learner.policy.tokenizer(response)["input_ids"]]
                 with torch.no_grad():
                     raw = float(model.eval()(input_ids=torch.tensor([ids])).logits[0, 0])
-                    wanted = float(plain_score(learner.policy, prompt, response, adapter,
-                                               learner.config.algorithm.needs.heads[at][0]))
+                    wanted = float(plain_score(learner.policy, prompt, response, adapter, head))
                 assert raw == pytest.approx(wanted, abs=2e-5)

@@ -30,7 +30,7 @@ def _of_bin(low: int, high: int) -> Metric:
 
 
 _METRICS = (
-    Metric("accuracy", "pair accuracy", "share of pairs", "up",
+    Metric("accuracy", "pairs told apart", "share of pairs", "up",
            "Pairs whose chosen response has the higher score, before the update; ties are not counted.",
            "Climbs from 0.5, where nothing is learnt yet, to between 0.7 and 0.95.",
            "Stays at 0.5 (nothing is learnt), or goes to 1 (the pairs are learnt by heart, or differ in something "
@@ -49,7 +49,7 @@ _METRICS = (
 )  # fmt: skip
 _HELD_OUT = (
     *named("eval/loss", "eval/best_loss"),
-    Metric("eval/accuracy", "held-out pair accuracy", "share of pairs", "up",
+    Metric("eval/accuracy", "held-out told apart", "share of pairs", "up",
            "Pair accuracy on pairs whose prompts are never trained on, every data.evaluate_every steps; of an ensemble "
            "by the mean of its members' scores.",
            "Climbs with the pair accuracy.", "Stays behind while it climbs: the pairs are learnt by heart."),

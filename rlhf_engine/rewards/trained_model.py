@@ -1,0 +1,187 @@
+"""A reward model that was trained before, as it lies on the disk: in a run's checkpoint, or in an exported folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from rlhf_engine.config import fields
+from rlhf_engine.config.preference import PreferenceRewardConfig
+from rlhf_engine.config.run_config import RunConfig
+from rlhf_engine.config.sections import ModelConfig
+from rlhf_engine.errors import ConfigError, ModelError, RlhfError, first_line, short
+from rlhf_engine.files.reading import MOST_WHOLE, read_bytes
+from rlhf_engine.model_folders.model_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from rlhf_engine.models.guest_adapter import GuestAdapter
+from rlhf_engine.runs import checkpoint
+from rlhf_engine.runs.base_model import base_fingerprint
+from rlhf_engine.runs.checkpoint_list import candidates, missing, step_of
+from rlhf_engine.runs.run_dir import DEFAULT_RUNS_ROOT, RunDir
+
+ABOUT = "reward_model.json"
+_HEAD = "base_model.model.score.weight"
+_MOST_ADAPTER = 8 * 2**30  # bytes
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """What a reward model consists of. members: adapters with heads; center, scale: of each, see
+    `algorithms.score_scale`; base: the model that they were trained on, and its fingerprint, by one digest; template:
+    whether prompts were put to it by a chat template, and the system message before them."""
+
+    members: tuple[GuestAdapter, ...]
+    center: tuple[float, ...]
+    scale: tuple[float, ...]
+    base: ModelConfig
+    fingerprint: str | None
+    template: tuple[bool, str | None] = (False, None)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where one lies: a run's checkpoint of a step, or a folder that was exported to."""
+
+    run: RunDir | None
+    folder: Path
+    step: int | None
+
+    @property
+    def files(self) -> list[Path]:
+        """What it consists of."""
+        if self.run:
+            return [self.folder / "state.json", self.folder / "tensors.safetensors"]
+        return [self.folder / ABOUT, *sorted(self.folder.rglob(ADAPTER_WEIGHTS))]
+
+
+def pinned_reward_models(config: RunConfig) -> RunConfig:
+    """The config with whole paths, the step, and the digest of each reward model that has none yet. Raises ConfigError
+    where one cannot be had."""
+    changes: dict[str, Any] = {}
+    for index, reward in enumerate(config.rewards):
+        if isinstance(reward, PreferenceRewardConfig):
+            place, at = _place(reward), f"rewards.{index}"
+            changes |= {f"{at}.model": str((place.run.path if place.run else place.folder).resolve()),
+                        f"{at}.step": place.step, f"{at}.sha256": _as_meant(reward, place)}
+    return fields.replace(config, changes) if changes else config
+
+
+def load_trained_model(config: PreferenceRewardConfig) -> TrainedModel:
+    """The reward model that a reward names. Raises ConfigError, one sentence, where there is none, or it is not the one
+    that was meant."""
+    place = _place(config)
+    _as_meant(config, place)
+    try:
+        return _of_run(place.folder) if place.run else _of_folder(place.folder)
+    except (RlhfError, OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{_whose(config)}{place.folder} holds no reward model that can be used: "
+                          f"{first_line(error)}") from error
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _whose(config: PreferenceRewardConfig) -> str:
+    return f"the reward {config.name!r}: "
+
+
+def _place(config: PreferenceRewardConfig) -> _Place:
+    try:
+        own = Path(config.model).expanduser()
+        named = DEFAULT_RUNS_ROOT / config.model
+        found = next((path for path in (own, named) if path.is_dir()), None)
+    except (OSError, ValueError, RuntimeError):  # a NUL, a name too long, no home
+        found = None
+    if found is None:
+        raise ConfigError(f"{_whose(config)}there is no run and no folder {short(config.model)!r}; model names a run "
+                          "that trained a reward model, or a folder that one was exported to")
+    if (found / ABOUT).is_file():
+        return _Place(None, found, None)
+    if not (found / "checkpoints").is_dir():
+        raise ConfigError(f"{_whose(config)}{found} is neither a run with a checkpoint nor a folder that `rlhf-tui "
+                          "export` wrote a reward model to")
+    return _checkpoint(config, RunDir(found))
+
+
+def _checkpoint(config: PreferenceRewardConfig, run: RunDir) -> _Place:
+    try:
+        there = candidates(run)
+        if config.step is None:
+            path = checkpoint.best(run) or next(iter(there), None)
+        else:
+            path = next((path for path in there if step_of(path) == config.step), None)
+        if path is None:
+            raise ConfigError(missing(run, config.step))
+    except RlhfError as error:
+        raise ConfigError(f"{_whose(config)}{error}") from error
+    return _Place(run, path, step_of(path))
+
+
+def _as_meant(config: PreferenceRewardConfig, place: _Place) -> str:
+    """Its digest. Raises ConfigError where it is not what the configuration wrote down."""
+    digest = hashlib.sha256()
+    try:
+        for path in place.files:
+            digest.update(path.name.encode() + b"\0" + hashlib.sha256(read_bytes(path, _MOST_ADAPTER)).digest())
+    except OSError as error:
+        raise ConfigError(f"{_whose(config)}{error.filename or place.folder} could not be read: {error.strerror}"
+                          ) from None
+    found = digest.hexdigest()
+    if config.sha256 is not None and config.sha256 != found:
+        raise ConfigError(f"{_whose(config)}{place.folder} is no longer the reward model whose SHA-256 begins with "
+                          f"{config.sha256[:12]}; sha256 = none takes it as it is now")
+    return found
+
+
+def _of_run(path: Path) -> TrainedModel:
+    state = checkpoint.load(path)
+    config = state.config
+    if not config.algorithm.scores_texts:
+        raise ModelError(f"it trains by {config.algorithm.title}, and no reward model")
+    members = []
+    for head, adapter in config.algorithm.needs.heads:
+        own = {name.removeprefix(f"{adapter}/").replace(f".{adapter}.", "."): tensor
+               for name, tensor in state.tensors.items() if name.startswith(f"{adapter}/")}
+        weight = own.pop(f"{head}_head.weight")
+        members.append(GuestAdapter(own, weight, config.lora.alpha / config.lora.rank))
+    return TrainedModel(
+        tuple(members), *_numbers(state.numbers, len(members)), config.model, state.base.hex if state.base else None,
+        (config.data.chat_template, config.data.system))
+
+
+def _of_folder(folder: Path) -> TrainedModel:
+    about = json.loads(read_bytes(folder / ABOUT, MOST_WHOLE))
+    if about.get("merged"):
+        raise ModelError("it was exported with --merged, and shares no base; a reward of kind classifier uses it, or "
+                         "export the adapter alone")
+    names = [str(name) for name in about["members"]]
+    if any(Path(name).is_absolute() or ".." in Path(name).parts for name in names):
+        raise ModelError(f"{ABOUT} names members outside of it")
+    members = []
+    for name in names:
+        own: dict[str, Tensor] = safetensors.torch.load_file(folder / name / ADAPTER_WEIGHTS)
+        members.append(GuestAdapter({key: tensor for key, tensor in own.items() if key != _HEAD}, own[_HEAD],
+                                    float(about["alpha"]) / int(about["rank"])))
+    base = json.loads(read_bytes(folder / names[0] / ADAPTER_CONFIG, MOST_WHOLE))
+    model = ModelConfig(name=base["base_model_name_or_path"], revision=base.get("revision"))
+    known = about.get("base_fingerprint")
+    now = base_fingerprint(model)
+    if known and now and now.hex != known:
+        raise ModelError(f"{model.name} is another model now than the one it was trained on")
+    template = about.get("chat_template", False), about.get("system")
+    return TrainedModel(tuple(members), *_numbers(about, len(members)), model, known, template)
+
+
+def _numbers(found: Mapping[str, Any], members: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    center, scale = (tuple(float(value) for value in found[name]) for name in ("center", "scale"))
+    if not len(center) == len(scale) == members or not all(map(math.isfinite, center + scale)) or min(scale) <= 0:
+        raise ModelError("its center and scale are not finite numbers, one of each a member")
+    return center, scale
