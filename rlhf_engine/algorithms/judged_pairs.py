@@ -12,14 +12,12 @@ import torch
 from torch import Tensor
 
 from rlhf_engine.data.batch import PairBatch
+from rlhf_engine.data.labelled_pairs import TIE
 from rlhf_engine.data.rows import Rows
 from rlhf_engine.errors import ConfigError, short
 from rlhf_engine.models.policy import Policy
 from rlhf_engine.models.rollout import Rollout
 from rlhf_engine.models.written import written
-
-TIE = "tie"
-"""The column that says which pairs are ties, where there is one."""
 
 
 @dataclass(frozen=True)
