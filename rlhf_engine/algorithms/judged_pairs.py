@@ -65,7 +65,7 @@ class JudgedPairs:
         responses = [response for pair in zip(batch.chosen, batch.rejected, strict=True) for response in pair]
         rollout = written(policy, [prompt for prompt in batch.prompts for _ in range(2)], responses,
                           [False] * len(responses))
-        ties = [value is not None and bool(value) for value in batch.columns.get(TIE, [None] * count)]
+        ties = [bool(value) for value in batch.columns.get(TIE, [None] * count)]
         margins = [margin if value is None else float(value)
                    for value in (batch.columns[margin_column] if margin_column else [None] * count)]
         return cls(rollout, torch.tensor(ties, device=policy.device), torch.tensor(margins, device=policy.device))
@@ -87,12 +87,8 @@ class JudgedPairs:
         return JudgedPart(ids, mask, response_mask, self.tie[rows.to(to)], self.margin[rows.to(to)], responses)
 
 
-def require_judged(rows: Rows, margin_column: str | None) -> None:
-    """Raises ConfigError, one sentence, for ties that are neither true nor false, and margins that are no numbers."""
-    for number, value in enumerate(rows.columns.get(TIE, ()), 1):
-        if value not in (None, False, True, 0, 1):
-            raise ConfigError(f"data: the column tie of row {number} is {short(repr(value), 40)}; it is true for a "
-                              "pair in which neither response was preferred, and else false")
+def require_margins(rows: Rows, margin_column: str | None) -> None:
+    """Raises ConfigError, one sentence, for margins that are no numbers."""
     if margin_column is None:
         return
     if margin_column not in rows.columns:

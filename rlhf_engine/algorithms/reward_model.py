@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from rlhf_engine.algorithms.base import Progress, Resources, State, StepResult
-from rlhf_engine.algorithms.judged_pairs import JudgedPairs, JudgedPart, drawn_with_replacement, require_judged
+from rlhf_engine.algorithms.judged_pairs import JudgedPairs, JudgedPart, drawn_with_replacement, require_margins
 from rlhf_engine.algorithms.learners import Learners
 from rlhf_engine.algorithms.on_policy import Clock, response_length
 from rlhf_engine.algorithms.optimizer import learning_rate_at
@@ -56,7 +56,7 @@ class RewardModel:
     def __init__(self, config: RunConfig, resources: Resources) -> None:
         self.config, self.resources, self.policy = config, resources, resources.policy
         for rows in (resources.rows, resources.held_out):
-            require_judged(rows, self.settings.margin_column)
+            require_margins(rows, self.settings.margin_column)
         self.learners = Learners(config, resources)
         self.size = ModelSize.of_model(self.policy.base, self.policy.text_parameters)
         self.token_count, self.best_held_out_loss, self.evaluations_without_gain = 0, math.inf, 0

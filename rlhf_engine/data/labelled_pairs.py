@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from rlhf_engine.data.tables import JUDGED, Table
-from rlhf_engine.errors import ConfigError
+from rlhf_engine.errors import ConfigError, short
 
 TIE = "tie"
 """The column that says of a pair that neither is better."""
@@ -20,11 +20,13 @@ def learned_pairs(table: Table, source: object, *, ties: bool) -> tuple[Table, s
     there are none): not those that were skipped, nor those that a later row with the same key is in the place of; and
     those of which neither is better only with `ties`, marked by a true `tie`.
 
-    A file without verdicts may have a column `tie` of its own. Raises ConfigError where no row is left.
+    A file without verdicts may have a column `tie` of its own. Raises ConfigError where no row is left, or one says
+    neither true nor false there.
     """
     columns = table.columns
     verdicts = columns["verdict"] if columns.keys() >= JUDGED else None
-    tie = [value is True for value in columns.get(TIE, [])] or [False] * len(table)
+    judged = [] if verdicts is not None else columns.get(TIE, [])
+    tie = [_is_tie(value, number, source) for number, value in enumerate(judged, 1)] or [False] * len(table)
     kept = list(range(len(table)))
     left_out: dict[str, int] = {}
 
@@ -47,6 +49,16 @@ def learned_pairs(table: Table, source: object, *, ties: bool) -> tuple[Table, s
     if ties and (verdicts is not None or TIE in columns):
         found = replace(found, columns={**found.columns, TIE: [tie[at] for at in kept]})
     return found, said
+
+
+def _is_tie(value: Any, number: int, source: object) -> bool:
+    said = value.strip().lower() if isinstance(value, str) else value
+    if said in (None, "", "false", False):
+        return False
+    if said in ("true", True):
+        return True
+    raise ConfigError(f"data.source: {source}: the column {TIE!r} of row {number} is {short(repr(value), 40)}; it is "
+                      "true for a pair of which neither is better, and else false")
 
 
 def _latest(columns: Mapping[str, Sequence[Any]]) -> set[int]:
