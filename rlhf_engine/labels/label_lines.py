@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -33,11 +34,12 @@ class LabelLines:
     def judgements(self) -> list[Judgement]:
         """The latest of each key, in the order in which each was first made. Raises ConfigError, one sentence with the
         file and the line, and FileNotFoundError."""
+        times: Counter[str] = Counter()
         for number, line in self._lines():
-            judgement = judgement_of(line, f"{self._path}:{number}")
-            if not judgement.time and not judgement.rater:  # of a plain file, in which each row counts
-                while judgement.key in self._latest:
-                    judgement = replace(judgement, repeat=judgement.repeat + 1)
+            judgement, plain = _judgement_of(line, f"{self._path}:{number}")
+            if plain:
+                judgement = replace(judgement, repeat=times[judgement.pair.id])
+                times[judgement.pair.id] += 1
             self.superseded += judgement.key in self._latest
             self._latest[judgement.key] = (judgement, number)
         return [judgement for judgement, _ in self._latest.values()]
@@ -72,8 +74,9 @@ class LabelLines:
                               ) from None
 
 
-def judgement_of(line: bytes, where: str) -> Judgement:
-    """The judgement of one line. Raises ConfigError, which begins with `where`."""
+def _judgement_of(line: bytes, where: str) -> tuple[Judgement, bool]:
+    """The judgement of one line, and whether it is a row of a plain file of pairs, in which each row counts. Raises
+    ConfigError, which begins with `where`."""
     try:
         found = json.loads(line.decode())
     except UnicodeDecodeError as error:
@@ -83,7 +86,7 @@ def judgement_of(line: bytes, where: str) -> Judgement:
     if not isinstance(found, dict):
         raise ConfigError(f"{where}: is no JSON object; {LABEL_FILE}")
     try:
-        return from_row(found)
+        return from_row(found), "rater" not in found
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from None
 

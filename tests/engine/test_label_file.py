@@ -197,3 +197,28 @@ def test_there_is_a_sentence_for_no_file_and_for_a_folder(tmp_path: Path) -> Non
         read_labels(tmp_path)
     with pytest.raises(RunError):
         LabelFile.open(tmp_path, rater="ann")
+
+
+WHOLE = "".join(to_json(row(judged(number, VERDICTS[number % 5]))) + "\n" for number in range(4)).encode()
+
+
+@given(st.integers(0, len(WHOLE)), st.integers(0, len(WHOLE)), st.binary(max_size=12))
+def test_whatever_befalls_a_file_what_can_be_read_of_it_outlives_the_next_judgement(
+    tmp_path_factory: pytest.TempPathFactory, start: int, end: int, put: bytes
+) -> None:
+    """Some bytes of it are replaced by others. Then it is refused and stays as it is, or all that is read stays."""
+    path = tmp_path_factory.mktemp("damaged") / "labels.jsonl"
+    damaged = WHOLE[:min(start, end)] + put + WHOLE[max(start, end):]
+    path.write_bytes(damaged)
+    try:
+        before = read_labels(path)
+    except ConfigError:
+        with pytest.raises(ConfigError):
+            LabelFile.open(path, rater="ann")
+        assert path.read_bytes() == damaged
+        return
+    new = judged(9, rater="bob")
+    with LabelFile.open(path, rater="bob") as file:
+        assert file.judgements == before
+        file.add(new)
+    assert read_labels(path) == [*before, new]
