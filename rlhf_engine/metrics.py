@@ -174,6 +174,11 @@ _ALL = [
     Metric("completions/mean_length", "length", "tokens", "neither", "Mean response length, the end token included.",
            "About level, or moving only as far as the reward asks for.",
            "Goes to the maximum, or to a few tokens: length is being used to gain score."),
+    Metric("completions/score_length_corr", "score against length", "correlation", "neither",
+           "Pearson's correlation of a response's score with its length in tokens, over the step's responses; not told "
+           "where all have one score or one length.",
+           "Near 0, or what the reward is meant to say of length.",
+           "Climbs towards 1, or is high from the start: the score pays for length, and length is what will be learnt."),
     Metric("completions/clipped_ratio", "truncated (no EOS)", "share of responses", "neither",
            "Responses that reached max_new_tokens without an end token (EOS); not known for a model that has none.",
            "Level or falling.",
@@ -269,6 +274,10 @@ _FACTS: dict[str, tuple[str, str, Better, str, str, str]] = {
     "deviation": ("disagreement", "score per response", "down", "Standard deviation of what the members of the reward "
                   "“{}” say of a response, mean over responses.", "Level.",
                   "Climbs while the score climbs: responses go where the members learnt nothing (reward hacking)."),
+    "truncated": ("cut off", "share of responses", "down", "Responses that the classifier of the reward “{}” does not "
+                  "read whole, for they are too long with their prompts: their beginning is left out.", "At 0.",
+                  "Climbs, or stays high: only the end is judged; raise max_tokens, or take a classifier with a longer "
+                  "context."),
     "match_rate": ("match rate", "share of responses", "neither", "Responses that the pattern of the reward “{}” "
                    "matches.", "Moves the way the reward pays for.",
                    "At 0 or 1 from the start: the pattern tells no response from another."),

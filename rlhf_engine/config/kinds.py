@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from rlhf_engine.config.classifier import ClassifierRewardConfig
 from rlhf_engine.config.methods.base import AlgorithmConfig
 from rlhf_engine.config.methods.dpo import DPOConfig
 from rlhf_engine.config.methods.grpo import GRPOConfig
@@ -38,7 +39,8 @@ _METHODS: Kinds[AlgorithmConfig] = Kinds("rlhf_tui.algorithms", AlgorithmConfig,
     "online_dpo": OnlineDPOConfig, "sft": SFTConfig, "reward_model": RewardModelConfig}, DEFAULT)
 _REWARDS: Kinds[RewardSection] = Kinds("rlhf_tui.rewards", RewardSection, "reward", {
     "word_list": WordListRewardConfig, "length": LengthRewardConfig, "function": FunctionRewardConfig,
-    "regex": RegexRewardConfig, "answer": AnswerRewardConfig, "preference": PreferenceRewardConfig})
+    "regex": RegexRewardConfig, "answer": AnswerRewardConfig, "classifier": ClassifierRewardConfig,
+    "preference": PreferenceRewardConfig})
 
 
 def algorithm_kinds() -> dict[str, type[AlgorithmConfig]]:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import platformdirs
 
 from rlhf_engine.config import fields, preset_text
+from rlhf_engine.config.classifier import ClassifierRewardConfig
 from rlhf_engine.config.model_names import STORYTELLER, folder_of
 from rlhf_engine.config.rewards import FunctionRewardConfig
 from rlhf_engine.config.run_config import RunConfig
@@ -77,14 +78,16 @@ def load(name_or_path: str) -> RunConfig:
 
 def placed(config: RunConfig, folder: Path) -> RunConfig:
     """The config with what it names relative to `folder` named so that it is found from everywhere: the files of reward
-    functions, and a model or the source of the data that lies there."""
+    functions, classifiers, and a model or the source of the data that lies there."""
     changes: dict[str, Any] = {}
     for index, reward in enumerate(config.rewards):
         if isinstance(reward, FunctionRewardConfig):
             file, _, function = reward.function.rpartition(":")
             changes[f"rewards.{index}.function"] = f"{folder / os.path.expanduser(file)}:{function}"
-    if config.data.source is not None and os.path.exists(there := folder / os.path.expanduser(config.data.source)):
-        changes["data.source"] = str(there)
+        elif isinstance(reward, ClassifierRewardConfig) and os.path.isdir(there := folder / folder_of(reward.model)):
+            changes[f"rewards.{index}.model"] = str(there)
+    if config.data.source is not None and os.path.exists(source := folder / os.path.expanduser(config.data.source)):
+        changes["data.source"] = str(source)
     model = folder / folder_of(config.model.name)
     if config.model.name != STORYTELLER and os.path.isdir(model):
         changes["model.name"] = str(model)

@@ -1,5 +1,5 @@
-"""A run names what it learns from by its whole path and its SHA-256, and goes on with other data only when a person
-says so. Lists that stand in the settings are part of the run, and cannot change."""
+"""A run names what it learns from, and the models that judge it, by whole paths and by their SHA-256, and goes on with
+others only when a person says so. Lists that stand in the settings are part of the run, and cannot change."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.data.rows import load_data
 from rlhf_engine.data.tables import digest_of
 from rlhf_engine.errors import ConfigError, DataChangedError, RlhfError
+from rlhf_engine.model_folders.judge_models import pinned_judges, require_same_judges
 from rlhf_engine.runs.run_dir import RunDir
 from rlhf_engine.runs.run_settings import settings_now
 
@@ -30,8 +31,9 @@ class DataChange:
 
 
 def pinned_data(config: RunConfig) -> RunConfig:
-    """The config with the whole path of its source and the digest of what lies there. Raises ConfigError for what
-    cannot be read, and for what is not what the config wrote down."""
+    """The config with the whole path of its source and the digest of what lies there, and the same for models that
+    judge. Raises ConfigError for what cannot be read, and for what is not what the config wrote down."""
+    config = pinned_judges(config)
     if config.data.source is None:
         return config
     changes: dict[str, Any] = {}
@@ -68,9 +70,11 @@ def require_same_data(config: RunConfig, now: str | None = None) -> None:
 
 
 def change_of_data(run_dir: RunDir) -> str:
-    """What a person must agree to before the run goes on: its data is not what it was; empty if it is."""
+    """What a person must agree to before the run goes on: its data, or a model that judges it, is not what it
+    was; empty if nothing has changed."""
     try:
-        require_same_data(settings_now(run_dir))
+        require_same_data(config := settings_now(run_dir))
+        require_same_judges(config)
     except DataChangedError as error:
         return str(error)
     except RlhfError:

@@ -34,18 +34,18 @@ _JSON = (CONFIG, GENERATION, TOKENIZER_CONFIG, SHARDS, ADAPTER_CONFIG, "tokenize
          "added_tokens.json")
 
 
-def require_model(folder: Path) -> Header:
+def require_model(folder: Path, what: str = "causal language model") -> Header:
     """Raises ModelError unless `folder` is one with a whole model and its tokenizer in files of their own size.
 
-    Returns what the headers of its weights tell, of all files together.
+    what: what it should be, for the sentence. Returns what the headers of its weights tell, of all files together.
     """
     _require_folder(folder)
     _require_files(folder)
     if not (folder / CONFIG).is_file():
-        raise ModelError(_no_model(folder, CONFIG))
+        raise ModelError(_no_model(folder, CONFIG, what))
     files = weight_files(folder)
     if not files:
-        raise ModelError(_no_model(folder, "weights"))
+        raise ModelError(_no_model(folder, "weights", what))
     if files[0].name.endswith(".index.json") and not files[1:]:
         raise ModelError(f"{files[0]} names no files of weights; download it anew")
     if wrong := [str(path) for path in files[1:] if not _inside(path, folder) or path.suffix != ".safetensors"]:
@@ -162,7 +162,7 @@ def _require_real(path: Path) -> bytes:
     return start
 
 
-def _no_model(folder: Path, lacks: str) -> str:
+def _no_model(folder: Path, lacks: str, what: str) -> str:
     """Why the folder is no model, told from what is in it."""
     if ggufs := sorted(folder.glob("*.gguf")):
         return _gguf(ggufs[0])
@@ -179,8 +179,7 @@ def _no_model(folder: Path, lacks: str) -> str:
         return (f"{folder} has weights by names that nothing loads ({_some(strays)}); they are to be called {WEIGHTS}, "
                 f"or named by {SHARDS}")
     missing = [CONFIG] * (lacks == CONFIG) + ["*.safetensors"] * (not strays)
-    return (f"{folder} does not hold a causal language model: it has no {' and no '.join(missing)}, as save_pretrained "
-            "writes them")
+    return (f"{folder} does not hold a {what}: it has no {' and no '.join(missing)}, as save_pretrained writes them")
 
 
 def _gguf(path: Path) -> str:

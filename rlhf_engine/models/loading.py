@@ -225,27 +225,35 @@ def _source(config: ModelConfig) -> tuple[str, dict[str, Any]]:
     if config.name == STORYTELLER:
         return str(MODEL_DIR), {"local_files_only": True}
     path = folder_of(config.name)
-    if os.path.isdir(path) or (os.path.isfile(path) and _is_path(config.name)):
+    if os.path.isdir(path) or (os.path.isfile(path) and is_path(config.name)):
         try:
             require_model(path)
         except ModelError as error:
             raise ModelError(f"model.name: {error}") from error
         return str(path), {"local_files_only": True}
-    if _is_path(config.name):
+    if is_path(config.name):
         raise ModelError(
             f"model.name: there is no folder {config.name!r}; if it has moved, --set model.name=/new/path says where "
             "it is; else give a folder that holds config.json, a hub name such as owner/model, or storyteller"
         )
-    options: dict[str, Any] = {"revision": config.revision} if config.revision else {}
-    options |= {} if _hub_has(config) else {"local_files_only": True}
-    try:  # before any library reads them; the weights come later, for transformers chooses among them
-        require_fetched(Path(huggingface_hub.snapshot_download(config.name, allow_patterns=LOOKED_OVER, **options)))
+    fetched, options = fetched_for_a_look(config)
+    try:
+        require_fetched(fetched)
     except ModelError as error:
         raise ModelError(f"model.name: {config.name!r}, as the hub has it: {error}") from error
     return config.name, options
 
 
-def _is_path(name: str) -> bool:
+def fetched_for_a_look(config: ModelConfig) -> tuple[Path, dict[str, Any]]:
+    """Where the small files of a hub model lie, fetched before any library reads them, and the options of
+    from_pretrained that find the model; its weights come later, for transformers chooses among them. Raises ModelError
+    where the hub has no such model, or cannot be asked and nothing was fetched before."""
+    options: dict[str, Any] = {"revision": config.revision} if config.revision else {}
+    options |= {} if _hub_has(config) else {"local_files_only": True}
+    return Path(huggingface_hub.snapshot_download(config.name, allow_patterns=LOOKED_OVER, **options)), options
+
+
+def is_path(name: str) -> bool:
     """True for what the hub can have no model by the name of."""
     return name.startswith(("/", ".", "~")) or name.count("/") > 1 or name.endswith((".safetensors", ".gguf", ".bin"))
 

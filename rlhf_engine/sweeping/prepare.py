@@ -15,6 +15,7 @@ from rlhf_engine.config.model_names import STORYTELLER, folder_of
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.data.pinning import pinned_data
 from rlhf_engine.errors import ConfigError, RlhfError, RunError, first_few
+from rlhf_engine.model_folders.judge_models import pinned_judges
 from rlhf_engine.rewards.function import pinned
 from rlhf_engine.runs.base_model import pinned_base
 from rlhf_engine.runs.run_settings import differences
@@ -105,7 +106,7 @@ def _checked(name: str, plan: Plan, preset: RunConfig, sweep: SweepDir | None, r
             made[data] = pinned_data(config)  # reads the source
         config = config.model_copy(update={"data": made[data].data})
         _require_model(config)
-        return pinned(pinned_base(config))
+        return pinned(pinned_judges(pinned_base(config)))
 
     configs = dict(zip((cell.run for cell in plan.cells), validated(preset, plan.grid, plan.cells, finish),
                        strict=True))

@@ -42,6 +42,7 @@ from rlhf_engine.events import (
     RunState,
     StepProgress,
 )
+from rlhf_engine.model_folders.judge_models import judge_changes, pinned_judges, require_same_judges
 from rlhf_engine.models.memory import out_of_memory
 from rlhf_engine.models.policy import Policy
 from rlhf_engine.models.threads import use_threads_of
@@ -141,6 +142,7 @@ class Trainer:
             require_same_code(config)
         if not accept_data:
             require_same_data(config)
+            require_same_judges(config)
         trainer = cls(config, run_dir=run_dir, emit=emit, requests=requests)
         trainer._resuming, trainer._base, trainer._new = True, base, new
         trainer._accept_code, trainer._accept_data = accept_code, accept_data
@@ -186,8 +188,12 @@ class Trainer:
         if self._resuming:
             if not self._accept_code:  # once more: it may have changed since, and newer checkpoints may have come
                 require_same_code(self.config)
-            for change in code_changes(self.config):
-                self._change(replace(self.config, {change.path: change.new}), change.path)
+            if not self._accept_data:
+                require_same_judges(self.config)
+            changes = {change.path: change.new for change in code_changes(self.config)}
+            changes |= {change.path: change.new for change in judge_changes(self.config)}
+            for path, new in changes.items():
+                self._change(replace(self.config, {path: new}), path)
             for path, (_, new) in changed_settings(self.config, self._base.placed(self.config)).items():
                 self._change(replace(self.config, {path: new}), path)
         algorithm = self._load(resumed)
@@ -270,6 +276,8 @@ class Trainer:
         self._progress.threads = use_threads_of(self.policy, self.config, self._progress.threads)
         self._utilization = Utilization(self.policy)
         self._resources = Resources.of(self.policy, self.config, self._journal.notice, self._data)
+        for path, (_, new) in changed_settings(self.config, pinned_judges(self.config)).items():
+            self._change(replace(self.config, {path: new}), path)  # a classifier of the hub is known once it is loaded
         self._resources.use_rows_of(self._checked)
         algorithm = make_algorithm(self.config, self._resources)
         if resumed:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from moments import trusted
 
 from rlhf_engine.config import fields, preset_text, presets
+from rlhf_engine.config.kinds import reward_kinds
 from rlhf_engine.config.preset_writer import to_toml
 from rlhf_engine.config.rewards import WordListRewardConfig
 from rlhf_engine.config.run_config import RunConfig
@@ -89,8 +90,7 @@ def test_what_is_missing_is_said():
     assert [problem.split(": ")[:3] for problem in problems_of("")] == [
         ["p.toml", "data.prompts", "is missing"], ["p.toml", "rewards", "is missing"]]
     (problem,) = problems_of('prompts = ["x"]\n[[rewards]]\nliked = ["fox"]\n')
-    assert problem == "p.toml:2: rewards.0: kind is missing; it is one of word_list, length, function, regex, " \
-        "answer, preference"
+    assert problem == "p.toml:2: rewards.0: kind is missing; it is one of " + ", ".join(reward_kinds())
 
 
 def test_limits_between_settings_are_named_at_their_section():
