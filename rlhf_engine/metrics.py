@@ -178,7 +178,7 @@ _ALL = [
            "Pearson's correlation of a response's score with its length in tokens, over the step's responses; not told "
            "where all have one score or one length.",
            "Near 0, or what the reward is meant to say of length.",
-           "Climbs towards 1, or is high from the start: the score pays for length, and length is what will be learnt."),
+           "Climbs towards 1, or is high from the start: the score pays for length, and length will be learnt."),
     Metric("completions/clipped_ratio", "truncated (no EOS)", "share of responses", "neither",
            "Responses that reached max_new_tokens without an end token (EOS); not known for a model that has none.",
            "Level or falling.",

@@ -14,7 +14,7 @@ from rlhf_engine.algorithms.on_policy import response_length
 from rlhf_engine.algorithms.trace import traces_of
 from rlhf_engine.events import Sample
 from rlhf_engine.maths.estimators import kl_k1, masked_mean, summed
-from rlhf_engine.maths.statistics import distinct_n
+from rlhf_engine.maths.statistics import correlation, distinct_n
 from rlhf_engine.models.rollout import Rollout
 from rlhf_engine.models.text_codec import TextCodec
 from rlhf_engine.rewards.base import Score
@@ -50,6 +50,9 @@ def rollout_metrics(
             [[word.word for word in count_words(text)] for text in rollout.responses], 2
         ),
     }
+    lengths = mask.sum(dim=1).double().tolist()
+    if (related := correlation(totals, lengths)) is not None:
+        metrics["completions/score_length_corr"] = related
     if reference_log_probs is not None:
         kl = summed(kl_k1(log_probs, reference_log_probs), mask).mean().item()
         metrics |= {"objective/kl": kl, "objective/ref_logprob": masked_mean(reference_log_probs, mask).item()}

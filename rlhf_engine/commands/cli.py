@@ -16,6 +16,7 @@ from rlhf_engine.commands.health import doctor, verify
 from rlhf_engine.commands.label_files import labels_app
 from rlhf_engine.commands.labelling import ByHand, label_command
 from rlhf_engine.commands.listing import list_presets, runs
+from rlhf_engine.commands.over_optimizing import overoptimization
 from rlhf_engine.commands.pairing import pairs
 from rlhf_engine.commands.parsing import CommandLine
 from rlhf_engine.commands.sampling import compare, generate, score
@@ -37,8 +38,9 @@ def make_app(
     picture: draws what `sweep` found. label: lets a person judge on a screen."""
     app = typer.Typer(cls=CommandLine, help=help, no_args_is_help=True, add_completion=False, rich_markup_mode=None,
                       pretty_exceptions_enable=False)
-    for command in (train, resume, fork, sweep_command(picture), attach, compare, generate, pairs, score, export,
-                    label_command(label), list_presets, runs, rename, note, delete, trash, trust, verify, doctor):
+    for command in (train, resume, fork, sweep_command(picture), attach, compare, overoptimization, generate, pairs,
+                    score, export, label_command(label), list_presets, runs, rename, note, delete, trash, trust, verify,
+                    doctor):
         app.command(name="presets" if command is list_presets else None)(command_of(command))
     app.add_typer(labels_app(), name="labels")
     return app

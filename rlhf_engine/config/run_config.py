@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, mo
 from pydantic_core import InitErrorDetails
 
 from rlhf_engine.config.data import DataConfig
+from rlhf_engine.config.gold import AUTO
 from rlhf_engine.config.kinds import algorithm_from, reward_from
 from rlhf_engine.config.methods.base import AlgorithmConfig
 from rlhf_engine.config.methods.ppo import PPOConfig
@@ -27,6 +28,7 @@ from rlhf_engine.config.sections import (
     SentinelConfig,
     TrainConfig,
 )
+from rlhf_engine.errors import short
 
 MOST_REWARDS = 100
 
@@ -55,6 +57,15 @@ class RunConfig(Section):
         twice = sorted(name for name, count in names.items() if count > 1)
         if twice:
             raise ValueError(f"two rewards are named {', '.join(twice)}; give each its own name")
+        return self
+
+    @model_validator(mode="after")
+    def _gold_is_a_reward(self) -> RunConfig:
+        gold, names = self.sentinel.gold, [reward.name for reward in self.rewards]
+        if gold not in (None, AUTO, *names):
+            there = f"; there are {', '.join(names)}" if names else ", for there are none"
+            raise ValueError(f"sentinel.gold {short(repr(gold))} is the name of no reward{there}; auto takes the first "
+                             "of weight 0")
         return self
 
     @model_validator(mode="after")

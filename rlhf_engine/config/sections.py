@@ -198,6 +198,19 @@ class SentinelConfig(Section):
     )
     equal_scores: bool = setting(True, "alarm when all responses of a step have the same score, step after step",
                                  live=True)
+    gold: str | None = setting(
+        "auto", "the reward that is gold: scored, held against the score that is learnt from, and no part of it; auto: "
+        "the first of weight 0, if there is one; none is off", live=True, max_length=MOST_LETTERS, label="gold reward",
+    )
+    gold_drop: float | None = setting(
+        0.25, "alarm when the score rose on and the gold score is this much below its best; none is off",
+        unit="standard deviations", live=True, gt=0, label="max gold drop",
+    )
+    spread_factor: float | None = setting(
+        1.5, "without gold: alarm when the score rose on and the members of an ensemble are this many times as far "
+        "apart as where the score less their deviation was best; none is off", live=True, gt=1,
+        label="max spread growth",
+    )
     pair_accuracy: float | None = setting(
         0.55, "alarm when the share of pairs that are told apart is below this; none is off", live=True, gt=0, le=1,
         label="min pair accuracy",

@@ -64,7 +64,7 @@ def best_of(
     given = {"temperature": temperature, "max_new_tokens": max_new_tokens}
     sampling = config.sampling.model_copy(update={name: value for name, value in given.items() if value is not None})
     config = config.model_copy(update={"sampling": sampling})
-    asked = _asked(policy, config, prompts, tell).repeated(count * n)
+    asked = batch_to_answer(policy, config, prompts, tell).repeated(count * n)
     decoder = TracedDecoder(policy, tell)
     best: list[Sample] = []
     for first in range(0, len(asked.prompts), _AT_ONCE):
@@ -81,7 +81,7 @@ def best_of(
     return best
 
 
-def _asked(
+def batch_to_answer(
     policy: Policy, config: RunConfig, prompts: list[str] | None, tell: Callable[[str], None]
 ) -> PromptBatch:
     """The prompts to answer, with the columns that rewards see of their rows."""

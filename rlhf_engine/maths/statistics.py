@@ -76,6 +76,25 @@ def paired_share_difference(
     return _difference(reference, tuned, level)
 
 
+def correlation(first: Sequence[float], second: Sequence[float]) -> float | None:
+    """Pearson's r of first[i] with second[i], -1 to 1; None where one of them does not vary, or numbers are too large.
+    Raises ValueError for unequal lengths."""
+    pairs, n = list(zip(first, second, strict=True)), len(first)
+    if n < 2 or not all(map(math.isfinite, (*first, *second))):
+        return None
+    a, b = math.fsum(first) / n, math.fsum(second) / n
+    try:
+        scale = math.sqrt(math.fsum((x - a) ** 2 for x in first)) * math.sqrt(math.fsum((y - b) ** 2 for y in second))
+    except OverflowError:
+        return None
+    spread = max(abs(x - a) for x in first) * max(abs(y - b) for y in second)
+    # what is left of equal numbers by rounding is no spread
+    level = _ROUNDING * max(map(abs, (*first, 1e-300))) * max(map(abs, (*second, 1e-300)))
+    if not (math.isfinite(scale) and scale > 0 and spread > level):
+        return None
+    return max(-1.0, min(1.0, math.fsum((x - a) * (y - b) for x, y in pairs) / scale))
+
+
 def distinct_n(texts: Sequence[Words], n: int) -> float:
     """Share of different n-grams among all n-grams of all texts (Li et al. 2016, distinct-n); 0 if there are none.
 

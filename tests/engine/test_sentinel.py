@@ -7,6 +7,7 @@ from configs import SMALL
 
 from rlhf_engine.config import fields
 from rlhf_engine.config.run_config import RunConfig
+from rlhf_engine.errors import ConfigError
 from rlhf_engine.events import Alarm
 from rlhf_engine.training.sentinel import Sentinel
 
@@ -105,3 +106,74 @@ def test_fed_again_it_remembers_what_it_has_raised() -> None:
     sentinel = Sentinel(CONFIG.sentinel.window)
     assert sum(len(sentinel.watch(step, row, CONFIG)) for step, row in enumerate(rows, 1)) == 1
     assert sentinel.watch(len(rows) + 1, rows[-1], CONFIG) == []
+
+
+# --- over-optimization ---
+
+GOLD = fields.validate(CONFIG.model_dump() | {"rewards": [
+    {"kind": "length", "name": "learnt"}, {"kind": "length", "name": "gold", "weight": 0.0}]})
+DOUBTING = fields.validate(CONFIG.model_dump() | {"rewards": [{"kind": "length", "name": "learnt", "weight": 2.0}]})
+
+
+def judged(name: str, values: list[float], scores: list[float] | None = None) -> list[dict[str, float]]:
+    """A run that learns as it should, in which a metric goes another way."""
+    rows = history(LEARNT, len(values))
+    for row, value, score in zip(rows, values, scores or [row["objective/scores"] for row in rows], strict=True):
+        row |= {name: value, "rewards/gold/std": 1.0, "objective/scores": score}
+    return rows
+
+
+def hill(top: float, end: float) -> list[float]:
+    """Up to `top` in 50 steps, and in as many to `end`."""
+    return [top * step / 49 for step in range(50)] + [top + (end - top) * step / 50 for step in range(1, 51)]
+
+
+def test_a_gold_score_that_fell_while_the_score_rose_is_told_with_the_step_to_go_back_to() -> None:
+    rows = judged("rewards/gold/mean", hill(2.0, 0.0))
+    (alarm,) = watch(rows, GOLD)
+    assert alarm.kind == "over-optimization"
+    assert "gold" in alarm.text
+    assert "step 50" in alarm.text  # where it was best
+    assert f"{rows[49]['objective/kl']:.1f} nats" in alarm.text
+    assert 55 < alarm.step < 65  # a quarter of its deviation below the best, less the window
+    assert watch(rows, CONFIG) == []  # there is no gold
+
+
+@pytest.mark.parametrize(("values", "scores", "settings"), [
+    (hill(2.0, 1.9), None, {}),  # no further than noise
+    (hill(2.0, 0.0), hill(5.0, 1.0), {}),  # the score falls with it: something else is wrong
+    (hill(2.0, 0.0), None, {"sentinel.gold_drop": None}),
+    (hill(2.0, 0.0), None, {"sentinel.gold_drop": 5.0}),
+    (hill(2.0, 0.0), None, {"sentinel.gold": None}),
+])
+def test_gold_raises_no_alarm(values: list[float], scores: list[float] | None, settings: dict) -> None:
+    assert watch(judged("rewards/gold/mean", values, scores), fields.replace(GOLD, settings)) == []
+
+
+def test_a_reward_that_is_learnt_from_is_gold_where_it_is_named() -> None:
+    rows = judged("rewards/learnt/mean", hill(2.0, 0.0))
+    for row in rows:
+        row["rewards/learnt/std"] = 1.0
+    assert watch(rows, DOUBTING) == []
+    assert watch(rows, fields.replace(DOUBTING, {"sentinel.gold": "learnt"}))
+
+
+def test_without_gold_an_ensemble_that_comes_apart_is_told() -> None:
+    rows = judged("rewards/learnt/deviation", [0.5] * 50 + [0.5 + step / 10 for step in range(50)])
+    (alarm,) = watch(rows, DOUBTING)
+    assert alarm.kind == "over-optimization"
+    assert "ensemble" in alarm.text
+    assert watch(rows, fields.replace(DOUBTING, {"sentinel.spread_factor": None})) == []
+    assert watch(judged("rewards/learnt/deviation", [0.5] * 100), DOUBTING) == []
+
+
+def test_gold_must_be_the_name_of_a_reward() -> None:
+    with pytest.raises(ConfigError, match=r"sentinel\.gold 'silver'.*learnt, gold"):
+        fields.replace(GOLD, {"sentinel.gold": "silver"})
+
+
+def test_a_run_that_is_taken_up_again_remembers_where_gold_was_best() -> None:
+    rows = judged("rewards/gold/mean", hill(2.0, 0.0))
+    first, again = Sentinel(GOLD.sentinel.window), Sentinel(GOLD.sentinel.window)
+    told = [first.watch(step, row, GOLD) for step, row in enumerate(rows, 1)]
+    assert [again.watch(step, row, GOLD) for step, row in enumerate(rows, 1)] == told

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal, Protocol
 
 from rlhf_engine import metrics
 from rlhf_engine.config.data import DataConfig
+from rlhf_engine.config.rewards import RewardSection
 from rlhf_engine.config.section import Section
 from rlhf_engine.config.sections import (
     KLConfig,
@@ -70,13 +71,16 @@ class Condition:
 
     kind: the alarm's name. find(start, recent, step, config): one sentence with what to try, or None; `start` and
     `recent` are the metrics of the run's first and latest `sentinel.window` steps. from_start: it compares the two, so
-    it is not asked before they no longer overlap. settings: those that it reads, for the form.
+    it is not asked before they no longer overlap. settings: those that it reads, for the form. best_of(metrics,
+    config): where it looks back, what it looks for in the metrics of a step: `start` is then the window of the run so
+    far in which the mean of that was highest. Every row has the number of its `step` besides.
     """
 
     kind: str
     find: Callable[[StepMetrics, StepMetrics, int, Settings], str | None]
     settings: tuple[str, ...] = ()
     from_start: bool = False
+    best_of: Callable[[Mapping[str, float], Settings], float] | None = None
 
 
 @dataclass(frozen=True)
@@ -119,6 +123,8 @@ class Settings(Protocol):
     def train(self) -> TrainConfig: ...
     @property
     def sentinel(self) -> SentinelConfig: ...
+    @property
+    def rewards(self) -> Sequence[RewardSection]: ...
 
 
 class AlgorithmConfig(Section):

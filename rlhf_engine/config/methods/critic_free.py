@@ -14,6 +14,7 @@ from rlhf_engine.config.methods.on_policy import (
     EQUAL_SCORES,
     GAMING,
     KL,
+    OVER_OPTIMIZATION,
     SAMPLING,
     TRUNCATED,
     forked_kl_coef,
@@ -29,6 +30,7 @@ METRICS = (
     "objective/scores", "objective/scores_std", "objective/kl", "objective/rlhf_reward", "objective/non_score_reward",
     "objective/entropy", "objective/ref_logprob", "sampling/logprob_gap", "policy/entropy_avg", "loss/policy_avg",
     "policy/updates", "train/skipped_updates", "lr", "kl_coef", "grad_norm/actor", "completions/mean_length",
+    "completions/score_length_corr",
     "completions/clipped_ratio", "completions/distinct_2", "num_tokens", "time/rollout", "time/score", "time/update",
     "throughput/responses_per_s", "throughput/matmul_share",
 )  # fmt: skip
@@ -55,7 +57,8 @@ class CriticFreeConfig(AlgorithmConfig):
     needs: ClassVar = Needs(adapters=("actor",))
     metrics: ClassVar = named(*METRICS)
     charts: ClassVar = ("objective/scores", "objective/kl", "loss/policy_avg", "policy/entropy_avg")
-    conditions: ClassVar[tuple[Condition, ...]] = (KL, ENTROPY, DISTINCT, GAMING, SAMPLING, TRUNCATED, EQUAL_SCORES)
+    conditions: ClassVar[tuple[Condition, ...]] = (
+        KL, ENTROPY, DISTINCT, GAMING, OVER_OPTIMIZATION, SAMPLING, TRUNCATED, EQUAL_SCORES)
     token_series: ClassVar[tuple[Series, ...]] = TOKEN_SERIES
     held_out_metrics: ClassVar[tuple[Metric, ...]] = named("eval/rlhf_reward")
     best_metric: ClassVar = "objective/rlhf_reward"

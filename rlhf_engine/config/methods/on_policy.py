@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from statistics import fmean
 from typing import Any
 
+from rlhf_engine.config.gold import SCORE, judge_of
 from rlhf_engine.config.methods.base import Condition, Settings, StepMetrics
 from rlhf_engine.files.reading import finite, not_negative, whole_number
 from rlhf_engine.maths.kl_control import kl_horizon
@@ -19,11 +20,14 @@ GLOSSARY = {
     "rollout": "Sampling the responses of a step.",
     "truncated (no EOS)": "A response that reached the maximum length before an end token (EOS).",
     "distinct-2": "Different word pairs over all word pairs; low when responses repeat themselves or each other.",
+    "gold score": "What a reward of weight 0 gives: nobody learns from it, so it tells what the others are worth.",
+    "over-optimization": "The score goes on rising while the gold score falls: what is learnt is the reward's flaws.",
     "reward hacking": "A high score by a flaw of the reward, not by what was meant: the same liked word repeated, say.",
 }
 """Terms of methods that sample."""
 TROUBLES = {
     "KL runs away while the score climbs": "the text breaks: raise KL coef, lower the learning rate",
+    "the score climbs, the gold score falls": "over-optimization: `K` in the charts says which step to go back to",
     "the score climbs, distinct-2 falls": "reward hacking: see Samples, raise repeat penalty, lower bonuses",
     "the score does not move": "raise the learning rate or the bonuses; is any liked word ever sampled? see Samples",
 }
@@ -101,6 +105,32 @@ def _equal_scores(start: StepMetrics, recent: StepMetrics, step: int, config: Se
             "reward, or raise sampling.temperature")
 
 
+def _over_optimized(start: StepMetrics, recent: StepMetrics, step: int, config: Settings) -> str | None:
+    """start: the steps in which the judge was best."""
+    judge, limits = judge_of(config.rewards, config.sentinel.gold), config.sentinel
+    score, score_now = mean_of(start, SCORE), mean_of(recent, SCORE)
+    best, now = (fmean(map(judge.value, rows)) for rows in (start, recent))
+    spread, spread_now = (fmean(map(judge.spread, rows)) for rows in (start, recent))
+    if not score_now > score:
+        return None
+    back, kl = round(mean_of(start, "step")), mean_of(start, "objective/kl")
+    where = f"step {back}" + (f", at a KL of {kl:.1f} nats" if math.isfinite(kl) else "")
+    rose = f"while the score rose from {score:.2f} to {score_now:.2f}"
+    cure = f"what is learnt is no longer what was meant; go back to {where} (fork it there), or raise kl.coef"
+    if judge.name:
+        if limits.gold_drop is None or not best - now > limits.gold_drop * spread:
+            return None
+        return f"over-optimization: the {judge.title} fell from {best:.2f} to {now:.2f} {rose}: {cure}"
+    if limits.spread_factor is None or not spread_now > limits.spread_factor * spread:
+        return None
+    return (f"over-optimization: the members of the ensemble are {spread_now:.2f} apart, where it was {spread:.2f}, "
+            f"{rose}: {cure}")
+
+
+def _judged(metrics: Mapping[str, float], config: Settings) -> float:
+    return judge_of(config.rewards, config.sentinel.gold).value(metrics)
+
+
 KL = Condition("kl", _kl, ("sentinel.kl_factor",))
 ENTROPY = Condition("entropy", _entropy, ("sentinel.entropy_share",), from_start=True)
 DISTINCT = Condition("distinct", _distinct, ("sentinel.distinct_share",), from_start=True)
@@ -108,6 +138,9 @@ GAMING = Condition("gaming", _gaming, ("sentinel.ref_logprob_drop",), from_start
 SAMPLING = Condition("sampling", _sampling, ("sentinel.logprob_gap",))
 TRUNCATED = Condition("truncated", _truncated, ("sentinel.truncated_share",))
 EQUAL_SCORES = Condition("equal-scores", _equal_scores, ("sentinel.equal_scores",))
+OVER_OPTIMIZATION = Condition(
+    "over-optimization", _over_optimized, ("sentinel.gold", "sentinel.gold_drop", "sentinel.spread_factor"),
+    best_of=_judged)
 
 
 def mean_of(rows: StepMetrics, name: str) -> float:

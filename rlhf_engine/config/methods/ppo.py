@@ -16,6 +16,7 @@ from rlhf_engine.config.methods.on_policy import (
     GAMING,
     GLOSSARY,
     KL,
+    OVER_OPTIMIZATION,
     SAMPLING,
     TROUBLES,
     TRUNCATED,
@@ -36,7 +37,8 @@ METRICS = (
     "objective/entropy", "objective/ref_logprob", "sampling/logprob_gap", "policy/approxkl_avg", "policy/clipfrac_avg",
     "policy/entropy_avg", "loss/policy_avg", "loss/value_avg", "val/clipfrac_avg", "val/ratio",
     "val/explained_variance", "policy/updates", "train/skipped_updates", "lr", "kl_coef", "grad_norm/actor",
-    "grad_norm/critic", "completions/mean_length", "completions/clipped_ratio", "completions/distinct_2", "num_tokens",
+    "grad_norm/critic", "completions/mean_length", "completions/score_length_corr",
+    "completions/clipped_ratio", "completions/distinct_2", "num_tokens",
     "time/rollout", "time/score", "time/update", "throughput/responses_per_s", "throughput/matmul_share",
 )  # fmt: skip
 CHARTS = ("objective/scores", "objective/kl", "loss/policy_avg", "loss/value_avg")
@@ -132,7 +134,8 @@ class PPOConfig(AlgorithmConfig):
     needs: ClassVar = Needs(adapters=("actor", "critic"), heads=(("value", "critic"),))
     metrics: ClassVar = named(*METRICS)
     charts: ClassVar = CHARTS
-    conditions: ClassVar = (KL, ENTROPY, DISTINCT, GAMING, CRITIC, CLIPPING, SAMPLING, TRUNCATED, EQUAL_SCORES)
+    conditions: ClassVar = (KL, ENTROPY, DISTINCT, GAMING, OVER_OPTIMIZATION, CRITIC, CLIPPING, SAMPLING, TRUNCATED,
+                            EQUAL_SCORES)
     token_series: ClassVar = TOKEN_SERIES
     comes_with: ClassVar = COMES_WITH
     troubles: ClassVar = TROUBLES | {

@@ -67,6 +67,8 @@ class RunsScreen(BaseScreen[None]):
         Binding("i", "settings", "Settings", tooltip="The settings of two runs side by side, only what differs",
                 id="runs.settings"),
         Binding("c", "compare", "Compare", tooltip="Compare two runs, with 95 % CI", id="runs.compare"),
+        Binding("K", "over_optimization", "Over-optimization", id="runs.over_optimization",
+                tooltip="Score and gold against √KL: whether the run went too far, and the step to go back to"),
         Binding("o", "overlay", "Overlay", tooltip="Draw the curves of the marked runs, or of a sweep, into the charts",
                 id="runs.overlay"),
         Binding("O", "clear_overlays", "Clear overlays", tooltip="Take other runs' curves out of the charts",
@@ -231,6 +233,13 @@ class RunsScreen(BaseScreen[None]):
     def action_leave_view(self) -> None:
         """Stop viewing."""
         self._opening.leave_view()
+
+    def action_over_optimization(self) -> None:
+        """Score and gold against √KL."""
+        from rlhf_tui.areas.over_optimization.screen import OverOptimizationScreen
+
+        if run := self._selection.one():
+            self.app.push_screen(OverOptimizationScreen(self._bridge, run.path))
 
     def action_export(self) -> None:
         """Write it for other programs."""

@@ -67,6 +67,8 @@ class WorkbenchScreen(BaseScreen[None]):
                 id="samples.inspect"),
         Binding("h", "history", "History", tooltip="The same prompt through time: what changed from step to step",
                 id="samples.history"),
+        Binding("K", "over_optimization", "Over-optimization", id="run.over_optimization",
+                tooltip="Score and gold against √KL: whether the run went too far, and the step to go back to"),
         Binding("escape", "leave_field", "Back", id="pane.back", show=False),
         Binding("u", "undo", "Undo", tooltip="Undo the newest change of a setting", id="settings.undo"),
         Binding("U", "redo", "Redo", tooltip="Redo what was undone", id="settings.redo"),
@@ -386,6 +388,15 @@ class WorkbenchScreen(BaseScreen[None]):
             self.say("no sample to inspect yet: each step brings some")
         else:
             self.app.push_screen(InspectScreen(self._bridge, self._edited.method, samples.shown, samples.cursor))
+
+    def action_over_optimization(self) -> None:
+        """Score and gold against √KL."""
+        from rlhf_tui.areas.over_optimization.screen import OverOptimizationScreen
+
+        if (run := self._shown_path()) is None:
+            self.say("no run to look at yet: F5 starts one")
+        else:
+            self.app.push_screen(OverOptimizationScreen(self._bridge, run))
 
     def action_history(self) -> None:
         """The answers to the probe."""

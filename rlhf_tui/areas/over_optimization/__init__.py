@@ -1,0 +1,1 @@
+"""A run's score and gold over √KL."""
