@@ -252,7 +252,8 @@ OF_HELD_OUT = ("eval/scores", "eval/reference_scores", "eval/kl", "eval/mean_len
 OF_HELD_OUT_ROWS = ("eval/loss", "eval/best_loss", "eval/perplexity", "eval/mean_token_accuracy")
 """Metrics of texts that are never trained on."""
 COMES_WITH: dict[str, str] = (dict.fromkeys((*OF_HELD_OUT, "eval/rlhf_reward"), _HELD_OUT.format("prompts"))
-                              | dict.fromkeys(OF_HELD_OUT_ROWS, _HELD_OUT.format("rows")))
+                              | dict.fromkeys(OF_HELD_OUT_ROWS, _HELD_OUT.format("rows"))
+                              | {"completions/score_length_corr": "it needs responses whose scores and lengths differ"})
 """What those metrics of every method need that are not reported for each step; a method says so of its own."""
 
 

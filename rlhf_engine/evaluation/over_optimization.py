@@ -10,7 +10,7 @@ from statistics import fmean
 
 from rlhf_engine.config.gold import LENGTH, SCORE, Judge, judge_of
 from rlhf_engine.config.run_config import RunConfig
-from rlhf_engine.errors import CheckpointError
+from rlhf_engine.errors import CheckpointError, first_line
 from rlhf_engine.maths.over_optimization import Fit, Form, fit_gold
 from rlhf_engine.maths.statistics import Estimate
 from rlhf_engine.runs.checkpoint_list import steps as checkpoint_steps
@@ -129,7 +129,7 @@ def fitted(form: Form, judge: Judge, points: Sequence[JudgedStep], window: int =
         proxy = fit_gold(form, distances, [point.proxy for point in points])
         gold = fit_gold(form, distances, [point.judge for point in points])
     except ValueError as error:
-        return replace(found, why=f"no fit: {error}")
+        return replace(found, why=f"no fit: {first_line(error)}")
     found = replace(found, proxy_fit=proxy, judge_fit=gold)
     half = window // 2
     reached = [math.sqrt(fmean(point.kl for point in points[max(0, place - half):place + half + 1]))
