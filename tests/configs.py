@@ -12,7 +12,7 @@ from rlhf_engine.config.data import DataConfig
 from rlhf_engine.config.methods.ppo import PPOConfig
 from rlhf_engine.config.rewards import LengthRewardConfig, WordListRewardConfig
 from rlhf_engine.config.run_config import RunConfig
-from rlhf_engine.config.sections import TrainConfig
+from rlhf_engine.config.sections import SentinelConfig, TrainConfig
 from rlhf_engine.errors import ConfigError
 
 SMALL = RunConfig(
@@ -72,6 +72,7 @@ def configs(draw: st.DrawFn) -> RunConfig:
         "data": DATA,
         "algorithm": section(PPOConfig, kind=st.just("ppo")),
         "train": train,
+        "sentinel": section(SentinelConfig, gold=st.sampled_from(["auto", "none", "words"])),
     }))
     try:
         return fields.validate(data)

@@ -464,7 +464,8 @@ def test_both_command_lines_have_the_same_commands():
               for which in (False, True)]
     assert listed[0] == listed[1] == {"train", "resume", "fork", "sweep", "attach", "compare", "generate", "pairs",
                                        "score", "presets", "export", "runs", "rename", "note", "delete", "trash",
-                                       "trust", "verify", "doctor", "label", "labels"}
+                                       "trust", "verify", "doctor", "label", "labels",
+                                       "overoptimization"}
 
 
 @pytest.mark.parametrize("arguments", [
