@@ -24,7 +24,7 @@ from rlhf_engine.commands.shared import (
     run_at_step,
     run_if_any,
 )
-from rlhf_engine.commands.trusting import having_asked
+from rlhf_engine.commands.trusting import ask_for_scores, having_asked
 from rlhf_engine.config import presets
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.data.rows import prompts_to_ask
@@ -263,6 +263,7 @@ def _pairs(task: LabelTask, step: int | None, begun: int) -> Iterator[Pair]:
     from rlhf_engine.models.policy import Policy
 
     if task.run_dir:
+        ask_for_scores(task.run_dir, step)
         policy, config, at = load_tuned(task.run_dir, step, base=task.base, tell=say)
     else:
         policy, config, at = Policy.from_config(task.config, ACTOR_ALONE), task.config, 0
@@ -272,6 +273,6 @@ def _pairs(task: LabelTask, step: int | None, begun: int) -> Iterator[Pair]:
     def draw(count: int, seed: int) -> tuple[Pair, ...] | None:
         return label_pairs(policy, config, count=count, seed=seed, step=at, sides=(task.first, task.second),
                            ask=task.ask, responses=task.responses, base=task.base, tell=say,
-                           run=task.run_dir.name if task.run_dir else "")
+                           run=task.run_dir.name if task.run_dir else "", run_dir=task.run_dir)
 
     return endless_pairs(draw, task.seed, begun)

@@ -47,6 +47,7 @@ def label_pairs(
     ask: AskedFor = "random",
     responses: int = 4,
     run: str = "",
+    run_dir: RunDir | None = None,
     may_load: bool = True,
     base: BaseChoice = AS_IT_WAS,
     cancelled: Callable[[], bool] = lambda: False,
@@ -56,9 +57,9 @@ def label_pairs(
 
     Prompts, sampling and rewards are those of `config`, or of the first side's run if both are checkpoints; prompts
     come in shuffled order. The same seed gives the same pairs. responses: of each side to each prompt, among which
-    "unsure" and "gap" choose. run: the name of the run that the tuned model is of. policy, may_load, base, tell: as for
-    `compare`. Raises RlhfError as that does, and where nearly all answers are equal, or nothing can say which of them
-    to ask for.
+    "unsure" and "gap" choose. run: the name of the run that the tuned model is of. run_dir: the run that `config` was
+    read from, if it was one. policy, may_load, base, tell: as for `compare`. Raises RlhfError as that does, and where
+    nearly all answers are equal, or nothing can say which of them to ask for.
     """
     models = ComparisonModels(policy, config, step, may_load, base, tell)
     both = [models.read(side) for side in sides]
@@ -69,7 +70,8 @@ def label_pairs(
     for side in both:
         if side.tuned:
             (side.config or settings).algorithm.require_answers()
-    rewards, no_scores = rewards_if_any(settings, RunDir(sides[0].run) if of_checkpoints and sides[0].run else None)
+    scored_by = RunDir(sides[0].run) if of_checkpoints and sides[0].run else run_dir
+    rewards, no_scores = rewards_if_any(settings, scored_by)
     if rewards is None and ask != "random":
         raise ConfigError(f"pairs cannot be asked for by {ask!r}: {no_scores or 'there are no rewards'}; choose random")
     to_ask = prompts_to_ask(settings)
