@@ -127,7 +127,7 @@ DOORS = (
                "escape", "home", "n", "escape", "slash", "o", "enter", "escape", "escape")),
     Door("a run", ("run",), 6,
          keys=("r", "slash", "{name}", "enter", "enter", "2", "right", "enter", "escape", "4", "down", "i", "right",
-               "escape", "h", "escape", "v", "escape", "1", "down", "3", "down", "a", "l", "escape", "escape", "w",
+               "escape", "h", "escape", "v", "escape", "1", "down", "3", "down", "a", "L", "escape", "escape", "w",
                "escape")),
     Door("a run taken over", ("run", "checkpoint"), 4, writes=("runs",),
          keys=("r", "slash", "{name}", "enter", "enter", "t", "escape", "escape", "r", "t", "escape", "escape")),

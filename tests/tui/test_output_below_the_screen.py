@@ -106,7 +106,7 @@ async def test_the_log_of_the_run_is_shown_clean_and_followed(
         await pilot.pause()
         sessions.last.emit(RunStarted("mine", str(run_dir.path), config, 0))
         app.show_events(app.bridge.drain())
-        await pilot.press("l")
+        await pilot.press("L")
         await pilot.pause()
         assert "nothing was printed so far" in shown(app)
         log.write_text("10%\r20%\r30% of it\n\x1b[2Jevil [/x]\n" + "line\n" * 200 + "Traceback: the last\n")
@@ -122,7 +122,7 @@ async def test_the_log_of_the_run_is_shown_clean_and_followed(
         await eventually(pilot, lambda: "more" in shown(app))
         await pilot.press("escape")
         await pilot.press("a")
-        await pilot.press("l")
+        await pilot.press("L")
         await eventually(pilot, lambda: "more" in shown(app))
 
 
@@ -158,7 +158,7 @@ def test_a_reward_that_writes_in_every_way_trains_below_an_untouched_screen(tmp_
     terminal = Terminal(tmp_path, program, HOME=str(tmp_path), XDG_STATE_HOME=str(tmp_path / "state"))
     try:
         terminal.read_until(b"finished (2/2)")
-        terminal.type("l")
+        terminal.type("L")
         terminal.read_until(b"forked it")
         terminal.type("\x1b")
         terminal.read(1.0)

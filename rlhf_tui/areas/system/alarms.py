@@ -19,7 +19,7 @@ from rlhf_tui.terminal.clipboard import copy
 from rlhf_tui.widgets.screen import BaseDialog
 from rlhf_tui.widgets.status import LEVELS
 
-_HINT = "w warnings only · l log · y copy · Esc close"
+_HINT = "w warnings only · L log · y copy · Esc close"
 
 
 def moment(at: datetime | None) -> str:
@@ -60,7 +60,7 @@ class AlarmsScreen(BaseDialog[None]):
         Binding("escape,q,a,enter", "dismiss", "Close", id="alarms.close"),
         Binding("w", "warnings", "Warnings only", tooltip="Leave out what was merely said", id="alarms.warnings"),
         Binding("y", "copy", "Copy", tooltip="Copy the log", id="alarms.copy"),
-        Binding("l", "app.output", "Log", tooltip="What reward functions and libraries printed, and tracebacks",
+        Binding("L", "app.output", "Log", tooltip="What reward functions and libraries printed, and tracebacks",
                 id="alarms.output"),
         Binding("question_mark,f1", "app.help", "Help", show=False),
     ]

@@ -53,7 +53,7 @@ class OutputScreen(BaseDialog[None]):
     OutputScreen Static { height: auto; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q,l,enter", "dismiss", "Close", id="output.close"),
+        Binding("escape,q,L,enter", "dismiss", "Close", id="output.close"),
         Binding("y", "copy", "Copy", tooltip="Copy what is shown", id="output.copy"),
         Binding("question_mark,f1", "app.help", "Help", show=False),
     ]

@@ -276,7 +276,7 @@ class WorkbenchScreen(BaseScreen[None]):
         """What can be done with a run that has come to this state."""
         run = self._bridge.watched or self._bridge.run_path
         if state.went_wrong and run is not None and (run / OUTPUT).exists() and (run / OUTPUT).stat().st_size:
-            return " · l shows what was printed"
+            return " · L shows what was printed"
         if self._bridge.viewing:
             way = "t resumes it" if state is not RunState.FINISHED else (
                 "t resumes it, or loads it to generate and compare")

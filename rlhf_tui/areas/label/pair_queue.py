@@ -1,0 +1,105 @@
+"""Which pair comes next: a new one, one that somebody else has judged, or now and then one that comes back."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from rlhf_engine.labels.judgement import Judgement
+from rlhf_engine.labels.pair import Pair, shown_swapped
+
+ONE_IN = 10
+"""One pair in so many comes back, to learn how consistent its judge is."""
+LATER = 8
+"""Judgements at least before it does: whoever still has it in mind only repeats themselves."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A pair on the screen. swapped: its second answer stands on the left. repeat: how often this person has judged it
+    before. earlier: what they said, where it is judged anew."""
+
+    pair: Pair
+    repeat: int
+    swapped: bool
+    earlier: Judgement | None = None
+
+
+def comes_back(pair: Pair, rater: str) -> bool:
+    """Whether a person is asked about a pair once more: the same for the same two, so that a file which is opened
+    again knows what is still due."""
+    digest = hashlib.sha256(json.dumps([rater, pair.id, "again"]).encode()).digest()
+    return int.from_bytes(digest[:4]) % ONE_IN == 0
+
+
+class PairQueue:
+    """The pairs that wait for one person."""
+
+    def __init__(self, rater: str, judgements: Iterable[Judgement]) -> None:
+        """judgements: those of the file, of everybody, in order."""
+        self._rater = rater
+        self._new: deque[Pair] = deque()
+        self._put_back: list[Turn] = []
+        self._due: deque[tuple[int, Pair]] = deque()  # the number of the judgement it was first judged with
+        self._count = 0
+        self._of_others_last = False
+        judged = list(judgements)
+        self._known = {judgement.pair.id for judgement in judged if judgement.rater == rater}
+        """Pairs that this person has judged, and those that wait."""
+        again = {judgement.pair.id for judgement in judged if judgement.rater == rater and judgement.repeat}
+        for judgement in judged:
+            if judgement.rater == rater:
+                self.judged(judgement)
+        self._due = deque((at, pair) for at, pair in self._due if pair.id not in again)
+        # how far two people agree can be told only of pairs that both have judged
+        theirs = {judgement.pair.id: judgement.pair for judgement in judged
+                  if judgement.pair.id not in self._known and judgement.verdict != "skip"}
+        self._of_others = deque(theirs.values())
+        self._known |= set(theirs)
+
+    @property
+    def waiting(self) -> int:
+        """How many new pairs wait."""
+        return len(self._new)
+
+    def add(self, pairs: Iterable[Pair]) -> int:
+        """Let new pairs wait; how many they are. Those that this person knows, and those of two equal texts, are not."""
+        before = len(self._new)
+        for pair in pairs:
+            if pair.id not in self._known and pair.first.text != pair.second.text:
+                self._known.add(pair.id)
+                self._new.append(pair)
+        return len(self._new) - before
+
+    def next(self) -> Turn | None:
+        """Takes the pair that is to be shown next; None where none waits."""
+        if self._put_back:
+            return self._put_back.pop()
+        if self._due and self._count - self._due[0][0] >= LATER:
+            return self._turn(self._due.popleft()[1], 1)
+        if self._of_others and (not self._new or not self._of_others_last):
+            self._of_others_last = True
+            return self._turn(self._of_others.popleft(), 0)
+        self._of_others_last = False
+        return self._turn(self._new.popleft(), 0) if self._new else None
+
+    def put_back(self, turn: Turn) -> None:
+        """It was not judged: it comes next."""
+        self._put_back.append(turn)
+
+    def judged(self, judgement: Judgement) -> None:
+        """A pair was judged for the first time, or once more."""
+        self._count += 1
+        if not judgement.repeat and judgement.verdict != "skip" and comes_back(judgement.pair, self._rater):
+            self._due.append((self._count, judgement.pair))
+
+    def clear(self) -> None:
+        """The new pairs that wait are of no use any more."""
+        self._known -= {pair.id for pair in self._new}
+        self._new.clear()
+
+    def _turn(self, pair: Pair, repeat: int) -> Turn:
+        return Turn(pair, repeat, shown_swapped(pair, self._rater, repeat))
