@@ -7,6 +7,7 @@ import gc
 import sys
 import traceback
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -56,6 +57,7 @@ from rlhf_tui.widgets.status import AlarmLine, Meter
 
 if TYPE_CHECKING:  # drawn later than the first frame
     from rlhf_tui.areas.inspect.screen import InspectScreen
+    from rlhf_tui.areas.label.label_start import LabelStart
 
 
 def _commands() -> type[Provider]:
@@ -370,6 +372,24 @@ class WorkbenchApp(App[None]):
 
         run = self.bridge.watched or self.bridge.run_path
         self.push_screen(OutputScreen(run / OUTPUT, self.bridge.view.name) if run else OutputScreen(output_log(), ""))
+
+    def action_label(self) -> None:
+        from rlhf_tui.areas.label.label_start import LabelStart, usual_path
+
+        view = self.bridge.view
+        path = usual_path(view.preset or self.edited.preset, view.name, self.bridge.runs_root)
+        self.show_label_screen(LabelStart(path))
+
+    def show_label_screen(self, start: LabelStart) -> None:
+        """Let somebody judge, unless that is open already: a label file has one writer."""
+        from rlhf_tui.areas.label.label_start import usual_rater
+        from rlhf_tui.areas.label.screen import LabelScreen
+
+        if any(isinstance(screen, LabelScreen) for screen in self.screen_stack):
+            self.say("the label screen is open below: Esc leads there")
+            return
+        start = replace(start, rater=start.rater or usual_rater(self.preferences.now.rater))
+        self.push_screen(LabelScreen(self.bridge, self.code_questions, self.preferences, self.edited.config, start))
 
     def action_system(self) -> None:
         from rlhf_tui.areas.system.machine import Probe

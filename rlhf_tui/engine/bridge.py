@@ -22,6 +22,7 @@ from rlhf_engine.events import (
     GenerationFinished,
     MethodsCompared,
     Notice,
+    PairsSampled,
     RunStarted,
     RunState,
     StateChanged,
@@ -240,7 +241,7 @@ class EngineBridge:
 
     def _hear(self, event: Event) -> None:
         """Called by the engine thread."""
-        if isinstance(event, GenerationFinished | ComparisonFinished | MethodsCompared):
+        if isinstance(event, GenerationFinished | ComparisonFinished | MethodsCompared | PairsSampled):
             self._unanswered.pop(event.request_id, None)
         elif isinstance(event, EditApplied | EditRefused):
             self._unanswered.pop(event.path, None)

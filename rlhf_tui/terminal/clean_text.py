@@ -173,4 +173,6 @@ _CLEANERS: dict[type, Any] = {
     engine.ComparisonPaired: _comparison_event,
     engine.ComparisonFinished: _comparison_finished,
     engine.MethodsCompared: _methods_compared,
+    # what is judged goes into a file as it is: the screen that shows a pair cleans it
+    engine.PairsSampled: lambda event: replace(event, error=clean_text(event.error)),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import threading
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from rlhf_engine.events import (
     EditApplied,
     Event,
     ModelLoaded,
+    PairsSampled,
     RunStarted,
     RunState,
     Sample,
@@ -23,6 +25,7 @@ from rlhf_engine.events import (
     StateChanged,
     StepFinished,
 )
+from rlhf_engine.labels.pair import Answer, AskedFor, Origin, Pair
 from rlhf_engine.requests import (
     Close,
     Edit,
@@ -30,6 +33,7 @@ from rlhf_engine.requests import (
     Pause,
     Request,
     Resume,
+    SamplePairs,
     SaveCheckpoint,
     Start,
     Stop,
@@ -114,6 +118,20 @@ def story_group(count: int = 4) -> GroupCredit:
     return GroupCredit(41, 0.1, tuple(samples), (ppo, grpo))
 
 
+def story_pairs(count: int, start: int = 0, ask: AskedFor = "random") -> tuple[Pair, ...]:
+    """Pairs of stories with their scores, no two alike; the same for the same numbers."""
+    pairs = []
+    for number in range(start, start + count):
+        samples = [story_sample(number, at) for at in (0, 1)]
+        first, second = (
+            Answer(f"{sample.response} ({number})", True, Origin(kind, "storyteller", "", step, number),
+                   sample.score, sample.parts, sample.spans)
+            for sample, kind, step in zip(samples, ("reference", "tuned"), (None, 41), strict=True))
+        gap = (first.score or 0.0) - (second.score or 0.0)
+        pairs.append(Pair("Once upon a time ", first, second, ask, 1 / (1 + math.exp(-gap))))
+    return tuple(pairs)
+
+
 def step_metrics(step: int) -> dict[str, float]:
     """Curves that look like a run that learns; the same for the same step."""
     wobble = ((step * 37) % 17 - 8) / 8
@@ -137,6 +155,7 @@ class FakeSession:
         self.asked: list[Request] = []
         self.busy = False
         self.slow_to_stop = False
+        self.answers_pairs, self.pairs_sampled = True, 0
         self.crash: BaseException | None = None
         self.config: RunConfig | None = None
         self.step = 0
@@ -173,6 +192,10 @@ class FakeSession:
                 self.emit(CheckpointSaved(self.step, f"runs/brave-otter/checkpoints/step-{self.step:06d}"))
             case Edit():
                 self._edit(request)
+            case SamplePairs() if self.answers_pairs:
+                pairs = story_pairs(request.count, self.pairs_sampled, request.ask)
+                self.pairs_sampled += request.count
+                self.emit(PairsSampled(request.id, pairs))
             case Close() if not self.slow_to_stop:
                 self.release()
             case Close() if self.busy:

@@ -20,12 +20,20 @@ LATER = 8
 @dataclass(frozen=True)
 class Turn:
     """A pair on the screen. swapped: its second answer stands on the left. repeat: how often this person has judged it
-    before. earlier: what they said, where it is judged anew."""
+    before. earlier: what they said, where it is judged anew. flag, note: what they put on it so far."""
 
     pair: Pair
     repeat: int
     swapped: bool
     earlier: Judgement | None = None
+    flag: bool = False
+    note: str = ""
+
+    @property
+    def marked(self) -> bool:
+        """Whether something was put on it that is not kept yet."""
+        before = (self.earlier.flag, self.earlier.note) if self.earlier else (False, "")
+        return (self.flag, self.note) != before
 
 
 def comes_back(pair: Pair, rater: str) -> bool:
@@ -65,10 +73,13 @@ class PairQueue:
         """How many new pairs wait."""
         return len(self._new)
 
-    def add(self, pairs: Iterable[Pair]) -> int:
-        """Let new pairs wait; how many they are. Those that this person knows, and those of two equal texts, are not."""
+    def add(self, pairs: Iterable[Pair], most: int | None = None) -> int:
+        """Let new pairs wait, `most` of them at most; how many they are. Those that this person knows, and those of two
+        equal texts, are not new."""
         before = len(self._new)
         for pair in pairs:
+            if most is not None and len(self._new) - before >= most:
+                break
             if pair.id not in self._known and pair.first.text != pair.second.text:
                 self._known.add(pair.id)
                 self._new.append(pair)

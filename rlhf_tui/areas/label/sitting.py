@@ -6,6 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from statistics import fmean, median
 from typing import Literal
 
@@ -41,8 +42,6 @@ class Sitting:
         self.file, self.rater = file, rater
         self.queue = PairQueue(rater, file.judgements)
         self.turn: Turn | None = None
-        self.flag, self.note = False, ""
-        """Of the pair in view."""
         self.last: Judgement | None = None
         """What was judged last in this sitting."""
         mine = [judgement for judgement in file.judgements if judgement.rater == rater]
@@ -73,13 +72,17 @@ class Sitting:
             self.queue.put_back(self.turn)
         self._steps_back += 1
         earlier = self._recent[-self._steps_back]
-        self._view(Turn(earlier.pair, earlier.repeat, earlier.swapped, earlier))
+        self._view(Turn(earlier.pair, earlier.repeat, earlier.swapped, earlier, earlier.flag, earlier.note))
         return True
+
+    def mark(self, *, flag: bool | None = None, note: str | None = None) -> None:
+        """Put a flag, or a note, on the pair in view; it is kept with the judgement."""
+        assert self.turn is not None, "only a pair in view is marked"
+        self.turn = replace(self.turn, flag=self.turn.flag if flag is None else flag,
+                            note=self.turn.note if note is None else note)
 
     def _view(self, turn: Turn | None) -> None:
         self.turn, self._began = turn, self._clock()
-        earlier = turn.earlier if turn is not None else None
-        self.flag, self.note = (earlier.flag, earlier.note) if earlier else (False, "")
 
     # --- judging ---
 
@@ -88,10 +91,20 @@ class Sitting:
         turn = self.turn
         assert turn is not None, "asked only of a pair in view"
         return Judgement(turn.pair, self.rater, verdict_of(said, turn.swapped), turn.swapped, turn.repeat, now(),
-                         self._clock() - self._began, self.flag, self.note)
+                         self._clock() - self._began, turn.flag, turn.note)
+
+    def unjudged(self) -> Judgement | None:
+        """What is to be kept of the pair in view when it is left: the marks on it; None where there are no new ones."""
+        turn = self.turn
+        if turn is None or not turn.marked:
+            return None
+        if turn.earlier is not None:
+            return replace(turn.earlier, flag=turn.flag, note=turn.note)
+        return self.judgement("skip")
 
     def keep(self, judgement: Judgement, *, anew: bool) -> None:
-        """Write it: when this returns, it is on the disk. Raises RlhfError, and nothing has changed then."""
+        """Write it; anew: in the place of an earlier one. When this returns, it is on the disk. Raises RlhfError, and
+        nothing has changed then."""
         with self._writing:
             (self.file.amend if anew else self.file.add)(judgement)
 

@@ -1,0 +1,87 @@
+"""A prompt, and two responses to it: side by side, or one above the other where it is narrow."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from textual.app import ComposeResult
+from textual.containers import Horizontal, VerticalScroll
+from textual.content import Content
+from textual.widget import Widget
+from textual.widgets import Static
+
+from rlhf_engine.events import Sample
+from rlhf_engine.labels.pair import Answer, Pair
+from rlhf_tui.areas.label.pair_queue import Turn
+from rlhf_tui.terminal.clean_text import clean_sample, clean_text
+
+TITLES = ("a ← left", "right → b")
+
+
+def as_sample(pair: Pair, answer: Answer) -> Sample:
+    """An answer as other screens show one, fit to be shown."""
+    return clean_sample(Sample(answer.origin.step or 0, pair.prompt, answer.text, answer.score, answer.parts, None, 0,
+                               answer.finished, answer.spans))
+
+
+def in_order(pair: Pair, swapped: bool) -> tuple[Answer, Answer]:
+    """The two answers, from the left."""
+    return (pair.second, pair.first) if swapped else (pair.first, pair.second)
+
+
+class Scroll(VerticalScroll):
+    """A text of any length, scrolled by the screen's keys."""
+
+    def __init__(self, title: str = "", **options: Any) -> None:
+        super().__init__(can_focus=False, **options)
+        self.border_title = Content(title)
+        self._lead = Static(Content.styled(title, "bold"), markup=False, classes="lead")
+        self._text = Static("", markup=False)
+
+    def compose(self) -> ComposeResult:
+        yield self._lead
+        yield self._text
+
+    def show(self, text: Content) -> None:
+        """Another text, from its beginning."""
+        self._text.update(text)
+        self.scroll_home(animate=False)
+
+
+class PairView(Widget):
+    """Shows nothing by which one could tell who answered."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._prompt = Scroll(id="prompt")
+        self._answers = (Scroll(TITLES[0], id="left-answer", classes="answer"),
+                         Scroll(TITLES[1], id="right-answer", classes="answer"))
+
+    def compose(self) -> ComposeResult:
+        yield self._prompt
+        with Horizontal(id="answers"):
+            yield from self._answers
+
+    def show(self, turn: Turn) -> None:
+        """Another pair."""
+        samples = [as_sample(turn.pair, answer) for answer in in_order(turn.pair, turn.swapped)]
+        self._prompt.show(Content(samples[0].prompt, strip_control_codes=False))
+        for box, sample in zip(self._answers, samples, strict=True):
+            end = ("" if sample.finished else "…", "$text-muted")
+            nothing = ("(empty)", "$text-muted italic") if not sample.response.strip() else ("", "")
+            box.show(Content.assemble(Content(sample.response, strip_control_codes=False), end, nothing))
+
+    def clear(self, why: str) -> None:
+        """No pair, and what is waited for."""
+        self._prompt.show(Content.styled(clean_text(why), "$text-muted"))
+        for box in self._answers:
+            box.show(Content(""))
+
+    def scroll_texts(self, lines: int) -> None:
+        """Both responses, and a prompt that has no room."""
+        for box in (self._prompt, *self._answers):
+            box.scroll_relative(y=lines, animate=False)
+
+    def scroll_pages(self, pages: int) -> None:
+        """As far as one sees."""
+        self.scroll_texts(pages * max(1, self._answers[0].size.height - 1))
