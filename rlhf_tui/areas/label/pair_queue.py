@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from rlhf_engine.labels.judgement import Judgement
 from rlhf_engine.labels.pair import Pair, shown_swapped
-
-ONE_IN = 10
-"""One pair in so many comes back, to learn how consistent its judge is."""
-LATER = 8
-"""Judgements at least before it does: whoever still has it in mind only repeats themselves."""
+from rlhf_engine.labels.repeats import due_repeat
 
 
 @dataclass(frozen=True)
@@ -36,13 +30,6 @@ class Turn:
         return (self.flag, self.note) != before
 
 
-def comes_back(pair: Pair, rater: str) -> bool:
-    """Whether a person is asked about a pair once more: the same for the same two, so that a file which is opened
-    again knows what is still due."""
-    digest = hashlib.sha256(json.dumps([rater, pair.id, "again"]).encode()).digest()
-    return int.from_bytes(digest[:4]) % ONE_IN == 0
-
-
 class PairQueue:
     """The pairs that wait for one person."""
 
@@ -51,17 +38,11 @@ class PairQueue:
         self._rater = rater
         self._new: deque[Pair] = deque()
         self._put_back: list[Turn] = []
-        self._due: deque[tuple[int, Pair]] = deque()  # the number of the judgement it was first judged with
-        self._count = 0
         self._of_others_last = False
         judged = list(judgements)
-        self._known = {judgement.pair.id for judgement in judged if judgement.rater == rater}
+        self._mine = {judgement.key: judgement for judgement in judged if judgement.rater == rater}
+        self._known = {judgement.pair.id for judgement in self._mine.values()}
         """Pairs that this person has judged, and those that wait."""
-        again = {judgement.pair.id for judgement in judged if judgement.rater == rater and judgement.repeat}
-        for judgement in judged:
-            if judgement.rater == rater:
-                self.judged(judgement)
-        self._due = deque((at, pair) for at, pair in self._due if pair.id not in again)
         # how far two people agree can be told only of pairs that both have judged
         theirs = {judgement.pair.id: judgement.pair for judgement in judged
                   if judgement.pair.id not in self._known and judgement.verdict != "skip"}
@@ -89,8 +70,8 @@ class PairQueue:
         """Takes the pair that is to be shown next; None where none waits."""
         if self._put_back:
             return self._put_back.pop()
-        if self._due and self._count - self._due[0][0] >= LATER:
-            return self._turn(self._due.popleft()[1], 1)
+        if (old := due_repeat(self._mine.values(), self._rater)) is not None:
+            return self._turn(old, 1)
         if self._of_others and (not self._new or not self._of_others_last):
             self._of_others_last = True
             return self._turn(self._of_others.popleft(), 0)
@@ -102,10 +83,8 @@ class PairQueue:
         self._put_back.append(turn)
 
     def judged(self, judgement: Judgement) -> None:
-        """A pair was judged for the first time, or once more."""
-        self._count += 1
-        if not judgement.repeat and judgement.verdict != "skip" and comes_back(judgement.pair, self._rater):
-            self._due.append((self._count, judgement.pair))
+        """A pair was judged, or judged anew."""
+        self._mine[judgement.key] = judgement
 
     def clear(self) -> None:
         """The new pairs that wait are of no use any more."""

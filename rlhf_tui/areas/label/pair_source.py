@@ -9,12 +9,13 @@ from functools import partial
 from textual.dom import DOMNode
 
 from rlhf_engine.config.run_config import RunConfig
-from rlhf_engine.errors import ConfigError
+from rlhf_engine.errors import ConfigError, RlhfError
 from rlhf_engine.events import Event, PairsSampled, RunState
 from rlhf_engine.labels.pair import AskedFor, Pair
 from rlhf_engine.labels.recorded import Recorded, pairs_of_samples
 from rlhf_engine.requests import REFERENCE, TUNED, Cancel, SamplePairs, Side
 from rlhf_engine.runs.run_dir import RunDir
+from rlhf_engine.runs.run_settings import settings_now
 from rlhf_tui.areas.trust.code_questions import CodeQuestions
 from rlhf_tui.background import run_in_background
 from rlhf_tui.engine.bridge import EngineBridge
@@ -26,8 +27,9 @@ ASK_HELP: dict[AskedFor, str] = {
     "unsure": "pairs come for which the guess is least sure: of several responses to a prompt, two that score alike",
     "gap": "pairs come whose scores lie furthest apart: of several responses to a prompt, the best and the worst",
 }
-LEAST, MOST = 8, 64
-"""Pairs that are asked for at once. A run waits while they are sampled."""
+FIRST, LEAST, MOST = 8, 16, 64
+"""Pairs that are asked for at once: the first time, so that one is there soon, and then. A run waits while they are
+sampled."""
 _AHEAD_SECONDS = 20.0  # for so long the pairs that wait are to last
 _RECORDED = 20_000  # samples of a run, the newest
 
@@ -42,10 +44,11 @@ class PairSource:
     none."""
 
     def __init__(
-        self, node: DOMNode, bridge: EngineBridge, questions: CodeQuestions, config: Callable[[], RunConfig], *,
+        self, node: DOMNode, bridge: EngineBridge, questions: CodeQuestions, config: RunConfig, *,
         came: Callable[[list[Pair]], object], failed: Callable[[str], object],
     ) -> None:
-        """node: its removal gives up what is read in the background. config: the settings that hold now."""
+        """node: its removal gives up what is read in the background. config: the settings that
+        hold where no run goes on."""
         self.sides: tuple[Side, Side] | None = None
         """Who answers, where somebody chose."""
         self.ask: AskedFor = "random"
@@ -76,21 +79,22 @@ class PairSource:
         self._start, self._batch = start, 0
 
     def fetch(self, count: int) -> None:
-        """Ask for `count` pairs, unless some are under way."""
+        """Ask for `count` pairs, of a batch that is the first for fewer, unless some are under way."""
         if self.asking:
             return
+        count = count if self._batch else min(count, FIRST)
         if self.recorded:
             run = self._bridge.watched
             assert run is not None
             self._reading = True
             run_in_background(self._node, partial(_recorded, RunDir(run)), self._read, self._not_read, "pairs")
             return
-        config = self._config()
-        if self._bridge.busy:  # the run's own rewards score
-            self._send(config, count)
+        scored_by, run_dir = self._scored_by()
+        if scored_by is None:
+            self._send(count)
         else:
-            # without their scores pairs have no guess, and can be judged all the same
-            self._questions.settle(config, lambda _: self._send(config, count), needed=False)
+            # without scores pairs have no guess, and can be judged all the same
+            self._questions.settle(scored_by, lambda _: self._send(count), of=run_dir, needed=False)
 
     def give_up(self) -> None:
         """What is under way is of no use any more."""
@@ -114,15 +118,29 @@ class PairSource:
             return "the run's recorded samples are read"
         if self._bridge.busy and view.state not in (RunState.PAUSED, RunState.LOADING):
             return f"waiting for step {min(view.step + 1, view.total_steps)} to end: pairs are sampled between steps"
-        return "waiting for the first pairs; the model is loaded first" if view.state is None else "pairs are sampled"
+        first = view.state is None and self._batch <= 1
+        return "waiting for the first pairs; the model is loaded first" if first else "pairs are sampled"
 
-    def _send(self, config: RunConfig, count: int) -> None:
+    def _scored_by(self) -> tuple[RunConfig | None, RunDir | None]:
+        """The settings whose rewards score, where they are not those of a run that goes on, and the run they are of."""
+        first, second = self.who
+        if first.kind == second.kind == "checkpoint" and first.run is not None:
+            run_dir = RunDir(first.run)
+            try:
+                return settings_now(run_dir), run_dir
+            except RlhfError:  # told by the engine
+                return None, None
+        return (None if self._bridge.busy else self._config), None
+
+    def _send(self, count: int) -> None:
+        config = self._config
         if not self._node.is_attached or self._request is not None:
             return
         self._request, self._batch = self._bridge.new_id(), self._batch + 1
         digest = hashlib.sha256(f"{config.train.seed} {self._start} {self._batch}".encode()).digest()
         seed = int.from_bytes(digest[:6])  # with room to count up from it
-        self._bridge.ask(SamplePairs(self._request, config, count, seed, *self.who, ask=self.ask))
+        self._bridge.ask(SamplePairs(self._request, config, count, seed, *self.who, ask=self.ask,
+                                     run=self._bridge.run_path.name if self._bridge.run_path else ""))
 
     def _read(self, pairs: list[Pair]) -> None:
         self._reading = False

@@ -61,7 +61,7 @@ class LabelScreen(BaseScreen[None]):
         super().__init__()
         self._bridge, self._preferences = bridge, preferences
         self._now = Choice(start.rater, start.path, start.wanted)
-        self._source = PairSource(self, bridge, questions, lambda: config, came=self._came, failed=self._none_came)
+        self._source = PairSource(self, bridge, questions, config, came=self._came, failed=self._none_came)
         self._source.sides, self._source.ask = start.sides, start.ask
         self._sitting: Sitting | None = None
         self._in_view = self._saving = False

@@ -116,7 +116,7 @@ class Sitting:
         else:
             self._recent.append(judgement)
             self._seconds.append(judgement.seconds)
-            self.queue.judged(judgement)
+        self.queue.judged(judgement)
         if not judgement.repeat:
             (self._judged.discard if judgement.verdict == "skip" else self._judged.add)(judgement.pair.id)
 
