@@ -16,19 +16,19 @@ from rlhf_tui.widgets.status import Part, fit
 class Progress:
     """What the line tells."""
 
-    judged: int = 0
-    wanted: int = 0
-    per_minute: float | None = None
-    median_seconds: float | None = None
-    asked_for: str = ""
-    who: str = ""
-    waiting: int = 0
-    rater: str = ""
-    file: str = ""
-    anew: str = ""
+    judged: int
+    wanted: int
+    per_minute: float | None
+    median_seconds: float | None
+    asked_for: str
+    who: str
+    waiting: int
+    rater: str
+    file: str
+    anew: str
     """What was said of the pair in view before, where it is judged anew."""
-    flag: bool = False
-    note: str = ""
+    flag: bool
+    note: str
 
 
 class ProgressLine(Widget):
@@ -38,7 +38,7 @@ class ProgressLine(Widget):
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self._progress = Progress()
+        self._progress: Progress | None = None
 
     def show(self, progress: Progress) -> None:
         """Tell something else."""
@@ -47,10 +47,10 @@ class ProgressLine(Widget):
             self.refresh()
 
     def render(self) -> Content:
-        return fit(self._parts(), self.size.width)
+        return fit(self._parts(self._progress), self.size.width) if self._progress else Content("")
 
-    def _parts(self) -> list[Part]:
-        now, quiet = self._progress, "$text-muted"
+    def _parts(self, now: Progress) -> list[Part]:
+        quiet = "$text-muted"
         share = now.judged / now.wanted if now.wanted else 0.0
         bar = Content.assemble(("▕", quiet), (progress_bar(share, 12), "$primary on $surface"), ("▏", quiet))
         pace = "" if now.per_minute is None else f"{now.per_minute:.0f}/min"

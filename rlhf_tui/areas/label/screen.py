@@ -313,8 +313,7 @@ class LabelScreen(BaseScreen[None]):
         self._show_next()
         if self._sitting.judged >= self._now.wanted and not self._told_next:
             self._told_next = True
-            view = self._bridge.view
-            self._alarm.say(next_step(self._now.path, self._sitting.judged, view.config, view.name))
+            self._alarm.say(f"{self._sitting.judged} pairs judged · {self._next_step()}")
 
     def action_undo(self) -> None:
         """The last judgement again."""
@@ -373,7 +372,12 @@ class LabelScreen(BaseScreen[None]):
         from rlhf_tui.areas.label.statistics_screen import LabelStatisticsScreen
 
         if self._sitting is not None:
-            self.app.push_screen(LabelStatisticsScreen(self._sitting.file.judgements, self._sitting.rater))
+            self.app.push_screen(LabelStatisticsScreen(
+                self._sitting.file.judgements, self._sitting.rater, self._next_step()))
+
+    def _next_step(self) -> str:
+        view = self._bridge.view
+        return next_step(self._now.path, view.config, view.name)
 
     def action_scroll(self, lines: int) -> None:
         """Scroll both responses."""

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
-from collections.abc import Callable
 from dataclasses import replace
 from statistics import fmean, median
+from time import monotonic
 from typing import Literal
 
 from rlhf_engine.labels.judgement import Judgement, Verdict, now
@@ -38,7 +37,7 @@ def said_of(judgement: Judgement) -> Said:
 class Sitting:
     """Knows no widget. `keep` and `close` may be called in another thread, all else belongs to the screen's."""
 
-    def __init__(self, file: LabelFile, rater: str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, file: LabelFile, rater: str) -> None:
         self.file, self.rater = file, rater
         self.queue = PairQueue(rater, file.judgements)
         self.turn: Turn | None = None
@@ -49,7 +48,7 @@ class Sitting:
                         if not judgement.repeat and judgement.verdict != "skip"}
         self._recent: deque[Judgement] = deque(mine[-UNDONE:], maxlen=UNDONE)
         self._steps_back = 0
-        self._clock, self._began = clock, clock()
+        self._began = monotonic()
         self._seconds: list[float] = []
         self._writing = threading.Lock()
 
@@ -82,7 +81,7 @@ class Sitting:
                             note=self.turn.note if note is None else note)
 
     def _view(self, turn: Turn | None) -> None:
-        self.turn, self._began = turn, self._clock()
+        self.turn, self._began = turn, monotonic()
 
     # --- judging ---
 
@@ -91,7 +90,7 @@ class Sitting:
         turn = self.turn
         assert turn is not None, "asked only of a pair in view"
         return Judgement(turn.pair, self.rater, verdict_of(said, turn.swapped), turn.swapped, turn.repeat, now(),
-                         self._clock() - self._began, turn.flag, turn.note)
+                         monotonic() - self._began, turn.flag, turn.note)
 
     def unjudged(self) -> Judgement | None:
         """What is to be kept of the pair in view when it is left: the marks on it; None where there are no new ones."""

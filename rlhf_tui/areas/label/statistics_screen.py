@@ -42,9 +42,10 @@ class LabelStatisticsScreen(BaseDialog[None]):
         Binding("question_mark,f1", "app.help", "Help", show=False),
     ]
 
-    def __init__(self, judgements: Sequence[Judgement], rater: str) -> None:
+    def __init__(self, judgements: Sequence[Judgement], rater: str, next_step: str) -> None:
+        """next_step: what can be done with what was judged."""
         super().__init__()
-        self._judgements, self._rater = judgements, rater
+        self._judgements, self._rater, self._next_step = judgements, rater, next_step
         self._text = Static("counting…", markup=False)
 
     def compose(self) -> ComposeResult:
@@ -54,8 +55,11 @@ class LabelStatisticsScreen(BaseDialog[None]):
             yield self._text
 
     def on_mount(self) -> None:
-        run_in_background(self, partial(statistics_text, self._judgements, self._rater), self._text.update,
+        run_in_background(self, partial(statistics_text, self._judgements, self._rater), self._show,
                           lambda why: self._text.update(Content(why)))
+
+    def _show(self, found: Content) -> None:
+        self._text.update(Content("\n").join([found, Content(""), Content(self._next_step)]))
 
 
 def statistics_text(judgements: Sequence[Judgement], rater: str) -> Content:
