@@ -85,9 +85,10 @@ class WorkbenchApp(App[None]):
     def __init__(
         self, bridge: EngineBridge, config: RunConfig, preset: str = "", *, start: bool = False,
         meter: Meter | None = None, original: RunConfig | None = None, preferences: Preferences | None = None,
-        greeting: str = "",
+        greeting: str = "", label: LabelStart | None = None,
     ) -> None:
-        """original: the preset's own config, where `config` differs. greeting: what to say first."""
+        """original: the preset's own config, where `config` differs. greeting: what to say first. label: the label
+        screen is open from the start."""
         super().__init__()
         self.bridge = bridge
         self.edited = EditedConfig(bridge, config, preset, original=original, say=self.say)
@@ -98,7 +99,7 @@ class WorkbenchApp(App[None]):
         self.code_questions = CodeQuestions(self)
         self.run_control = RunControl(self, bridge, self.edited, self.code_questions, say=self.say,
                                       show_run=lambda: self.workbench.show_run())
-        self._start, self._meter, self._greeting = start, meter, greeting
+        self._start, self._meter, self._greeting, self._label = start, meter, greeting, label
         self._greeted = self._libraries_are_there = False
         self._ascii_only = [] if terminal_has_unicode() else [AsciiOnly()]
         self._run_watch = RunWatch()
@@ -140,6 +141,8 @@ class WorkbenchApp(App[None]):
         self.set_interval(TICK_SECONDS, self._tick)
         if self._start:
             self.action_toggle_run()
+        if self._label is not None:
+            self.show_label_screen(self._label)
 
     def _greet(self) -> None:
         self._greeted = True
@@ -378,7 +381,7 @@ class WorkbenchApp(App[None]):
 
         view = self.bridge.view
         path = usual_path(view.preset or self.edited.preset, view.name, self.bridge.runs_root)
-        self.show_label_screen(LabelStart(path))
+        self.show_label_screen(LabelStart(path, seed=self.edited.config.train.seed))
 
     def show_label_screen(self, start: LabelStart) -> None:
         """Let somebody judge, unless that is open already: a label file has one writer."""

@@ -11,6 +11,7 @@ from rlhf_engine import __version__
 from rlhf_engine.commands.cli import make_app
 from rlhf_engine.commands.console import out, say
 from rlhf_engine.commands.following import print_run
+from rlhf_engine.commands.labelling import LabelTask
 from rlhf_engine.commands.shared import (
     AsJson,
     Overrides,
@@ -24,10 +25,12 @@ from rlhf_engine.commands.shared import (
 from rlhf_engine.commands.training import train_config
 from rlhf_engine.config import fields, presets
 from rlhf_engine.errors import ConfigError
+from rlhf_engine.requests import TUNED, Side
 from rlhf_engine.runs.run_dir import DEFAULT_RUNS_ROOT
 from rlhf_engine.system.cores import share_cores
 from rlhf_engine.system.streams import degrade
 from rlhf_tui.option_order import AnyOrder
+from rlhf_tui.terminal.clean_text import clean_line
 from rlhf_tui.what_to_open import PRESET, no_screen, preset_of_last_time
 
 _WIDTH, _HEIGHT = 76, 20  # of a picture
@@ -96,6 +99,28 @@ def attach(
     return run_workbench(run_dir.config(), run_dir.preset, runs_root=runs_dir, view=run_dir)
 
 
+def judge_by_hand(task: LabelTask) -> int:
+    """The workbench with the label screen open; of a run, the workbench shows that."""
+    from rlhf_tui.areas.label.label_start import LabelStart
+    from rlhf_tui.launch import run_workbench
+
+    if why := no_screen():
+        raise ConfigError(f"{why}: nobody can judge here; with --rater a reward does")
+    run_dir = task.run_dir
+    sides: tuple[Side, Side] | None = (task.first, task.second)
+    if run_dir is not None:
+        status = run_dir.status()
+        driven = status is not None and not (status.state.ended or status.interrupted)
+        here = Side("checkpoint", run_dir.path, task.step)
+        # a model that trains in another process cannot be asked: what it has recorded is judged
+        sides = None if driven and sides == (TUNED, TUNED) and task.step is None else \
+            (here if task.first == TUNED else task.first, here if task.second == TUNED else task.second)
+    start = LabelStart(task.file, more=task.count, rater=clean_line(task.rater), sides=sides, ask=task.ask,
+                       responses=task.responses, seed=task.seed, repeat_every=task.repeat_every)
+    return run_workbench(task.config, run_dir.preset if run_dir else task.source, runs_root=task.runs_dir,
+                         view=run_dir, label=start)
+
+
 def picture(curve: Sequence[tuple[float, float]], marks: Sequence[tuple[str, float, float]]) -> list[str]:
     """Score against KL as lines of a terminal, without colours."""
     from rlhf_tui.areas.charts.frontier import draw_frontier
@@ -107,7 +132,7 @@ def picture(curve: Sequence[tuple[float, float]], marks: Sequence[tuple[str, flo
 
 def make_workbench_app() -> typer.Typer:
     """The engine's commands, and the workbench where none is named."""
-    app = make_app(help=HELP, attach=attach, picture=picture)
+    app = make_app(help=HELP, attach=attach, picture=picture, label=judge_by_hand)
     app.info.no_args_is_help = False
     app.callback(invoke_without_command=True, cls=AnyOrder)(command_of(workbench))
     return app

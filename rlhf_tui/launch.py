@@ -9,6 +9,7 @@ from pathlib import Path
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.runs.run_dir import RunDir
 from rlhf_tui.app import WorkbenchApp
+from rlhf_tui.areas.label.label_start import LabelStart
 from rlhf_tui.engine.bridge import EngineBridge, SessionFactory, engine_session
 from rlhf_tui.widgets.status import Meter
 
@@ -19,11 +20,14 @@ SWITCH_SECONDS = 0.001
 def run_workbench(
     config: RunConfig, preset: str = "", *, runs_root: Path, start: bool = False, view: RunDir | None = None,
     session_factory: SessionFactory = engine_session, original: RunConfig | None = None, said: str = "",
+    label: LabelStart | None = None,
 ) -> int:
     """Show the workbench until the user leaves; the exit code. However the screen went, the run is saved first.
 
     original: the preset's own settings, where `config` differs. view: a run to show that is driven elsewhere. said: a
-    sentence to begin with. Raises RlhfError when the run cannot be read.
+    sentence to begin with. label: the label screen is open from the start.
+
+    Raises RlhfError when the run cannot be read.
     """
     if not all(stream is not None and stream.isatty() for stream in (sys.__stdin__, sys.__stderr__)):
         from rlhf_engine.commands.console import out
@@ -33,7 +37,8 @@ def run_workbench(
     bridge = EngineBridge(runs_root, session_factory)
     if view is not None:
         bridge.watch(view)
-    app = WorkbenchApp(bridge, config, preset, start=start, meter=Meter(), original=original, greeting=said)
+    app = WorkbenchApp(bridge, config, preset, start=start, meter=Meter(), original=original, greeting=said,
+                       label=label)
     sys.setswitchinterval(SWITCH_SECONDS)
     try:
         app.run()

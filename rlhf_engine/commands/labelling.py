@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from rlhf_engine.config import presets
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.data.rows import prompts_to_ask
 from rlhf_engine.errors import ConfigError, short
+from rlhf_engine.labels.judgement import own_name
 from rlhf_engine.labels.label_file import LABELS_ROOT, LabelFile, label_path
 from rlhf_engine.labels.pair import AskedFor, Pair
 from rlhf_engine.labels.rater import SimulatedRater, rate
@@ -64,6 +64,9 @@ class LabelTask:
     seed: int
     repeat_every: int
     base: BaseChoice = AS_IT_WAS
+    step: int | None = None
+    """Of the run's checkpoint that is asked; None for the newest."""
+    runs_dir: Path = DEFAULT_RUNS_ROOT
 
 
 ByHand = Callable[[LabelTask], int]
@@ -140,14 +143,6 @@ def label_command(by_hand: ByHand | None = None) -> Callable[..., int]:
     return label
 
 
-def own_name() -> str:
-    """Who judges, if nobody says otherwise."""
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError, ImportError):  # no such user: in a container, say
-        return "me"
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 
 
@@ -177,7 +172,7 @@ def _task(
     called = run_dir.name if run_dir else Path(source).stem
     file = out or label_path(called, runs_dir.parent / LABELS_ROOT)
     task = LabelTask(source, config, run_dir, file, name, one, other, _asked_for(ask), responses, count, seed,
-                     repeat_every, base)
+                     repeat_every, base, step, runs_dir)
     return task, step
 
 

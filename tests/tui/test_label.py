@@ -38,7 +38,7 @@ WIDE, SMALL, TINY = (120, 40), (80, 24), (44, 12)
 
 @pytest.fixture(autouse=True)
 def _ann(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("USER", "ann")
+    monkeypatch.setenv("LOGNAME", "ann")
 
 
 @pytest.fixture

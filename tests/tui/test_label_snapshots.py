@@ -29,7 +29,7 @@ def app(app: WorkbenchApp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> W
     monkeypatch.setattr("rlhf_tui.areas.label.label_start.usual_path", lambda *_: Path("labels/animals.jsonl"))
     ticks = iter(range(0, 100_000, 3))
     monkeypatch.setattr("rlhf_tui.areas.label.sitting.monotonic", lambda: float(next(ticks)))
-    monkeypatch.setenv("USER", "ann")
+    monkeypatch.setenv("LOGNAME", "ann")
     return app
 
 

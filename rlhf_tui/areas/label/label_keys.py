@@ -36,8 +36,8 @@ KEYS: list[BindingType] = [
 KEY_BAR = [
     ("a ←", "Left", "screen.judge('left')"), ("b →", "Right", "screen.judge('right')"),
     ("t", "Tie", "screen.judge('tie')"), ("0", "Both bad", "screen.judge('both_bad')"),
-    ("x", "Skip", "screen.judge('skip')"), ("u", "Undo", "screen.undo"), ("f", "Flag", "screen.flag"),
-    ("n", "Note", "screen.note"), ("Esc", "Back", "screen.back"), ("v", "Why", "screen.why"),
+    ("x", "Skip", "screen.judge('skip')"), ("u", "Undo", "screen.undo"), ("Esc", "Back", "screen.back"),
+    ("f", "Flag", "screen.flag"), ("n", "Note", "screen.note"), ("v", "Why", "screen.why"),
     ("i", "Statistics", "screen.statistics"), ("s", "Asked next", "screen.ask"), ("1 2", "Models", ""),
     ("o", "Rater, file", "screen.options"), ("↑↓", "Scroll", ""), ("?", "Help", "app.help"),
 ]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from rlhf_engine.labels.judgement import own_name
 from rlhf_engine.labels.label_file import LABELS_ROOT, label_path
 from rlhf_engine.labels.pair import AskedFor
+from rlhf_engine.labels.repeats import REPEAT_EVERY
 from rlhf_engine.requests import Side
 from rlhf_tui.areas.label.options import LONGEST_NAME
 from rlhf_tui.terminal.clean_text import clean_line
@@ -17,13 +18,19 @@ WANTED = 100
 
 @dataclass(frozen=True)
 class LabelStart:
-    """rater: "" for whoever the preferences, or the system, name. sides: None for those that suit the moment."""
+    """rater: "" for whoever the preferences, or the system, name. wanted: pairs in the file, or `more` than are there.
+    sides: None for those that suit the moment. responses: see `SamplePairs`. repeat_every: one in so many pairs comes
+    back; 0: none does."""
 
     path: Path
     wanted: int = WANTED
+    more: int | None = None
     rater: str = ""
     sides: tuple[Side, Side] | None = None
     ask: AskedFor = "random"
+    responses: int = 4
+    seed: int = 0
+    repeat_every: int = REPEAT_EVERY
 
 
 def usual_path(preset: str, run: str, runs_root: Path) -> Path:
@@ -34,4 +41,4 @@ def usual_path(preset: str, run: str, runs_root: Path) -> Path:
 
 def usual_rater(preferred: str) -> str:
     """The name that was given once, or that of the user of this system."""
-    return preferred or clean_line(os.environ.get("USER", ""))[:LONGEST_NAME].strip() or "me"
+    return preferred or clean_line(own_name())[:LONGEST_NAME].strip() or "me"

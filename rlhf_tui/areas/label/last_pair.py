@@ -22,8 +22,8 @@ from rlhf_tui.widgets.highlight import highlighted
 from rlhf_tui.widgets.screen import BaseDialog
 
 
-class LastPairScreen(BaseDialog[None]):
-    """Reads; nothing can be changed here."""
+class LastPairScreen(BaseDialog[bool]):
+    """Dismisses with True where the pair is to be judged anew."""
 
     DEFAULT_CSS = """
     LastPairScreen { align: center middle; background: $background 60%; }
@@ -35,6 +35,7 @@ class LastPairScreen(BaseDialog[None]):
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,v,enter,q", "dismiss", "Close", id="last.close"),
+        Binding("u", "dismiss(True)", "Undo", tooltip="Judge this pair anew", id="last.undo"),
         Binding("question_mark,f1", "app.help", "Help", show=False),
     ]
 

@@ -22,7 +22,7 @@ from rlhf_tui.widgets.dialogs import ActingDialog
 from rlhf_tui.widgets.inputs import NumberField, TextField
 
 MOST_WANTED = 1_000_000
-LONGEST_NAME = 64
+LONGEST_NAME = 100
 
 
 @dataclass(frozen=True)

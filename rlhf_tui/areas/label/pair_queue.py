@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from rlhf_engine.labels.judgement import Judgement
 from rlhf_engine.labels.pair import Pair, shown_swapped
-from rlhf_engine.labels.repeats import due_repeat
+from rlhf_engine.labels.repeats import REPEAT_EVERY, due_repeat
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,9 @@ class Turn:
 class PairQueue:
     """The pairs that wait for one person."""
 
-    def __init__(self, rater: str, judgements: Iterable[Judgement]) -> None:
-        """judgements: those of the file, of everybody, in order."""
-        self._rater = rater
+    def __init__(self, rater: str, judgements: Iterable[Judgement], repeat_every: int = REPEAT_EVERY) -> None:
+        """judgements: those of the file, of everybody, in order. repeat_every: see `due_repeat`."""
+        self._rater, self._repeat_every = rater, repeat_every
         self._new: deque[Pair] = deque()
         self._put_back: list[Turn] = []
         self._of_others_last = False
@@ -70,7 +70,7 @@ class PairQueue:
         """Takes the pair that is to be shown next; None where none waits."""
         if self._put_back:
             return self._put_back.pop()
-        if (old := due_repeat(self._mine.values(), self._rater)) is not None:
+        if (old := due_repeat(self._mine.values(), self._rater, self._repeat_every)) is not None:
             return self._turn(old, 1)
         if self._of_others and (not self._new or not self._of_others_last):
             self._of_others_last = True

@@ -16,6 +16,7 @@ from rlhf_engine.labels.recorded import Recorded, pairs_of_samples
 from rlhf_engine.requests import REFERENCE, TUNED, Cancel, SamplePairs, Side
 from rlhf_engine.runs.run_dir import RunDir
 from rlhf_engine.runs.run_settings import settings_now
+from rlhf_tui.areas.label.label_start import LabelStart
 from rlhf_tui.areas.trust.code_questions import CodeQuestions
 from rlhf_tui.background import run_in_background
 from rlhf_tui.engine.bridge import EngineBridge
@@ -44,14 +45,15 @@ class PairSource:
     none."""
 
     def __init__(
-        self, node: DOMNode, bridge: EngineBridge, questions: CodeQuestions, config: RunConfig, *,
+        self, node: DOMNode, bridge: EngineBridge, questions: CodeQuestions, config: RunConfig, start: LabelStart, *,
         came: Callable[[list[Pair]], object], failed: Callable[[str], object],
     ) -> None:
         """node: its removal gives up what is read in the background. config: the settings that
         hold where no run goes on."""
-        self.sides: tuple[Side, Side] | None = None
+        self.sides = start.sides
         """Who answers, where somebody chose."""
-        self.ask: AskedFor = "random"
+        self.ask: AskedFor = start.ask
+        self._seed, self._responses = start.seed, start.responses
         self._node, self._bridge, self._questions, self._config = node, bridge, questions, config
         self._came, self._failed = came, failed
         self._request: int | None = None
@@ -133,14 +135,14 @@ class PairSource:
         return (None if self._bridge.busy else self._config), None
 
     def _send(self, count: int) -> None:
-        config = self._config
         if not self._node.is_attached or self._request is not None:
             return
         self._request, self._batch = self._bridge.new_id(), self._batch + 1
-        digest = hashlib.sha256(f"{config.train.seed} {self._start} {self._batch}".encode()).digest()
+        digest = hashlib.sha256(f"{self._seed} {self._start} {self._batch}".encode()).digest()
         seed = int.from_bytes(digest[:6])  # with room to count up from it
-        self._bridge.ask(SamplePairs(self._request, config, count, seed, *self.who, ask=self.ask,
-                                     run=self._bridge.run_path.name if self._bridge.run_path else ""))
+        run = self._bridge.run_path.name if self._bridge.run_path else ""
+        self._bridge.ask(SamplePairs(self._request, self._config, count, seed, *self.who, ask=self.ask,
+                                     responses=self._responses, run=run))
 
     def _read(self, pairs: list[Pair]) -> None:
         self._reading = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import ClassVar
 
@@ -61,8 +62,8 @@ class LabelScreen(BaseScreen[None]):
         super().__init__()
         self._bridge, self._preferences = bridge, preferences
         self._now = Choice(start.rater, start.path, start.wanted)
-        self._source = PairSource(self, bridge, questions, config, came=self._came, failed=self._none_came)
-        self._source.sides, self._source.ask = start.sides, start.ask
+        self._source = PairSource(self, bridge, questions, config, start, came=self._came, failed=self._none_came)
+        self._more, self._repeat_every = start.more, start.repeat_every
         self._sitting: Sitting | None = None
         self._in_view = self._saving = False
         self._trouble = ""  # why no more pairs are asked for, or none can be judged
@@ -107,7 +108,9 @@ class LabelScreen(BaseScreen[None]):
         if self._sitting is not None:  # another one was chosen meanwhile
             run_in_background(self, file.close, lambda _: None, lambda _: None, "close")
             return
-        self._sitting = Sitting(file, self._now.rater)
+        self._sitting = Sitting(file, self._now.rater, self._repeat_every)
+        if self._more is not None:
+            self._now, self._more = replace(self._now, wanted=self._sitting.judged + self._more), None
         self._trouble, self._batches_without = "", 0
         self._source.begin_at(f"{file.path.name} {len(file.judgements)}")
         if file.notices:
@@ -365,7 +368,7 @@ class LabelScreen(BaseScreen[None]):
         if self._sitting is None or self._sitting.last is None:
             self._alarm.say("no pair was judged yet: what the model guessed stays hidden until one is")
         else:
-            self.app.push_screen(LastPairScreen(self._sitting.last))
+            self.app.push_screen(LastPairScreen(self._sitting.last), lambda anew: self.action_undo() if anew else None)
 
     def action_statistics(self) -> None:
         """How much the judgements can be trusted."""

@@ -11,6 +11,7 @@ from typing import Literal
 
 from rlhf_engine.labels.judgement import Judgement, Verdict, now
 from rlhf_engine.labels.label_file import LabelFile
+from rlhf_engine.labels.repeats import REPEAT_EVERY
 from rlhf_tui.areas.label.pair_queue import PairQueue, Turn
 
 Said = Literal["left", "right", "tie", "both_bad", "skip"]
@@ -37,9 +38,9 @@ def said_of(judgement: Judgement) -> Said:
 class Sitting:
     """Knows no widget. `keep` and `close` may be called in another thread, all else belongs to the screen's."""
 
-    def __init__(self, file: LabelFile, rater: str) -> None:
+    def __init__(self, file: LabelFile, rater: str, repeat_every: int = REPEAT_EVERY) -> None:
         self.file, self.rater = file, rater
-        self.queue = PairQueue(rater, file.judgements)
+        self.queue = PairQueue(rater, file.judgements, repeat_every)
         self.turn: Turn | None = None
         self.last: Judgement | None = None
         """What was judged last in this sitting."""

@@ -92,10 +92,9 @@ def guess_right(judgements: Sequence[Judgement]) -> Share | None:
 
 
 def _counts(found: LabelStatistics) -> Content:
-    words = {"first": "", "second": "", "tie": "ties", "both_bad": "both bad", "skip": "skipped"}
-    decided = found.counts["first"] + found.counts["second"]
-    told = [f"{found.judged} judged", f"{decided} with a winner",
-            *(f"{found.counts[verdict]} {word}" for verdict, word in words.items() if word),  # type: ignore[index]
+    counts = found.counts
+    told = [f"{found.judged} judged", f"{counts['first'] + counts['second']} with a winner",
+            f"{counts['tie']} equally good", f"{counts['both_bad']} both bad", f"{counts['skip']} skipped",
             f"{found.flagged} flagged"]
     if found.seconds_per_pair is not None and found.per_minute is not None:
         told.append(f"median {found.seconds_per_pair:.1f} s a pair ({found.per_minute:.0f} a minute)")
@@ -105,12 +104,10 @@ def _counts(found: LabelStatistics) -> Content:
 def _shares(found: LabelStatistics, mine: Sequence[Judgement]) -> list[Line]:
     return [
         ("consistency", found.consistency,
-         "pairs that came back with their sides swapped and were judged alike"),
-        ("left won", found.left_won, "position bias where the interval leaves out chance"),
-        ("longer won", found.longer_won, "of pairs with a winner, the one with more words; long answers may be better, "
-                                         "or only look so"),
-        ("guess right", guess_right(mine), "the guess that was hidden, against who won: how much the rewards, or the "
-                                           "reward model, know of this already"),
+         "pairs that came back, their sides swapped, judged alike"),
+        ("left won", found.left_won, "of pairs with a winner: a bias of position, or none"),
+        ("longer won", found.longer_won, "more words won; longer may be better, or only look so"),
+        ("guess right", guess_right(mine), "what the rewards or the reward model know already"),
     ]
 
 

@@ -32,6 +32,8 @@ def guess_text(judgement: Judgement) -> Content:
     if guess is None:
         return Content.styled("no guess", "$text-muted")
     left = 1 - guess if judgement.swapped else guess
+    if guess == 0.5:
+        return Content.styled("guess: either", "$text-muted")
     side, chance = ("left", left) if left >= 0.5 else ("right", 1 - left)
     told = f"guess {side} {chance:.0%}"
     if not judgement.decided:

@@ -77,7 +77,7 @@ class Settings(BaseModel):
     """The hint of the first start has done its work."""
     last_preset: Annotated[str, StringConstraints(max_length=4096)] = ""
     """By name, or by the whole path of its file."""
-    rater: Annotated[str, StringConstraints(max_length=64)] = ""
+    rater: Annotated[str, StringConstraints(max_length=100)] = ""
     """Who judges on the label screen; "" is the user's name on this system."""
 
 
@@ -88,7 +88,7 @@ ALLOWED = {
     "notifications": '"off", "bell" or "osc"',
     "pane": '"hyperparameters", "charts", "words" or "samples"', "zoomed": "true or false",
     "hint_seen": "true or false", "last_preset": "the name or the path of a preset",
-    "rater": "a name of at most 64 characters",
+    "rater": "a name of at most 100 characters",
 }
 
 
