@@ -6,6 +6,6 @@ import subprocess
 import sys
 
 for module, options in (("throughput", []), ("growth", []), ("memory", []), ("first_frame", []), ("keys", []),
-                        ("traffic", []), ("charts", []), ("screen", []), ("learning", ["animals"])):
+                        ("labelling", []), ("traffic", []), ("charts", []), ("screen", []), ("learning", ["animals"])):
     print(f"--- benchmarks.{module}", flush=True)
     subprocess.run([sys.executable, "-m", f"benchmarks.{module}", *options], check=True)

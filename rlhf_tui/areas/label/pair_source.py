@@ -28,16 +28,21 @@ ASK_HELP: dict[AskedFor, str] = {
     "unsure": "pairs come for which the guess is least sure: of several responses to a prompt, two that score alike",
     "gap": "pairs come whose scores lie furthest apart: of several responses to a prompt, the best and the worst",
 }
-FIRST, LEAST, MOST = 8, 16, 64
+FIRST, BATCH = 8, 16
 """Pairs that are asked for at once: the first time, so that one is there soon, and then. A run waits while they are
 sampled."""
-_AHEAD_SECONDS = 20.0  # for so long the pairs that wait are to last
+_MOST = 64  # that wait
+_AHEAD_SECONDS = 20.0  # for so long they are to last
 _RECORDED = 20_000  # samples of a run, the newest
 
 
-def pairs_ahead(per_minute: float | None) -> int:
-    """How many pairs are to wait for somebody who judges so many a minute."""
-    return max(LEAST, min(MOST, round((per_minute or 0.0) / 60 * _AHEAD_SECONDS)))
+def few(waiting: int, per_minute: float | None) -> bool:
+    """Whether more pairs are to be asked for while so many wait for somebody who judges so many a minute.
+
+    Not more than will be judged soon: those that wait are of the model as it was.
+    """
+    ahead = max(BATCH, min(_MOST, round((per_minute or 0.0) / 60 * _AHEAD_SECONDS)))
+    return waiting <= ahead - BATCH // 2
 
 
 class PairSource:
@@ -80,11 +85,10 @@ class PairSource:
         """From here on batches are those of `start`: equal ones ask for equal pairs, others for others."""
         self._start, self._batch = start, 0
 
-    def fetch(self, count: int) -> None:
-        """Ask for `count` pairs, of a batch that is the first for fewer, unless some are under way."""
+    def fetch(self) -> None:
+        """Ask for a batch, unless one is under way."""
         if self.asking:
             return
-        count = count if self._batch else min(count, FIRST)
         if self.recorded:
             run = self._bridge.watched
             assert run is not None
@@ -93,10 +97,10 @@ class PairSource:
             return
         scored_by, run_dir = self._scored_by()
         if scored_by is None:
-            self._send(count)
+            self._send()
         else:
             # without scores pairs have no guess, and can be judged all the same
-            self._questions.settle(scored_by, lambda _: self._send(count), of=run_dir, needed=False)
+            self._questions.settle(scored_by, lambda _: self._send(), of=run_dir, needed=False)
 
     def give_up(self) -> None:
         """What is under way is of no use any more."""
@@ -134,9 +138,10 @@ class PairSource:
                 return None, None
         return (None if self._bridge.busy else self._config), None
 
-    def _send(self, count: int) -> None:
+    def _send(self) -> None:
         if not self._node.is_attached or self._request is not None:
             return
+        count = BATCH if self._batch else FIRST
         self._request, self._batch = self._bridge.new_id(), self._batch + 1
         digest = hashlib.sha256(f"{self._seed} {self._start} {self._batch}".encode()).digest()
         seed = int.from_bytes(digest[:6])  # with room to count up from it

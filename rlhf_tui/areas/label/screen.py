@@ -27,7 +27,7 @@ from rlhf_tui.areas.label.label_start import LabelStart
 from rlhf_tui.areas.label.next_step import next_step
 from rlhf_tui.areas.label.options import Choice, LabelOptionsScreen, Opening
 from rlhf_tui.areas.label.pair_queue import Turn
-from rlhf_tui.areas.label.pair_source import ASK_HELP, ASK_TITLES, ASKS, PairSource, pairs_ahead
+from rlhf_tui.areas.label.pair_source import ASK_HELP, ASK_TITLES, ASKS, BATCH, PairSource, few
 from rlhf_tui.areas.label.pair_view import PairView
 from rlhf_tui.areas.label.progress import Progress, ProgressLine
 from rlhf_tui.areas.label.sitting import Said, Sitting, said_of
@@ -150,14 +150,13 @@ class LabelScreen(BaseScreen[None]):
         sitting = self._sitting
         if sitting is None or self._trouble:
             return
-        ahead = pairs_ahead(sitting.per_minute)
-        if sitting.queue.waiting <= ahead // 2:
-            self._source.fetch(ahead)
+        if few(sitting.queue.waiting, sitting.per_minute):
+            self._source.fetch()
 
     def _came(self, pairs: list[Pair]) -> None:
         if self._sitting is None:
             return
-        new = self._sitting.queue.add(pairs, pairs_ahead(self._sitting.per_minute))
+        new = self._sitting.queue.add(pairs, BATCH)
         self._batches_without = 0 if new else self._batches_without + 1
         if not new and (self._source.recorded or self._batches_without >= _DRY_BATCHES):
             self._none_came("all recorded pairs are judged" if self._source.recorded
