@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -37,9 +38,11 @@ class Choice:
 class Opening:
     """Opens the file that is chosen, and lets go of the one before; nothing is done to that where it cannot be."""
 
-    def __init__(self, sitting: Sitting | None) -> None:
+    def __init__(self, sitting: Sitting | None = None) -> None:
         self._sitting = sitting
         self.opened: tuple[Choice, LabelFile] | None = None
+        self._abandoned = False
+        self._held = threading.Lock()
 
     def open(self, choice: Choice) -> None:
         """Not for the screen's thread. Raises RlhfError."""
@@ -47,10 +50,21 @@ class Opening:
         if before is not None and before.file.path == choice.path:
             self.opened = choice, before.file
             return
-        self.opened = choice, LabelFile.open(choice.path, rater=choice.rater)
+        file = LabelFile.open(choice.path, rater=choice.rater)
+        with self._held:
+            self.opened = choice, file
+            if self._abandoned:
+                file.close()
         if before is not None:
             with suppress(RlhfError):  # no judgement depends on it
                 before.close()
+
+    def abandon(self) -> None:
+        """Nobody takes the file any more: it is let go of, now or as soon as it is open."""
+        with self._held:
+            self._abandoned = True
+            if self.opened is not None:
+                self.opened[1].close()
 
 
 class LabelOptionsScreen(ActingDialog):

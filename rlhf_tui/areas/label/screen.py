@@ -18,7 +18,6 @@ from textual.widgets import Input, Static
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.events import StepFinished
 from rlhf_engine.labels.judgement import Judgement
-from rlhf_engine.labels.label_file import LabelFile
 from rlhf_engine.labels.pair import AskedFor, Pair
 from rlhf_engine.requests import Side
 from rlhf_tui.areas.compare.side import SideScreen, side_label
@@ -65,6 +64,7 @@ class LabelScreen(BaseScreen[None]):
         self._source = PairSource(self, bridge, questions, config, start, came=self._came, failed=self._none_came)
         self._more, self._repeat_every = start.more, start.repeat_every
         self._sitting: Sitting | None = None
+        self._opening: Opening | None = None
         self._in_view = self._saving = False
         self._trouble = ""  # why no more pairs are asked for, or none can be judged
         self._batches_without = 0
@@ -92,8 +92,9 @@ class LabelScreen(BaseScreen[None]):
         self._lay_out()
         self._keys.show(KEY_BAR)
         self._show_turn()
-        rater, path = self._now.rater, self._now.path
-        run_in_background(self, lambda: LabelFile.open(path, rater=rater), self._opened, self._not_opened, "file")
+        self._opening = opening = Opening()
+        run_in_background(self, partial(opening.open, self._now), lambda _: self._take_file(opening), self._not_opened,
+                          "file")
 
     def on_resize(self, _: events.Resize) -> None:
         self._lay_out()
@@ -104,10 +105,17 @@ class LabelScreen(BaseScreen[None]):
 
     # --- the file ---
 
-    def _opened(self, file: LabelFile) -> None:
-        if self._sitting is not None:  # another one was chosen meanwhile
-            run_in_background(self, file.close, lambda _: None, lambda _: None, "close")
+    def _take_file(self, opening: Opening) -> None:
+        """Judge into what was opened, unless it is open already."""
+        if opening is not self._opening or opening.opened is None:  # another one was chosen meanwhile
+            _in_thread(opening.abandon)
             return
+        self._opening = None
+        before, (self._now, file) = self._now, opening.opened
+        if self._sitting is not None and file is self._sitting.file and before.rater == self._now.rater:
+            self._show_progress()
+            return
+        self._source.give_up()
         self._sitting = Sitting(file, self._now.rater, self._repeat_every)
         if self._more is not None:
             self._now, self._more = replace(self._now, wanted=self._sitting.judged + self._more), None
@@ -126,22 +134,20 @@ class LabelScreen(BaseScreen[None]):
 
     def action_options(self) -> None:
         """Who judges, where, how many."""
-        before, opening = self._now, Opening(self._sitting)
+        opening = Opening(self._sitting)
 
         def chosen(done: bool | None) -> None:
-            if not done or opening.opened is None:
+            if not done:
                 return
-            self._now, file = opening.opened
+            if self._opening is not None:  # the one that is still being opened is not wanted any more
+                _in_thread(self._opening.abandon)
+            self._opening = opening
+            self._take_file(opening)
             self._preferences.note(rater=self._now.rater)
             self._preferences.keep()
-            if self._sitting is None or file is not self._sitting.file or self._now.rater != before.rater:
-                self._source.give_up()
-                self._sitting = None
-                self._opened(file)
-            self._show_progress()
 
         if not self._saving:
-            self.app.push_screen(LabelOptionsScreen(before, opening.open), chosen)
+            self.app.push_screen(LabelOptionsScreen(self._now, opening.open), chosen)
 
     # --- pairs ---
 
@@ -423,6 +429,13 @@ class LabelScreen(BaseScreen[None]):
 
     def on_unmount(self) -> None:
         self._source.give_up()
-        if self._sitting is not None:  # the app leaves: nothing depends on this, and a disk may be slow
-            threading.Thread(target=self._sitting.close, name="label file", daemon=True).start()
+        if self._opening is not None:
+            _in_thread(self._opening.abandon)
+        if self._sitting is not None:  # the app leaves
+            _in_thread(self._sitting.close)
         super().on_unmount()
+
+
+def _in_thread(close: Callable[[], object]) -> None:
+    """Let go of a file: no judgement depends on it, and a disk may be slow."""
+    threading.Thread(target=close, name="label file", daemon=True).start()
