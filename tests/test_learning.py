@@ -67,6 +67,19 @@ def test_the_preset_of_every_method_learns_to_tell_of_animals(method: str, tmp_p
 
 @pytest.mark.soak
 @pytest.mark.timeout(900)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_preset_of_a_reward_model_tells_stories_apart_that_it_never_saw(seed: int, tmp_path: Path) -> None:
+    config = presets.load_with_overrides("reward-model", ["train.threads=1", f"train.seed={seed}"])
+    run_dir = RunDir.create(tmp_path, config)
+    Trainer(config, run_dir=run_dir, emit=lambda event: None).run()
+    assert run_dir.alarms() == []
+    last = [line.metrics for line in run_dir.each_step()][-1]
+    assert last["eval/accuracy"] >= 0.85
+    assert last["eval/calibration_error"] < 0.2
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
 def test_the_animals_preset_learns_on_another_model_with_nothing_else_changed(tmp_path: Path) -> None:
     config = presets.load_with_overrides("animals", [f"model.name={SMALL_LLAMA}", "train.threads=1"])
     kl: list[float] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -65,6 +65,9 @@ class JudgedPairs:
         responses = [response for pair in zip(batch.chosen, batch.rejected, strict=True) for response in pair]
         rollout = written(policy, [prompt for prompt in batch.prompts for _ in range(2)], responses,
                           [False] * len(responses))
+        # no end token is read, but a response that was all there is of it is not shown as one that was cut
+        ended = [done for pair in zip(*batch.ended, strict=True) for done in pair]
+        rollout = replace(rollout, finished=torch.tensor(ended, device=policy.device))
         ties = [bool(value) for value in batch.columns.get(TIE, [None] * count)]
         margins = [margin if value is None else float(value)
                    for value in (batch.columns[margin_column] if margin_column else [None] * count)]

@@ -135,6 +135,7 @@ def test_see_why_adds_up_to_the_score(model_folders: dict[str, Path]) -> None:
         before = [float(plain_score(learner.policy, prompt, "")) for prompt in PROMPTS for _ in range(2)]
     _, result = step(learner)
     assert [sample.score for sample in result.samples] == pytest.approx(wanted, abs=1e-4)
+    assert all(sample.finished for sample in result.samples)
     for at, sample in enumerate(result.samples):
         assert sample.trace is not None
         assert set(sample.trace.series) == {series.name for series in config.algorithm.token_series}

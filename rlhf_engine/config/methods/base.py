@@ -220,8 +220,9 @@ class AlgorithmConfig(Section):
     def require_answers(self) -> None:
         """Raises RunError where what is trained answers no prompts; see `Needs.answers`."""
         if not self.needs.answers:
-            raise RunError(f"What {self.title} trains answers no prompts: there is nothing to generate with, "
-                           "to compare or to export.")
+            others = "to generate with or to compare" if self.scores_texts else (
+                "to generate with, to compare or to export")
+            raise RunError(f"What {self.title} trains answers no prompts: there is nothing {others}.")
 
     def require_fit(self, config: Settings) -> None:
         """Raises ValueError for settings elsewhere in `config` that it cannot work with."""
