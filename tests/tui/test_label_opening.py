@@ -8,13 +8,16 @@ from typing import Any
 import pytest
 from moments import until
 from textual.pilot import Pilot
+from tiny_models import save_tiny_model, tiny_config
 from tui.fake_session import Sessions
 from tui.test_generate import shown, tell
 from tui.test_runs_screen import make_run
 from typer.testing import CliRunner
 
+from rlhf_engine.config.fields import replace
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.events import RunState
+from rlhf_engine.labels.label_file import read_labels
 from rlhf_engine.requests import REFERENCE, TUNED, SamplePairs, Side
 from rlhf_tui import cli
 from rlhf_tui.app import WorkbenchApp
@@ -115,6 +118,31 @@ async def test_the_screen_is_there_from_the_start_and_asks_as_it_was_told(
     app = WorkbenchApp(EngineBridge(bridge.runs_root, sessions), config, "animals", label=start)
     async with app.run_test(size=(120, 40)) as pilot:
         await until(pilot, lambda: "2/5 judged" in shown(app))  # three more
+
+
+async def test_pairs_of_a_model_in_training_are_judged_between_its_steps(tmp_path: Path) -> None:
+    config = replace(tiny_config(save_tiny_model(tmp_path / "model", "llama")), {"train.steps": 1000})
+    bridge = EngineBridge(tmp_path / "runs")
+    app = WorkbenchApp(bridge, config, "mine")
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("f5")
+        await until(pilot, lambda: bridge.view.step > 0)
+        await pilot.press("l")
+        labels, screen = tmp_path / "labels" / "mine.jsonl", app.screen
+        assert isinstance(screen, LabelScreen)
+        await until(pilot, lambda: "judged" in shown(app) and "Which is better?" in shown(app))
+
+        async def judged(count: int) -> None:
+            while not labels.exists() or len(read_labels(labels)) < count:
+                await pilot.press("a")
+
+        await judged(3)
+        origins = [judgement.pair.first.origin for judgement in read_labels(labels)]
+        assert {(origin.kind, origin.run) for origin in origins} == {("tuned", bridge.view.name)}
+        assert all(origin.step for origin in origins)
+        assert bridge.is_training
+        bridge.close()
+        await until(pilot, lambda: not bridge.alive)
 
 
 async def _in_view(pilot: Pilot[Any], sessions: Sessions) -> None:
