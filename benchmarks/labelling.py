@@ -11,7 +11,9 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import re
 import tempfile
+import time
 from pathlib import Path
 
 from benchmarks.keys import AIM_MS, summary
@@ -33,10 +35,20 @@ def judge(workbench: Workbench, pairs: int, gap: tuple[float, float] = (0.1, 0.4
         workbench.type(chance.choice(_KEYS))
         before = len(workbench.written)
         taken = workbench.read_until(f"{number}/{pairs} judged".encode(), 60)
-        if number < pairs and any(text in workbench.written[before:] for text in _NO_PAIR):
-            taken += workbench.read_until(b" wait", 60)
+        began = time.monotonic()
+        while number < pairs and _shows_none(workbench.written[before:]):
+            workbench.read(0.01)
+            if time.monotonic() - began > 60:
+                raise TimeoutError(f"no pair came within 60 s after {number} were judged")
+            taken += 0.01
         seconds.append(taken)
     return seconds
+
+
+def _shows_none(written: bytes) -> bool:
+    """Whether what is waited for was drawn later than any pair, which comes with the number of those behind it."""
+    none = max(written.rfind(text) for text in _NO_PAIR)
+    return none > max((found.start() for found in re.finditer(rb"[1-9]\d* wait\b", written)), default=-1)
 
 
 def measure(preset: str, pairs: int, *, training: bool) -> Measured:
