@@ -465,7 +465,7 @@ def test_both_command_lines_have_the_same_commands():
     assert listed[0] == listed[1] == {"train", "resume", "fork", "sweep", "attach", "compare", "generate", "pairs",
                                        "score", "presets", "export", "runs", "rename", "note", "delete", "trash",
                                        "trust", "verify", "doctor", "label", "labels",
-                                       "overoptimization"}
+                                       "overoptimization", "pipeline"}
 
 
 @pytest.mark.parametrize("arguments", [

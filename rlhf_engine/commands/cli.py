@@ -19,6 +19,7 @@ from rlhf_engine.commands.listing import list_presets, runs
 from rlhf_engine.commands.over_optimizing import overoptimization
 from rlhf_engine.commands.pairing import pairs
 from rlhf_engine.commands.parsing import CommandLine
+from rlhf_engine.commands.pipelining import pipeline
 from rlhf_engine.commands.sampling import compare, generate, score
 from rlhf_engine.commands.shared import command_of
 from rlhf_engine.commands.sweep_report import Picture
@@ -39,8 +40,8 @@ def make_app(
     app = typer.Typer(cls=CommandLine, help=help, no_args_is_help=True, add_completion=False, rich_markup_mode=None,
                       pretty_exceptions_enable=False)
     for command in (train, resume, fork, sweep_command(picture), attach, compare, overoptimization, generate, pairs,
-                    score, export, label_command(label), list_presets, runs, rename, note, delete, trash, trust, verify,
-                    doctor):
+                    score, export, label_command(label), pipeline, list_presets, runs, rename, note, delete, trash,
+                    trust, verify, doctor):
         app.command(name="presets" if command is list_presets else None)(command_of(command))
     app.add_typer(labels_app(), name="labels")
     return app

@@ -1,0 +1,221 @@
+"""The stages of a pipeline, one after another: each a process of an ordinary command, or found done already.
+
+Nothing flows through pipes: a stage leaves a label file, a run, or a line of what was measured, and whether it is done
+is read from there. So the pipeline may be killed at any moment, and the same command goes on; a process that outlives
+it is waited for.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rlhf_engine.config import fields, presets
+from rlhf_engine.config.grid import Cell
+from rlhf_engine.config.kinds import algorithm_kinds
+from rlhf_engine.config.preset_writer import to_toml
+from rlhf_engine.config.run_config import RunConfig
+from rlhf_engine.errors import ConfigError, RunError
+from rlhf_engine.files.disk import os_error_reason
+from rlhf_engine.labels.label_file import LabelFile, read_labels
+from rlhf_engine.model_folders import remote_code
+from rlhf_engine.runs import trust
+from rlhf_engine.runs.pipeline_dir import PipelineDir, PipelinePlan
+from rlhf_engine.runs.run_dir import RunDir
+from rlhf_engine.sweeping.cells import DRIVEN, FINISHED, CellStatus, clear_unbegun, status_of
+from rlhf_engine.system.own_process import environment, python
+
+_POLL_SECONDS = 0.2
+_OF_THE_BASE = ("model.", "lora.")
+"""Settings that the reward model shares with the policy, so that both stand on one base."""
+_OF_ANSWERS = ("model.", "sampling.", "data.")
+"""Settings that tell what answers are judged."""
+
+
+class Stopped(Exception):
+    """Somebody asked the pipeline to stop."""
+
+
+@dataclass
+class PipelineDrive:
+    """Drives a pipeline whose lock is held. tell: takes a sentence for the user at each stage.
+
+    `stop` ends it: the stage under way saves and leaves.
+    """
+
+    pipeline: PipelineDir
+    plan: PipelinePlan
+    tell: Callable[[str], None]
+    _child: subprocess.Popen[bytes] | None = field(default=None)
+    _stopping: bool = False
+
+    def run(self) -> dict[str, Any]:
+        """What the last round came to. Raises Stopped after `stop`, ConfigError where a person has to judge first, and
+        RunError where a stage failed."""
+        try:
+            for round_ in range(1, self.plan.rounds + 1):
+                self._label(round_)
+                self._train(f"reward-{round_}", "reward model", self._reward_words(round_))
+                self.pipeline.write_preset(round_, to_toml(policy_config(self.pipeline, self.plan, round_)))
+                self._train(f"policy-{round_}", "policy", ["train", str(self.pipeline.preset_of(round_))])
+                self._measure(round_)
+        except BaseException:
+            self.stop()
+            raise
+        return self.pipeline.measured(self.plan.rounds)
+
+    def stop(self) -> None:
+        """Ask the stage under way to save and leave; called again, to leave at once. May be called in a signal handler.
+        """
+        self._stopping = True
+        if self._child is not None and self._child.returncode is None:
+            self._child.send_signal(signal.SIGTERM)
+
+    # --- stages ---
+
+    def _label(self, round_: int) -> None:
+        wanted, rater = self.plan.labels * round_, rater_name(self.plan)
+        self._wait_for_labels(rater)
+        missing = wanted - judged(self.pipeline.labels, rater)
+        if missing <= 0:
+            return
+        source = self.plan.preset if round_ == 1 else str(self._run(f"policy-{round_ - 1}").path)
+        words = ["label", source, "--out", str(self.pipeline.labels), "--count", str(missing), "--seed",
+                 str(self.plan.seed + round_), "--runs-dir", str(self.pipeline.root)]
+        if round_ == 1:
+            words += [word for text in self._settings_of(_OF_ANSWERS) for word in ("--set", text)]
+        if not self.plan.rater:
+            raise ConfigError(f"round {round_}: {missing} pairs are to be judged first; `rlhf-tui {' '.join(words)} "
+                              f"--as {rater}` opens the screen, and the same pipeline goes on then")
+        self.tell(f"round {round_}: {missing} of {wanted} labels, by the rewards of {self.plan.rater}")
+        self._process(f"labels-{round_}", [
+            *words, "--rater", self.plan.rater, "--error", str(self.plan.error), "--temperature",
+            str(self.plan.temperature), "--repeat-every", "0"])
+        if judged(self.pipeline.labels, rater) < wanted:
+            raise RunError(f"The labels of round {round_} are not all there: {self._last_line(f'labels-{round_}')}.")
+
+    def _wait_for_labels(self, rater: str) -> None:
+        while self.pipeline.labels.exists():
+            try:
+                with LabelFile.open(self.pipeline.labels, rater=rater):
+                    return
+            except RunError:  # of a pipeline that was killed, the process that judges goes on
+                self._wait()
+
+    def _train(self, stage: str, what: str, words: list[str]) -> None:
+        tried = False
+        while True:
+            status = self._status(stage)
+            if status.state == FINISHED:
+                return
+            if status.state == DRIVEN:
+                self._wait()
+                continue
+            if tried:
+                why = status.message or self._last_line(stage)
+                raise RunError(f"The {what} {self._name(stage)} did not come to its end: {why}; "
+                               f"{self.pipeline.log_of(stage)} holds what it printed.")
+            tried = True
+            self.tell(f"{stage.replace('-', ', round ', 1)}: training the {what}, run {self._name(stage)}")
+            if status.run is None or clear_unbegun(status.run):
+                begin = [*words, "--name", self._name(stage), "--runs-dir", str(self.pipeline.root)]
+                self._process(stage, begin)
+            else:
+                self._process(stage, ["resume", str(status.run.path.resolve())])
+
+    def _measure(self, round_: int) -> None:
+        if self.pipeline.measured(round_):
+            return
+        from rlhf_engine.pipelining.measuring import measured
+
+        self.tell(f"round {round_}: sampling again, {self.plan.responses} responses")
+        found = measured(self._run(f"policy-{round_}"), self._run(f"reward-{round_}"), self.plan)
+        labels = judged(self.pipeline.labels, rater_name(self.plan))
+        self.pipeline.write_measured(round_, {"labels": labels, **found})
+
+    # --- processes ---
+
+    def _process(self, stage: str, words: list[str]) -> None:
+        """Runs a command of ours to its end. Raises Stopped."""
+        if self._stopping:
+            raise Stopped
+        log = self.pipeline.open_log(stage)
+        try:
+            self._child = subprocess.Popen(
+                python("rlhf_engine", [*words, *remote_code.arguments(), *trust.arguments()]),
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment(), start_new_session=True)
+        except OSError as error:
+            raise RunError(f"The stage {stage} could not be begun: {os_error_reason(error)}.") from error
+        finally:
+            os.close(log)
+        while self._child.poll() is None:
+            time.sleep(_POLL_SECONDS)
+        if self._stopping:
+            raise Stopped
+
+    def _wait(self) -> None:
+        if self._stopping:
+            raise Stopped
+        time.sleep(_POLL_SECONDS)
+
+    def _last_line(self, stage: str) -> str:
+        lines = self.pipeline.end_of_log(stage)
+        said = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+        return (said or lines or ["it printed nothing"])[-1].rstrip(".")
+
+    # --- runs ---
+
+    def _name(self, stage: str) -> str:
+        return f"{self.pipeline.name}-{stage}"
+
+    def _run(self, stage: str) -> RunDir:
+        return RunDir(self.pipeline.root / self._name(stage))
+
+    def _status(self, stage: str) -> CellStatus:
+        return status_of(self.pipeline.root, Cell(self._name(stage), (), 0))
+
+    def _reward_words(self, round_: int) -> list[str]:
+        sets = [f"data.source={self.pipeline.labels.resolve()}", f"train.seed={self.plan.seed}",
+                *self._settings_of(_OF_THE_BASE)]
+        return ["train", self.plan.reward_preset, *(word for text in sets for word in ("--set", text))]
+
+    def _settings_of(self, begins: tuple[str, ...]) -> list[str]:
+        return [text for text in self.plan.settings if text.strip().startswith(begins)]
+
+
+def policy_config(pipeline: PipelineDir, plan: PipelinePlan, round_: int) -> RunConfig:
+    """What the policy of a round is trained by: the preset, its preference rewards by the round's reward model, and the
+    rater's rewards as gold. A method that learns from pairs gets those that were judged. Raises ConfigError."""
+    given = [text.partition("=") for text in plan.settings]
+    named = [value.strip() for path, _, value in given if path.strip() == fields.METHOD]
+    kinds = algorithm_kinds()
+    pairs = bool(named) and named[-1] in kinds and kinds[named[-1]].needs.batch == "pairs"
+    source = [f"data.source={pipeline.labels.resolve()}"] if pairs else []
+    config = presets.load_with_overrides(plan.preset, [*plan.settings, *source])
+    reward_model = str((pipeline.root / f"{pipeline.name}-reward-{round_}").resolve())
+    learnt = [reward.model_dump() | {"model": reward_model} for reward in config.rewards if reward.kind == "preference"]
+    gold = [reward.model_dump() | {"name": f"hidden-{reward.name}"[:32], "weight": 0.0}
+            for reward in (presets.load(plan.rater).rewards if plan.rater else [])]
+    changed = fields.validate(config.model_dump() | {"rewards": [*learnt, *gold]})
+    if not learnt and not pairs:
+        raise ConfigError(f"{plan.preset} has no reward of kind preference: nothing would be learnt from the labels")
+    return changed
+
+
+def rater_name(plan: PipelinePlan) -> str:
+    """Whose judgements count."""
+    return f"simulated:{plan.rater}" if plan.rater else "me"
+
+
+def judged(labels: Path, rater: str) -> int:
+    """How many pairs somebody has judged, but for those skipped. Raises ConfigError for what is no label file."""
+    if not labels.exists():
+        return 0
+    return sum(judgement.rater == rater and not judgement.repeat and judgement.verdict != "skip"
+               for judgement in read_labels(labels))
