@@ -8,6 +8,7 @@ it is waited for.
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import time
@@ -81,7 +82,7 @@ class PipelineDrive:
 
     def _label(self, round_: int) -> None:
         wanted, rater = self.plan.labels * round_, rater_name(self.plan)
-        self._wait_for_labels(rater)
+        self._wait_for_labels()
         missing = wanted - judged(self.pipeline.labels, rater)
         if missing <= 0:
             return
@@ -91,8 +92,8 @@ class PipelineDrive:
         if round_ == 1:
             words += [word for text in self._settings_of(_OF_ANSWERS) for word in ("--set", text)]
         if not self.plan.rater:
-            raise ConfigError(f"round {round_}: {missing} pairs are to be judged first; `rlhf-tui {' '.join(words)} "
-                              f"--as {rater}` opens the screen, and the same pipeline goes on then")
+            raise ConfigError(f"round {round_}: {missing} pairs are to be judged first; `rlhf-tui {shlex.join(words)}` "
+                              "opens the screen, and the same pipeline goes on then")
         self.tell(f"round {round_}: {missing} of {wanted} labels, by the rewards of {self.plan.rater}")
         self._process(f"labels-{round_}", [
             *words, "--rater", self.plan.rater, "--error", str(self.plan.error), "--temperature",
@@ -100,12 +101,16 @@ class PipelineDrive:
         if judged(self.pipeline.labels, rater) < wanted:
             raise RunError(f"The labels of round {round_} are not all there: {self._last_line(f'labels-{round_}')}.")
 
-    def _wait_for_labels(self, rater: str) -> None:
+    def _wait_for_labels(self) -> None:
+        told = False
         while self.pipeline.labels.exists():
             try:
-                with LabelFile.open(self.pipeline.labels, rater=rater):
+                with LabelFile.open(self.pipeline.labels, rater=self.pipeline.name):
                     return
-            except RunError:  # of a pipeline that was killed, the process that judges goes on
+            except RunError:  # somebody judges, or of a pipeline that was killed the process that judges goes on
+                if not told:
+                    self.tell(f"waiting for whoever writes to {self.pipeline.labels}")
+                told = True
                 self._wait()
 
     def _train(self, stage: str, what: str, words: list[str]) -> None:
@@ -208,14 +213,15 @@ def policy_config(pipeline: PipelineDir, plan: PipelinePlan, round_: int) -> Run
     return changed
 
 
-def rater_name(plan: PipelinePlan) -> str:
-    """Whose judgements count."""
-    return f"simulated:{plan.rater}" if plan.rater else "me"
+def rater_name(plan: PipelinePlan) -> str | None:
+    """Whose judgements count; None where a person judges, for everybody's."""
+    return f"simulated:{plan.rater}" if plan.rater else None
 
 
-def judged(labels: Path, rater: str) -> int:
-    """How many pairs somebody has judged, but for those skipped. Raises ConfigError for what is no label file."""
+def judged(labels: Path, rater: str | None = None) -> int:
+    """How many pairs `rater` has judged, or anybody where that is None, but for those skipped. Raises ConfigError for
+    what is no label file."""
     if not labels.exists():
         return 0
-    return sum(judgement.rater == rater and not judgement.repeat and judgement.verdict != "skip"
-               for judgement in read_labels(labels))
+    return len({judgement.pair.id for judgement in read_labels(labels)
+                if rater in (None, judgement.rater) and judgement.verdict != "skip"})
