@@ -13,7 +13,7 @@ from rlhf_engine.labels.guess import sigmoid
 from rlhf_engine.labels.judgement import Judgement, Verdict, now
 from rlhf_engine.labels.label_file import LabelFile
 from rlhf_engine.labels.pair import Pair, shown_swapped
-from rlhf_engine.labels.repeats import REPEAT_EVERY, due_repeat
+from rlhf_engine.labels.repeats import REPEAT_EVERY, Repeats
 
 
 class Scores(Protocol):
@@ -76,17 +76,18 @@ def rate(
     Of `pairs` those are judged that the rater has not judged yet, and one in `repeat_every` comes back in between. Each
     judgement is on the disk before the next. tell: takes how many there are so far.
     """
-    own = [judgement for judgement in file.judgements if judgement.rater == rater.name]
-    seen = {judgement.pair.id for judgement in own}
+    before = file.judgements
+    repeats = Repeats(rater.name, repeat_every, before)
+    seen = {judgement.pair.id for judgement in before if judgement.rater == rater.name}
     new = (pair for pair in pairs if pair.id not in seen)
     for judged in range(count):
-        again = due_repeat(own, rater.name, repeat_every)
+        again = repeats.due()
         pair = again or next(new, None)
         if pair is None:
             return judged
         judgement = rater.judge(pair, 1 if again else 0)
         file.add(judgement)
-        own.append(judgement)
+        repeats.judged(judgement)
         seen.add(pair.id)
         tell(judged + 1)
     return count

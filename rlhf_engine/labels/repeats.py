@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import heapq
+from collections import deque
 from collections.abc import Iterable
 
 from rlhf_engine.files.json_text import to_json
@@ -14,21 +16,51 @@ REPEAT_EVERY = 10
 _FORGOTTEN = 5  # other judgements between a pair and its return, so that one judges again instead of remembering
 
 
-def due_repeat(judgements: Iterable[Judgement], rater: str, every: int = REPEAT_EVERY) -> Pair | None:
-    """The pair that `rater` is to judge once more now, as their `repeat` 1; None where it is time for a new one.
+class Repeats:
+    """The pairs that come back to one person. Neither a judgement nor a question takes longer the more there are."""
 
-    One that they have judged a while ago and only once: which one, its digest says, so that nobody expects it, and a
-    session that is resumed asks for the same. every: one in so many pairs comes back; 0: none does.
-    """
-    own = [judgement for judgement in judgements if judgement.rater == rater]
-    again = {judgement.pair.id for judgement in own if judgement.repeat}
-    first = [judgement for judgement in own if not judgement.repeat]
-    if not every or len(first) < every * (len(again) + 1):
+    def __init__(self, rater: str, every: int = REPEAT_EVERY, judgements: Iterable[Judgement] = ()) -> None:
+        """every: one in so many pairs comes back; 0: none does. judgements: those that there are, of anybody."""
+        self._rater, self._every = rater, every
+        self._first: dict[str, Judgement] = {}
+        self._again: set[str] = set()
+        self._fresh: deque[str] = deque()  # the last few, not forgotten yet
+        self._lots: list[tuple[bytes, str]] = []  # a heap of those that can come back, and of some that no more can
+        for judgement in judgements:
+            self.judged(judgement)
+
+    def judged(self, judgement: Judgement) -> None:
+        """Take account of a judgement, also of one in the place of an earlier one."""
+        pair = judgement.pair.id
+        if judgement.rater != self._rater or not self._every:
+            return
+        if judgement.repeat:
+            self._again.add(pair)
+            return
+        known = pair in self._first
+        self._first[pair] = judgement
+        if not known:
+            self._fresh.append(pair)
+            if len(self._fresh) > _FORGOTTEN:
+                self._draw_lot(self._fresh.popleft())
+        elif pair not in self._fresh:
+            self._draw_lot(pair)  # it may have been skipped before
+
+    def due(self) -> Pair | None:
+        """The pair that is to be judged once more now, as `repeat` 1; None where it is time for a new one.
+
+        One that was judged a while ago and only once: which one, its digest says, so that nobody expects it, and a
+        session that is resumed asks for the same.
+        """
+        if not self._every or len(self._first) < self._every * (len(self._again) + 1):
+            return None
+        while self._lots:
+            pair = self._lots[0][1]
+            if pair not in self._again and self._first[pair].verdict != "skip":
+                return self._first[pair].pair
+            heapq.heappop(self._lots)
         return None
-    possible = [judgement.pair for judgement in first[:-_FORGOTTEN]
-                if judgement.pair.id not in again and judgement.verdict != "skip"]
-    return min(possible, key=lambda pair: _lot(pair, rater), default=None)
 
-
-def _lot(pair: Pair, rater: str) -> bytes:
-    return hashlib.sha256(to_json(["repeat", rater, pair.id]).encode()).digest()
+    def _draw_lot(self, pair: str) -> None:
+        lot = hashlib.sha256(to_json(["repeat", self._rater, pair]).encode()).digest()
+        heapq.heappush(self._lots, (lot, pair))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from dataclasses import replace
 from typing import Any
@@ -11,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlhf_engine.config.rewards import WordListRewardConfig
-from rlhf_engine.labels.judgement import Judgement
+from rlhf_engine.labels.judgement import Judgement, Verdict
 from rlhf_engine.labels.pair import Answer, Origin, Pair, shown_swapped
 from rlhf_engine.labels.rater import SimulatedRater
-from rlhf_engine.labels.repeats import due_repeat
+from rlhf_engine.labels.repeats import Repeats
 from rlhf_engine.labels.statistics import agreement, statistics_of
 from rlhf_engine.maths.agreement import gwet_ac1, gwet_chance, raw_agreement
 from rlhf_engine.maths.statistics import wilson_interval
@@ -152,18 +153,54 @@ def test_one_who_always_takes_the_left_is_never_consistent() -> None:
 
 def test_one_in_ten_comes_back_once_and_not_at_once() -> None:
     judgements: list[Judgement] = []
+    repeats = Repeats("ann")
     asked_again: dict[str, int] = {}
+
+    def judge(judgement: Judgement) -> None:
+        judgements.append(judgement)
+        repeats.judged(judgement)
+
     for number in range(200):
-        while (again := due_repeat(judgements, "ann")) is not None:
+        while (again := repeats.due()) is not None:
+            assert again == due_by_definition(judgements, "ann")
+            assert Repeats("ann", judgements=judgements).due() == again  # whoever comes back is asked for the same
             age = next(len(judgements) - at for at, done in enumerate(judgements) if done.pair.id == again.id)
             assert age > 5
             asked_again[again.id] = asked_again.get(again.id, 0) + 1
-            judgements.append(judged(0, "first", of=again, repeat=1))
-        judgements += [judged(number, "skip" if number % 7 == 0 else "first"), judged(number, "first", rater="bob")]
+            judge(judged(0, "first", of=again, repeat=1))
+        judge(judged(number, "skip" if number % 7 == 0 else "first"))
+        judge(judged(number, "first", rater="bob"))
     assert sum(asked_again.values()) == 19
     assert set(asked_again.values()) == {1}
-    assert due_repeat(judgements, "ann", 0) is None
-    assert due_repeat(judgements, "carl") is None
+    assert Repeats("ann", 0, judgements).due() is None
+    assert Repeats("carl", judgements=judgements).due() is None
+
+
+@given(st.lists(st.tuples(st.integers(0, 12), st.sampled_from(["first", "tie", "skip"]), st.integers(0, 1)),
+                max_size=40), st.integers(1, 4))
+def test_what_comes_back_is_told_judgement_by_judgement_as_from_all_at_once(
+    said: list[tuple[int, Verdict, int]], every: int
+) -> None:
+    latest: dict[tuple[str, str, int], Judgement] = {}
+    repeats = Repeats("ann", every)
+    for number, verdict, repeat in said:
+        judgement = judged(number, verdict, repeat=repeat)
+        latest[judgement.key] = judgement  # in the place of an earlier one, where there is one
+        repeats.judged(judgement)
+        assert repeats.due() == due_by_definition(list(latest.values()), "ann", every)
+
+
+def due_by_definition(judgements: list[Judgement], rater: str, every: int = 10) -> Pair | None:
+    """Slowly, from all judgements: the lowest lot of those judged at least five others ago, and only once."""
+    own = [judgement for judgement in judgements if judgement.rater == rater]
+    again = {judgement.pair.id for judgement in own if judgement.repeat}
+    first = [judgement for judgement in own if not judgement.repeat]
+    if len(first) < every * (len(again) + 1):
+        return None
+    possible = [judgement.pair for judgement in first[:-5]
+                if judgement.pair.id not in again and judgement.verdict != "skip"]
+    return min(possible, default=None,
+               key=lambda pair: hashlib.sha256(f'["repeat", "{rater}", "{pair.id}"]'.encode()).digest())
 
 
 # --- the simulated rater ---

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_reward_model import CHOSEN, PROMPTS, REJECTED, config_of, learner_of, plain_score
+from engine.test_reward_model import CHOSEN, PROMPTS, REJECTED, config_of, learner_of, plain_score
 from tiny_models import make_ppo, tiny_config
 
 from rlhf_engine.algorithms.base import Resources

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from rlhf_engine.labels.judgement import Judgement
 from rlhf_engine.labels.pair import Pair, shown_swapped
-from rlhf_engine.labels.repeats import REPEAT_EVERY, due_repeat
+from rlhf_engine.labels.repeats import REPEAT_EVERY, Repeats
 
 
 @dataclass(frozen=True)
@@ -34,14 +34,14 @@ class PairQueue:
     """The pairs that wait for one person."""
 
     def __init__(self, rater: str, judgements: Iterable[Judgement], repeat_every: int = REPEAT_EVERY) -> None:
-        """judgements: those of the file, of everybody, in order. repeat_every: see `due_repeat`."""
-        self._rater, self._repeat_every = rater, repeat_every
+        """judgements: those of the file, of everybody, in order. repeat_every: see `Repeats`."""
+        self._rater = rater
         self._new: deque[Pair] = deque()
         self._put_back: list[Turn] = []
         self._of_others_last = False
         judged = list(judgements)
-        self._mine = {judgement.key: judgement for judgement in judged if judgement.rater == rater}
-        self._known = {judgement.pair.id for judgement in self._mine.values()}
+        self._repeats = Repeats(rater, repeat_every, judged)
+        self._known = {judgement.pair.id for judgement in judged if judgement.rater == rater}
         """Pairs that this person has judged, and those that wait."""
         # how far two people agree can be told only of pairs that both have judged
         theirs = {judgement.pair.id: judgement.pair for judgement in judged
@@ -70,7 +70,7 @@ class PairQueue:
         """Takes the pair that is to be shown next; None where none waits."""
         if self._put_back:
             return self._put_back.pop()
-        if (old := due_repeat(self._mine.values(), self._rater, self._repeat_every)) is not None:
+        if (old := self._repeats.due()) is not None:
             return self._turn(old, 1)
         if self._of_others and (not self._new or not self._of_others_last):
             self._of_others_last = True
@@ -84,7 +84,7 @@ class PairQueue:
 
     def judged(self, judgement: Judgement) -> None:
         """A pair was judged, or judged anew."""
-        self._mine[judgement.key] = judgement
+        self._repeats.judged(judgement)
 
     def clear(self) -> None:
         """The new pairs that wait are of no use any more."""

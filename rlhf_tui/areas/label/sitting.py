@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
+from bisect import insort
 from collections import deque
 from dataclasses import replace
-from statistics import fmean, median
+from statistics import fmean
 from time import monotonic
 from typing import Literal
 
@@ -50,7 +51,8 @@ class Sitting:
         self._recent: deque[Judgement] = deque(mine[-UNDONE:], maxlen=UNDONE)
         self._steps_back = 0
         self._began = monotonic()
-        self._seconds: list[float] = []
+        self._latest_seconds: deque[float] = deque(maxlen=_PACE)
+        self._sorted_seconds: list[float] = []
         self._writing = threading.Lock()
 
     # --- what is in view ---
@@ -115,7 +117,8 @@ class Sitting:
             self._recent[-self._steps_back] = judgement
         else:
             self._recent.append(judgement)
-            self._seconds.append(judgement.seconds)
+            self._latest_seconds.append(judgement.seconds)
+            insort(self._sorted_seconds, judgement.seconds)
         self.queue.judged(judgement)
         if not judgement.repeat:
             (self._judged.discard if judgement.verdict == "skip" else self._judged.add)(judgement.pair.id)
@@ -135,10 +138,11 @@ class Sitting:
     @property
     def per_minute(self) -> float | None:
         """Pairs a minute, over the last twenty of this sitting; None before the first."""
-        mean = fmean(self._seconds[-_PACE:]) if self._seconds else 0.0
+        mean = fmean(self._latest_seconds) if self._latest_seconds else 0.0
         return 60 / mean if mean > 0 else None
 
     @property
     def median_seconds(self) -> float | None:
         """From a pair to its judgement, in this sitting."""
-        return median(self._seconds) if self._seconds else None
+        found = self._sorted_seconds
+        return (found[len(found) // 2] + found[(len(found) - 1) // 2]) / 2 if found else None
