@@ -1,4 +1,5 @@
-"""A reward model: Bradley-Terry on scores that a head reads at the last token (Ouyang et al. 2022, eq. 1).
+"""A reward model: Bradley-Terry on scores that a head reads at the last token (Ouyang et al. 2022, eq. 1), or that are
+the mean of what it says at each token.
 
 loss = −log σ(r(prompt, chosen) − r(prompt, rejected)). A step is one optimizer step on some pairs, for each member of
 an ensemble on pairs of its own. What there is: pairs, ties, margins (`judged_pairs`), where 0 and 1 of scores lie
@@ -40,7 +41,7 @@ from rlhf_engine.maths.reward_modelling import (
 from rlhf_engine.models.flops import BatchCost, ModelSize
 from rlhf_engine.models.memory import MicroBatchLimit
 from rlhf_engine.models.micro_batch import choose_micro_batch_size
-from rlhf_engine.models.response_scores import Reader, at_last_token, score_responses, values_along
+from rlhf_engine.models.response_scores import Reader, added_by_token, at_last_token, score_responses, values_along
 from rlhf_engine.models.rollout import Rollout
 from rlhf_engine.models.written import written_ids
 from rlhf_engine.rewards.base import Score
@@ -172,7 +173,7 @@ class RewardModel:
         return shown_samples(
             rollout, told, self.policy.texts, self.config.train.samples_per_step, number,
             per_response={"chosen": sides, "margin": gap},
-            per_token={"score": said[:, 1:], "added": said[:, 1:] - said[:, :-1]})
+            per_token={"score": said[:, 1:], "added": added_by_token(said, rollout.response_mask, self.settings.reads)})
 
     def _operations(self, rollout: Rollout) -> float:
         response = rollout.response_mask.sum(dim=1)
@@ -187,7 +188,8 @@ class RewardModel:
         return [self._reader(head) for head in self.settings.adapter_heads]
 
     def _reader(self, head: str) -> Reader:
-        return Reader(partial(self.policy.as_role, self.settings.adapter_heads[head]), self.policy.heads[head])
+        return Reader(partial(self.policy.as_role, self.settings.adapter_heads[head]), self.policy.heads[head],
+                      self.settings.reads)
 
     @cached_property
     def limit(self) -> MicroBatchLimit:

@@ -33,6 +33,9 @@ def write_classifiers(folder: Path, state: TrainingState, *, merged: bool, dtype
     """The members' classifiers with a tokenizer each, and what is to be known of their scores. Raises ModelError where
     transformers has no sequence classifier of this architecture, and CheckpointError for a checkpoint without members.
     """
+    if (reads := getattr(state.config.algorithm, "reads", "last")) != "last":
+        raise ModelError(f"it was trained with algorithm.reads = {reads}, and sequence classifiers read the last "
+                         "token; a [[rewards]] of kind preference uses it as it lies in the run")
     heads = state.config.algorithm.needs.heads
     names = ["."] if len(heads) == 1 else [f"member-{number}" for number in range(1, len(heads) + 1)]
     base, revision = base_of(state.config.model)

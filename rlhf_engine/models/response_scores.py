@@ -1,10 +1,11 @@
-"""What a head says of responses, token by token, and at the last one: the score of a reward model."""
+"""What a head says of responses, token by token, and once the last one stands: the score of a reward model."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -12,6 +13,9 @@ from torch import Tensor
 from rlhf_engine.models.memory import MicroBatchLimit
 from rlhf_engine.models.policy import Policy
 from rlhf_engine.models.rollout import Rollout
+
+Reads = Literal["last", "mean"]
+"""What a score is made of: what the head says at the last token, or the mean of what it says at each of them."""
 
 
 @dataclass(frozen=True)
@@ -21,14 +25,39 @@ class Reader:
 
     reading: Callable[[], AbstractContextManager[None]]
     head: Callable[[Tensor], Tensor]
+    reads: Reads = "last"
 
 
 def values_along(policy: Policy, reader: Reader, ids: Tensor, mask: Tensor, response_width: int) -> Tensor:
-    """What `reader` says once each of the last `response_width` tokens stands, behind what it says before the first of
-    them: float32 [batch, response_width + 1]. On padded positions it is meaningless: mask it."""
+    """What a response would score if it ended with each of the last `response_width` tokens, behind what it would
+    without any: float32 [batch, response_width + 1]. On padded positions it is meaningless: mask it."""
     with reader.reading():
         hidden = policy.forward(ids, mask)[:, -response_width - 1:]
-    return reader.head(hidden.float()).squeeze(-1)
+    said = reader.head(hidden.float()).squeeze(-1)
+    return said if reader.reads == "last" else running_means(said)
+
+
+def running_means(said: Tensor) -> Tensor:
+    """The mean of what the head says at the response's tokens up to each of them; what it says before the first one
+    stays. said, returned: [batch, time + 1]."""
+    counts = torch.arange(1, said.shape[1], device=said.device, dtype=said.dtype)
+    return torch.cat([said[:, :1], said[:, 1:].cumsum(dim=1) / counts], dim=1)
+
+
+def added_by_token(values: Tensor, response_mask: Tensor, reads: Reads, usual: float = 0.0) -> Tensor:
+    """What each token adds to the score of its response: values [batch, time + 1] as `values_along` gives them, result
+    [batch, time], 0 on padding.
+
+    Read at the last token, that is the score once it stands less that before it. Of a mean each token has an equal
+    share, and adds what it lies above `usual`, the score of a usual response.
+    """
+    if reads == "last":
+        added = values[:, 1:] - values[:, :-1]
+    else:
+        counts = torch.arange(values.shape[1], device=values.device, dtype=values.dtype)
+        sums = (values - usual) * counts
+        added = (sums[:, 1:] - sums[:, :-1]) / response_mask.sum(dim=1, keepdim=True).clamp_min(1)
+    return torch.where(response_mask, added, 0.0)
 
 
 def at_last_token(values: Tensor, response_mask: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from rlhf_engine.errors import ConfigError, ModelError, PromptError, RewardError
 from rlhf_engine.events import Span
 from rlhf_engine.models.memory import MicroBatchLimit
 from rlhf_engine.models.policy import Policy
-from rlhf_engine.models.response_scores import Reader, at_last_token, read_responses
+from rlhf_engine.models.response_scores import Reader, added_by_token, at_last_token, read_responses
 from rlhf_engine.models.rollout import Rollout, unpadded
 from rlhf_engine.models.token_texts import token_texts
 from rlhf_engine.models.written import written
@@ -67,7 +67,7 @@ class PreferenceReward:
         center, scale = (torch.tensor(each).view(-1, 1, 1) for each in (model.center, model.scale))
         values = (values - center) / scale
         scores = torch.stack([at_last_token(each, mask) for each in values])
-        spans = _spans(policy, rollout, values.mean(dim=0))
+        spans = _spans(policy, rollout, added_by_token(values.mean(dim=0), mask, model.reads))
         return [self._score(scores[:, row].tolist(), spans[row]) for row in range(len(responses))]
 
     # -----------------------------------------------------------------------------------------------------------------
@@ -110,7 +110,7 @@ class PreferenceReward:
         except ModelError as error:
             raise ConfigError(f"the reward {self.name!r}: {error}") from error
         members = [member.to(policy.device) for member in self._model.members]
-        self._readers = [Reader(partial(member.on, policy), member.read) for member in members]
+        self._readers = [Reader(partial(member.on, policy), member.read, self._model.reads) for member in members]
         self._policy = policy
 
     def _require_room(self, policy: Policy, rollout: Rollout) -> None:
@@ -131,9 +131,9 @@ def _own_base(model: str, template: tuple[bool, str | None]) -> Policy:
     return policy
 
 
-def _spans(policy: Policy, rollout: Rollout, values: Tensor) -> list[tuple[Span, ...]]:
-    """The words of each response that moved its score most. values: [batch, time + 1], before and after each token."""
-    added = (values[:, 1:] - values[:, :-1]).tolist()
+def _spans(policy: Policy, rollout: Rollout, added_by: Tensor) -> list[tuple[Span, ...]]:
+    """The words of each response that moved its score most. added_by: what each token adds, [batch, time]."""
+    added = added_by.tolist()
     lengths = rollout.response_mask.sum(dim=1).tolist()
     prompts, ids = unpadded(rollout.prompt_ids, rollout.prompt_mask), rollout.response_ids.tolist()
     found = []

@@ -22,6 +22,7 @@ from rlhf_engine.errors import ConfigError, ModelError, RlhfError, first_line, s
 from rlhf_engine.files.reading import MOST_WHOLE, read_bytes
 from rlhf_engine.model_folders.model_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from rlhf_engine.models.guest_adapter import GuestAdapter
+from rlhf_engine.models.response_scores import Reads
 from rlhf_engine.runs import checkpoint
 from rlhf_engine.runs.base_model import base_fingerprint
 from rlhf_engine.runs.checkpoint_list import candidates, missing, step_of
@@ -36,7 +37,8 @@ _MOST_ADAPTER = 8 * 2**30  # bytes
 class TrainedModel:
     """What a reward model consists of. members: adapters with heads; center, scale: of each, see
     `algorithms.score_scale`; base: the model that they were trained on, and its fingerprint, by one digest; template:
-    whether prompts were put to it by a chat template, and the system message before them."""
+    whether prompts were put to it by a chat template, and the system message before them; reads: what of the head's
+    outputs is the score."""
 
     members: tuple[GuestAdapter, ...]
     center: tuple[float, ...]
@@ -44,6 +46,7 @@ class TrainedModel:
     base: ModelConfig
     fingerprint: str | None
     template: tuple[bool, str | None] = (False, None)
+    reads: Reads = "last"
 
 
 @dataclass(frozen=True)
@@ -154,7 +157,7 @@ def _of_run(path: Path) -> TrainedModel:
         members.append(GuestAdapter(own, weight, config.lora.alpha / config.lora.rank))
     return TrainedModel(
         tuple(members), *_numbers(state.numbers, len(members)), config.model, state.base.hex if state.base else None,
-        (config.data.chat_template, config.data.system))
+        (config.data.chat_template, config.data.system), getattr(config.algorithm, "reads", "last"))
 
 
 def _of_folder(folder: Path) -> TrainedModel:

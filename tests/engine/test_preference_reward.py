@@ -31,9 +31,9 @@ from rlhf_engine.training.trainer import Trainer
 TEXTS = CHOSEN + REJECTED
 
 
-def trained(folder: Path, root: Path, *, members: int = 1) -> tuple[RunDir, RewardModel]:
+def trained(folder: Path, root: Path, *, members: int = 1, reads: str = "last") -> tuple[RunDir, RewardModel]:
     """A run with a reward model far from zero at step 2, and the model as it then was."""
-    config = config_of(folder, members=members)
+    config = config_of(folder, members=members, reads=reads)
     learner = learner_of(config)
     run = RunDir.create(root, config, name="judge")
     state = TrainingState(2, *learner.state(), config, Quality("accuracy", 0.9, True), learner.policy.fingerprint)
@@ -43,9 +43,9 @@ def trained(folder: Path, root: Path, *, members: int = 1) -> tuple[RunDir, Rewa
 
 def wanted(learner: RewardModel) -> torch.Tensor:
     """Scores [members, texts], centred and scaled, from plain passes over one text each."""
-    numbers = learner.state().numbers
+    numbers, mean = learner.state().numbers, learner.settings.reads == "mean"
     with torch.no_grad():
-        raw = torch.tensor([[float(plain_score(learner.policy, prompt, text, adapter, head))
+        raw = torch.tensor([[float(plain_score(learner.policy, prompt, text, adapter, head, mean=mean))
                              for prompt, text in zip(PROMPTS * 2, TEXTS, strict=True)]
                             for head, adapter in learner.config.algorithm.needs.heads])
     return (raw - torch.tensor(numbers["center"])[:, None]) / torch.tensor(numbers["scale"])[:, None]
@@ -72,6 +72,11 @@ def test_a_run_and_its_export_score_alike_with_a_policy_and_without(
     assert totals(made) == pytest.approx(expected, abs=1e-4)
     assert all(torch.equal(weight, before[name]) for name, weight in policy.parameters.items())
     assert totals(reward(export(run, tmp_path / "out").path)) == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_mean_over_the_tokens_is_read_as_it_was_learnt(model_folders: dict[str, Path], tmp_path: Path) -> None:
+    run, learner = trained(model_folders["gpt_neo"], tmp_path / "runs", reads="mean")
+    assert totals(reward(run.path)) == pytest.approx(wanted(learner)[0].tolist(), abs=1e-4)
 
 
 def test_a_score_does_not_depend_on_its_batch(model_folders: dict[str, Path], tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.data.batch import PairBatch
 from rlhf_engine.data.rows import Rows, load_data
 from rlhf_engine.data.source import BatchSource, check_data
-from rlhf_engine.errors import CheckpointError, ConfigError
+from rlhf_engine.errors import CheckpointError, ConfigError, RlhfError
 from rlhf_engine.events import RunState, StateChanged
 from rlhf_engine.exporting.export import export
 from rlhf_engine.models.policy import Policy
@@ -66,22 +66,28 @@ def step(learner: RewardModel, batch: PairBatch | None = None) -> tuple[list[Ten
     return [p.grad.clone() for p in learner.policy.parameters.values() if p.grad is not None], result
 
 
-def plain_score(policy: Policy, prompt: str, response: str, adapter: str = "reward", head: str = "score") -> Tensor:
-    """Of one response alone in its batch: no padding, no end token, the last token's hidden state."""
-    ids = torch.tensor([[*policy.texts.encode([prompt])[0], *policy.tokenizer(response)["input_ids"]]])
+def plain_score(
+    policy: Policy, prompt: str, response: str, adapter: str = "reward", head: str = "score", *, mean: bool = False
+) -> Tensor:
+    """Of one response alone in its batch: no padding, no end token, the last token's hidden state, or the mean over
+    those of the response."""
+    own = policy.tokenizer(response)["input_ids"]
+    ids = torch.tensor([[*policy.texts.encode([prompt])[0], *own]])
     with policy.as_role(adapter):
-        hidden = policy.forward(ids, torch.ones_like(ids, dtype=torch.bool))[0, -1]
-    return policy.heads[head](hidden.float())[0]
+        hidden = policy.forward(ids, torch.ones_like(ids, dtype=torch.bool))[0, -len(own) if mean else -1:]
+    return policy.heads[head](hidden.float()).mean()
 
 
 @pytest.mark.parametrize("architecture", ["gpt_neo", "llama"])
-@pytest.mark.parametrize("own", [{}, {"label_smoothing": 0.2, "margin": 0.5}, {"center_coefficient": 0.1}], ids=str)
+@pytest.mark.parametrize("own", [{}, {"label_smoothing": 0.2, "margin": 0.5}, {"center_coefficient": 0.1},
+                                 {"reads": "mean"}], ids=str)
 def test_a_step_follows_the_formula(model_folders: dict[str, Path], architecture: str, own: dict[str, Any]) -> None:
     config = config_of(model_folders[architecture], **own)
     plain, total = learner_of(config), torch.zeros(())
     wrong, margin = own.get("label_smoothing", 0.0), own.get("margin", 0.0)
     for prompt, better, worse in zip(PROMPTS, CHOSEN, REJECTED, strict=True):
-        one, other = (plain_score(plain.policy, prompt, response) for response in (better, worse))
+        one, other = (plain_score(plain.policy, prompt, response, mean=own.get("reads") == "mean")
+                      for response in (better, worse))
         losses = (1 - wrong) * -torch.log(torch.sigmoid(one - other - margin)) + wrong * -torch.log(
             torch.sigmoid(other - one - margin))
         total = total + (losses + own.get("center_coefficient", 0.0) * (one + other) ** 2) / 4
@@ -125,14 +131,16 @@ def test_micro_batches_change_nothing(model_folders: dict[str, Path]) -> None:
     assert same.metrics["loss"] == pytest.approx(told.metrics["loss"], rel=1e-4)
 
 
-def test_see_why_adds_up_to_the_score(model_folders: dict[str, Path]) -> None:
-    config = config_of(model_folders["gpt_neo"])
+@pytest.mark.parametrize("reads", ["last", "mean"])
+def test_see_why_adds_up_to_the_score(model_folders: dict[str, Path], reads: str) -> None:
+    config = config_of(model_folders["gpt_neo"], reads=reads)
     learner = learner_of(config)
     with torch.no_grad():
-        wanted = [float(plain_score(learner.policy, prompt, response))
+        wanted = [float(plain_score(learner.policy, prompt, response, mean=reads == "mean"))
                   for prompt, pair in zip(PROMPTS, zip(CHOSEN, REJECTED, strict=True), strict=True)
                   for response in pair]
-        before = [float(plain_score(learner.policy, prompt, "")) for prompt in PROMPTS for _ in range(2)]
+        before = [float(plain_score(learner.policy, prompt, "")) if reads == "last" else 0.0
+                  for prompt in PROMPTS for _ in range(2)]
     _, result = step(learner)
     assert [sample.score for sample in result.samples] == pytest.approx(wanted, abs=1e-4)
     assert all(sample.finished for sample in result.samples)
@@ -367,3 +375,12 @@ def test_plain_transformers_give_the_same_scores(
                     raw = float(model.eval()(input_ids=torch.tensor([ids])).logits[0, 0])
                     wanted = float(plain_score(learner.policy, prompt, response, adapter, head))
                 assert raw == pytest.approx(wanted, abs=2e-5)
+
+
+def test_a_mean_is_no_classifier(model_folders: dict[str, Path], tmp_path: Path) -> None:
+    config = config_of(model_folders["gpt_neo"], reads="mean")
+    run = RunDir.create(tmp_path / "runs", config, name="judge")
+    checkpoint.save(run, checkpoint.TrainingState(2, *learner_of(config).state(), config), keep=3)
+    with pytest.raises(RlhfError, match="mean"):
+        export(run, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

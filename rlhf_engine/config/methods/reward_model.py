@@ -156,6 +156,10 @@ none of them knows. Another run rewards by it with a [[rewards]] of kind "prefer
     kind: Literal["reward_model"] = "reward_model"
     pairs_per_step: int = setting(16, "pairs in one step, which is one optimizer step", unit="pairs", ge=1, le=65536,
                                   label="pairs/step")
+    reads: Literal["last", "mean"] = setting(
+        "last", "what a score is made of: what the head says at the last token, as sequence classifiers do, or the "
+        "mean of what it says at each token of the response, which small models learn from fewer pairs; a mean "
+        "cannot be exported as a classifier", label="score read at")
     members: int = setting(1, "models that learn, each with an adapter, a head and draws of pairs of its own: an "
                               "ensemble, whose disagreement tells what it does not know", unit="models", ge=1,
                            le=MOST_MEMBERS)
