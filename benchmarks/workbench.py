@@ -63,14 +63,14 @@ class Workbench:
             left = began + seconds - time.monotonic()
             if left <= 0:
                 raise TimeoutError(f"{text!r} did not come within {seconds} s; last came {self.written[-300:]!r}")
-            came += self._read(left)
+            came += self.read_some(left)
         return time.monotonic() - began
 
     def read(self, seconds: float) -> bytes:
         """What it writes within `seconds`."""
         came, deadline = b"", time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
-            came += self._read(left)
+            came += self.read_some(left)
         return came
 
     def type(self, keys: bytes) -> None:
@@ -88,7 +88,8 @@ class Workbench:
         """Megabytes (2^20 bytes) of memory that it holds."""
         return int(Path(f"/proc/{self._process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
-    def _read(self, seconds: float) -> bytes:
+    def read_some(self, seconds: float) -> bytes:
+        """What it writes next, after `seconds` at most."""
         if not select.select([self._terminal], [], [], seconds)[0]:
             return b""
         chunk = os.read(self._terminal, 65536)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -179,7 +179,8 @@ class SamplePairs:
     Answered by PairsSampled with its `id`. Prompts, sampling and rewards are as for `Compare`; equal sides answer from
     two seeds. ask: which pairs are asked for: any, or of `responses` answers by each side to each prompt those two
     whose scores differ least ("unsure") or most ("gap"). run: the name of the run that the tuned model is of, for the
-    record.
+    record. accept_base: as for `Resume`, of the checkpoints that answer. moves: where their base model is now, as
+    changes of settings (path -> value), where it is not where it was.
     """
 
     id: int
@@ -191,6 +192,8 @@ class SamplePairs:
     ask: AskedFor = "random"
     responses: int = 4
     run: str = ""
+    accept_base: bool = False
+    moves: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def of_checkpoints(self) -> bool:

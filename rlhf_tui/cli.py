@@ -116,7 +116,8 @@ def judge_by_hand(task: LabelTask) -> int:
         sides = None if driven and sides == (TUNED, TUNED) and task.step is None else \
             (here if task.first == TUNED else task.first, here if task.second == TUNED else task.second)
     start = LabelStart(task.file, more=task.count, rater=clean_line(task.rater), sides=sides, ask=task.ask,
-                       responses=task.responses, seed=task.seed, repeat_every=task.repeat_every)
+                       responses=task.responses, seed=task.seed, repeat_every=task.repeat_every,
+                       accept_base=task.base.accept, moves=task.base.moves)
     return run_workbench(task.config, run_dir.preset if run_dir else task.source, runs_root=task.runs_dir,
                          view=run_dir, label=start)
 

@@ -31,6 +31,7 @@ from rlhf_engine.models.memory import out_of_memory
 from rlhf_engine.models.policy import Policy
 from rlhf_engine.requests import Compare, CompareMethods, Generate, Question, SamplePairs
 from rlhf_engine.rewards.build import rewards_if_any
+from rlhf_engine.runs.base_model import BaseChoice
 
 Emit = Callable[[Event], None]
 Cancelled = Callable[[], bool]
@@ -169,6 +170,7 @@ def _sample_pairs(
         responses=question.responses,
         run=question.run,
         may_load=may_load,
+        base=BaseChoice(question.accept_base, question.moves),
         cancelled=cancelled,
         tell=lambda text: emit(Notice(text, "warning")),
     )

@@ -25,9 +25,9 @@ from rlhf_engine.config import preset_writer
 from rlhf_engine.errors import BaseChangedError, ModelError
 from rlhf_engine.evaluation.compare import compare
 from rlhf_engine.evaluation.generate import load_tuned
-from rlhf_engine.events import Event, GenerationFinished, RolledBack, RunState, StateChanged, StepFinished
+from rlhf_engine.events import Event, GenerationFinished, PairsSampled, RolledBack, RunState, StateChanged, StepFinished
 from rlhf_engine.models.policy import Policy
-from rlhf_engine.requests import TUNED, Close, Edit, Fork, Generate, RequestQueue, Resume, Side
+from rlhf_engine.requests import TUNED, Close, Edit, Fork, Generate, RequestQueue, Resume, SamplePairs, Side
 from rlhf_engine.runs import checkpoint
 from rlhf_engine.runs.base_model import BaseChoice
 from rlhf_engine.runs.run_dir import RunDir
@@ -243,6 +243,10 @@ def test_the_workbench_is_refused_and_goes_on_when_told_to(
     assert "mine was trained on another base model" in refused.message
     asked.session.ask(Fork(mine.path, tmp_path / "forks", {"train.steps": 3}))
     assert asked.ended().state is RunState.FAILED
+    newest = Side("checkpoint", mine.path)
+    for accepted, pairs in ((False, 0), (True, 2)):
+        asked.session.ask(SamplePairs(int(accepted), mine.config(), 2, 0, newest, newest, accept_base=accepted))
+        assert len(asked.next(lambda event: isinstance(event, PairsSampled)).pairs) == pairs
     asked.session.ask(Resume(mine.path, accept_base=True))
     assert asked.ended().state is RunState.FINISHED
     asked.session.ask(Fork(mine.path, tmp_path / "forks", {"train.steps": 3}, step=2, accept_base=True))

@@ -158,7 +158,7 @@ async def test_a_pair_whose_judgement_the_disk_has_not_taken_stays_in_view(
         gate.wait()
         add(self, judgement)
 
-    monkeypatch.setattr("rlhf_tui.areas.label.screen._PATIENCE_SECONDS", 0.01)
+    monkeypatch.setattr("rlhf_tui.areas.label.judging.PATIENCE_SECONDS", 0.01)
     monkeypatch.setattr(LabelFile, "add", slow)
     async with app.run_test(size=WIDE) as pilot:
         await opened(pilot, sessions)

@@ -76,6 +76,17 @@ def test_a_run_that_has_ended_is_labelled_by_its_checkpoint(
     assert options["label"].path == Path("labels/amber.jsonl")
 
 
+def test_a_base_that_has_moved_or_changed_is_what_the_command_line_says(
+    opened: Opened, config: RunConfig, tmp_path: Path
+) -> None:
+    make_run(Path("runs"), config, "amber")
+    moved = save_tiny_model(tmp_path / "moved", "llama")
+    done = call("label", "amber", "--accept-changed-base", "--set", f"model.name={moved}")
+    assert done.exit_code == 0, done.output
+    [(_, options)] = opened
+    assert (options["label"].accept_base, options["label"].moves) == (True, {"model.name": str(moved)})
+
+
 def test_a_run_that_another_process_drives_is_labelled_by_what_it_records(opened: Opened, config: RunConfig) -> None:
     run = make_run(Path("runs"), config, "amber", state=None)
     with run.lock():
@@ -107,12 +118,14 @@ def test_where_there_is_no_screen_nobody_judges(opened: Opened, monkeypatch: pyt
 async def test_the_screen_is_there_from_the_start_and_asks_as_it_was_told(
     bridge: EngineBridge, config: RunConfig, sessions: Sessions, tmp_path: Path
 ) -> None:
-    start = LabelStart(tmp_path / "mine.jsonl", more=3, rater="bob", sides=(REFERENCE, TUNED), ask="gap", responses=6)
+    start = LabelStart(tmp_path / "mine.jsonl", more=3, rater="bob", sides=(REFERENCE, TUNED), ask="gap", responses=6,
+                       accept_base=True, moves={"model.name": "there"})
     app = WorkbenchApp(bridge, config, "animals", label=start)
     async with app.run_test(size=(120, 40)) as pilot:
         await _in_view(pilot, sessions)
         request = next(request for request in sessions.last.asked if isinstance(request, SamplePairs))
         assert (request.first, request.second, request.ask, request.responses) == (REFERENCE, TUNED, "gap", 6)
+        assert (request.accept_base, request.moves) == (True, {"model.name": "there"})
         await pilot.press("a", "a")
         await until(pilot, lambda: "2/3 judged" in shown(app))
     app = WorkbenchApp(EngineBridge(bridge.runs_root, sessions), config, "animals", label=start)

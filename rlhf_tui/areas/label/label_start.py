@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from rlhf_engine.labels.judgement import own_name
 from rlhf_engine.labels.label_file import LABELS_ROOT, label_path
@@ -19,8 +21,8 @@ WANTED = 100
 @dataclass(frozen=True)
 class LabelStart:
     """rater: "" for whoever the preferences, or the system, name. wanted: pairs in the file, or `more` than are there.
-    sides: None for those that suit the moment. responses: see `SamplePairs`. repeat_every: one in so many pairs comes
-    back; 0: none does."""
+    sides: None for those that suit the moment. responses, accept_base, moves: see `SamplePairs`. repeat_every: one in
+    so many pairs comes back; 0: none does."""
 
     path: Path
     wanted: int = WANTED
@@ -31,6 +33,8 @@ class LabelStart:
     responses: int = 4
     seed: int = 0
     repeat_every: int = REPEAT_EVERY
+    accept_base: bool = False
+    moves: Mapping[str, Any] = field(default_factory=dict)
 
 
 def usual_path(preset: str, run: str, runs_root: Path) -> Path:

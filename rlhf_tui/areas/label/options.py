@@ -38,23 +38,26 @@ class Choice:
 class Opening:
     """Opens the file that is chosen, and lets go of the one before; nothing is done to that where it cannot be."""
 
-    def __init__(self, sitting: Sitting | None = None) -> None:
-        self._sitting = sitting
-        self.opened: tuple[Choice, LabelFile] | None = None
+    def __init__(self, repeat_every: int, before: Sitting | None = None) -> None:
+        """repeat_every: see `Repeats`. before: who sits there now."""
+        self._repeat_every, self._before = repeat_every, before
+        self.opened: tuple[Choice, Sitting] | None = None
         self._abandoned = False
         self._held = threading.Lock()
 
     def open(self, choice: Choice) -> None:
         """Not for the screen's thread. Raises RlhfError."""
-        before = self._sitting
+        before = self._before
         if before is not None and before.file.path == choice.path:
-            self.opened = choice, before.file
+            same = before.rater == choice.rater
+            self.opened = choice, before if same else Sitting(before.file, choice.rater, self._repeat_every)
             return
         file = LabelFile.open(choice.path, rater=choice.rater)
+        sitting = Sitting(file, choice.rater, self._repeat_every)
         with self._held:
-            self.opened = choice, file
+            self.opened = choice, sitting
             if self._abandoned:
-                file.close()
+                sitting.close()
         if before is not None:
             with suppress(RlhfError):  # no judgement depends on it
                 before.close()

@@ -58,7 +58,7 @@ class PairSource:
         self.sides = start.sides
         """Who answers, where somebody chose."""
         self.ask: AskedFor = start.ask
-        self._seed, self._responses = start.seed, start.responses
+        self._begun = start
         self._node, self._bridge, self._questions, self._config = node, bridge, questions, config
         self._came, self._failed = came, failed
         self._request: int | None = None
@@ -143,11 +143,11 @@ class PairSource:
             return
         count = BATCH if self._batch else FIRST
         self._request, self._batch = self._bridge.new_id(), self._batch + 1
-        digest = hashlib.sha256(f"{self._seed} {self._start} {self._batch}".encode()).digest()
+        digest = hashlib.sha256(f"{self._begun.seed} {self._start} {self._batch}".encode()).digest()
         seed = int.from_bytes(digest[:6])  # with room to count up from it
         run = self._bridge.run_path.name if self._bridge.run_path else ""
-        self._bridge.ask(SamplePairs(self._request, self._config, count, seed, *self.who, ask=self.ask,
-                                     responses=self._responses, run=run))
+        self._bridge.ask(SamplePairs(self._request, self._config, count, seed, *self.who, self.ask,
+                                     self._begun.responses, run, self._begun.accept_base, self._begun.moves))
 
     def _read(self, pairs: list[Pair]) -> None:
         self._reading = False

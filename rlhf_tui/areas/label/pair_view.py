@@ -29,14 +29,26 @@ def in_order(pair: Pair, swapped: bool) -> tuple[Answer, Answer]:
     return (pair.second, pair.first) if swapped else (pair.first, pair.second)
 
 
-class Scroll(VerticalScroll):
-    """A text of any length, scrolled by the screen's keys."""
+def put(static: Static, text: Content, room: int = 0) -> None:
+    """Another text, and the screen is laid out anew, which a key would wait for, only where that does not fit into the
+    lines of the one before. room: lines that the text has to itself, so that a shorter one leaves them empty."""
+    static.update(text, layout=False)
+    static.clear_cached_dimensions()
+    lines = static.get_content_height(static.size, static.app.size, static.size.width) if static.size.width else -1
+    there = static.size.height
+    if lines != there and not lines <= there <= room:
+        static.refresh(layout=True)
 
-    def __init__(self, title: str = "", **options: Any) -> None:
+
+class Scroll(VerticalScroll):
+    """A text of any length, scrolled by the screen's keys. fills: it has the room to itself, however short it is."""
+
+    def __init__(self, title: str = "", *, fills: bool = False, **options: Any) -> None:
         super().__init__(can_focus=False, **options)
+        self._fills = fills
         self.border_title = Content(title)
         self._lead = Static(Content.styled(title, "bold"), markup=False, classes="lead")
-        self._text = Static("", markup=False)
+        self._text = Static("", markup=False, classes="text")
 
     def compose(self) -> ComposeResult:
         yield self._lead
@@ -44,8 +56,9 @@ class Scroll(VerticalScroll):
 
     def show(self, text: Content) -> None:
         """Another text, from its beginning."""
-        self._text.update(text)
-        self.scroll_home(animate=False)
+        put(self._text, text, self.size.height if self._fills else 0)
+        if self.scroll_offset.y:
+            self.scroll_home(animate=False)
 
 
 class PairView(Widget):
@@ -54,8 +67,8 @@ class PairView(Widget):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self._prompt = Scroll(id="prompt")
-        self._answers = (Scroll(TITLES[0], id="left-answer", classes="answer"),
-                         Scroll(TITLES[1], id="right-answer", classes="answer"))
+        self._answers = (Scroll(TITLES[0], fills=True, id="left-answer", classes="answer"),
+                         Scroll(TITLES[1], fills=True, id="right-answer", classes="answer"))
 
     def compose(self) -> ComposeResult:
         yield self._prompt
