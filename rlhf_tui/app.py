@@ -283,7 +283,13 @@ class WorkbenchApp(App[None]):
     # --- keys: the run ---
 
     def action_toggle_run(self) -> None:
-        self.run_control.start_or_stop()
+        from rlhf_engine.runs.reward_models import missing_reward_model
+
+        starts = not (self.bridge.busy or self.bridge.viewing)
+        if starts and (missing := missing_reward_model(self.edited.config)):
+            self.show_loop(f"not started: there is no reward model {clean_line(missing)!r} yet; here it is made")
+        else:
+            self.run_control.start_or_stop()
 
     def action_toggle_pause(self) -> None:
         self.run_control.pause_or_resume()
@@ -383,8 +389,22 @@ class WorkbenchApp(App[None]):
         path = usual_path(view.preset or self.edited.preset, view.name, self.bridge.runs_root)
         self.show_label_screen(LabelStart(path, seed=self.edited.config.train.seed))
 
-    def show_label_screen(self, start: LabelStart) -> None:
-        """Let somebody judge, unless that is open already: a label file has one writer."""
+    def action_loop(self) -> None:
+        self.show_loop()
+
+    def show_loop(self, said: str = "") -> None:
+        """What is missing from the first label to the tuned policy. said: why it is opened, where nobody asked."""
+        from rlhf_tui.areas.loop.screen import LoopScreen
+
+        if any(isinstance(screen, LoopScreen) for screen in self.screen_stack):
+            self.say(said or "the loop is open below: Esc leads there", "warning" if said else "info")
+        else:
+            self.push_screen(LoopScreen(self.bridge, self.edited, self.run_control, self.code_questions,
+                                        self.show_label_screen, said=said))
+
+    def show_label_screen(self, start: LabelStart, config: RunConfig | None = None) -> None:
+        """Let somebody judge, unless that is open already: a label file has one writer. config: what answers are
+        sampled by, where that is not what is edited."""
         from rlhf_tui.areas.label.label_start import usual_rater
         from rlhf_tui.areas.label.screen import LabelScreen
 
@@ -392,7 +412,8 @@ class WorkbenchApp(App[None]):
             self.say("the label screen is open below: Esc leads there")
             return
         start = replace(start, rater=start.rater or usual_rater(self.preferences.now.rater))
-        self.push_screen(LabelScreen(self.bridge, self.code_questions, self.preferences, self.edited.config, start))
+        self.push_screen(LabelScreen(self.bridge, self.code_questions, self.preferences,
+                                     config or self.edited.config, start))
 
     def action_system(self) -> None:
         from rlhf_tui.areas.system.machine import Probe

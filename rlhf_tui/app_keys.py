@@ -9,6 +9,8 @@ KEYS: list[BindingType] = [
             key_display=","),
     Binding("a", "alarms", "Alarms", tooltip="All warnings and notices so far", id="app.alarms"),
     Binding("l", "label", "Label", tooltip="Two responses side by side: say which is better", id="app.label"),
+    Binding("H", "loop", "Human feedback", id="app.loop",
+            tooltip="From judged pairs to a reward model and the tuned policy: how far, and what is missing"),
     Binding("L", "output", "Log", tooltip="What reward functions and libraries printed, and tracebacks",
             id="app.output"),
     Binding("f4", "system", "System", tooltip="Processor, memory, disk, GPUs, and the engine's speed",

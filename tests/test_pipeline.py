@@ -18,7 +18,8 @@ from rlhf_engine.errors import ConfigError, RunError
 from rlhf_engine.labels.judgement import Judgement, Verdict, now
 from rlhf_engine.labels.label_file import LabelFile
 from rlhf_engine.labels.pair import Answer, Origin, Pair
-from rlhf_engine.pipelining.drive import judged, policy_config
+from rlhf_engine.pipelining.drive import judged
+from rlhf_engine.pipelining.stages import policy_config
 from rlhf_engine.runs.pipeline_dir import PipelineDir, PipelinePlan
 from rlhf_engine.system.own_process import environment, python
 

@@ -13,10 +13,9 @@ from rlhf_engine.commands.sampling import Seed
 from rlhf_engine.commands.shared import AsJson, Overrides, Preset, RunsDir, TrustCode, TrustRemoteCode, wrong_usage
 from rlhf_engine.commands.trusting import having_asked
 from rlhf_engine.config import presets
+from rlhf_engine.pipelining.stages import REWARD_PRESET, policy_config
 from rlhf_engine.runs.pipeline_dir import PipelineDir, PipelinePlan
 from rlhf_engine.runs.run_dir import DEFAULT_RUNS_ROOT
-
-REWARD_PRESET = "reward-model"
 
 
 def pipeline(
@@ -57,7 +56,7 @@ def pipeline(
                         error, temperature, labels, rounds, responses, seed)
     with wrong_usage():
         made = PipelineDir.begin(runs_dir.resolve(), name or Path(preset).stem, plan)
-    from rlhf_engine.pipelining.drive import PipelineDrive, Stopped, policy_config
+    from rlhf_engine.pipelining.drive import PipelineDrive, Stopped
 
     having_asked(lambda: policy_config(made, plan, 1))
     with made.lock():

@@ -17,15 +17,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rlhf_engine.config import fields, presets
 from rlhf_engine.config.grid import Cell
-from rlhf_engine.config.kinds import algorithm_kinds
 from rlhf_engine.config.preset_writer import to_toml
-from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import ConfigError, RunError
 from rlhf_engine.files.disk import os_error_reason
 from rlhf_engine.labels.label_file import LabelFile, read_labels
 from rlhf_engine.model_folders import remote_code
+from rlhf_engine.pipelining.stages import policy_config, reward_settings, settings_of
 from rlhf_engine.runs import trust
 from rlhf_engine.runs.pipeline_dir import PipelineDir, PipelinePlan
 from rlhf_engine.runs.run_dir import RunDir
@@ -33,8 +31,6 @@ from rlhf_engine.sweeping.cells import DRIVEN, FINISHED, CellStatus, clear_unbeg
 from rlhf_engine.system.own_process import environment, python
 
 _POLL_SECONDS = 0.2
-_OF_THE_BASE = ("model.", "lora.")
-"""Settings that the reward model shares with the policy, so that both stand on one base."""
 _OF_ANSWERS = ("model.", "sampling.", "data.")
 """Settings that tell what answers are judged."""
 
@@ -62,7 +58,7 @@ class PipelineDrive:
         try:
             for round_ in range(1, self.plan.rounds + 1):
                 self._label(round_)
-                self._train(f"reward-{round_}", "reward model", self._reward_words(round_))
+                self._train(f"reward-{round_}", "reward model", self._reward_words())
                 self.pipeline.write_preset(round_, to_toml(policy_config(self.pipeline, self.plan, round_)))
                 self._train(f"policy-{round_}", "policy", ["train", str(self.pipeline.preset_of(round_))])
                 self._measure(round_)
@@ -90,7 +86,7 @@ class PipelineDrive:
         words = ["label", source, "--out", str(self.pipeline.labels), "--count", str(missing), "--seed",
                  str(self.plan.seed + round_), "--runs-dir", str(self.pipeline.root)]
         if round_ == 1:
-            words += [word for text in self._settings_of(_OF_ANSWERS) for word in ("--set", text)]
+            words += [word for text in settings_of(self.plan, _OF_ANSWERS) for word in ("--set", text)]
         if not self.plan.rater:
             raise ConfigError(f"round {round_}: {missing} pairs are to be judged first; `rlhf-tui {shlex.join(words)}` "
                               "opens the screen, and the same pipeline goes on then")
@@ -124,12 +120,12 @@ class PipelineDrive:
                 continue
             if tried:
                 why = status.message or self._last_line(stage)
-                raise RunError(f"The {what} {self._name(stage)} did not come to its end: {why}; "
+                raise RunError(f"The {what} {self.pipeline.run_name(stage)} did not come to its end: {why}; "
                                f"{self.pipeline.log_of(stage)} holds what it printed.")
             tried = True
-            self.tell(f"{stage.replace('-', ', round ', 1)}: training the {what}, run {self._name(stage)}")
+            self.tell(f"{stage.replace('-', ', round ', 1)}: training the {what}, run {self.pipeline.run_name(stage)}")
             if status.run is None or clear_unbegun(status.run):
-                begin = [*words, "--name", self._name(stage), "--runs-dir", str(self.pipeline.root)]
+                begin = [*words, "--name", self.pipeline.run_name(stage), "--runs-dir", str(self.pipeline.root)]
                 self._process(stage, begin)
             else:
                 self._process(stage, ["resume", str(status.run.path.resolve())])
@@ -176,41 +172,15 @@ class PipelineDrive:
 
     # --- runs ---
 
-    def _name(self, stage: str) -> str:
-        return f"{self.pipeline.name}-{stage}"
-
     def _run(self, stage: str) -> RunDir:
-        return RunDir(self.pipeline.root / self._name(stage))
+        return RunDir(self.pipeline.root / self.pipeline.run_name(stage))
 
     def _status(self, stage: str) -> CellStatus:
-        return status_of(self.pipeline.root, Cell(self._name(stage), (), 0))
+        return status_of(self.pipeline.root, Cell(self.pipeline.run_name(stage), (), 0))
 
-    def _reward_words(self, round_: int) -> list[str]:
-        sets = [f"data.source={self.pipeline.labels.resolve()}", f"train.seed={self.plan.seed}",
-                *self._settings_of(_OF_THE_BASE)]
+    def _reward_words(self) -> list[str]:
+        sets = reward_settings(self.pipeline.labels, self.plan)
         return ["train", self.plan.reward_preset, *(word for text in sets for word in ("--set", text))]
-
-    def _settings_of(self, begins: tuple[str, ...]) -> list[str]:
-        return [text for text in self.plan.settings if text.strip().startswith(begins)]
-
-
-def policy_config(pipeline: PipelineDir, plan: PipelinePlan, round_: int) -> RunConfig:
-    """What the policy of a round is trained by: the preset, its preference rewards by the round's reward model, and the
-    rater's rewards as gold. A method that learns from pairs gets those that were judged. Raises ConfigError."""
-    given = [text.partition("=") for text in plan.settings]
-    named = [value.strip() for path, _, value in given if path.strip() == fields.METHOD]
-    kinds = algorithm_kinds()
-    pairs = bool(named) and named[-1] in kinds and kinds[named[-1]].needs.batch == "pairs"
-    source = [f"data.source={pipeline.labels.resolve()}"] if pairs else []
-    config = presets.load_with_overrides(plan.preset, [*plan.settings, *source])
-    reward_model = str((pipeline.root / f"{pipeline.name}-reward-{round_}").resolve())
-    learnt = [reward.model_dump() | {"model": reward_model} for reward in config.rewards if reward.kind == "preference"]
-    gold = [reward.model_dump() | {"name": f"hidden-{reward.name}"[:32], "weight": 0.0}
-            for reward in (presets.load(plan.rater).rewards if plan.rater else [])]
-    changed = fields.validate(config.model_dump() | {"rewards": [*learnt, *gold]})
-    if not learnt and not pairs:
-        raise ConfigError(f"{plan.preset} has no reward of kind preference: nothing would be learnt from the labels")
-    return changed
 
 
 def rater_name(plan: PipelinePlan) -> str | None:

@@ -26,7 +26,8 @@ from rlhf_engine.models.response_scores import Reads
 from rlhf_engine.runs import checkpoint
 from rlhf_engine.runs.base_model import base_fingerprint
 from rlhf_engine.runs.checkpoint_list import candidates, missing, step_of
-from rlhf_engine.runs.run_dir import DEFAULT_RUNS_ROOT, RunDir
+from rlhf_engine.runs.reward_models import folder_named
+from rlhf_engine.runs.run_dir import RunDir
 
 ABOUT = "reward_model.json"
 _HEAD = "base_model.model.score.weight"
@@ -97,12 +98,7 @@ def _whose(config: PreferenceRewardConfig) -> str:
 
 
 def _place(config: PreferenceRewardConfig) -> _Place:
-    try:
-        own = Path(config.model).expanduser()
-        named = DEFAULT_RUNS_ROOT / config.model
-        found = next((path for path in (own, named) if path.is_dir()), None)
-    except (OSError, ValueError, RuntimeError):  # a NUL, a name too long, no home
-        found = None
+    found = folder_named(config.model)
     if found is None:
         raise ConfigError(f"{_whose(config)}there is no run and no folder {short(config.model)!r}; model names a run "
                           "that trained a reward model, or a folder that one was exported to")

@@ -27,6 +27,7 @@ from rlhf_engine.files.json_text import to_json
 from rlhf_engine.files.own_files import make_folder, open_to_add
 from rlhf_engine.files.reading import open_regular
 from rlhf_engine.runs import run_lock
+from rlhf_engine.runs.run_driver import Driver, find_driver
 from rlhf_engine.runs.run_lines import read_object
 
 PIPELINES = ".pipelines"
@@ -67,7 +68,7 @@ class PipelineDir:
         if not NAME.fullmatch(name):
             raise RunError(f"The pipeline name {name!r} is not allowed: {NAME_RULE}.")
         found = cls(root / PIPELINES / name)
-        if os.path.lexists(found.path / _ABOUT):
+        if found.begun:
             before = found.plan()
             for item in fields(plan):
                 old, new = getattr(before, item.name), getattr(plan, item.name)
@@ -94,6 +95,15 @@ class PipelineDir:
         return self.path.parent.parent
 
     @property
+    def begun(self) -> bool:
+        """Whether there is one."""
+        return os.path.lexists(self.path / _ABOUT)
+
+    def run_name(self, stage: str) -> str:
+        """What the run of a stage is called, "reward-1" or "policy-1"."""
+        return f"{self.name}-{stage}"
+
+    @property
     def labels(self) -> Path:
         """The label file."""
         return self.path / _LABELS
@@ -116,6 +126,10 @@ class PipelineDir:
                 yield
         except RunError as error:
             raise RunError(str(error).replace("The run ", "The pipeline ", 1)) from None
+
+    def driver(self) -> Driver | None:
+        """The process that drives it; None if none does."""
+        return find_driver(self.path / _LOCK)
 
     def open_log(self, stage: str) -> int:
         """A descriptor of the log of a stage's process, to add to. Raises RunError."""

@@ -209,10 +209,15 @@ class EditedConfig:
         except RlhfError as error:
             self._say(str(error), "warning")
             return
-        self.undo_stack.note(step_between(self.config, config, (self.preset, name)))
-        self.config, self.preset, self._original = config, name, (name, config)
-        self._changed()
+        self._original = (name, config)
+        self.load(config, name)
         self._say(f"preset {name} loaded: F5 starts it")
+
+    def load(self, config: RunConfig, preset: str) -> None:
+        """Take a config that came from a preset for the next run; one undo takes that back."""
+        self.undo_stack.note(step_between(self.config, config, (self.preset, preset)))
+        self.config, self.preset = config, preset
+        self._changed()
 
     def saved(self, name: str) -> None:
         """The config was kept as the preset `name`, which is the open one from now on."""

@@ -47,16 +47,20 @@ class RunControl:
             self._bridge.ask(Stop())
             self._say(f"stopping after step {self._bridge.view.step + 1}, with a checkpoint")
             return
+        self.start()
+
+    def start(self, name: str | None = None) -> None:
+        """Start a run with the edited config, called `name`."""
         forms = [form for screen in self._app.screen_stack for form in screen.query(HyperparametersPane)]
         if problem := next(filter(None, (form.problem for form in forms)), ""):
             self._say(f"not started: {problem}", "warning")
             return
         config, preset = self._edited.config, self._edited.preset
-        self._questions.settle(config, lambda _: self._start(config, preset))
+        self._questions.settle(config, lambda _: self._start(config, preset, name))
 
-    def _start(self, config: RunConfig, preset: str) -> None:
+    def _start(self, config: RunConfig, preset: str, name: str | None) -> None:
         try:
-            self._bridge.ask(Start(config, self._bridge.runs_root, preset=preset))
+            self._bridge.ask(Start(config, self._bridge.runs_root, name, preset))
             self._say("starting: the first step waits for the libraries and the model to load")
         except RlhfError as error:
             self._say(str(error), "warning")

@@ -1,0 +1,261 @@
+"""Where a loop of human feedback stands, told from its files: a label file, the reward models that learn from it, the
+policies that learn from those (or from the pairs themselves), and what was judged of these. Nothing here imports torch.
+
+A loop is known by its label file. One that `rlhf-tui pipeline` drives and one that a person makes run by run are found
+in the same way.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import count
+from pathlib import Path
+
+from rlhf_engine.config.gold import gold_of
+from rlhf_engine.config.run_config import RunConfig
+from rlhf_engine.errors import RlhfError, RunError
+from rlhf_engine.labels.judgement import Judgement
+from rlhf_engine.labels.label_file import LABELS_ROOT, read_labels
+from rlhf_engine.labels.statistics import Share, statistics_of
+from rlhf_engine.maths.statistics import wilson_interval
+from rlhf_engine.runs.pipeline_dir import PIPELINES, PipelineDir, PipelinePlan
+from rlhf_engine.runs.run_dir import METRICS, RunDir
+from rlhf_engine.runs.run_list import UNREADABLE, RunSummary, list_runs
+
+WANTED = 300
+"""Pairs that a loop made by hand begins with."""
+FINISHED = "finished"
+REWARD_MODEL = "reward_model"
+
+
+@dataclass(frozen=True)
+class Loop:
+    """Which loop. labels: its label file, which need not be there yet; pipeline: the one that it belongs to, if any."""
+
+    labels: Path
+    pipeline: PipelineDir | None = None
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What was judged. judged: pairs, of `wanted`; those skipped are left out. consistency: see `LabelStatistics`.
+    problem: why the file cannot be read; empty if it can, or is not there yet."""
+
+    judged: int = 0
+    wanted: int = WANTED
+    raters: tuple[str, ...] = ()
+    consistency: Share | None = None
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class LoopRun:
+    """A run of a loop. metrics: of a reward model those of the best held-out step, else of the newest step; first: of
+    the first step. newer: pairs judged since it began."""
+
+    summary: RunSummary
+    config: RunConfig
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    first: Mapping[str, float] = field(default_factory=dict)
+    newer: int = 0
+
+    @property
+    def gold(self) -> str | None:
+        """The name of the reward that is scored and not learnt from."""
+        return gold_of(self.config.rewards, self.config.sentinel.gold)
+
+    @property
+    def finished(self) -> bool:
+        """True when it came to its end."""
+        return self.summary.state == FINISHED
+
+
+@dataclass(frozen=True)
+class LoopState:
+    """How far a loop is. reward, policy: its newest runs. up_to_date: the policy learns from that reward model, or from
+    the pairs themselves. tuned_won: of judged pairs with a winner, one answer of which is the policy's and the other
+    the reference's, the share that the policy's won. driver: who drives the pipeline by itself, or ""."""
+
+    loop: Loop
+    labels: Labels
+    plan: PipelinePlan | None = None
+    driver: str = ""
+    reward: LoopRun | None = None
+    policy: LoopRun | None = None
+    up_to_date: bool = False
+    tuned_won: Share | None = None
+    rounds_done: int = 0
+    """Rounds of the pipeline whose policies have come to their end."""
+
+    def name_of(self, stage: str) -> str | None:
+        """What the pipeline calls the run of a stage ("reward", "policy") in the round under way; None where that is
+        free, or there is a run of that name."""
+        pipeline = self.loop.pipeline
+        name = pipeline.run_name(f"{stage}-{self.rounds_done + 1}") if pipeline else None
+        return name if pipeline and name and not os.path.lexists(pipeline.root / name) else None
+
+
+def loops(root: Path, usual: Path) -> list[Loop]:
+    """The loops beside the folder of runs `root`, those of pipelines and of label files, the last changed first;
+    `usual`, the label file that a person would judge into, is always among them."""
+    found: dict[Path, tuple[float, Loop]] = {}
+    for folder in _entries(root / PIPELINES):
+        pipeline = PipelineDir(folder)
+        if pipeline.begun:
+            changed = max(_changed(folder), _changed(pipeline.labels))
+            found[pipeline.labels.resolve()] = changed, Loop(pipeline.labels, pipeline)
+    for path in [*_entries(root.parent / LABELS_ROOT), usual]:
+        if path.suffix == ".jsonl":
+            found.setdefault(path.resolve(), (_changed(path), Loop(path)))
+    return [loop for _, loop in sorted(found.values(), key=lambda pair: -pair[0])]
+
+
+class LoopReader:
+    """Reads how far loops are, again and again; what cannot change is read once. Not for the screen's thread."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._configs: dict[tuple[Path, str, str], RunConfig | None] = {}
+        self._metrics: dict[Path, tuple[object, tuple[Mapping[str, float], Mapping[str, float]]]] = {}
+
+    def read(self, loop: Loop) -> LoopState:
+        """How far it is. Raises RunError where the folder of runs, or the pipeline, cannot be read."""
+        plan = loop.pipeline.plan() if loop.pipeline else None
+        judgements, problem = _judgements(loop.labels)
+        runs = [(run, config) for run in list_runs(self._root) if (config := self._config(run)) is not None]
+        runs.sort(key=lambda pair: (pair[0].started, pair[0].name), reverse=True)
+        models = [pair for pair in runs if _learns_from(pair[1], loop.labels) and _is_reward_model(pair[1])]
+        of_models = {run.path.resolve() for run, _ in models}
+        policies = [pair for pair in runs if not _is_reward_model(pair[1]) and (
+            _learns_from(pair[1], loop.labels) or self._rewarded_by(pair[1]) & of_models)]
+        reward, policy = (self._run(found[0], judgements) if found else None for found in (models, policies))
+        return LoopState(
+            loop, _labels(judgements, plan, problem), plan, self._driver(loop), reward, policy,
+            policy is not None and (_learns_from(policy.config, loop.labels) or (
+                reward is not None and reward.summary.path.resolve() in self._rewarded_by(policy.config))),
+            _tuned_won(judgements, policy.summary.name) if policy else None, _rounds_done(loop, runs))
+
+    def _driver(self, loop: Loop) -> str:
+        driver = loop.pipeline.driver() if loop.pipeline else None
+        return str(driver) if driver else ""
+
+    def _config(self, run: RunSummary) -> RunConfig | None:
+        key = run.path, run.id, run.started
+        if run.state == UNREADABLE:
+            return None
+        if key not in self._configs:
+            self._configs[key] = None
+            with suppress(RlhfError):
+                self._configs[key] = RunDir(run.path).config()
+        return self._configs[key]
+
+    def _rewarded_by(self, config: RunConfig) -> set[Path]:
+        """Where the reward models lie that a run is rewarded by."""
+        named = [str(getattr(reward, "model", "")) for reward in config.rewards if reward.kind == "preference"]
+        return {path.resolve() for name in named for path in (Path(name), self._root / name)}
+
+    def _run(self, found: tuple[RunSummary, RunConfig], judgements: Sequence[Judgement]) -> LoopRun:
+        summary, config = found
+        first, metrics = self._metrics_of(summary.path, held_out=_is_reward_model(config))
+        began = _moment(summary.started)
+        newer = {judgement.pair.id for judgement in judgements if judgement.verdict != "skip" and began is not None
+                 and (at := _moment(judgement.time)) is not None and at > began}
+        return LoopRun(summary, config, metrics, first, len(newer))
+
+    def _metrics_of(self, path: Path, *, held_out: bool) -> tuple[Mapping[str, float], Mapping[str, float]]:
+        try:
+            told = os.stat(path / METRICS)
+            state: object = (told.st_size, told.st_mtime_ns)
+        except OSError:
+            return {}, {}
+        if (known := self._metrics.get(path)) is not None and known[0] == state:
+            return known[1]
+        run = RunDir(path)
+        first: Mapping[str, float] | None = None
+        best: Mapping[str, float] = {}
+        with suppress(RunError):
+            for line in run.each_step():
+                first = line.metrics if first is None else first
+                if not held_out:
+                    break
+                loss = line.metrics.get("eval/loss")
+                if loss is not None and loss <= best.get("eval/loss", loss):
+                    best = line.metrics
+        last = run.last_metrics()
+        found = first or {}, best or (last.metrics if last else {})
+        self._metrics[path] = state, found
+        return found
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError:
+        return []
+
+
+def _changed(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _judgements(labels: Path) -> tuple[list[Judgement], str]:
+    if not os.path.lexists(labels):
+        return [], ""
+    try:
+        return read_labels(labels), ""
+    except RlhfError as error:
+        return [], str(error)
+
+
+def _labels(judgements: Sequence[Judgement], plan: PipelinePlan | None, problem: str) -> Labels:
+    judged = {judgement.pair.id for judgement in judgements if judgement.verdict != "skip"}
+    found = statistics_of(judgements)
+    wanted = plan.labels * plan.rounds if plan else WANTED
+    return Labels(len(judged), wanted, found.raters, found.consistency, problem)
+
+
+def _is_reward_model(config: RunConfig) -> bool:
+    return config.algorithm.kind == REWARD_MODEL
+
+
+def _learns_from(config: RunConfig, labels: Path) -> bool:
+    source = config.data.source
+    return (config.algorithm.needs.batch == "pairs" and source is not None
+            and Path(source).resolve() == labels.resolve())
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return found if found.tzinfo else None
+
+
+def _rounds_done(loop: Loop, runs: Sequence[tuple[RunSummary, RunConfig]]) -> int:
+    finished = {run.name for run, _ in runs if run.state == FINISHED}
+    return next((done for done in count() if not loop.pipeline
+                 or loop.pipeline.run_name(f"policy-{done + 1}") not in finished), 0)
+
+
+def _tuned_won(judgements: Sequence[Judgement], run: str) -> Share | None:
+    won = []
+    for judgement in judgements:
+        answers = judgement.pair.first.origin, judgement.pair.second.origin
+        tuned = [Path(origin.run).name == run and origin.kind in ("tuned", "checkpoint") for origin in answers]
+        if judgement.decided and sum(tuned) == 1 and answers[tuned.index(False)].kind == "reference":
+            won.append(tuned[0] == (judgement.verdict == "first"))
+    if not won:
+        return None
+    found = wilson_interval(sum(won), len(won))
+    return Share(found.value, found.low, found.high, len(won), 0.5)

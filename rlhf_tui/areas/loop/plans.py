@@ -1,0 +1,69 @@
+"""The runs that the next stages of a loop begin. Reads presets, so not for the screen's thread."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rlhf_engine.config import fields, presets
+from rlhf_engine.config.preset_writer import to_toml
+from rlhf_engine.config.run_config import RunConfig
+from rlhf_engine.errors import RunError
+from rlhf_engine.pipelining.loop import REWARD_MODEL, LoopState
+from rlhf_engine.pipelining.stages import (
+    POLICY_PRESET,
+    REWARD_PRESET,
+    learns_from_a_reward_model,
+    policy_config,
+    reward_settings,
+    rewarded_by,
+)
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """preset: what the config came from. name: of the run; None for one that is free."""
+
+    config: RunConfig
+    preset: str
+    name: str | None = None
+
+
+def answering(state: LoopState, edited: RunConfig) -> RunConfig:
+    """Whose answers are judged: the policy's own settings. Raises RlhfError.
+
+    edited: the settings on the workbench. They hold for a loop made by hand, unless they are of a reward model.
+    """
+    if state.loop.pipeline and state.plan:
+        return policy_config(state.loop.pipeline, state.plan, state.rounds_done + 1)
+    return presets.load(POLICY_PRESET) if edited.algorithm.kind == REWARD_MODEL else edited
+
+
+def reward_model(state: LoopState, edited: RunConfig) -> PlannedRun:
+    """A reward model of the labels, on the base of those whose answers were judged. Raises RlhfError."""
+    if state.plan:
+        preset, name = state.plan.reward_preset, state.name_of("reward")
+        return PlannedRun(presets.load_with_overrides(preset, reward_settings(state.loop.labels, state.plan)), preset,
+                          name)
+    config, base = presets.load(REWARD_PRESET).model_dump(), answering(state, edited)
+    data = config["data"] | {"source": str(state.loop.labels.resolve()), "chat_template": base.data.chat_template,
+                             "system": base.data.system}
+    own = {"data": data, "model": base.model.model_dump(), "lora": base.lora.model_dump()}
+    return PlannedRun(fields.validate(config | own), REWARD_PRESET)
+
+
+def policy(state: LoopState, edited: RunConfig, preset: str) -> PlannedRun:
+    """A policy that the newest reward model rewards. preset: of `edited`. Raises RlhfError."""
+    reward = state.reward
+    if reward is None:
+        raise RunError("There is no reward model yet.")
+    pipeline, plan = state.loop.pipeline, state.plan
+    if pipeline and plan:
+        round_ = state.rounds_done + 1
+        config = rewarded_by(policy_config(pipeline, plan, round_), reward.summary.path)
+        pipeline.write_preset(round_, to_toml(config))
+        return PlannedRun(config, str(pipeline.preset_of(round_)), state.name_of("policy"))
+    if learns_from_a_reward_model(edited):
+        return PlannedRun(rewarded_by(edited, reward.summary.path), preset)
+    config = presets.load(POLICY_PRESET)
+    base = config.model_dump() | {"model": reward.config.model.model_dump()}
+    return PlannedRun(rewarded_by(fields.validate(base), reward.summary.path), POLICY_PRESET)
