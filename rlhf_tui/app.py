@@ -24,6 +24,7 @@ from textual.theme import Theme
 from textual.widgets import Input, TextArea
 
 from rlhf_engine.config.run_config import RunConfig
+from rlhf_engine.errors import short
 from rlhf_engine.events import Event, ModelLoaded, RunStarted
 from rlhf_engine.system.streams import on_descriptor
 from rlhf_tui.app_keys import KEYS
@@ -287,7 +288,7 @@ class WorkbenchApp(App[None]):
 
         starts = not (self.bridge.busy or self.bridge.viewing)
         if starts and (missing := missing_reward_model(self.edited.config)):
-            self.show_loop(f"not started: there is no reward model {clean_line(missing)!r} yet; here it is made")
+            self.show_loop(f"not started: there is no reward model {short(clean_line(missing))!r} yet")
         else:
             self.run_control.start_or_stop()
 

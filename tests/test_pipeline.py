@@ -11,13 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from loop_runs import judgement, write_labels
 from typer.testing import CliRunner, Result
 
 from rlhf_engine.commands.cli import make_app
 from rlhf_engine.errors import ConfigError, RunError
-from rlhf_engine.labels.judgement import Judgement, Verdict, now
-from rlhf_engine.labels.label_file import LabelFile
-from rlhf_engine.labels.pair import Answer, Origin, Pair
 from rlhf_engine.pipelining.drive import judged
 from rlhf_engine.pipelining.stages import policy_config
 from rlhf_engine.runs.pipeline_dir import PipelineDir, PipelinePlan
@@ -29,12 +27,6 @@ KEYS = {"labels", "reward_model.accuracy", "hidden_score.reference", "hidden_sco
 
 def invoke(*arguments: str) -> Result:
     return CliRunner().invoke(make_app(), list(arguments))
-
-
-def judgement(place: int, rater: str, verdict: Verdict) -> Judgement:
-    origin = Origin("reference", "storyteller")
-    pair = Pair("Once", Answer(f" a fox {place}", True, origin), Answer(f" an owl {place}", True, origin))
-    return Judgement(pair, rater, verdict, False, 0, now(), 1.0)
 
 
 def test_the_same_pipeline_goes_on_and_another_is_refused(tmp_path: Path) -> None:
@@ -82,10 +74,8 @@ def test_without_a_rater_it_says_how_many_pairs_a_person_has_to_judge(tmp_path: 
 def test_of_people_every_pair_counts_that_somebody_has_judged(tmp_path: Path) -> None:
     labels = tmp_path / "labels.jsonl"
     assert judged(labels) == 0
-    for rater, verdicts in (("ann", ("first", "tie")), ("bob", ("second", "skip", "both_bad"))):
-        with LabelFile.open(labels, rater=rater) as file:
-            for place, verdict in enumerate(verdicts):
-                file.add(judgement(place, rater, verdict))
+    write_labels(labels, [judgement(0, "ann"), judgement(1, "ann", "tie"), judgement(0, "bob", "second"),
+                          judgement(1, "bob", "skip"), judgement(2, "bob", "both_bad")])
     assert judged(labels) == 3  # the first two by one or both, the third by one
     assert (judged(labels, "ann"), judged(labels, "bob"), judged(labels, "carl")) == (2, 2, 0)
 

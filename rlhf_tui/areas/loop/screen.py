@@ -106,6 +106,7 @@ class LoopScreen(BaseScreen[None]):
     def on_screen_resume(self) -> None:
         """Come back to, from judging say."""
         if self._state is not None:
+            self._alarm.say(_HINT)
             self._read()
 
     def on_engine_events(self, _: EngineEvents) -> None:

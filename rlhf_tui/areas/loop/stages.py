@@ -16,6 +16,7 @@ LABELS, REWARD, POLICY, AGAIN = range(4)
 """The stages by their place."""
 TITLES = ("Judge pairs", "Reward model", "Policy", "Judge the tuned model")
 RESUMABLE = ("stopped", "interrupted")
+FATES = {"not begun": "has not begun", "unknown": "is in a state that nobody knows"}
 _SAID = 60  # characters of what a run said last
 
 
@@ -65,10 +66,10 @@ def _reward(state: LoopState) -> Stage:
     if not run.finished:
         return _unfinished(run, facts, "train another one")
     if run.newer:
-        return Stage("part", facts, f"{run.newer} pairs were judged since, and are not learnt from yet",
+        return Stage("part", facts, f"what {run.newer} pairs tell that were judged since it began",
                      f"train another one on all {judged} pairs")
     low = run.metrics.get("eval/accuracy_low", math.nan)
-    doubt = "" if low > 0.5 else "it is not surely better than chance: more pairs, or steadier ones"
+    doubt = "" if low > 0.5 else "an accuracy surely above chance: more pairs, or steadier ones"
     return Stage("all", facts, doubt, "show this run")
 
 
@@ -82,7 +83,7 @@ def _policy(state: LoopState) -> Stage:
     if not run.finished:
         return _unfinished(run, facts, "train another one" if ready else "")
     if not state.up_to_date:
-        return Stage("part", facts, "it has learnt from an earlier reward model",
+        return Stage("part", facts, "a run on the newest reward model: it has learnt from an earlier one",
                      "train another one on the newest" if ready else "show this run")
     return Stage("all", facts, "", "show this run")
 
@@ -106,9 +107,10 @@ def _unfinished(run: LoopRun, facts: tuple[str, ...], another: str) -> Stage:
         left = max(0, summary.total_steps - summary.step)
         return Stage("part", facts, f"{left} steps" if summary.total_steps else "its first step", "show this run")
     if summary.state in RESUMABLE:
-        return Stage("part", facts, f"it has not come to its end: {summary.state}", "resume it")
+        return Stage("part", facts, f"the rest of its steps: it was {summary.state}", "resume it")
     why = f": {clean_line(summary.message)[:_SAID]}" if summary.message else ""
-    return Stage("part", facts, f"it has not come to its end: {summary.state}{why}", another)
+    fate = FATES.get(summary.state, summary.state)
+    return Stage("part", facts, f"a run that comes to its end: this one {fate}{why}", another)
 
 
 def _run_line(run: LoopRun) -> str:
