@@ -595,7 +595,7 @@ async def test_when_all_are_judged_it_says_what_to_do_with_them(
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, LabelScreen) and "0/2 judged" in shown(app))
         await pilot.press("a", "a")
-        await until(pilot, lambda: "algorithm.kind=reward_model" in shown(app))
+        await until(pilot, lambda: "H: a reward model" in shown(app))
         await pilot.press("a")  # and one may go on
         await until(pilot, lambda: "3/2 judged" in shown(app))
 

@@ -256,6 +256,25 @@ async def test_a_pipeline_is_followed_while_it_goes_on_and_gone_on_with_by_hand(
         assert getattr(second.config.rewards[0], "model", "") == str(reward.path.resolve())
 
 
+@pytest.mark.parametrize("keys", [("l",), ("l", "i")], ids=["judging", "its statistics"])
+async def test_judging_leads_to_it_and_it_back_to_judging(
+    app: WorkbenchApp, sessions: Sessions, labels: Path, keys: tuple[str, ...]
+) -> None:
+    write_labels(labels, [judgement(place) for place in range(300)])
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press(keys[0])
+        await until(pilot, lambda: "300/100" in shown(app))
+        await pilot.press(*keys[1:])
+        await until(pilot, lambda: len(app.screen_stack) == 1 + len(keys))
+        await opened(pilot, app)
+        await until(pilot, lambda: stage(app) == 2)
+        await pilot.press("l")
+        await until(pilot, lambda: "open below" in shown(app))
+        await pilot.press("enter")
+        await until(pilot, lambda: bool(started(sessions)))
+        await until(pilot, lambda: not isinstance(app.screen, LoopScreen))
+
+
 async def test_each_label_file_is_a_loop(app: WorkbenchApp, labels: Path) -> None:
     write_labels(labels, [judgement(0)])
     write_labels(labels.with_name("other.jsonl"), [judgement(place) for place in range(5)])

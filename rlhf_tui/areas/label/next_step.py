@@ -10,11 +10,9 @@ from rlhf_tui.terminal.clean_text import clean_line
 
 def next_step(path: Path, config: RunConfig | None, run: str) -> str:
     """What the judgements in `path` are good for by now. config, run: of the run on the screen, if there is one."""
-    shown = clean_line(str(path))
     if config is not None and config.algorithm.kind == "reward_model" and run and learns_from(config, path):
-        return (f"{clean_line(run)} learns from this file: a [[rewards]] table with kind = \"preference\" and model = "
-                f"\"{clean_line(run)}\" trains a policy on it")
-    return f"a reward model learns from them: --set algorithm.kind=reward_model --set data.source={shown}"
+        return f"{clean_line(run)} learns from this file · H: a policy that it rewards"
+    return "H: a reward model that learns from them, then a policy"
 
 
 def learns_from(config: RunConfig, path: Path) -> bool:

@@ -40,6 +40,7 @@ class LabelStatisticsScreen(BaseDialog[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,i,enter,q", "dismiss", "Close", id="label-statistics.close"),
         Binding("question_mark,f1", "app.help", "Help", show=False),
+        Binding("H", "app.loop", "Human feedback", show=False),
     ]
 
     def __init__(self, judgements: Sequence[Judgement], rater: str, next_step: str) -> None:
