@@ -19,6 +19,7 @@ from typing import Any
 
 from rlhf_engine.config.grid import Cell
 from rlhf_engine.config.preset_writer import to_toml
+from rlhf_engine.data.pinning import ACCEPT as ACCEPT_DATA
 from rlhf_engine.errors import ConfigError, RunError
 from rlhf_engine.files.disk import os_error_reason
 from rlhf_engine.labels.label_file import LabelFile, read_labels
@@ -128,7 +129,8 @@ class PipelineDrive:
                 begin = [*words, "--name", self.pipeline.run_name(stage), "--runs-dir", str(self.pipeline.root)]
                 self._process(stage, begin)
             else:
-                self._process(stage, ["resume", str(status.run.path.resolve())])
+                # a person may have gone on judging into the file that it learns from
+                self._process(stage, ["resume", str(status.run.path.resolve()), ACCEPT_DATA])
 
     def _measure(self, round_: int) -> None:
         if self.pipeline.measured(round_):

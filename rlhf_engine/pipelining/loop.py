@@ -120,12 +120,13 @@ class LoopReader:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._configs: dict[tuple[Path, str, str], RunConfig | None] = {}
+        self._judged: tuple[Path, object, list[Judgement], str] | None = None
         self._metrics: dict[Path, tuple[object, tuple[Mapping[str, float], Mapping[str, float]]]] = {}
 
     def read(self, loop: Loop) -> LoopState:
         """How far it is. Raises RunError where the folder of runs, or the pipeline, cannot be read."""
         plan = loop.pipeline.plan() if loop.pipeline else None
-        judgements, problem = _judgements(loop.labels)
+        judgements, problem = self._judgements(loop.labels)
         runs = [(run, config) for run in list_runs(self._root) if (config := self._config(run)) is not None]
         runs.sort(key=lambda pair: (pair[0].started, pair[0].name), reverse=True)
         models = [pair for pair in runs if _learns_from(pair[1], loop.labels) and _is_reward_model(pair[1])]
@@ -138,6 +139,12 @@ class LoopReader:
             policy is not None and (_learns_from(policy.config, loop.labels) or (
                 reward is not None and reward.summary.path.resolve() in self._rewarded_by(policy.config))),
             _tuned_won(judgements, policy.summary.name) if policy else None, _rounds_done(loop, runs))
+
+    def _judgements(self, labels: Path) -> tuple[list[Judgement], str]:
+        state = _state(labels)  # asked first: what is added meanwhile is read the next time
+        if self._judged is None or self._judged[:2] != (labels, state):
+            self._judged = labels, state, *_judgements(labels)
+        return self._judged[2:]
 
     def _driver(self, loop: Loop) -> str:
         driver = loop.pipeline.driver() if loop.pipeline else None
@@ -167,10 +174,7 @@ class LoopReader:
         return LoopRun(summary, config, metrics, first, len(newer))
 
     def _metrics_of(self, path: Path, *, held_out: bool) -> tuple[Mapping[str, float], Mapping[str, float]]:
-        try:
-            told = os.stat(path / METRICS)
-            state: object = (told.st_size, told.st_mtime_ns)
-        except OSError:
+        if (state := _state(path / METRICS)) is None:
             return {}, {}
         if (known := self._metrics.get(path)) is not None and known[0] == state:
             return known[1]
@@ -206,6 +210,15 @@ def _changed(path: Path) -> float:
         return path.stat().st_mtime
     except OSError:
         return 0.0
+
+
+def _state(file: Path) -> object:
+    """What tells one state of a file from another; None where there is none."""
+    try:
+        told = file.stat()
+    except OSError:
+        return None
+    return told.st_size, told.st_mtime_ns, told.st_ino
 
 
 def _judgements(labels: Path) -> tuple[list[Judgement], str]:

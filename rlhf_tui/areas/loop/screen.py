@@ -144,7 +144,7 @@ class LoopScreen(BaseScreen[None]):
             return Content.assemble(("The loop of ", "$text-muted"), (labels, "bold"), (others, "$text-muted"))
         rounds = state.plan.rounds if state.plan else 1
         now = (f"driven by {state.driver}" if state.driver else
-               "all rounds are done" if state.rounds_done >= rounds else "nobody drives it: its command goes on")
+               "all rounds are done" if state.rounds_done >= rounds else "nobody drives it")
         return Content.assemble(
             ("Pipeline ", "$text-muted"), (clean_line(pipeline.name), "bold"),
             (f" · round {min(rounds, state.rounds_done + 1)} of {rounds} · {now}{others}", "$text-muted"))
