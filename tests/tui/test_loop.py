@@ -290,6 +290,19 @@ async def test_each_label_file_is_a_loop(app: WorkbenchApp, labels: Path) -> Non
         assert seen == {1, 5}
 
 
+async def test_a_label_file_called_after_another_preset_holds_its_answers(
+    app: WorkbenchApp, sessions: Sessions, labels: Path
+) -> None:
+    write_labels(labels.with_name("sea.jsonl"), [judgement(0)])
+    async with app.run_test(size=(80, 24)) as pilot:
+        await opened(pilot, app)
+        await until(pilot, lambda: "1 of 300" in shown(app))
+        await pilot.press("l")
+        await until(pilot, lambda: any(isinstance(request, SamplePairs) for request in sessions.last.asked))
+        asked = next(request for request in sessions.last.asked if isinstance(request, SamplePairs))
+        assert asked.config == presets.load("sea")
+
+
 async def test_what_is_no_label_file_is_said_and_loses_nothing(app: WorkbenchApp, labels: Path) -> None:
     labels.parent.mkdir()
     labels.write_text("[/x] no json\n")

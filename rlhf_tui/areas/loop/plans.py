@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from rlhf_engine.config import fields, presets
 from rlhf_engine.config.preset_writer import to_toml
 from rlhf_engine.config.run_config import RunConfig
-from rlhf_engine.errors import RunError
+from rlhf_engine.errors import ConfigError, RunError
 from rlhf_engine.pipelining.loop import REWARD_MODEL, LoopState
 from rlhf_engine.pipelining.stages import (
     POLICY_PRESET,
@@ -28,23 +30,28 @@ class PlannedRun:
     name: str | None = None
 
 
-def answering(state: LoopState, edited: RunConfig) -> RunConfig:
-    """Whose answers are judged: the policy's own settings. Raises RlhfError.
+def answering(state: LoopState, edited: RunConfig, preset: str) -> RunConfig:
+    """Whose answers are judged. Raises RlhfError.
 
-    edited: the settings on the workbench. They hold for a loop made by hand, unless they are of a reward model.
+    edited, preset: the settings on the workbench, and where they came from. A label file that is called after another
+    preset holds that one's answers. No answers come from a reward model.
     """
     if state.loop.pipeline and state.plan:
         return policy_config(state.loop.pipeline, state.plan, state.rounds_done + 1)
-    return presets.load(POLICY_PRESET) if edited.algorithm.kind == REWARD_MODEL else edited
+    config, named = edited, state.loop.labels.stem
+    if named != Path(preset).stem:
+        with suppress(ConfigError):  # called after a run, say
+            config = presets.load(named)
+    return presets.load(POLICY_PRESET) if config.algorithm.kind == REWARD_MODEL else config
 
 
-def reward_model(state: LoopState, edited: RunConfig) -> PlannedRun:
+def reward_model(state: LoopState, edited: RunConfig, edited_preset: str) -> PlannedRun:
     """A reward model of the labels, on the base of those whose answers were judged. Raises RlhfError."""
     if state.plan:
         preset, name = state.plan.reward_preset, state.name_of("reward")
         return PlannedRun(presets.load_with_overrides(preset, reward_settings(state.loop.labels, state.plan)), preset,
                           name)
-    config, base = presets.load(REWARD_PRESET).model_dump(), answering(state, edited)
+    config, base = presets.load(REWARD_PRESET).model_dump(), answering(state, edited, edited_preset)
     data = config["data"] | {"source": str(state.loop.labels.resolve()), "chat_template": base.data.chat_template,
                              "system": base.data.system}
     own = {"data": data, "model": base.model.model_dump(), "lora": base.lora.model_dump()}

@@ -195,7 +195,7 @@ class LoopScreen(BaseScreen[None]):
         labels = state.labels
         start = LabelStart(state.loop.labels, max(labels.wanted, labels.judged + 20 if place == AGAIN else 0),
                            sides=sides, seed=self._edited.config.train.seed)
-        run_in_background(self, partial(plans.answering, state, self._edited.config),
+        run_in_background(self, partial(plans.answering, state, self._edited.config, self._edited.preset),
                           lambda config: self._label(start, config), self._not_done, "begin")
 
     def _held(self, state: LoopState) -> bool:
@@ -214,10 +214,9 @@ class LoopScreen(BaseScreen[None]):
             elif run is not None and run.summary.state in RESUMABLE:
                 self._control.resume(RunDir(run.summary.path), self.dismiss)
             else:
-                edited = self._edited
-                plan = (partial(plans.reward_model, state, edited.config) if place == REWARD else
-                        partial(plans.policy, state, edited.config, edited.preset))
-                run_in_background(self, plan, self._begin, self._not_done, "begin")
+                plan = plans.reward_model if place == REWARD else plans.policy
+                run_in_background(self, partial(plan, state, self._edited.config, self._edited.preset), self._begin,
+                                  self._not_done, "begin")
 
     def _begin(self, planned: PlannedRun) -> None:
         self._edited.load(planned.config, planned.preset)
