@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from dataclasses import replace
@@ -136,6 +137,43 @@ def test_a_last_line_that_lacks_no_more_than_its_end_counts(tmp_path: Path) -> N
         assert not file.notices
         file.add(judged(2))
     assert read_labels(path) == [judged(1), judged(2)]
+
+
+def test_a_judgement_is_on_the_disk_when_it_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, synced, fsync = tmp_path / "labels.jsonl", list[int](), os.fsync
+
+    def record(handle: int) -> None:
+        fsync(handle)
+        if path.exists() and os.path.samestat(os.fstat(handle), os.stat(path)):
+            synced.append(path.stat().st_size)
+
+    monkeypatch.setattr(os, "fsync", record)
+    with LabelFile.open(path, rater="ann") as file:
+        for keep, judgement in ((file.add, judged(1)), (file.add, judged(2)), (file.amend, judged(1, "second"))):
+            keep(judgement)
+            assert synced[-1] == path.stat().st_size
+
+
+def test_a_disk_that_takes_half_a_line_takes_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, write = tmp_path / "labels.jsonl", os.write
+
+    def half(handle: int, data: bytes) -> int:
+        monkeypatch.setattr(os, "write", full)
+        return write(handle, data[:len(data) // 2])
+
+    def full(handle: int, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "full")
+
+    with LabelFile.open(path, rater="ann") as file:
+        file.add(judged(1))
+        before = path.read_bytes()
+        monkeypatch.setattr(os, "write", half)
+        with pytest.raises(RunError):
+            file.add(judged(2))
+        assert path.read_bytes() == before
+        monkeypatch.setattr(os, "write", write)
+        file.add(judged(2))
+    assert [judgement.pair for judgement in read_labels(path)] == [judged(1).pair, judged(2).pair]
 
 
 def test_two_do_not_write_to_one_file_at_a_time(tmp_path: Path) -> None:

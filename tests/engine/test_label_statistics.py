@@ -85,6 +85,8 @@ def test_two_people_agree_on_texts_however_pairs_were_drawn_and_shown() -> None:
     assert found.share.chance == pytest.approx((3 * 3 + 1 * 5 + 2 * 4) / 36 / 2)
     assert found.ac1 == pytest.approx((2 / 3 - found.share.chance) / (1 - found.share.chance))
     assert agreement(ann, []) is None
+    # of a pair that came back, what was said first counts
+    assert agreement([*ann, judged(0, "second", repeat=1)], bob) == found
 
 
 # --- one person ---
@@ -235,8 +237,11 @@ def test_it_errs_as_often_as_it_should_and_the_same_way_again() -> None:
 def test_at_a_temperature_it_chooses_as_bradley_and_terry_say() -> None:
     # a fox scores 1.2 + 0.5 more than a dog: sigmoid(1.7 / 1.7) = 0.731
     pairs = [pair(number, "a fox", "a dog") for number in range(2000)]
-    won = sum(rater(temperature=1.7).judge(one).verdict == "first" for one in pairs) / 2000
-    assert won == pytest.approx(0.731, abs=0.035)
+    said = [rater(temperature=1.7).judge(one) for one in pairs]
+    assert sum(judgement.verdict == "first" for judgement in said) / 2000 == pytest.approx(0.731, abs=0.035)
+    for judgement in said[:200]:
+        turned = replace(judgement.pair, first=judgement.pair.second, second=judgement.pair.first)
+        assert rater(temperature=1.7).judge(turned).chosen.text == judgement.chosen.text
 
 
 def test_a_repeat_errs_on_its_own() -> None:

@@ -16,7 +16,7 @@ from faults.damage import damage, document, forged, put
 from faults.doors import DOORS, Door, Subject
 from faults.material import Place
 
-_KINDS = {"run": 42, "checkpoint": 20, "preset": 14, "model": 14, "trash": 4, "home": 6, "code": 5}
+_KINDS = {"run": 42, "checkpoint": 20, "preset": 14, "model": 14, "trash": 4, "home": 6, "code": 5, "labels": 6}
 _PICKLED = b"cos\nsystem\n(S'touch {marker}'\ntR."
 
 
@@ -74,7 +74,7 @@ class Case:
         dice, kind = self._dice, self.kind
         folder = {"run": place.runs / subject.run, "checkpoint": place.runs / subject.run, "home": place.home,
                   "model": place.models / subject.model, "preset": place.presets, "trash": place.runs / ".trash",
-                  "code": place.root / "rewards"}[kind]
+                  "code": place.root / "rewards", "labels": place.labels}[kind]
         chance = dice.random()
         if chance < 0.06:
             self.damaged.append(_planted(folder, dice, place))

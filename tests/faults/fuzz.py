@@ -155,7 +155,8 @@ def _parse_styles_once() -> None:
             bridge = EngineBridge(Path(folder), Sessions())
             app = WorkbenchApp(bridge, presets.load("animals"), "animals")
             async with app.run_test(size=(110, 36)) as pilot:
-                for key in ("r", "T", *["escape"] * 2, "p", "escape", "w", "escape", "P", "escape", "comma", "escape"):
+                for key in ("r", "T", *["escape"] * 2, "p", "escape", "w", "escape", "P", "escape", "comma", "escape",
+                            "l", "escape"):
                     await pilot.press(key)
                     await app.workers.wait_for_complete()
             bridge.close()

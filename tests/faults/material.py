@@ -1,4 +1,4 @@
-"""What the fuzzer damages: runs, models, presets and a user's own files, made once by the product itself."""
+"""What the fuzzer damages: runs, models, presets, labels and a user's own files, made once by the product itself."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from faults.laboratory import EVERY, command, exit_code, forked
 from tiny_models import save_tiny_model
 
 from rlhf_engine.events import Sample
+from rlhf_engine.labels.judgement import VERDICTS, Judgement, now, own_name
+from rlhf_engine.labels.label_file import LabelFile
+from rlhf_engine.labels.pair import Answer, Origin, Pair, shown_swapped
 from rlhf_engine.rewards.code import read_code
 from rlhf_engine.runs.trust import trust
 
@@ -87,6 +90,11 @@ class Place:
         return self.home / "config" / "rlhf-tui" / "presets"
 
     @property
+    def labels(self) -> Path:
+        """words.jsonl, of two people, one of whom is the user, and others.jsonl."""
+        return self.root / "labels"
+
+    @property
     def canary(self) -> Path:
         """A folder with a secret in it."""
         return self.root / "canary"
@@ -144,6 +152,7 @@ def _make(place: Place) -> int:
     (place.presets / "prompts.txt").write_text("Once\nThere was a\n")
     (place.presets / "words.txt").write_text("fox\nowl\n")
     _own_files(place.root / "rewards" / "own.py")
+    _labels(place.labels)
     for arguments in _commands(place):
         try:
             command(*arguments)
@@ -176,3 +185,15 @@ def _own_files(reward: Path) -> None:
     settings.change(hint_seen=True, last_preset="words")
     assert not settings.keep()
     trust(read_code(reward).digest, reward)
+
+
+def _labels(folder: Path) -> None:
+    texts = ("a fox", "an owl \x1b[31m", "the end. ", "a dog\nand a bone")
+    pairs = [Pair(f"Once {number}", Answer(texts[number % 4], True, Origin("tuned", "tiny", "own", number), 0.5),
+                  Answer(texts[(number + 1) % 4], False, Origin("reference", "tiny")), "gap", 0.7)
+             for number in range(8)]
+    for name, raters in (("words", (own_name(), "bob")), ("others", ("carl",))):
+        for rater in raters:
+            with LabelFile.open(folder / f"{name}.jsonl", rater=rater) as file:
+                for pair, verdict in zip(pairs, VERDICTS * 2, strict=False):
+                    file.add(Judgement(pair, rater, verdict, shown_swapped(pair, rater), 0, now(), 1.5, True, "a note"))

@@ -1,4 +1,4 @@
-"""Makes each of `faults.mutations` in a copy of the tree, and sees that a test notices.
+"""Makes each of `faults.mutations` and of `faults.label_mutations` in a copy of the tree, and sees that a test notices.
 
 From the root, with `tests` on the path: python -m faults.mutants [--only WORDS]. Prints a line a mutation, and ends
 with 1 if one survived. A mutation that no test notices is a test that is missing.
@@ -17,6 +17,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from faults.label_mutations import LABEL_MUTATIONS
 from faults.mutations import MUTATIONS, Mutation
 
 ROOT = Path(__file__).parents[2]
@@ -29,7 +30,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="words in the name or file of a mutation")
     parser.add_argument("--trust", action="store_true", help="that the tests pass without any mutation")
     options = parser.parse_args()
-    chosen = [item for item in MUTATIONS if options.only in f"{item.file} {item.name}"]
+    chosen = [item for item in (*MUTATIONS, *LABEL_MUTATIONS) if options.only in f"{item.file} {item.name}"]
     if not chosen:
         raise SystemExit(f"no mutation is called {options.only!r}")
     started = time.monotonic()

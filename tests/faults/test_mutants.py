@@ -7,13 +7,15 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from faults.label_mutations import LABEL_MUTATIONS
 from faults.mutations import MUTATIONS, Mutation
 
 TESTS = Path(__file__).parents[1]
 ENGINE = TESTS.parent / "rlhf_engine"
+ALL = [*MUTATIONS, *LABEL_MUTATIONS]
 
 
-@pytest.mark.parametrize("item", MUTATIONS, ids=lambda item: f"{item.file}: {item.name}")
+@pytest.mark.parametrize("item", ALL, ids=lambda item: f"{item.file}: {item.name}")
 def test_what_a_mutation_replaces_is_there_once_and_what_comes_instead_is_python(item: Mutation) -> None:
     source = (ENGINE / item.file).read_text(encoding="utf-8")
     assert source.count(item.old) == 1
@@ -24,5 +26,5 @@ def test_what_a_mutation_replaces_is_there_once_and_what_comes_instead_is_python
 
 
 def test_every_mutation_has_a_name_of_its_own() -> None:
-    assert len(MUTATIONS) >= 40
-    assert max(Counter(item.name for item in MUTATIONS).values()) == 1
+    assert len(ALL) >= 150
+    assert max(Counter(item.name for item in ALL).values()) == 1

@@ -179,8 +179,10 @@ class LabelScreen(BaseScreen[None]):
             self._pair.clear(self._why_nothing())
         else:
             self._pair.show(turn)
-            self.call_after_refresh(self._judging.drawn, turn.pair.id)
         self._show_progress()
+        if turn is not None:
+            # last: what is to be drawn after this waits for the frame after the next, a sixtieth of a second later
+            self.call_after_refresh(self._judging.drawn, turn.pair.id)
 
     def _why_nothing(self) -> str:
         if self._supply.trouble or self._judging.sitting is not None:
