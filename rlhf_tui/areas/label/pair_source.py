@@ -25,8 +25,8 @@ ASKS: tuple[AskedFor, ...] = ("random", "unsure", "gap")
 ASK_TITLES: dict[AskedFor, str] = {"random": "random", "unsure": "least sure", "gap": "largest gap"}
 ASK_HELP: dict[AskedFor, str] = {
     "random": "pairs come at random",
-    "unsure": "pairs come for which the guess is least sure: of several responses to a prompt, two that score alike",
-    "gap": "pairs come whose scores lie furthest apart: of several responses to a prompt, the best and the worst",
+    "unsure": "of several responses to a prompt, the two come that score most alike",
+    "gap": "of several responses to a prompt, the best and the worst come",
 }
 FIRST, BATCH = 8, 16
 """Pairs that are asked for at once: the first time, so that one is there soon, and then. A run waits while they are

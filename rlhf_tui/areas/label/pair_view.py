@@ -16,6 +16,7 @@ from rlhf_tui.areas.label.pair_queue import Turn
 from rlhf_tui.terminal.clean_text import clean_sample, clean_text
 
 TITLES = ("a ← left", "right → b")
+_LINES = 8  # of a response, as most have fewer: so many are drawn anew with each pair
 
 
 def as_sample(pair: Pair, answer: Answer) -> Sample:
@@ -53,6 +54,11 @@ class Scroll(VerticalScroll):
     def compose(self) -> ComposeResult:
         yield self._lead
         yield self._text
+
+    def on_resize(self) -> None:
+        """Room for most texts, as far as there is any."""
+        if self._fills:
+            self._text.styles.min_height = min(_LINES, max(0, self.size.height - 1))
 
     def show(self, text: Content) -> None:
         """Another text, from its beginning."""
