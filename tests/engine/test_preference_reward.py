@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from engine.test_base_model import stir_weights
 from engine.test_reward_model import CHOSEN, PROMPTS, REJECTED, config_of, learner_of, plain_score
 from tiny_models import make_ppo, tiny_config
 
@@ -167,6 +168,17 @@ def test_there_is_one_base_in_memory(model_folders: dict[str, Path], tmp_path: P
     resources = Resources.of(policy, config)
     assert resources.rewards is not None
     assert resources.rewards.score(["Once"], [" a fox"]).scores
+
+
+def test_on_another_base_of_the_same_shapes_it_scores_with_its_own(
+    model_folders: dict[str, Path], tmp_path: Path
+) -> None:
+    run, _ = trained(model_folders["gpt_neo"], tmp_path)
+    other = shutil.copytree(model_folders["gpt_neo"], tmp_path / "other")
+    stir_weights(other)
+    alone, beside = reward(run.path), reward(run.path)
+    beside.use_policy(Policy.from_config(tiny_config(other)))
+    assert totals(beside) == totals(alone)
 
 
 # --- what is wrong with it ---
