@@ -9,8 +9,8 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from rlhf_engine.algorithms.update import MinibatchSource
 from rlhf_engine.config.run_config import RunConfig
+from rlhf_engine.learning.update import MinibatchSource
 from rlhf_engine.models.policy import Policy
 from rlhf_engine.models.rollout import Rollout
 from rlhf_engine.rewards.composite import ScoredBatch

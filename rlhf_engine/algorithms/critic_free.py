@@ -27,12 +27,12 @@ from rlhf_engine.algorithms.on_policy import (
     nothing_learnt,
     response_length,
 )
-from rlhf_engine.algorithms.optimizer import learning_rate_at
 from rlhf_engine.algorithms.passes import Forward
 from rlhf_engine.algorithms.report import rollout_metrics, shown_samples
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.data.batch import PromptBatch
 from rlhf_engine.errors import NonFiniteError
+from rlhf_engine.learning.optimizer import learning_rate_at
 from rlhf_engine.maths.estimators import kl_k1, summed
 from rlhf_engine.models.rollout import Rollout
 from rlhf_engine.rewards.composite import ScoredBatch

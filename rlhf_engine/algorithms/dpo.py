@@ -14,7 +14,6 @@ import torch
 from rlhf_engine.algorithms.base import Progress, Resources, State, StepResult
 from rlhf_engine.algorithms.learners import Learners
 from rlhf_engine.algorithms.on_policy import Clock, response_length
-from rlhf_engine.algorithms.optimizer import learning_rate_at
 from rlhf_engine.algorithms.pair_reference import PairReference, pairs_written
 from rlhf_engine.algorithms.pairs import PairLearning, PairLesson
 from rlhf_engine.algorithms.report import shown_samples
@@ -24,6 +23,7 @@ from rlhf_engine.data.batch import PairBatch
 from rlhf_engine.data.rows import Rows
 from rlhf_engine.errors import NonFiniteError
 from rlhf_engine.events import Sample
+from rlhf_engine.learning.optimizer import learning_rate_at
 from rlhf_engine.maths.estimators import kl_k1, summed
 from rlhf_engine.models.flops import BatchCost, ModelSize
 from rlhf_engine.models.memory import MicroBatchLimit

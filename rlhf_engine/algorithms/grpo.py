@@ -18,11 +18,11 @@ from torch import Tensor
 from rlhf_engine.algorithms.base import Progress, Resources, StepResult
 from rlhf_engine.algorithms.credit import Credit, EvaluatedGroup
 from rlhf_engine.algorithms.critic_free import ActorLearner, Answers, Lesson, Part, Told, Turn, credit_of
-from rlhf_engine.algorithms.update import AdapterUpdate
 from rlhf_engine.config.methods.grpo import GRPOConfig
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.data.batch import PromptBatch
 from rlhf_engine.errors import NonFiniteError
+from rlhf_engine.learning.update import AdapterUpdate
 from rlhf_engine.maths.groups import GroupLoss, equal_groups, group_advantages, group_policy_loss
 
 _ALSO_CALLED = {"reward": "objective/scores", "reward_std": "objective/scores_std", "entropy": "policy/entropy_avg"}

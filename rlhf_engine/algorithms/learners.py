@@ -9,9 +9,9 @@ from torch import Tensor
 
 from rlhf_engine.algorithms.base import Resources, State
 from rlhf_engine.algorithms.generators import generator_states, require_generators, restore_generators
-from rlhf_engine.algorithms.optimizer import AdapterOptimizer
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import CheckpointError
+from rlhf_engine.learning.optimizer import AdapterOptimizer
 from rlhf_engine.models.memory import out_of_memory
 from rlhf_engine.models.policy import Policy
 from rlhf_engine.runs.base_model import require_fit

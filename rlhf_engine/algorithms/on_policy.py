@@ -19,10 +19,10 @@ from torch.profiler import record_function
 from rlhf_engine.algorithms.base import Progress, Resources
 from rlhf_engine.algorithms.learners import Learners
 from rlhf_engine.algorithms.passes import Forward, ReusedRows, evaluate
-from rlhf_engine.algorithms.update import micro_batches
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.data.batch import PromptBatch
 from rlhf_engine.errors import ModelError, NonFiniteError
+from rlhf_engine.learning.update import micro_batches
 from rlhf_engine.models.flops import BatchCost, ModelSize
 from rlhf_engine.models.memory import MicroBatchLimit, out_of_memory
 from rlhf_engine.models.micro_batch import choose_micro_batch_size

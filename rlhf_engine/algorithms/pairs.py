@@ -9,9 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rlhf_engine.algorithms.optimizer import AdapterOptimizer
-from rlhf_engine.algorithms.update import AdapterUpdate
 from rlhf_engine.config.methods.preferences import PAIR_METRIC_NAMES, PUSH_UNIT, PreferenceSettings
+from rlhf_engine.learning.optimizer import AdapterOptimizer
+from rlhf_engine.learning.update import AdapterUpdate
 from rlhf_engine.maths.estimators import summed
 from rlhf_engine.maths.preferences import PreferenceLoss, pair_pushes, preference_loss
 from rlhf_engine.models.memory import MicroBatchLimit

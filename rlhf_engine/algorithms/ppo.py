@@ -26,16 +26,16 @@ from rlhf_engine.algorithms.experience import Experience, Part, estimate_advanta
 from rlhf_engine.algorithms.kl_coefficient import KLCoefficient
 from rlhf_engine.algorithms.learners import Learners
 from rlhf_engine.algorithms.on_policy import Clock, OnPolicy, finite_scores, nothing_learnt, response_length
-from rlhf_engine.algorithms.optimizer import learning_rate_factor
 from rlhf_engine.algorithms.passes import Forward, evaluate
 from rlhf_engine.algorithms.report import rollout_metrics, shown_samples
 from rlhf_engine.algorithms.score_normalizer import ScoreNormalizer
-from rlhf_engine.algorithms.update import AdapterUpdate
 from rlhf_engine.config.methods.ppo import PPOConfig, ppo_settings
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.data.batch import PromptBatch
 from rlhf_engine.errors import NonFiniteError
 from rlhf_engine.events import Sample
+from rlhf_engine.learning.optimizer import learning_rate_factor
+from rlhf_engine.learning.update import AdapterUpdate
 from rlhf_engine.maths.estimators import explained_variance
 from rlhf_engine.maths.losses import PolicyLoss, ValueLoss, clipped_policy_loss, clipped_value_loss
 from rlhf_engine.models.policy import Policy

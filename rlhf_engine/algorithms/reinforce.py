@@ -13,11 +13,11 @@ from torch import Tensor
 from rlhf_engine.algorithms.base import Progress, Resources, StepResult
 from rlhf_engine.algorithms.credit import Credit, EvaluatedGroup
 from rlhf_engine.algorithms.critic_free import ActorLearner, Lesson, Part, Told, Turn, credit_of
-from rlhf_engine.algorithms.update import AdapterUpdate
 from rlhf_engine.config.methods.reinforce import ReinforceConfig
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.data.batch import PromptBatch
 from rlhf_engine.errors import NonFiniteError
+from rlhf_engine.learning.update import AdapterUpdate
 from rlhf_engine.maths.estimators import response_rewards, summed
 from rlhf_engine.maths.groups import group_advantages
 

@@ -1,54 +1,43 @@
 """A reward model: Bradley-Terry on scores that a head reads at the last token (Ouyang et al. 2022, eq. 1), or that are
 the mean of what it says at each token.
 
-loss = −log σ(r(prompt, chosen) − r(prompt, rejected)). A step is one optimizer step on some pairs, for each member of
-an ensemble on pairs of its own. What there is: pairs, ties, margins (`judged_pairs`), where 0 and 1 of scores lie
-(`score_scale`), how far the probabilities can be believed (`maths.reward_modelling`).
+A step is one optimizer step on some pairs, for each member of an ensemble on pairs of its own
+(`learning.bradley_terry`). What there is besides: pairs, ties, margins (`learning.judged_pairs`), and where 0 and 1 of
+scores lie (`learning.score_scale`).
 """
 
 from __future__ import annotations
 
 import math
 from functools import cached_property, partial
+from itertools import chain
 from statistics import fmean
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from rlhf_engine.algorithms.base import Progress, Resources, State, StepResult
-from rlhf_engine.algorithms.judged_pairs import JudgedPairs, JudgedPart, drawn_with_replacement, require_margins
 from rlhf_engine.algorithms.learners import Learners
 from rlhf_engine.algorithms.on_policy import Clock, response_length
-from rlhf_engine.algorithms.optimizer import learning_rate_at
 from rlhf_engine.algorithms.report import shown_samples
-from rlhf_engine.algorithms.score_scale import center_and_scale, reference_answers
-from rlhf_engine.algorithms.update import AdapterUpdate
-from rlhf_engine.config.methods.reward_model import RewardModelConfig, calibration_metric
+from rlhf_engine.config.methods.reward_model import RewardModelConfig
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.data.batch import PairBatch
-from rlhf_engine.data.prompt_order import rows_for_step
 from rlhf_engine.data.rows import Rows
 from rlhf_engine.errors import NonFiniteError
 from rlhf_engine.events import Sample
-from rlhf_engine.maths.reward_modelling import (
-    RewardModelLoss,
-    accuracy_interval,
-    calibration,
-    pair_losses,
-    reward_model_loss,
-)
+from rlhf_engine.learning.bradley_terry import PairLearning, member_batch, responses_at_once
+from rlhf_engine.learning.judged_pairs import JudgedPairs, require_margins
+from rlhf_engine.learning.optimizer import learning_rate_at
+from rlhf_engine.learning.score_scale import center_and_scale, reference_answers
 from rlhf_engine.models.flops import BatchCost, ModelSize
 from rlhf_engine.models.memory import MicroBatchLimit
-from rlhf_engine.models.micro_batch import choose_micro_batch_size
-from rlhf_engine.models.response_scores import Reader, added_by_token, at_last_token, score_responses, values_along
+from rlhf_engine.models.response_scores import Reader, added_by_token, at_last_token, score_responses
 from rlhf_engine.models.rollout import Rollout
-from rlhf_engine.models.written import written_ids
 from rlhf_engine.rewards.base import Score
 
+_MOST_KEPT = 1_000_000  # characters of the reference's answers in a checkpoint
 _NUMBERS = ("token_count", "best_held_out_loss", "evaluations_without_gain", "center", "scale")
-_METRICS = {"loss": "loss", "accuracy": "accuracy", "margin": "margin", "mean_reward": "mean_reward"}
-_OF_DECIDED = ("accuracy", "margin")  # metrics that a step of nothing but ties does not have
 
 
 class RewardModel:
@@ -73,21 +62,18 @@ class RewardModel:
             progress("update", at / self.settings.members)
 
             # 1. The pairs of the step; those of an ensemble's member are drawn with replacement.
-            lesson = self._lesson(batch if self.settings.members == 1 else self._own_batch(at, number))
-            update = AdapterUpdate(
-                self.learners.optimizers[adapter], self.limit, partial(self._forward, head, lesson),
-                partial(self._loss, decided=lesson.decided), _METRICS, each=2)
+            lesson = self.learning.lesson(batch if self.settings.members == 1 else self._own_batch(at, number))
 
             # 2. One step down their loss.
             try:
                 with self.policy.updating():
-                    told = update.step(torch.arange(len(lesson)), lesson, rate, optimizer.max_grad_norm)
+                    told = self.learning.update(self._reader(head), self.learners.optimizers[adapter], lesson, rate,
+                                                optimizer.max_grad_norm)
             except NonFiniteError as error:
                 skipped.append(str(error))
                 continue
             told["grad_norm/reward"] = told.pop(f"grad_norm/{adapter}")
-            records.append({name: value for name, value in told.items() if lesson.decided or name not in _OF_DECIDED}
-                           | {"completions/mean_length": response_length(lesson.rollout)})
+            records.append(told | {"completions/mean_length": response_length(lesson.rollout)})
             self._updates += 1
             self.token_count += int(lesson.rollout.response_mask.sum())
             operations += self._operations(lesson.rollout)
@@ -103,27 +89,11 @@ class RewardModel:
 
     def measure_held_out(self, rows: Rows) -> dict[str, float]:
         """See `MeasuresHeldOut`. An ensemble is measured by the mean of its members' scores."""
-        batch = rows.batch(range(len(rows)))
-        assert isinstance(batch, PairBatch)
-        lesson = self._lesson(batch)
-        scores = score_responses(self.policy, self.readers, lesson.rollout, self.limit)
-        gaps = scores[:, 0::2] - scores[:, 1::2]
-        gap, tie = gaps.mean(dim=0), lesson.tie.cpu()
-        loss = float(pair_losses(gap, tie, lesson.margin.cpu(), label_smoothing=self.settings.label_smoothing).mean())
-        if not math.isfinite(loss):
-            raise NonFiniteError("the held-out loss is not finite")
+        found = self.learning.measure(self.readers, rows)
+        loss = found["eval/loss"]
         self.evaluations_without_gain = 0 if loss < self.best_held_out_loss else self.evaluations_without_gain + 1
         self.best_held_out_loss = min(loss, self.best_held_out_loss)
-        error, bins = calibration(gap.tolist(), tie.tolist())
-        found = {"eval/loss": loss, "eval/best_loss": self.best_held_out_loss, "eval/calibration_error": error}
-        found |= {calibration_metric(each.low): each.observed for each in bins}
-        if decided := gap[~tie].tolist():
-            share = accuracy_interval(decided)
-            found |= {"eval/accuracy": share.value, "eval/accuracy_low": share.low, "eval/accuracy_high": share.high,
-                      "eval/margin": fmean(decided)}
-        if len(gaps) > 1:
-            found["ensemble/deviation"] = float(gaps.std(dim=0, correction=0).mean())
-        return found
+        return found | {"eval/best_loss": self.best_held_out_loss}
 
     def why_done(self) -> str:
         """See `EndsItself`."""
@@ -135,31 +105,8 @@ class RewardModel:
 
     # --- parts of a step ---
 
-    def _lesson(self, batch: PairBatch) -> JudgedPairs:
-        return JudgedPairs.of(self.policy, batch, self.settings.margin, self.settings.margin_column)
-
     def _own_batch(self, member: int, number: int) -> PairBatch:
-        """What a member learns from in a step: of its own draw of all pairs, in an order of its own."""
-        rows, seed = self.resources.rows, (self.config.train.seed + 1_000_003 * (member + 1)) % 2**63
-        drawn = drawn_with_replacement(len(rows), seed)
-        places = rows_for_step(len(rows), number - 1, self.settings.pairs_per_step, seed,
-                               shuffle=self.config.data.shuffle)
-        batch = rows.batch([drawn[place] for place in places])
-        assert isinstance(batch, PairBatch)
-        return batch
-
-    def _forward(self, head: str, lesson: JudgedPairs, part: JudgedPart) -> Tensor:
-        """Scores of both responses, [2 * pairs] with gradient."""
-        values = values_along(self.policy, self._reader(head), part.ids, part.mask, part.width)
-        lesson.said[part.rows, :part.width + 1] = values.detach()
-        return at_last_token(values, part.response_mask)
-
-    def _loss(self, part: JudgedPart, scores: Tensor, normalizer: float, *, decided: float) -> RewardModelLoss:
-        chosen, rejected = scores.chunk(2)
-        settings = self.settings
-        return reward_model_loss(
-            chosen, rejected, part.tie, part.margin, label_smoothing=settings.label_smoothing,
-            center_coefficient=settings.center_coefficient, normalizer=normalizer, decided=decided)
+        return member_batch(self.resources.rows, self.config, member, number, self.config.train.seed)
 
     def _samples(self, number: int, lesson: JudgedPairs) -> tuple[Sample, ...]:
         """The first pairs, chosen and rejected beside each other, with their raw scores before the update."""
@@ -191,19 +138,25 @@ class RewardModel:
         return Reader(partial(self.policy.as_role, self.settings.adapter_heads[head]), self.policy.heads[head],
                       self.settings.reads)
 
+    @property
+    def learning(self) -> PairLearning:
+        """How its members learn, under the settings of the moment."""
+        return PairLearning(self.policy, self.settings, self.limit)
+
     @cached_property
     def limit(self) -> MicroBatchLimit:
         """How many responses go through a pass at once."""
-        train, rows = self.config.train, self.resources.rows
-        responses = [*rows.texts["chosen"], *rows.texts["rejected"]]
-        width = max(len(prompt) + len(response) for prompt, response in written_ids(
-            self.policy, rows.prompts * 2, responses, [False] * len(responses)))
-        size = choose_micro_batch_size(self.policy, 2 * self.settings.pairs_per_step, width)
-        return MicroBatchLimit(train.micro_batch_size or size, self.resources.tell)
+        return MicroBatchLimit(responses_at_once(self.policy, self.resources.rows, self.config), self.resources.tell)
 
     @cached_property
     def _reference_answers(self) -> Rollout:
         return reference_answers(self.policy, self.resources.rows, self.config, self.settings.reference_samples)
+
+    def _answers_to_keep(self) -> dict[str, Any]:
+        """The reference's answers as texts, so that what learns on from here is centred on the same ones."""
+        asked = self._reference_answers
+        answers = [list(pair) for pair in zip(asked.prompts, asked.responses, strict=True)]
+        return {"reference_answers": answers} if sum(map(len, chain(*answers))) <= _MOST_KEPT else {}
 
     def _center_and_scale(self) -> tuple[list[float], list[float]]:
         """Under the weights of the moment; those of before where scores are not finite."""
@@ -236,7 +189,8 @@ class RewardModel:
         center, scale = self._center_and_scale()
         own: dict[str, Any] = {
             "token_count": self.token_count, "best_held_out_loss": best if math.isfinite(best) else None,
-            "evaluations_without_gain": self.evaluations_without_gain, "center": center, "scale": scale}
+            "evaluations_without_gain": self.evaluations_without_gain, "center": center, "scale": scale,
+            "judgements": len(self.resources.rows) + len(self.resources.held_out)} | self._answers_to_keep()
         return State(found.tensors, own | found.numbers)
 
     def require_fit(self, state: State) -> None:

@@ -14,11 +14,11 @@ from torch import Tensor
 from rlhf_engine.algorithms.base import Progress, Resources, StepResult
 from rlhf_engine.algorithms.credit import Credit, EvaluatedGroup
 from rlhf_engine.algorithms.critic_free import ActorLearner, Lesson, Part, Told, Turn, credit_of
-from rlhf_engine.algorithms.update import AdapterUpdate
 from rlhf_engine.config.methods.rloo import RLOOConfig
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.data.batch import PromptBatch
 from rlhf_engine.errors import NonFiniteError
+from rlhf_engine.learning.update import AdapterUpdate
 from rlhf_engine.maths.estimators import response_rewards, summed, whiten
 from rlhf_engine.maths.groups import equal_groups, leave_one_out_advantages
 from rlhf_engine.maths.losses import PolicyLoss, clipped_policy_loss

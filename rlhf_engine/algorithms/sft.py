@@ -17,16 +17,16 @@ from torch import Tensor
 from rlhf_engine.algorithms.base import Progress, Resources, State, StepResult
 from rlhf_engine.algorithms.learners import Learners
 from rlhf_engine.algorithms.on_policy import Clock
-from rlhf_engine.algorithms.optimizer import learning_rate_at
 from rlhf_engine.algorithms.text_lesson import TextLesson, TextPart, learned_log_probs, why_not_packed
 from rlhf_engine.algorithms.text_rows import TextReader, TextRow, texts_of
-from rlhf_engine.algorithms.update import AdapterUpdate, micro_batches
 from rlhf_engine.config.methods.sft import SFTConfig
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.data.batch import TextBatch
 from rlhf_engine.data.rows import Rows
 from rlhf_engine.errors import NonFiniteError
 from rlhf_engine.events import Sample
+from rlhf_engine.learning.optimizer import learning_rate_at
+from rlhf_engine.learning.update import AdapterUpdate, micro_batches
 from rlhf_engine.models.flops import BatchCost, ModelSize
 from rlhf_engine.models.memory import MicroBatchLimit
 from rlhf_engine.models.micro_batch import choose_micro_batch_size

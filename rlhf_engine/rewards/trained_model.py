@@ -37,7 +37,7 @@ _MOST_ADAPTER = 8 * 2**30  # bytes
 @dataclass(frozen=True)
 class TrainedModel:
     """What a reward model consists of. members: adapters with heads; center, scale: of each, see
-    `algorithms.score_scale`; base: the model that they were trained on, and its fingerprint, by one digest; template:
+    `learning.score_scale`; base: the model that they were trained on, and its fingerprint, by one digest; template:
     whether prompts were put to it by a chat template, and the system message before them; reads: what of the head's
     outputs is the score."""
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from rlhf_engine.algorithms.optimizer import AdapterOptimizer
 from rlhf_engine.config.sections import OptimizerConfig
+from rlhf_engine.learning.optimizer import AdapterOptimizer
 
 SETTINGS = OptimizerConfig(adam_beta1=0.8, adam_beta2=0.95, adam_eps=1e-2, weight_decay=0.1)
 

@@ -14,10 +14,8 @@ from tiny_models import make_ppo, stir, tiny_config
 from rlhf_engine.algorithms.base import State
 from rlhf_engine.algorithms.experience import Experience, estimate_advantages, state_values
 from rlhf_engine.algorithms.on_policy import Evaluated
-from rlhf_engine.algorithms.optimizer import learning_rate_factor
 from rlhf_engine.algorithms.ppo import PPO
 from rlhf_engine.algorithms.score_normalizer import ScoreNormalizer
-from rlhf_engine.algorithms.update import AdapterUpdate
 from rlhf_engine.config.fields import replace
 from rlhf_engine.config.methods.ppo import PPOConfig
 from rlhf_engine.config.run_config import RunConfig
@@ -25,6 +23,8 @@ from rlhf_engine.config.sections import OptimizerConfig, SamplingConfig
 from rlhf_engine.data.batch import PromptBatch
 from rlhf_engine.errors import NonFiniteError
 from rlhf_engine.events import Sample
+from rlhf_engine.learning.optimizer import learning_rate_factor
+from rlhf_engine.learning.update import AdapterUpdate
 from rlhf_engine.models.policy import Policy
 from rlhf_engine.models.rollout import Rollout, sample
 

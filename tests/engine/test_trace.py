@@ -15,10 +15,10 @@ from tiny_models import _byte_tokenizer, make_ppo, stir, tiny_config
 
 from rlhf_engine.algorithms.experience import Experience
 from rlhf_engine.algorithms.ppo import PPO
-from rlhf_engine.algorithms.update import AdapterUpdate
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.data.batch import PromptBatch
 from rlhf_engine.events import Sample, StepFinished
+from rlhf_engine.learning.update import AdapterUpdate
 from rlhf_engine.models.policy import Policy
 from rlhf_engine.models.token_texts import token_texts
 from rlhf_engine.requests import Edit, RequestQueue

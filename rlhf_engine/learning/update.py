@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.profiler import record_function
 
-from rlhf_engine.algorithms.optimizer import AdapterOptimizer
+from rlhf_engine.learning.optimizer import AdapterOptimizer
 from rlhf_engine.models.memory import MicroBatchLimit
 
 
