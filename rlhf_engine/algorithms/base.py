@@ -42,6 +42,7 @@ class Resources:
     rewards: RewardSum | None
     decoder: TracedDecoder
     tell: Callable[[str], None] = lambda text: None
+    row_count: int = 0
     _built_from: list[RewardSection] = field(default_factory=list)
     _scored: tuple[Rows, ...] = ()
     """All rows whose responses the rewards score."""
@@ -54,7 +55,8 @@ class Resources:
         """Those of a run under `config`; data: by default what that names. Raises ConfigError for rewards that cannot
         be built, or score responses to its rows, or data that cannot be read."""
         data = data or load_data(config)
-        made = cls(policy, data.train, data.held_out_rows, None, TracedDecoder(policy, tell), tell)
+        made = cls(policy, data.train, data.held_out_rows, None, TracedDecoder(policy, tell), tell,
+                   len(data.train) + len(data.held_out_rows))
         # responses are learned from in place of what a row holds only where rows are prompts
         made._scored = (data.train, data.held_out) if data.train.kind == "prompts" else (data.held_out,)
         made.use_rewards_of(config)

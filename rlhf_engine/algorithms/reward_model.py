@@ -190,7 +190,7 @@ class RewardModel:
         own: dict[str, Any] = {
             "token_count": self.token_count, "best_held_out_loss": best if math.isfinite(best) else None,
             "evaluations_without_gain": self.evaluations_without_gain, "center": center, "scale": scale,
-            "judgements": len(self.resources.rows) + len(self.resources.held_out)} | self._answers_to_keep()
+            "judgements": self.resources.row_count} | self._answers_to_keep()
         return State(found.tensors, own | found.numbers)
 
     def require_fit(self, state: State) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
+from pydantic import model_validator
+
 from rlhf_engine.config.rewards import RewardSection, reward_name
 from rlhf_engine.config.section import COUNT, MOST_LETTERS, setting
 
@@ -27,3 +29,30 @@ class PreferenceRewardConfig(RewardSection):
     sha256: str | None = setting(
         None, "digest of the reward model, recorded when a run starts; a run that is resumed does not go on with "
         "another one", pattern="^[0-9a-f]{64}$", allowed="64 hexadecimal digits")
+    labels: str | None = setting(
+        None, "a label file (`rlhf-tui label`) that judgements are added to while the run trains; see refit_every",
+        min_length=1, max_length=MOST_LETTERS, allowed="the name of a label file")
+    refit_every: int | None = setting(
+        None, "learn on from all pairs of labels, between two steps, as soon as that many judgements stand there that "
+        "the model has not learnt from; none: never", unit="judgements", live=True, ge=1, le=COUNT,
+        label="refit every")
+    refit_passes: int = setting(1, "times that a refit goes through all pairs", unit="passes", live=True, ge=1, le=1000,
+                                label="refit passes")
+    refit_learning_rate: float | None = setting(
+        None, "learning rate of a refit; none: that of the reward model's own run", live=True, gt=0, le=1,
+        label="refit learning rate")
+    judgements: int | None = setting(
+        None, "judgements of labels that the model has learnt from already, recorded when a run starts", ge=0, le=COUNT)
+    version: str | None = setting(
+        None, "what the model has become by learning on in this run, recorded with each refit: a number and the "
+        "beginning of a digest; none: it is as it was", pattern="^[0-9]{3,6}-[0-9a-f]{12}$",
+        allowed="a version of the run, such as 002-0123456789ab")
+    version_folder: str | None = setting(
+        None, "where the versions of the run lie; filled in when its settings are read", max_length=MOST_LETTERS,
+        allowed="a folder")
+
+    @model_validator(mode="after")
+    def _refits_from_labels(self) -> PreferenceRewardConfig:
+        if self.refit_every is not None and self.labels is None:
+            raise ValueError("refit_every learns from new judgements; labels names the file that they are added to")
+        return self

@@ -21,8 +21,8 @@ from rlhf_engine.files.json_text import to_json
 from rlhf_engine.model_folders.adapter_folder import adapter_of
 from rlhf_engine.model_folders.model_files import ADAPTER_WEIGHTS
 from rlhf_engine.models.loading import load_plain, load_skeleton
-from rlhf_engine.rewards.trained_model import ABOUT
 from rlhf_engine.runs.checkpoint import TrainingState
+from rlhf_engine.runs.reward_versions import ABOUT
 
 FORMAT = 1
 _HEAD = "score"

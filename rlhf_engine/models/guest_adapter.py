@@ -1,4 +1,4 @@
-"""A frozen low-rank adapter that visits a base in memory for the length of a pass, with a head that reads it.
+"""A low-rank adapter that visits a base in memory for the length of a pass, with a head that reads it.
 
 The base may be that of a run, with actor, critic and reference on it, whose adapters may sit on other modules. Nothing
 is added to it: hooks add s · B A x to what the adapted modules answer, with the base's own adapters off, and are gone
@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rlhf_engine.config.methods.base import REFERENCE
 from rlhf_engine.errors import ModelError
@@ -43,6 +43,41 @@ class GuestAdapter:
         moved._pairs = {name: (a.to(device), b.to(device)) for name, (a, b) in self._pairs.items()}
         moved._head, moved._scaling = self._head.to(device), self._scaling
         return moved
+
+    def learning(self) -> GuestAdapter:
+        """A copy whose weights are trained: they are `parameters`."""
+        found = object.__new__(GuestAdapter)
+        found._pairs = {name: (nn.Parameter(a.clone()), nn.Parameter(b.clone()))
+                        for name, (a, b) in self._pairs.items()}
+        found._head, found._scaling = nn.Parameter(self._head.clone()), self._scaling
+        return found
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """The adapter's weights by the names that peft gives its files, in the order of names."""
+        return {f"{_PREFIX}{name}.lora_{side}.weight": matrix
+                for name, pair in self._pairs.items() for side, matrix in zip("AB", pair, strict=True)}
+
+    @property
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """Of one that learns: its weights and its head's."""
+        return {name: weight for name, weight in {**self.tensors, "head": self.head}.items()
+                if isinstance(weight, nn.Parameter)}
+
+    @property
+    def head(self) -> Tensor:
+        """[1, hidden]."""
+        return self._head
+
+    @property
+    def rank(self) -> int:
+        """The rank of its matrices."""
+        return next(iter(self._pairs.values()))[0].shape[0]
+
+    @property
+    def scaling(self) -> float:
+        """What the product of its matrices is multiplied by: alpha / rank."""
+        return self._scaling
 
     def require_fit(self, policy: Policy) -> None:
         """Raises ModelError unless the base has the modules that it was trained on."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from rlhf_engine.events import Span
 
-__all__ = ["Columns", "NeedsColumns", "Reward", "Score", "Span", "UsesPolicy"]
+__all__ = ["Columns", "LearnsOn", "Learnt", "NeedsColumns", "Reward", "Score", "Span", "TellsOdds", "UsesPolicy"]
 
 
 Columns = Mapping[str, Sequence[Any]]
@@ -50,6 +51,42 @@ class UsesPolicy(Protocol):
 
     def use_policy(self, policy: Any) -> None:
         """Takes a `models.policy.Policy` to read on from now on, if it is of use. It must be left as it is found."""
+        ...
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """What a reward has become by learning on. settings: of its section, which make it so again, and are recorded as
+    edits; they may be such as nobody else may change. text: one sentence about it."""
+
+    settings: Mapping[str, Any]
+    text: str
+
+
+@runtime_checkable
+class LearnsOn(Protocol):
+    """What a `Reward` may bring besides, that learns while a run is rewarded by it. It is asked before each step, and
+    made anew from its changed settings when it has learnt: a resumed run then makes the same one."""
+
+    def learn_on(self, folder: Path, step: int, progress: Callable[[float], None]) -> Learnt | None:
+        """Learn, if there is something to learn from; None: it is as it was.
+
+        folder: in the run's directory, for what is to be kept of it. step: the one that it is the first to reward.
+        progress: takes how far, 0 to 1. A policy that it has been offered must be left as it is found, and so must
+        torch's own random numbers. Raises RlhfError, one sentence, where it should have learnt and could not: that is
+        told, and the run goes on with what there is.
+        """
+        ...
+
+
+@runtime_checkable
+class TellsOdds(Protocol):
+    """What a `Reward` may bring besides, whose scores are probabilities in disguise."""
+
+    @property
+    def log_odds_per_unit(self) -> float:
+        """By how much, in nats, a response that scores one unit more is the likelier one to be preferred: P(first is
+        preferred) = σ(log_odds_per_unit · (score of the first − score of the second))."""
         ...
 
 

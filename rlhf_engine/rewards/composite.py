@@ -12,7 +12,7 @@ from typing import Any
 
 from rlhf_engine.errors import ConfigError, RewardError
 from rlhf_engine.events import Span
-from rlhf_engine.rewards.base import Columns, NeedsColumns, Reward, Score, UsesPolicy
+from rlhf_engine.rewards.base import Columns, LearnsOn, NeedsColumns, Reward, Score, UsesPolicy
 from rlhf_engine.rewards.failures import quoted, raised
 
 ColumnsOf = Callable[[Sequence[str]], Columns | None]
@@ -59,6 +59,11 @@ class RewardSum:
         for reward, _ in self._rewards:
             if isinstance(reward, UsesPolicy):
                 reward.use_policy(policy)
+
+    @property
+    def learners(self) -> list[tuple[int, LearnsOn]]:
+        """Those that learn while they reward, with the place at which each stands among all; see `LearnsOn`."""
+        return [(at, reward) for at, (reward, _) in enumerate(self._rewards) if isinstance(reward, LearnsOn)]
 
     def require_rows(self, prompts: Sequence[str], columns: Columns) -> None:
         """Raises ConfigError, one sentence, for rows that a reward could not score responses to."""

@@ -7,8 +7,10 @@ Several members are made one number of by their mean, their lowest, or their mea
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -16,7 +18,7 @@ from torch import Tensor
 from rlhf_engine.config.methods.base import Needs
 from rlhf_engine.config.preference import PreferenceRewardConfig
 from rlhf_engine.config.sections import LoraConfig, ModelConfig
-from rlhf_engine.errors import ConfigError, ModelError, PromptError, RewardError
+from rlhf_engine.errors import ConfigError, ModelError, PromptError, RewardError, RlhfError
 from rlhf_engine.events import Span
 from rlhf_engine.models.memory import MicroBatchLimit
 from rlhf_engine.models.policy import Policy
@@ -24,8 +26,10 @@ from rlhf_engine.models.response_scores import Reader, added_by_token, at_last_t
 from rlhf_engine.models.rollout import Rollout, unpadded
 from rlhf_engine.models.token_texts import token_texts
 from rlhf_engine.models.written import written
-from rlhf_engine.rewards.base import Score
-from rlhf_engine.rewards.trained_model import load_trained_model
+from rlhf_engine.rewards.base import Learnt, Score
+from rlhf_engine.rewards.refit import Refit, refit, write_refit
+from rlhf_engine.rewards.trained_model import judgements_in, load_trained_model
+from rlhf_engine.runs.reward_versions import add_version
 from rlhf_engine.system.streams import log
 from rlhf_engine.words import count_words
 
@@ -35,7 +39,7 @@ _LEAST = 0.05  # of a standard deviation that a word must move it by to be shown
 
 
 class PreferenceReward:
-    """See `rlhf_engine.rewards.base.Reward` and `UsesPolicy`."""
+    """See `rlhf_engine.rewards.base.Reward`, `UsesPolicy` and `LearnsOn`."""
 
     def __init__(self, config: PreferenceRewardConfig) -> None:
         """Raises ConfigError where there is no such reward model. Its base is loaded when something is scored and no
@@ -45,6 +49,7 @@ class PreferenceReward:
         self._policy: Policy | None = None
         self._readers: list[Reader] = []
         self._limit = MicroBatchLimit(_AT_ONCE, log)
+        self._seen: tuple[int, ...] | None = ()  # of the label file when it was looked at last
 
     def use_policy(self, policy: Policy) -> None:
         """Read on the base of `policy` from now on, if it is the one that the reward model was trained on."""
@@ -69,6 +74,27 @@ class PreferenceReward:
         scores = torch.stack([at_last_token(each, mask) for each in values])
         spans = _spans(policy, rollout, added_by_token(values.mean(dim=0), mask, model.reads))
         return [self._score(scores[:, row].tolist(), spans[row]) for row in range(len(responses))]
+
+    def learn_on(self, folder: Path, step: int, progress: Callable[[float], None]) -> Learnt | None:
+        """Learn on when refit_every new judgements stand in labels. See `LearnsOn`."""
+        config = self._config
+        if config.refit_every is None or config.labels is None or (now := _stamp(config.labels)) == self._seen:
+            return None
+        self._seen = now  # nor again, where nothing comes of it, before there are others
+        before = config.judgements if config.version is None else self._model.judgements
+        try:
+            there, known = judgements_in(Path(config.labels)), before or 0
+            if there - known < config.refit_every:
+                return None
+            number = 1 + (int(config.version.partition("-")[0]) if config.version else 0)
+            policy = self._on_a_base()
+            done = refit(policy, self._model, config, judgements=there, version=number, progress=progress)
+            version = add_version(folder, lambda aside: write_refit(aside, done, config, step, policy))
+        except RlhfError as error:
+            raise ConfigError(f"the reward {self.name!r} does not learn on and stays as it is: {error}") from error
+        return Learnt({"version": version, "version_folder": str(folder.absolute())},
+                      f"the reward {self.name!r} has learnt on from {there} judgements ({known} before): version "
+                      f"{int(version.partition('-')[0])} rewards from step {step} on{_accuracies(done)}")
 
     # -----------------------------------------------------------------------------------------------------------------
 
@@ -120,6 +146,23 @@ class PreferenceReward:
             at = int(lengths.argmax())
             raise RewardError(f"Reward {self.name!r}: a prompt with its response has {longest} tokens, and the context "
                               f"of its model holds {policy.max_positions}: {rollout.responses[at][:40]!r}…")
+
+
+def _stamp(file: str) -> tuple[int, ...] | None:
+    """What tells a file from what it was before somebody wrote to it; None where there is none."""
+    try:
+        found = os.stat(file)
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _accuracies(done: Refit) -> str:
+    name = "eval/accuracy"
+    if name not in done.after:
+        return ""
+    return (f"; it tells {100 * done.after[name]:.0f} % of {done.held_out} held-out pairs apart "
+            f"({100 * done.before[name]:.0f} % before)")
 
 
 @lru_cache(maxsize=1)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,8 @@ from rlhf_engine.config.preference import PreferenceRewardConfig
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.config.sections import ModelConfig
 from rlhf_engine.errors import ConfigError, ModelError, RlhfError, first_line, short
-from rlhf_engine.files.reading import MOST_WHOLE, read_bytes
+from rlhf_engine.files.reading import MOST_WHOLE, read_bytes, whole_number
+from rlhf_engine.labels.label_file import read_labels
 from rlhf_engine.model_folders.model_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from rlhf_engine.models.guest_adapter import GuestAdapter
 from rlhf_engine.models.response_scores import Reads
@@ -27,11 +28,10 @@ from rlhf_engine.runs import checkpoint
 from rlhf_engine.runs.base_model import base_fingerprint
 from rlhf_engine.runs.checkpoint_list import candidates, missing, step_of
 from rlhf_engine.runs.reward_models import folder_named
+from rlhf_engine.runs.reward_versions import ABOUT, digest_of, files_of, folder_of
 from rlhf_engine.runs.run_dir import RunDir
 
-ABOUT = "reward_model.json"
 _HEAD = "base_model.model.score.weight"
-_MOST_ADAPTER = 8 * 2**30  # bytes
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,12 @@ class TrainedModel:
     """What a reward model consists of. members: adapters with heads; center, scale: of each, see
     `learning.score_scale`; base: the model that they were trained on, and its fingerprint, by one digest; template:
     whether prompts were put to it by a chat template, and the system message before them; reads: what of the head's
-    outputs is the score."""
+    outputs is the score.
+
+    How it learnt, for what learns on from it: config: of its run; None of an exported folder. reference: the prompts
+    and answers on which it was centred; None where they were not kept. judgements: that it has learnt from; None where
+    nobody counted them.
+    """
 
     members: tuple[GuestAdapter, ...]
     center: tuple[float, ...]
@@ -48,6 +53,9 @@ class TrainedModel:
     fingerprint: str | None
     template: tuple[bool, str | None] = (False, None)
     reads: Reads = "last"
+    config: RunConfig | None = None
+    reference: tuple[tuple[str, str], ...] | None = None
+    judgements: int | None = None
 
 
 @dataclass(frozen=True)
@@ -63,31 +71,45 @@ class _Place:
         """What it consists of."""
         if self.run:
             return [self.folder / "state.json", self.folder / "tensors.safetensors"]
-        return [self.folder / ABOUT, *sorted(self.folder.rglob(ADAPTER_WEIGHTS))]
+        return files_of(self.folder)
 
 
 def pinned_reward_models(config: RunConfig) -> RunConfig:
-    """The config with whole paths, the step, and the digest of each reward model that has none yet. Raises ConfigError
-    where one cannot be had."""
+    """The config with whole paths, the step, the digest of each reward model that has none yet, and what of its labels
+    it knows already. Raises ConfigError where one cannot be had."""
     changes: dict[str, Any] = {}
     for index, reward in enumerate(config.rewards):
-        if isinstance(reward, PreferenceRewardConfig):
+        if isinstance(reward, PreferenceRewardConfig) and reward.version is None:  # else it was pinned before
             place, at = _place(reward), f"rewards.{index}"
             changes |= {f"{at}.model": str((place.run.path if place.run else place.folder).resolve()),
                         f"{at}.step": place.step, f"{at}.sha256": _as_meant(reward, place)}
+            if reward.labels is not None:
+                labels = os.path.realpath(os.path.expanduser(reward.labels))
+                changes[f"{at}.labels"] = labels
+                if reward.judgements is None:
+                    changes[f"{at}.judgements"] = _known_judgements(reward, place, labels)
     return fields.replace(config, changes) if changes else config
 
 
 def load_trained_model(config: PreferenceRewardConfig) -> TrainedModel:
     """The reward model that a reward names. Raises ConfigError, one sentence, where there is none, or it is not the one
     that was meant."""
-    place = _place(config)
-    _as_meant(config, place)
+    if config.version is not None:
+        place = _version(config, config.version)
+    else:
+        place = _place(config)
+        _as_meant(config, place)
     try:
         return _of_run(place.folder) if place.run else _of_folder(place.folder)
     except (RlhfError, OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{_whose(config)}{place.folder} holds no reward model that can be used: "
                           f"{first_line(error)}") from error
+
+
+def judgements_in(labels: Path) -> int:
+    """How many judgements that can be learnt from stand in a label file: all but those that were skipped. Raises
+    ConfigError."""
+    return sum(judgement.verdict != "skip" for judgement in read_labels(labels))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -124,16 +146,46 @@ def _checkpoint(config: PreferenceRewardConfig, run: RunDir) -> _Place:
     return _Place(run, path, step_of(path))
 
 
+def _version(config: PreferenceRewardConfig, version: str) -> _Place:
+    """What the model has become in a run. Raises ConfigError where it is not there, or is another one."""
+    if config.version_folder is None:
+        raise ConfigError(f"{_whose(config)}version {version} is one of a run, and of which is not known here; version "
+                          "= none takes the model as it was")
+    folder = folder_of(Path(config.version_folder), version)
+    try:
+        found = digest_of(files_of(folder))
+    except OSError as error:
+        raise ConfigError(f"{_whose(config)}its version {version} cannot be read from {folder}: {error.strerror}"
+                          ) from None
+    if not found.startswith(version.partition("-")[2]):
+        raise ConfigError(f"{_whose(config)}{folder} is damaged, or another one than the version {version} that the "
+                          "run was rewarded by")
+    return _Place(None, folder, None)
+
+
+def _known_judgements(config: PreferenceRewardConfig, place: _Place, labels: str) -> int:
+    """How many of the judgements of `labels` the model has learnt from; where that is not known, all that stand there:
+    none of those is new to the run that begins."""
+    if place.run is not None:
+        try:
+            state = checkpoint.load(place.folder)
+        except RlhfError as error:
+            raise ConfigError(f"{_whose(config)}{error}") from error
+        source, counted = state.config.data.source, state.numbers.get("judgements")
+        if source is None or os.path.realpath(os.path.expanduser(source)) != labels:
+            return 0
+        if isinstance(counted, int):
+            return counted
+    return judgements_in(Path(labels)) if os.path.lexists(labels) else 0
+
+
 def _as_meant(config: PreferenceRewardConfig, place: _Place) -> str:
     """Its digest. Raises ConfigError where it is not what the configuration wrote down."""
-    digest = hashlib.sha256()
     try:
-        for path in place.files:
-            digest.update(path.name.encode() + b"\0" + hashlib.sha256(read_bytes(path, _MOST_ADAPTER)).digest())
+        found = digest_of(place.files)
     except OSError as error:
         raise ConfigError(f"{_whose(config)}{error.filename or place.folder} could not be read: {error.strerror}"
                           ) from None
-    found = digest.hexdigest()
     if config.sha256 is not None and config.sha256 != found:
         raise ConfigError(f"{_whose(config)}{place.folder} is no longer the reward model whose SHA-256 begins with "
                           f"{config.sha256[:12]}; sha256 = none takes it as it is now")
@@ -153,7 +205,8 @@ def _of_run(path: Path) -> TrainedModel:
         members.append(GuestAdapter(own, weight, config.lora.alpha / config.lora.rank))
     return TrainedModel(
         tuple(members), *_numbers(state.numbers, len(members)), config.model, state.base.hex if state.base else None,
-        (config.data.chat_template, config.data.system), getattr(config.algorithm, "reads", "last"))
+        (config.data.chat_template, config.data.system), getattr(config.algorithm, "reads", "last"), config,
+        _reference(state.numbers))
 
 
 def _of_folder(folder: Path) -> TrainedModel:
@@ -176,7 +229,22 @@ def _of_folder(folder: Path) -> TrainedModel:
     if known and now and now.hex != known:
         raise ModelError(f"{model.name} is another model now than the one it was trained on")
     template = about.get("chat_template", False), about.get("system")
-    return TrainedModel(tuple(members), *_numbers(about, len(members)), model, known, template)
+    learnt = about.get("learnt_on")
+    return TrainedModel(
+        tuple(members), *_numbers(about, len(members)), model, known, template, _reads(about),
+        fields.validate(learnt["config"]) if learnt else None, _reference(about),
+        whole_number(learnt["judgements"]) if learnt else None)
+
+
+def _reads(about: Mapping[str, Any]) -> Reads:
+    """What of the head's outputs is the score; exported folders do not say, for theirs is the last token's."""
+    return "mean" if about.get("reads") == "mean" else "last"
+
+
+def _reference(found: Mapping[str, Any]) -> tuple[tuple[str, str], ...] | None:
+    """The answers of the reference, if they were kept."""
+    pairs = found.get("reference_answers")
+    return tuple((str(prompt), str(answer)) for prompt, answer in pairs) if pairs else None
 
 
 def _numbers(found: Mapping[str, Any], members: int) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -38,6 +38,7 @@ from rlhf_engine.runs.checkpoint_list import candidates as candidates
 from rlhf_engine.runs.checkpoint_list import found as _found
 from rlhf_engine.runs.checkpoint_list import is_name, missing, run_of, thinned
 from rlhf_engine.runs.checkpoint_list import step_of as step_of
+from rlhf_engine.runs.reward_versions import at_home
 from rlhf_engine.runs.run_care import bytes_under
 from rlhf_engine.runs.run_code import require_named_code
 from rlhf_engine.runs.run_dir import RunDir
@@ -312,7 +313,7 @@ def _state_in(found: dict[str, Any], path: Path) -> TrainingState:
         raise ValueError("numbers and config are no tables")
     if base is None and found.get("base") is not None:
         raise ValueError("base is no fingerprint of a model")
-    config = fields.validate(found["config"])
+    config = at_home(fields.validate(found["config"]), run_of(path))
     require_sound_numbers(numbers, config)
     require_named_code(run_of(path), config)
     require_settings_of(run_of(path), config)

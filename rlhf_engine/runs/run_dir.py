@@ -10,6 +10,7 @@ environment variable. Nothing here imports torch.
     samples.jsonl   some responses of each step         checkpoints/   see checkpoint.py
     alarms.jsonl    what went wrong, and at which step
     probes.jsonl    answers to one prompt through time  note.txt       what a person wrote about it
+    reward_models/  versions of reward models that learnt on within the run, see reward_versions.py
     output.log      what reward functions, libraries and child processes printed, and tracebacks
 """
 
@@ -73,6 +74,7 @@ CONFIG, ABOUT, STATUS, LOCK, NOTE = "config.toml", "run.json", "status.json", "r
 METRICS, SAMPLES, EDITS, ALARMS = "metrics.jsonl", "samples.jsonl", "edits.jsonl", "alarms.jsonl"
 PROBES = "probes.jsonl"
 OUTPUT = "output.log"
+REWARD_MODELS = "reward_models"
 
 NOTE_LENGTH = 4000  # characters of a note
 MOST_NAME = 200  # characters of what a file says a run, a preset or a process is called
@@ -254,7 +256,7 @@ class RunDir:
         copied: nor but what a fork copies from its parent.
         """
         bare = {CONFIG, ABOUT, STATUS, LOCK, OUTPUT}
-        bare |= {METRICS, PROBES, EDITS, self.checkpoints.name} if copied else set()
+        bare |= {METRICS, PROBES, EDITS, self.checkpoints.name, REWARD_MODELS} if copied else set()
         with suppress(OSError):
             if not self.path.is_symlink() and set(os.listdir(self.path)) <= bare:
                 remove_folder(self.path)

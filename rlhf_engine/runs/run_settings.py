@@ -12,12 +12,14 @@ from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import CheckpointError, ConfigError, RunError
 from rlhf_engine.events import EditApplied
 from rlhf_engine.runs.base_model import MOVES
+from rlhf_engine.runs.reward_versions import at_home
 from rlhf_engine.runs.run_dir import CONFIG, RunDir
 
 # the adapters of a checkpoint fit one base model, and one shape: a fork keeps these
 KEPT = ("model.name", "model.revision", "lora.rank", "lora.target_modules")
-# besides what is live: where the base lies now, and the digest of changed code that a person accepted
-_RECORDED = (*MOVES, ".sha256")
+# besides what is live: where the base lies now, the digest of changed code that a person accepted, and what a reward
+# model has become by learning on
+_RECORDED = (*MOVES, ".sha256", ".version")
 # what the adapters of a run mean something to
 _ADAPTED = ("model.", "lora.")
 _ABSENT = object()
@@ -38,7 +40,7 @@ class Difference:
 
 def settings_now(run_dir: RunDir) -> RunConfig:
     """The settings as started, with the live changes made since. Raises RunError or ConfigError if unreadable."""
-    return edited(run_dir.config(), run_dir.edits())
+    return at_home(edited(run_dir.config(), run_dir.edits()), run_dir)
 
 
 def edited(config: RunConfig, edits: Iterable[EditApplied]) -> RunConfig:

@@ -28,6 +28,7 @@ from rlhf_engine.runs import checkpoint
 from rlhf_engine.runs.base_model import MOVES, BaseChoice, base_fingerprint
 from rlhf_engine.runs.checkpoint import TrainingState
 from rlhf_engine.runs.method_change import require_actor, taken_over
+from rlhf_engine.runs.reward_versions import copy_versions
 from rlhf_engine.runs.run_dir import Parent, RunDir
 from rlhf_engine.runs.run_settings import fork_settings
 from rlhf_engine.training.other_method import first_state
@@ -72,6 +73,7 @@ def fork(
         with child.lock():
             if not anew:
                 _copy_past(parent, child, state, config)
+            copy_versions(parent, child, state.step, config)
             checkpoint.save(child, first, keep=1)
     except BaseException as error:
         shutil.rmtree(child.path, ignore_errors=True)  # made here a moment ago: a run that could not be gone on with

@@ -63,12 +63,14 @@ from rlhf_engine.runs import checkpoint
 from rlhf_engine.runs.base_model import AS_IT_WAS, CHANGED, MOVES, BaseChoice, base_fingerprint, commit_of
 from rlhf_engine.runs.checkpoint import TrainingState
 from rlhf_engine.runs.checkpoint_list import base_at, is_due
+from rlhf_engine.runs.reward_versions import drop_versions_after, versions_folder
 from rlhf_engine.runs.run_code import require_own_run
 from rlhf_engine.runs.run_dir import RunDir
 from rlhf_engine.system.streams import log, logged
 from rlhf_engine.training.divergence import check_divergence, restore_last_checkpoint, skipped_updates
 from rlhf_engine.training.journal import Emit, Journal
 from rlhf_engine.training.profiling import StepProfiler, Utilization
+from rlhf_engine.training.rewards_learning import RewardsLearning
 from rlhf_engine.training.saving import RunProgress, Saver
 from rlhf_engine.training.sentinel import Sentinel
 
@@ -114,6 +116,7 @@ class Trainer:
         self._data: RunData | None = None
         self._checked: CheckedData | None = None
         self._evaluator = HeldOutEvaluator(self._journal.emit)
+        self._rewards_learning = RewardsLearning(self._journal.notice, self._tell_progress)
         self.policy: Policy | None = None
         self.algorithm: Algorithm | None = None
         self._resources: Resources | None = None
@@ -212,6 +215,7 @@ class Trainer:
                 if self._stopping or why_done or self.step >= self.config.train.steps:
                     self._save()
                     break
+                self._learn_on(algorithm)
                 self._take_step(algorithm)
             except NonFiniteError as error:
                 self._roll_back(algorithm, error)
@@ -238,6 +242,7 @@ class Trainer:
         self._progress.threads = threads or self._progress.threads  # of this process, once they are chosen
         for text in [*checkpoint.in_few(notices), *self._run_dir.truncate_after(self.step, self._progress.edits)]:
             self._journal.notice(text)
+        drop_versions_after(self._run_dir, self.step, self.config)
         self._sentinel = Sentinel(self.config.sentinel.window)
         self._saver.restore(self.step, self._progress, self._watched_again(self._run_dir), damaged)
         self._prober = Prober(self._run_dir, self._journal.emit)  # of what is left of the run
@@ -364,6 +369,19 @@ class Trainer:
         if not result.nonfinite and is_due(self.step, train.checkpoint_every, train.checkpoint_budget_mb):
             self._save()
 
+    def _learn_on(self, algorithm: Algorithm) -> None:
+        """Let rewards that learn do so, and go on with what they have become, made from its settings as a resumed run
+        makes it."""
+        if self._run_dir is None or self._resources is None or self._resources.rewards is None:
+            return
+        folder = versions_folder(self._run_dir)
+        for index, learnt in self._rewards_learning.look(self._resources.rewards, folder, self.step + 1):
+            changes = {f"rewards.{index}.{name}": value for name, value in learnt.settings.items()}
+            changed = replace(self.config, changes)
+            self._reconfigure(changed, algorithm)
+            self._change(changed, next(iter(changes)))
+            self._journal.emit(Notice(learnt.text))
+
     # --- divergence ---
 
     def _check_divergence(self, result: StepResult, algorithm: Algorithm) -> None:
@@ -388,7 +406,8 @@ class Trainer:
         self._go_on_from(state, algorithm, wanted)
         rates = {path: value_at(wanted, path) * train.rollback_factor for path in wanted.algorithm.learning_rates}
         # live changes since that checkpoint are the user's will: they hold, from this step on
-        edits = {path: new for path, (_, new) in changed_settings(self.config, wanted).items()} | rates
+        changed = changed_settings(self.config, wanted)  # what a reward model has learnt since is none
+        edits = {path: new for path, (_, new) in changed.items() if setting_at(self.config, path).live} | rates
         for path, value in edits.items():
             self._edit(Edit(path, value))
         self._save()  # or a crash would forget that this way led nowhere

@@ -234,6 +234,10 @@ none of them knows. Another run rewards by it with a [[rewards]] of kind "prefer
                 raise ValueError(f"{name}: {str(values)[:60]} are not {self.members} numbers, one a member")
             if name == "scale" and "scale" in numbers and not all(value > 0 for value in values):
                 raise ValueError(f"scale: {str(values)[:60]} are not all above 0")
+        kept = numbers.get("reference_answers", [])
+        if not isinstance(kept, list) or not all(isinstance(pair, list) and [type(text) for text in pair] == [str, str]
+                                                 for pair in kept):
+            raise ValueError("reference_answers are no pairs of texts")
         stale = numbers.get("evaluations_without_gain", 0)
         if type(stale) is not int or stale < 0:
             raise ValueError(f"evaluations_without_gain: {str(stale)[:60]} is no whole number from 0")

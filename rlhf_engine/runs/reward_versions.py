@@ -1,0 +1,168 @@
+"""Versions of reward models that learnt on within a run: `reward_models/version-002/` in its directory.
+
+Each is written aside, fsynced and renamed into place, as a checkpoint is, and never changed. Which one rewards stands
+in the settings of its reward, `version`: the number of its folder and the beginning of the digest of its files, so that
+a resumed run goes on with the one that its checkpoint had. Settings that are read from a run know its directory
+(`at_home`), wherever that lies by now. No torch here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+import shutil
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rlhf_engine.config import fields
+from rlhf_engine.config.preference import PreferenceRewardConfig
+from rlhf_engine.config.run_config import RunConfig
+from rlhf_engine.files.disk import fsync_directory, fsync_file, remove_folder, writing
+from rlhf_engine.files.own_files import make_folder
+from rlhf_engine.files.reading import number, read_bytes, whole_number
+from rlhf_engine.model_folders.model_files import ADAPTER_WEIGHTS
+from rlhf_engine.runs.run_dir import REWARD_MODELS, RunDir, text_in
+from rlhf_engine.runs.run_lines import read_object
+
+ABOUT = "reward_model.json"
+"""What a folder with a reward model says of it."""
+_FOLDER = re.compile(r"version-(\d{3,6})")
+_LETTERS = 12  # of a digest that a version is told by
+_MOST_WEIGHTS = 8 * 2**30  # bytes
+
+
+@dataclass(frozen=True)
+class RewardVersion:
+    """A version: whose, which (as `version` says it), from which step on it rewards, how many judgements it has learnt
+    from, and the share of `held_out` decided pairs that it tells apart (None: none are held out)."""
+
+    reward: str
+    version: str
+    first_step: int
+    judgements: int
+    accuracy: float | None = None
+    held_out: int = 0
+
+    @property
+    def text(self) -> str:
+        """In a few words."""
+        told = (f", {100 * self.accuracy:.0f} % of {self.held_out} held-out pairs told apart"
+                if self.accuracy is not None else "")
+        return (f"{self.reward}: version {int(self.version.partition('-')[0])} rewards from step {self.first_step} on, "
+                f"learnt from {self.judgements} judgements{told}")
+
+
+def versions_folder(run_dir: RunDir) -> Path:
+    """Where the versions of a run lie; made with the first one."""
+    return run_dir.path / REWARD_MODELS
+
+
+def folder_of(versions: Path, version: str) -> Path:
+    """Where the version lies that a setting names."""
+    return versions / f"version-{version.partition('-')[0]}"
+
+
+def digest_of(files: Collection[Path]) -> str:
+    """The SHA-256 of what a reward model consists of. Raises OSError."""
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(path.name.encode() + b"\0" + hashlib.sha256(read_bytes(path, _MOST_WEIGHTS)).digest())
+    return digest.hexdigest()
+
+
+def files_of(folder: Path) -> list[Path]:
+    """What a folder with a reward model consists of."""
+    return [folder / ABOUT, *sorted(folder.rglob(ADAPTER_WEIGHTS))]
+
+
+def add_version(versions: Path, write: Callable[[Path], None]) -> str:
+    """A new version, of what `write` puts into a folder; what the setting `version` is to say. Raises RunError."""
+    aside = versions / f".tmp-{secrets.token_hex(4)}"
+    try:
+        with writing(versions):
+            make_folder(versions)
+            aside.mkdir(mode=0o700)
+            write(aside)
+            for path in aside.rglob("*"):
+                fsync_file(path)
+            fsync_directory(aside)
+            found = f"{max(_numbers(versions), default=0) + 1:03d}-{digest_of(files_of(aside))[:_LETTERS]}"
+            aside.rename(folder_of(versions, found))
+            fsync_directory(versions)
+            fsync_directory(versions.parent)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return found
+
+
+def at_home(config: RunConfig, run_dir: RunDir) -> RunConfig:
+    """The settings of a run, with its own directory as the place of its versions."""
+    places: dict[str, Any] = {
+        f"rewards.{index}.version_folder": str(versions_folder(run_dir).absolute())
+        for index, reward in enumerate(config.rewards)
+        if isinstance(reward, PreferenceRewardConfig) and reward.version is not None}
+    return fields.replace(config, places) if places else config
+
+
+def versions_of(run_dir: RunDir) -> list[RewardVersion]:
+    """The versions of a run in order; those that cannot be read are left out."""
+    versions, found = versions_folder(run_dir), list[RewardVersion]()
+    for at in sorted(_numbers(versions)):
+        with suppress(OSError, KeyError, TypeError, ValueError):
+            found.append(_version(versions / f"version-{at:03d}"))
+    return found
+
+
+def drop_versions_after(run_dir: RunDir, step: int, config: RunConfig) -> None:
+    """Removes the versions that were learnt after `step`, where a run goes on under `config`: they are of a course that
+    is gone. The caller holds the run's lock."""
+    versions = versions_folder(run_dir)
+    used = {folder_of(versions, version) for version in _used(config)}
+    for each in versions_of(run_dir):
+        folder = folder_of(versions, each.version)
+        if each.first_step > step and folder not in used and not versions.is_symlink():
+            with suppress(OSError):  # then the next one has a number more
+                remove_folder(folder)
+
+
+def copy_versions(parent: RunDir, child: RunDir, step: int, config: RunConfig) -> None:
+    """Gives a fork from the checkpoint of `step` the versions up to there, and those that `config` names. Raises
+    RunError."""
+    source, target = versions_folder(parent), versions_folder(child)
+    wanted = {folder_of(source, each.version) for each in versions_of(parent) if each.first_step <= step}
+    wanted |= {folder_of(source, version) for version in _used(config)}
+    for folder in sorted(wanted):
+        if folder.is_dir():
+            with writing(target):
+                make_folder(target)
+                shutil.copytree(folder, target / folder.name, symlinks=True)
+                fsync_directory(target)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _used(config: RunConfig) -> list[str]:
+    return [reward.version for reward in config.rewards
+            if isinstance(reward, PreferenceRewardConfig) and reward.version is not None]
+
+
+def _numbers(versions: Path) -> list[int]:
+    with suppress(OSError):
+        return [int(match[1]) for path in versions.iterdir()
+                if (match := _FOLDER.fullmatch(path.name)) and path.name == f"version-{int(match[1]):03d}"]
+    return []
+
+
+def _version(folder: Path) -> RewardVersion:
+    about = read_object(folder / ABOUT)
+    learnt = about["learnt_on"]
+    accuracy = learnt.get("accuracy")
+    return RewardVersion(
+        text_in(learnt, "reward"), f"{folder.name.removeprefix('version-')}-{digest_of(files_of(folder))[:_LETTERS]}",
+        whole_number(learnt["first_step"]), whole_number(learnt["judgements"]),
+        None if accuracy is None else number(accuracy), whole_number(learnt.get("held_out", 0)))
