@@ -117,6 +117,7 @@ def test_only_the_run_directory_and_the_checkpoint_write_files_of_a_run():
     """Who else calls a writing function has a folder of its own, named here with it."""
     allowed = {
         "rlhf_engine/files/disk.py", "rlhf_engine/runs/run_dir.py", "rlhf_engine/runs/checkpoint.py",
+        "rlhf_engine/runs/reward_version_files.py",  # in the run's directory, too
         "rlhf_engine/runs/sweep_dir.py",  # which runs belong together, in a folder beside them
         "rlhf_engine/runs/pipeline_dir.py",  # labels and what came of them, in a folder beside the runs
         "rlhf_engine/config/presets.py",  # the user's presets

@@ -10,7 +10,8 @@ import typer
 from rlhf_engine.commands.console import out, print_json, print_table
 from rlhf_engine.commands.shared import AsJson, RunsDir
 from rlhf_engine.config import fields, presets
-from rlhf_engine.runs.run_dir import DEFAULT_RUNS_ROOT
+from rlhf_engine.runs.reward_versions import versions_of
+from rlhf_engine.runs.run_dir import DEFAULT_RUNS_ROOT, RunDir
 from rlhf_engine.runs.run_list import RunSummary, as_tree, list_runs
 
 
@@ -37,12 +38,15 @@ def runs(runs_dir: RunsDir = DEFAULT_RUNS_ROOT, as_json: AsJson = False) -> int:
     """List the runs, the last changed first, forks below the run they came from.
 
     With --json: runs, each with name, path, preset, state, step, total_steps, message, changed (seconds since 1970) and
-    parent (null, or run and step), id (what stays when it is renamed), note and started (ISO 8601).
+    parent (null, or run and step), id (what stays when it is renamed), note, started (ISO 8601) and reward_versions:
+    of reward models that learnt on within it, each with reward, version, first_step (from which on it rewards),
+    judgements, accuracy (null, or the share of held_out pairs that it tells apart).
     """
     found = list_runs(runs_dir)
     if as_json:
         rows = [asdict(run) | {"path": str(run.path),
-                               "parent": run.parent and {"run": run.parent.run, "step": run.parent.step}}
+                               "parent": run.parent and {"run": run.parent.run, "step": run.parent.step},
+                               "reward_versions": [asdict(each) for each in versions_of(RunDir(run.path))]}
                 for run in found]
         print_json({"runs": rows})
     elif not found:

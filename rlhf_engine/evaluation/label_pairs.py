@@ -170,7 +170,8 @@ class _Draw:
         else:
             choose = min if self.ask == "unsure" else max
             one, other = choose(different, key=lambda two: abs((two[0].score or 0.0) - (two[1].score or 0.0)))
-        return Pair(prompt, one, other, self.ask, guess_of(one, other))
+        odds = self.rewards.log_odds_per_unit if self.rewards else None
+        return Pair(prompt, one, other, self.ask, guess_of(one, other, odds))
 
 
 def _answer(sample: Sample, origin: Origin) -> Answer:

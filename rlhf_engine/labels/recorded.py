@@ -13,11 +13,13 @@ from rlhf_engine.labels.pair import Answer, Origin, Pair
 
 @dataclass(frozen=True)
 class Recorded:
-    """The samples of one run, in any order. model, run: for the record."""
+    """The samples of one run, in any order. model, run: for the record. log_odds_per_unit: of their scores, see
+    `guess_of`."""
 
     samples: Sequence[Sample]
     model: str = ""
     run: str = ""
+    log_odds_per_unit: float | None = 1.0
 
 
 def pairs_of_samples(first: Recorded, second: Recorded | None = None) -> list[Pair]:
@@ -28,11 +30,13 @@ def pairs_of_samples(first: Recorded, second: Recorded | None = None) -> list[Pa
     """
     of_first = _by_prompt(first)
     if second is None:
-        found = [pair for prompt, answers in of_first.items() for pair in _among(prompt, answers)]
+        found = [pair for prompt, answers in of_first.items() for pair in _among(prompt, answers, first)]
     else:
         of_second = _by_prompt(second)
+        # scores of two scales are not held against each other
+        odds = first.log_odds_per_unit if first.log_odds_per_unit == second.log_odds_per_unit else None
         found = [pair for prompt, answers in of_first.items() if prompt in of_second
-                 for pair in _between(prompt, answers, of_second[prompt])]
+                 for pair in _between(prompt, answers, of_second[prompt], odds)]
     return sorted(found, key=_newest, reverse=True)
 
 
@@ -46,24 +50,24 @@ def _by_prompt(recorded: Recorded) -> dict[str, list[Answer]]:
     return found
 
 
-def _among(prompt: str, answers: list[Answer]) -> Iterator[Pair]:
+def _among(prompt: str, answers: list[Answer], of: Recorded) -> Iterator[Pair]:
     waiting: deque[Answer] = deque()  # all of one text
     for answer in answers:
         if waiting and waiting[0].text != answer.text:
             first = waiting.popleft()
-            yield Pair(prompt, first, answer, guess=guess_of(first, answer))
+            yield Pair(prompt, first, answer, guess=guess_of(first, answer, of.log_odds_per_unit))
         else:
             waiting.append(answer)
 
 
-def _between(prompt: str, answers: list[Answer], others: list[Answer]) -> Iterator[Pair]:
+def _between(prompt: str, answers: list[Answer], others: list[Answer], odds: float | None) -> Iterator[Pair]:
     left = deque(others)
     for first in answers:
         at = next((at for at, answer in enumerate(left) if answer.text != first.text), None)
         if at is not None:
             second = left[at]
             del left[at]
-            yield Pair(prompt, first, second, guess=guess_of(first, second))
+            yield Pair(prompt, first, second, guess=guess_of(first, second, odds))
 
 
 def _newest(pair: Pair) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from rlhf_engine.errors import ConfigError, RewardError
 from rlhf_engine.events import Span
-from rlhf_engine.rewards.base import Columns, LearnsOn, NeedsColumns, Reward, Score, UsesPolicy
+from rlhf_engine.rewards.base import Columns, LearnsOn, NeedsColumns, Reward, Score, TellsOdds, UsesPolicy
 from rlhf_engine.rewards.failures import quoted, raised
 
 ColumnsOf = Callable[[Sequence[str]], Columns | None]
@@ -59,6 +59,15 @@ class RewardSum:
         for reward, _ in self._rewards:
             if isinstance(reward, UsesPolicy):
                 reward.use_policy(policy)
+
+    @property
+    def log_odds_per_unit(self) -> float:
+        """Of the sum, as `TellsOdds` has it, where a single reward counts and tells it; else 1: what other scores say
+        is no probability, and their sum is taken as it is."""
+        counting = [(reward, weight) for reward, weight in self._rewards if weight]
+        if len(counting) == 1 and isinstance(counting[0][0], TellsOdds):
+            return counting[0][0].log_odds_per_unit / counting[0][1]
+        return 1.0
 
     @property
     def learners(self) -> list[tuple[int, LearnsOn]]:

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
+from statistics import fmean
 
 import torch
 from torch import Tensor
@@ -27,9 +28,10 @@ from rlhf_engine.models.rollout import Rollout, unpadded
 from rlhf_engine.models.token_texts import token_texts
 from rlhf_engine.models.written import written
 from rlhf_engine.rewards.base import Learnt, Score
-from rlhf_engine.rewards.refit import Refit, refit, write_refit
+from rlhf_engine.rewards.refit import Refit, refit, version_of
 from rlhf_engine.rewards.trained_model import judgements_in, load_trained_model
-from rlhf_engine.runs.reward_versions import add_version
+from rlhf_engine.runs.reward_version_files import add_version
+from rlhf_engine.runs.reward_versions import number_of
 from rlhf_engine.system.streams import log
 from rlhf_engine.words import count_words
 
@@ -39,7 +41,7 @@ _LEAST = 0.05  # of a standard deviation that a word must move it by to be shown
 
 
 class PreferenceReward:
-    """See `rlhf_engine.rewards.base.Reward`, `UsesPolicy` and `LearnsOn`."""
+    """See `rlhf_engine.rewards.base.Reward`, `UsesPolicy`, `LearnsOn` and `TellsOdds`."""
 
     def __init__(self, config: PreferenceRewardConfig) -> None:
         """Raises ConfigError where there is no such reward model. Its base is loaded when something is scored and no
@@ -75,6 +77,11 @@ class PreferenceReward:
         spans = _spans(policy, rollout, added_by_token(values.mean(dim=0), mask, model.reads))
         return [self._score(scores[:, row].tolist(), spans[row]) for row in range(len(responses))]
 
+    @property
+    def log_odds_per_unit(self) -> float:
+        """See `TellsOdds`: raw scores are log-odds, and a unit is so many of them; of several members, their mean."""
+        return fmean(self._model.scale)
+
     def learn_on(self, folder: Path, step: int, progress: Callable[[float], None]) -> Learnt | None:
         """Learn on when refit_every new judgements stand in labels. See `LearnsOn`."""
         config = self._config
@@ -86,15 +93,15 @@ class PreferenceReward:
             there, known = judgements_in(Path(config.labels)), before or 0
             if there - known < config.refit_every:
                 return None
-            number = 1 + (int(config.version.partition("-")[0]) if config.version else 0)
+            number = 1 + (number_of(config.version) if config.version else 0)
             policy = self._on_a_base()
             done = refit(policy, self._model, config, judgements=there, version=number, progress=progress)
-            version = add_version(folder, lambda aside: write_refit(aside, done, config, step, policy))
+            version = add_version(folder, version_of(done, config, step, policy))
         except RlhfError as error:
             raise ConfigError(f"the reward {self.name!r} does not learn on and stays as it is: {error}") from error
         return Learnt({"version": version, "version_folder": str(folder.absolute())},
                       f"the reward {self.name!r} has learnt on from {there} judgements ({known} before): version "
-                      f"{int(version.partition('-')[0])} rewards from step {step} on{_accuracies(done)}")
+                      f"{number_of(version)} rewards from step {step} on{_accuracies(done)}")
 
     # -----------------------------------------------------------------------------------------------------------------
 

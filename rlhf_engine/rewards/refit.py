@@ -11,12 +11,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
-from typing import Any
 
-import safetensors.torch
 from peft import LoraConfig
-from torch import Tensor
 from transformers.pytorch_utils import Conv1D
 
 from rlhf_engine.config import fields
@@ -26,19 +22,16 @@ from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.data.rows import Rows, load_data
 from rlhf_engine.data.source import check_data
 from rlhf_engine.errors import NonFiniteError
-from rlhf_engine.files.disk import write_new
-from rlhf_engine.files.json_text import to_json
 from rlhf_engine.learning.bradley_terry import PairLearning, member_batch, responses_at_once
 from rlhf_engine.learning.optimizer import AdapterOptimizer
 from rlhf_engine.learning.score_scale import center_and_scale, reference_answers
-from rlhf_engine.model_folders.model_files import ADAPTER_WEIGHTS
 from rlhf_engine.models.memory import MicroBatchLimit
 from rlhf_engine.models.policy import Policy
 from rlhf_engine.models.response_scores import Reader, score_responses
 from rlhf_engine.models.rollout import Rollout
 from rlhf_engine.models.written import written
 from rlhf_engine.rewards.trained_model import TrainedModel
-from rlhf_engine.runs.reward_versions import ABOUT
+from rlhf_engine.runs.reward_version_files import MemberFiles, NewVersion
 from rlhf_engine.system.streams import log
 
 FORMAT = 1
@@ -92,34 +85,30 @@ def refit(
     return Refit(new, before, after, len(held_out), len(rows))
 
 
-def write_refit(folder: Path, done: Refit, reward: PreferenceRewardConfig, step: int, policy: Policy) -> None:
+def version_of(done: Refit, reward: PreferenceRewardConfig, step: int, policy: Policy) -> NewVersion:
     """The new version as a folder that `trained_model` reads, of the form that `export` gives. step: the first that it
-    rewards. Raises OSError."""
+    rewards."""
     model, modules = done.model, dict(policy.base.named_modules())
-    names = ["."] if len(model.members) == 1 else [f"member-{at}" for at in range(1, len(model.members) + 1)]
-    for name, member in zip(names, model.members, strict=True):
-        own = folder / name
-        own.mkdir(exist_ok=True)
-        tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in member.tensors.items()}
-        adapted = sorted({key.removeprefix("base_model.model.").partition(".lora_")[0] for key in tensors})
-        LoraConfig(
+    members: list[MemberFiles] = []
+    for member in model.members:
+        adapted = sorted({name.removeprefix("base_model.model.").partition(".lora_")[0] for name in member.tensors})
+        settings = LoraConfig(
             r=member.rank, lora_alpha=member.scaling * member.rank, target_modules=adapted, task_type="SEQ_CLS",
             fan_in_fan_out=any(isinstance(modules[each], Conv1D) for each in adapted), modules_to_save=["score"],
-            base_model_name_or_path=model.base.name, revision=model.base.revision, inference_mode=True,
-        ).save_pretrained(str(own))
-        head: dict[str, Tensor] = {_HEAD: member.head.detach().cpu().contiguous()}
-        safetensors.torch.save_file(tensors | head, own / ADAPTER_WEIGHTS, metadata={"format": "pt"})
+            base_model_name_or_path=model.base.name, revision=model.base.revision, inference_mode=True)
+        tensors = {**member.tensors, _HEAD: member.head}
+        members.append(MemberFiles({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
+                                   settings.save_pretrained))
     first = model.members[0]
-    about: dict[str, Any] = {
-        "format": FORMAT, "members": names, "merged": False, "reads": model.reads, "center": model.center, "scale": model.scale,
+    return NewVersion(members, {
+        "format": FORMAT, "merged": False, "reads": model.reads, "center": model.center, "scale": model.scale,
         "base_fingerprint": model.fingerprint, "chat_template": model.template[0], "system": model.template[1],
         "rank": first.rank, "alpha": first.scaling * first.rank, "reference_answers": model.reference,
         "learnt_on": {
             "reward": reward.name, "first_step": step, "judgements": model.judgements, "pairs": done.pairs,
             "held_out": done.held_out, "accuracy": done.after.get("eval/accuracy"), "before": done.before,
             "after": done.after, "config": model.config.model_dump() if model.config else None},
-    }
-    write_new(folder / ABOUT, to_json(about, indent=2) + "\n")
+    })
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -136,7 +125,7 @@ def _settings(model: TrainedModel, reward: PreferenceRewardConfig) -> RunConfig:
         "prompt_column": "prompt", "chosen_column": "chosen", "rejected_column": "rejected",
         "prompts": [], "texts": [], "chosen": [], "rejected": []})
     method = _method(config).model_copy(update={"margin_column": None})
-    changed = {"data": data.model_dump(), "algorithm": method.model_dump()}
+    changed: dict[str, object] = {"data": data.model_dump(), "algorithm": method.model_dump()}
     if reward.refit_learning_rate is not None:
         changed["optimizer"] = config.optimizer.model_dump() | {"learning_rate": reward.refit_learning_rate}
     return fields.validate(config.model_dump() | changed)

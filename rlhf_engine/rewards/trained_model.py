@@ -28,7 +28,7 @@ from rlhf_engine.runs import checkpoint
 from rlhf_engine.runs.base_model import base_fingerprint
 from rlhf_engine.runs.checkpoint_list import candidates, missing, step_of
 from rlhf_engine.runs.reward_models import folder_named
-from rlhf_engine.runs.reward_versions import ABOUT, digest_of, files_of, folder_of
+from rlhf_engine.runs.reward_versions import ABOUT, digest_of, files_of, folder_of, number_of
 from rlhf_engine.runs.run_dir import RunDir
 
 _HEAD = "base_model.model.score.weight"
@@ -151,7 +151,7 @@ def _version(config: PreferenceRewardConfig, version: str) -> _Place:
     if config.version_folder is None:
         raise ConfigError(f"{_whose(config)}version {version} is one of a run, and of which is not known here; version "
                           "= none takes the model as it was")
-    folder = folder_of(Path(config.version_folder), version)
+    folder = folder_of(Path(config.version_folder), number_of(version))
     try:
         found = digest_of(files_of(folder))
     except OSError as error:

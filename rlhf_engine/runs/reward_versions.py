@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-import secrets
 import shutil
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from typing import Any
 from rlhf_engine.config import fields
 from rlhf_engine.config.preference import PreferenceRewardConfig
 from rlhf_engine.config.run_config import RunConfig
-from rlhf_engine.files.disk import fsync_directory, fsync_file, remove_folder, writing
+from rlhf_engine.files.disk import fsync_directory, remove_folder, writing
 from rlhf_engine.files.own_files import make_folder
 from rlhf_engine.files.reading import number, read_bytes, whole_number
 from rlhf_engine.model_folders.model_files import ADAPTER_WEIGHTS
@@ -31,17 +30,16 @@ from rlhf_engine.runs.run_lines import read_object
 ABOUT = "reward_model.json"
 """What a folder with a reward model says of it."""
 _FOLDER = re.compile(r"version-(\d{3,6})")
-_LETTERS = 12  # of a digest that a version is told by
 _MOST_WEIGHTS = 8 * 2**30  # bytes
 
 
 @dataclass(frozen=True)
 class RewardVersion:
-    """A version: whose, which (as `version` says it), from which step on it rewards, how many judgements it has learnt
+    """A version: whose, its number, from which step on it rewards, how many judgements it has learnt
     from, and the share of `held_out` decided pairs that it tells apart (None: none are held out)."""
 
     reward: str
-    version: str
+    version: int
     first_step: int
     judgements: int
     accuracy: float | None = None
@@ -52,7 +50,7 @@ class RewardVersion:
         """In a few words."""
         told = (f", {100 * self.accuracy:.0f} % of {self.held_out} held-out pairs told apart"
                 if self.accuracy is not None else "")
-        return (f"{self.reward}: version {int(self.version.partition('-')[0])} rewards from step {self.first_step} on, "
+        return (f"{self.reward}: version {self.version} rewards from step {self.first_step} on, "
                 f"learnt from {self.judgements} judgements{told}")
 
 
@@ -61,9 +59,14 @@ def versions_folder(run_dir: RunDir) -> Path:
     return run_dir.path / REWARD_MODELS
 
 
-def folder_of(versions: Path, version: str) -> Path:
-    """Where the version lies that a setting names."""
-    return versions / f"version-{version.partition('-')[0]}"
+def number_of(version: str) -> int:
+    """The number of the version that a setting names."""
+    return int(version.partition("-")[0])
+
+
+def folder_of(versions: Path, number: int) -> Path:
+    """Where the version of that number lies."""
+    return versions / f"version-{number:03d}"
 
 
 def digest_of(files: Collection[Path]) -> str:
@@ -79,24 +82,9 @@ def files_of(folder: Path) -> list[Path]:
     return [folder / ABOUT, *sorted(folder.rglob(ADAPTER_WEIGHTS))]
 
 
-def add_version(versions: Path, write: Callable[[Path], None]) -> str:
-    """A new version, of what `write` puts into a folder; what the setting `version` is to say. Raises RunError."""
-    aside = versions / f".tmp-{secrets.token_hex(4)}"
-    try:
-        with writing(versions):
-            make_folder(versions)
-            aside.mkdir(mode=0o700)
-            write(aside)
-            for path in aside.rglob("*"):
-                fsync_file(path)
-            fsync_directory(aside)
-            found = f"{max(_numbers(versions), default=0) + 1:03d}-{digest_of(files_of(aside))[:_LETTERS]}"
-            aside.rename(folder_of(versions, found))
-            fsync_directory(versions)
-            fsync_directory(versions.parent)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-    return found
+def next_version(versions: Path) -> int:
+    """The number of the version that comes."""
+    return max(_numbers(versions), default=0) + 1
 
 
 def at_home(config: RunConfig, run_dir: RunDir) -> RunConfig:
@@ -113,7 +101,7 @@ def versions_of(run_dir: RunDir) -> list[RewardVersion]:
     versions, found = versions_folder(run_dir), list[RewardVersion]()
     for at in sorted(_numbers(versions)):
         with suppress(OSError, KeyError, TypeError, ValueError):
-            found.append(_version(versions / f"version-{at:03d}"))
+            found.append(_version(folder_of(versions, at), at))
     return found
 
 
@@ -146,8 +134,8 @@ def copy_versions(parent: RunDir, child: RunDir, step: int, config: RunConfig) -
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _used(config: RunConfig) -> list[str]:
-    return [reward.version for reward in config.rewards
+def _used(config: RunConfig) -> list[int]:
+    return [number_of(reward.version) for reward in config.rewards
             if isinstance(reward, PreferenceRewardConfig) and reward.version is not None]
 
 
@@ -158,11 +146,10 @@ def _numbers(versions: Path) -> list[int]:
     return []
 
 
-def _version(folder: Path) -> RewardVersion:
+def _version(folder: Path, at: int) -> RewardVersion:
     about = read_object(folder / ABOUT)
     learnt = about["learnt_on"]
     accuracy = learnt.get("accuracy")
     return RewardVersion(
-        text_in(learnt, "reward"), f"{folder.name.removeprefix('version-')}-{digest_of(files_of(folder))[:_LETTERS]}",
-        whole_number(learnt["first_step"]), whole_number(learnt["judgements"]),
+        text_in(learnt, "reward"), at, whole_number(learnt["first_step"]), whole_number(learnt["judgements"]),
         None if accuracy is None else number(accuracy), whole_number(learnt.get("held_out", 0)))

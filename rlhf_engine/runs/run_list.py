@@ -13,6 +13,7 @@ from rlhf_engine.errors import RlhfError, RunError
 from rlhf_engine.files.disk import os_error_reason
 from rlhf_engine.files.reading import MOST_ENTRIES, MOST_WHOLE, require_regular
 from rlhf_engine.runs import checkpoint_list
+from rlhf_engine.runs.reward_versions import RewardVersion, versions_of
 from rlhf_engine.runs.run_care import bytes_under
 from rlhf_engine.runs.run_columns import glimpses
 from rlhf_engine.runs.run_dir import ABOUT, CONFIG, METRICS, STATUS, Parent, RunDir, parent_in, text_in
@@ -70,6 +71,8 @@ class RunFigures:
     """Of the first of these, at places as those of `scores`."""
     metrics: Mapping[str, float] = field(default_factory=dict)
     """All of the last step."""
+    versions: tuple[RewardVersion, ...] = ()
+    """Those of reward models that learnt on within the run."""
 
 
 def list_runs(root: Path) -> list[RunSummary]:
@@ -103,7 +106,7 @@ def figures(run: RunDir) -> RunFigures:
             telling = tuple((name, metrics[name]) for name in run.config().algorithm.charts[:TOLD] if name in metrics)
     course = tuple(glimpses(run.path / METRICS, telling[0][0], CURVE_PLACES)) if telling else ()
     return RunFigures(metrics.get(SCORE), metrics.get("objective/kl"), bytes_under(run.path), saved, scores, telling,
-                      course, metrics)
+                      course, metrics, tuple(versions_of(run)))
 
 
 def parents(runs: Sequence[RunSummary]) -> dict[str, RunSummary]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -17,15 +18,19 @@ from rlhf_engine.algorithms.base import Resources
 from rlhf_engine.algorithms.reward_model import RewardModel
 from rlhf_engine.config import fields
 from rlhf_engine.config.preference import PreferenceRewardConfig
+from rlhf_engine.config.rewards import LengthRewardConfig
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import ConfigError, RewardError
 from rlhf_engine.exporting.export import export
+from rlhf_engine.labels.guess import guess_of
+from rlhf_engine.labels.pair import Answer, Origin
 from rlhf_engine.models.policy import Policy
 from rlhf_engine.rewards.build import build_rewards
 from rlhf_engine.rewards.function import pinned
 from rlhf_engine.rewards.preference import PreferenceReward
 from rlhf_engine.runs import checkpoint
 from rlhf_engine.runs.checkpoint import Quality, TrainingState
+from rlhf_engine.runs.reward_scale import recorded_log_odds
 from rlhf_engine.runs.run_dir import RunDir
 from rlhf_engine.training.trainer import Trainer
 
@@ -214,3 +219,36 @@ def test_runs_of_other_methods_and_other_models_get_a_sentence(
         build_rewards(made)
     with pytest.raises(RewardError, match="context"):
         reward(run.path).score(["Once"], [" a fox" * 40])
+
+
+# --- what its scores mean ---
+
+
+@pytest.mark.parametrize("weight", [1.0, 0.5])
+def test_a_guess_is_the_probability_that_the_model_gives(
+    model_folders: dict[str, Path], tmp_path: Path, weight: float
+) -> None:
+    """σ of the raw gap, whatever center, scale and weight are."""
+    run, learner = trained(model_folders["gpt_neo"], tmp_path)
+    rewards = build_rewards([PreferenceRewardConfig(model=str(run.path), weight=weight)])
+    scores = [score.total for score in rewards.score(PROMPTS * 2, TEXTS).scores]
+    first, second = (Answer(text, True, Origin("reference"), scores[at]) for at, text in ((0, TEXTS[0]), (4, TEXTS[4])))
+    with torch.no_grad():
+        raw = [float(plain_score(learner.policy, PROMPTS[0], answer.text)) for answer in (first, second)]
+    found = guess_of(first, second, rewards.log_odds_per_unit)
+    assert found == pytest.approx(1 / (1 + math.exp(raw[1] - raw[0])), abs=1e-4)
+    assert learner.state().numbers["scale"] != [1.0], "a unit would be a nat anyway"
+
+    scored = RunDir.create(tmp_path, pinned(RunConfig.model_validate(
+        tiny_config(model_folders["gpt_neo"]).model_dump()
+        | {"rewards": [{"kind": "preference", "name": "liked", "model": str(run.path), "weight": weight}]})),
+        name="scored")
+    assert recorded_log_odds(scored) == pytest.approx(rewards.log_odds_per_unit)
+
+
+def test_sums_of_several_rewards_are_no_log_odds(model_folders: dict[str, Path], tmp_path: Path) -> None:
+    run, _ = trained(model_folders["gpt_neo"], tmp_path)
+    liked = PreferenceRewardConfig(model=str(run.path))
+    assert build_rewards([liked, LengthRewardConfig()]).log_odds_per_unit == 1.0
+    alone = build_rewards([liked]).log_odds_per_unit
+    assert build_rewards([liked, LengthRewardConfig(weight=0.0)]).log_odds_per_unit == alone != 1.0

@@ -154,10 +154,10 @@ def test_a_run_goes_on_with_what_its_reward_has_become(
     (version,) = versions_of(run)
     assert (version.reward, version.first_step, version.judgements) == ("liked", 2, 5)
     (edit,) = run.edits()
-    assert (edit.step, edit.path, edit.new) == (2, "rewards.0.version", version.version)
+    assert (edit.step, edit.path, edit.old) == (2, "rewards.0.version", None)
     assert edit in events
     assert any(isinstance(event, Notice) and "version 1 rewards from step 2 on" in event.text for event in events)
-    assert section(settings_now(run)).version == version.version
+    assert section(settings_now(run)).version == edit.new
     assert told(run)[1] != told(run_of(tmp_path / "runs", fields.replace(config, {"rewards.0.refit_every": None}),
                                        name="without"))[1]
 
@@ -195,7 +195,7 @@ def test_a_resumed_run_repeats_itself_with_a_refit_between(model_folders: dict[s
     assert told(half) == told(whole)
     ends = [checkpoint.load_newest(run)[0].tensors for run in (whole, half)]
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
-    assert [each.version for each in versions_of(half)] == [each.version for each in versions_of(whole)]
+    assert [edit.new for edit in half.edits()] == [edit.new for edit in whole.edits()]
 
 
 def test_versions_of_a_course_that_is_gone_go_and_a_fork_takes_its_own_along(

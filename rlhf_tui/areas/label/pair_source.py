@@ -14,6 +14,7 @@ from rlhf_engine.events import Event, PairsSampled, RunState
 from rlhf_engine.labels.pair import AskedFor, Pair
 from rlhf_engine.labels.recorded import Recorded, pairs_of_samples
 from rlhf_engine.requests import REFERENCE, TUNED, Cancel, SamplePairs, Side
+from rlhf_engine.runs.reward_scale import recorded_log_odds
 from rlhf_engine.runs.run_dir import RunDir
 from rlhf_engine.runs.run_settings import settings_now
 from rlhf_tui.areas.label.label_start import LabelStart
@@ -161,7 +162,8 @@ class PairSource:
 def _recorded(run: RunDir) -> list[Pair]:
     """Raises RlhfError."""
     config = run.config()
-    found = pairs_of_samples(Recorded(run.samples()[-_RECORDED:], config.model.name, run.path.name))
+    found = pairs_of_samples(Recorded(run.samples()[-_RECORDED:], config.model.name, run.path.name,
+                                      recorded_log_odds(run)))
     if not found:
         raise ConfigError(f"{run.path.name} has no two recorded responses to one prompt yet; 1 and 2 choose "
                           "checkpoints to sample from")

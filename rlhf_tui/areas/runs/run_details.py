@@ -13,6 +13,7 @@ from rlhf_tui.widgets.figures import sparkline
 
 _STEPS = 8
 _CURVE = 24
+_VERSIONS = 4  # of reward models, the last ones
 
 
 def run_details(run: RunSummary, figures: RunFigures | None, parent: RunSummary | None, *, now: float) -> Content:
@@ -33,6 +34,8 @@ def run_details(run: RunSummary, figures: RunFigures | None, parent: RunSummary 
             lines += [_named("score", number(figures.score, "+.3f")),
                       _named("KL", f"{number(figures.kl, '.2f')} nats/response")]
         lines += [_named("size", format_bytes(figures.bytes)), _named("saved", _steps(figures.checkpoints))]
+        lines += [_named("" if at else "versions", clean_line(version.text))
+                  for at, version in enumerate(figures.versions[-_VERSIONS:])]
     ago = age(now - run.changed)
     lines += [_named("changed", ago if ago == "now" else f"{ago} ago"), _named("preset", run.preset or "none")]
     if run.parent:
