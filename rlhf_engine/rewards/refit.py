@@ -1,8 +1,8 @@
 """A reward model learns on from a label file that has grown, on the base in memory, and becomes a new version.
 
 By the update that its own run took (`learning.bradley_terry`), from all pairs of the file but those that the rule of
-that run holds out, each member from a fresh Adam at a constant learning rate. It is centred and scaled anew on the same
-answers of the reference, so that 0 and 1 mean what they meant.
+that run holds out, each member from a fresh Adam, with the warm-up and decay of that run over the steps of the refit.
+It is centred and scaled anew on the same answers of the reference, so that 0 and 1 mean what they meant.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from rlhf_engine.data.rows import Rows, load_data
 from rlhf_engine.data.source import check_data
 from rlhf_engine.errors import NonFiniteError
 from rlhf_engine.learning.bradley_terry import PairLearning, member_batch, responses_at_once
-from rlhf_engine.learning.optimizer import AdapterOptimizer
+from rlhf_engine.learning.optimizer import AdapterOptimizer, learning_rate_at
 from rlhf_engine.learning.score_scale import center_and_scale, reference_answers
 from rlhf_engine.models.memory import MicroBatchLimit
 from rlhf_engine.models.policy import Policy
@@ -71,8 +71,8 @@ def refit(
         for number in range(1, steps + 1):
             progress((at * steps + number - 1) / (len(members) * steps))
             batch = member_batch(rows, config, at, number, (config.train.seed + version) % 2**63)
-            learning.update(reader, optimizer, learning.lesson(batch), config.optimizer.learning_rate,
-                            config.optimizer.max_grad_norm)
+            rate = learning_rate_at(number, config.optimizer, steps)
+            learning.update(reader, optimizer, learning.lesson(batch), rate, config.optimizer.max_grad_norm)
     scores = score_responses(policy, readers, asked, learning.limit)
     if not bool(scores.isfinite().all()):
         raise NonFiniteError("it no longer gives finite scores")
