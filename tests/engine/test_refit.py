@@ -94,13 +94,13 @@ def judging_at(step: int, labels: Path, first: int, count: int, events: list[Eve
     return emit
 
 
-@pytest.mark.parametrize("members", [1, 2])
+@pytest.mark.parametrize(("members", "reads"), [(1, "last"), (2, "mean")])
 def test_a_refit_is_the_training_of_its_method_on_the_same_base(
-    model_folders: dict[str, Path], tmp_path: Path, members: int
+    model_folders: dict[str, Path], tmp_path: Path, members: int, reads: str
 ) -> None:
     """The guest against the method itself: the same pairs in the same order give the same weights and scores."""
     folder, labels = model_folders["gpt_neo"], tmp_path / "labels.jsonl"
-    judge_run, _ = trained(folder, tmp_path / "runs", members=members)
+    judge_run, _ = trained(folder, tmp_path / "runs", members=members, reads=reads)
     judge(labels, 0, 6)
     config = rewarded(folder, judge_run.path, labels, refit_passes=3, refit_learning_rate=1e-3)
     made = PreferenceReward(section(config))
