@@ -15,11 +15,11 @@ from loop_runs import (
     write_run,
 )
 
-from rlhf_engine.config import fields
+from rlhf_engine.config import fields, presets
 from rlhf_engine.config.preference import PreferenceRewardConfig
 from rlhf_engine.events import RunState
 from rlhf_engine.labels.pair import Origin
-from rlhf_engine.pipelining.loop import Loop, LoopReader, LoopState, loops
+from rlhf_engine.pipelining.loop import Loop, LoopReader, LoopState, labels_of, loops
 from rlhf_engine.runs.pipeline_dir import PipelineDir, PipelinePlan
 from rlhf_engine.runs.reward_models import missing_reward_model
 
@@ -130,6 +130,14 @@ def test_a_pipeline_is_a_loop_that_knows_its_round(root: Path, labels: Path) -> 
     assert reader.read(first).name_of("reward") is None
     with pipeline.lock():
         assert reader.read(first).driver
+
+
+def test_settings_tell_which_loop_they_are_of(root: Path, labels: Path) -> None:
+    reward = write_run(root, reward_model_config(labels), "reward", [held_out(0.9, 0.2)])
+    assert labels_of(reward_model_config(labels)) == labels
+    assert labels_of(policy_config(reward.path)) == labels
+    assert labels_of(policy_config(root / "gone")) is None
+    assert labels_of(presets.load("animals")) is None
 
 
 def test_the_reward_model_that_is_missing_is_named(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

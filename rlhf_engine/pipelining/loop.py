@@ -16,6 +16,7 @@ from itertools import count
 from pathlib import Path
 
 from rlhf_engine.config.gold import gold_of
+from rlhf_engine.config.preference import PreferenceRewardConfig
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import RlhfError, RunError
 from rlhf_engine.labels.judgement import Judgement
@@ -23,6 +24,7 @@ from rlhf_engine.labels.label_file import LABELS_ROOT, read_labels
 from rlhf_engine.labels.statistics import Share, statistics_of
 from rlhf_engine.maths.statistics import wilson_interval
 from rlhf_engine.runs.pipeline_dir import PIPELINES, PipelineDir, PipelinePlan
+from rlhf_engine.runs.reward_models import folder_named
 from rlhf_engine.runs.run_dir import METRICS, RunDir
 from rlhf_engine.runs.run_list import UNREADABLE, RunSummary, list_runs
 
@@ -114,6 +116,17 @@ def loops(root: Path, usual: Path) -> list[Loop]:
     return [loop for _, loop in sorted(found.values(), key=lambda pair: -pair[0])]
 
 
+def labels_of(config: RunConfig) -> Path | None:
+    """What a run of these settings learns from, itself or by its reward model; None where that is no pairs."""
+    if config.algorithm.needs.batch == "pairs":
+        return Path(config.data.source) if config.data.source is not None else None
+    for reward in config.rewards:
+        if isinstance(reward, PreferenceRewardConfig) and (folder := folder_named(reward.model)) is not None:
+            with suppress(RlhfError):  # an exported folder, say, which does not tell
+                return labels_of(RunDir.open(folder).config())
+    return None
+
+
 class LoopReader:
     """Reads how far loops are, again and again; what cannot change is read once. Not for the screen's thread."""
 
@@ -141,10 +154,10 @@ class LoopReader:
             _tuned_won(judgements, policy.summary.name) if policy else None, _rounds_done(loop, runs))
 
     def _judgements(self, labels: Path) -> tuple[list[Judgement], str]:
-        state = _state(labels)  # asked first: what is added meanwhile is read the next time
-        if self._judged is None or self._judged[:2] != (labels, state):
-            self._judged = labels, state, *_judgements(labels)
-        return self._judged[2:]
+        state, known = _state(labels), self._judged  # asked first: what is added meanwhile is read the next time
+        if known is None or known[:2] != (labels, state):
+            self._judged = known = labels, state, *_judgements(labels)
+        return known[2:]
 
     def _driver(self, loop: Loop) -> str:
         driver = loop.pipeline.driver() if loop.pipeline else None
@@ -155,9 +168,10 @@ class LoopReader:
         if run.state == UNREADABLE:
             return None
         if key not in self._configs:
-            self._configs[key] = None
+            found = None
             with suppress(RlhfError):
-                self._configs[key] = RunDir(run.path).config()
+                found = RunDir(run.path).config()
+            self._configs[key] = found  # once it is known: another thread may read, too
         return self._configs[key]
 
     def _rewarded_by(self, config: RunConfig) -> set[Path]:

@@ -290,6 +290,15 @@ async def test_each_label_file_is_a_loop(app: WorkbenchApp, labels: Path) -> Non
         assert seen == {1, 5}
 
 
+async def test_it_opens_at_the_loop_of_the_run_on_the_screen(app: WorkbenchApp, labels: Path, policy: RunDir) -> None:
+    write_labels(labels.with_name("newer.jsonl"), [judgement(0)])
+    app.bridge.watch(policy)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: app.bridge.view.config is not None)
+        await opened(pilot, app)
+        await until(pilot, lambda: "tuned-fox" in shown(app) and stage(app) == 4)
+
+
 async def test_a_label_file_called_after_another_preset_holds_its_answers(
     app: WorkbenchApp, sessions: Sessions, labels: Path
 ) -> None:

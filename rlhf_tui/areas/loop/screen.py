@@ -14,14 +14,14 @@ from textual.content import Content
 from textual.widgets import OptionList, Static
 
 from rlhf_engine.config.run_config import RunConfig
-from rlhf_engine.pipelining.loop import REWARD_MODEL, Loop, LoopReader, LoopRun, LoopState, loops
+from rlhf_engine.pipelining.loop import REWARD_MODEL, Loop, LoopReader, LoopRun, LoopState, labels_of, loops
 from rlhf_engine.pipelining.stages import POLICY_PRESET
 from rlhf_engine.requests import REFERENCE, Side
 from rlhf_engine.runs.run_dir import RunDir
 from rlhf_tui.areas.label.label_start import LabelStart, usual_path
 from rlhf_tui.areas.loop import plans
 from rlhf_tui.areas.loop.plans import PlannedRun
-from rlhf_tui.areas.loop.stages import AGAIN, LABELS, POLICY, RESUMABLE, REWARD, TITLES, Stage, next_stage, stages_of
+from rlhf_tui.areas.loop.stages import AGAIN, LABELS, POLICY, RESUMABLE, REWARD, Stage, drawn, next_stage, stages_of
 from rlhf_tui.areas.over_optimization.screen import OverOptimizationScreen
 from rlhf_tui.areas.runs.run_control import RunControl
 from rlhf_tui.areas.trust.code_questions import CodeQuestions
@@ -36,7 +36,6 @@ from rlhf_tui.widgets.screen import BaseScreen
 from rlhf_tui.widgets.status import AlarmLine, KeyBar, StatusLine
 
 READ_SECONDS = 2.0
-_MARKS = {"none": ("○", "$text-muted"), "part": ("◐", "$warning"), "all": ("●", "$success")}
 _HINT = "↑↓ a stage · Enter does what it says · the whole loop by itself: rlhf-tui pipeline"
 
 LabelWith = Callable[[LabelStart, RunConfig], object]
@@ -80,6 +79,7 @@ class LoopScreen(BaseScreen[None]):
         self._loops: list[Loop] = []
         self._chosen: Path | None = self._usual if said else None  # a label file
         self._state: LoopState | None = None
+        self._reading = False
         self._stages: tuple[Stage, ...] = ()
         self._drawn: tuple[Stage, ...] = ()
         self._which = Static(" reading…", id="which", markup=False)
@@ -114,15 +114,20 @@ class LoopScreen(BaseScreen[None]):
 
     # --- reading ---
 
-    def _read(self) -> None:
-        if self.is_active:
-            run_in_background(self, partial(_read, self._reader, self._bridge.runs_root, self._usual, self._chosen),
-                              self._show, self._failed, "read loop")
+    def _read(self, *, anew: bool = False) -> None:
+        """anew: in the place of what is being read, which is of another loop."""
+        if self.is_active and (anew or not self._reading):
+            self._reading = True
+            config = self._bridge.view.config or self._edited.config
+            run_in_background(self, partial(_read, self._reader, self._bridge.runs_root, self._usual, self._chosen,
+                                            config), self._show, self._failed, "read loop")
 
     def _failed(self, why: str) -> None:
+        self._reading = False
         self._which.update(Content.styled(why, "$text-warning"))
 
     def _show(self, read: tuple[list[Loop], LoopState]) -> None:
+        self._reading = False
         self._loops, self._state = read
         moved = self._chosen is None or not self._stages
         self._chosen = self._state.loop.labels
@@ -132,7 +137,7 @@ class LoopScreen(BaseScreen[None]):
             self._drawn = self._stages
             at = next_stage(self._stages) if moved else self._list.highlighted
             self._list.clear_options()
-            self._list.add_options([_option(place, stage) for place, stage in enumerate(self._stages)])
+            self._list.add_options([drawn(place, stage) for place, stage in enumerate(self._stages)])
             self._list.highlighted = at
 
     def _told_which(self, state: LoopState) -> Content:
@@ -157,7 +162,7 @@ class LoopScreen(BaseScreen[None]):
         labels = [loop.labels for loop in self._loops]
         at = labels.index(self._state.loop.labels) if self._state.loop.labels in labels else 0
         self._chosen, self._stages, self._drawn = labels[(at + by) % len(labels)], (), ()
-        self._read()
+        self._read(anew=True)
 
     # --- doing ---
 
@@ -274,21 +279,14 @@ class LoopScreen(BaseScreen[None]):
             self.app.push_screen(OverOptimizationScreen(self._bridge, policy.summary.path))
 
 
-def _read(reader: LoopReader, root: Path, usual: Path, chosen: Path | None) -> tuple[list[Loop], LoopState]:
+def _read(
+    reader: LoopReader, root: Path, usual: Path, chosen: Path | None, config: RunConfig
+) -> tuple[list[Loop], LoopState]:
+    """The loops, and how far one is: `chosen`, or that of the settings at hand, or the last changed."""
     found = loops(root, usual)
-    loop = next((loop for loop in found if loop.labels == chosen), found[0])
+    labels = chosen or labels_of(config)
+    loop = next((loop for loop in found if labels is not None and loop.labels.resolve() == labels.resolve()), found[0])
     return found, reader.read(loop)
-
-
-def _option(place: int, stage: Stage) -> Content:
-    mark, style = _MARKS[stage.progress]
-    lines = [Content.assemble((f"{mark} ", style), (f"{place + 1} {TITLES[place]}", "bold"))]
-    lines += [Content(f"    {clean_line(fact)}") for fact in stage.facts]
-    if stage.missing:
-        lines.append(Content.assemble(("    missing: ", "$text-warning"), clean_line(stage.missing)))
-    if stage.enter:
-        lines.append(Content.assemble(("    Enter: ", "$primary bold"), stage.enter))
-    return Content("\n").join(lines)
 
 
 def _near(path: Path) -> Path:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from textual.content import Content
+
 from rlhf_engine.labels.statistics import Share
 from rlhf_engine.pipelining.loop import LoopRun, LoopState
 from rlhf_tui.terminal.clean_text import clean_line
@@ -15,6 +17,7 @@ from rlhf_tui.widgets.figures import figure
 LABELS, REWARD, POLICY, AGAIN = range(4)
 """The stages by their place."""
 TITLES = ("Judge pairs", "Reward model", "Policy", "Judge the tuned model")
+_MARKS = {"none": ("○", "$text-muted"), "part": ("◐", "$warning"), "all": ("●", "$success")}
 RESUMABLE = ("stopped", "interrupted")
 FATES = {"not begun": "has not begun", "unknown": "is in a state that nobody knows"}
 _SAID = 60  # characters of what a run said last
@@ -39,6 +42,18 @@ def stages_of(state: LoopState) -> tuple[Stage, Stage, Stage, Stage]:
 def next_stage(stages: tuple[Stage, ...]) -> int:
     """The place of the first that is not complete; of the last one where all are."""
     return next((place for place, stage in enumerate(stages) if stage.progress != "all"), len(stages) - 1)
+
+
+def drawn(place: int, stage: Stage) -> Content:
+    """The stage in a few lines."""
+    mark, style = _MARKS[stage.progress]
+    lines = [Content.assemble((f"{mark} ", style), (f"{place + 1} {TITLES[place]}", "bold"))]
+    lines += [Content(f"    {clean_line(fact)}") for fact in stage.facts]
+    if stage.missing:
+        lines.append(Content.assemble(("    missing: ", "$text-warning"), clean_line(stage.missing)))
+    if stage.enter:
+        lines.append(Content.assemble(("    Enter: ", "$primary bold"), stage.enter))
+    return Content("\n").join(lines)
 
 
 def _labels(state: LoopState) -> Stage:
