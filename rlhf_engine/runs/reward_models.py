@@ -19,8 +19,8 @@ def folder_named(model: str) -> Path | None:
 
 
 def missing_reward_model(config: RunConfig) -> str:
-    """The first reward model that the rewards name and that is not there; empty if none is missing. One that has learnt on
-    in its run is the run's own."""
+    """The first reward model that the rewards name and that is not there; empty if none is missing. One that has
+    learnt on in its run is the run's own."""
     return next((reward.model for reward in config.rewards
                  if isinstance(reward, PreferenceRewardConfig) and reward.version is None
                  and folder_named(reward.model) is None), "")
