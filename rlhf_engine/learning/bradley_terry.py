@@ -15,7 +15,7 @@ from statistics import fmean
 import torch
 from torch import Tensor
 
-from rlhf_engine.config.methods.reward_model import RewardModelConfig, calibration_metric
+from rlhf_engine.config.methods.reward_model import CALIBRATION_ERROR, RewardModelConfig, calibration_metric
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.data.batch import PairBatch
 from rlhf_engine.data.prompt_order import rows_for_step
@@ -88,7 +88,7 @@ class PairLearning:
         if not math.isfinite(loss):
             raise NonFiniteError("the held-out loss is not finite")
         error, bins = calibration(gap.tolist(), tie.tolist())
-        found = {"eval/loss": loss, "eval/calibration_error": error}
+        found = {"eval/loss": loss, CALIBRATION_ERROR: error}
         found |= {calibration_metric(each.low): each.observed for each in bins}
         if decided := gap[~tie].tolist():
             share = accuracy_interval(decided)

@@ -13,7 +13,9 @@ from rlhf_engine.metrics import Metric, named
 from rlhf_engine.token_trace import TokenTrace, signed_number
 
 MOST_MEMBERS = 16
-_BINS = ((50, 60), (60, 70), (70, 80), (80, 90), (90, 100))
+CALIBRATION_BINS = ((50, 60), (60, 70), (70, 80), (80, 90), (90, 100))
+"""Of the predicted probability of the response that is favoured, in %."""
+CALIBRATION_ERROR = "eval/calibration_error"
 
 
 def calibration_metric(low: float) -> str:
@@ -61,11 +63,11 @@ _HELD_OUT = (
     Metric("eval/margin", "held-out margin", "raw score", "up",
            "Score margin on pairs whose prompts are never trained on.", "Climbs with the score margin.",
            "Stays at 0: what is learnt does not carry over."),
-    Metric("eval/calibration_error", "calibration error", "share", "down",
+    Metric(CALIBRATION_ERROR, "calibration error", "share", "down",
            "Expected calibration error on held-out pairs: how far, on the mean, the share of favoured responses that "
            "were preferred is from the probability that they were given.",
            "Below 0.1.", "Climbs: the model grows surer than it is right; stop earlier."),
-    *(_of_bin(*bounds) for bounds in _BINS),
+    *(_of_bin(*bounds) for bounds in CALIBRATION_BINS),
 )  # fmt: skip
 
 

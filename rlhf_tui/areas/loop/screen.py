@@ -61,7 +61,7 @@ class LoopScreen(BaseScreen[None]):
         Binding("v", "view", "Show run", tooltip="Show the run of this stage on the workbench", id="loop.view"),
         Binding("c", "compare", "Compare", tooltip="The policy against the reference, with 95 % CI", id="loop.compare"),
         Binding("K", "over_optimization", "Over-optimization", id="loop.over_optimization",
-                tooltip="The policy's score and gold against √KL"),
+                tooltip="The policy's score and gold against √KL, or the reward model's calibration"),
         Binding("escape,H", "dismiss", "Back", tooltip="Back to where one was", id="loop.back"),
     ]
 
@@ -271,12 +271,9 @@ class LoopScreen(BaseScreen[None]):
                                                (REFERENCE, Side("checkpoint", policy.summary.path))))
 
     def action_over_optimization(self) -> None:
-        """Score and gold of the policy."""
-        policy = self._state.policy if self._state else None
-        if policy is None:
-            self._alarm.say("there is no policy yet")
-        else:
-            self.app.push_screen(OverOptimizationScreen(self._bridge, policy.summary.path))
+        """Score and gold of the policy; on the stage of the reward model, its calibration."""
+        if run := self._run_here():
+            self.app.push_screen(OverOptimizationScreen(self._bridge, run.summary.path))
 
 
 def _read(

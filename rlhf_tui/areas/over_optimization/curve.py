@@ -1,4 +1,5 @@
-"""One score over √KL: a dot for each step, the fit through them, and where to stop."""
+"""One score over √KL: a dot for each step, the fit through them, and where to stop; or the calibration of a reward
+model, beside the diagonal."""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ from rlhf_tui.terminal.clean_text import clean_line
 
 _KINDS = ("overlay", "line", "axes", "edit")
 _MARK = "o"
-_LEAST = 0.1  # √KL, that the axis reaches to at the least
+_LEAST = 0.1  # √KL, that the axis is long at the least
 
 
 class CurveView(Widget):
@@ -44,6 +45,7 @@ class CurveView(Widget):
         self._points: Points = []
         self._fit: Points = []
         self._stop: tuple[float, str] | None = None
+        self._first, self._covers = 0.0, False
         self._otherwise = ""
         self._title = Static("", markup=False, classes="title")
         self._canvas = Canvas()
@@ -72,14 +74,16 @@ class CurveView(Widget):
 
     def load(
         self, title: str, points: Sequence[tuple[float, float]], fit: Sequence[tuple[float, float]],
-        stop: tuple[float, str] | None, otherwise: str = "",
+        stop: tuple[float, str] | None = None, otherwise: str = "", *, first: float = 0.0,
+        covers: bool = False,
     ) -> None:
-        """Show (√KL, score) of steps, their fit, and a line at √KL with words beside it; otherwise: what is said where
-        there is nothing to draw."""
+        """Show (√KL, score) of steps, their fit, and a line at √KL with words beside it; or whatever else is held
+        against a line. otherwise: what is said where there is nothing to draw; first: where the x axis begins;
+        covers: whether a mark is seen where it falls on the line, which many would hide."""
         seen = [(x, y) for x, y in points if drawable(x) and drawable(y)]
         self._points = sorted(seen)
         self._fit = [(x, y) for x, y in fit if drawable(x) and drawable(y)]
-        self._stop, self._otherwise = stop, otherwise
+        self._stop, self._otherwise, self._first, self._covers = stop, otherwise, first, covers
         self._title.update(Content(clean_line(title)))
         self._draw()
 
@@ -94,16 +98,20 @@ class CurveView(Widget):
                 sheet = f"cannot draw this: {kind_and_message(error)}"
         if isinstance(sheet, Sheet):
             for x, y in self._points:  # as overlays only every other column of them is drawn
-                sheet.put(sheet.column(x), sheet.row(y), _MARK, "overlay")
+                if self._covers:
+                    sheet.mark(x, y, _MARK, "overlay")
+                else:
+                    sheet.put(sheet.column(x), sheet.row(y), _MARK, "overlay")
             self._canvas.show_curve(sheet.runs(), {kind: self._style(kind) for kind in _KINDS})
         else:
             self._canvas.show_sentence(sheet or clean_line(self._otherwise))
 
     def _picture(self) -> Picture:
-        last = max(_LEAST, *(x for x, _ in self._points), *(x for x, _ in self._fit))
+        last = max(self._first + _LEAST, *(x for x, _ in self._points), *(x for x, _ in self._fit))
         marks = [self._stop] if self._stop and drawable(self._stop[0]) else []
         # as overlays they have their place within the limits of both axes
-        return Picture(band=[], line=self._fit, first=0.0, last=last, edits=marks, overlays=[(_MARK, self._points)])
+        return Picture(band=[], line=self._fit, first=self._first, last=last, edits=marks,
+                       overlays=[(_MARK, self._points)])
 
     def _style(self, kind: str) -> Style:
         colour = self.get_component_styles(f"curve--{kind}").color

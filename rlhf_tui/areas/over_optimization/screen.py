@@ -1,5 +1,6 @@
-"""A run's score and what that is held against over √KL, with the fits of Gao et al. (2022) and where to stop. Read from
-the run's files, again and again while it trains."""
+"""A run's score and what that is held against over √KL, with the fits of Gao et al. (2022) and where to stop; of a
+reward model, which has no score to over-optimize, how far its probabilities can be believed. Read from the run's files,
+again and again while it trains."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ from textual.content import Content
 from textual.widgets import Static
 
 from rlhf_engine.runs.run_dir import METRICS, RunDir
+from rlhf_engine.runs.run_settings import settings_now
 from rlhf_tui.areas.over_optimization.curve import CurveView
 from rlhf_tui.background import run_in_background
 from rlhf_tui.engine.bridge import EngineBridge
@@ -23,11 +25,14 @@ from rlhf_tui.widgets.screen import BaseScreen
 from rlhf_tui.widgets.status import AlarmLine, KeyBar, StatusLine
 
 if TYPE_CHECKING:
+    from rlhf_engine.evaluation.calibration import Calibration
     from rlhf_engine.evaluation.over_optimization import OverOptimization
     from rlhf_engine.maths.over_optimization import Fit
 
 READ_SECONDS = 2.0
 _OF_A_FIT = 120  # points of its line
+_DIAGONAL = [(50.0 + place / 2, 50.0 + place / 2) for place in range(101)]
+"""Where what is predicted is what is observed, both in %."""
 
 
 class OverOptimizationScreen(BaseScreen[None]):
@@ -62,7 +67,7 @@ class OverOptimizationScreen(BaseScreen[None]):
 
     def on_mount(self) -> None:
         self._keys.show([("Esc", "Back", "screen.dismiss"), ("?", "Help", "app.help")])
-        self._alarm.say(f"{self._run.name} · x: √KL to the reference · o: steps · line: fit of Gao et al. (2022)")
+        self._alarm.say(self._run.name)
         self._read()
         self.set_interval(READ_SECONDS, self._read)
 
@@ -76,7 +81,7 @@ class OverOptimizationScreen(BaseScreen[None]):
 
     @property
     def pictures(self) -> tuple[str, str]:
-        """Both curves as plain text."""
+        """Both curves as plain text; of a reward model the second is its calibration."""
         return self._proxy.picture_text, self._judge.picture_text
 
     def _read(self) -> None:
@@ -85,10 +90,26 @@ class OverOptimizationScreen(BaseScreen[None]):
     def _failed(self, why: str) -> None:
         self._told.update(Content.styled(why, "$text-warning"))
 
-    def _show(self, read: tuple[object, OverOptimization] | None) -> None:
+    def _show(self, read: tuple[object, OverOptimization | Calibration] | None) -> None:
         if read is None or not self.is_attached:  # nothing has changed
             return
+        from rlhf_engine.evaluation.calibration import Calibration
+
         self._read_of, found = read
+        if isinstance(found, Calibration):
+            self._show_calibration(found)
+        else:
+            self._show_scores(found)
+        self._told.update(Content("\n".join(clean_line(line) for line in found.sentences())))
+
+    def _show_calibration(self, found: Calibration) -> None:
+        self._proxy.display = False
+        self._judge.load("preferred, % of held-out pairs", [(share.middle, share.observed) for share in found.bins],
+                         _DIAGONAL, otherwise=found.why, first=_DIAGONAL[0][0], covers=True)
+        self._alarm.say(f"{self._run.name} · x: predicted probability, % · o: a bin · line: both are equal")
+
+    def _show_scores(self, found: OverOptimization) -> None:
+        self._alarm.say(f"{self._run.name} · x: √KL to the reference · o: steps · line: fit of Gao et al. (2022)")
         stop = None
         if found.stop is not None:
             stop = (found.stop.distance.value, f"stop: step {found.stop.step}")
@@ -100,7 +121,6 @@ class OverOptimizationScreen(BaseScreen[None]):
         ):
             points = [(point.distance, score) for point, score in zip(found.points, scores, strict=True)]
             view.load(title, points, _line(fit, last), stop, found.why)
-        self._told.update(Content("\n".join(clean_line(line) for line in found.sentences())))
 
 
 def _line(fit: Fit | None, last: float) -> list[tuple[float, float]]:
@@ -110,12 +130,17 @@ def _line(fit: Fit | None, last: float) -> list[tuple[float, float]]:
     return [(distance, fit.at(distance)) for distance in distances]
 
 
-def _read(run: Path, read_of: object) -> tuple[object, OverOptimization] | None:
+def _read(run: Path, read_of: object) -> tuple[object, OverOptimization | Calibration] | None:
     """What the files say, with what tells one state of them from another; None where that is `read_of`."""
+    from rlhf_engine.evaluation.calibration import calibration_of_run
     from rlhf_engine.evaluation.over_optimization import of_run  # numpy: not before it is looked at
 
     state = _state(run)
-    return None if state == read_of else (state, of_run(RunDir.open(run)))
+    if state == read_of:
+        return None
+    run_dir = RunDir.open(run)
+    config = settings_now(run_dir)
+    return state, calibration_of_run(run_dir, config) if config.algorithm.scores_texts else of_run(run_dir)
 
 
 def _state(run: Path) -> object:

@@ -68,7 +68,8 @@ class RunsScreen(BaseScreen[None]):
                 id="runs.settings"),
         Binding("c", "compare", "Compare", tooltip="Compare two runs, with 95 % CI", id="runs.compare"),
         Binding("K", "over_optimization", "Over-optimization", id="runs.over_optimization",
-                tooltip="Score and gold against √KL: whether the run went too far, and the step to go back to"),
+                tooltip="Score and gold against √KL: whether the run went too far, and the step to go back to; of a "
+                        "reward model its calibration"),
         Binding("o", "overlay", "Overlay", tooltip="Draw the curves of the marked runs, or of a sweep, into the charts",
                 id="runs.overlay"),
         Binding("O", "clear_overlays", "Clear overlays", tooltip="Take other runs' curves out of the charts",
@@ -235,7 +236,7 @@ class RunsScreen(BaseScreen[None]):
         self._opening.leave_view()
 
     def action_over_optimization(self) -> None:
-        """Score and gold against √KL."""
+        """Score and gold against √KL; of a reward model its calibration."""
         from rlhf_tui.areas.over_optimization.screen import OverOptimizationScreen
 
         if run := self._selection.one():

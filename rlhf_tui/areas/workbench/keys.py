@@ -44,6 +44,8 @@ def keys(pane: str, bridge: EngineBridge, *, one_chart: bool) -> Keys:
         own.append(("p", "Presets", "app.presets"))
     # what is only looked at is not changed
     of_pane = [key for key in _OF_PANE[pane] if not (viewing and key[0] in _CHANGES.get(pane, ()))]
+    if (config := bridge.view.config) is not None and config.algorithm.scores_texts:  # it has no score of its own
+        of_pane = [(key, "Calibration" if key == "K" else does, action) for key, does, action in of_pane]
     sideways: Keys = [("←→", "Chart" if one_chart else "Pan", "")] if pane == "charts" else []
     lab: Keys = [] if pane == "words" else [("w", "Reward lab", "app.reward_lab")]
     return [

@@ -68,7 +68,8 @@ class WorkbenchScreen(BaseScreen[None]):
         Binding("h", "history", "History", tooltip="The same prompt through time: what changed from step to step",
                 id="samples.history"),
         Binding("K", "over_optimization", "Over-optimization", id="run.over_optimization",
-                tooltip="Score and gold against √KL: whether the run went too far, and the step to go back to"),
+                tooltip="Score and gold against √KL: whether the run went too far, and the step to go back to; of a "
+                        "reward model its calibration"),
         Binding("escape", "leave_field", "Back", id="pane.back", show=False),
         Binding("u", "undo", "Undo", tooltip="Undo the newest change of a setting", id="settings.undo"),
         Binding("U", "redo", "Redo", tooltip="Redo what was undone", id="settings.redo"),
@@ -390,7 +391,7 @@ class WorkbenchScreen(BaseScreen[None]):
             self.app.push_screen(InspectScreen(self._bridge, self._edited.method, samples.shown, samples.cursor))
 
     def action_over_optimization(self) -> None:
-        """Score and gold against √KL."""
+        """Score and gold against √KL; of a reward model its calibration."""
         from rlhf_tui.areas.over_optimization.screen import OverOptimizationScreen
 
         if (run := self._shown_path()) is None:
