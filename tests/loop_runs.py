@@ -57,8 +57,8 @@ def held_out(accuracy: float, loss: float, width: float = 0.1) -> dict[str, floa
 
 
 def reward_model_config(labels: Path, steps: int = 3) -> RunConfig:
-    """That of preset reward-model, learning from these labels."""
-    return presets.load_with_overrides("reward-model", [f"data.source={labels}", f"train.steps={steps}"])
+    """That of preset human-feedback-reward, learning from these labels."""
+    return presets.load_with_overrides("human-feedback-reward", [f"data.source={labels}", f"train.steps={steps}"])
 
 
 def policy_config(reward_model: Path, steps: int = 2) -> RunConfig:

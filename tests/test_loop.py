@@ -23,7 +23,7 @@ from rlhf_engine.pipelining.loop import Loop, LoopReader, LoopState, labels_of, 
 from rlhf_engine.runs.pipeline_dir import PipelineDir, PipelinePlan
 from rlhf_engine.runs.reward_models import missing_reward_model
 
-PLAN = PipelinePlan("human-feedback", "reward-model", (), "", 0.0, 0.0, 40, 2, 200, 0)
+PLAN = PipelinePlan("human-feedback", "human-feedback-reward", (), "", 0.0, 0.0, 40, 2, 200, 0)
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from rlhf_engine.pipelining.stages import policy_config
 from rlhf_engine.runs.pipeline_dir import PipelineDir, PipelinePlan
 from rlhf_engine.system.own_process import environment, python
 
-PLAN = PipelinePlan("human-feedback", "reward-model", (), "animals", 0.1, 0.0, 300, 1, 200, 0)
+PLAN = PipelinePlan("human-feedback", "human-feedback-reward", (), "animals", 0.1, 0.0, 300, 1, 200, 0)
 KEYS = {"labels", "reward_model.accuracy", "hidden_score.reference", "hidden_score.tuned", "kl", "seconds"}
 
 

@@ -100,14 +100,14 @@ class PairLearning:
 
 
 def member_batch(rows: Rows, config: RunConfig, member: int, number: int, seed: int) -> PairBatch:
-    """What member `member` (from 0) learns from in step `number` (from 1): an ensemble's, of its own draw of all pairs,
-    with replacement, in an order of its own."""
+    """What member `member` (from 0) learns from in step `number` (from 1): an ensemble's in an order of its own, and,
+    if its config says so, of its own draw of all pairs with replacement."""
     settings = config.algorithm
     assert isinstance(settings, RewardModelConfig)
     if settings.members > 1:
         seed = (seed + 1_000_003 * (member + 1)) % 2**63
     places = rows_for_step(len(rows), number - 1, settings.pairs_per_step, seed, shuffle=config.data.shuffle)
-    if settings.members > 1:
+    if settings.members > 1 and settings.resample:
         drawn = drawn_with_replacement(len(rows), seed)
         places = [drawn[place] for place in places]
     batch = rows.batch(places)

@@ -12,7 +12,7 @@ from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import ConfigError
 from rlhf_engine.runs.pipeline_dir import PipelineDir, PipelinePlan
 
-POLICY_PRESET, REWARD_PRESET = "human-feedback", "reward-model"
+POLICY_PRESET, REWARD_PRESET = "human-feedback", "human-feedback-reward"
 _OF_THE_BASE = ("model.", "lora.")
 """Settings that the reward model shares with the policy, so that both stand on one base."""
 

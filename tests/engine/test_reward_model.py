@@ -25,6 +25,7 @@ from rlhf_engine.data.source import BatchSource, check_data
 from rlhf_engine.errors import CheckpointError, ConfigError, RlhfError
 from rlhf_engine.events import RunState, StateChanged
 from rlhf_engine.exporting.export import export
+from rlhf_engine.learning.bradley_terry import member_batch
 from rlhf_engine.models.policy import Policy
 from rlhf_engine.models.response_scores import score_responses
 from rlhf_engine.models.written import written
@@ -384,3 +385,12 @@ def test_a_mean_is_no_classifier(model_folders: dict[str, Path], tmp_path: Path)
     with pytest.raises(RlhfError, match="mean"):
         export(run, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_members_learn_from_all_pairs_unless_they_are_resampled(model_folders: dict[str, Path]) -> None:
+    config = config_of(model_folders["gpt_neo"], members=3, resample=False, pairs_per_step=4)
+    rows = load_data(config).train
+    told = [member_batch(rows, config, at, 1, 0).chosen for at in range(3)]
+    assert all(sorted(each) == sorted(CHOSEN) for each in told)
+    drawn = fields.replace(config, {"algorithm.resample": True})
+    assert any(sorted(member_batch(rows, drawn, at, 1, 0).chosen) != sorted(CHOSEN) for at in range(3))

@@ -36,7 +36,7 @@ from rlhf_tui.areas.workbench.screen import WorkbenchScreen
 from rlhf_tui.engine.bridge import EngineBridge
 
 SIZES = [(120, 40), (80, 24)]
-PLAN = PipelinePlan("human-feedback", "reward-model", ("lora.rank=4",), "", 0.0, 0.0, 2, 2, 200, 7)
+PLAN = PipelinePlan("human-feedback", "human-feedback-reward", ("lora.rank=4",), "", 0.0, 0.0, 2, 2, 200, 7)
 
 
 @pytest.fixture(autouse=True)
@@ -242,7 +242,7 @@ async def test_a_pipeline_is_followed_while_it_goes_on_and_gone_on_with_by_hand(
         await pilot.press("enter")
         await until(pilot, lambda: bool(started(sessions)))
         [start] = started(sessions)
-        assert (start.name, start.preset) == ("by-itself-reward-1", "reward-model")
+        assert (start.name, start.preset) == ("by-itself-reward-1", "human-feedback-reward")
         assert (start.config.lora.rank, start.config.train.seed) == (4, 7)
         sessions.last.end(RunState.FINISHED)
         await tell(pilot, sessions)

@@ -165,6 +165,9 @@ none of them knows. Another run rewards by it with a [[rewards]] of kind "prefer
     members: int = setting(1, "models that learn, each with an adapter, a head and draws of pairs of its own: an "
                               "ensemble, whose disagreement tells what it does not know", unit="models", ge=1,
                            le=MOST_MEMBERS)
+    resample: bool = setting(
+        True, "draw the pairs of each member of an ensemble with replacement, so that members differ where pairs tell "
+        "little; off: all learn from all pairs, in orders of their own, and each is better", label="resample pairs")
     patience: int | None = setting(
         None, "end the run when the held-out loss was not below its lowest so many evaluations in a row; none: never",
         unit="evaluations", live=True, ge=1, le=COUNT)
