@@ -35,7 +35,7 @@ def guess_text(judgement: Judgement) -> Content:
     if guess == 0.5:
         return Content.styled("guess: either", "$text-muted")
     side, chance = ("left", left) if left >= 0.5 else ("right", 1 - left)
-    told = f"guess {side} {chance:.0%}"
+    told = f"guess: {side}, {chance:.0%}"
     if not judgement.decided:
         return Content.styled(told, "$text-muted")
     if (side == "left") == judgement.left_won:
