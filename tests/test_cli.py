@@ -327,7 +327,7 @@ def test_runs_are_listed(trained: tuple[Path, Result], tmp_path: Path):
     root, _ = trained
     (run,) = json.loads(invoke("runs", "--runs-dir", str(root), "--json").stdout)["runs"]
     assert set(run) == {"name", "path", "preset", "state", "step", "total_steps", "message", "changed",
-                        "parent", "id", "note", "started"}
+                        "parent", "id", "note", "started", "reward_versions"}
     assert (run["name"], run["state"], run["step"]) == ("first", "finished", 3)
     assert re.search(r"first +animals +finished +3/3", invoke("runs", "--runs-dir", str(root)).stdout)
     assert "no runs" in invoke("runs", "--runs-dir", str(tmp_path / "none")).stdout

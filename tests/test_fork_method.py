@@ -112,7 +112,7 @@ async def test_a_method_that_the_settings_do_not_fit_is_refused_and_another_can_
             await pilot.press("f5")
         await until(pilot, lambda: "✗ rewards" in text_of(app), lambda: text_of(app))
         assert isinstance(app.screen, ForkScreen)
-        await pilot.press("end")
+        await pilot.press("end", "up")  # the last one has no actor
         await until(pilot, lambda: "from step 2: train.steps" in text_of(app), lambda: text_of(app))
         await pilot.press("escape")
         await until(pilot, lambda: not isinstance(app.screen, ForkScreen))

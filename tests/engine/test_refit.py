@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 import torch
-from test_preference_reward import PROMPTS, TEXTS, told, totals, trained
-from test_reward_model import config_of, learner_of
+from engine.test_preference_reward import PROMPTS, TEXTS, told, totals, trained
+from engine.test_reward_model import config_of, learner_of
 from tiny_models import tiny_config
 
 from rlhf_engine.config import fields

@@ -120,8 +120,8 @@ LABEL_MUTATIONS = [
     Mutation("preference: any base will do", "rewards/preference.py",
              "policy.fingerprint.hex == self._model.fingerprint", "policy.fingerprint.hex != ''", REWARD),
     Mutation("guess: the other way round", "labels/guess.py",
-             "sigmoid(first.score - second.score)", "sigmoid(second.score - first.score)",
+             "(first.score - second.score)", "(second.score - first.score)",
              ("engine/test_label_pairs.py",)),
-    Mutation("scale: the deviation of a sample", "algorithms/score_scale.py",
+    Mutation("scale: the deviation of a sample", "learning/score_scale.py",
              "std(dim=1, correction=0)", "std(dim=1)", ("engine/test_reward_model.py",)),
 ]
