@@ -24,12 +24,11 @@ from rlhf_engine.data.rows import Rows
 from rlhf_engine.errors import NonFiniteError
 from rlhf_engine.events import Sample
 from rlhf_engine.learning.optimizer import learning_rate_at
+from rlhf_engine.learning.pair_width import responses_at_once
 from rlhf_engine.maths.estimators import kl_k1, summed
 from rlhf_engine.models.flops import BatchCost, ModelSize
 from rlhf_engine.models.memory import MicroBatchLimit
-from rlhf_engine.models.micro_batch import choose_micro_batch_size
 from rlhf_engine.models.rollout import Rollout
-from rlhf_engine.models.written import written_ids
 from rlhf_engine.rewards.base import Score
 
 _NUMBERS = ("token_count",)
@@ -133,8 +132,7 @@ class DPO:
     @cached_property
     def limit(self) -> MicroBatchLimit:
         """How many responses go through a pass at once."""
-        train, rows = self.config.train, 2 * self.config.algorithm.rows_per_update
-        size = train.micro_batch_size or choose_micro_batch_size(self.policy, rows, self._width())
+        size = responses_at_once(self.policy, self.resources.rows, self.config, append_end=self.settings.append_end)
         return MicroBatchLimit(size, self.resources.tell)
 
     @cached_property
@@ -142,13 +140,6 @@ class DPO:
         """The update by pairs."""
         return PairLearning(self.policy, self.learners.optimizers["actor"], self.limit, lambda: self.settings,
                             lambda: 1.0)  # log π itself: pairs come from no temperature of ours
-
-    def _width(self) -> int:
-        """Tokens of the longest pair of the run."""
-        texts, rows = self.resources.rows.texts, self.resources.rows
-        responses = [*texts["chosen"], *texts["rejected"]]
-        return max(len(prompt) + len(response) for prompt, response in written_ids(
-            self.policy, rows.prompts * 2, responses, [self.settings.append_end] * len(responses)))
 
     # --- the rest of an `Algorithm` ---
 

@@ -26,9 +26,10 @@ from rlhf_engine.data.batch import PairBatch
 from rlhf_engine.data.rows import Rows
 from rlhf_engine.errors import NonFiniteError
 from rlhf_engine.events import Sample
-from rlhf_engine.learning.bradley_terry import PairLearning, member_batch, responses_at_once
+from rlhf_engine.learning.bradley_terry import PairLearning, member_batch
 from rlhf_engine.learning.judged_pairs import JudgedPairs, require_margins
 from rlhf_engine.learning.optimizer import learning_rate_at
+from rlhf_engine.learning.pair_width import responses_at_once
 from rlhf_engine.learning.score_scale import center_and_scale, reference_answers
 from rlhf_engine.models.flops import BatchCost, ModelSize
 from rlhf_engine.models.memory import MicroBatchLimit

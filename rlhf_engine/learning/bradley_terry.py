@@ -32,10 +32,8 @@ from rlhf_engine.maths.reward_modelling import (
     reward_model_loss,
 )
 from rlhf_engine.models.memory import MicroBatchLimit
-from rlhf_engine.models.micro_batch import choose_micro_batch_size
 from rlhf_engine.models.policy import Policy
 from rlhf_engine.models.response_scores import Reader, at_last_token, score_responses, values_along
-from rlhf_engine.models.written import written_ids
 
 _METRICS = {"loss": "loss", "accuracy": "accuracy", "margin": "margin", "mean_reward": "mean_reward"}
 _OF_DECIDED = ("accuracy", "margin")  # metrics that a step of nothing but ties does not have
@@ -113,13 +111,3 @@ def member_batch(rows: Rows, config: RunConfig, member: int, number: int, seed: 
     batch = rows.batch(places)
     assert isinstance(batch, PairBatch)
     return batch
-
-
-def responses_at_once(policy: Policy, rows: Rows, config: RunConfig) -> int:
-    """How many responses of these pairs go through a pass at once."""
-    settings = config.algorithm
-    assert isinstance(settings, RewardModelConfig)
-    responses = [*rows.texts["chosen"], *rows.texts["rejected"]]
-    width = max(len(prompt) + len(response) for prompt, response in written_ids(
-        policy, rows.prompts * 2, responses, [False] * len(responses)))
-    return config.train.micro_batch_size or choose_micro_batch_size(policy, 2 * settings.pairs_per_step, width)

@@ -22,8 +22,9 @@ from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.data.rows import Rows, load_data
 from rlhf_engine.data.source import check_data
 from rlhf_engine.errors import NonFiniteError
-from rlhf_engine.learning.bradley_terry import PairLearning, member_batch, responses_at_once
+from rlhf_engine.learning.bradley_terry import PairLearning, member_batch
 from rlhf_engine.learning.optimizer import AdapterOptimizer, learning_rate_at
+from rlhf_engine.learning.pair_width import responses_at_once
 from rlhf_engine.learning.score_scale import center_and_scale, reference_answers
 from rlhf_engine.models.memory import MicroBatchLimit
 from rlhf_engine.models.policy import Policy

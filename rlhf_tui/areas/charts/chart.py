@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
 
-from rich.color import Color
 from rich.segment import Segment
 from rich.style import Style
 from rich.text import Text
@@ -21,6 +20,7 @@ from textual.widgets import Static
 
 from rlhf_engine.errors import kind_and_message
 from rlhf_engine.metrics import Metric, describe
+from rlhf_tui.areas.charts.colors import rich_color
 from rlhf_tui.areas.charts.plot import Picture, draw
 from rlhf_tui.areas.charts.readout import heading, legend, why_empty
 from rlhf_tui.areas.charts.scene import Scene
@@ -225,14 +225,7 @@ class Chart(Widget):
     @cached_property
     def _styles(self) -> dict[str, Style]:
         # asked for with each drawing, and to find a colour means asking all widgets that lie below it for theirs
-        return {kind: Style(color=self._colour(f"chart--{kind}"), bold=kind in _BOLD or None) for kind in _KINDS}
-
-    def _colour(self, component: str) -> Color:
-        colour = self.get_component_styles(component).color
-        if colour.ansi is not None:
-            # a theme of the terminal's own colours: red, green, blue would all read 0, black on black
-            return Color.from_ansi(colour.ansi) if colour.ansi >= 0 else Color.default()
-        return Color.from_rgb(*(self.background_colors[1] + colour).rgb)
+        return {kind: Style(color=rich_color(self, f"chart--{kind}"), bold=kind in _BOLD or None) for kind in _KINDS}
 
     # --- mouse ---
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from rich.color import Color
 from rich.style import Style
 from textual.app import ComposeResult
 from textual.content import Content
@@ -15,6 +14,7 @@ from textual.widgets import Static
 from rlhf_engine.errors import kind_and_message
 from rlhf_engine.evaluation.frontier import Frontier
 from rlhf_tui.areas.charts.chart import Canvas
+from rlhf_tui.areas.charts.colors import rich_color
 from rlhf_tui.areas.charts.frontier import draw_frontier
 from rlhf_tui.areas.charts.sheet import Sheet
 from rlhf_tui.terminal.clean_text import clean_line
@@ -95,9 +95,4 @@ class FrontierView(Widget):
             self._canvas.show_sentence(sheet or "")
 
     def _style(self, kind: str) -> Style:
-        colour = self.get_component_styles(f"frontier--{kind}").color
-        if colour.ansi is None:
-            found = Color.from_rgb(*(self.background_colors[1] + colour).rgb)
-        else:  # a theme of the terminal's own colours: their red, green and blue would all read 0
-            found = Color.from_ansi(colour.ansi) if colour.ansi >= 0 else Color.default()
-        return Style(color=found, bold=kind == "overlay" or None)
+        return Style(color=rich_color(self, f"frontier--{kind}"), bold=kind == "overlay" or None)

@@ -13,17 +13,14 @@ from textual.widget import Widget
 from textual.widgets import Input, Static
 
 from rlhf_engine.config.run_config import RunConfig
-from rlhf_engine.errors import RlhfError
 from rlhf_engine.evaluation.compare import Comparison
 from rlhf_engine.evaluation.frontier import POOL
 from rlhf_engine.events import ComparisonFinished, ComparisonPaired, ComparisonProgress, Event, RunState
 from rlhf_engine.requests import REFERENCE, TUNED, Cancel, Compare, Side
-from rlhf_engine.runs.run_dir import RunDir
-from rlhf_engine.runs.run_settings import settings_now
 from rlhf_tui.areas.compare.comparison_table import comparison_table, table_text
 from rlhf_tui.areas.compare.pairs import Pairs
 from rlhf_tui.areas.compare.score_pane import ScorePane
-from rlhf_tui.areas.compare.side import SideScreen, side_label
+from rlhf_tui.areas.compare.side import SideScreen, scored_by, side_label
 from rlhf_tui.areas.trust.code_questions import CodeQuestions
 from rlhf_tui.engine.bridge import EngineBridge
 from rlhf_tui.engine.messages import EngineEvents
@@ -135,22 +132,11 @@ class CompareScreen(BaseScreen[None]):
             if field.number is None:
                 self._alarm.say(f"{field.id} is {field.allowed}", "warning")
                 return
-        config, run_dir = self._scored_by()
+        config, run_dir = scored_by(*self._sides, self._config, busy=self._bridge.busy)
         if config is None:
             self._compare()
         else:
             self._questions.settle(config, lambda _: self._compare(), of=run_dir, needed=False)
-
-    def _scored_by(self) -> tuple[RunConfig | None, RunDir | None]:
-        """The settings whose rewards score, where they are not those of a run that goes on, and the run they are of."""
-        first, second = self._sides
-        if first.kind == second.kind == "checkpoint" and first.run is not None:
-            run_dir = RunDir(first.run)
-            try:
-                return settings_now(run_dir), run_dir
-            except RlhfError:  # told by the engine
-                return None, None
-        return (None if self._bridge.busy else self._config), None
 
     def _compare(self) -> None:
         if not self.is_attached:

@@ -13,11 +13,13 @@ from textual.content import Content
 from textual.widgets import Static
 from textual.widgets.option_list import Option
 
+from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import RlhfError
 from rlhf_engine.requests import REFERENCE, TUNED, Side
 from rlhf_engine.runs.checkpoint_list import steps
 from rlhf_engine.runs.run_dir import RunDir
 from rlhf_engine.runs.run_list import list_runs
+from rlhf_engine.runs.run_settings import settings_now
 from rlhf_tui.background import run_in_background
 from rlhf_tui.terminal.clean_text import clean_line
 from rlhf_tui.widgets.dialogs import DIALOG_STYLES
@@ -31,6 +33,20 @@ def side_label(side: Side) -> str:
     if side.run is None:
         return side.kind
     return clean_line(f"{side.run.name}@{'newest' if side.step is None else side.step}")
+
+
+def scored_by(
+    first: Side, second: Side, config: RunConfig, *, busy: bool
+) -> tuple[RunConfig | None, RunDir | None]:
+    """The settings whose rewards score the answers of both, where they are not those of a run that goes on, and the run
+    they are of. config: those of the screen; busy: a run goes on."""
+    if first.kind == second.kind == "checkpoint" and first.run is not None:
+        run_dir = RunDir(first.run)
+        try:
+            return settings_now(run_dir), run_dir
+        except RlhfError:  # told by the engine
+            return None, None
+    return (None if busy else config), None
 
 
 class SideScreen(Picker[Side]):

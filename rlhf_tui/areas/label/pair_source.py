@@ -9,14 +9,14 @@ from functools import partial
 from textual.dom import DOMNode
 
 from rlhf_engine.config.run_config import RunConfig
-from rlhf_engine.errors import ConfigError, RlhfError
+from rlhf_engine.errors import ConfigError
 from rlhf_engine.events import Event, PairsSampled, RunState
 from rlhf_engine.labels.pair import AskedFor, Pair
 from rlhf_engine.labels.recorded import Recorded, pairs_of_samples
 from rlhf_engine.requests import REFERENCE, TUNED, Cancel, SamplePairs, Side
 from rlhf_engine.runs.reward_scale import recorded_log_odds
 from rlhf_engine.runs.run_dir import RunDir
-from rlhf_engine.runs.run_settings import settings_now
+from rlhf_tui.areas.compare.side import scored_by
 from rlhf_tui.areas.label.label_start import LabelStart
 from rlhf_tui.areas.trust.code_questions import CodeQuestions
 from rlhf_tui.background import run_in_background
@@ -96,12 +96,12 @@ class PairSource:
             self._reading = True
             run_in_background(self._node, partial(_recorded, RunDir(run)), self._read, self._not_read, "pairs")
             return
-        scored_by, run_dir = self._scored_by()
-        if scored_by is None:
+        config, run_dir = scored_by(*self.who, self._config, busy=self._bridge.busy)
+        if config is None:
             self._send()
         else:
             # without scores pairs have no guess, and can be judged all the same
-            self._questions.settle(scored_by, lambda _: self._send(), of=run_dir, needed=False)
+            self._questions.settle(config, lambda _: self._send(), of=run_dir, needed=False)
 
     def give_up(self) -> None:
         """What is under way is of no use any more."""
@@ -127,17 +127,6 @@ class PairSource:
             return f"waiting for step {min(view.step + 1, view.total_steps)} to end: pairs are sampled between steps"
         first = view.state is None and self._batch <= 1
         return "waiting for the first pairs; the model is loaded first" if first else "pairs are sampled"
-
-    def _scored_by(self) -> tuple[RunConfig | None, RunDir | None]:
-        """The settings whose rewards score, where they are not those of a run that goes on, and the run they are of."""
-        first, second = self.who
-        if first.kind == second.kind == "checkpoint" and first.run is not None:
-            run_dir = RunDir(first.run)
-            try:
-                return settings_now(run_dir), run_dir
-            except RlhfError:  # told by the engine
-                return None, None
-        return (None if self._bridge.busy else self._config), None
 
     def _send(self) -> None:
         if not self._node.is_attached or self._request is not None:

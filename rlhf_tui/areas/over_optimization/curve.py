@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from rich.color import Color
 from rich.style import Style
 from textual.app import ComposeResult
 from textual.content import Content
@@ -16,6 +15,7 @@ from textual.widgets import Static
 
 from rlhf_engine.errors import kind_and_message
 from rlhf_tui.areas.charts.chart import Canvas
+from rlhf_tui.areas.charts.colors import rich_color
 from rlhf_tui.areas.charts.plot import Picture, draw
 from rlhf_tui.areas.charts.sheet import Sheet
 from rlhf_tui.engine.metrics_history import Points, drawable
@@ -114,9 +114,4 @@ class CurveView(Widget):
                        overlays=[(_MARK, self._points)])
 
     def _style(self, kind: str) -> Style:
-        colour = self.get_component_styles(f"curve--{kind}").color
-        if colour.ansi is None:
-            found = Color.from_rgb(*(self.background_colors[1] + colour).rgb)
-        else:  # a theme of the terminal's own colours: their red, green and blue would all read 0
-            found = Color.from_ansi(colour.ansi) if colour.ansi >= 0 else Color.default()
-        return Style(color=found, bold=kind == "edit" or None)
+        return Style(color=rich_color(self, f"curve--{kind}"), bold=kind == "edit" or None)
