@@ -17,7 +17,7 @@ from rlhf_engine.evaluation.compare import words_in_spans
 from rlhf_engine.events import Sample
 from rlhf_engine.maths.statistics import mean_interval
 from rlhf_engine.runs.sweep_dir import SweepDir
-from rlhf_engine.words import count_words
+from rlhf_engine.words import words_of
 from storyteller_maker.seen import TABLE, load, unseen_bigrams
 
 HEADS = ["preset", "model", "", "runs", "score", "of best-of-n's gain, %", "KL", "liked words, %", "distinct-2",
@@ -53,7 +53,7 @@ def rows(sweep: SweepDir) -> list[list[str]]:
 
 def liked_share(samples: Sequence[Sample]) -> float:
     """The share of all words that a reward likes."""
-    words = sum(len(count_words(sample.response)) for sample in samples)
+    words = sum(len(words_of(sample.response)) for sample in samples)
     return sum(words_in_spans(sample, "liked") for sample in samples) / max(1, words)
 
 

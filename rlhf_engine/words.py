@@ -41,26 +41,27 @@ _PICTURES = ("\u231a\u231b\u23e9-\u23f3\u23f8-\u23fa\u2600-\u275a\u2761-\u2767\u
 _SYMBOLS = ("\u00a9\u00ae\u203c\u2049\u2122\u2139\u2190-\u21ff\u2300-\u23ff\u24c2\u25a0-\u25ff\u2934\u2935\u2b05-\u2b07"
             "\u3030\u303d\u3297\u3299")
 _FLAG_LETTERS = "\U0001f1e6-\U0001f1ff"
-# what `_pattern` finds in ASCII; that one takes 40 ms to make, which the first frame need not wait for
+# what `_patterns` find in ASCII; those take 40 ms to make, which the first frame need not wait for
 _ASCII = re.compile(r"[^\W_]+(?:['\-][^\W_]+)*", re.ASCII)
 
 
-class Word(NamedTuple):
-    """A word as it is compared (see `normalize`), and where it stands: text[start:end]."""
-
-    word: str
-    start: int
-    end: int
-
-
-def count_words(text: str) -> list[Word]:
-    """The words of a text in order, with their character offsets."""
+def words_of(text: str) -> list[str]:
+    """The words of a text in order, in the form in which they are compared (see `normalize`)."""
     if text.isascii():
-        pattern = _ASCII
-    else:
-        patterns = _patterns()
-        pattern = patterns.all_scripts if patterns.unlike_letters.search(text) else patterns.letters
-    return [Word(normalize(m.group()), m.start(), m.end()) for m in pattern.finditer(text)]
+        return _ASCII.findall(text.lower())
+    return [normalize(word) for word in _pattern(text).findall(text)]
+
+
+def word_places(text: str) -> list[tuple[int, int]]:
+    """Where each of `words_of` stands: text[start:end]."""
+    return [found.span() for found in _pattern(text).finditer(text)]
+
+
+def _pattern(text: str) -> re.Pattern[str]:
+    if text.isascii():
+        return _ASCII
+    patterns = _patterns()
+    return patterns.all_scripts if patterns.unlike_letters.search(text) else patterns.letters
 
 
 def normalize(word: str) -> str:

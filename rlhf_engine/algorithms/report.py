@@ -19,7 +19,7 @@ from rlhf_engine.models.rollout import Rollout
 from rlhf_engine.models.text_codec import TextCodec
 from rlhf_engine.rewards.base import Score
 from rlhf_engine.rewards.composite import ScoredBatch
-from rlhf_engine.words import count_words
+from rlhf_engine.words import words_of
 
 
 def rollout_metrics(
@@ -47,7 +47,7 @@ def rollout_metrics(
         "sampling/logprob_gap": masked_mean((rollout.log_probs - log_probs).abs(), mask).item(),
         "completions/mean_length": response_length(rollout),
         "completions/distinct_2": distinct_n(
-            [[word.word for word in count_words(text)] for text in rollout.responses], 2
+            [words_of(text) for text in rollout.responses], 2
         ),
     }
     lengths = mask.sum(dim=1).double().tolist()

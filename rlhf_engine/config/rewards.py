@@ -9,7 +9,7 @@ from pydantic import model_validator
 from rlhf_engine.config.section import COUNT, MOST_LETTERS, Section, Word, setting
 from rlhf_engine.errors import short
 from rlhf_engine.files.text_files import looks_like_file
-from rlhf_engine.words import count_words
+from rlhf_engine.words import words_of
 
 MOST_WORDS = 100_000
 _WORDS = "a list of words or phrases, or @ and the name of a file with one a line"
@@ -69,7 +69,7 @@ class WordListRewardConfig(RewardSection):
 
     @model_validator(mode="after")
     def _lists_are_apart(self) -> WordListRewardConfig:
-        entries = {text: " ".join(word.word for word in count_words(text)) for text in (*self.liked, *self.disliked)
+        entries = {text: " ".join(words_of(text)) for text in (*self.liked, *self.disliked)
                    if text.strip()}
         if not entries:
             raise ValueError("liked and disliked are both empty: nothing would be rewarded")

@@ -24,7 +24,7 @@ from rlhf_engine.maths.statistics import (
 )
 from rlhf_engine.requests import REFERENCE, TUNED, Side
 from rlhf_engine.runs.base_model import AS_IT_WAS, BaseChoice
-from rlhf_engine.words import count_words
+from rlhf_engine.words import words_of
 
 if TYPE_CHECKING:  # the screen reads comparisons without loading torch
     from rlhf_engine.config.run_config import RunConfig
@@ -193,7 +193,7 @@ def summarize(pairs: Sequence[Pair]) -> Comparison:
     rows add up to the score's.
     """
     sides = [[pair.reference for pair in pairs], [pair.tuned for pair in pairs]]
-    words = [[[word.word for word in count_words(sample.response)] for sample in side] for side in sides]
+    words = [[words_of(sample.response) for sample in side] for side in sides]
     counts = [[len(text) for text in side] for side in words]
     parts = _parts_by_reward(sides)
     of_all = " (of all rewards)" if len(parts) > 1 else ""
@@ -250,7 +250,7 @@ def _share_row(key: str, label: str, kind: str, sides: list[list[Sample]], count
 
 def words_in_spans(sample: Sample, kind: str) -> int:
     """How many words of the response stand in spans of that kind."""
-    return sum(len(count_words(sample.response[span.start : span.end])) for span in sample.spans if span.kind == kind)
+    return sum(len(words_of(sample.response[span.start : span.end])) for span in sample.spans if span.kind == kind)
 
 
 def _mean_rows(key: str, label: str, values: list[list[float | None]]) -> list[Row]:

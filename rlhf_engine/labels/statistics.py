@@ -11,7 +11,7 @@ from statistics import median
 from rlhf_engine.labels.judgement import VERDICTS, Judgement, Verdict
 from rlhf_engine.maths.agreement import gwet_ac1, gwet_chance
 from rlhf_engine.maths.statistics import wilson_interval
-from rlhf_engine.words import count_words
+from rlhf_engine.words import words_of
 
 FIRST, SECOND, NEITHER = "first", "second", "neither"
 """The categories in which people agree or not: which text is the better one, or neither. Which of the two texts is the
@@ -118,7 +118,7 @@ def _shown(judgement: Judgement) -> bool:
 
 def _longer_won(decided: Iterable[Judgement]) -> Iterable[bool]:
     for judgement in decided:
-        chosen, rejected = (len(count_words(answer.text)) for answer in (judgement.chosen, judgement.rejected))
+        chosen, rejected = (len(words_of(answer.text)) for answer in (judgement.chosen, judgement.rejected))
         if chosen != rejected:
             yield chosen > rejected
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rlhf_engine.config.rewards import LengthRewardConfig
 from rlhf_engine.rewards.base import Score
-from rlhf_engine.words import count_words
+from rlhf_engine.words import words_of
 
 
 class LengthReward:
@@ -20,7 +20,7 @@ class LengthReward:
 
     def score(self, prompts: Sequence[str], responses: Sequence[str]) -> list[Score]:
         """One Score per response, never above 0; the prompts do not matter."""
-        return [self._score_one(len(count_words(response))) for response in responses]
+        return [self._score_one(len(words_of(response))) for response in responses]
 
     def _score_one(self, words: int) -> Score:
         surplus = 0 if self._config.max_words is None else words - self._config.max_words

@@ -33,7 +33,7 @@ from rlhf_engine.rewards.trained_model import judgements_in, load_trained_model
 from rlhf_engine.runs.reward_version_files import add_version
 from rlhf_engine.runs.reward_versions import number_of
 from rlhf_engine.system.streams import log
-from rlhf_engine.words import count_words
+from rlhf_engine.words import word_places
 
 _AT_ONCE = 64  # responses in a pass; fewer where memory runs out
 _SHOWN = 3  # words that moved the score most, each way
@@ -198,18 +198,18 @@ def _spans(policy: Policy, rollout: Rollout, added_by: Tensor) -> list[tuple[Spa
 
 def _moving(response: str, texts: Sequence[str], added: Sequence[float]) -> tuple[Span, ...]:
     """Words with the sum of what their tokens add; a token belongs to the word in which its last letter stands."""
-    words, moved = count_words(response), dict[int, float]()
+    words, moved = word_places(response), dict[int, float]()
     at, end = 0, 0
     for text, value in zip(texts, added, strict=False):
         end += len(text)
         last = end - 1
-        while at < len(words) and words[at].end <= last:
+        while at < len(words) and words[at][1] <= last:
             at += 1
-        if text and at < len(words) and words[at].start <= last:
+        if text and at < len(words) and words[at][0] <= last:
             moved[at] = moved.get(at, 0.0) + value
     ranked = sorted(moved, key=lambda word: moved[word])
     shown = {word: "penalized" for word in ranked[:_SHOWN] if moved[word] < -_LEAST}
     shown |= {word: "rewarded" for word in ranked[-_SHOWN:] if moved[word] > _LEAST}
-    return tuple(Span(words[word].start, words[word].end, shown[word]) for word in sorted(shown))
+    return tuple(Span(*words[word], shown[word]) for word in sorted(shown))
 
 

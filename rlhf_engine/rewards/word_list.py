@@ -11,7 +11,7 @@ from rlhf_engine.config.rewards import WordListRewardConfig
 from rlhf_engine.events import Span
 from rlhf_engine.rewards.base import Score
 from rlhf_engine.rewards.word_matcher import Match, WordMatcher
-from rlhf_engine.words import count_words
+from rlhf_engine.words import word_places, words_of
 
 
 class WordListReward:
@@ -37,11 +37,12 @@ class WordListReward:
         return [self._score_one(response) for response in responses]
 
     def _score_one(self, response: str) -> Score:
-        words = count_words(response)
+        words = words_of(response)
         matches = self._matcher.matches(words)
         parts = self._parts(len(words), matches)
+        places = word_places(response) if matches else []
         spans = tuple(
-            Span(words[m.first].start, words[m.last - 1].end, "liked" if m.liked else "disliked") for m in matches
+            Span(places[m.first][0], places[m.last - 1][1], "liked" if m.liked else "disliked") for m in matches
         )
         return Score(math.fsum(parts.values()), parts, spans)
 

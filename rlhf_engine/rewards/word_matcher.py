@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from rlhf_engine.errors import ConfigError
-from rlhf_engine.words import Word, count_words, without_possessive
+from rlhf_engine.words import without_possessive, words_of
 
 Entry = tuple[str, ...]
 """A list entry as its normalised words: ("fox",), ("polar", "bear")."""
@@ -39,21 +39,20 @@ class WordMatcher:
             self._lengths.setdefault(entry[0], []).append(len(entry))
         self._lengths = {word: sorted(set(lengths), reverse=True) for word, lengths in self._lengths.items()}
 
-    def matches(self, words: list[Word]) -> list[Match]:
-        """Entries found from left to right, the longest at each place, none overlapping."""
+    def matches(self, words: Sequence[str]) -> list[Match]:
+        """Entries found in the words of a text (see `words_of`) from left to right, the longest at each place, none
+        overlapping."""
         matches: list[Match] = []
         first = 0
-        while first < len(words):
-            match = self._match_at(words, first)
-            if match is None:
-                first += 1
-            else:
+        # most words begin no entry: they are passed over at once
+        for place in [at for at, word in enumerate(words) if word in self._lengths or word.endswith("'s")]:
+            if place >= first and (match := self._match_at(words, place)):
                 matches.append(match)
                 first = match.last
         return matches
 
-    def _match_at(self, words: list[Word], first: int) -> Match | None:
-        word = words[first].word
+    def _match_at(self, words: Sequence[str], first: int) -> Match | None:
+        word = words[first]
         lengths = self._lengths.get(word, [])
         if (bare := without_possessive(word)) != word and 1 not in lengths and 1 in self._lengths.get(bare, ()):
             lengths = [*lengths, 1]
@@ -61,7 +60,7 @@ class WordMatcher:
             last = first + length
             if last > len(words):
                 continue
-            whole = tuple(w.word for w in words[first:last])
+            whole = tuple(words[first:last])
             for entry in (whole, (*whole[:-1], without_possessive(whole[-1]))):
                 if entry in self._is_liked:
                     return Match(entry, self._is_liked[entry], first, last)
@@ -70,7 +69,7 @@ class WordMatcher:
 
 def _entries(texts: Iterable[str]) -> Iterator[Entry]:
     for text in texts:
-        entry = tuple(w.word for w in count_words(text))
+        entry = tuple(words_of(text))
         if entry:
             yield entry
         elif text.strip():

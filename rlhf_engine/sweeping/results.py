@@ -18,7 +18,7 @@ from rlhf_engine.evaluation.standing import frontier_of
 from rlhf_engine.events import Sample
 from rlhf_engine.maths.statistics import Estimate, distinct_n, mean_interval
 from rlhf_engine.sweeping.cells import FINISHED, CellStatus
-from rlhf_engine.words import count_words
+from rlhf_engine.words import words_of
 
 MEASURES = ("score", "share", "kl", "distinct_1", "distinct_2", "mean_length", "seconds", "responses", "peak_memory",
             "peak_cuda")
@@ -140,7 +140,7 @@ def _run_result(
 def _measured(samples: Sequence[Sample]) -> dict[str, float]:
     if not samples:
         return {}
-    words = [[word.word for word in count_words(sample.response)] for sample in samples]
+    words = [words_of(sample.response) for sample in samples]
     found = {"distinct_1": distinct_n(words, 1), "distinct_2": distinct_n(words, 2),
              "mean_length": fmean(sample.tokens for sample in samples)}
     reads: dict[str, Callable[[Sample], float | None]] = {"score": lambda one: one.score, "kl": lambda one: one.kl}

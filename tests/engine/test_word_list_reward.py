@@ -15,7 +15,7 @@ from rlhf_engine.rewards.base import Score
 from rlhf_engine.rewards.length import LengthReward
 from rlhf_engine.rewards.word_list import WordListReward
 from rlhf_engine.rewards.word_matcher import WordMatcher
-from rlhf_engine.words import count_words
+from rlhf_engine.words import word_places, words_of
 
 LIKED = ["fox", "lion", "cat", "dog", "tiger", "bear"]
 PARTS = ["liked", "disliked", "distinct", "short", "excess", "repeat", "adjacent"]
@@ -119,7 +119,7 @@ def test_a_longer_disliked_phrase_beats_a_liked_word_inside() -> None:
 
 
 def test_liked_wins_over_disliked() -> None:
-    found = WordMatcher(["Boy"], ["boy"]).matches(count_words("boy"))
+    found = WordMatcher(["Boy"], ["boy"]).matches(words_of("boy"))
     assert [(match.entry, match.liked) for match in found] == [(("boy",), True)]
 
 
@@ -166,10 +166,11 @@ def test_each_response_has_its_own_score() -> None:
 @settings(deadline=None)
 @given(st.text())
 def test_words_are_slices_in_order_of_any_text(text: str) -> None:
-    words = count_words(text)
-    assert all(w.start < w.end and w.word for w in words)
-    assert all(a.end <= b.start for a, b in pairwise(words))
-    assert {i for w in words for i in range(w.start, w.end)} >= {i for i, c in enumerate(text) if c.isalnum()}
+    words, places = words_of(text), word_places(text)
+    assert len(words) == len(places)
+    assert all(words) and all(start < end for start, end in places)
+    assert all(end <= start for (_, end), (start, _) in pairwise(places))
+    assert {i for start, end in places for i in range(start, end)} >= {i for i, c in enumerate(text) if c.isalnum()}
 
 
 @settings(deadline=None)
@@ -186,7 +187,8 @@ def test_spans_never_overlap_and_agree_with_the_parts(pieces: list[str]) -> None
 @pytest.mark.parametrize("other", ["é", "猫", "🦊"])
 @given(text=st.text(st.characters(codec="ascii"), max_size=60))
 def test_words_are_the_same_whatever_else_stands_in_the_text(text: str, other: str) -> None:
-    assert count_words(f"{text} {other}")[:-1] == count_words(text)
+    assert words_of(f"{text} {other}")[:-1] == words_of(text)
+    assert word_places(f"{text} {other}")[:-1] == word_places(text)
 
 
 @pytest.mark.parametrize(("text", "entry", "found"), [
@@ -227,5 +229,5 @@ def test_words_match_in_every_script_and_are_shown_where_they_stand(text: str, e
     ("Hi 🦊🦊", 3), ("👨‍👩‍👧", 1), ("Lego™ © 2020 →", 2), ("می‌خواهم بروم", 2), ("क्षत्रिय राजा", 2),
 ])
 def test_how_many_words_a_text_has(text: str, count: int) -> None:
-    assert len(count_words(text)) == count
+    assert len(words_of(text)) == count
     assert LengthReward(LengthRewardConfig(min_words=count, max_words=count)).score([""], [text])[0].total == 0

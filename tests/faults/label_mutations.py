@@ -60,7 +60,7 @@ LABEL_MUTATIONS = [
     Mutation("statistics: the shorter one is the longer one", "labels/statistics.py",
              "yield chosen > rejected", "yield chosen < rejected", STATISTICS),
     Mutation("statistics: letters instead of words", "labels/statistics.py",
-             "len(count_words(answer.text))", "len(answer.text)", STATISTICS),
+             "len(words_of(answer.text))", "len(answer.text)", STATISTICS),
     Mutation("statistics: equal lengths count", "labels/statistics.py",
              "        if chosen != rejected:\n            yield", "        if True:\n            yield", STATISTICS),
     Mutation("statistics: consistency of sides instead of texts", "labels/statistics.py",

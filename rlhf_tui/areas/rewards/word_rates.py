@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from rlhf_engine.rewards.word_matcher import Entry, WordMatcher
-from rlhf_engine.words import count_words
+from rlhf_engine.words import words_of
 from rlhf_tui.terminal.clean_text import clean_line
 from rlhf_tui.widgets.estimates import LESS, MORE, UNCLEAR
 from rlhf_tui.widgets.figures import level
@@ -68,14 +68,14 @@ class WordCounter:
 
     def _one(self, text: str) -> Uses:
         if text not in self._known:
-            words = count_words(text)
+            words = words_of(text)
             self._known[text] = Uses(1, len(words), Counter(match.entry for match in self._matcher.matches(words)))
         return self._known[text]
 
 
 def entry_of(word: str) -> Entry:
     """A list entry as the matcher reports it."""
-    return tuple(found.word for found in count_words(clean_line(word)))
+    return tuple(words_of(clean_line(word)))
 
 
 def together(parts: Sequence[Uses]) -> Uses:

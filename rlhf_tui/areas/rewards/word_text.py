@@ -9,7 +9,7 @@ from functools import cache, lru_cache
 from textual.content import Content
 
 from rlhf_engine.config.run_config import RunConfig
-from rlhf_engine.words import count_words, without_possessive
+from rlhf_engine.words import without_possessive, words_of
 from rlhf_tui.terminal.clean_text import clean_line
 
 _SHOWN = 4
@@ -94,7 +94,7 @@ def count(words: Sequence[str]) -> str:
 
 @lru_cache(maxsize=65536)  # of a list that does not fit, each word would be taken apart many times a key
 def _key(word: str) -> tuple[str, ...]:
-    return tuple(found.word for found in count_words(word))
+    return tuple(words_of(word))
 
 
 def _some(words: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from itertools import pairwise
 
-from rlhf_engine.words import count_words, in_script_without_spaces
+from rlhf_engine.words import in_script_without_spaces, word_places
 
 _RUN = re.compile(r"\S+")
 
@@ -47,5 +47,5 @@ def _words(text: str) -> Iterator[tuple[int, int]]:
     for run in _RUN.finditer(text):
         cuts = [run.start(), run.end()]
         if in_script_without_spaces(run.group()):
-            cuts[1:1] = [run.start() + word.start for word in count_words(run.group())[1:]]
+            cuts[1:1] = [run.start() + start for start, _ in word_places(run.group())[1:]]
         yield from pairwise(cuts)
