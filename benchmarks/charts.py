@@ -16,19 +16,19 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from textual.pilot import Pilot
 
 from rlhf_engine.config import presets
-from rlhf_engine.events import Sample, StepFinished
+from rlhf_engine.events import Event, Sample, StepFinished
 from rlhf_engine.metrics import REGISTRY
+from rlhf_engine.requests import Request
 from rlhf_engine.system.processes import resident_bytes
 from rlhf_tui.app import WorkbenchApp
 from rlhf_tui.areas.charts.charts import Charts
 from rlhf_tui.engine.bridge import EngineBridge
 from rlhf_tui.engine.messages import EngineEvents
-from rlhf_tui.engine.metrics_history import History
+from rlhf_tui.engine.metrics_history import MetricsHistory
 
 SIZE = (120, 40)
 REPEATS = 15
@@ -41,7 +41,8 @@ class NoEngine:
 
     busy = False
 
-    def __init__(self, emit: Callable[[Any], None]) -> None: ...
+    def __init__(self, emit: Callable[[Event], None]) -> None: ...
+    def ask(self, request: Request) -> None: ...
     def serve(self) -> None: ...
     def close(self) -> None: ...
 
@@ -86,7 +87,7 @@ async def costs(app: WorkbenchApp, pilot: Pilot[None], lengths: list[int]) -> li
             charts.curves.add(step, metrics_of(step), step * 0.5)
         await pilot.pause()
         row: dict[str, float] = {"steps": length, "redraw_ms": median_ms(lambda: redraw(charts))}
-        other = History()
+        other = MetricsHistory()
         for at in range(1, min(length, 2000)):
             other.add(at, metrics_of(at), at * 0.6)
         charts.curves.overlay("another run", other)

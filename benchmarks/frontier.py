@@ -43,9 +43,9 @@ def rows(sweep: SweepDir) -> list[list[str]]:
         of_free, of_liked = (mean_interval(values) if values else None for values in (free, liked))
         found.append([Path(plan.preset).stem, Path(model).name, values, f"{point['measured']} of {point['runs']}",
                       shown(measures.get("score"), 2), shown(measures.get("share"), 0, 100),
-                      shown(measures.get("kl"), 2), shown(of_liked and vars(of_liked), 1),
+                      shown(measures.get("kl"), 2), shown(None if of_liked is None else vars(of_liked), 1),
                       shown(measures.get("distinct_2"), 2),
-                      shown(of_free and vars(of_free), 0),
+                      shown(None if of_free is None else vars(of_free), 0),
                       shown(measures.get("seconds"), 0), shown(measures.get("peak_memory"), 0, 1e-6),
                       shown(measures.get("responses"), 0)])
     return found

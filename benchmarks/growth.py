@@ -116,7 +116,7 @@ def main() -> None:
             n: [f"algorithm.responses_per_step={n}", f"algorithm.minibatch_size={min(n, 32)}"] for n in batches}, 128))
         print_growth("Response length", "tokens per response", points(model, args.threads, {
             n: [f"sampling.max_new_tokens={n}"] for n in lengths}, 64))
-        found = {}
+        found: dict[int, dict[str, float]] = {}
         for n in vocabularies:
             sized = str(save_gpt_neo(Path(root) / f"{n}", width=160, heads=4, vocabulary=n))
             found |= points(sized, args.threads, {n: []}, 64)

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from benchmarks.sorting import SOLVED, UNSOLVED, rows
 from rlhf_engine.config import presets
@@ -59,7 +60,7 @@ def stages(seed: int, root: Path, overrides: list[str]) -> Iterator[tuple[str, R
     yield "RL alone", alone, lambda: Trainer(alone.config(), run_dir=alone, emit=lambda event: None)
 
 
-def measure(seed: int, root: Path, tries: int, overrides: list[str]) -> Iterator[dict[str, object]]:
+def measure(seed: int, root: Path, tries: int, overrides: list[str]) -> Iterator[dict[str, Any]]:
     """A row for the base model and for each stage."""
     problems = presets.load(TRIED)
     for number, (name, _, make) in enumerate(stages(seed, root, overrides)):

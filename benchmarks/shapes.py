@@ -30,16 +30,20 @@ def save_gpt_neo(folder: Path, *, layers: int = 4, width: int = 768, heads: int 
     return _save_tokenizer(folder, vocabulary)
 
 
-def save_llama(folder: Path, *, layers: int = 22, width: int = 2048, vocabulary: int = 32_000) -> Path:
+def save_llama(
+    folder: Path, *, layers: int = 22, width: int = 2048, inner: int = 5632, heads: int = 32, key_value_heads: int = 4,
+    vocabulary: int = 32_000, tied: bool = False,
+) -> Path:
     """Llama with random weights in bfloat16, by default in the shape of TinyLlama-1.1B (Zhang et al. 2024)."""
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=vocabulary,
         hidden_size=width,
-        intermediate_size=width * 11 // 4,
+        intermediate_size=inner,
         num_hidden_layers=layers,
-        num_attention_heads=width // 64,
-        num_key_value_heads=width // 512,
+        num_attention_heads=heads,
+        num_key_value_heads=key_value_heads,
+        tie_word_embeddings=tied,
         max_position_embeddings=2048,
         bos_token_id=None,
         eos_token_id=None,

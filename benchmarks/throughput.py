@@ -1,8 +1,12 @@
 """The engine beside the textbook loop: python -m benchmarks.throughput [--models storyteller 33M] [--rounds 3] [--json]
 
 Preset `notebook`'s work: the same prompts, 60 new tokens, two updates. Each contestant runs in processes of its own,
-first once with each number of threads to find its best, then in turns with the other; medians are told. `of peak` is
+first once with each number of threads to find its best, then in turns with the others; medians are told. `of peak` is
 the arithmetic that the contestant does, by formula, over its time and what large matrix products reach at that time.
+`--against textbook engine grpo trl` chooses contestants: by the first of them ratios are told. On a GPU:
+
+    python -m benchmarks.throughput --models storyteller 33M 0.5B 1B --against engine grpo trl \\
+        --set algorithm.responses_per_step=256 algorithm.minibatch_size=256
 """
 
 from __future__ import annotations
@@ -16,12 +20,17 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from benchmarks import history
 from rlhf_engine.system.cores import share_cores
 
-CONTESTANTS = {"textbook": "textbook loop, one prompt at a time", "engine": "engine (PPO)"}
+CONTESTANTS = {"textbook": "textbook loop, one prompt at a time", "engine": "engine (PPO)", "grpo": "engine (GRPO)",
+               "trl": "TRL's GRPO, no critic"}
+# random weights in these shapes, made by `shapes`
+_SHAPES = ("33M", "0.5B", "1B")
 
 
 # --- inside a child process ---
@@ -47,14 +56,14 @@ def run_textbook(model: str, threads: int, responses: int, overrides: list[str])
 
 
 def run_engine(model: str, threads: int, responses: int, overrides: list[str]) -> dict[str, float]:
-    """As many steps of the trainer as give at least that many responses, after two that warm it up."""
+    """PPO: as many steps of the trainer as give at least that many responses, after two that warm it up."""
     from rlhf_engine.config import presets
     from rlhf_engine.config.fields import replace
     from rlhf_engine.events import Event, ModelLoaded, StepFinished
     from rlhf_engine.training.trainer import Trainer
 
     config = presets.load_with_overrides("notebook", [f"model.name={model}", f"train.threads={threads}", *overrides])
-    a_step = config.algorithm.responses_per_step
+    a_step = config.algorithm.learned_per_step
     steps = max(2, -(-responses // a_step))
     config = replace(config, {"train.steps": steps + 2})
     metrics: list[dict[str, float]] = []
@@ -74,6 +83,27 @@ def run_engine(model: str, threads: int, responses: int, overrides: list[str]) -
     operations = sum(m["throughput/matmul_share"] * peak * a_step / m["throughput/responses_per_s"] for m in counted)
     tokens = counted[-1]["num_tokens"] - metrics[1]["num_tokens"]
     return _figures(seconds, len(counted) * a_step, tokens, operations, *phases)
+
+
+def run_grpo(model: str, threads: int, responses: int, overrides: list[str]) -> dict[str, float]:
+    """GRPO, whose groups of eight answer fewer prompts, with as many responses and updates."""
+    return run_engine(model, threads, responses, [*overrides, "algorithm.kind=grpo", "algorithm.group_size=8"])
+
+
+def run_trl(model: str, threads: int, responses: int, overrides: list[str]) -> dict[str, float]:
+    """TRL, of which only the whole is timed."""
+    import torch
+
+    from benchmarks.peer import train
+    from rlhf_engine.config import presets
+
+    torch.set_num_threads(threads)
+    config = presets.load_with_overrides("notebook", [f"model.name={model}", *overrides])
+    a_step = config.algorithm.learned_per_step
+    steps = max(2, -(-responses // a_step))
+    seconds = train(model, config, a_step, steps)
+    nan = float("nan")
+    return _figures(seconds, steps * a_step, nan, nan, nan, nan, nan)
 
 
 def run_peak(threads: int, overrides: list[str]) -> dict[str, float]:
@@ -127,13 +157,15 @@ def best_threads(contestant: str, model: str, responses: int, overrides: list[st
     return max(tried, key=lambda threads: tried[threads])
 
 
-def measure(model: str, rounds: int, responses: dict[str, int], overrides: list[str]) -> list[dict[str, Any]]:
+def measure(
+    model: str, contestants: list[str], rounds: int, responses: dict[str, int], overrides: list[str]
+) -> list[dict[str, Any]]:
     """One row a contestant."""
-    threads = {name: best_threads(name, model, responses[name] // 2, overrides) for name in CONTESTANTS}
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in CONTESTANTS}
+    threads = {name: best_threads(name, model, responses[name] // 2, overrides) for name in contestants}
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in contestants}
     peaks = []
     for _ in range(rounds):
-        for name in CONTESTANTS:
+        for name in contestants:
             found[name].append(child(name, model, threads[name], responses[name], overrides))
         peaks.append(child("peak", model, len(os.sched_getaffinity(0)), 0, overrides)["peak"])
     rows = []
@@ -169,39 +201,58 @@ def print_rows(model: str, rows: list[dict[str, Any]]) -> None:
 def main() -> None:
     """Print the tables, or inside a child one contestant's figures."""
     parser = argparse.ArgumentParser(description="The engine beside the textbook loop.")
-    parser.add_argument("--models", nargs="+", default=["storyteller", "33M"], help="storyteller, 33M, 1B, or a folder")
+    parser.add_argument("--models", nargs="+", default=["storyteller", "33M"],
+                        help=f"storyteller, {', '.join(_SHAPES)}, or a folder")
+    parser.add_argument("--against", nargs="+", choices=list(CONTESTANTS), default=["textbook", "engine"],
+                        help="contestants; ratios are to the first")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="settings of the preset to change")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--record", action="store_true", help="keep the ratios in history.jsonl")
     parser.add_argument("--contestant", choices=[*CONTESTANTS, "peak"], help=argparse.SUPPRESS)
     parser.add_argument("--threads", type=int, default=1, help=argparse.SUPPRESS)
     parser.add_argument("--responses", type=int, default=16, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.contestant:
-        from rlhf_engine.storyteller import MODEL_DIR
-
-        model = str(MODEL_DIR) if args.models[0] == "storyteller" else args.models[0]
-        if args.contestant == "peak":
-            found = run_peak(args.threads, args.set)
-        else:
-            run = {"textbook": run_textbook, "engine": run_engine}[args.contestant]
-            found = run(model, args.threads, args.responses, args.set)
-        print(json.dumps(found))
+        print(json.dumps(_contest(args.contestant, args.models[0], args.threads, args.responses, args.set)))
         return
+    if "trl" in args.against and find_spec("trl") is None:
+        parser.error("trl is not installed here: pip install trl, or leave it out of --against")
     results = {}
     with tempfile.TemporaryDirectory() as root:
         for model in args.models:
-            source, responses = model, {"textbook": 32, "engine": 160}
-            if model in ("33M", "1B"):
-                from benchmarks.shapes import save_gpt_neo, save_llama
-
-                save = save_gpt_neo if model == "33M" else save_llama
-                source, responses = str(save(Path(root) / model)), {"textbook": 6, "engine": 48}
-            results[model] = measure(source, args.rounds, responses, args.set)
+            source = _made(Path(root) / model) if model in _SHAPES else model
+            slow, fast = (6, 48) if model in _SHAPES else (32, 160)
+            responses = dict.fromkeys(CONTESTANTS, fast) | {"textbook": slow}
+            results[model] = measure(source, args.against, args.rounds, responses, args.set)
             if not args.json:
                 print_rows(model, results[model])
     if args.json:
         print(json.dumps(results))
+    if args.record:
+        history.record("throughput", {f"{model}, {row['contestant']} beside {rows[0]['contestant']}": row["ratio"]
+                                      for model, rows in results.items() for row in rows[1:]})
+
+
+def _contest(contestant: str, model: str, threads: int, responses: int, overrides: list[str]) -> dict[str, float]:
+    from rlhf_engine.storyteller import MODEL_DIR
+
+    if contestant == "peak":
+        return run_peak(threads, overrides)
+    run = {"textbook": run_textbook, "engine": run_engine, "grpo": run_grpo, "trl": run_trl}[contestant]
+    return run(str(MODEL_DIR) if model == "storyteller" else model, threads, responses, overrides)
+
+
+def _made(folder: Path) -> str:
+    """A model of random weights in the shape that the folder is named after."""
+    from benchmarks.shapes import save_gpt_neo, save_llama
+
+    if folder.name == "33M":
+        return str(save_gpt_neo(folder))
+    if folder.name == "1B":
+        return str(save_llama(folder))
+    return str(save_llama(folder, layers=24, width=896, inner=4864, heads=14, key_value_heads=2, vocabulary=151_936,
+                          tied=True))
 
 
 if __name__ == "__main__":

@@ -168,7 +168,8 @@ def test_each_response_has_its_own_score() -> None:
 def test_words_are_slices_in_order_of_any_text(text: str) -> None:
     words, places = words_of(text), word_places(text)
     assert len(words) == len(places)
-    assert all(words) and all(start < end for start, end in places)
+    assert all(words)
+    assert all(start < end for start, end in places)
     assert all(end <= start for (_, end), (start, _) in pairwise(places))
     assert {i for start, end in places for i in range(start, end)} >= {i for i, c in enumerate(text) if c.isalnum()}
 
