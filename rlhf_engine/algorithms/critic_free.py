@@ -112,11 +112,12 @@ class Lesson:
 
     def part(self, rows: Tensor) -> Part:
         """These rows, without columns that are padding in all of them."""
-        ids, mask, response_mask = self.told.answers.rollout.batch(rows)
-        reference, width = self.told.reference_log_probs, response_mask.shape[1]
-        return Part(ids, mask, response_mask, self.told.log_probs[rows, :width],
-                    None if reference is None else reference[rows, :width], self.advantages[rows],
-                    None if self.weights is None else self.weights[rows])
+        rollout, reference = self.told.answers.rollout, self.told.reference_log_probs
+        ids, mask, response_mask = rollout.batch(rows)
+        there, width = rollout.on_device(rows), response_mask.shape[1]
+        return Part(ids, mask, response_mask, self.told.log_probs[there, :width],
+                    None if reference is None else reference[there, :width], self.advantages[there],
+                    None if self.weights is None else self.weights[there])
 
 
 @dataclass(frozen=True)

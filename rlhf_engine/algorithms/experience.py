@@ -83,15 +83,16 @@ class Experience:
 
     def action_count(self, rows: Tensor) -> float:
         """Tokens (or responses, at sequence level) of these rows: what a minibatch's loss is divided by."""
-        return float(self.action_mask[rows].sum())
+        tokens = self.rollout.lengths[1][rows]
+        return float(((tokens > 0) if self.sequence_level else tokens).sum())
 
     def part(self, rows: Tensor) -> Part:
         """These rows, without columns that are padding in all of them."""
         ids, mask, response_mask = self.rollout.batch(rows)
-        columns = slice(None) if self.sequence_level else slice(response_mask.shape[1])
+        there, width = self.rollout.on_device(rows), response_mask.shape[1]
 
         def pick(values: Tensor) -> Tensor:
-            return values[rows] if self.sequence_level else values[rows, columns]
+            return values[there] if self.sequence_level else values[there, :width]
 
         return Part(
             ids,

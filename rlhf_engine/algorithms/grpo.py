@@ -34,7 +34,7 @@ class TokenLesson(Lesson):
 
     def action_count(self, rows: Tensor) -> float:
         """Tokens in these rows."""
-        return float(self.told.answers.mask[rows].sum())
+        return float(self.told.answers.rollout.lengths[1][rows].sum())
 
 
 class GRPO(ActorLearner):

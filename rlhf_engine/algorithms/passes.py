@@ -37,7 +37,7 @@ def evaluate(
     kept: dict[str, Tensor] = {}
     for rows in _groups(len(rollout), micro_batch_size, reused):
         ids, row_mask, response_mask = rollout.batch(rows)
-        width = response_mask.shape[1]
+        width, there = response_mask.shape[1], rollout.on_device(rows)
         keep = reused.keep if reused is not None and rows is reused.rows else ()
         for name, forward in forwards.items():
             with torch.set_grad_enabled(name in keep), record_function(f"score: {name}"):
@@ -47,7 +47,7 @@ def evaluate(
             if name not in whole:
                 whole[name] = tuple(torch.zeros(mask.shape, device=mask.device) for _ in outputs)
             for all_rows, output in zip(whole[name], outputs, strict=True):
-                all_rows[rows, :width] = output.detach()
+                all_rows[there, :width] = output.detach()
     return whole, kept
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -51,14 +52,26 @@ class Rollout:
     def batch(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(ids, mask, response mask) of some rows, without columns that are padding in all of them.
 
-        rows: int64 [n]. ids and mask are [n, time]; response mask [n, response time] covers the last columns.
+        rows: int64 [n], on the CPU. ids and mask are [n, time]; response mask [n, response time] covers the last
+        columns. A GPU goes on with what it is at meanwhile.
         """
-        prompt_mask, response_mask = self.prompt_mask[rows], self.response_mask[rows]
-        first = self.prompt_mask.shape[1] - int(prompt_mask.sum(1).max())
-        last = int(response_mask.sum(1).max())
-        ids = torch.cat([self.prompt_ids[rows, first:], self.response_ids[rows, :last]], dim=1)
-        mask = torch.cat([prompt_mask[:, first:], response_mask[:, :last]], dim=1)
-        return ids, mask, response_mask[:, :last]
+        prompts, responses = self.lengths
+        first, last = self.prompt_mask.shape[1] - int(prompts[rows].max()), int(responses[rows].max())
+        there = self.on_device(rows)
+        response_mask = self.response_mask[there, :last]
+        ids = torch.cat([self.prompt_ids[there, first:], self.response_ids[there, :last]], dim=1)
+        mask = torch.cat([self.prompt_mask[there, first:], response_mask], dim=1)
+        return ids, mask, response_mask
+
+    @cached_property
+    def lengths(self) -> tuple[Tensor, Tensor]:
+        """Tokens of each prompt, and of each response: int64 [batch] each, on the CPU."""
+        return self.prompt_mask.sum(1).cpu(), self.response_mask.sum(1).cpu()
+
+    def on_device(self, rows: Tensor) -> Tensor:
+        """Numbers of rows, where the tensors are that they index. Left on the CPU they would be copied there at each
+        use, and each time the CPU would wait until a GPU has done all that it was asked for."""
+        return rows.to(self.prompt_ids.device, non_blocking=True)
 
 
 @torch.no_grad()
