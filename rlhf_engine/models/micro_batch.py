@@ -10,16 +10,27 @@ from rlhf_engine.models.policy import Policy
 # On a CPU what autograd keeps of a pass soon lies outside all caches, and more rows make products no faster.
 _KEPT_BYTES = 64 * 1024 * 1024
 _EFFICIENT_TOKENS = 256
+_GPU_SHARE = 0.5  # of its free memory: gradients, logits and the passes of another adapter need room as well
 
 
-def choose_micro_batch_size(policy: Policy, rows: int, width: int) -> int:
-    """Of `rows` responses of `width` tokens, prompts included: all on a GPU, and on a CPU as many as keep 64 MB for the
-    backward pass, but at least 256 tokens."""
-    if policy.device.type != "cpu":
+def choose_micro_batch_size(policy: Policy, rows: int, width: int, free: int | None = None) -> int:
+    """Of `rows` responses of `width` tokens, prompts included, as many as keep 64 MB for the backward pass on a CPU,
+    and half of the memory that is free on a GPU, but at least 256 tokens.
+
+    free: bytes of a GPU's memory; asked of the device if left out. All rows where no device tells it.
+    """
+    if policy.device.type == "cuda" and free is None:
+        in_cache = torch.cuda.memory_reserved(policy.device) - torch.cuda.memory_allocated(policy.device)
+        free = torch.cuda.mem_get_info(policy.device)[0] + in_cache
+    if policy.device.type != "cpu" and free is None:
         return rows
     width = min(width, policy.max_positions or width)
-    fits = max(_KEPT_BYTES // bytes_kept(policy, width), _EFFICIENT_TOKENS // width, 1)
-    return min(rows, fits)
+    least, each = max(_EFFICIENT_TOKENS // width, 1), bytes_kept(policy, width)
+    if free is None:
+        return min(rows, max(_KEPT_BYTES // each, least))
+    fits = int(_GPU_SHARE * free) // each
+    # a power of two: a run that is resumed beside others has a little less memory, and must not round otherwise
+    return min(rows, max(1 << fits.bit_length() >> 1, least))
 
 
 def bytes_kept(policy: Policy, width: int) -> int:

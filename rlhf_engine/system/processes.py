@@ -56,6 +56,14 @@ def peak_resident_bytes() -> int:
     return most if sys.platform == "darwin" else most * 1024  # Linux counts in KiB
 
 
+def peak_gpu_bytes() -> int:
+    """Memory of a GPU that this process's tensors took at the most so far; 0 without one. It imports no torch: a
+    process that has not done so has no tensors."""
+    torch = sys.modules.get("torch")
+    there = torch is not None and hasattr(torch, "cuda") and torch.cuda.is_initialized()
+    return int(torch.cuda.max_memory_allocated()) if torch is not None and there else 0
+
+
 def user_of(pid: int) -> int | None:
     """The user of a process; None where the system hides it. Raises ProcessLookupError for one that has ended."""
     import psutil

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 
-import torch
-
 from rlhf_engine.algorithms.base import StepResult
 from rlhf_engine.config.advice import advice
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import RunError
 from rlhf_engine.events import Alarm, EditApplied, Event, Notice, RunState, StateChanged, StepFinished
 from rlhf_engine.runs.run_dir import RunDir
-from rlhf_engine.system.processes import peak_resident_bytes
+from rlhf_engine.system.processes import peak_gpu_bytes, peak_resident_bytes
 
 Emit = Callable[[Event], None]
 
@@ -81,5 +79,4 @@ class Journal:
         if self._before is None:
             told = self._run_dir.status() if self._run_dir else None
             self._before = (told.peak_memory, told.peak_cuda) if told else (0, 0)
-        cuda = torch.cuda.max_memory_allocated() if torch.cuda.is_initialized() else 0
-        return max(self._before[0], peak_resident_bytes()), max(self._before[1], cuda)
+        return max(self._before[0], peak_resident_bytes()), max(self._before[1], peak_gpu_bytes())

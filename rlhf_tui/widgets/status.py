@@ -17,7 +17,7 @@ from textual.widget import Widget
 
 from rlhf_engine.events import RunState
 from rlhf_engine.metrics import describe
-from rlhf_engine.system.processes import resident_bytes
+from rlhf_engine.system.processes import peak_gpu_bytes, resident_bytes
 from rlhf_engine.system.units import format_clock
 from rlhf_tui.engine.run_view import RunView
 from rlhf_tui.terminal.clean_text import clean_line
@@ -61,19 +61,22 @@ def fit(parts: Iterable[Part], width: int, gap: str = "  ") -> Content:
 
 
 class Meter:
-    """CPU share and memory of this process, read at most every two seconds; empty where neither is known."""
+    """CPU share and memory of this process, and the most that it held of a GPU's, read at most every two seconds; empty
+    where none of it is known."""
 
     def __init__(self) -> None:
         self._read_at = self._cpu = 0.0
         self._shown = ""
 
     def read(self) -> str:
-        """Such as `cpu 96% 0.6G`; 100 % is one core."""
+        """Such as `cpu 96% 0.6G gpu 12.3G`; 100 % is one core."""
         now, cpu = time.monotonic(), time.process_time()
         if now - self._read_at >= METER_SECONDS:
             if self._read_at:  # not for the first frame, which there is nothing to divide by for
-                share, memory = (cpu - self._cpu) / (now - self._read_at), resident_bytes()
-                self._shown = f"cpu {share:4.0%}" + (f" {memory / 2**30:.1f}G" if memory else "")
+                share = (cpu - self._cpu) / (now - self._read_at)
+                memory = (("", resident_bytes()), ("gpu ", peak_gpu_bytes()))
+                held = [f"{of}{size / 2**30:.1f}G" for of, size in memory if size]
+                self._shown = " ".join([f"cpu {share:4.0%}", *held])
             self._read_at, self._cpu = now, cpu
         return self._shown
 

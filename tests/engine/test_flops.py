@@ -116,3 +116,5 @@ def test_kept_bytes_are_those_of_the_graph_and_decide_the_micro_batch(neo_config
     assert short > 8 * 32 * 4 * 2  # at least the input of each layer norm, in each of two layers
     assert choose_micro_batch_size(policy, rows=4, width=32) == 4  # small: all at once
     assert 8 <= choose_micro_batch_size(policy, rows=100_000, width=32) < 100_000  # 256 tokens, whatever they take
+    for free, fit in ((10**15, 100_000), (2 * 100 * long, 64), (2 * 127 * long, 64), (2 * 130 * long, 128), (1, 8)):
+        assert choose_micro_batch_size(policy, rows=100_000, width=32, free=free) == fit  # of a GPU
