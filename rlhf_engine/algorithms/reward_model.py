@@ -90,7 +90,7 @@ class RewardModel:
 
     def measure_held_out(self, rows: Rows) -> dict[str, float]:
         """See `MeasuresHeldOut`. An ensemble is measured by the mean of its members' scores."""
-        found = self.learning.measure(self.readers, rows)
+        found = self.learning.measure(self.readers, rows).metrics
         loss = found["eval/loss"]
         self.evaluations_without_gain = 0 if loss < self.best_held_out_loss else self.evaluations_without_gain + 1
         self.best_held_out_loss = min(loss, self.best_held_out_loss)

@@ -9,6 +9,9 @@ from pydantic import model_validator
 from rlhf_engine.config.rewards import RewardSection, reward_name
 from rlhf_engine.config.section import COUNT, MOST_LETTERS, setting
 
+Begin = Literal["scratch", "weights"]
+"""Where a refit begins."""
+
 
 class PreferenceRewardConfig(RewardSection):
     """What a reward model of yours says: a run of kind reward_model, or its exported folder."""
@@ -36,16 +39,25 @@ class PreferenceRewardConfig(RewardSection):
         None, "learn on from all pairs of labels, between two steps, as soon as that many judgements stand there that "
         "the model has not learnt from; none: never", unit="judgements", live=True, ge=1, le=COUNT,
         label="refit every")
-    refit_passes: int = setting(1, "times that a refit goes through all pairs", unit="passes", live=True, ge=1, le=1000,
-                                label="refit passes")
+    refit_from: Begin | None = setting(
+        None, "where a refit begins: scratch, a fresh adapter and head, which learn from all pairs of labels as the "
+        "model's own run did; weights, what the model is. None: scratch where it has learnt from labels alone, so that "
+        "nothing is lost by it, and weights of others", live=True, label="refit from")
+    refit_passes: int | None = setting(
+        None, "times that a refit goes through all pairs; none: from scratch as many optimizer steps as the model's "
+        "own run has (train.steps), else one pass", unit="passes", live=True, ge=1, le=1000, label="refit passes")
     refit_learning_rate: float | None = setting(
-        None, "learning rate of a refit; none: that of the reward model's own run", live=True, gt=0, le=1,
-        label="refit learning rate")
+        None, "learning rate of a refit; none: from scratch that of the model's own run, else a fifth of it", live=True,
+        gt=0, le=1, label="refit learning rate")
     judgements: int | None = setting(
         None, "judgements of labels that the model has learnt from already, recorded when a run starts", ge=0, le=COUNT)
     version: str | None = setting(
         None, "what the model has become by learning on in this run, recorded with each refit: a number and the "
         "beginning of a digest; none: it is as it was", pattern="^[0-9]{3,6}-[0-9a-f]{12}$",
+        allowed="a version of the run, such as 002-0123456789ab")
+    refused: str | None = setting(
+        None, "what the model would have become last, but for being worse on held-out pairs than it was, recorded when "
+        "that was found; it does not reward", pattern="^[0-9]{3,6}-[0-9a-f]{12}$",
         allowed="a version of the run, such as 002-0123456789ab")
     version_folder: str | None = setting(
         None, "where the versions of the run lie; filled in when its settings are read", max_length=MOST_LETTERS,

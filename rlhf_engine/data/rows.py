@@ -115,7 +115,7 @@ def read_rows(config: RunConfig) -> AllRows:
             table, notice = learned_pairs(table, data.source, ties=config.algorithm.learns_ties)
         rows = _rows_of(table, data, kind)
     keys, listed = _keys(rows), set(data.held_out)
-    by_share = _smallest((key for key in keys if key not in listed), data.held_out_share)
+    by_share = held_out_by_share((key for key in keys if key not in listed), data.held_out_share)
     return AllRows(rows, keys, frozenset(by_share), *((table.sha256, table.commit, notice) if table else ()))
 
 
@@ -135,6 +135,14 @@ def load_data(config: RunConfig) -> RunData:
     train = rows.take(left) if len(left) < len(rows) else rows
     apart = rows.take(at for at, key in enumerate(keys) if key in chosen or key in listed)
     return RunData(train, _held_out(rows, keys, config.data, out), apart, found.sha256, found.commit, found.notice)
+
+
+def held_out_by_share(keys: Iterable[str], share: float) -> set[str]:
+    """Those of `keys` that a `data.held_out_share` holds out: see `load_data`."""
+    if not share:
+        return set()
+    different = sorted(set(keys), key=lambda key: (hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest(), key))
+    return set(different[:max(1, round(share * len(different)))])
 
 
 def prompts_to_ask(config: RunConfig) -> list[str]:
@@ -211,13 +219,6 @@ def _keys(rows: Rows) -> Sequence[str]:
     if rows.kind != "texts":
         return rows.prompts
     return [prompt or text for prompt, text in zip(rows.prompts, rows.texts["responses"], strict=True)]
-
-
-def _smallest(keys: Iterable[str], share: float) -> set[str]:
-    if not share:
-        return set()
-    different = sorted(set(keys), key=lambda key: (hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest(), key))
-    return set(different[:max(1, round(share * len(different)))])
 
 
 def _held_out(rows: Rows, keys: Sequence[str], data: DataConfig, out: list[int]) -> Rows:

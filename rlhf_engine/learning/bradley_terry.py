@@ -40,6 +40,14 @@ _OF_DECIDED = ("accuracy", "margin")  # metrics that a step of nothing but ties 
 
 
 @dataclass(frozen=True)
+class HeldOutPairs:
+    """What held-out pairs tell of a reward model. metrics: `eval/…`; losses: of each pair, nats."""
+
+    metrics: dict[str, float]
+    losses: list[float]
+
+
+@dataclass(frozen=True)
 class PairLearning:
     """What all members of a reward model share as they learn. limit: of responses that go through a pass at once."""
 
@@ -73,8 +81,8 @@ class PairLearning:
         told = step.step(torch.arange(len(lesson)), lesson, learning_rate, max_norm)
         return {name: value for name, value in told.items() if lesson.decided or name not in _OF_DECIDED}
 
-    def measure(self, readers: Sequence[Reader], rows: Rows) -> dict[str, float]:
-        """The metrics of held-out pairs, `eval/…`; an ensemble is measured by the mean of its members' scores. Raises
+    def measure(self, readers: Sequence[Reader], rows: Rows) -> HeldOutPairs:
+        """What these pairs, at least one, tell; an ensemble is measured by the mean of its members' scores. Raises
         NonFiniteError."""
         batch = rows.batch(range(len(rows)))
         assert isinstance(batch, PairBatch)
@@ -82,7 +90,8 @@ class PairLearning:
         scores = score_responses(self.policy, readers, lesson.rollout, self.limit)
         gaps = scores[:, 0::2] - scores[:, 1::2]
         gap, tie = gaps.mean(dim=0), lesson.tie.cpu()
-        loss = float(pair_losses(gap, tie, lesson.margin.cpu(), label_smoothing=self.settings.label_smoothing).mean())
+        losses = pair_losses(gap, tie, lesson.margin.cpu(), label_smoothing=self.settings.label_smoothing)
+        loss = float(losses.mean())
         if not math.isfinite(loss):
             raise NonFiniteError("the held-out loss is not finite")
         error, bins = calibration(gap.tolist(), tie.tolist())
@@ -94,7 +103,7 @@ class PairLearning:
                       "eval/margin": fmean(decided)}
         if len(gaps) > 1:
             found["ensemble/deviation"] = float(gaps.std(dim=0, correction=0).mean())
-        return found
+        return HeldOutPairs(found, losses.tolist())
 
 
 def member_batch(rows: Rows, config: RunConfig, member: int, number: int, seed: int) -> PairBatch:

@@ -7,6 +7,7 @@ afterwards. Weights, optimizers and checkpoints of the run know nothing of a gue
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -50,6 +51,15 @@ class GuestAdapter:
         found._pairs = {name: (nn.Parameter(a.clone()), nn.Parameter(b.clone()))
                         for name, (a, b) in self._pairs.items()}
         found._head, found._scaling = nn.Parameter(self._head.clone()), self._scaling
+        return found
+
+    def fresh(self, seed: int) -> GuestAdapter:
+        """One of the same shape that has learnt nothing: it adds nothing to the base, and its head says 0 (A is drawn
+        from ±1 / sqrt(in) as peft draws it, B is 0: Hu et al. 2022, section 4.1)."""
+        generator, found = torch.Generator().manual_seed(seed), object.__new__(GuestAdapter)
+        found._pairs = {name: ((torch.rand(a.shape, generator=generator) * 2 - 1).to(a) / math.sqrt(a.shape[1]),
+                               torch.zeros_like(b)) for name, (a, b) in self._pairs.items()}
+        found._head, found._scaling = torch.zeros_like(self._head), self._scaling
         return found
 
     @property

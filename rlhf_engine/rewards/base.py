@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from rlhf_engine.events import Span
 
@@ -57,10 +57,12 @@ class UsesPolicy(Protocol):
 @dataclass(frozen=True)
 class Learnt:
     """What a reward has become by learning on. settings: of its section, which make it so again, and are recorded as
-    edits; they may be such as nobody else may change. text: one sentence about it."""
+    edits; they may be such as nobody else may change. text: what to tell of it; level: "warning" where a person should
+    look."""
 
     settings: Mapping[str, Any]
     text: str
+    level: Literal["info", "warning"] = "info"
 
 
 @runtime_checkable

@@ -28,10 +28,10 @@ from rlhf_engine.models.rollout import Rollout, unpadded
 from rlhf_engine.models.token_texts import token_texts
 from rlhf_engine.models.written import written
 from rlhf_engine.rewards.base import Learnt, Score
-from rlhf_engine.rewards.refit import Refit, refit, version_of
+from rlhf_engine.rewards.refit import refit, version_of
 from rlhf_engine.rewards.trained_model import judgements_in, load_trained_model
 from rlhf_engine.runs.reward_version_files import add_version
-from rlhf_engine.runs.reward_versions import number_of
+from rlhf_engine.runs.reward_versions import judgements_of, number_of
 from rlhf_engine.system.streams import log
 from rlhf_engine.words import word_places
 
@@ -88,20 +88,29 @@ class PreferenceReward:
         if config.refit_every is None or config.labels is None or (now := _stamp(config.labels)) == self._seen:
             return None
         self._seen = now  # nor again, where nothing comes of it, before there are others
-        before = config.judgements if config.version is None else self._model.judgements
+        before, tried = self._learnt_judgements(config), 0
         try:
-            there, known = judgements_in(Path(config.labels)), before or 0
-            if there - known < config.refit_every:
+            if config.refused is not None and config.version_folder is not None:
+                tried = judgements_of(Path(config.version_folder), config.refused)
+            there = judgements_in(Path(config.labels))
+            if there - max(before, tried) < config.refit_every:
                 return None
-            number = 1 + (number_of(config.version) if config.version else 0)
+            number = 1 + max((number_of(each) for each in (config.version, config.refused) if each), default=0)
             policy = self._on_a_base()
             done = refit(policy, self._model, config, judgements=there, version=number, progress=progress)
             version = add_version(folder, version_of(done, config, step, policy))
         except RlhfError as error:
             raise ConfigError(f"the reward {self.name!r} does not learn on and stays as it is: {error}") from error
-        return Learnt({"version": version, "version_folder": str(folder.absolute())},
-                      f"the reward {self.name!r} has learnt on from {there} judgements ({known} before): version "
-                      f"{number_of(version)} rewards from step {step} on{_accuracies(done)}")
+        number, kept = number_of(version), {"version_folder": str(folder.absolute())}
+        told = f"the reward {self.name!r} has learnt on from {there} judgements ({before} before): version {number} "
+        if done.check.worse:
+            return Learnt({"refused": version} | kept, f"{told}is worse and does not reward; what rewarded so far goes "
+                          f"on: {done.check.text}", "warning")
+        return Learnt({"version": version} | kept, f"{told}rewards from step {step} on; {done.check.text}")
+
+    def _learnt_judgements(self, config: PreferenceRewardConfig) -> int:
+        learnt = self._model.learnt if config.version is not None else None
+        return learnt.judgements if learnt else config.judgements or 0
 
     # -----------------------------------------------------------------------------------------------------------------
 
@@ -162,14 +171,6 @@ def _stamp(file: str) -> tuple[int, ...] | None:
     except OSError:
         return None
     return found.st_ino, found.st_size, found.st_mtime_ns
-
-
-def _accuracies(done: Refit) -> str:
-    name = "eval/accuracy"
-    if name not in done.after:
-        return ""
-    return (f"; it tells {100 * done.after[name]:.0f} % of {done.held_out} held-out pairs apart "
-            f"({100 * done.before[name]:.0f} % before)")
 
 
 @lru_cache(maxsize=1)

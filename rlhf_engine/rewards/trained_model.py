@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -15,7 +16,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from rlhf_engine.config import fields
-from rlhf_engine.config.preference import PreferenceRewardConfig
+from rlhf_engine.config.preference import Begin, PreferenceRewardConfig
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.config.sections import ModelConfig
 from rlhf_engine.errors import ConfigError, ModelError, RlhfError, first_line, short
@@ -35,6 +36,22 @@ _HEAD = "base_model.model.score.weight"
 
 
 @dataclass(frozen=True)
+class LearntOn:
+    """How a model learnt on. judgements: of the label file, that it has learnt from; begin: where that began, see
+    `PreferenceRewardConfig.refit_from`; prompts: digests (`prompt_digest`) of those whose pairs it has ever learnt
+    from; None where that is not known."""
+
+    judgements: int
+    begin: Begin
+    prompts: frozenset[str] | None
+
+
+def prompt_digest(prompt: str) -> str:
+    """16 hexadecimal digits that stand for a prompt in a file."""
+    return hashlib.sha256(prompt.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
 class TrainedModel:
     """What a reward model consists of. members: adapters with heads; center, scale: of each, see
     `learning.score_scale`; base: the model that they were trained on, and its fingerprint, by one digest; template:
@@ -42,8 +59,8 @@ class TrainedModel:
     outputs is the score.
 
     How it learnt, for what learns on from it: config: of its run; None of an exported folder. reference: the prompts
-    and answers on which it was centred; None where they were not kept. judgements: that it has learnt from; None where
-    nobody counted them.
+    and answers on which it was centred; None where they were not kept. learnt: how it learnt on within a run; None of
+    one that has not.
     """
 
     members: tuple[GuestAdapter, ...]
@@ -55,7 +72,7 @@ class TrainedModel:
     reads: Reads = "last"
     config: RunConfig | None = None
     reference: tuple[tuple[str, str], ...] | None = None
-    judgements: int | None = None
+    learnt: LearntOn | None = None
 
 
 @dataclass(frozen=True)
@@ -104,6 +121,12 @@ def load_trained_model(config: PreferenceRewardConfig) -> TrainedModel:
     except (RlhfError, OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{_whose(config)}{place.folder} holds no reward model that can be used: "
                           f"{first_line(error)}") from error
+
+
+def learns_from(config: RunConfig, labels: str) -> bool:
+    """Whether a run of these settings learns from that file. labels: its whole path."""
+    source = config.data.source
+    return source is not None and os.path.realpath(os.path.expanduser(source)) == labels
 
 
 def judgements_in(labels: Path) -> int:
@@ -171,10 +194,9 @@ def _known_judgements(config: PreferenceRewardConfig, place: _Place, labels: str
             state = checkpoint.load(place.folder)
         except RlhfError as error:
             raise ConfigError(f"{_whose(config)}{error}") from error
-        source, counted = state.config.data.source, state.numbers.get("judgements")
-        if source is None or os.path.realpath(os.path.expanduser(source)) != labels:
+        if not learns_from(state.config, labels):
             return 0
-        if isinstance(counted, int):
+        if isinstance(counted := state.numbers.get("judgements"), int):
             return counted
     return judgements_in(Path(labels)) if os.path.lexists(labels) else 0
 
@@ -233,7 +255,13 @@ def _of_folder(folder: Path) -> TrainedModel:
     return TrainedModel(
         tuple(members), *_numbers(about, len(members)), model, known, template, _reads(about),
         fields.validate(learnt["config"]) if learnt else None, _reference(about),
-        whole_number(learnt["judgements"]) if learnt else None)
+        _learnt_on(learnt) if learnt else None)
+
+
+def _learnt_on(found: Mapping[str, Any]) -> LearntOn:
+    prompts = found.get("prompts")
+    return LearntOn(whole_number(found["judgements"]), "scratch" if found.get("begin") == "scratch" else "weights",
+                    frozenset(map(str, prompts)) if isinstance(prompts, list) else None)
 
 
 def _reads(about: Mapping[str, Any]) -> Reads:

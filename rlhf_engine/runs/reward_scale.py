@@ -23,7 +23,7 @@ def recorded_log_odds(run_dir: RunDir) -> float | None:
     counting = [reward for reward in settings_now(run_dir).rewards if reward.weight]
     if len(counting) != 1 or not isinstance(reward := counting[0], PreferenceRewardConfig):
         return 1.0
-    if versions_of(run_dir):
+    if not all(version.refused for version in versions_of(run_dir)):
         return None
     with suppress(RlhfError, OSError, KeyError, TypeError, ValueError):
         return fmean(float(value) for value in _scale(reward)) / reward.weight

@@ -35,8 +35,9 @@ _MOST_WEIGHTS = 8 * 2**30  # bytes
 
 @dataclass(frozen=True)
 class RewardVersion:
-    """A version: whose, its number, from which step on it rewards, how many judgements it has learnt
-    from, and the share of `held_out` decided pairs that it tells apart (None: none are held out)."""
+    """A version: whose, its number, from which step on it rewards (`refused`: would reward, but that it was found worse
+    than what it was before), how many judgements it has learnt from, and on `held_out` pairs the share of decided ones
+    that it tells apart and its loss, each beside that of before (None: not measured)."""
 
     reward: str
     version: int
@@ -44,14 +45,23 @@ class RewardVersion:
     judgements: int
     accuracy: float | None = None
     held_out: int = 0
+    accuracy_before: float | None = None
+    loss: float | None = None
+    loss_before: float | None = None
+    refused: bool = False
 
     @property
     def text(self) -> str:
         """In a few words."""
-        told = (f", {100 * self.accuracy:.0f} % of {self.held_out} held-out pairs told apart"
-                if self.accuracy is not None else "")
-        return (f"{self.reward}: version {self.version} rewards from step {self.first_step} on, "
-                f"learnt from {self.judgements} judgements{told}")
+        told = ""
+        if self.accuracy is not None:
+            before = f" ({100 * self.accuracy_before:.0f} % before)" if self.accuracy_before is not None else ""
+            told += f", {100 * self.accuracy:.0f} % of {self.held_out} held-out pairs told apart{before}"
+        if self.loss is not None and self.loss_before is not None:
+            told += f", loss {self.loss:.3f} ({self.loss_before:.3f} before)"
+        how = (f"refused at step {self.first_step}, for it is worse" if self.refused
+               else f"rewards from step {self.first_step} on")
+        return f"{self.reward}: version {self.version} {how}, learnt from {self.judgements} judgements{told}"
 
 
 def versions_folder(run_dir: RunDir) -> Path:
@@ -82,6 +92,13 @@ def files_of(folder: Path) -> list[Path]:
     return [folder / ABOUT, *sorted(folder.rglob(ADAPTER_WEIGHTS))]
 
 
+def judgements_of(versions: Path, version: str) -> int:
+    """How many judgements the version that a setting names has learnt from; 0 where it cannot be read."""
+    with suppress(OSError, KeyError, TypeError, ValueError):
+        return _version(folder_of(versions, number_of(version)), 0).judgements
+    return 0
+
+
 def next_version(versions: Path) -> int:
     """The number of the version that comes."""
     return max(_numbers(versions), default=0) + 1
@@ -92,7 +109,7 @@ def at_home(config: RunConfig, run_dir: RunDir) -> RunConfig:
     places: dict[str, Any] = {
         f"rewards.{index}.version_folder": str(versions_folder(run_dir).absolute())
         for index, reward in enumerate(config.rewards)
-        if isinstance(reward, PreferenceRewardConfig) and reward.version is not None}
+        if isinstance(reward, PreferenceRewardConfig) and (reward.version or reward.refused)}
     return fields.replace(config, places) if places else config
 
 
@@ -135,8 +152,8 @@ def copy_versions(parent: RunDir, child: RunDir, step: int, config: RunConfig) -
 
 
 def _used(config: RunConfig) -> list[int]:
-    return [number_of(reward.version) for reward in config.rewards
-            if isinstance(reward, PreferenceRewardConfig) and reward.version is not None]
+    return [number_of(version) for reward in config.rewards if isinstance(reward, PreferenceRewardConfig)
+            for version in (reward.version, reward.refused) if version is not None]
 
 
 def _numbers(versions: Path) -> list[int]:
@@ -149,7 +166,10 @@ def _numbers(versions: Path) -> list[int]:
 def _version(folder: Path, at: int) -> RewardVersion:
     about = read_object(folder / ABOUT)
     learnt = about["learnt_on"]
-    accuracy = learnt.get("accuracy")
+    after, before = (learnt.get(name) or {} for name in ("after", "before"))
+    accuracy, accuracy_before, loss, loss_before = (None if value is None else number(value) for value in (
+        learnt.get("accuracy"), before.get("eval/accuracy"), after.get("eval/loss"), before.get("eval/loss")))
     return RewardVersion(
         text_in(learnt, "reward"), at, whole_number(learnt["first_step"]), whole_number(learnt["judgements"]),
-        None if accuracy is None else number(accuracy), whole_number(learnt.get("held_out", 0)))
+        accuracy, whole_number(learnt.get("held_out", 0)), accuracy_before, loss, loss_before,
+        learnt.get("refused") is True)

@@ -380,7 +380,7 @@ class Trainer:
             changed = replace(self.config, changes)
             self._reconfigure(changed, algorithm)
             self._change(changed, next(iter(changes)))
-            self._journal.emit(Notice(learnt.text))
+            self._journal.emit(Notice(learnt.text, learnt.level))
 
     # --- divergence ---
 
