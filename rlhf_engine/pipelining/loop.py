@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import count
 from pathlib import Path
@@ -19,13 +19,17 @@ from rlhf_engine.config.gold import gold_of
 from rlhf_engine.config.preference import PreferenceRewardConfig
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import RlhfError, RunError
+from rlhf_engine.files.reading import whole_number
 from rlhf_engine.labels.judgement import Judgement
 from rlhf_engine.labels.label_file import LABELS_ROOT, read_labels
 from rlhf_engine.labels.statistics import Share, statistics_of
 from rlhf_engine.maths.statistics import wilson_interval
+from rlhf_engine.runs.checkpoint_list import STATE, candidates
 from rlhf_engine.runs.pipeline_dir import PIPELINES, PipelineDir, PipelinePlan
 from rlhf_engine.runs.reward_models import folder_named
+from rlhf_engine.runs.reward_versions import RewardVersion, versions_of
 from rlhf_engine.runs.run_dir import METRICS, RunDir
+from rlhf_engine.runs.run_lines import read_object
 from rlhf_engine.runs.run_list import UNREADABLE, RunSummary, list_runs
 
 WANTED = 300
@@ -57,13 +61,15 @@ class Labels:
 @dataclass(frozen=True)
 class LoopRun:
     """A run of a loop. metrics: of a reward model those of the best held-out step, else of the newest step; first: of
-    the first step. newer: pairs judged since it began."""
+    the first step. newer: of a reward model, pairs judged that it has not learnt from; version: what it has become in
+    the newest policy's run, if that lets it learn on; then that is what `newer` means."""
 
     summary: RunSummary
     config: RunConfig
     metrics: Mapping[str, float] = field(default_factory=dict)
     first: Mapping[str, float] = field(default_factory=dict)
     newer: int = 0
+    version: RewardVersion | None = None
 
     @property
     def gold(self) -> str | None:
@@ -146,7 +152,8 @@ class LoopReader:
         of_models = {run.path.resolve() for run, _ in models}
         policies = [pair for pair in runs if not _is_reward_model(pair[1]) and (
             _learns_from(pair[1], loop.labels) or self._rewarded_by(pair[1]) & of_models)]
-        reward, policy = (self._run(found[0], judgements) if found else None for found in (models, policies))
+        policy = self._run(*policies[0]) if policies else None
+        reward = self._reward_model(*models[0], judgements, policy) if models else None
         return LoopState(
             loop, _labels(judgements, plan, problem), plan, self._driver(loop), reward, policy,
             policy is not None and (_learns_from(policy.config, loop.labels) or (
@@ -179,13 +186,29 @@ class LoopReader:
         named = [str(getattr(reward, "model", "")) for reward in config.rewards if reward.kind == "preference"]
         return {path.resolve() for name in named for path in (Path(name), self._root / name)}
 
-    def _run(self, found: tuple[RunSummary, RunConfig], judgements: Sequence[Judgement]) -> LoopRun:
-        summary, config = found
+    def _run(self, summary: RunSummary, config: RunConfig) -> LoopRun:
         first, metrics = self._metrics_of(summary.path, held_out=_is_reward_model(config))
-        began = _moment(summary.started)
-        newer = {judgement.pair.id for judgement in judgements if judgement.verdict != "skip" and began is not None
-                 and (at := _moment(judgement.time)) is not None and at > began}
-        return LoopRun(summary, config, metrics, first, len(newer))
+        return LoopRun(summary, config, metrics, first)
+
+    def _reward_model(
+        self, summary: RunSummary, config: RunConfig, judgements: Sequence[Judgement], policy: LoopRun | None
+    ) -> LoopRun:
+        """policy: the newest one, which may be rewarded by it."""
+        counted = [judgement for judgement in judgements if judgement.verdict != "skip"]
+        known, version = _learnt_judgements(RunDir(summary.path)), None
+        if policy is not None and summary.path.resolve() in self._rewarded_by(policy.config):
+            labels = Path(str(config.data.source)).resolve()
+            version = _newest_version(policy, labels)
+        if version is not None:
+            known = max(known or 0, version.judgements)
+        if known is not None:
+            newer = counted[known:]
+        else:  # no checkpoint yet
+            began = _moment(summary.started)
+            newer = [judgement for judgement in counted if began is not None
+                     and (at := _moment(judgement.time)) is not None and at > began]
+        return replace(self._run(summary, config), newer=len({judgement.pair.id for judgement in newer}),
+                       version=version)
 
     def _metrics_of(self, path: Path, *, held_out: bool) -> tuple[Mapping[str, float], Mapping[str, float]]:
         if (state := _state(path / METRICS)) is None:
@@ -210,6 +233,22 @@ class LoopReader:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+
+
+def _learnt_judgements(run: RunDir) -> int | None:
+    """How many judgements a reward model's run learns from, as its newest checkpoint has it; None if there is none."""
+    with suppress(RlhfError, OSError, KeyError, TypeError, ValueError):
+        for newest in candidates(run)[:1]:
+            return whole_number(read_object(newest / STATE)["numbers"]["judgements"])
+    return None
+
+
+def _newest_version(policy: LoopRun, labels: Path) -> RewardVersion | None:
+    """What a reward model that learns on from these labels has become in a policy's run."""
+    learning = {reward.name for reward in policy.config.rewards if isinstance(reward, PreferenceRewardConfig)
+                and reward.labels is not None and Path(reward.labels).resolve() == labels}
+    return next((version for version in reversed(versions_of(RunDir(policy.summary.path)))
+                 if version.reward in learning and not version.refused), None)
 
 
 def _entries(folder: Path) -> list[Path]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -30,6 +32,7 @@ from rlhf_engine.learning.bradley_terry import member_batch
 from rlhf_engine.models.policy import Policy
 from rlhf_engine.models.response_scores import score_responses
 from rlhf_engine.models.written import written
+from rlhf_engine.pipelining.loop import Loop, LoopReader
 from rlhf_engine.rewards.base import LearnsOn
 from rlhf_engine.rewards.build import build_rewards
 from rlhf_engine.rewards.function import pinned
@@ -54,6 +57,37 @@ def judge(labels: Path, first: int, count: int, verdict: str | None = None) -> N
             pair = Pair(PROMPTS[at % 4], Answer(f" a fox ran {at}", True, ORIGIN), Answer(f" man {at}", True, ORIGIN))
             file.add(Judgement(pair, "ann", verdict or VERDICTS[at % 6], swapped=False, seconds=1.0,  # type: ignore[arg-type]
                                time="2026-01-01T00:00:00+00:00"))
+
+
+def contradict(labels: Path, held_out: str, count: int) -> None:
+    """Judges so many pairs of each prompt: foxes win, but for those of one prompt."""
+    with LabelFile.open(labels, rater="ann") as file:
+        for at in range(4 * count):
+            pair = Pair(PROMPTS[at % 4], Answer(f"{6 * ' fox'} {at}", True, ORIGIN),
+                        Answer(f"{6 * ' man'} {at}", True, ORIGIN))
+            file.add(Judgement(pair, "ann", "second" if pair.prompt == held_out else "first", swapped=False,
+                               seconds=1.0, time="2026-01-01T00:00:00+00:00"))
+
+
+def by_digest() -> list[str]:
+    """The prompts in the order in which a share of them is held out."""
+    return sorted(PROMPTS, key=lambda prompt: hashlib.sha256(prompt.encode()).digest())
+
+
+def learnt_from_labels(folder: Path, root: Path, labels: Path, *, stirred: bool = True, **data: Any) -> RunDir:
+    """A reward model's run whose own labels these are, as it is at its end."""
+    config = config_of(folder, data={"source": str(labels), **data}, reads="mean")
+    learner = learner_of(config, stirred=stirred)
+    run = RunDir.create(root, config, name="judge")
+    state = TrainingState(2, *learner.state(), config, Quality("accuracy", 0.9, True), learner.policy.fingerprint)
+    checkpoint.save(run, state, keep=3)
+    return run
+
+
+def learnt_on(run: RunDir, number: int = 1) -> dict[str, Any]:
+    """What the run's version says of how it came to be."""
+    found = json.loads((run.path / "reward_models" / f"version-{number:03d}" / "reward_model.json").read_text())
+    return dict(found["learnt_on"])
 
 
 def rewarded(
@@ -165,10 +199,7 @@ def test_a_run_goes_on_with_what_its_reward_has_become(
 def test_skips_do_not_count_nor_judgements_that_it_knows(model_folders: dict[str, Path], tmp_path: Path) -> None:
     folder, labels = model_folders["gpt_neo"], tmp_path / "labels.jsonl"
     judge(labels, 0, 5)
-    own = config_of(folder, data={"source": str(labels)})
-    learner = learner_of(own)
-    judge_run = RunDir.create(tmp_path / "judge", own, name="judge")
-    checkpoint.save(judge_run, TrainingState(2, *learner.state(), own, Quality("accuracy", 0.9, True)), keep=3)
+    judge_run = learnt_from_labels(folder, tmp_path / "judge", labels)
     config = rewarded(folder, judge_run.path, labels)
     assert section(config).judgements == 5
     made = PreferenceReward(section(config))
@@ -281,3 +312,115 @@ def test_an_exported_model_learns_on_and_tells_what_it_tells_apart(
 def test_refits_without_labels_get_a_sentence() -> None:
     with pytest.raises(ValueError, match="labels"):
         PreferenceRewardConfig(model="judge", refit_every=5)
+
+
+def test_from_scratch_it_is_what_the_labels_make_it_wherever_it_stood(
+    model_folders: dict[str, Path], tmp_path: Path
+) -> None:
+    """The method's own training, from a fresh adapter: as many steps, and nothing left of the weights of before."""
+    folder, labels = model_folders["gpt_neo"], tmp_path / "labels.jsonl"
+    judge(labels, 0, 5)
+    runs = [learnt_from_labels(folder, tmp_path / name, labels, stirred=name == "far") for name in ("far", "new")]
+    judge(labels, 5, 4)
+    found = {}
+    for begin, run in [(None, runs[0]), ("scratch", runs[1]), ("weights", runs[0])]:
+        config = section(rewarded(folder, run.path, labels, judgements=5, refit_from=begin))
+        made = PreferenceReward(config)
+        learnt = made.learn_on(tmp_path / f"versions-{begin}", 1, lambda fraction: None)
+        assert learnt is not None
+        about = json.loads((tmp_path / f"versions-{begin}" / "version-001" / "reward_model.json").read_text())
+        found[begin] = (totals(PreferenceReward(config.model_copy(update=dict(learnt.settings)))), about["learnt_on"])
+    assert found[None][0] == found["scratch"][0] != found["weights"][0]
+    own = checkpoint.load(checkpoint.candidates(runs[0])[0]).config
+    assert [found[None][1][name] for name in ("steps", "learning_rate")] == [
+        own.train.steps, own.optimizer.learning_rate]
+    assert found["weights"][1]["steps"] == 3  # one pass over 9 pairs, 4 a step
+    assert found["weights"][1]["learning_rate"] == pytest.approx(own.optimizer.learning_rate / 5)
+
+
+def test_a_version_that_is_worse_does_not_reward(model_folders: dict[str, Path], tmp_path: Path) -> None:
+    """Held-out pairs that say the opposite of the others: whatever learns from those is worse on these."""
+    folder, labels, events = model_folders["gpt_neo"], tmp_path / "labels.jsonl", list[Event]()
+    judge(labels, 0, 4)
+    judge_run = learnt_from_labels(folder, tmp_path / "judge", labels, stirred=False, held_out_share=0.25)
+    labels.unlink()
+    config = rewarded(folder, judge_run.path, labels, judgements=0, refit_learning_rate=0.05, refit_passes=4)
+
+    def emit(event: Event) -> None:
+        events.append(event)
+        if isinstance(event, StepFinished) and event.step == 1:
+            contradict(labels, by_digest()[0], 12)
+
+    run = run_of(tmp_path / "runs", config, emit)
+    (version,) = versions_of(run)
+    about = learnt_on(run)
+    assert version.refused
+    assert version.held_out == 12
+    assert version.loss is not None
+    assert version.loss_before == pytest.approx(math.log(2), abs=1e-5)
+    assert about["loss_change"][0] == pytest.approx(version.loss - math.log(2), abs=1e-5)
+    assert about["loss_change"][1] > 0
+    assert [(edit.step, edit.path) for edit in run.edits()] == [(2, "rewards.0.refused")]
+    assert section(settings_now(run)).version is None
+    said = [event for event in events if isinstance(event, Notice) and "version 1" in event.text]
+    assert [event.level for event in said] == ["warning"]
+    assert "worse" in said[0].text
+    assert f"{version.loss:.3f}" in said[0].text
+    assert "0.693" in said[0].text
+    assert told(run) == told(run_of(tmp_path / "runs", fields.replace(config, {"rewards.0.refit_every": None}),
+                                    name="without")), "it rewarded after all"
+
+    # a resumed run does not learn the same once more, but from as many new judgements as ever
+    state, _ = checkpoint.load_newest(run)
+    shutil.rmtree(run.checkpoints)
+    checkpoint.save(run, replace(state, config=fields.replace(state.config, {"train.steps": 7})), keep=3)
+
+    def more(event: Event) -> None:
+        if isinstance(event, StepFinished):
+            judge(labels, 100 * event.step, 2)
+
+    Trainer.resume(run, emit=more).run()
+    assert [(each.first_step, each.judgements) for each in versions_of(run)] == [(2, 48), (7, 52)]
+
+
+def test_what_is_held_out_too_little_to_tell_is_told(model_folders: dict[str, Path], tmp_path: Path) -> None:
+    """And pairs that the model had learnt from before are none that are held out."""
+    folder, labels = model_folders["gpt_neo"], tmp_path / "labels.jsonl"
+    first, second, *_ = by_digest()
+    for kept, expected in [((), "no pairs are held out"), ((first, second), "too few")]:
+        labels.unlink(missing_ok=True)
+        with LabelFile.open(labels, rater="ann") as file:  # the smallest digest alone is held out of these
+            for at, prompt in enumerate([first, second]):
+                pair = Pair(prompt, Answer(f" fox {at}", True, ORIGIN), Answer(f" man {at}", True, ORIGIN))
+                file.add(Judgement(pair, "ann", "first", swapped=False, seconds=1.0, time="2026-01-01T00:00:00+00:00"))
+        judge_run = learnt_from_labels(folder, tmp_path / expected, labels, held_out_share=0.5 if kept else 0.0)
+        judge(labels, 0, 8)
+        made = PreferenceReward(section(rewarded(folder, judge_run.path, labels, judgements=2)))
+        learnt = made.learn_on(tmp_path / expected / "versions", 1, lambda fraction: None)
+        assert learnt is not None
+        assert learnt.settings.keys() >= {"version"}
+        assert expected in learnt.text
+        about = json.loads((tmp_path / expected / "versions" / "version-001" / "reward_model.json").read_text())
+        assert about["learnt_on"]["held_out"] == (3 if kept else 0), "two held-out prompts, one of them learnt before"
+        assert about["learnt_on"]["loss_change"] is None
+
+
+def test_pairs_are_new_that_the_model_in_use_has_not_learnt_from(
+    model_folders: dict[str, Path], tmp_path: Path
+) -> None:
+    """Whenever its run began, and also where it has learnt on in the policy's."""
+    folder, labels, runs = model_folders["gpt_neo"], tmp_path / "labels.jsonl", tmp_path / "runs"
+    judge(labels, 0, 5)
+    judge_run = learnt_from_labels(folder, runs, labels)
+    judge(labels, 5, 3)
+
+    def newer() -> int:
+        reward = LoopReader(runs).read(Loop(labels)).reward
+        assert reward is not None
+        return reward.newer
+
+    assert newer() == 3
+    run_of(runs, rewarded(folder, judge_run.path, labels, judgements=5, steps=2), judging_at(1, labels, 8, 4))
+    assert newer() == 0
+    judge(labels, 12, 2)
+    assert newer() == 2

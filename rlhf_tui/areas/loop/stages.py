@@ -77,11 +77,11 @@ def _reward(state: LoopState) -> Stage:
         if not judged:
             return Stage("none", ("none yet",), "judged pairs, from which it learns")
         return Stage("none", ("none yet",), "", f"train one on the {judged} pairs")
-    facts = (_run_line(run), _accuracy(run.metrics))
+    facts = (_run_line(run), *_version(state), _accuracy(run.metrics))
     if not run.finished:
         return _unfinished(run, facts, "train another one")
     if run.newer:
-        return Stage("part", facts, f"what {run.newer} pairs tell that were judged since it began",
+        return Stage("part", facts, f"what {run.newer} pairs tell that were judged since it learnt",
                      f"train another one on all {judged} pairs")
     low = run.metrics.get("eval/accuracy_low", math.nan)
     doubt = "" if low > 0.5 else "an accuracy surely above chance: more pairs, or steadier ones"
@@ -132,6 +132,15 @@ def _run_line(run: LoopRun) -> str:
     summary = run.summary
     step = f" · step {summary.step} of {summary.total_steps}" if summary.total_steps else ""
     return f"{clean_line(summary.name)} · {clean_line(run.config.algorithm.title)} · {summary.state}{step}"
+
+
+def _version(state: LoopState) -> tuple[str, ...]:
+    """What the reward model has become in the policy's run."""
+    version = state.reward.version if state.reward else None
+    if version is None or state.policy is None:
+        return ()
+    return (f"version {version.version}, from {version.judgements} judgements, in "
+            f"{clean_line(state.policy.summary.name)}",)
 
 
 def _accuracy(metrics: Mapping[str, float]) -> str:
