@@ -384,10 +384,12 @@ class WorkbenchApp(App[None]):
         self.push_screen(OutputScreen(run / OUTPUT, self.bridge.view.name) if run else OutputScreen(output_log(), ""))
 
     def action_label(self) -> None:
+        from rlhf_engine.config.preference import labels_to_add_to
         from rlhf_tui.areas.label.label_start import LabelStart, usual_path
 
         view = self.bridge.view
-        path = usual_path(view.preset or self.edited.preset, view.name, self.bridge.runs_root)
+        path = labels_to_add_to((view.config or self.edited.config).rewards) or usual_path(
+            view.preset or self.edited.preset, view.name, self.bridge.runs_root)
         self.show_label_screen(LabelStart(path, seed=self.edited.config.train.seed))
 
     def action_loop(self) -> None:

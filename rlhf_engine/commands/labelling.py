@@ -25,6 +25,7 @@ from rlhf_engine.commands.shared import (
 )
 from rlhf_engine.commands.trusting import ask_for_scores, having_asked
 from rlhf_engine.config import presets
+from rlhf_engine.config.preference import labels_to_add_to
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.data.rows import prompts_to_ask
 from rlhf_engine.errors import ConfigError, short
@@ -170,7 +171,7 @@ def _task(
     if TUNED in (one, other):
         config.algorithm.require_answers()
     called = run_dir.name if run_dir else Path(source).stem
-    file = out or label_path(called, runs_dir.parent / LABELS_ROOT)
+    file = out or labels_to_add_to(config.rewards) or label_path(called, runs_dir.parent / LABELS_ROOT)
     task = LabelTask(source, config, run_dir, file, name, one, other, _asked_for(ask), responses, count, seed,
                      repeat_every, base, step, runs_dir)
     return task, step

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
+from pathlib import Path
 from typing import ClassVar, Literal
 
 from pydantic import model_validator
@@ -68,3 +71,10 @@ class PreferenceRewardConfig(RewardSection):
         if self.refit_every is not None and self.labels is None:
             raise ValueError("refit_every learns from new judgements; labels names the file that they are added to")
         return self
+
+
+def labels_to_add_to(rewards: Iterable[RewardSection]) -> Path | None:
+    """The label file that a reward model among these learns on from, the first if there are several; None if none
+    does."""
+    return next((Path(os.path.expanduser(reward.labels)) for reward in rewards
+                 if isinstance(reward, PreferenceRewardConfig) and reward.labels and reward.refit_every), None)

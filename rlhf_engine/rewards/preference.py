@@ -102,11 +102,11 @@ class PreferenceReward:
         except RlhfError as error:
             raise ConfigError(f"the reward {self.name!r} does not learn on and stays as it is: {error}") from error
         number, kept = number_of(version), {"version_folder": str(folder.absolute())}
-        told = f"the reward {self.name!r} has learnt on from {there} judgements ({before} before): version {number} "
+        told, learnt = f"{self.name}: version {number}", f"learnt from {there} judgements ({before} before)"
         if done.check.worse:
-            return Learnt({"refused": version} | kept, f"{told}is worse and does not reward; what rewarded so far goes "
-                          f"on: {done.check.text}", "warning")
-        return Learnt({"version": version} | kept, f"{told}rewards from step {step} on; {done.check.text}")
+            return Learnt({"refused": version} | kept, f"{told} is worse and does not reward, what rewarded so far "
+                          f"does; {learnt}; {done.check.text}", "warning")
+        return Learnt({"version": version} | kept, f"{told} rewards from step {step} on; {learnt}; {done.check.text}")
 
     def _learnt_judgements(self, config: PreferenceRewardConfig) -> int:
         learnt = self._model.learnt if config.version is not None else None

@@ -36,8 +36,8 @@ class VersionCheck:
         """Of the same pairs, at least one."""
         pairs = len(before.losses)
         if pairs < FEWEST:
-            return cls(before.metrics, after.metrics, pairs, untold=f"{pairs} held-out pairs are too few to tell "
-                       f"(fewer than {FEWEST})")
+            return cls(before.metrics, after.metrics, pairs, untold=f"{pairs} pairs are too few to tell (fewer than "
+                       f"{FEWEST})")
         return cls(before.metrics, after.metrics, pairs, paired_difference_interval(before.losses, after.losses))
 
     @property
@@ -47,18 +47,15 @@ class VersionCheck:
 
     @property
     def text(self) -> str:
-        """In a sentence or two."""
-        told = ""
-        if self.pairs:
-            told = (f"on {self.pairs} held-out pairs its loss is {self._figures('eval/loss', 1, '.3f')}"
-                    + (f" and it tells {self._figures('eval/accuracy', 100, '.0f')} % apart"
-                       if {"eval/accuracy"} <= self.before.keys() & self.after.keys() else ""))
+        """Both figures of each, and what they say, in few words."""
+        told = [f"{self.pairs} held-out pairs: loss {self._figures('eval/loss', '.3f')}"] if self.pairs else []
+        if {"eval/accuracy"} <= self.before.keys() & self.after.keys():
+            told.append(f"{self._figures('eval/accuracy', '.0%')} told apart")
         if self.change is None:
-            return f"{told}; {self.untold}: whether it is worse is not known" if told else (
-                f"whether it is worse is not known: {self.untold}")
+            return "; ".join([", ".join(told), ""] if told else []) + f"whether it is worse is not known: {self.untold}"
         verdict = ("worse by more than chance" if self.worse else
                    "better by more than chance" if self.change.high < 0 else "the difference may be chance")
-        return (f"{told}: {verdict} ({self.change.value:+.3f}, 95 % interval {self.change.low:+.3f} to "
+        return (f"{', '.join(told)}; {verdict} ({self.change.value:+.3f}, 95 % interval {self.change.low:+.3f} to "
                 f"{self.change.high:+.3f})")
 
     @property
@@ -69,5 +66,5 @@ class VersionCheck:
                 "after": self.after, "untold": self.untold,
                 "loss_change": [change.value, change.low, change.high] if change else None}
 
-    def _figures(self, metric: str, factor: float, form: str) -> str:
-        return f"{factor * self.after[metric]:{form}} ({factor * self.before[metric]:{form}} before)"
+    def _figures(self, metric: str, form: str) -> str:
+        return f"{self.after[metric]:{form}} ({self.before[metric]:{form}} before)"

@@ -53,15 +53,15 @@ class RewardVersion:
     @property
     def text(self) -> str:
         """In a few words."""
-        told = ""
+        figures = []
         if self.accuracy is not None:
-            before = f" ({100 * self.accuracy_before:.0f} % before)" if self.accuracy_before is not None else ""
-            told += f", {100 * self.accuracy:.0f} % of {self.held_out} held-out pairs told apart{before}"
+            before = f" ({self.accuracy_before:.0%} before)" if self.accuracy_before is not None else ""
+            figures.append(f"{self.accuracy:.0%} told apart{before}")
         if self.loss is not None and self.loss_before is not None:
-            told += f", loss {self.loss:.3f} ({self.loss_before:.3f} before)"
-        how = (f"refused at step {self.first_step}, for it is worse" if self.refused
-               else f"rewards from step {self.first_step} on")
-        return f"{self.reward}: version {self.version} {how}, learnt from {self.judgements} judgements{told}"
+            figures.append(f"loss {self.loss:.3f} ({self.loss_before:.3f} before)")
+        told = f"; {self.held_out} held-out pairs: {', '.join(figures)}" if figures else ""
+        how = "is worse and does not reward" if self.refused else f"rewards from step {self.first_step} on"
+        return f"{self.reward}: version {self.version} {how}; learnt from {self.judgements} judgements{told}"
 
 
 def versions_folder(run_dir: RunDir) -> Path:
