@@ -81,6 +81,8 @@ def test_values_take_few_cells(value: float, shown: str) -> None:
     (("rewards.0.liked", ["fox", "owl"], ["owl", "hen"]), "liked: +hen −fox"),
     (("rewards.0.liked", [], ["a", "b", "c", "d", "e"]), "liked: +a +b +c and 2 more"),
     (("rewards.0.liked", ["a", "b"], ["b", "a"]), "liked: in another order"),
+    (("rewards.0.version", None, "002-0123456789ab"), "reward model version 2"),
+    (("rewards.1.refused", None, "012-0123456789ab"), "reward model version 12 refused"),
 ])
 def test_an_edit_in_a_few_words(edit: tuple[str, object, object], said: str) -> None:
     assert edit_text(*edit) == said

@@ -17,6 +17,7 @@ from tui.test_generate import shown, tell
 from tui.test_hostile_text import is_harmless, shown_lines
 from tui.test_runs_screen import make_run
 
+from rlhf_engine.config.preference import PreferenceRewardConfig
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.events import PairsSampled, Sample
 from rlhf_engine.labels.judgement import Judgement
@@ -523,6 +524,14 @@ async def test_l_labels_from_everywhere_and_the_log_is_under_its_capital(
         assert isinstance(app.screen, OutputScreen)
         await pilot.press("l")  # a label file has one writer
         assert sum(isinstance(screen, LabelScreen) for screen in app.screen_stack) == 1
+
+
+async def test_what_a_reward_model_waits_for_is_judged_into_its_file(app: WorkbenchApp, tmp_path: Path) -> None:
+    ours = PreferenceRewardConfig(model="judge", labels=str(tmp_path / "ours.jsonl"), refit_every=5)
+    async with app.run_test(size=WIDE) as pilot:
+        app.edited.replace(app.edited.config.model_copy(update={"rewards": [ours]}))
+        await pilot.press("l")
+        await until(pilot, lambda: isinstance(app.screen, LabelScreen) and "ours.jsonl" in shown(app))
 
 
 async def test_side_by_side_where_wide_and_stacked_where_narrow(app: WorkbenchApp, sessions: Sessions) -> None:

@@ -63,6 +63,14 @@ def test_what_the_command_line_says_counts(opened: Opened) -> None:
                                           responses=6, seed=5, repeat_every=0)
 
 
+def test_what_a_reward_model_learns_on_from_is_judged_into_its_file(opened: Opened) -> None:
+    learning = "--set", "rewards.0.labels=labels/ours.jsonl", "--set", "rewards.0.refit_every=5"
+    for more, file in [(learning, "ours"), (learning[:2], "human-feedback")]:
+        done = call("label", "human-feedback", *more)
+        assert done.exit_code == 0, done.output
+        assert opened[-1][1]["label"].path == Path(f"labels/{file}.jsonl")
+
+
 @pytest.mark.parametrize(("name", "step"), [("amber", None), ("amber@3", 3)])
 def test_a_run_that_has_ended_is_labelled_by_its_checkpoint(
     opened: Opened, config: RunConfig, name: str, step: int | None
