@@ -256,6 +256,12 @@ class RequestQueue:
             self._current = self._waiting.popleft() if self._waiting else None
             return self._current
 
+    @property
+    def ending(self) -> bool:
+        """True once everything is to end, or a run's end was asked for and not yet taken."""
+        with self._changed:
+            return self.closed or any(isinstance(request, Stop) for request in self._waiting)
+
     def wait(self, timeout: float | None = None) -> None:
         """Sleep until there is a request or all is to end, at most `timeout` seconds."""
         with self._changed:

@@ -9,7 +9,8 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from rlhf_engine.events import Span
 
-__all__ = ["Columns", "LearnsOn", "Learnt", "NeedsColumns", "Reward", "Score", "Span", "TellsOdds", "UsesPolicy"]
+__all__ = ["Columns", "LearnsOn", "Learnt", "NeedsColumns", "NotNowError", "Reward", "Score", "Span", "TellsOdds",
+           "UsesPolicy"]
 
 
 Columns = Mapping[str, Sequence[Any]]
@@ -65,6 +66,10 @@ class Learnt:
     level: Literal["info", "warning"] = "info"
 
 
+class NotNowError(Exception):
+    """What a reward learns is not wanted any more."""
+
+
 @runtime_checkable
 class LearnsOn(Protocol):
     """What a `Reward` may bring besides, that learns while a run is rewarded by it. It is asked before each step, and
@@ -74,9 +79,9 @@ class LearnsOn(Protocol):
         """Learn, if there is something to learn from; None: it is as it was.
 
         folder: in the run's directory, for what is to be kept of it. step: the one that it is the first to reward.
-        progress: takes how far, 0 to 1. A policy that it has been offered must be left as it is found, and so must
-        torch's own random numbers. Raises RlhfError, one sentence, where it should have learnt and could not: that is
-        told, and the run goes on with what there is.
+        progress: takes how far, 0 to 1, and may raise NotNowError, which is let through with nothing kept. A policy
+        that it has been offered must be left as it is found, and so must torch's own random numbers. Raises RlhfError,
+        one sentence, where it should have learnt and could not: that is told, and the run goes on with what there is.
         """
         ...
 

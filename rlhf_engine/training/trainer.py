@@ -116,7 +116,8 @@ class Trainer:
         self._data: RunData | None = None
         self._checked: CheckedData | None = None
         self._evaluator = HeldOutEvaluator(self._journal.emit)
-        self._rewards_learning = RewardsLearning(self._journal.notice, self._tell_progress)
+        self._rewards_learning = RewardsLearning(self._journal.notice, self._tell_progress,
+                                                 lambda: self._stop_asked or self.requests.ending)
         self.policy: Policy | None = None
         self.algorithm: Algorithm | None = None
         self._resources: Resources | None = None

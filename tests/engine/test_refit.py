@@ -23,7 +23,7 @@ from rlhf_engine.config.preference import PreferenceRewardConfig
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.data.rows import load_data
 from rlhf_engine.errors import ConfigError
-from rlhf_engine.events import EditRefused, Event, Notice, RunState, StepFinished
+from rlhf_engine.events import EditRefused, Event, Notice, RunState, StepFinished, StepProgress
 from rlhf_engine.exporting.export import export
 from rlhf_engine.labels.judgement import Judgement
 from rlhf_engine.labels.label_file import LabelFile
@@ -33,6 +33,7 @@ from rlhf_engine.models.policy import Policy
 from rlhf_engine.models.response_scores import score_responses
 from rlhf_engine.models.written import written
 from rlhf_engine.pipelining.loop import Loop, LoopReader
+from rlhf_engine.requests import Stop
 from rlhf_engine.rewards.base import LearnsOn
 from rlhf_engine.rewards.build import build_rewards
 from rlhf_engine.rewards.function import pinned
@@ -227,6 +228,29 @@ def test_a_resumed_run_repeats_itself_with_a_refit_between(model_folders: dict[s
     ends = [checkpoint.load_newest(run)[0].tensors for run in (whole, half)]
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
     assert [edit.new for edit in half.edits()] == [edit.new for edit in whole.edits()]
+
+
+def test_a_refit_is_given_up_where_the_run_is_to_end_and_a_resumed_run_makes_it(
+    model_folders: dict[str, Path], tmp_path: Path
+) -> None:
+    folder, labels = model_folders["gpt_neo"], tmp_path / "labels.jsonl"
+    judge_run, _ = trained(folder, tmp_path / "judge")
+    config = rewarded(folder, judge_run.path, labels, refit_passes=50)
+    run, phases = RunDir.create(tmp_path / "runs", config, name="run"), list[float]()
+
+    def emit(event: Event) -> None:
+        if isinstance(event, StepFinished) and not labels.exists():
+            judge(labels, 0, 5)
+        if isinstance(event, StepProgress) and event.phase == "reward model":
+            phases.append(event.fraction)
+            trainer.requests.ask(Stop())
+
+    trainer = Trainer(config, run_dir=run, emit=emit)
+    assert trainer.run() is RunState.STOPPED
+    assert phases == [0.0]
+    assert not list((run.path / "reward_models").glob("*"))
+    Trainer.resume(run, emit=lambda event: None).run()
+    assert [each.judgements for each in versions_of(run)] == [5]
 
 
 def test_versions_of_a_course_that_is_gone_go_and_a_fork_takes_its_own_along(
