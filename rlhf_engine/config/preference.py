@@ -47,8 +47,9 @@ class PreferenceRewardConfig(RewardSection):
         "model's own run did; weights, what the model is. None: scratch where it has learnt from labels alone, so that "
         "nothing is lost by it, and weights of others", live=True, label="refit from")
     refit_passes: int | None = setting(
-        None, "times that a refit goes through all pairs; none: from scratch as many optimizer steps as the model's "
-        "own run has (train.steps), else one pass", unit="passes", live=True, ge=1, le=1000, label="refit passes")
+        None, "times that a refit goes through all pairs; none: from scratch five times, but in no more optimizer "
+        "steps than the model's own run has (train.steps), else once", unit="passes", live=True, ge=1, le=1000,
+        label="refit passes")
     refit_learning_rate: float | None = setting(
         None, "learning rate of a refit; none: from scratch that of the model's own run, else a fifth of it", live=True,
         gt=0, le=1, label="refit learning rate")

@@ -42,6 +42,7 @@ from rlhf_engine.system.streams import log
 
 FORMAT = 1
 _HEAD = "base_model.model.score.weight"
+_PASSES = 5  # from scratch, at most: fewer pairs than the own run had would be learnt by heart in as many steps
 _GENTLE = 0.2  # of the learning rate of its own run, where a refit goes on from what the model is
 
 
@@ -155,10 +156,10 @@ def _begin(model: TrainedModel, reward: PreferenceRewardConfig) -> Begin:
 
 def _schedule(reward: PreferenceRewardConfig, config: RunConfig, begin: Begin, rows: int) -> tuple[int, float]:
     """Optimizer steps of each member, and the learning rate."""
-    passes = reward.refit_passes or (None if begin == "scratch" else 1)
-    steps = passes * math.ceil(rows / _method(config).pairs_per_step) if passes else config.train.steps
-    rate = config.optimizer.learning_rate * (1 if begin == "scratch" else _GENTLE)
-    return steps, reward.refit_learning_rate or rate
+    scratch, one_pass = begin == "scratch", math.ceil(rows / _method(config).pairs_per_step)
+    steps = min(config.train.steps, _PASSES * one_pass) if scratch else one_pass
+    rate = config.optimizer.learning_rate * (1 if scratch else _GENTLE)
+    return reward.refit_passes * one_pass if reward.refit_passes else steps, reward.refit_learning_rate or rate
 
 
 def _fresh_seed(config: RunConfig, member: int) -> int:
