@@ -30,6 +30,7 @@ from rlhf_engine.maths.reward_modelling import (
     calibration,
     pair_losses,
     reward_model_loss,
+    told_apart,
 )
 from rlhf_engine.models.memory import MicroBatchLimit
 from rlhf_engine.models.policy import Policy
@@ -41,10 +42,12 @@ _OF_DECIDED = ("accuracy", "margin")  # metrics that a step of nothing but ties 
 
 @dataclass(frozen=True)
 class HeldOutPairs:
-    """What held-out pairs tell of a reward model. metrics: `eval/…`; losses: of each pair, nats."""
+    """What held-out pairs tell of a reward model. metrics: `eval/…`; losses: of each pair, nats; told_apart: of each
+    that is no tie, see `maths.reward_modelling.told_apart`."""
 
     metrics: dict[str, float]
     losses: list[float]
+    told_apart: list[float]
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,7 @@ class PairLearning:
                       "eval/margin": fmean(decided)}
         if len(gaps) > 1:
             found["ensemble/deviation"] = float(gaps.std(dim=0, correction=0).mean())
-        return HeldOutPairs(found, losses.tolist())
+        return HeldOutPairs(found, losses.tolist(), told_apart(gap[~tie]).tolist())
 
 
 def member_batch(rows: Rows, config: RunConfig, member: int, number: int, seed: int) -> PairBatch:

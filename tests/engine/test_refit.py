@@ -28,7 +28,7 @@ from rlhf_engine.exporting.export import export
 from rlhf_engine.labels.judgement import Judgement
 from rlhf_engine.labels.label_file import LabelFile
 from rlhf_engine.labels.pair import Answer, Origin, Pair
-from rlhf_engine.learning.bradley_terry import member_batch
+from rlhf_engine.learning.bradley_terry import HeldOutPairs, member_batch
 from rlhf_engine.models.policy import Policy
 from rlhf_engine.models.response_scores import score_responses
 from rlhf_engine.models.written import written
@@ -38,6 +38,7 @@ from rlhf_engine.rewards.base import LearnsOn
 from rlhf_engine.rewards.build import build_rewards
 from rlhf_engine.rewards.function import pinned
 from rlhf_engine.rewards.preference import PreferenceReward
+from rlhf_engine.rewards.version_check import VersionCheck
 from rlhf_engine.runs import checkpoint
 from rlhf_engine.runs.checkpoint import Quality, TrainingState
 from rlhf_engine.runs.reward_versions import versions_of
@@ -405,6 +406,25 @@ def test_a_version_that_is_worse_does_not_reward(model_folders: dict[str, Path],
 
     Trainer.resume(run, emit=more).run()
     assert [(each.first_step, each.judgements) for each in versions_of(run)] == [(2, 48), (7, 52)]
+
+
+def test_what_is_worse_is_told_by_losses_and_by_what_is_told_apart() -> None:
+    """By hand, of 12 pairs: t of 11 degrees of freedom is 2.201."""
+    def pairs(losses: list[float], told_apart: list[float]) -> HeldOutPairs:
+        return HeldOutPairs({"eval/loss": sum(losses) / 12, "eval/accuracy": sum(told_apart) / len(told_apart)}, losses,
+                            told_apart)
+
+    right, half, same = [1.0] * 12, [1.0, 0.0] * 6, [0.5] * 12
+    fewer = VersionCheck.of(pairs(same, right), pairs(same, half))
+    assert fewer.accuracy_change is not None
+    reach = 2.201 * math.sqrt(6 * 0.25 * 2 / 11 / 12)
+    assert fewer.accuracy_change.low == pytest.approx(-0.5 - reach, abs=1e-4)
+    assert fewer.accuracy_change.high == pytest.approx(-0.5 + reach, abs=1e-4)
+    assert fewer.worse
+    assert not VersionCheck.of(pairs(same, half), pairs(same, right)).worse
+    assert VersionCheck.of(pairs(same, right), pairs([0.6, 0.7] * 6, right)).worse
+    assert not VersionCheck.of(pairs(same, right), pairs([0.3, 0.8] * 6, right)).worse, "it may be chance"
+    assert not VersionCheck.of(pairs(same[:9], right[:9]), pairs([0.6] * 9, half[:9])).worse, "too few"
 
 
 def test_what_is_held_out_too_little_to_tell_is_told(model_folders: dict[str, Path], tmp_path: Path) -> None:
