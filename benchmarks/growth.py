@@ -1,13 +1,14 @@
-"""How speed and memory grow: python -m benchmarks.growth [--threads 2] [--quick]
+"""How speed and memory grow: python -m benchmarks.growth [--threads 2] [--quick] [--svg FILE]
 
-Responses per second against batch, response length and vocabulary, and memory and time per step over 2,000 steps. Each
-point is a process of its own. Models have random weights in the storyteller's shape and no end token, so that all
-responses are equally long. Prints Markdown: tables, and a picture of each.
+Responses per second against batch, response length, vocabulary and size of the model, and memory and time per step over
+2,000 steps. Each point is a process of its own. Models have random weights in the storyteller's shape and no end token,
+so that all responses are equally long. Prints Markdown: tables, and a picture of each, which --svg also keeps.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import statistics
 import subprocess
@@ -16,11 +17,14 @@ import tempfile
 from pathlib import Path
 
 import plotext
+from rich.console import Console
+from rich.text import Text
 
 from benchmarks.throughput import child
 
 STORYTELLER_VOCABULARY = 2_546
 ONE_EPOCH = ["algorithm.epochs=1"]
+PICTURES: list[str] = []
 
 
 def points(model: str, threads: int, settings: dict[int, list[str]], responses: int) -> dict[int, dict[str, float]]:
@@ -41,7 +45,7 @@ def print_growth(title: str, unit: str, found: dict[int, dict[str, float]]) -> N
 
 
 def picture(title: str, x: list[int], y: list[float]) -> None:
-    """A plotext chart in a code block."""
+    """A plotext chart in a code block, kept for `save_svg`."""
     plotext.clear_figure()
     plotext.theme("clear")
     plotext.plot_size(72, 14)
@@ -50,7 +54,16 @@ def picture(title: str, x: list[int], y: list[float]) -> None:
     plotext.ylim(0, max(y) * 1.1)
     plotext.xticks(x, [f"{value:,}" for value in x])
     plotext.plot(x, y, marker="braille")
-    print("\n```text\n" + plotext.uncolorize(plotext.build()).rstrip() + "\n```", flush=True)
+    drawn = plotext.uncolorize(plotext.build()).rstrip()
+    print(f"\n```text\n{drawn}\n```", flush=True)
+    PICTURES.append(drawn)
+
+
+def save_svg(file: Path) -> None:
+    """All pictures so far, as a terminal shows them."""
+    console = Console(record=True, width=74, file=io.StringIO())
+    console.print(Text("\n\n".join(PICTURES)))
+    console.save_svg(str(file), title="rlhf-tui: tokens per second")
 
 
 def run_steps(model: str, threads: int, steps: int) -> None:
@@ -99,6 +112,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--quick", action="store_true", help="few points, to see that it works")
+    parser.add_argument("--svg", type=Path, metavar="FILE", help="where to keep the pictures")
     parser.add_argument("--steps-of", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.steps_of:
@@ -108,6 +122,7 @@ def main() -> None:
 
     batches = [8, 64] if args.quick else [8, 16, 32, 64, 128, 256, 512]
     lengths = [16, 64] if args.quick else [16, 32, 64, 128, 256]
+    widths = [160, 320] if args.quick else [160, 320, 640, 1_280]
     vocabularies = [1_000, 4_000] if args.quick else [1_000, 4_000, 16_000, 50_257]
     steps = 40 if args.quick else args.steps
     with tempfile.TemporaryDirectory() as root:
@@ -121,6 +136,15 @@ def main() -> None:
             sized = str(save_gpt_neo(Path(root) / f"{n}", width=160, heads=4, vocabulary=n))
             found |= points(sized, args.threads, {n: []}, 64)
         print_growth("Vocabulary", "vocabulary", found)
+        found = {}
+        for width in widths:
+            sized = str(save_gpt_neo(Path(root) / f"w{width}", width=width, heads=width // 40,
+                                     vocabulary=STORYTELLER_VOCABULARY))
+            parameters = 12 * 4 * width**2 + STORYTELLER_VOCABULARY * width  # of four layers and the embeddings
+            found |= points(sized, args.threads, {parameters // 1_000: []}, 64)
+        print_growth("Size of the model", "thousand parameters", found)
+        if args.svg:
+            save_svg(args.svg)
         print_steps(model, args.threads, steps)
 
 
