@@ -128,7 +128,7 @@ def test_a_pipeline_is_a_loop_that_knows_its_round(root: Path, labels: Path) -> 
     assert (state.rounds_done, state.name_of("policy"), state.driver) == (1, "by-itself-policy-2", "")
     write_run(root, reward_model_config(pipeline.labels), "by-itself-reward-2", [], RunState.STOPPED)
     assert reader.read(first).name_of("reward") is None
-    with pipeline.lock():
+    with pipeline.driven.lock():
         assert reader.read(first).driver
 
 

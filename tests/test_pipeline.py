@@ -44,7 +44,7 @@ def test_the_same_pipeline_goes_on_and_another_is_refused(tmp_path: Path) -> Non
 
 def test_one_process_drives_a_pipeline(tmp_path: Path) -> None:
     found = PipelineDir.begin(tmp_path, "loop", PLAN)
-    with found.lock(), pytest.raises(RunError, match="pipeline loop"), PipelineDir(found.path).lock():
+    with found.driven.lock(), pytest.raises(RunError, match="pipeline loop"), PipelineDir(found.path).driven.lock():
         pass
 
 

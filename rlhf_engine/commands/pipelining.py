@@ -59,7 +59,7 @@ def pipeline(
     from rlhf_engine.pipelining.drive import PipelineDrive, Stopped
 
     having_asked(lambda: policy_config(made, plan, 1))
-    with made.lock():
+    with made.driven.lock():
         drive = PipelineDrive(made, made.plan(), say)
         with stopped_by_signals(drive.stop, leave=drive.stop) as signals:
             try:

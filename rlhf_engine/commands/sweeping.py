@@ -82,7 +82,7 @@ def sweep_command(picture: Picture | None = None) -> Callable[..., int]:
                                                   runs_dir))
         with wrong_usage():
             sweep = prepared.keep(runs_dir)
-        with sweep.lock():
+        with sweep.driven.lock():
             return _run(sweep, prepared, as_json, picture)
 
     return sweep
@@ -133,7 +133,7 @@ def _run(sweep: SweepDir, prepared: Prepared, as_json: bool, picture: Picture | 
 
 
 def _into_log(sweep: SweepDir) -> None:
-    log = sweep.open_log()
+    log = sweep.driven.open_log()
     lead_to(log)
     os.close(log)
 

@@ -7,10 +7,8 @@ it is waited for.
 
 from __future__ import annotations
 
-import os
 import shlex
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,15 +19,12 @@ from rlhf_engine.config.grid import Cell
 from rlhf_engine.config.preset_writer import to_toml
 from rlhf_engine.data.pinning import ACCEPT as ACCEPT_DATA
 from rlhf_engine.errors import ConfigError, RunError
-from rlhf_engine.files.disk import os_error_reason
 from rlhf_engine.labels.label_file import LabelFile, read_labels
-from rlhf_engine.model_folders import remote_code
 from rlhf_engine.pipelining.stages import policy_config, reward_settings, settings_of
-from rlhf_engine.runs import trust
+from rlhf_engine.runs.driven_folder import OwnCommand
 from rlhf_engine.runs.pipeline_dir import PipelineDir, PipelinePlan
 from rlhf_engine.runs.run_dir import RunDir
 from rlhf_engine.sweeping.cells import DRIVEN, FINISHED, CellStatus, clear_unbegun, status_of
-from rlhf_engine.system.own_process import environment, python
 
 _POLL_SECONDS = 0.2
 _OF_ANSWERS = ("model.", "sampling.", "data.")
@@ -50,7 +45,7 @@ class PipelineDrive:
     pipeline: PipelineDir
     plan: PipelinePlan
     tell: Callable[[str], None]
-    _child: subprocess.Popen[bytes] | None = field(default=None)
+    _child: OwnCommand | None = field(default=None)
     _stopping: bool = False
 
     def run(self) -> dict[str, Any]:
@@ -72,8 +67,8 @@ class PipelineDrive:
         """Ask the stage under way to save and leave; called again, to leave at once. May be called in a signal handler.
         """
         self._stopping = True
-        if self._child is not None and self._child.returncode is None:
-            self._child.send_signal(signal.SIGTERM)
+        if self._child is not None and self._child.process.returncode is None:
+            self._child.process.send_signal(signal.SIGTERM)
 
     # --- stages ---
 
@@ -96,7 +91,7 @@ class PipelineDrive:
             *words, "--rater", self.plan.rater, "--error", str(self.plan.error), "--temperature",
             str(self.plan.temperature), "--repeat-every", "0"])
         if judged(self.pipeline.labels, rater) < wanted:
-            raise RunError(f"The labels of round {round_} are not all there: {self._last_line(f'labels-{round_}')}.")
+            raise RunError(f"The labels of round {round_} are not all there: {self._said()}.")
 
     def _wait_for_labels(self) -> None:
         told = False
@@ -120,9 +115,9 @@ class PipelineDrive:
                 self._wait()
                 continue
             if tried:
-                why = status.message or self._last_line(stage)
+                why = status.message or self._said()
                 raise RunError(f"The {what} {self.pipeline.run_name(stage)} did not come to its end: {why}; "
-                               f"{self.pipeline.log_of(stage)} holds what it printed.")
+                               f"{self.pipeline.driven.log_of(stage)} holds what it printed.")
             tried = True
             self.tell(f"{stage.replace('-', ', round ', 1)}: training the {what}, run {self.pipeline.run_name(stage)}")
             if status.run is None or clear_unbegun(status.run):
@@ -148,16 +143,8 @@ class PipelineDrive:
         """Runs a command of ours to its end. Raises Stopped."""
         if self._stopping:
             raise Stopped
-        log = self.pipeline.open_log(stage)
-        try:
-            self._child = subprocess.Popen(
-                python("rlhf_engine", [*words, *remote_code.arguments(), *trust.arguments()]),
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment(), start_new_session=True)
-        except OSError as error:
-            raise RunError(f"The stage {stage} could not be begun: {os_error_reason(error)}.") from error
-        finally:
-            os.close(log)
-        while self._child.poll() is None:
+        self._child = self.pipeline.driven.start(words, stage)
+        while self._child.process.poll() is None:
             time.sleep(_POLL_SECONDS)
         if self._stopping:
             raise Stopped
@@ -167,10 +154,9 @@ class PipelineDrive:
             raise Stopped
         time.sleep(_POLL_SECONDS)
 
-    def _last_line(self, stage: str) -> str:
-        lines = self.pipeline.end_of_log(stage)
-        said = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-        return (said or lines or ["it printed nothing"])[-1].rstrip(".")
+    def _said(self) -> str:
+        """What the last process said at its end."""
+        return ((self._child and self._child.last_error()) or "it printed nothing").rstrip(".")
 
     # --- runs ---
 

@@ -167,7 +167,7 @@ class LoopReader:
         return known[2:]
 
     def _driver(self, loop: Loop) -> str:
-        driver = loop.pipeline.driver() if loop.pipeline else None
+        driver = loop.pipeline.driven.driver() if loop.pipeline else None
         return str(driver) if driver else ""
 
     def _config(self, run: RunSummary) -> RunConfig | None:

@@ -14,8 +14,7 @@ The runs are ordinary ones beside it, <name>-reward-<round> and <name>-policy-<r
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,16 +23,13 @@ from typing import Any
 from rlhf_engine.errors import ConfigError, RunError, first_line
 from rlhf_engine.files.disk import NAME, NAME_RULE, replace_text, writing
 from rlhf_engine.files.json_text import to_json
-from rlhf_engine.files.own_files import make_folder, open_to_add
-from rlhf_engine.files.reading import open_regular
-from rlhf_engine.runs import run_lock
-from rlhf_engine.runs.run_driver import Driver, find_driver
+from rlhf_engine.files.own_files import make_folder
+from rlhf_engine.runs.driven_folder import DrivenFolder
 from rlhf_engine.runs.run_lines import read_object
 
 PIPELINES = ".pipelines"
 FORMAT = 1
-_MOST_LOG = 64 * 1024  # bytes at the end of a log that are read
-_ABOUT, _LOCK, _LABELS = "pipeline.json", "pipeline.lock", "labels.jsonl"
+_ABOUT, _LABELS = "pipeline.json", "labels.jsonl"
 
 
 @dataclass(frozen=True)
@@ -59,7 +55,7 @@ class PipelineDir:
     """One pipeline's folder."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self.driven = path, DrivenFolder(path, "pipeline")
 
     @classmethod
     def begin(cls, root: Path, name: str, plan: PipelinePlan) -> PipelineDir:
@@ -117,39 +113,6 @@ class PipelineDir:
             return PipelinePlan(**{**told, "settings": tuple(told["settings"])})
         except (KeyError, TypeError, ValueError) as error:
             raise RunError(f"{self.path / _ABOUT} cannot be read: {first_line(error)}.") from None
-
-    @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Holds the pipeline. Raises RunError, naming the process, while another one drives it."""
-        try:
-            with run_lock.hold(self.path / _LOCK, self.name):
-                yield
-        except RunError as error:
-            raise RunError(str(error).replace("The run ", "The pipeline ", 1)) from None
-
-    def driver(self) -> Driver | None:
-        """The process that drives it; None if none does."""
-        return find_driver(self.path / _LOCK)
-
-    def open_log(self, stage: str) -> int:
-        """A descriptor of the log of a stage's process, to add to. Raises RunError."""
-        path = self.log_of(stage)
-        with writing(path):
-            make_folder(path.parent)
-            return open_to_add(path)
-
-    def log_of(self, stage: str) -> Path:
-        """Where that log lies."""
-        return self.path / "logs" / f"{stage}.log"
-
-    def end_of_log(self, stage: str) -> list[str]:
-        """The last lines of that log; none where it cannot be read."""
-        try:
-            with open_regular(self.log_of(stage)) as file:
-                file.seek(max(0, os.fstat(file.fileno()).st_size - _MOST_LOG))
-                return file.read(_MOST_LOG).decode(errors="replace").splitlines()
-        except OSError:
-            return []
 
     def preset_of(self, round_: int) -> Path:
         """The preset that the policy of a round is trained by."""

@@ -16,8 +16,7 @@ The runs are ordinary ones, made by `train` and resumed by `resume`; a sweep onl
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import islice
@@ -42,17 +41,16 @@ from rlhf_engine.files.disk import (
     writing,
 )
 from rlhf_engine.files.json_text import to_json
-from rlhf_engine.files.own_files import make_folder, open_to_add
+from rlhf_engine.files.own_files import make_folder
 from rlhf_engine.files.reading import MOST_ENTRIES, MOST_WHOLE, number, read_text, whole_number
-from rlhf_engine.runs import run_lock
-from rlhf_engine.runs.run_driver import Driver, find_driver
+from rlhf_engine.runs.driven_folder import DrivenFolder
 from rlhf_engine.runs.run_lines import read_lines, read_object, readable, sample, sample_row
 
 SWEEPS = ".sweeps"
 FORMAT = 1
 MOST_JOBS = 64
 """Runs at once."""
-_ABOUT, _PRESET, _LOCK, _OUTPUT, _RESULT = "sweep.json", "preset.toml", "sweep.lock", "output.log", "result.json"
+_ABOUT, _PRESET, _RESULT = "sweep.json", "preset.toml", "result.json"
 _MOST_TEXT = 10_000  # characters of a value, a path or a name
 
 
@@ -77,7 +75,7 @@ class SweepDir:
     """One sweep's folder. Make one with `create` or `open`."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self.driven = path, DrivenFolder(path, "sweep")
 
     @classmethod
     def create(cls, root: Path, name: str, plan: Plan, preset: RunConfig) -> SweepDir:
@@ -141,33 +139,9 @@ class SweepDir:
         except (OSError, UnicodeDecodeError) as error:
             raise RunError(f"{path} could not be read: {os_error_reason(error)}.") from error
 
-    @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Holds the sweep. Raises RunError, naming the process, while another one drives it."""
-        try:
-            with run_lock.hold(self.path / _LOCK, self.name):
-                yield
-        except RunError as error:
-            raise RunError(str(error).replace("The run ", "The sweep ", 1)) from None
-
-    def driver(self) -> Driver | None:
-        """The process that drives the sweep; None if none does."""
-        return find_driver(self.path / _LOCK)
-
-    def open_log(self, run: str | None = None) -> int:
-        """A descriptor of the log of a run's process, or of the sweep's own, to add to. Raises RunError."""
-        path = self.log_of(run)
-        with writing(path):
-            make_folder(path.parent)
-            return open_to_add(path)
-
-    def log_of(self, run: str | None = None) -> Path:
-        """Where that log lies."""
-        return self.path / _OUTPUT if run is None else self.path / "logs" / f"{run}.log"
-
     def remove(self) -> None:
         """Forgets the sweep, for good; its runs stay. Raises RunError while a process drives it."""
-        with self.lock(), writing(self.path):
+        with self.driven.lock(), writing(self.path):
             remove_folder(self.path)
 
     # --- what was measured ---

@@ -11,34 +11,23 @@ import subprocess
 
 from rlhf_engine.errors import RunError
 from rlhf_engine.files.disk import os_error_reason
-from rlhf_engine.model_folders import remote_code
-from rlhf_engine.runs import trust
 from rlhf_engine.runs.sweep_dir import SweepDir
-from rlhf_engine.system.own_process import environment, python
 
 
 def begin_apart(sweep: SweepDir) -> subprocess.Popen[bytes]:
     """Starts the process. Raises RunError when it cannot be started, or another one drives the
     sweep. What it prints goes to the sweep's own log."""
-    if driver := sweep.driver():
+    if driver := sweep.driven.driver():
         raise RunError(f"The sweep {sweep.name} is driven already ({driver}).")
     words = ["sweep", "--resume", sweep.name, "--runs-dir", str(sweep.root.resolve())]
-    log = sweep.open_log()
-    try:
-        return subprocess.Popen(python("rlhf_engine", [*words, *remote_code.arguments(), *trust.arguments()]),
-                                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment(),
-                                start_new_session=True)
-    except OSError as error:
-        raise RunError(f"The sweep {sweep.name} could not be begun: {os_error_reason(error)}.") from error
-    finally:
-        os.close(log)
+    return sweep.driven.start(words).process
 
 
 def stop_apart(sweep: SweepDir) -> bool:
     """Asks the process that drives the sweep to stop its runs, which save, and to leave; False if none does. Only a
     process that is proven to hold the sweep's lock, and is this user's, is asked. Raises RunError with the reason why
     it was not."""
-    driver = sweep.driver()
+    driver = sweep.driven.driver()
     if driver is None:
         return False
     if driver.pid is None or not driver.proven or driver.user not in (None, os.geteuid()) or driver.pid == os.getpid():

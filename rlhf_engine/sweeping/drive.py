@@ -9,18 +9,12 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from rlhf_engine.config.grid import Cell
-from rlhf_engine.errors import RunError
-from rlhf_engine.files.disk import os_error_reason
-from rlhf_engine.files.reading import open_regular
-from rlhf_engine.model_folders import remote_code
-from rlhf_engine.runs import trust
+from rlhf_engine.runs.driven_folder import OwnCommand
 from rlhf_engine.runs.sweep_dir import Plan, SweepDir
 from rlhf_engine.sweeping.cells import (
     DIVERGED,
@@ -33,20 +27,8 @@ from rlhf_engine.sweeping.cells import (
     clear_unbegun,
     status_of,
 )
-from rlhf_engine.system.own_process import environment, python
 
 _POLL_SECONDS = 0.2
-_MOST_LOG = 64 * 1024  # bytes at the end of a log that an error is looked for in
-
-
-@dataclass
-class Child:
-    """A process of a run, and how long its log was when it began."""
-
-    cell: Cell
-    process: subprocess.Popen[bytes]
-    log: Path
-    log_begin: int
 
 
 @dataclass
@@ -61,7 +43,7 @@ class Drive:
     totals: Mapping[str, int]
     told: Callable[[CellStatus], None]
     statuses: dict[str, CellStatus] = field(default_factory=dict)
-    _children: dict[str, Child] = field(default_factory=dict)
+    _children: dict[str, OwnCommand] = field(default_factory=dict)
     _tried: set[str] = field(default_factory=set)
     _stopping: bool = False
 
@@ -124,7 +106,7 @@ class Drive:
         if before is None or (before.state, before.step) != (now.state, now.step):
             self.told(now)
 
-    def _after(self, child: Child, code: int, now: CellStatus) -> CellStatus:
+    def _after(self, child: OwnCommand, code: int, now: CellStatus) -> CellStatus:
         """How a run stands whose process has ended."""
         if now.state in ENDED:
             return now
@@ -138,7 +120,7 @@ class Drive:
             return replace(now, state=FAILED, message=f"its process was killed ({_signal_name(-code)})")
         if now.state == STOPPED and now.run and code in (128 + signal.SIGTERM, 128 + signal.SIGINT):
             return replace(now, message="somebody stopped it")
-        return replace(now, state=FAILED, message=_last_error(child) or f"its process ended with exit code {code}")
+        return replace(now, state=FAILED, message=child.last_error() or f"its process ended with exit code {code}")
 
     # --- beginning ---
 
@@ -167,21 +149,10 @@ class Drive:
             words = ["train", self.plan.preset, *sets, "--name", cell.run, "--runs-dir", str(self.sweep.root)]
         else:
             words = ["resume", str(run.path.resolve())]
-        command = python("rlhf_engine", [*words, *remote_code.arguments(), *trust.arguments()])
-        log = self.sweep.open_log(cell.run)
-        try:
-            begin = os.fstat(log).st_size
-            # a session of its own: Ctrl+C at a terminal, or its end, does not reach it but through `stop`
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment(),
-                                       start_new_session=True)
-        except OSError as error:
-            raise RunError(f"The run {cell.run} could not be begun: {os_error_reason(error)}.") from error
-        finally:
-            os.close(log)
-        self._children[cell.run] = Child(cell, process, self.sweep.log_of(cell.run), begin)
+        self._children[cell.run] = child = self.sweep.driven.start(words, cell.run)
         self.statuses[cell.run] = replace(status, state=DRIVEN, message="", total_steps=self.totals[cell.run])
         if self._stopping:  # asked meanwhile
-            process.send_signal(signal.SIGTERM)
+            child.process.send_signal(signal.SIGTERM)
         self.told(self.statuses[cell.run])
 
 
@@ -198,18 +169,6 @@ def summary(statuses: Sequence[CellStatus]) -> str:
         counts[status.state] = counts.get(status.state, 0) + 1
     others = ", ".join(f"{count} {state}" for state, count in counts.items() if state != FINISHED)
     return f"{counts.get(FINISHED, 0)} of {len(statuses)} runs finished" + (f", {others}" if others else "")
-
-
-def _last_error(child: Child) -> str:
-    """What a process said before it ended: its last line that is an error."""
-    try:
-        with open_regular(child.log) as file:
-            file.seek(max(child.log_begin, os.fstat(file.fileno()).st_size - _MOST_LOG))
-            lines = file.read(_MOST_LOG).decode(errors="replace").splitlines()
-    except OSError:
-        return ""
-    said = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-    return said[-1] if said else next((line for line in reversed(lines) if line.strip()), "")
 
 
 def _signal_name(number: int) -> str:

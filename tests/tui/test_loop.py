@@ -232,7 +232,7 @@ async def test_a_pipeline_is_followed_while_it_goes_on_and_gone_on_with_by_hand(
     pipeline = PipelineDir.begin(bridge.runs_root, "by-itself", PLAN)
     write_labels(pipeline.labels, [judgement(place) for place in range(4)])
     async with app.run_test(size=(80, 24)) as pilot:
-        with pipeline.lock():
+        with pipeline.driven.lock():
             await opened(pilot, app)
             await until(pilot, lambda: "round 1 of 2 · driven by" in shown(app))
             await until(pilot, lambda: "4 of 4" in shown(app) and stage(app) == 2)

@@ -157,7 +157,7 @@ async def test_a_sweep_that_is_driven_is_unfolded_and_stopped_after_a_question(
 ) -> None:
     asked: list[tuple[int, int]] = []
     code = ("import sys; from pathlib import Path; from rlhf_engine.runs.sweep_dir import SweepDir\n"
-            "with SweepDir(Path(sys.argv[1])).lock():\n    print('holds', flush=True); input()")
+            "with SweepDir(Path(sys.argv[1])).driven.lock():\n    print('holds', flush=True); input()")
     with subprocess.Popen([sys.executable, "-c", code, str(sweep.path)], stdin=subprocess.PIPE,
                           stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None

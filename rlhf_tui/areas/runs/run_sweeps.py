@@ -80,7 +80,8 @@ class RunSweeps:
 
         def begun(process: subprocess.Popen[bytes]) -> None:
             self._begun = [one for one in self._begun if one.poll() is None] + [process]
-            self._selection.done(f"{sweep.name} goes on in a process of its own; {folder.log_of()} is what it says")
+            log = folder.driven.log_of()
+            self._selection.done(f"{sweep.name} goes on in a process of its own; {log} is what it says")
 
         self._selection.in_background(partial(begin_apart, folder), begun)
 

@@ -80,7 +80,7 @@ def _group(
         if path in by_path:
             assert path is not None
             runs[path] = clean_line(f"{cell.label}, seed {cell.seed}".removeprefix(", "))
-    driven = sweep.driver() is not None
+    driven = sweep.driven.driver() is not None
     return SweepGroup(sweep.path, clean_line(sweep.name), clean_line(Path(plan.preset).stem), driven,
                       len(plan.cells), runs, _points(sweep), plan.started)
 
