@@ -1,6 +1,7 @@
 """Folders that hold an adapter instead of a model, as fine-tuning with PEFT leaves them. No torch here.
 
-`model.name` may name one: the adapter is then merged into the model it was trained on, and that is the base.
+`model.name` may name one: the adapter is then merged into the model it was trained on, and that is the base. So may
+`model` of a reward of kind "classifier", one that was trained as a sequence classifier.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rlhf_engine.config.model_names import folder_of
 from rlhf_engine.config.sections import ModelConfig
@@ -18,6 +19,9 @@ from rlhf_engine.files.disk import os_error_reason
 from rlhf_engine.model_folders.model_files import ADAPTER_CONFIG, CONFIG, folder_in_use, read_json, weight_files
 from rlhf_engine.model_folders.model_folder import require_adapter
 
+Task = Literal["CAUSAL_LM", "SEQ_CLS"]
+"""What an adapter was trained for, as PEFT calls it."""
+_WHAT = {"CAUSAL_LM": "a causal language model", "SEQ_CLS": "a sequence classifier"}
 _NO_SEQUENCE = ("PROMPT_TUNING", "MULTITASK_PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "ADAPTION_PROMPT", "CPT",
                 "CARTRIDGE")
 
@@ -31,26 +35,26 @@ class Adapter:
     beside: bool
 
 
-def adapter_of(config: ModelConfig) -> Adapter | None:
+def adapter_of(config: ModelConfig, task: Task = "CAUSAL_LM") -> Adapter | None:
     """The adapter that `config` names, if it is one, and is on this machine.
 
-    Raises ModelError for one that cannot be merged into a causal language model, or whose base is not plain.
+    Raises ModelError for one that cannot be merged into a model of that task, or whose base is not plain.
     """
     folder = folder_in_use(config)
     if folder is None or not os.path.isfile(folder / ADAPTER_CONFIG):
         return None
     try:
-        return _adapter_in(folder, config)
+        return _adapter_in(folder, config, task)
     except OSError as error:
         raise ModelError(f"model.name: {folder} cannot be read: {os_error_reason(error)}") from error
     except ModelError as error:
         raise ModelError(f"model.name: {error}") from error
 
 
-def _adapter_in(folder: Path, config: ModelConfig) -> Adapter:
+def _adapter_in(folder: Path, config: ModelConfig, wanted: Task) -> Adapter:
     require_adapter(folder)
     settings = read_json(folder / ADAPTER_CONFIG)
-    if reason := _no_use(settings):
+    if reason := _no_use(settings, wanted):
         raise ModelError(f"{folder} holds {reason}")
     name, whole = settings.get("base_model_name_or_path"), bool(weight_files(folder))
     if not isinstance(name, str) or not name:
@@ -70,13 +74,14 @@ def _adapter_in(folder: Path, config: ModelConfig) -> Adapter:
     return Adapter(folder, config.model_copy(update=found), beside)
 
 
-def _no_use(settings: dict[str, Any]) -> str:
-    """What it is instead of an adapter that can be merged into a causal language model; empty if it is one."""
+def _no_use(settings: dict[str, Any], wanted: Task) -> str:
+    """What it is instead of an adapter that can be merged into a model of that task; empty if it is one."""
     kind, task = str(settings.get("peft_type")), settings.get("task_type")
     trained = json.dumps(settings.get("auto_mapping") or {})
-    if task not in (None, "CAUSAL_LM") or "Classification" in trained or "QuestionAnswering" in trained:
+    another = "Classification" in trained or "QuestionAnswering" in trained
+    if task not in (None, wanted) or (task is None and wanted == "SEQ_CLS") or (another and wanted == "CAUSAL_LM"):
         what = short(str(task or "another kind of model"))
-        return f"an adapter for {what}, not for a causal language model (CAUSAL_LM)"
+        return f"an adapter for {what}, not for {_WHAT[wanted]} ({wanted})"
     if kind in _NO_SEQUENCE:
         return f"an adapter of the kind {kind}, which adds to the prompt and cannot be merged into weights"
     if settings.get("megatron_config"):  # with it, PEFT imports the module that another setting names

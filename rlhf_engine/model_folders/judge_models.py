@@ -12,6 +12,7 @@ from rlhf_engine.config.fields import replace
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import ConfigError, DataChangedError, ModelError, RlhfError
 from rlhf_engine.files.disk import os_error_reason
+from rlhf_engine.model_folders.adapter_folder import adapter_of
 from rlhf_engine.model_folders.fingerprint import fingerprint_of
 from rlhf_engine.model_folders.model_files import folder_in_use, located
 
@@ -37,11 +38,13 @@ def judge_folder(reward: ClassifierRewardConfig) -> Path | None:
 
 
 def judge_digest(reward: ClassifierRewardConfig) -> str | None:
-    """The digest of the classifier's weights, architecture, tokenizer and code; None where it is not on this machine
-    yet. Raises ConfigError for files that cannot be read."""
+    """The digest of the classifier's weights, architecture, tokenizer and code, and of the base's if it is an adapter;
+    None where they are not on this machine yet. Raises ConfigError for files that cannot be read."""
     folder = judge_folder(reward)
     try:
-        return fingerprint_of(folder).hex if folder else None
+        adapter = adapter_of(reward.source, "SEQ_CLS")
+        base = folder_in_use(adapter.base) if adapter else folder
+        return fingerprint_of(base, adapter.folder if adapter else None).hex if base else None
     except ModelError as error:
         raise ConfigError(f"the reward {reward.name!r}: {str(error).removeprefix('model.name: ')}") from error
 

@@ -19,12 +19,21 @@ from rlhf_engine.config.model_names import folder_of
 from rlhf_engine.config.sections import ModelConfig
 from rlhf_engine.errors import ModelError, first_line
 from rlhf_engine.model_folders import remote_code
+from rlhf_engine.model_folders.adapter_folder import Adapter
 from rlhf_engine.model_folders.model_claims import check_config_sizes, check_described_size
-from rlhf_engine.model_folders.model_files import ADAPTER_CONFIG, folder_in_use
+from rlhf_engine.model_folders.model_files import folder_in_use, has_tokenizer
 from rlhf_engine.model_folders.model_folder import require_fetched, require_model
 from rlhf_engine.models.foreign import foreign
-from rlhf_engine.models.loading import choose_device, choose_dtype, fetched_for_a_look, is_path
+from rlhf_engine.models.loading import (
+    NO_ADAPTER,
+    adapter_named,
+    choose_device,
+    choose_dtype,
+    fetched_for_a_look,
+    is_path,
+)
 from rlhf_engine.models.memory import out_of_memory
+from rlhf_engine.models.merging import brought_whole, merge, saved_shapes
 from rlhf_engine.models.tokens import context_length
 from rlhf_engine.models.weights import require_complete, require_finite
 
@@ -110,18 +119,8 @@ def load_classifier(source: ModelConfig) -> SequenceClassifier:
     with foreign(sentence):
         transformers_logging.disable_progress_bar()
         transformers_logging.set_verbosity_error()
-        name, where = _place(source)
-        options = where | remote_code.options(source, name, where)
-        check_config_sizes(PretrainedConfig.get_config_dict(name, **options)[0])
-        settings = AutoConfig.from_pretrained(name, **options)
-        tokenizer = AutoTokenizer.from_pretrained(name, **options)
-        auto = AutoModelForSequenceClassification
-        trusted = {key: value for key, value in options.items() if key in ("trust_remote_code", "code_revision")}
-        with torch.device("meta"):
-            check_described_size(auto.from_config(copy.deepcopy(settings), **trusted), folder_in_use(source))
-        model, info = auto.from_pretrained(name, config=settings, dtype=dtype, use_safetensors=True,
-                                           output_loading_info=True, ignore_mismatched_sizes=True, **options)
-        require_complete(model, _of_this_model(info))
+        adapter = adapter_named(source, "SEQ_CLS")
+        tokenizer, model = _merged(source, adapter, dtype) if adapter else _whole(source, dtype, {})
         require_finite(model)
         model.requires_grad_(False)
         model.to(device).eval()
@@ -132,13 +131,70 @@ def load_classifier(source: ModelConfig) -> SequenceClassifier:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
+def _whole(source: ModelConfig, dtype: torch.dtype, brought: Mapping[str, list[int]]) -> tuple[Any, Any]:
+    """Tokenizer and classifier as transformers gives them, on the CPU. brought: the shapes of weights that an adapter
+    brings, its head above all, by their names: the files may lack them."""
+    name, where = _place(source)
+    options = where | remote_code.options(source, name, where)
+    check_config_sizes(PretrainedConfig.get_config_dict(name, **options)[0])
+    settings = AutoConfig.from_pretrained(name, **options)
+    tokenizer = AutoTokenizer.from_pretrained(name, **options)
+    auto = AutoModelForSequenceClassification
+    trusted = {key: value for key, value in options.items() if key in ("trust_remote_code", "code_revision")}
+
+    def skeleton(labels: int) -> Any:
+        described = copy.deepcopy(settings)
+        described.num_labels = labels
+        with torch.device("meta"):
+            return auto.from_config(described, **trusted)
+
+    check_described_size(skeleton(settings.num_labels), folder_in_use(source))
+    if brought:
+        settings.num_labels = _count_labels(skeleton(1), skeleton(2), brought) or settings.num_labels
+    model, info = auto.from_pretrained(name, config=settings, dtype=dtype, use_safetensors=True,
+                                       output_loading_info=True, ignore_mismatched_sizes=True,
+                                       adapter_kwargs=NO_ADAPTER, **options)
+    require_complete(model, _of_this_model(info, brought))
+    return tokenizer, model
+
+
+def _merged(source: ModelConfig, adapter: Adapter, dtype: torch.dtype) -> tuple[Any, Any]:
+    """The adapter in its base, added in float32, with the head and the tokenizer that it brings."""
+    saved = brought_whole(saved_shapes(adapter))
+    try:
+        tokenizer, base = _whole(adapter.base, torch.float32, saved)
+    except ModelError as error:
+        raise ModelError(f"{adapter.folder} holds an adapter, whose model does not load: {_bare(error)}") from error
+    try:
+        model = merge(adapter, base).to(dtype)
+    except ModelError as error:
+        raise ModelError(_bare(error)) from error
+    if has_tokenizer(adapter.folder) and not adapter.beside:
+        where = {"local_files_only": True}
+        options = where | remote_code.options(source, str(adapter.folder), where)
+        tokenizer = AutoTokenizer.from_pretrained(adapter.folder, config=model.config, **options)
+    return tokenizer, model
+
+
+def _count_labels(one: Any, two: Any, brought: Mapping[str, list[int]]) -> int | None:
+    """How many labels a head has that an adapter brings; None if it brings none. one, two: the same model with so many
+    labels, which tells the weights that have a row for each."""
+    sizes = {name: weight.shape for name, weight in two.named_parameters()}
+    rows = {brought[name][0] for name, weight in one.named_parameters()
+            if weight.shape != sizes[name] and brought.get(name)}
+    if len(rows) > 1:
+        raise ModelError("the adapter's head has another number of labels in each of its weights")
+    return rows.pop() if rows else None
+
+
+def _bare(error: ModelError) -> str:
+    return str(error).removeprefix("model.name: ")
+
+
 def _place(source: ModelConfig) -> tuple[str, dict[str, Any]]:
     """What to hand to from_pretrained, looked over before any library reads it. Raises ModelError."""
     folder = folder_of(source.name)
     if folder.is_dir() or (folder.is_file() and is_path(source.name)):
-        if (folder / ADAPTER_CONFIG).is_file():
-            raise ModelError(f"{folder} holds an adapter, not a whole {WHAT}; merge it into its base "
-                             "(merge_and_unload) and save that")
         require_model(folder, WHAT)
         return str(folder), {"local_files_only": True}
     if is_path(source.name):
@@ -153,12 +209,14 @@ def _place(source: ModelConfig) -> tuple[str, dict[str, Any]]:
     return source.name, options
 
 
-def _of_this_model(info: Mapping[str, Any]) -> dict[str, Any]:
-    """The loading info, without weights of heads that the encoder had before."""
+def _of_this_model(info: Mapping[str, Any], brought: Mapping[str, list[int]]) -> dict[str, Any]:
+    """The loading info, without weights of heads that the encoder had before, and those that an adapter brings."""
+    missing = set(info["missing_keys"]) - brought.keys()
     others = {key for key in info["unexpected_keys"] if _OF_OTHER_HEADS.search(key)}
-    if info["missing_keys"]:
+    if missing:
         others = set()  # they may tell what is in the place of what is missing
-    return {**info, "unexpected_keys": set(info["unexpected_keys"]) - others}
+    return {**info, "missing_keys": missing, "unexpected_keys": set(info["unexpected_keys"]) - others,
+            "mismatched_keys": [found for found in info["mismatched_keys"] if found[0] not in brought]}
 
 
 def _labels(config: Any) -> tuple[str, ...]:

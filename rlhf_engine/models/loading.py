@@ -21,7 +21,7 @@ from rlhf_engine.config.model_names import STORYTELLER, folder_of
 from rlhf_engine.config.sections import ModelConfig
 from rlhf_engine.errors import ModelError, first_line, short
 from rlhf_engine.model_folders import remote_code
-from rlhf_engine.model_folders.adapter_folder import Adapter, adapter_of
+from rlhf_engine.model_folders.adapter_folder import Adapter, Task, adapter_of
 from rlhf_engine.model_folders.fingerprint import Fingerprint
 from rlhf_engine.model_folders.model_claims import check_config_sizes, check_described_size
 from rlhf_engine.model_folders.model_files import ADAPTER_CONFIG, FETCHED, LOOKED_OVER, folder_in_use, has_tokenizer
@@ -36,8 +36,8 @@ from rlhf_engine.models.weights import require_complete, require_finite
 from rlhf_engine.runs.base_model import base_fingerprint
 from rlhf_engine.storyteller import MODEL_DIR
 
-# transformers would put an adapter that lies beside a model onto it, unasked; it finds none where no folder is
-_NO_ADAPTER = {"subfolder": "adapters-are-merged-by-us"}
+NO_ADAPTER = {"subfolder": "adapters-are-merged-by-us"}
+"""transformers would put an adapter that lies beside a model onto it, unasked; it finds none where no folder is."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def load_model(config: ModelConfig) -> LoadedModel:
 def load_plain(config: ModelConfig, dtype: torch.dtype) -> tuple[Any, Any]:
     """Tokenizer and model as transformers gives them, on the CPU, with the weights of its files and no others. Raises
     ModelError as `load_model` does."""
-    adapter = _adapter(config)
+    adapter = adapter_named(config)
     tokenizer, model = _load_merged(config, adapter, dtype) if adapter else _load_whole(config, dtype)
     with told(config, torch.device("cpu"), dtype):
         require_finite(model)
@@ -104,7 +104,7 @@ def _load_whole(config: ModelConfig, dtype: torch.dtype) -> tuple[Any, Any]:
         # no pickle: of a hub model without safetensors, transformers takes the copy that the hub's own bot proposes
         model, info = auto.from_pretrained(
             source, config=settings, dtype=dtype, use_safetensors=True, output_loading_info=True,
-            ignore_mismatched_sizes=True, adapter_kwargs=_NO_ADAPTER, **options,
+            ignore_mismatched_sizes=True, adapter_kwargs=NO_ADAPTER, **options,
         )
         require_complete(model, info)  # sizes that do not fit are named there
         return tokenizer, model
@@ -127,8 +127,8 @@ def _load_merged(config: ModelConfig, adapter: Adapter, dtype: torch.dtype) -> t
     return tokenizer, model
 
 
-def _adapter(config: ModelConfig) -> Adapter | None:
-    """The adapter that `config` names, if it is one; fetched first, if the hub has it."""
+def adapter_named(config: ModelConfig, task: Task = "CAUSAL_LM") -> Adapter | None:
+    """The adapter that `config` names, if it is one; fetched first, if the hub has it. Raises ModelError."""
     fetched = folder_in_use(config)
     if fetched is None or ("snapshots" in fetched.parts and (fetched / ADAPTER_CONFIG).is_file()):
         with told(config, torch.device("cpu"), torch.float32):
@@ -137,7 +137,7 @@ def _adapter(config: ModelConfig) -> Adapter | None:
                 revision, local = options.get("revision"), "local_files_only" in options
                 huggingface_hub.snapshot_download(name, revision=revision, local_files_only=local,
                                                   allow_patterns=FETCHED)
-    return adapter_of(config)
+    return adapter_of(config, task)
 
 
 def load_skeleton(config: ModelConfig) -> tuple[Any, Any]:

@@ -6,7 +6,7 @@ import warnings
 from typing import Any
 
 import torch
-from peft import PeftConfig, PeftModel, get_peft_model_state_dict
+from peft import PeftConfig, PeftModel, PeftModelForSequenceClassification, get_peft_model_state_dict
 from safetensors import safe_open
 from torch import Tensor
 
@@ -32,10 +32,12 @@ def merge(adapter: Adapter, base: Any) -> Any:
         with foreign(does_not_fit), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             settings = _settings(adapter)
-            saved = _shapes(adapter)
+            saved = saved_shapes(adapter)
             _check_settings(settings, saved, base)
             _make_room(base, saved)
-            peft = PeftModel(base, settings)
+            # a classifier's head is trained whole, whether or not the settings say so
+            kind = PeftModelForSequenceClassification if settings.task_type == "SEQ_CLS" else PeftModel
+            peft = kind(base, settings)
             _load(adapter, peft, saved)
             return _merged(peft.eval())
     except ModelError as error:
@@ -84,9 +86,15 @@ def _check_settings(settings: Any, saved: dict[str, list[int]], base: Any) -> No
             raise ModelError(f"its rank is {short(f'{rank:,}')}, and no weight in it has more than {longest:,} rows")
 
 
-def _shapes(adapter: Adapter) -> dict[str, list[int]]:
+def saved_shapes(adapter: Adapter) -> dict[str, list[int]]:
+    """The shapes of an adapter's weights, by their names in its file."""
     with safe_open(adapter.folder / ADAPTER_WEIGHTS, framework="pt") as file:
         return {name: list(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+
+
+def brought_whole(saved: dict[str, list[int]]) -> dict[str, list[int]]:
+    """What of `saved_shapes` may stand in the place of a weight of the model, by the names that it has there."""
+    return {name.removeprefix(_PREFIX).replace(".modules_to_save.", "."): shape for name, shape in saved.items()}
 
 
 def _tables(base: Any) -> dict[str, Tensor]:
@@ -97,7 +105,7 @@ def _tables(base: Any) -> dict[str, Tensor]:
 
 def _rows(base: Any, saved: dict[str, list[int]]) -> dict[str, int]:
     """How many rows the adapter has for embedding and head, where it brings them whole."""
-    names = {name.removeprefix(_PREFIX).replace(".modules_to_save.", "."): shape for name, shape in saved.items()}
+    names = brought_whole(saved)
     return {name: names[name][0] for name in _tables(base) if name in names}
 
 
@@ -107,10 +115,15 @@ def _make_room(base: Any, saved: dict[str, list[int]]) -> None:
     rows = set(brought.values())
     if not rows or rows == {base.get_input_embeddings().weight.shape[0]}:
         return
-    tied = base.get_input_embeddings().weight is base.get_output_embeddings().weight
+    tied = _tied(base)
     if len(rows) > 1 or len(brought) < (1 if tied else len(_tables(base))):
         raise ModelError("it adds tokens, and does not bring both embedding and head for them")
     base.resize_token_embeddings(rows.pop(), mean_resizing=False)
+
+
+def _tied(model: Any) -> bool:
+    head = model.get_output_embeddings()  # a classifier has none
+    return head is not None and head.weight is model.get_input_embeddings().weight
 
 
 def _load(adapter: Adapter, peft: PeftModel, saved: dict[str, list[int]]) -> None:
@@ -137,6 +150,6 @@ def _merged(peft: PeftModel) -> Any:
     if not torch.allclose(before, after, rtol=1e-3, atol=1e-3 * float(before.abs().max())):
         raise ModelError("merged, it answers otherwise")
     model.requires_grad_(False)
-    if model.get_output_embeddings().weight is not model.get_input_embeddings().weight:
+    if model.get_output_embeddings() is not None and not _tied(model):
         model.config.tie_word_embeddings = False  # PEFT trains an embedding apart from the head it was tied to
     return model

@@ -213,7 +213,7 @@ def test_what_is_not_there_is_told_in_one_sentence(folders: dict[str, Path], tmp
         reward(folder)
     adapter = Path(shutil.copytree(folders["bert"], tmp_path / "adapter"))
     (adapter / "adapter_config.json").write_text("{}")
-    with pytest.raises(ConfigError, match="merge"):
+    with pytest.raises(ConfigError, match="adapter_model"):
         reward(adapter)
 
 

@@ -18,6 +18,7 @@ from transformers import AutoModelForSequenceClassification
 from rlhf_engine.algorithms.base import Resources, StepResult, make_algorithm
 from rlhf_engine.algorithms.reward_model import RewardModel
 from rlhf_engine.config import fields
+from rlhf_engine.config.classifier import ClassifierRewardConfig
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.data.batch import PairBatch
 from rlhf_engine.data.rows import Rows, load_data
@@ -29,6 +30,7 @@ from rlhf_engine.learning.bradley_terry import member_batch
 from rlhf_engine.models.policy import Policy
 from rlhf_engine.models.response_scores import score_responses
 from rlhf_engine.models.written import written
+from rlhf_engine.rewards.classifier import ClassifierReward
 from rlhf_engine.runs import checkpoint
 from rlhf_engine.runs.run_dir import RunDir
 from rlhf_engine.training.trainer import Trainer
@@ -376,6 +378,9 @@ def test_plain_transformers_give_the_same_scores(
                     raw = float(model.eval()(input_ids=torch.tensor([ids])).logits[0, 0])
                     wanted = float(plain_score(learner.policy, prompt, response, adapter, head))
                 assert raw == pytest.approx(wanted, abs=2e-5)
+        (score,) = ClassifierReward(ClassifierRewardConfig(model=str(own))).score([prompt], [response])
+        assert score is not None
+        assert score.total == pytest.approx(raw, abs=2e-5)  # unmerged, as a reward
 
 
 def test_a_mean_is_no_classifier(model_folders: dict[str, Path], tmp_path: Path) -> None:
