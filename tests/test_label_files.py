@@ -61,7 +61,7 @@ def test_other_columns_are_mapped() -> None:
 
 
 @pytest.mark.parametrize(("column", "chosen"), [
-    ([0, 1, 0], "aba"), ([1, 2, 1], "aba"), (["0", "1", "0"], "aba"), ([True, False, True], "aba"),
+    ([1, 2, 1], "aba"), (["1", "2", "1"], "aba"),
     (["model_a", "model_b", "A"], "aba"), (["first", "second", "left"], "aba"),
 ])
 def test_two_answers_and_which_is_better_become_a_pair(column: list[Any], chosen: str) -> None:

@@ -1,34 +1,27 @@
-"""The commands `labels …`: what label files hold, and their way from and to files of others."""
+"""The commands `labels …`: what label files hold, and their way to files of others."""
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict
 from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
 
-from rlhf_engine.commands.console import ask, out, print_json, say
+from rlhf_engine.commands.console import out, print_json, say
+from rlhf_engine.commands.label_import import OutPath, import_labels, require_label_file_name
 from rlhf_engine.commands.label_report import report_lines, share_text, statistics_json
 from rlhf_engine.commands.shared import AsJson, command_of
-from rlhf_engine.config.data import DataConfig
 from rlhf_engine.data.plain_pairs import plain_rows
 from rlhf_engine.data.table_files import require_new_table, write_table
-from rlhf_engine.data.tables import Table, read_table
-from rlhf_engine.errors import ConfigError, first_line, short
-from rlhf_engine.labels.foreign import TARGETS, Imported, checked_mapping, import_rows
+from rlhf_engine.errors import ConfigError
 from rlhf_engine.labels.judgement import Judgement, row
 from rlhf_engine.labels.label_file import read_labels
 from rlhf_engine.labels.merging import merge as merge_labels
 from rlhf_engine.labels.statistics import Agreement, agreement, statistics_of
 
-_NAMED = 5  # rows that are left out
-
 LabelFilePath = Annotated[Path, typer.Argument(metavar="FILE", help="A label file.")]
-OutPath = Annotated[Path, typer.Argument(metavar="OUT", help="The new file.")]
 
 
 def labels_app() -> typer.Typer:
@@ -87,104 +80,6 @@ def _agreement_text(found: Agreement | None) -> str:
     return f"AC1 {found.ac1:.2f}, the same answer for {share_text(found.share)}"
 
 
-def import_labels(
-    source: Annotated[str, typer.Argument(
-        metavar="SOURCE", help="A file of preferences (.jsonl, .jsonl.gz, .csv, .tsv, .parquet), a folder, or the "
-                               "name of a dataset on the hub.")],
-    file: OutPath,
-    given: Annotated[list[str] | None, typer.Option(
-        "--map", metavar="NAME=COLUMN", help=f"What {', '.join(TARGETS)} are called there; repeatable.")] = None,
-    rater: Annotated[str, typer.Option("--as", metavar="NAME", help="Who judged.")] = "",
-    split: Annotated[str, typer.Option(help="Split of a dataset.")] = "train",
-    subset: Annotated[str | None, typer.Option(help="Configuration of a hub dataset that has several.",
-                                               show_default=False)] = None,
-    as_json: AsJson = False,
-) -> int:
-    """Make a label file of preferences that others have.
-
-    Columns are prompt, chosen and rejected, or as --map says: `--map chosen=better --map rejected=worse`; or
-    `--map first=answer_a --map second=answer_b --map verdict=winner`, where verdict is 0 or 1 (or 1 or 2), a or b,
-    model_a or model_b, tie or both_bad. At a terminal, what is missing is asked for. Texts may be lists of chat
-    messages. Without a column of prompts both texts are transcripts, and what they share, up to where the assistant
-    begins to speak for the last time, is the prompt.
-
-    Rows that are no pairs (one side is missing or empty, both are equal, no prompt) are left out, and told.
-
-    With --json: file, rows, imported, left_out (reasons, each with how many) and labels.
-    """
-    _require_label_file_name(file)
-    require_new_table(file)
-    table = _table(source, split, subset)
-    mapping = _mapping(dict(map(_assigned, given or [])), table, source)
-    found = import_rows(table.columns, mapping, rater, lambda at: table.where(source, at))
-    if not found.judgements:
-        raise ConfigError([f"{source}: no row is a pair", *_left_out_lines(found, table, source)])
-    write_table(file, [row(judgement) for judgement in found.judgements])
-    for line in _left_out_lines(found, table, source):
-        say(line)
-    counts = statistics_of(found.judgements).counts
-    if as_json:
-        reasons: dict[str, int] = {}
-        for why in found.left_out.values():
-            reasons[why] = reasons.get(why, 0) + 1
-        print_json({"file": str(file), "rows": len(table), "imported": len(found.judgements), "left_out": reasons,
-                    "labels": dict(counts)})
-        return 0
-    say(f"{len(found.judgements)} of {len(table)} rows are judgements in {file}")
-    if any(judgement.pair.prompt.startswith("[{") for judgement in found.judgements):
-        say("some prompts are conversations: train on them with data.chat_template = true")
-    return 0
-
-
-def _table(source: str, split: str, subset: str | None) -> Table:
-    try:
-        return read_table(DataConfig(source=source, split=split, subset=subset), "text")
-    except ValidationError as error:
-        raise ConfigError(f"{short(repr(source))}: {first_line(error)}") from None
-    except ConfigError as error:
-        raise ConfigError([problem.removeprefix("data.source: ") for problem in error.problems]) from None
-
-
-def _mapping(given: dict[str, str], table: Table, source: str) -> dict[str, str]:
-    columns = list(table.columns)
-    while True:
-        try:
-            return checked_mapping(given, columns, source)
-        except ConfigError as error:
-            missing = [name for name in ("chosen", "rejected") if name not in columns and name not in given]
-            if not missing or {"first", "second", "verdict"} & given.keys() or not _at_a_terminal():
-                raise
-            say(error.problems[0])
-        if "prompt" not in columns and "prompt" not in given:
-            missing.insert(0, "prompt")
-        for name in missing:
-            answer = ask(f"Which column is {TARGETS[name]} ({name})?"
-                         + (" Empty: none, the texts are whole transcripts." if name == "prompt" else ""))
-            if answer:
-                given[name] = answer
-            elif name != "prompt":
-                raise ConfigError(f"--map: without a column {name} there are no pairs")
-        say("the next time: " + " ".join(f"--map {name}={column}" for name, column in given.items()))
-
-
-def _at_a_terminal() -> bool:
-    return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr))
-
-
-def _assigned(text: str) -> tuple[str, str]:
-    name, equals, column = text.partition("=")
-    if not equals or not name or not column:
-        raise ConfigError(f"--map: {short(repr(text))} is not of the form NAME=COLUMN")
-    return name, column
-
-
-def _left_out_lines(found: Imported, table: Table, source: str) -> list[str]:
-    lines = [f"{table.where(source, at)}: left out: {why}" for at, why in list(found.left_out.items())[:_NAMED]]
-    if len(found.left_out) > _NAMED:
-        lines.append(f"and {len(found.left_out) - _NAMED:,} more rows are left out, of {len(table):,}")
-    return lines
-
-
 def export_labels(
     file: LabelFilePath,
     target: Annotated[Path, typer.Argument(metavar="OUT", help="A new .jsonl or .parquet file; without an ending, a "
@@ -229,7 +124,7 @@ def merge(
 
     With --json: file, judgements, equal, replaced and agreement (of each two people, as in `show`).
     """
-    _require_label_file_name(target)
+    require_label_file_name(target)
     require_new_table(target)
     merged = merge_labels(read_labels(file), read_labels(other), second_rater=second_rater)
     write_table(target, [row(judgement) for judgement in merged.judgements])
@@ -251,8 +146,3 @@ def merge(
         if found:
             say(f"{one} and {two}: {_agreement_text(found)}")
     return 0
-
-
-def _require_label_file_name(file: Path) -> None:
-    if file.suffix != ".jsonl":
-        raise ConfigError(f"{file} does not end in .jsonl, as label files do")

@@ -9,40 +9,40 @@ from typing import Any
 
 from rlhf_engine.errors import ConfigError, short
 from rlhf_engine.labels.judgement import Judgement, Verdict, from_row
+from rlhf_engine.labels.nested import column_at, names_of
 from rlhf_engine.labels.pair import Answer, Origin, Pair
-from rlhf_engine.labels.transcripts import texts_of
+from rlhf_engine.labels.transcripts import Texts, begins_with_prompt, texts_of, without_prompt
+from rlhf_engine.labels.verdicts import marked, verdicts_of
 
 TARGETS = {
     "prompt": "what both respond to", "chosen": "the better response", "rejected": "the other response",
     "first": "one response, and", "second": "the other one, where", "verdict": "says which of them is better",
-    "rater": "who judged", "note": "what they noted", "time": "when",
+    "system": "what the assistant is told before all", "rater": "who judged", "note": "what they noted", "time": "when",
 }
 """What a column can be mapped to, and what that is."""
-_VERDICTS: dict[str, Verdict] = {
-    **dict.fromkeys(("first", "a", "model_a", "response_a", "left", "response_0"), "first"),
-    **dict.fromkeys(("second", "b", "model_b", "response_b", "right", "response_1"), "second"),
-    **dict.fromkeys(("tie", "equal", "same", "both"), "tie"),
-    **dict.fromkeys(("both_bad", "bothbad", "tie (bothbad)", "neither"), "both_bad"),
-    "skip": "skip", "true": "first", "false": "second",
-}
 _KEY = frozenset({"pair", "rater", "repeat", "verdict"})
 
 
 @dataclass(frozen=True)
 class Imported:
-    """left_out: why rows are no pairs, by the place of each."""
+    """left_out: why rows are no pairs, by the place of each. notices: sentences about what was done with all."""
 
     judgements: list[Judgement]
     left_out: dict[int, str]
+    notices: tuple[str, ...] = ()
 
 
-def checked_mapping(given: Mapping[str, str], columns: Sequence[str], source: object) -> dict[str, str]:
+def checked_mapping(
+    given: Mapping[str, str], columns: Mapping[str, Sequence[Any]], source: object,
+) -> dict[str, str]:
     """What each target is called in a file with these columns: as `given`, else by its own name. Prompts may be
-    missing. Raises ConfigError for columns that are not there."""
+    missing. A verdict may be several columns, parted by commas, of which one is 1. Raises ConfigError for columns that
+    are not there."""
     if unknown := [name for name in given if name not in TARGETS]:
         raise ConfigError(f"--map: {short(repr(unknown[0]))} is none of {', '.join(TARGETS)}")
     mapping = {target: given.get(target, target) for target in TARGETS if target in given or target in columns}
-    if missing := [column for column in given.values() if column not in columns]:
+    named = [column for target, names in given.items() for column in _parts(target, names, columns)]
+    if missing := [column for column in named if column_at(columns, column) is None]:
         raise ConfigError(f"--map: {source} has no column {short(repr(missing[0]))}, but {_named(columns)}")
     by_verdict = {"first", "second", "verdict"} & given.keys()
     for target in ("first", "second", "verdict") if by_verdict else ("chosen", "rejected"):
@@ -55,42 +55,81 @@ def checked_mapping(given: Mapping[str, str], columns: Sequence[str], source: ob
 
 def import_rows(
     columns: Mapping[str, Sequence[Any]], mapping: Mapping[str, str], rater: str, where: Callable[[int], str],
+    told: Mapping[str, Verdict] | None = None,
 ) -> Imported:
     """The judgements of rows. mapping: of `checked_mapping`. rater: who judged, where no column says so. where: tells
-    where a row stands.
+    where a row stands. told: what values of the column of verdicts mean (see `verdicts_of`).
 
-    Rows that are no pairs (one side is missing or empty, both are equal, no prompt can be told) are left out, each with
+    Rows that are no pairs (one side is missing or empty, both are equal, no prompt or verdict) are left out, each with
     its reason. Raises ConfigError for verdicts that cannot be understood.
     """
     count = len(next(iter(columns.values()), ()))
     if columns.keys() >= _KEY:
         return _own(columns, count, where)
-    verdicts: list[Verdict] = ["first"] * count
-    if "verdict" in mapping:
-        verdicts = _verdicts(columns[mapping["verdict"]], where)
     sides = ("first", "second") if "verdict" in mapping else ("chosen", "rejected")
-    here = Origin("file")
-    found: list[Judgement] = []
+    names = [mapping.get(target, target) for target in ("prompt", *sides)]
+    verdicts: list[Verdict | None] = ["first"] * count
+    if "verdict" in mapping:
+        parts = _parts("verdict", mapping["verdict"], columns)
+        marks = [column_at(columns, part) or [None] * count for part in parts]
+        verdicts = marked(marks, where) if marks[1:] else verdicts_of(
+            marks[0], parts[0], (names[1], names[2]), told or {}, where)
+    read = {target: column_at(columns, name) or [None] * count for target, name in mapping.items()
+            if target != "verdict"}
+    found: dict[int, Texts] = {}
     left_out: dict[int, str] = {}
-    times: Counter[tuple[str, str]] = Counter()
     for at in range(count):
-        row = {target: columns[column][at] for target, column in mapping.items()}
         try:
-            if "prompt" in mapping and row["prompt"] is None:
+            if verdicts[at] is None:
+                raise ConfigError(f"{mapping['verdict']!r} is missing")
+            if "prompt" in mapping and read["prompt"][at] is None:
                 raise ConfigError(f"{mapping['prompt']!r} is missing")
-            names = [mapping.get(target, target) for target in ("prompt", *sides)]
-            texts = texts_of(row.get("prompt"), row[sides[0]], row[sides[1]], names)
-            pair = Pair(texts.prompt, Answer(texts.one, True, here), Answer(texts.other, True, here))
-            said = {name: str(row[name]) for name in ("rater", "note", "time") if row.get(name) is not None}
+            asked, one, other, system = (read[name][at] if name in read else None
+                                         for name in ("prompt", *sides, "system"))
+            if system is not None and not isinstance(system, str):
+                raise ConfigError(f"{mapping['system']!r} is no text")
+            found[at] = texts_of(asked, one, other, names, system if system and system.strip() else None)
         except ConfigError as error:
             left_out[at] = str(error)
-            continue
-        judgement = Judgement(pair, said.get("rater", rater), verdicts[at], False, note=said.get("note", ""),
+    notices: tuple[str, ...] = ()
+    if found and "prompt" in mapping and all(map(begins_with_prompt, found.values())):
+        found = {at: without_prompt(texts) for at, texts in found.items()}
+        notices = ("each answer began with its prompt, which was taken off",)
+    for at, texts in list(found.items()):
+        if not texts.one.strip() or not texts.other.strip():
+            left_out[at] = "an answer is nothing but the prompt"
+            del found[at]
+    return Imported(_judgements(found, verdicts, read, rater), dict(sorted(left_out.items())), notices)
+
+
+def _judgements(
+    found: Mapping[int, Texts], verdicts: Sequence[Verdict | None], read: Mapping[str, Sequence[Any]], rater: str,
+) -> list[Judgement]:
+    here = Origin("file")
+    judgements: list[Judgement] = []
+    times: Counter[tuple[str, str]] = Counter()
+    for at, texts in found.items():
+        pair = Pair(texts.prompt, Answer(texts.one, True, here), Answer(texts.other, True, here))
+        said = {name: str(read[name][at]) for name in ("rater", "note", "time")
+                if name in read and read[name][at] is not None}
+        judgement = Judgement(pair, said.get("rater", rater), verdicts[at] or "skip", False, note=said.get("note", ""),
                               time=said.get("time", ""))
         key = (pair.id, judgement.rater)
-        found.append(replace(judgement, repeat=times[key]))
+        judgements.append(replace(judgement, repeat=times[key]))
         times[key] += 1
-    return Imported(found, left_out)
+    return judgements
+
+
+def unused_columns(columns: Mapping[str, Sequence[Any]], mapping: Mapping[str, str]) -> list[str]:
+    """The columns of which nothing is taken."""
+    if columns.keys() >= _KEY:
+        return []
+    taken = [part for target, name in mapping.items() for part in _parts(target, name, columns)]
+    return [name for name in columns if not any(part == name or part.startswith(f"{name}.") for part in taken)]
+
+
+def _parts(target: str, name: str, columns: Mapping[str, Sequence[Any]]) -> list[str]:
+    return name.split(",") if target == "verdict" and name not in columns else [name]
 
 
 def _own(columns: Mapping[str, Sequence[Any]], count: int, where: Callable[[int], str]) -> Imported:
@@ -105,31 +144,5 @@ def _own(columns: Mapping[str, Sequence[Any]], count: int, where: Callable[[int]
     return Imported(list(latest.values()), {})
 
 
-def _verdicts(column: Sequence[Any], where: Callable[[int], str]) -> list[Verdict]:
-    """Numbers count the answers, from 0, or from 1 where there is a 2 and no 0."""
-    numbers = {_number(value) for value in column} - {None}
-    least = 1 if 2 in numbers and 0 not in numbers else 0
-    found: list[Verdict] = []
-    for at, value in enumerate(column):
-        number = _number(value)
-        if number is None:
-            told = _VERDICTS.get(value.strip().lower() if isinstance(value, str) else str(value).lower())
-        else:
-            told = ("first", "second")[number - least] if number - least in (0, 1) else None
-        if told is None:
-            raise ConfigError(f"{where(at)}: the verdict {short(repr(value))} is not understood; allowed are 0 and 1 "
-                              f"(or 1 and 2), and {', '.join(_VERDICTS)}")
-        found.append(told)
-    return found
-
-
-def _number(value: Any) -> int | None:
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, str) and value.strip() in ("0", "1", "2"):
-        return int(value)
-    return int(value) if isinstance(value, int | float) and value in (0, 1, 2) else None
-
-
-def _named(columns: Sequence[str]) -> str:
-    return short(", ".join(columns), 200)
+def _named(columns: Mapping[str, Sequence[Any]]) -> str:
+    return short(", ".join(names_of(columns)), 200)

@@ -3,6 +3,7 @@ in which both answers share all that was said before."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -11,6 +12,8 @@ from rlhf_engine.errors import ConfigError
 from rlhf_engine.files.json_text import to_json
 
 Message = dict[str, str]
+
+_ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant", "prompter": "user"}
 
 _TURN = re.compile(
     r"(?:^|\n)[ \t]*(?:#+ *)?(?:assistant|response|answer|ai|bot) *:"
@@ -27,24 +30,77 @@ class Texts(NamedTuple):
     other: str
 
 
-def texts_of(prompt: Any, one: Any, other: Any, names: Sequence[str]) -> Texts:
+def texts_of(prompt: Any, one: Any, other: Any, names: Sequence[str], system: str | None = None) -> Texts:
     """Prompt and answers as texts. prompt: None where there is no column of prompts, and both answers share what was
-    said before them. names: of the three columns, for sentences. Raises ConfigError saying why it is no pair, without
-    naming the row."""
-    if isinstance(one, list) or isinstance(other, list):
-        found = _of_messages(prompt, _messages(one, names[1]), _messages(other, names[2]), names[0])
+    said before them. names: of the three columns, for sentences. system: what the assistant is told before all. Raises
+    ConfigError saying why it is no pair, without naming the row."""
+    prompt, one, other = _parsed(prompt, one, other)
+    if _is_messages(one) or _is_messages(other):
+        found = _of_messages(prompt, _messages(one, names[1]), _messages(other, names[2]), names[0], system)
     else:
         first, second = _text(one, names[1]), _text(other, names[2])
         if prompt is None:
             found = _of_transcripts(first, second)
+        elif _is_messages(prompt):
+            found = Texts(_prompt(_told_first(system, _messages(prompt, names[0]))), first, second)
         else:
-            asked = _prompt(_messages(prompt, names[0])) if isinstance(prompt, list) else _text(prompt, names[0])
-            found = Texts(asked, first, second)
+            asked = _text(prompt, names[0])
+            found = _said_within(asked, first, second) or Texts(asked, first, second)
+        if system and not _is_messages(prompt):
+            if prompt is None or found.prompt != prompt:
+                raise ConfigError("there is a system message, and nowhere to put it in front of a transcript")
+            found = found._replace(prompt=_prompt(_told_first(system, [_said("user", found.prompt)])))
     for text, name in ((found.one, names[1]), (found.other, names[2])):
         if not text.strip():
             raise ConfigError(f"the answer in {name!r} is empty")
     if found.one == found.other:
         raise ConfigError("both answers are the same text")
+    return found
+
+
+def begins_with_prompt(texts: Texts) -> bool:
+    """Whether both answers say the prompt again before they answer."""
+    return bool(texts.prompt.strip()) and texts.one.startswith(texts.prompt) and texts.other.startswith(texts.prompt)
+
+
+def without_prompt(texts: Texts) -> Texts:
+    """The answers alone, of what `begins_with_prompt`."""
+    return texts._replace(one=texts.one[len(texts.prompt):], other=texts.other[len(texts.prompt):])
+
+
+def _parsed(prompt: Any, one: Any, other: Any) -> tuple[Any, Any, Any]:
+    """Lists that a table of texts (CSV) has as JSON, where all three are ones; of texts, questions and answers in turn.
+    """
+    lists = [_json_list(value) for value in (prompt, one, other)]
+    if None in lists[1:] or (lists[0] is None and prompt is not None):
+        return prompt, one, other
+    asked, *answers = lists
+    if all(isinstance(item, str) for each in lists for item in each or ()):
+        if asked is None or {len(asked), *map(len, answers)} != {len(asked)}:
+            raise ConfigError("the lists of questions and answers are not of one length")
+        both = ([_said(role, text) for pair in zip(asked, answer, strict=True)
+                 for role, text in zip(("user", "assistant"), pair, strict=True)] for answer in answers)
+        return None, *both
+    return asked, *answers
+
+
+def _json_list(value: Any) -> list[Any] | None:
+    if isinstance(value, str) and re.match(r"""\s*\[\s*["'{]""", value) and value.rstrip().endswith("]"):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return None
+        return value if isinstance(value, list) and all(isinstance(item, str | Mapping) for item in value) else None
+    return None
+
+
+def _said_within(prompt: str, one: str, other: str) -> Texts | None:
+    """Where both answers are whole transcripts in which the prompt is asked: cut like those."""
+    if not (_HUMAN.match(one) and _HUMAN.match(other)):
+        return None
+    found = _of_transcripts(one, other)
+    if prompt.strip() not in found.prompt:
+        raise ConfigError("both answers are transcripts, in which the prompt does not stand")
     return found
 
 
@@ -70,7 +126,7 @@ def _shared(one: str, other: str) -> int:
     return least
 
 
-def _of_messages(prompt: Any, one: list[Message], other: list[Message], name: str) -> Texts:
+def _of_messages(prompt: Any, one: list[Message], other: list[Message], name: str, system: str | None) -> Texts:
     before: list[Message] = []
     while one and other and one[0] == other[0] and not (len(one) == len(other) == 1):
         before.append(one[0])
@@ -78,15 +134,39 @@ def _of_messages(prompt: Any, one: list[Message], other: list[Message], name: st
     for rest in (one, other):
         if len(rest) != 1 or rest[0]["role"] != "assistant":
             raise ConfigError("each conversation must end with one answer of the assistant, behind what both share")
-    if isinstance(prompt, list):
+    if _is_messages(prompt):
         asked = _messages(prompt, name)
-        before = before if before[:len(asked)] == asked else [*asked, *before]
+        shared = next(count for count in range(min(len(asked), len(before)), -1, -1)
+                      if asked[len(asked) - count:] == before[:count])
+        before = before if _holds(before, asked) else [*asked, *before[shared:]]
     elif prompt is not None:
-        said = {"role": "user", "content": _text(prompt, name)}
-        before = before if said in before else [said, *before]
+        said = _said("user", _text(prompt, name))
+        if any(message["role"] == "user" for message in before):
+            if not _holds(before, [said]):
+                raise ConfigError(f"{name!r} is not what is asked in the conversations")
+        else:
+            before = [*before, said]
     if not before:
         raise ConfigError("there is no prompt: no column for it, and both conversations share no message")
-    return Texts(_prompt(before), one[0]["content"], other[0]["content"])
+    return Texts(_prompt(_told_first(system, before)), one[0]["content"], other[0]["content"])
+
+
+def _holds(messages: list[Message], some: list[Message]) -> bool:
+    """Whether some messages stand among others, one behind the other, whatever white space is around them."""
+    bare, wanted = ([(message["role"], message["content"].strip()) for message in each] for each in (messages, some))
+    return any(bare[at:at + len(wanted)] == wanted for at in range(len(bare) - len(wanted) + 1))
+
+
+def _told_first(system: str | None, messages: list[Message]) -> list[Message]:
+    if not system or messages[0] == _said("system", system):
+        return messages
+    if messages[0]["role"] == "system":
+        raise ConfigError("there are two different system messages")
+    return [_said("system", system), *messages]
+
+
+def _said(role: str, content: str) -> Message:
+    return {"role": role, "content": content}
 
 
 def _prompt(messages: list[Message]) -> str:
@@ -96,14 +176,23 @@ def _prompt(messages: list[Message]) -> str:
     return to_json(messages, ascii_only=False)
 
 
+def _is_messages(value: Any) -> bool:
+    return isinstance(value, list | Mapping)
+
+
 def _messages(value: Any, name: str) -> list[Message]:
-    if not isinstance(value, list):
+    """A list of messages, or one alone; with `role` and `content`, or `from` and `value`."""
+    if value is None:
+        raise ConfigError(f"{name!r} is missing")
+    if not _is_messages(value):
         raise ConfigError(f"{name!r} is no list of messages, as the others are")
     found = []
-    for message in value:
-        if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
+    for message in [value] if isinstance(value, Mapping) else value:
+        role = message.get("role", message.get("from")) if isinstance(message, Mapping) else None
+        if not isinstance(role, str):
             raise ConfigError(f"{name!r} is a list, but not of messages with a role and a content")
-        found.append({"role": message["role"], "content": _text(message.get("content"), f"{name}: content")})
+        content = message["content"] if "content" in message else message.get("value")
+        found.append(_said(_ROLES.get(role.lower(), role.lower()), _text(content, f"{name}: content")))
     if not found:
         raise ConfigError(f"{name!r} is an empty list")
     return found
