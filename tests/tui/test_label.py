@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from moments import until
+from textual.events import Paste
 from textual.geometry import Region
 from textual.pilot import Pilot
 from tui.fake_session import Sessions, story_pairs
@@ -188,6 +189,22 @@ async def test_a_full_disk_is_told_and_the_key_tries_again(
         await pilot.press("b")
         await until(pilot, lambda: in_view(app) == 2)
         assert [judgement.left_won for judgement in kept(labels)] == [True, False]
+
+
+async def test_pasted_keys_judge_nothing_and_are_told_of_and_a_note_takes_them(
+    app: WorkbenchApp, sessions: Sessions, labels: Path
+) -> None:
+    async with app.run_test(size=SMALL) as pilot:
+        await opened(pilot, sessions)
+        app.post_message(Paste("abt"))
+        await until(pilot, lambda: "pasted text judges nothing" in shown(app))
+        assert (kept(labels), in_view(app)) == ([], 0)
+        await pilot.press("n")
+        await until(pilot, lambda: "pasted" not in shown(app))
+        app.post_message(Paste("a fox 🦊\nand b"))
+        await until(pilot, lambda: "a fox 🦊 and b" in shown(app))
+        await pilot.press("enter", "a")
+        await until(pilot, lambda: [judgement.note for judgement in kept(labels)] == ["a fox 🦊 and b"])
 
 
 # --- undo, flags, notes ---

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from moments import until
+from moments import PATIENCE, until
 from textual.pilot import Pilot
 from tiny_models import save_tiny_model, tiny_config
 from tui.fake_session import Sessions
@@ -153,11 +154,10 @@ async def test_pairs_of_a_model_in_training_are_judged_between_its_steps(tmp_pat
         assert isinstance(screen, LabelScreen)
         await until(pilot, lambda: "judged" in shown(app) and "Which is better?" in shown(app))
 
-        async def judged(count: int) -> None:
-            while not labels.exists() or len(read_labels(labels)) < count:
-                await pilot.press("a")
-
-        await judged(3)
+        deadline = time.monotonic() + PATIENCE
+        while not labels.exists() or len(read_labels(labels)) < 3:
+            assert time.monotonic() < deadline, shown(app)
+            await pilot.press("a")
         origins = [judgement.pair.first.origin for judgement in read_labels(labels)]
         assert {(origin.kind, origin.run) for origin in origins} == {("tuned", bridge.view.name)}
         assert all(origin.step for origin in origins)

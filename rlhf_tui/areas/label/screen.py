@@ -76,6 +76,12 @@ class LabelScreen(BaseScreen[None]):
         self._show_turn()
         self._desk.open()
 
+    def on_paste(self, event: events.Paste) -> None:
+        """What is pasted is no keys: nothing is judged by it. A note takes it where one is written."""
+        if not self._line.writing:
+            event.stop()
+            self._alarm.say("pasted text judges nothing; n opens a note, which takes it", "warning")
+
     def on_resize(self, _: events.Resize) -> None:
         self._lay_out()
 
@@ -236,6 +242,7 @@ class LabelScreen(BaseScreen[None]):
     def action_note(self) -> None:
         """To the line about the pair in view."""
         if turn := self._judging.turn_in_view():
+            self._alarm.say("")
             self._line.write(turn.note)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
