@@ -165,6 +165,9 @@ def test_files_that_hold_no_preferences_are_told_and_nothing_is_written() -> Non
         (good + '{"prompt": "café", "chosen": "a", "rejected": "b"}\n'.encode("latin-1"), ("in.jsonl:2", "UTF-8")),
         (good.decode().encode("utf-16"), ("in.jsonl:1", "UTF-8")),
         (good + b'{"prompt": \n', ("in.jsonl:2", "JSON")),
+        (b"[" + good.strip() + b"]", ("in.jsonl:1", "list")),
+        (good + b'{"prompt": "p", "chosen": "a", "chosen": "z", "rejected": "b"}\n', ("in.jsonl:2", "'chosen' twice")),
+        (good.replace(b'"a"', b'"' + b"a" * 3_000_000 + b'"'), ("no row is a pair", "characters")),
         (b'{"prompt": "p", "chosen": "a", "rejected": "a"}\n', ("no row is a pair", "same")),
         (b"", ("no row",)),
     ):
@@ -184,9 +187,11 @@ def test_files_that_hold_no_preferences_are_told_and_nothing_is_written() -> Non
     assert not Path("out.jsonl").exists()
 
 
-def test_equal_and_contrary_rows_of_a_public_set_are_all_kept() -> None:
+def test_equal_and_contrary_rows_of_a_public_set_are_all_kept_and_are_no_second_look() -> None:
     line, contrary = ({"prompt": "p", "chosen": a, "rejected": b} for a, b in ("ab", "ba"))
     assert imported([line, line, contrary]) == [("p", "a", "b"), ("p", "a", "b"), ("p", "b", "a")]
+    done("import", write("in.jsonl", [line, line]), "out.jsonl")
+    assert done("show", "out.jsonl")["raters"][0]["consistency"] is None
 
 
 @pytest.mark.parametrize("count", [3_000, pytest.param(100_000, marks=pytest.mark.soak)])

@@ -51,6 +51,8 @@ def show(
     people = _people([file] if other is None else [file, other])
     told = [(name, where, statistics_of(judgements)) for (name, where), judgements in people.items()]
     pairs = [(one, two, agreement(people[one], people[two])) for one, two in combinations(people, 2)]
+    if not people:
+        say("there is no judgement in it" if other is None else "there is no judgement in them")
     if as_json:
         print_json({
             "raters": [{"rater": name, "file": str(where), "judged": found.judged, "flagged": found.flagged,

@@ -165,16 +165,27 @@ def _json_rows(text: str, path: Path, lines: list[int]) -> Iterator[dict[str, An
         if not line.strip():
             continue
         try:
-            found = json.loads(line)
+            found = json.loads(line, object_pairs_hook=_object)
+        except ConfigError as error:
+            raise ConfigError(f"data.source: {path}:{number}: {error}") from None
         except (ValueError, RecursionError):
             if number == len(all_lines) and row is not None and row.keys() >= JUDGED:
                 return  # somebody judges just now, or a crash has torn their last line: it is no judgement yet
             raise ConfigError(f"data.source: {path}:{number}: is not JSON") from None
         if not isinstance(found, dict):
-            raise ConfigError(f"data.source: {path}:{number}: is no JSON object, with a value for each column")
+            what = "a JSON list, where each line is an object" if isinstance(found, list) else "no JSON object"
+            raise ConfigError(f"data.source: {path}:{number}: is {what}, with a value for each column")
         row = found
         lines.append(number)
         yield row
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ConfigError(f"has {short(repr(next(name for name in names if names.count(name) > 1)))} twice")
+    return found
 
 
 def _csv_rows(text: str, path: Path, delimiter: str) -> Iterator[dict[str, Any]]:

@@ -20,6 +20,7 @@ TARGETS = {
     "system": "what the assistant is told before all", "rater": "who judged", "note": "what they noted", "time": "when",
 }
 """What a column can be mapped to, and what that is."""
+_MOST_CHARACTERS = 2_000_000  # of a pair: a line of a label file must hold them, however they are escaped
 _KEY = frozenset({"pair", "rater", "repeat", "verdict"})
 
 
@@ -98,6 +99,9 @@ def import_rows(
     for at, texts in list(found.items()):
         if not texts.one.strip() or not texts.other.strip():
             left_out[at] = "an answer is nothing but the prompt"
+            del found[at]
+        elif sum(map(len, texts)) > _MOST_CHARACTERS:
+            left_out[at] = f"it has more than {_MOST_CHARACTERS:,} characters, the most of a judgement"
             del found[at]
     return Imported(_judgements(found, verdicts, read, rater), dict(sorted(left_out.items())), notices)
 

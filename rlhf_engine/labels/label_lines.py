@@ -92,7 +92,10 @@ def _judgement_of(line: bytes, where: str) -> tuple[Judgement, bool]:
 
 
 def _is_torn(line: bytes) -> bool:
-    """True for the beginning of a line of ours; what is whole but for its end counts."""
+    """True for the beginning of a line of ours, or zeros of a power cut; what is whole but for its end counts."""
+    line = line.rstrip(b"\0")
+    if b"\r" in line[:-1]:
+        return False  # lines that end otherwise than ours are many, not one that is torn
     if not (line.startswith(_BEGINS) or _BEGINS.startswith(line)):
         return False
     try:

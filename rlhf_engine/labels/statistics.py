@@ -127,7 +127,7 @@ def _consistency(judgements: Iterable[Judgement]) -> Share | None:
     """Each repeat against the judgement before it, by the same person."""
     by_pair: dict[tuple[str, str], dict[int, Judgement]] = defaultdict(dict)
     for judgement in judgements:
-        if judgement.verdict != "skip":
+        if judgement.verdict != "skip" and _shown(judgement):  # equal rows of a public set are no second look
             by_pair[judgement.rater, judgement.pair.id][judgement.repeat] = judgement
     alike: list[bool] = []
     given: list[str] = []

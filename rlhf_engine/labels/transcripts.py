@@ -71,17 +71,19 @@ def without_prompt(texts: Texts) -> Texts:
 def _parsed(prompt: Any, one: Any, other: Any) -> tuple[Any, Any, Any]:
     """Lists that a table of texts (CSV) has as JSON, where all three are ones; of texts, questions and answers in turn.
     """
-    lists = [_json_list(value) for value in (prompt, one, other)]
-    if None in lists[1:] or (lists[0] is None and prompt is not None):
+    asked, first, second = map(_json_list, (prompt, one, other))
+    if first is None or second is None or (asked is None and prompt is not None):
         return prompt, one, other
-    asked, *answers = lists
-    if all(isinstance(item, str) for each in lists for item in each or ()):
-        if asked is None or {len(asked), *map(len, answers)} != {len(asked)}:
-            raise ConfigError("the lists of questions and answers are not of one length")
-        both = ([_said(role, text) for pair in zip(asked, answer, strict=True)
-                 for role, text in zip(("user", "assistant"), pair, strict=True)] for answer in answers)
-        return None, *both
-    return asked, *answers
+    if not all(isinstance(item, str) for item in (*(asked or ()), *first, *second)):
+        return asked, first, second
+    if asked is None or not len(asked) == len(first) == len(second):
+        raise ConfigError("the lists of questions and answers are not of one length")
+    return None, _turns(asked, first), _turns(asked, second)
+
+
+def _turns(asked: list[Any], answers: list[Any]) -> list[Message]:
+    return [turn for question, answer in zip(asked, answers, strict=True)
+            for turn in (_said("user", question), _said("assistant", answer))]
 
 
 def _json_list(value: Any) -> list[Any] | None:

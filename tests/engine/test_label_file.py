@@ -130,6 +130,21 @@ def test_a_line_that_a_crash_tore_is_left_out_and_costs_no_other(tmp_path: Path,
     assert read_labels(path) == [judged(1), judged(2)]
 
 
+def test_zeros_that_a_power_cut_left_are_no_judgement_and_lines_of_other_ends_are_not_torn(tmp_path: Path) -> None:
+    path = tmp_path / "labels.jsonl"
+    lines = [to_json(row(judged(number))) for number in (1, 2)]
+    path.write_text(f"{lines[0]}\n" + "\0" * 40)
+    with LabelFile.open(path, rater="ann") as file:
+        assert "within a line" in file.notices[0]
+        file.add(judged(2))
+    assert read_labels(path) == [judged(1), judged(2)]
+    whole = "\r".join(lines) + "\r"
+    path.write_bytes(whole.encode())
+    with pytest.raises(ConfigError, match="JSON"), LabelFile.open(path, rater="ann") as file:
+        file.add(judged(3))
+    assert path.read_bytes() == whole.encode()
+
+
 def test_a_last_line_that_lacks_no_more_than_its_end_counts(tmp_path: Path) -> None:
     path = tmp_path / "labels.jsonl"
     path.write_text(to_json(row(judged(1))))
