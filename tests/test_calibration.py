@@ -25,6 +25,22 @@ def test_the_newest_step_that_has_any_bin_counts() -> None:
     assert math.isnan(found.error)  # that of step 10 belongs to other bins
 
 
+def test_a_share_of_counted_pairs_has_its_wilson_interval() -> None:
+    metrics = {"eval/calibration/80": 0.7, "eval/calibration_pairs/80": 10.0, "eval/calibration/90": 0.7,
+               "eval/calibration_pairs/90": 200.0, "eval/calibration/50": 0.5}
+    uncounted, few, many = calibration_of([(1, metrics)], reward_model()).bins
+    assert uncounted.interval is None
+    # (0.7 + z²/20 ± z √(0.021 + z²/400)) / (1 + z²/10), z = 1.95996
+    assert few.interval == pytest.approx((39.68, 89.22), abs=0.01)
+    assert (few.may_be_chance, many.may_be_chance) == (True, False)
+    told = " ".join(calibration_of([(1, metrics)], reward_model()).sentences())
+    assert "90 to 100 %, 70 %" in told
+    assert "(40 to 89, n 10)" in told
+    told = " ".join(calibration_of([(1, {"eval/calibration/80": 0.7, "eval/calibration_pairs/80": 10.0})],
+                                   reward_model()).sentences())
+    assert "chance" in told
+
+
 @pytest.mark.parametrize(("share", "off"), [(0.71, -9), (0.8, 0), (0.85, 0), (0.9, 0), (0.97, 7)])
 def test_how_far_a_share_lies_outside_its_bin(share: float, off: float) -> None:
     [found] = calibration_of([(1, {"eval/calibration/80": share})], reward_model()).bins

@@ -15,7 +15,12 @@ from statistics import fmean
 import torch
 from torch import Tensor
 
-from rlhf_engine.config.methods.reward_model import CALIBRATION_ERROR, RewardModelConfig, calibration_metric
+from rlhf_engine.config.methods.reward_model import (
+    CALIBRATION_ERROR,
+    RewardModelConfig,
+    calibration_metric,
+    calibration_pairs_metric,
+)
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.data.batch import PairBatch
 from rlhf_engine.data.prompt_order import rows_for_step
@@ -100,6 +105,7 @@ class PairLearning:
         error, bins = calibration(gap.tolist(), tie.tolist())
         found = {"eval/loss": loss, CALIBRATION_ERROR: error}
         found |= {calibration_metric(each.low): each.observed for each in bins}
+        found |= {calibration_pairs_metric(each.low): float(each.pairs) for each in bins}
         if decided := gap[~tie].tolist():
             share = accuracy_interval(decided)
             found |= {"eval/accuracy": share.value, "eval/accuracy_low": share.low, "eval/accuracy_high": share.high,

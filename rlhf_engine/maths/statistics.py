@@ -178,9 +178,9 @@ def _jackknife(value: float, without: Sequence[float], level: float) -> Estimate
     return Estimate(value, value - reach, value + reach)
 
 
-def wilson_interval(hits: int, trials: int, level: float = 0.95) -> Estimate:
+def wilson_interval(hits: float, trials: int, level: float = 0.95) -> Estimate:
     """The share of `hits` in `trials` that are independent of each other, and its interval by Wilson (1927), sound also
-    for few of them and for shares of 0 and 1. The share of none is 0, with the interval [0, 1]."""
+    for few of them and for shares of 0 and 1; half a hit is a tie. The share of none is 0, with the interval [0, 1]."""
     if trials == 0:
         return Estimate(0.0, 0.0, 1.0)
     z = NormalDist().inv_cdf(0.5 + level / 2)

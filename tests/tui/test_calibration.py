@@ -25,6 +25,7 @@ from rlhf_tui.engine.bridge import EngineBridge
 
 SURE = {"eval/calibration/50": 0.55, "eval/calibration/60": 0.62, "eval/calibration/80": 0.71,
         "eval/calibration/90": 0.95, "eval/calibration_error": 0.043}
+COUNTED = SURE | {f"eval/calibration_pairs/{low}": pairs for low, pairs in ((50, 40), (60, 50), (80, 310), (90, 20))}
 SIZES = [(120, 40), (80, 24)]
 
 
@@ -53,6 +54,19 @@ async def test_of_an_ended_run_from_the_list(app: WorkbenchApp, settings: RunCon
         assert "80 to 90 %, 71 % were preferred" in opened(app).told
         assert "surer" in opened(app).told
         assert "4.3" in opened(app).told
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_each_mark_has_its_interval_and_count(
+    app: WorkbenchApp, settings: RunConfig, size: tuple[int, int]
+) -> None:
+    write_run(app.bridge.runs_root, settings, "liked", [COUNTED])
+    async with app.run_test(size=size) as pilot:
+        await press(pilot, "r", "K")
+        await until(pilot, lambda: drawn(app).count("o") == 4)
+        await until(pilot, lambda: drawn(app).count("·") > 8)
+        await until(pilot, lambda: "n 310)" in shown(app) and "n 20)" in shown(app))
+        assert "surer" in opened(app).told
 
 
 async def test_it_follows_a_run_that_goes_on(app: WorkbenchApp, settings: RunConfig) -> None:
@@ -98,7 +112,7 @@ async def test_from_the_stage_of_the_reward_model(
 def test_snapshot(
     snap_compare: Callable[..., bool], app: WorkbenchApp, settings: RunConfig, size: tuple[int, int]
 ) -> None:
-    write_run(app.bridge.runs_root, settings, "liked", [SURE])
+    write_run(app.bridge.runs_root, settings, "liked", [COUNTED])
 
     async def before(pilot: Pilot[Any]) -> None:
         await press(pilot, "r", "K")

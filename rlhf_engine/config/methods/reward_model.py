@@ -23,12 +23,24 @@ def calibration_metric(low: float) -> str:
     return f"eval/calibration/{round(100 * low)}"
 
 
+def calibration_pairs_metric(low: float) -> str:
+    """The metric that says of how many pairs `calibration_metric(low)` is the share."""
+    return f"eval/calibration_pairs/{round(100 * low)}"
+
+
 def _of_bin(low: int, high: int) -> Metric:
     return Metric(
         calibration_metric(low / 100), f"right when {low}–{high} % sure", "share of pairs", "neither",
         f"Of the held-out pairs whose favoured response is given a probability from {low} to {high} %: the share in "
         "which it was preferred. Where probabilities can be believed it is what they say.",
         f"Between {low / 100:g} and {high / 100:g}.", f"Far below {low / 100:g}: the model is surer than it is right.")
+
+
+def _pairs_of_bin(low: int, high: int) -> Metric:
+    return Metric(
+        calibration_pairs_metric(low / 100), f"pairs {low}–{high} % sure", "pairs", "neither",
+        f"Held-out pairs whose favoured response is given a probability from {low} to {high} %.",
+        "Most pairs far from 50 % once the model tells them apart.", "A handful: their share says little.")
 
 
 _METRICS = (
@@ -68,6 +80,7 @@ _HELD_OUT = (
            "were preferred is from the probability that they were given.",
            "Below 0.1.", "Climbs: the model grows surer than it is right; stop earlier."),
     *(_of_bin(*bounds) for bounds in CALIBRATION_BINS),
+    *(_pairs_of_bin(*bounds) for bounds in CALIBRATION_BINS),
 )  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from rlhf_tui.areas.charts.sheet import Sheet
 from rlhf_tui.engine.metrics_history import Points, drawable
 from rlhf_tui.terminal.clean_text import clean_line
 
-_KINDS = ("overlay", "line", "axes", "edit")
+_KINDS = ("overlay", "line", "axes", "edit", "raw")
 _MARK = "o"
 _LEAST = 0.1  # √KL, that the axis is long at the least
 
@@ -36,6 +36,7 @@ class CurveView(Widget):
     CurveView > .canvas { height: 1fr; color: $text-muted; }
     CurveView > .curve--overlay { color: $primary; }
     CurveView > .curve--line { color: $accent; }
+    CurveView > .curve--raw { color: $primary; }
     CurveView > .curve--edit { color: $secondary; }
     CurveView > .curve--axes { color: $text-muted; }
     """
@@ -44,6 +45,7 @@ class CurveView(Widget):
         super().__init__(**options)
         self._points: Points = []
         self._fit: Points = []
+        self._intervals: list[tuple[float, float, float]] = []
         self._stop: tuple[float, str] | None = None
         self._first, self._covers = 0.0, False
         self._otherwise = ""
@@ -75,14 +77,16 @@ class CurveView(Widget):
     def load(
         self, title: str, points: Sequence[tuple[float, float]], fit: Sequence[tuple[float, float]],
         stop: tuple[float, str] | None = None, otherwise: str = "", *, first: float = 0.0,
-        covers: bool = False,
+        covers: bool = False, intervals: Sequence[tuple[float, float, float]] = (),
     ) -> None:
         """Show (√KL, score) of steps, their fit, and a line at √KL with words beside it; or whatever else is held
         against a line. otherwise: what is said where there is nothing to draw; first: where the x axis begins;
-        covers: whether a mark is seen where it falls on the line, which many would hide."""
+        covers: whether a mark is seen where it falls on the line, which many would hide; intervals: (x, low, high) of
+        marks."""
         seen = [(x, y) for x, y in points if drawable(x) and drawable(y)]
         self._points = sorted(seen)
         self._fit = [(x, y) for x, y in fit if drawable(x) and drawable(y)]
+        self._intervals = [interval for interval in intervals if all(map(drawable, interval))]
         self._stop, self._otherwise, self._first, self._covers = stop, otherwise, first, covers
         self._title.update(Content(clean_line(title)))
         self._draw()
@@ -110,7 +114,7 @@ class CurveView(Widget):
         last = max(self._first + _LEAST, *(x for x, _ in self._points), *(x for x, _ in self._fit))
         marks = [self._stop] if self._stop and drawable(self._stop[0]) else []
         # as overlays they have their place within the limits of both axes
-        return Picture(band=[], line=self._fit, first=self._first, last=last, edits=marks,
+        return Picture(band=self._intervals, line=self._fit, first=self._first, last=last, edits=marks,
                        overlays=[(_MARK, self._points)])
 
     def _style(self, kind: str) -> Style:

@@ -105,8 +105,10 @@ class OverOptimizationScreen(BaseScreen[None]):
     def _show_calibration(self, found: Calibration) -> None:
         self._proxy.display = False
         self._judge.load("preferred, % of held-out pairs", [(share.middle, share.observed) for share in found.bins],
-                         _DIAGONAL, otherwise=found.why, first=_DIAGONAL[0][0], covers=True)
-        self._alarm.say(f"{self._run.name} · x: predicted probability, % · o: a bin · line: both are equal")
+                         _DIAGONAL, otherwise=found.why, first=_DIAGONAL[0][0], covers=True,
+                         intervals=[(share.middle, *share.interval) for share in found.bins if share.interval])
+        self._alarm.say(f"{self._run.name} · x: predicted probability, % · o: a bin, dots its 95 % · line: both are "
+                        "equal")
 
     def _show_scores(self, found: OverOptimization) -> None:
         self._alarm.say(f"{self._run.name} · x: √KL to the reference · o: steps · line: fit of Gao et al. (2022)")
