@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from configs import SMALL
 from judged_runs import ALPHA, BETA, PEAK, judged_metrics, judged_run, with_gold
+from loop_runs import judgement, reward_model_config, write_labels, write_run
 from tiny_models import save_tiny_model, tiny_config
 from typer.testing import CliRunner, Result
 
@@ -46,6 +47,15 @@ def test_a_run_is_told_its_fit_and_the_step_to_go_back_to(tmp_path: Path) -> Non
     assert found.stop.lost == pytest.approx(PEAK * BETA - last * (ALPHA - BETA * math.log(last)))  # R(d*) = beta d*
     assert found.length_corr == pytest.approx(0.5)
     assert "step 15" in found.sentences()[0]
+
+
+def test_a_run_of_a_reward_model_has_no_score_to_over_optimize(tmp_path: Path) -> None:
+    labels = write_labels(tmp_path / "labels.jsonl", [judgement(place) for place in range(30)])
+    write_run(tmp_path / "runs", reward_model_config(labels), "liked", [{"loss": 0.7}])
+    result = invoke("overoptimization", "liked", "--runs-dir", str(tmp_path / "runs"))
+    assert result.exit_code == 2
+    for word in ("liked", "reward model", "rewarded by it"):
+        assert word in result.stderr
 
 
 def of(steps: int, config: RunConfig = GOLD, **changes: Any) -> OverOptimization:

@@ -21,6 +21,7 @@ from rlhf_engine.commands.trusting import having_asked
 from rlhf_engine.config import presets
 from rlhf_engine.errors import ConfigError
 from rlhf_engine.runs.run_dir import DEFAULT_RUNS_ROOT
+from rlhf_engine.runs.run_settings import settings_now
 
 if TYPE_CHECKING:
     from rlhf_engine.evaluation.over_optimization import OverOptimization
@@ -75,6 +76,9 @@ def _of_run(source: str | None, runs_dir: Any) -> tuple[OverOptimization, str]:
     run_dir = run_if_any(source, runs_dir) if source is not None else run_or_newest(None, runs_dir)
     if run_dir is None:
         raise ConfigError(f"there is no run {source!r} under {runs_dir}; --best-of takes a preset, too")
+    if settings_now(run_dir).algorithm.scores_texts:
+        raise ConfigError(f"{run_dir.name} trains a reward model, which has no score to over-optimize: name a run that "
+                          "is rewarded by it. How far its own probabilities hold, K shows in the list of runs.")
     return of_run(run_dir), run_dir.name
 
 
