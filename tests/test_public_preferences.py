@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from test_label_files import call, said, write
 
+from rlhf_engine.commands.label_import import import_labels
 from rlhf_engine.labels.label_file import read_labels
 from rlhf_engine.models.chat import messages_of
 
@@ -78,6 +79,22 @@ def test_zero_and_one_are_told_by_the_person() -> None:  # as in SHP: 1 is A
     assert "in.jsonl:2" in refused(source, **mapping, verdicts={"1": "first"})
     found = imported(source, **mapping, verdicts={"1": "first", "0": "second"})
     assert [verdict for *_, verdict in found] == ["first", "second", "first"]
+
+
+class Terminal(io.StringIO):
+    """What a person types, or reads."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_at_a_terminal_what_is_missing_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = write("in.jsonl", [{"history": f"p{at}", "ref_A": "a", "ref_B": "b", "labels": at} for at in (0, 1)])
+    answers = ["history", "", "ref_A", "ref_B", "labels", "second", "first"]  # no column of the better ones
+    monkeypatch.setattr("sys.stdin", Terminal("".join(f"{answer}\n" for answer in answers)))
+    monkeypatch.setattr("sys.stderr", Terminal())
+    assert import_labels(source, Path("out.jsonl")) == 0
+    assert [(one.pair.prompt, one.chosen.text) for one in read_labels(Path("out.jsonl"))] == [("p0", "b"), ("p1", "a")]
 
 
 @pytest.mark.parametrize(("one", "two", "column", "values", "expected"), [

@@ -21,6 +21,8 @@ from rlhf_engine.labels.statistics import statistics_of
 from rlhf_engine.labels.verdicts import VERDICTS, UnclearVerdictError
 
 _NAMED = 5  # rows that are left out
+_IF_NONE = {"prompt": " Empty: none, the texts are whole transcripts.",
+            "chosen": " Empty: none, another column tells which of two is better."}
 OutPath = Annotated[Path, typer.Argument(metavar="OUT", help="The new file.")]
 
 
@@ -106,11 +108,12 @@ def _mapping(given: dict[str, str], table: Table, source: str) -> dict[str, str]
             say(error.problems[0])
         if "prompt" not in columns and "prompt" not in given:
             missing.insert(0, "prompt")
-        for name in missing:
-            answer = ask(f"Which column is {TARGETS[name]} ({name})?"
-                         + (" Empty: none, the texts are whole transcripts." if name == "prompt" else ""))
-            if answer:
+        while missing:
+            name = missing.pop(0)
+            if answer := ask(f"Which column has {TARGETS[name]} ({name})?{_IF_NONE.get(name, '')}"):
                 given[name] = answer
+            elif name == "chosen":
+                missing = ["first", "second", "verdict"]
             elif name != "prompt":
                 raise ConfigError(f"--map: without a column {name} there are no pairs")
         say("the next time: " + " ".join(f"--map {name}={column}" for name, column in given.items()))

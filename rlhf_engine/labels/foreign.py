@@ -16,7 +16,7 @@ from rlhf_engine.labels.verdicts import marked, verdicts_of
 
 TARGETS = {
     "prompt": "what both respond to", "chosen": "the better response", "rejected": "the other response",
-    "first": "one response, and", "second": "the other one, where", "verdict": "says which of them is better",
+    "first": "one of two responses", "second": "the other of the two", "verdict": "which of the two is better",
     "system": "what the assistant is told before all", "rater": "who judged", "note": "what they noted", "time": "when",
 }
 """What a column can be mapped to, and what that is."""
@@ -49,7 +49,9 @@ def checked_mapping(
     for target in ("first", "second", "verdict") if by_verdict else ("chosen", "rejected"):
         if target not in mapping:
             raise ConfigError(f"{source} has no column {target!r} ({TARGETS[target]}), but {_named(columns)}; "
-                              f"--map {target}=COLUMN says what it is called")
+                              f"--map {target}=COLUMN says what it is called"
+                              + ("" if by_verdict else "; or first, second and verdict, where a column tells which of "
+                                 "two is better"))
     return {target: column for target, column in mapping.items()
             if target not in (("chosen", "rejected") if by_verdict else ("first", "second", "verdict"))}
 
