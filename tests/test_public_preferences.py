@@ -143,6 +143,7 @@ def test_lists_in_a_csv_and_a_column_for_each_winner() -> None:  # as in the are
     table.writerow(["id", "prompt", "response_a", "response_b", "winner_model_a", "winner_model_b", "winner_tie"])
     for at, marks in enumerate([(0, 1, 0), (1, 0, 0), (0, 0, 1)]):
         table.writerow([at, json.dumps(["Hello?"]), json.dumps(["Hi!"]), json.dumps(["No."]), *marks])
+    table.writerow([8, json.dumps(["Hello?"]), json.dumps([None]), json.dumps(["No."]), 1, 0, 0])
     table.writerow([9, json.dumps(["a", "b"]), json.dumps(["1", "2"]), json.dumps(["1", "3"]), 1, 0, 0])
     Path("in.csv").write_text(told.getvalue())
     mapping = {"first": "response_a", "second": "response_b"}
@@ -152,6 +153,20 @@ def test_lists_in_a_csv_and_a_column_for_each_winner() -> None:  # as in the are
     assert (messages_of(found[3][0]), *found[3][1:]) == (turns, "2", "3", "first")
     assert "--verdict" in refused("in.csv", **mapping, verdict="winner_model_a")
     assert "one should be 1" in refused("in.csv", **mapping, verdict="winner_model_a,winner_model_b")
+
+
+def test_messages_in_a_csv_are_read_as_json_and_not_as_python_writes_them() -> None:
+    for dump, count in ((json.dumps, 1), (str, 0)):
+        told = io.StringIO()
+        csv.writer(told).writerows([["prompt", "chosen", "rejected"],
+                                    ["Hello?", dump([ASKED, GOOD]), dump([ASKED, BAD])]])
+        Path("in.csv").write_text(told.getvalue())
+        if count:
+            assert imported("in.csv") == [("Hello? ", "Hi!", "No.", "first")]
+        else:
+            assert "save them as JSON" in refused("in.csv")
+    assert imported(write("in.jsonl", [{"prompt": "A list?", "chosen": '["a"]', "rejected": '["b", "c"]'}])) == [
+        ("A list?", '["a"]', '["b", "c"]', "first")]
 
 
 def test_nested_columns_are_named_by_dots() -> None:  # as in summarize_from_feedback, Nectar and WebGPT

@@ -21,6 +21,8 @@ _TURN = re.compile(
 """Where an assistant begins to speak in a transcript."""
 _HUMAN = re.compile(r"\n\n(?:human|user) *:|<\|user\|>|<\|im_start\|>user\n|\[INST\]", re.IGNORECASE)
 
+_PYTHON_LIST = re.compile(r"\s*\[\s*\{?\s*'")
+
 
 class Texts(NamedTuple):
     """A pair as texts. A prompt of several messages is the JSON that a chat template reads (`data.chat_template`)."""
@@ -69,15 +71,21 @@ def without_prompt(texts: Texts) -> Texts:
 
 
 def _parsed(prompt: Any, one: Any, other: Any) -> tuple[Any, Any, Any]:
-    """Lists that a table of texts (CSV) has as JSON, where all three are ones; of texts, questions and answers in turn.
-    """
+    """Lists that a table of texts (CSV) has as JSON: of messages, or where the prompt is one too, of questions and
+    answers in turn. An answer to a plain prompt may be a list."""
     asked, first, second = map(_json_list, (prompt, one, other))
-    if first is None or second is None or (asked is None and prompt is not None):
+    if first is None or second is None:
+        if all(isinstance(value, str) and _PYTHON_LIST.match(value) for value in (one, other)):
+            raise ConfigError("the answers are lists as Python writes them; save them as JSON")
         return prompt, one, other
-    if not all(isinstance(item, str) for item in (*(asked or ()), *first, *second)):
-        return asked, first, second
-    if asked is None or not len(asked) == len(first) == len(second):
+    if all(isinstance(item, Mapping) and {"role", "from"} & item.keys() for item in (*first, *second)):
+        return prompt if asked is None else asked, first, second
+    if asked is None:
+        return prompt, one, other
+    if not len(asked) == len(first) == len(second):
         raise ConfigError("the lists of questions and answers are not of one length")
+    if not all(isinstance(item, str) for item in (*asked, *first, *second)):
+        raise ConfigError("the lists of questions and answers hold something that is no text")
     return None, _turns(asked, first), _turns(asked, second)
 
 
@@ -87,12 +95,12 @@ def _turns(asked: list[Any], answers: list[Any]) -> list[Message]:
 
 
 def _json_list(value: Any) -> list[Any] | None:
-    if isinstance(value, str) and re.match(r"""\s*\[\s*["'{]""", value) and value.rstrip().endswith("]"):
+    if isinstance(value, str) and re.match(r"""\s*\[\s*["{n]""", value) and value.rstrip().endswith("]"):
         try:
             value = json.loads(value)
         except (ValueError, RecursionError):
             return None
-        return value if isinstance(value, list) and all(isinstance(item, str | Mapping) for item in value) else None
+        return value if isinstance(value, list) else None
     return None
 
 
