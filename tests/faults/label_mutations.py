@@ -6,6 +6,7 @@ from faults.mutations import Mutation
 
 FILE = ("engine/test_label_file.py",)
 STATISTICS = ("engine/test_label_statistics.py",)
+IMPORT = ("test_public_preferences.py",)
 LOSS = ("engine/test_reward_modelling.py",)
 REWARD = ("engine/test_preference_reward.py", "engine/test_reward_model.py")
 
@@ -54,7 +55,23 @@ LABEL_MUTATIONS = [
     Mutation("label lines: the first of a key counts", "labels/label_lines.py",
              "self._latest[judgement.key] = (judgement, number)",
              "self._latest.setdefault(judgement.key, (judgement, number))", FILE),
+    # --- files of others ---
+    Mutation("import: a sign means the other side", "labels/verdicts.py",
+             '"negative" if number < 0 else "positive"', '"positive" if number < 0 else "negative"', IMPORT),
+    Mutation("import: columns told apart the wrong way round", "labels/verdicts.py",
+             "return apart[0] if", "return apart[0][::-1] if", IMPORT),
+    Mutation("import: 0 and 1 are guessed", "labels/verdicts.py", "counted = numbers == {1, 2}",
+             "counted = numbers <= {0, 1, 2}", IMPORT),
+    Mutation("import: the column that is not marked", "labels/verdicts.py",
+             "numbers.index(1)", "numbers.index(0)", IMPORT),
+    Mutation("import: the system message is lost", "labels/transcripts.py",
+             'return [_said("system", system), *messages]', "return messages", IMPORT),
+    Mutation("import: the prompt twice", "labels/transcripts.py",
+             "if not _holds(before, [said]):", "before = [said, *before]\n            if False:", IMPORT),
     # --- statistics ---
+    Mutation("statistics: equal rows of a file are a second look", "labels/statistics.py",
+             'judgement.verdict != "skip" and _shown(judgement)', 'judgement.verdict != "skip"',
+             ("test_label_files.py",)),
     Mutation("statistics: skipped pairs were judged", "labels/statistics.py",
              'judged=len(judgements) - counts["skip"]', "judged=len(judgements)", STATISTICS),
     Mutation("statistics: the shorter one is the longer one", "labels/statistics.py",
