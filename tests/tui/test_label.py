@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from moments import until
+from moments import PATIENCE, until
 from textual.events import Paste
 from textual.geometry import Region
 from textual.pilot import Pilot
@@ -26,6 +26,7 @@ from rlhf_engine.labels.label_file import LabelFile, read_labels
 from rlhf_engine.labels.pair import Pair, shown_swapped
 from rlhf_engine.requests import REFERENCE, TUNED, Cancel, SamplePairs, Side
 from rlhf_tui.app import WorkbenchApp
+from rlhf_tui.areas.label import judging
 from rlhf_tui.areas.label.last_pair import LastPairScreen
 from rlhf_tui.areas.label.options import LabelOptionsScreen
 from rlhf_tui.areas.label.screen import LabelScreen
@@ -118,8 +119,9 @@ async def test_the_response_on_the_left_is_the_one_that_left_means(
 
 
 async def test_keys_pasted_at_once_judge_one_pair_each_and_no_pair_unseen(
-    app: WorkbenchApp, sessions: Sessions, labels: Path
+    app: WorkbenchApp, sessions: Sessions, labels: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(judging, "PATIENCE_SECONDS", PATIENCE)  # a disk that is busy for a second takes keys otherwise
     async with app.run_test(size=WIDE) as pilot:
         await opened(pilot, sessions)
         sessions.last.answers_pairs = False
