@@ -177,6 +177,7 @@ def test_nested_columns_are_named_by_dots() -> None:  # as in summarize_from_fee
     found = imported(source, **mapping, verdict="choice")
     assert found == [("Long0", "a", "b", "first"), ("Long1", "a", "b", "second")]
     # what is there is told in the same form
+    assert "info.post" in refused(source, **mapping | {"prompt": "info"}, verdict="choice")
     assert "summaries.0.text" in refused(source, **mapping | {"second": "summaries.5.text"}, verdict="choice")
     ranked = [{"prompt": "p", "answers": [{"answer": "best", "rank": 1}, {"answer": "mid", "rank": 2},
                                           {"answer": "worst", "rank": 3}]}]

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from rlhf_engine.errors import ConfigError
+from rlhf_engine.errors import ConfigError, short
 from rlhf_engine.files.json_text import to_json
 
 Message = dict[str, str]
@@ -196,6 +196,9 @@ def _messages(value: Any, name: str) -> list[Message]:
         raise ConfigError(f"{name!r} is missing")
     if not _is_messages(value):
         raise ConfigError(f"{name!r} is no list of messages, as the others are")
+    if isinstance(value, Mapping) and not {"role", "from"} & value.keys():
+        within = short(f"{name}.{next(iter(value), '…')}", 60)
+        raise ConfigError(f"{name!r} is an object; what lies within it has a name such as {within}")
     found = []
     for message in [value] if isinstance(value, Mapping) else value:
         role = message.get("role", message.get("from")) if isinstance(message, Mapping) else None

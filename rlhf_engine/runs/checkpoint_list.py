@@ -110,7 +110,9 @@ def missing(run_dir: RunDir, step: int | None) -> str:
     if step is None:
         return f"The run {run_dir.name} has no checkpoint yet to resume from."
     there = sorted(steps(run_dir))
-    listed = ", ".join(map(str, there)) or "none"
+    if not there:
+        return f"The run {run_dir.name} has no checkpoint of step {step}, nor of any other."
+    listed = ", ".join(map(str, there))
     nearest = [at for at in (max((at for at in there if at < step), default=None),
                              min((at for at in there if at > step), default=None)) if at is not None]
     near = f" (nearest: {' and '.join(map(str, nearest))})" if len(there) > 1 else ""
