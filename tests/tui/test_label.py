@@ -26,7 +26,6 @@ from rlhf_engine.labels.label_file import LabelFile, read_labels
 from rlhf_engine.labels.pair import Pair, shown_swapped
 from rlhf_engine.requests import REFERENCE, TUNED, Cancel, SamplePairs, Side
 from rlhf_tui.app import WorkbenchApp
-from rlhf_tui.areas.label import judging
 from rlhf_tui.areas.label.last_pair import LastPairScreen
 from rlhf_tui.areas.label.options import LabelOptionsScreen
 from rlhf_tui.areas.label.screen import LabelScreen
@@ -42,6 +41,8 @@ WIDE, SMALL, TINY = (120, 40), (80, 24), (44, 12)
 @pytest.fixture(autouse=True)
 def _ann(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOGNAME", "ann")
+    # a disk that is busy for a second would let the next key find no pair
+    monkeypatch.setattr("rlhf_tui.areas.label.judging.PATIENCE_SECONDS", PATIENCE)
 
 
 @pytest.fixture
@@ -71,8 +72,9 @@ def kept(labels: Path) -> list[Judgement]:
 
 
 def in_view(app: WorkbenchApp) -> int:
-    """The number of the story pair on the screen."""
-    return next(number for number in range(500) if f"({number})" in shown(app))
+    """The number of the story pair on the screen; -1: there is none."""
+    text = shown(app)
+    return next((number for number in range(500) if f"({number})" in text), -1)
 
 
 def box(app: WorkbenchApp, side: str) -> Region:
@@ -119,16 +121,15 @@ async def test_the_response_on_the_left_is_the_one_that_left_means(
 
 
 async def test_keys_pasted_at_once_judge_one_pair_each_and_no_pair_unseen(
-    app: WorkbenchApp, sessions: Sessions, labels: Path, monkeypatch: pytest.MonkeyPatch
+    app: WorkbenchApp, sessions: Sessions, labels: Path
 ) -> None:
-    monkeypatch.setattr(judging, "PATIENCE_SECONDS", PATIENCE)  # a disk that is busy for a second takes keys otherwise
     async with app.run_test(size=WIDE) as pilot:
         await opened(pilot, sessions)
         sessions.last.answers_pairs = False
         there = sessions.last.pairs_sampled
         assert there >= 20
         await pilot.press(*"abt0x" * 4)
-        assert len({judgement.key for judgement in kept(labels)}) == 20
+        await until(pilot, lambda: len({judgement.key for judgement in kept(labels)}) == 20)
         said = ["left", "right", "tie", "both_bad", "skip"] * 4
         for judgement, word in zip(kept(labels), said, strict=True):
             assert (("left" if judgement.left_won else "right") if judgement.decided else judgement.verdict) == word
@@ -218,15 +219,14 @@ async def test_undo_brings_judgements_back_to_be_judged_anew(
     async with app.run_test(size=WIDE) as pilot:
         await opened(pilot, sessions)
         await pilot.press("a", "a", "a", "u")
-        assert in_view(app) == 2
-        assert "it was: left better" in shown(app)
+        await until(pilot, lambda: in_view(app) == 2 and "it was: left better" in shown(app))
         await pilot.press("u")
-        assert in_view(app) == 1
+        await until(pilot, lambda: in_view(app) == 1)
         await pilot.press("b")
-        assert in_view(app) == 3  # back where they were
+        await until(pilot, lambda: in_view(app) == 3)  # back where they were
         assert [judgement.left_won for judgement in kept(labels)] == [True, False, True]
         await pilot.press("u", "escape")  # left as it was
-        assert in_view(app) == 3
+        await until(pilot, lambda: "left as it was" in shown(app) and in_view(app) == 3)
         await pilot.press("u", "t", "escape")
         await until(pilot, lambda: isinstance(app.screen, WorkbenchScreen))
         assert [judgement.verdict for judgement in kept(labels)][-1] == "tie"
