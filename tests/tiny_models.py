@@ -21,7 +21,7 @@ from rlhf_engine.algorithms.base import Resources
 from rlhf_engine.algorithms.ppo import PPO
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.config.sections import SamplingConfig
-from rlhf_engine.models.decoding.traced import TracedDecoder
+from rlhf_engine.models.decoding.prepared import PreparedDecoder
 from rlhf_engine.models.policy import Policy
 from rlhf_engine.models.rollout import sample
 
@@ -127,7 +127,7 @@ def says_what_transformers_says(policy: Policy) -> None:
     log-probs that they would be trained on: against plain passes over each row alone."""
     generator = torch.Generator().manual_seed(0)
     rollout = sample(policy, ["Once upon a time", "x", "There was"], SamplingConfig(max_new_tokens=8), generator,
-                     decoder=TracedDecoder(policy), choose=lambda probabilities, _: probabilities.argmax(dim=-1))
+                     decoder=PreparedDecoder(policy), choose=lambda probabilities, _: probabilities.argmax(dim=-1))
     ids, mask, response_mask = rollout.batch(torch.arange(len(rollout)))
     found = policy.log_probs("actor", ids, mask, response_mask.shape[1], 1.0).log_probs
     for row in range(len(rollout)):

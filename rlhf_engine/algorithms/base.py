@@ -17,7 +17,7 @@ from rlhf_engine.data.rows import Rows, RunData, load_data
 from rlhf_engine.data.source import CheckedData
 from rlhf_engine.errors import ConfigError, kind_and_message
 from rlhf_engine.events import Sample
-from rlhf_engine.models.decoding.traced import TracedDecoder
+from rlhf_engine.models.decoding.prepared import PreparedDecoder
 from rlhf_engine.models.policy import Policy
 from rlhf_engine.rewards.base import Columns
 from rlhf_engine.rewards.build import build_rewards
@@ -40,7 +40,7 @@ class Resources:
     rows: Rows
     held_out: Rows
     rewards: RewardSum | None
-    decoder: TracedDecoder
+    decoder: PreparedDecoder
     tell: Callable[[str], None] = lambda text: None
     row_count: int = 0
     _built_from: list[RewardSection] = field(default_factory=list)
@@ -55,7 +55,7 @@ class Resources:
         """Those of a run under `config`; data: by default what that names. Raises ConfigError for rewards that cannot
         be built, or score responses to its rows, or data that cannot be read."""
         data = data or load_data(config)
-        made = cls(policy, data.train, data.held_out_rows, None, TracedDecoder(policy, tell), tell,
+        made = cls(policy, data.train, data.held_out_rows, None, PreparedDecoder(policy, tell), tell,
                    len(data.train) + len(data.held_out_rows))
         # responses are learned from in place of what a row holds only where rows are prompts
         made._scored = (data.train, data.held_out) if data.train.kind == "prompts" else (data.held_out,)

@@ -23,10 +23,11 @@ from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.data.batch import PromptBatch
 from rlhf_engine.errors import ModelError, NonFiniteError
 from rlhf_engine.learning.update import micro_batches
+from rlhf_engine.models.choice import INVERSE_CDF
 from rlhf_engine.models.flops import BatchCost, ModelSize
 from rlhf_engine.models.memory import MicroBatchLimit, out_of_memory
 from rlhf_engine.models.micro_batch import choose_micro_batch_size
-from rlhf_engine.models.rollout import Rollout, sample, sample_inverse_cdf
+from rlhf_engine.models.rollout import Rollout, sample
 from rlhf_engine.rewards.composite import ScoredBatch
 
 SMALL_MODEL = 20_000_000  # parameters
@@ -123,7 +124,7 @@ class OnPolicy:
                     self.config.sampling,
                     self.learners.sampling_generator,
                     decoder=self.resources.decoder,
-                    choose=sample_inverse_cdf,
+                    draw=INVERSE_CDF,
                     on_token=on_token,
                 )
         except (RuntimeError, MemoryError) as error:

@@ -16,7 +16,7 @@ from rlhf_engine.data.rows import load_data, prompts_to_ask
 from rlhf_engine.errors import ConfigError
 from rlhf_engine.evaluation.generate import answer, load_tuned
 from rlhf_engine.events import Sample
-from rlhf_engine.models.decoding.traced import TracedDecoder
+from rlhf_engine.models.decoding.prepared import PreparedDecoder
 from rlhf_engine.models.policy import Policy
 from rlhf_engine.rewards.build import rewards_if_any
 from rlhf_engine.runs.base_model import AS_IT_WAS, BaseChoice
@@ -65,7 +65,7 @@ def best_of(
     sampling = config.sampling.model_copy(update={name: value for name, value in given.items() if value is not None})
     config = config.model_copy(update={"sampling": sampling})
     asked = batch_to_answer(policy, config, prompts, tell).repeated(count * n)
-    decoder = TracedDecoder(policy, tell)
+    decoder = PreparedDecoder(policy, tell)
     best: list[Sample] = []
     for first in range(0, len(asked.prompts), _AT_ONCE):
         part = slice(first, first + _AT_ONCE)

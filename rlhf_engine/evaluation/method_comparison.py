@@ -28,8 +28,9 @@ from rlhf_engine.errors import ConfigError, NonFiniteError
 from rlhf_engine.evaluation.credit import LEAST, MOST, GroupCredit, MethodCredit
 from rlhf_engine.events import Sample
 from rlhf_engine.maths.estimators import kl_k1, masked_mean, summed
+from rlhf_engine.models.choice import INVERSE_CDF
 from rlhf_engine.models.policy import Policy
-from rlhf_engine.models.rollout import Rollout, sample, sample_inverse_cdf
+from rlhf_engine.models.rollout import Rollout, sample
 from rlhf_engine.rewards.base import Columns
 from rlhf_engine.rewards.build import rewards_if_any
 from rlhf_engine.rewards.composite import RewardSum, ScoredBatch
@@ -130,7 +131,7 @@ def _sampled(
 ) -> Rollout:
     generator = torch.Generator(policy.device).manual_seed(seed)
     with policy.as_role("actor"):
-        return sample(policy, [prompt] * responses, config.sampling, generator, choose=sample_inverse_cdf,
+        return sample(policy, [prompt] * responses, config.sampling, generator, draw=INVERSE_CDF,
                       on_token=lambda _: cancelled())
 
 

@@ -18,7 +18,7 @@ from rlhf_engine.evaluation.over_optimization import JudgedStep, OverOptimizatio
 from rlhf_engine.maths.best_of_n import best_of_n_kl
 from rlhf_engine.maths.over_optimization import Fit, best_by_proxy, fit_gold
 from rlhf_engine.maths.statistics import Estimate
-from rlhf_engine.models.decoding.traced import TracedDecoder
+from rlhf_engine.models.decoding.prepared import PreparedDecoder
 from rlhf_engine.models.policy import Policy
 from rlhf_engine.rewards.build import build_rewards
 from rlhf_engine.rewards.composite import RewardSum
@@ -53,7 +53,7 @@ def over_optimize_best_of_n(
         tell(text)
     batch = batch_to_answer(policy, config, None, tell)
     asked = batch.repeated(n)
-    decoder = TracedDecoder(policy, tell)
+    decoder = PreparedDecoder(policy, tell)
     found: list[tuple[float, float]] = []
     for first in range(0, len(asked.prompts), _AT_ONCE):
         part = slice(first, first + _AT_ONCE)

@@ -14,7 +14,7 @@ from rlhf_engine.errors import ConfigError
 from rlhf_engine.evaluation.generate import answer
 from rlhf_engine.events import Sample
 from rlhf_engine.maths.groups import best_and_worst, equal_groups
-from rlhf_engine.models.decoding.traced import TracedDecoder
+from rlhf_engine.models.decoding.prepared import PreparedDecoder
 from rlhf_engine.models.policy import Policy
 from rlhf_engine.rewards.composite import RewardSum
 
@@ -62,7 +62,7 @@ def sample_pairs(
     if not len(asked):
         raise ConfigError("data.prompts: there is no prompt to answer")
     together = max(1, _AT_ONCE // responses)
-    decoder = TracedDecoder(policy) if tuned else None
+    decoder = PreparedDecoder(policy) if tuned else None
     found = groups = vain = 0
     while found < count:
         places = rows_for_step(len(asked), groups // together, together, seed)

@@ -7,6 +7,7 @@ and nothing for the frozen W. On small models peft's way spends as long on copie
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -28,16 +29,18 @@ class AdaptedLinear:
         transposed = isinstance(base, Conv1D)  # GPT-2 stores its matrices as [in, out]
         self.weight: Tensor = base.weight.t() if transposed else base.weight
         self.bias: Tensor | None = base.bias
-        self.merged: Tensor | None = None
-        """While set, [out, in]: what to multiply with instead of base and adapter."""
+        self.stand_in: Callable[[Tensor], Tensor] | None = None
+        """While set, what computes instead: see `decoding.weights`."""
         self.as_peft = False
         """While True, peft computes: what a check of ours compares with."""
 
     def __call__(self, x: Tensor) -> Tensor:
         if self.as_peft:
             return self._peft_forward(x)
-        if self.merged is not None:
-            return functional.linear(x, self.merged, self.bias)
+        return self.product(x) if self.stand_in is None else self.stand_in(x)
+
+    def product(self, x: Tensor) -> Tensor:
+        """x [..., in] times base and active adapter: [..., out]."""
         layer = self._layer
         if layer.disable_adapters:
             return functional.linear(x, self.weight, self.bias)
@@ -50,10 +53,22 @@ class AdaptedLinear:
     def merge(self, into: Tensor) -> None:
         """Write W + s B A of the active adapter (W alone when adapters are off) into `into` [out, in]."""
         into.copy_(self.weight)
-        if not self._layer.disable_adapters:
-            (name,) = self._layer.active_adapters
-            a, b = self._layer.lora_A[name].weight, self._layer.lora_B[name].weight
-            into.addmm_(b, a, alpha=self._layer.scaling[name])
+        active = self.low_rank()
+        if active:
+            a, b, scale = active
+            into.addmm_(b, a, alpha=scale)
+
+    @property
+    def rank(self) -> int:
+        """The largest of its adapters' ranks."""
+        return max(self._layer.r.values())
+
+    def low_rank(self) -> tuple[Tensor, Tensor, float] | None:
+        """A [rank, in], B [out, rank] and s of the active adapter; None when adapters are off."""
+        if self._layer.disable_adapters:
+            return None
+        (name,) = self._layer.active_adapters
+        return self._layer.lora_A[name].weight, self._layer.lora_B[name].weight, self._layer.scaling[name]
 
 
 def adapt(layers: list[Any]) -> list[AdaptedLinear]:

@@ -123,6 +123,11 @@ class Policy:
         finally:
             self._set_role(before)
 
+    @property
+    def role(self) -> str:
+        """What the model answers as now."""
+        return self._role
+
     @contextmanager
     def with_adapter(self, adapter: str, weights: Mapping[str, Tensor], scaling: float) -> Iterator[None]:
         """That adapter has other weights of the same shapes inside, by the names of `adapters`; its own are back bit
@@ -251,7 +256,19 @@ class Policy:
         logits = self._head_transform.apply(logits)
         if temperature != 1.0:
             logits = logits.div_(temperature)
-        return logits if self.banned is None else logits.masked_fill_(self.banned, float("-inf"))
+        if self.banned is None:
+            return logits
+        # some columns, not a pass over all that a vocabulary of 150,000 would notice
+        return logits.index_fill_(1, self._banned_ids, float("-inf"))
+
+    @property
+    def vocabulary(self) -> int:
+        """Rows of the head: how many logits it gives."""
+        return len(self.base.get_output_embeddings().weight)
+
+    @cached_property
+    def _banned_ids(self) -> Tensor:
+        return self.banned.nonzero().squeeze(1)
 
     @cached_property
     def _decoding_head(self) -> tuple[Tensor, Tensor]:

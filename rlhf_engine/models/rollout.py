@@ -16,15 +16,14 @@ from torch.profiler import record_function
 
 from rlhf_engine.config.sections import SamplingConfig
 from rlhf_engine.errors import NonFiniteError, PromptError
+from rlhf_engine.models.choice import GUMBEL, Choice, Draw
 from rlhf_engine.models.decoding.plain import Decoder
-from rlhf_engine.models.decoding.uncached import untraced
+from rlhf_engine.models.decoding.uncached import plain_decoder
 from rlhf_engine.models.policy import Policy
 from rlhf_engine.models.text_codec import quoted
 
-Choose = Callable[[Tensor, torch.Generator], Tensor]
 OnToken = Callable[[list[Tensor]], bool | None]
 _LOOK_EVERY = 16
-_BLOCK = 64
 
 
 @dataclass(frozen=True)
@@ -82,42 +81,38 @@ def sample(
     generator: torch.Generator,
     *,
     decoder: Decoder | None = None,
-    choose: Choose | None = None,
+    draw: Draw = GUMBEL,
     on_token: OnToken | None = None,
 ) -> Rollout:
     """Continue each prompt in the role the policy plays, until an end token or `max_new_tokens`.
 
     generator: on the policy's device. It advances by the same amount whatever the model says, so that reference and
     tuned answer from the same noise when seeds and batch shapes are equal.
-    decoder: an `untraced` one if left out. choose: how an id is drawn; `sample_gumbel` if left out.
+    decoder: a plain one if left out. draw: how an id is drawn.
     on_token: called after each token with the ids so far, a list of [batch]; returning True ends the sampling.
     Raises PromptError when a prompt and its response do not fit into the model's context, and NonFiniteError when the
     model's probabilities are no numbers. That is looked for at the end: to look at each token would let a GPU wait.
     """
     prompt_ids, prompt_mask = _encode(policy, prompts, sampling)
-    decoder, choose = decoder or untraced(policy), choose or sample_gumbel
-    end_ids = torch.tensor(policy.end_ids, device=policy.device)
+    decoder, choice = decoder or plain_decoder(policy), Choice(policy, sampling, draw)
     open_rows = torch.ones(len(prompts), dtype=torch.bool, device=policy.device)
-    tokens, alive, likelihoods = [], [], []
+    noise = choice.noise(generator, sampling.max_new_tokens, len(prompts))
     with record_function("rollout: prompts"):
-        hidden = decoder.start(prompt_ids, prompt_mask, sampling.max_new_tokens)
+        hidden = decoder.start(prompt_ids, prompt_mask, sampling.max_new_tokens, choice)
+    token = choice(hidden, open_rows, noise(0))
+    tokens, alive, likelihoods = [token.chosen], [open_rows], [token.likelihood]
     for count in range(1, sampling.max_new_tokens + 1):
-        with record_function("rollout: choices"):
-            probabilities = truncate(policy.next_logits(hidden, sampling.temperature), sampling).softmax(dim=-1)
-            drawn = choose(probabilities, generator)
-            likelihoods.append(probabilities.gather(1, drawn.unsqueeze(1)).squeeze(1))
-            chosen = torch.where(open_rows, drawn, policy.pad_id)
-        tokens.append(chosen)
-        alive.append(open_rows)
-        open_rows = open_rows & ~torch.isin(chosen, end_ids)
         if on_token is not None and on_token(tokens):
             break
-        if count == sampling.max_new_tokens or (_looks(policy, count) and not open_rows.any()):
+        if count == sampling.max_new_tokens or (_looks(policy, count) and not token.open_rows.any()):
             break
-        with record_function("rollout: steps"):
-            hidden = decoder.step(chosen)
+        with record_function("rollout: tokens"):
+            alive.append(token.open_rows)
+            token = decoder.token(token, noise(count), choice)
+        tokens.append(token.chosen)
+        likelihoods.append(token.likelihood)
     with record_function("rollout: texts"):
-        return _rollout(policy, prompts, prompt_ids, prompt_mask, tokens, alive, likelihoods, open_rows)
+        return _rollout(policy, prompts, prompt_ids, prompt_mask, tokens, alive, likelihoods, token.open_rows)
 
 
 def _looks(policy: Policy, count: int) -> bool:
@@ -162,61 +157,6 @@ def _rollout(
 def unpadded(ids: Tensor, mask: Tensor) -> list[list[int]]:
     """The rows of left-padded ids [batch, time] without their padding."""
     return [row[len(row) - length :] for row, length in zip(ids.tolist(), mask.sum(dim=1).tolist(), strict=True)]
-
-
-def sample_gumbel(probabilities: Tensor, generator: torch.Generator) -> Tensor:
-    """One id a row, int64 [batch], from probabilities [batch, vocabulary], by a race of exponential clocks.
-
-    Id i fires at time Exp(1) / p_i, and the first to fire is drawn with probability p_i (the Gumbel-max trick). Unlike
-    a sampler by inverse distribution it couples models: where two agree, equal noise draws equal tokens. And unlike
-    torch.multinomial it looks at no value, so nothing waits for the device. Where probabilities are NaN the id means
-    nothing, but is one of the vocabulary: an index beyond it would end a process that uses CUDA.
-    """
-    # −log of uniform numbers, not exponential_: a third of the time on a CPU. Zero, which would give an infinite time,
-    # becomes half the least number above it: else an id of probability 1 could lose to those of probability 0.
-    noise = torch.rand(probabilities.shape, generator=generator, device=probabilities.device)
-    clocks = noise.clamp_(min=2.0**-25).log_().neg_()
-    return (probabilities / clocks).argmax(dim=-1)
-
-
-def sample_inverse_cdf(probabilities: Tensor, generator: torch.Generator) -> Tensor:
-    """One id a row, int64 [batch], from probabilities [batch, vocabulary]: where their running sum passes a uniform
-    number.
-
-    One random number a row instead of one an id: for a vocabulary of 50,000 the clocks of `sample_gumbel` cost a CPU
-    more time than the model does. It does not couple models as closely, which only comparisons need. The sum runs over
-    blocks of ids first and inside one block then, in float64: in float32 the sum of 50,000 numbers would misplace rare
-    ids.
-    Where probabilities are NaN the id means nothing, but is one of the vocabulary, as in `sample_gumbel`.
-    """
-    count = probabilities.shape[1]
-    whole = count - count % _BLOCK
-    blocks = probabilities[:, :whole].unflatten(1, (-1, _BLOCK)).sum(dim=2)
-    if whole < count:
-        blocks = torch.cat([blocks, probabilities[:, whole:].sum(dim=1, keepdim=True)], dim=1)
-    mass = blocks.double().cumsum(dim=1)
-    noise = torch.rand(len(mass), 1, generator=generator, device=mass.device, dtype=torch.double)
-    wanted = (1 - noise) * mass[:, -1:]  # in (0, 1], so that what has probability 0 is never the first to reach it
-    block = torch.searchsorted(mass, wanted).clamp_(max=mass.shape[1] - 1)  # beyond the last one only for NaN
-    ids = block * _BLOCK + torch.arange(_BLOCK, device=mass.device)
-    inside = probabilities.gather(1, ids.clamp(max=count - 1)).double().masked_fill_(ids >= count, 0.0).cumsum(dim=1)
-    left = wanted - (mass.gather(1, block) - blocks.gather(1, block))
-    left = left.clamp_(min=torch.finfo(torch.double).tiny).minimum(inside[:, -1:])  # rounding must not leave the block
-    place = torch.searchsorted(inside, left).clamp_(max=_BLOCK - 1)
-    return ids.gather(1, place).clamp_(max=count - 1).squeeze(1)
-
-
-def truncate(logits: Tensor, sampling: SamplingConfig) -> Tensor:
-    """Logits [batch, vocabulary] with −inf outside the top_k most likely ids and outside the top_p nucleus."""
-    if sampling.top_k and sampling.top_k < logits.shape[-1]:
-        smallest = logits.topk(sampling.top_k, dim=-1).values[:, -1:]
-        logits = logits.masked_fill(logits < smallest, float("-inf"))
-    if sampling.top_p < 1:
-        ordered, order = logits.sort(dim=-1, descending=True)
-        mass_before = ordered.softmax(dim=-1).cumsum(dim=-1) - ordered.softmax(dim=-1)
-        outside = torch.zeros_like(logits, dtype=torch.bool).scatter(-1, order, mass_before >= sampling.top_p)
-        logits = logits.masked_fill(outside, float("-inf"))
-    return logits
 
 
 def _encode(policy: Policy, prompts: list[str], sampling: SamplingConfig) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ from rlhf_engine.config.kinds import reward_from
 from rlhf_engine.data.rows import prompts_to_ask
 from rlhf_engine.evaluation.generate import answer, load_tuned
 from rlhf_engine.events import Sample
-from rlhf_engine.models.decoding.traced import TracedDecoder
+from rlhf_engine.models.decoding.prepared import PreparedDecoder
 from rlhf_engine.rewards.build import build_rewards
 from rlhf_engine.rewards.composite import RewardSum
 from rlhf_engine.runs.pipeline_dir import PipelinePlan
@@ -33,7 +33,7 @@ def measured(policy_run: RunDir, reward_run: RunDir, plan: PipelinePlan) -> dict
 
     def sampled(*, tuned: bool, seed: int) -> list[Sample]:
         found: list[Sample] = []
-        decoder = TracedDecoder(policy)  # it holds the weights of one role
+        decoder = PreparedDecoder(policy)  # it holds the weights of one role
         for first in range(0, len(prompts), _AT_ONCE):
             found += answer(policy, prompts[first:first + _AT_ONCE], config.sampling, tuned=tuned,
                             seed=_FAR + plan.seed + seed * plan.responses + first, step=step, decoder=decoder)

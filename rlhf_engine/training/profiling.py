@@ -18,7 +18,7 @@ _OPERATORS = 12
 
 
 class StepProfiler:
-    """Watches the second step of a run: the first one also starts threads and records the decoding."""
+    """Watches the second step of a run: the first one also starts threads and prepares the decoding."""
 
     def __init__(self) -> None:
         self.result: Profiled | None = None

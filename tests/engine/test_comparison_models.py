@@ -15,7 +15,7 @@ from rlhf_engine.evaluation import compare as comparing
 from rlhf_engine.evaluation.compare import Comparison, compare, compare_run
 from rlhf_engine.evaluation.generate import load_tuned
 from rlhf_engine.events import ComparisonFinished, Event, RunState, StateChanged, StepFinished
-from rlhf_engine.models.decoding.traced import TracedDecoder
+from rlhf_engine.models.decoding.prepared import PreparedDecoder
 from rlhf_engine.models.policy import Policy
 from rlhf_engine.requests import REFERENCE, TUNED, Close, Compare, RequestQueue, Side
 from rlhf_engine.runs import checkpoint
@@ -111,7 +111,7 @@ def test_the_adapter_is_back_bit_for_bit_whatever_happens(
 
 def test_merged_copies_of_a_decoder_are_of_the_adapter_that_plays(runs: dict[str, RunDir]) -> None:
     policy, config, _ = load_tuned(runs["one"])
-    decoder = TracedDecoder(policy)
+    decoder = PreparedDecoder(policy)
     ids, mask = policy.encode(["One day,"])
     before = decoder.start(ids, mask, 4).clone()
     compare(policy, config, responses=2, seed=0, sides=(at(runs["two"]), REFERENCE), may_load=False)

@@ -25,9 +25,10 @@ from rlhf_engine.algorithms.passes import evaluate
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.config.sections import SamplingConfig
 from rlhf_engine.errors import NonFiniteError
-from rlhf_engine.models.decoding.traced import TracedDecoder
+from rlhf_engine.models.choice import GUMBEL, INVERSE_CDF, Draw
+from rlhf_engine.models.decoding.prepared import PreparedDecoder
 from rlhf_engine.models.policy import Policy
-from rlhf_engine.models.rollout import sample, sample_gumbel, sample_inverse_cdf
+from rlhf_engine.models.rollout import sample
 from rlhf_engine.runs import checkpoint
 from rlhf_engine.runs.run_dir import RunDir
 from rlhf_engine.training.trainer import Trainer
@@ -106,17 +107,18 @@ def test_a_captured_rollout_samples_what_a_plain_one_does(folder: Path, dtype: s
             attention = block.attn.attention
             attention.attention_type = "global"
             attention.bias = attention.bias.new_ones(attention.bias.shape).tril()
-    decoder = TracedDecoder(policy)
+    decoder = PreparedDecoder(policy)
     for seed, prompts in enumerate([PROMPTS, PROMPTS[::-1], PROMPTS[:3], PROMPTS]):
         stir(policy, seed)  # what is replayed must follow the adapters
-        ours = sample(policy, prompts, HOT, generator(seed), decoder=decoder, choose=sample_inverse_cdf)
-        plain = sample(policy, prompts, HOT, generator(seed), choose=sample_inverse_cdf)
+        ours = sample(policy, prompts, HOT, generator(seed), decoder=decoder, draw=INVERSE_CDF)
+        plain = sample(policy, prompts, HOT, generator(seed), draw=INVERSE_CDF)
         assert decoder.why_plain == ""
         if dtype == "float32":
             assert torch.equal(ours.response_ids, plain.response_ids)
         else:  # rounding may turn a choice, and all that follow it
             assert (ours.response_ids[:, 0] == plain.response_ids[:, 0]).float().mean() > 0.7
-    assert all(step.captured for step in decoder._steps.values())
+    assert decoder.captures.why_not == ""
+    assert len(decoder.captures.shapes) == 2
 
 
 def generator(seed: int) -> torch.Generator:
@@ -135,14 +137,14 @@ def waits_of(work: Callable[[], object]) -> int:
 
 def test_a_rollout_asks_the_gpu_for_nothing_between_its_tokens(llama: Path) -> None:
     policy = policy_on("cuda", llama)
-    decoder = TracedDecoder(policy)
+    decoder = PreparedDecoder(policy)
     waits = []
     for new_tokens in (20, 30):
         sampling = SamplingConfig(max_new_tokens=new_tokens, temperature=6.0)
         work = partial(sample, policy, PROMPTS, sampling, generator(0), decoder=decoder)
         work()
         waits.append(waits_of(work))
-    assert decoder.why_plain == ""
+    assert decoder.captures.why_not == ""
     assert waits[1] - waits[0] <= 1
 
 
@@ -157,16 +159,14 @@ def test_an_evaluation_asks_the_gpu_for_nothing_between_its_passes(llama: Path) 
     assert many <= few
 
 
-@pytest.mark.parametrize("choose", [sample_gumbel, sample_inverse_cdf])
-def test_probabilities_that_are_no_numbers_end_no_process(
-    choose: Callable[[torch.Tensor, torch.Generator], torch.Tensor]
-) -> None:
+@pytest.mark.parametrize("draw", [GUMBEL, INVERSE_CDF])
+def test_probabilities_that_are_no_numbers_end_no_process(draw: Draw) -> None:
     for count in (1, 63, 64, 65, 130, 50_257):
         rows = torch.full((4, count), 1 / count, device="cuda")
         rows[0] = float("nan")
         rows[1, -1] = float("nan")
         rows[2] = 0.0
-        drawn = choose(rows, generator(0))
+        drawn = draw.pick(rows, draw.noise(generator(0), 1, 4, count)(0))
         looked_up = torch.arange(count, device="cuda")[drawn]
         torch.cuda.synchronize()  # where an index out of range would be told, and nothing work any more
         assert torch.equal(looked_up, drawn)
@@ -176,19 +176,19 @@ def test_probabilities_that_are_no_numbers_end_no_process(
 @pytest.mark.parametrize("value", [float("nan"), 1e25])
 def test_broken_weights_are_refused_and_a_captured_step_forgets_them(llama: Path, dtype: str, value: float) -> None:
     policy = policy_on("cuda", llama, dtype)
-    decoder = TracedDecoder(policy)
+    decoder = PreparedDecoder(policy)
 
-    def roll(choose: Callable[[torch.Tensor, torch.Generator], torch.Tensor]) -> torch.Tensor:
-        return sample(policy, PROMPTS, HOT, generator(1), decoder=decoder, choose=choose).response_ids
+    def roll(draw: Draw) -> torch.Tensor:
+        return sample(policy, PROMPTS, HOT, generator(1), decoder=decoder, draw=draw).response_ids
 
-    before = [roll(sample_gumbel), roll(sample_inverse_cdf)]
+    before = [roll(GUMBEL), roll(INVERSE_CDF)]
     for parameter in policy.adapters["actor"].values():
         parameter.data.fill_(value)
-    for choose in (sample_gumbel, sample_inverse_cdf):
+    for draw in (GUMBEL, INVERSE_CDF):
         with pytest.raises(NonFiniteError, match="not finite"):
-            roll(choose)
+            roll(draw)
     stir(policy)
-    assert all(torch.equal(*pair) for pair in zip(before, [roll(sample_gumbel), roll(sample_inverse_cdf)], strict=True))
+    assert all(torch.equal(*pair) for pair in zip(before, [roll(GUMBEL), roll(INVERSE_CDF)], strict=True))
 
 
 def told(run_dir: RunDir) -> list[dict[str, float]]:

@@ -10,7 +10,7 @@ from tiny_models import says_what_transformers_says, stir, tiny_config
 
 from rlhf_engine.config.methods.base import Needs
 from rlhf_engine.config.sections import SamplingConfig
-from rlhf_engine.models.decoding.traced import TracedDecoder
+from rlhf_engine.models.decoding.prepared import PreparedDecoder
 from rlhf_engine.models.micro_batch import choose_micro_batch_size
 from rlhf_engine.models.policy import Policy
 from rlhf_engine.models.rollout import sample
@@ -90,7 +90,7 @@ def test_a_method_that_adapts_nothing_has_the_plain_base(model_folders: dict[str
         with answering.as_role("reference"):
             generator = torch.Generator().manual_seed(3)
             rollout = sample(answering, ["Once", "There was a"], SamplingConfig(max_new_tokens=8), generator,
-                             decoder=TracedDecoder(answering))
+                             decoder=PreparedDecoder(answering))
         texts.append(rollout.responses)
     assert texts[0] == texts[1]
     assert choose_micro_batch_size(policy, rows=4, width=16) == 4

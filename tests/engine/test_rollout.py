@@ -7,8 +7,9 @@ import torch
 
 from rlhf_engine.config.sections import SamplingConfig
 from rlhf_engine.errors import ModelError
+from rlhf_engine.models.choice import truncate
 from rlhf_engine.models.policy import Policy
-from rlhf_engine.models.rollout import sample, truncate
+from rlhf_engine.models.rollout import sample
 
 PROMPTS = ["Once", "There was a", "x", "yz"]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from rlhf_engine.models.choice import Choice, Token
 from rlhf_engine.models.decoding.plain import Decoder, Model, PlainDecoder
 
 
@@ -19,7 +20,7 @@ class UncachedDecoder:
         self._model = model
         self._ids = self._mask = torch.empty(0)
 
-    def start(self, ids: Tensor, mask: Tensor, new_tokens: int) -> Tensor:
+    def start(self, ids: Tensor, mask: Tensor, new_tokens: int, choice: Choice | None = None) -> Tensor:
         """See `Decoder`."""
         self._ids, self._mask = ids, mask
         return self._model.forward(ids, mask)[:, -1]
@@ -30,7 +31,16 @@ class UncachedDecoder:
         self._mask = torch.cat([self._mask, self._mask.new_ones(len(chosen), 1)], dim=1)
         return self._model.forward(self._ids, self._mask)[:, -1]
 
+    def token(self, last: Token, noise: Tensor, choice: Choice) -> Token:
+        """See `Decoder`."""
+        return choice(self.step(last.chosen), last.open_rows, noise)
 
-def untraced(model: Model) -> Decoder:
+    def keep(self, rows: Tensor) -> bool:
+        """See `Decoder`."""
+        self._ids, self._mask = self._ids[rows], self._mask[rows]
+        return True
+
+
+def plain_decoder(model: Model) -> Decoder:
     """The decoder that asks transformers anew for every token: with a cache, where that answers as the model does."""
     return UncachedDecoder(model) if model.why_uncached else PlainDecoder(model)
