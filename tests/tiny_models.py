@@ -28,6 +28,16 @@ from rlhf_engine.models.rollout import sample
 VOCABULARY = 258  # every byte, an end token, a padding token
 
 
+class Likeliest:
+    """A `Draw` of the likeliest id."""
+
+    def noise(self, generator: torch.Generator, tokens: int, rows: int, columns: int) -> Callable[[int], torch.Tensor]:
+        return lambda token: torch.empty(0)
+
+    def pick(self, probabilities: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        return probabilities.argmax(dim=-1)
+
+
 def save_tiny_model(folder: Path, architecture: str, *, own_padding: bool = True) -> Path:
     """A random gpt_neo, llama or gpt2 (with dropout), and a byte tokenizer that may pad with its end token."""
     torch.manual_seed(0)
@@ -121,13 +131,20 @@ def stir(policy: Policy, seed: int = 0) -> None:
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.2)
 
 
+def look_at_all_positions(policy: Policy) -> None:
+    """Have a tiny gpt_neo look at all positions: it has a window of 8."""
+    for block in policy.base.base_model.h:
+        block.attn.attention.attention_type = "global"
+        block.attn.attention.bias = block.attn.attention.bias.new_ones(block.attn.attention.bias.shape).tril()
+
+
 @torch.no_grad()
 def says_what_transformers_says(policy: Policy) -> None:
     """Assert it of greedy responses to left-padded prompts, by the decoder that training would use, and of the
     log-probs that they would be trained on: against plain passes over each row alone."""
     generator = torch.Generator().manual_seed(0)
     rollout = sample(policy, ["Once upon a time", "x", "There was"], SamplingConfig(max_new_tokens=8), generator,
-                     decoder=PreparedDecoder(policy), choose=lambda probabilities, _: probabilities.argmax(dim=-1))
+                     decoder=PreparedDecoder(policy), draw=Likeliest())
     ids, mask, response_mask = rollout.batch(torch.arange(len(rollout)))
     found = policy.log_probs("actor", ids, mask, response_mask.shape[1], 1.0).log_probs
     for row in range(len(rollout)):

@@ -16,7 +16,7 @@ from torch.profiler import record_function
 
 from rlhf_engine.config.sections import SamplingConfig
 from rlhf_engine.errors import NonFiniteError, PromptError
-from rlhf_engine.models.choice import GUMBEL, Choice, Draw
+from rlhf_engine.models.choice import GUMBEL, Choice, Draw, Token
 from rlhf_engine.models.decoding.plain import Decoder
 from rlhf_engine.models.decoding.uncached import plain_decoder
 from rlhf_engine.models.policy import Policy
@@ -24,6 +24,7 @@ from rlhf_engine.models.text_codec import quoted
 
 OnToken = Callable[[list[Tensor]], bool | None]
 _LOOK_EVERY = 16
+_FEW = 0.75  # share of the rows: copying their cache once costs as much as some tokens of those that have ended
 
 
 @dataclass(frozen=True)
@@ -101,18 +102,53 @@ def sample(
         hidden = decoder.start(prompt_ids, prompt_mask, sampling.max_new_tokens, choice)
     token = choice(hidden, open_rows, noise(0))
     tokens, alive, likelihoods = [token.chosen], [open_rows], [token.likelihood]
+    batch = _OpenRows(policy, len(prompts))
     for count in range(1, sampling.max_new_tokens + 1):
         if on_token is not None and on_token(tokens):
             break
-        if count == sampling.max_new_tokens or (_looks(policy, count) and not token.open_rows.any()):
+        if count == sampling.max_new_tokens:
             break
+        if _looks(policy, count):
+            left = int(token.open_rows.sum())
+            if not left:
+                break
+            token = batch.without_finished(token, left, decoder)
+        alive.append(batch.spread(token.open_rows, False))
         with record_function("rollout: tokens"):
-            alive.append(token.open_rows)
-            token = decoder.token(token, noise(count), choice)
-        tokens.append(token.chosen)
-        likelihoods.append(token.likelihood)
+            token = decoder.token(token, batch.rows_of(noise(count)), choice)
+        tokens.append(batch.spread(token.chosen, policy.pad_id))
+        likelihoods.append(batch.spread(token.likelihood, 1.0))
+    open_rows = batch.spread(token.open_rows, False)
     with record_function("rollout: texts"):
-        return _rollout(policy, prompts, prompt_ids, prompt_mask, tokens, alive, likelihoods, token.open_rows)
+        return _rollout(policy, prompts, prompt_ids, prompt_mask, tokens, alive, likelihoods, open_rows)
+
+
+class _OpenRows:
+    """Which rows of a batch are still decoded: on a CPU those that have ended are left out once they are many."""
+
+    def __init__(self, policy: Policy, count: int) -> None:
+        self._count, self._leaves_out = count, policy.device.type == "cpu"
+        self._place: Tensor | None = None  # of those decoded; None while it is all
+
+    def without_finished(self, token: Token, left: int, decoder: Decoder) -> Token:
+        """The token of the rows that are decoded from now on. left: how many have not ended."""
+        if not self._leaves_out or left > _FEW * len(token.open_rows):
+            return token
+        rows = token.open_rows.nonzero().squeeze(1)
+        if not decoder.keep(rows):
+            return token
+        self._place = rows if self._place is None else self._place[rows]
+        return Token(token.chosen[rows], token.likelihood[rows], token.open_rows[rows])
+
+    def rows_of(self, noise: Tensor) -> Tensor:
+        """Of [batch, …], those that are decoded."""
+        return noise if self._place is None else noise[self._place]
+
+    def spread(self, column: Tensor, other: float) -> Tensor:
+        """What the rows that are decoded say [n] as [batch]; all else is `other`."""
+        if self._place is None:
+            return column
+        return column.new_full((self._count,), other).index_copy_(0, self._place, column)
 
 
 def _looks(policy: Policy, count: int) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_models import stir, tiny_config
+from tiny_models import look_at_all_positions, stir, tiny_config
 from torch import Tensor
 from transformers import DynamicCache
 
@@ -26,18 +26,11 @@ HOT = SamplingConfig(max_new_tokens=20, temperature=6.0)
 HALF = ("bfloat16", "float16")
 
 
-def without_window(policy: Policy) -> None:
-    """Have a tiny gpt_neo look at all positions: its window of 8 has a test of its own."""
-    for block in policy.base.base_model.h:
-        block.attn.attention.attention_type = "global"
-        block.attn.attention.bias = block.attn.attention.bias.new_ones(block.attn.attention.bias.shape).tril()
-
-
 @pytest.fixture(params=["gpt_neo", "llama", "gpt2"])
 def policy(request: pytest.FixtureRequest, model_folders: dict[str, Path]) -> Policy:
     policy = Policy.from_config(tiny_config(model_folders[request.param]))
     if request.param == "gpt_neo":
-        without_window(policy)
+        look_at_all_positions(policy)  # its window of 8 has a test of its own
     stir(policy)
     return policy
 

@@ -24,7 +24,7 @@ def test_the_second_step_is_told_in_parts_and_operators(neo_config: RunConfig) -
     assert profiled.step == 2
     names = [part.name for part in profiled.parts]
     assert names == sorted(names, key=lambda name: ("rollout", "score", "update").index(name.partition(":")[0]))
-    assert {"rollout: steps", "score: reference", "update: actor", "update: critic"} <= set(names)
+    assert {"rollout: tokens", "score: reference", "update: actor", "update: critic"} <= set(names)
     assert 0 < sum(part.seconds for part in profiled.parts) <= profiled.seconds
     assert profiled.operators[0].seconds >= profiled.operators[-1].seconds > 0
     assert all(operator.name.startswith("aten::") for operator in profiled.operators)
@@ -41,10 +41,10 @@ def test_profiling_changes_no_number(neo_config: RunConfig) -> None:
 
 
 def test_the_table_names_the_rest_too(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    profiled = Profiled(2, 2.0, (TimeSpent("rollout: steps", 0.5, 59),), (TimeSpent("aten::mm", 1.0, 7),))
+    profiled = Profiled(2, 2.0, (TimeSpent("rollout: tokens", 0.5, 59),), (TimeSpent("aten::mm", 1.0, 7),))
     table = profile_table(profiled)
     assert "where step 2 went (2.00 s" in table
-    assert "rollout: steps" in table
+    assert "rollout: tokens" in table
     assert "25.0%" in table
     assert "the rest" in table
     assert "75.0%" in table

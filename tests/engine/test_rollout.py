@@ -7,7 +7,8 @@ import torch
 
 from rlhf_engine.config.sections import SamplingConfig
 from rlhf_engine.errors import ModelError
-from rlhf_engine.models.choice import truncate
+from rlhf_engine.models import rollout as rollout_module
+from rlhf_engine.models.choice import GUMBEL, INVERSE_CDF, Draw, truncate
 from rlhf_engine.models.policy import Policy
 from rlhf_engine.models.rollout import sample
 
@@ -127,3 +128,30 @@ def test_top_k_and_top_p_keep_the_likeliest() -> None:
     assert kept.tolist() == [[False, True, False, True]]
     kept = truncate(logits, SamplingConfig(top_p=0.1, allow_truncation=True)).isfinite()
     assert kept.tolist() == [[False, True, False, False]]
+
+
+@pytest.mark.parametrize("draw", [INVERSE_CDF, GUMBEL])
+def test_rows_that_have_ended_are_left_out_and_nothing_else_changes(
+    shared_policy: Policy, monkeypatch: pytest.MonkeyPatch, draw: Draw
+) -> None:
+    sampling, decoded = SamplingConfig(max_new_tokens=30, temperature=8.0), []
+    forward = shared_policy.forward
+
+    def note(ids: torch.Tensor, *rest: object, **options: object) -> torch.Tensor:
+        decoded.append(len(ids))
+        return forward(ids, *rest, **options)
+
+    monkeypatch.setattr(shared_policy, "forward", note)
+    found = []
+    for few in (0.0, 0.75):
+        monkeypatch.setattr(rollout_module, "_FEW", few)
+        decoded.clear()
+        found.append(sample(shared_policy, PROMPTS * 10, sampling, torch.Generator().manual_seed(1), draw=draw))
+        alive = found[-1].response_mask.sum(dim=0)
+        assert decoded[1:] == [40] * len(decoded[1:]) if few == 0 else decoded[-1] <= alive[-1] / 0.75 + 1
+    whole, fewer = found
+    assert 0 < int(whole.finished.sum()) < 40
+    for name in ("response_ids", "response_mask", "finished"):
+        assert torch.equal(getattr(whole, name), getattr(fewer, name))
+    assert whole.responses == fewer.responses
+    torch.testing.assert_close(whole.log_probs, fewer.log_probs, atol=1e-4, rtol=1e-4)
