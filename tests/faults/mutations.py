@@ -278,8 +278,11 @@ MUTATIONS = [
              (*ADAPTERS, "engine/test_decoding.py")),
     # --- sampling ---
     Mutation("rollout: the end token is not part of the response", "models/rollout.py",
-             "            alive.append(token.open_rows)\n            token = decoder.token(token, noise(count), choice)\n",
-             "            token = decoder.token(token, noise(count), choice)\n            alive.append(token.open_rows)\n",
+             "        alive.append(batch.spread(token.open_rows, False))\n"
+             "        with record_function(\"rollout: tokens\"):\n"
+             "            token = decoder.token(token, batch.rows_of(noise(count)), choice)\n",
+             "        token = decoder.token(token, batch.rows_of(noise(count)), choice)\n"
+             "        alive.append(batch.spread(token.open_rows, False))\n",
              ROLLOUT),
     Mutation("rollout: responses never end", "models/choice.py",
              "open_rows = open_rows & (chosen != end)", "open_rows = open_rows & True", ROLLOUT),
@@ -305,6 +308,8 @@ MUTATIONS = [
              "            self._weights.refresh()\n            return True\n", "            return True\n", DECODING),
     Mutation("decoding: a prompt's cache goes to the wrong row of its group", "models/decoding/plain.py",
              "take_rows(self.cache, place)", "take_rows(self.cache, place.sort().values)", DECODING),
+    Mutation("rollout: rows left out give their places to others", "models/rollout.py",
+             "rows if self._place is None else self._place[rows]", "rows", ROLLOUT),
     Mutation("decoding: finished rows' padding is what was drawn", "models/choice.py",
              "torch.where(open_rows, drawn, self._padding)", "drawn", ROLLOUT),
     # --- prompts ---
