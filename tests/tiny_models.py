@@ -32,7 +32,7 @@ class Likeliest:
     """A `Draw` of the likeliest id."""
 
     def noise(self, generator: torch.Generator, tokens: int, rows: int, columns: int) -> Callable[[int], torch.Tensor]:
-        return lambda token: torch.empty(0)
+        return lambda token: torch.zeros(rows)
 
     def pick(self, probabilities: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         return probabilities.argmax(dim=-1)

@@ -33,7 +33,8 @@ Capture = Callable[[Callable[[], None], Callable[[], None]], Callable[[], None]]
 """(what to do, what to do before each time that it is tried) -> what does it again, on the same tensors."""
 
 _KEPT = 4  # graphs that are kept in any case: of rollouts, probes, answers one by one
-_KEPT_BYTES = 512 * 1024**2  # of their caches, up to which more are kept, for prompts of many lengths
+_KEPT_BYTES = 512 * 1024**2  # of their caches and logits, up to which more are kept, for prompts of many lengths
+_LOGITS = 4  # float32 [rows, vocabulary] that a graph has room of its own for: logits, probabilities, what lies between
 _MOST_KEPT = 16
 _PATIENCE = (4, 16, 64)  # rollouts decoded plainly each time that memory ran out; after that, all that follow
 _PROBES = 4  # tokens that a graph is tried with
@@ -86,6 +87,11 @@ class CapturedToken:
 
     def __init__(self, cache: StaticCache, state: _State, replay: Callable[[], None]) -> None:
         self.cache, self.state, self._replay = cache, state, replay
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the cache."""
+        return sum(layer.keys.nbytes + layer.values.nbytes for layer in self.cache.layers if layer.is_initialized)
 
     def begin(self, mask: Tensor, width: int) -> None:
         """Another rollout, with prompts of that width in the cache; mask [batch, prompt time]."""
@@ -190,8 +196,8 @@ class Captures:
 
     @property
     def _kept_bytes(self) -> int:
-        return sum(layer.keys.nbytes + layer.values.nbytes
-                   for captured in self._kept.values() for layer in captured.cache.layers)
+        return sum(captured.nbytes + _LOGITS * 4 * len(captured.state.ids) * self._policy.vocabulary
+                   for captured in self._kept.values())
 
     def _read_prompts(self, cache: StaticCache, ids: Tensor, mask: Tensor) -> Tensor:
         """Fill the cache with the prompts; the hidden states after them."""

@@ -20,6 +20,7 @@ from rlhf_engine.models.choice import Choice, Token
 from rlhf_engine.models.decoding.captures import Capture, Captures, answers_alike, capture_graph
 from rlhf_engine.models.decoding.uncached import plain_decoder
 from rlhf_engine.models.decoding.weights import DecodingWeights
+from rlhf_engine.models.memory import out_of_memory
 from rlhf_engine.models.policy import Policy
 
 _CHECKS = 3  # rollouts at whose start prepared weights are tried: in the first one adapters are still zero
@@ -88,7 +89,9 @@ class PreparedDecoder:
         try:
             with self._weights.in_use():
                 same = answers_alike(self._policy.forward(ids, mask)[mask], own)
-        except RuntimeError:  # a model that takes what a linear module gives for a tensor of its own
+        except RuntimeError as error:  # a model that takes what a linear module gives for a tensor of its own
+            if out_of_memory(error):
+                raise
             same = False
         if not same:
             self.why_plain = "with adapters joined to its weights the model does not give its own answer"
