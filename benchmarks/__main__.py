@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-for module, options in (("throughput", []), ("growth", []), ("memory", []), ("first_frame", []), ("keys", []),
-                        ("labelling", []), ("traffic", []), ("charts", []), ("screen", []), ("learning", ["animals"])):
+for module, options in (("throughput", []), ("decoding", []), ("growth", []), ("memory", []), ("first_frame", []),
+                        ("keys", []), ("labelling", []), ("traffic", []), ("charts", []), ("screen", []), ("learning", ["animals"])):
     print(f"--- benchmarks.{module}", flush=True)
     subprocess.run([sys.executable, "-m", f"benchmarks.{module}", *options], check=True)
