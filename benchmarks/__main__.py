@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 for module, options in (("throughput", []), ("decoding", []), ("growth", []), ("memory", []), ("first_frame", []),
-                        ("keys", []), ("labelling", []), ("traffic", []), ("charts", []), ("screen", []), ("learning", ["animals"])):
+                        ("keys", []), ("labelling", []), ("traffic", []), ("charts", []), ("screen", []),
+                        ("learning", ["animals"])):
     print(f"--- benchmarks.{module}", flush=True)
     subprocess.run([sys.executable, "-m", f"benchmarks.{module}", *options], check=True)
