@@ -3,7 +3,7 @@
 Whole steps of the trainer (preset `notebook`: 60 new tokens, two updates), in one process by turns: one step samples
 as the engine does, the next with transformers' own forward pass and a cache of fixed length, the next with
 transformers' growing cache. In float32 the second multiplies with merged weights, too. All else is the same, so the
-ratio is what a way to decode gives a user. Medians over the turns, after one turn that warms up. With `--threads 1`
+ratio is what a way to decode gives a user. Medians over the turns, after three that warm up. With `--threads 1`
 processor time tells the ways apart on a machine that others use, too.
 """
 
@@ -26,6 +26,7 @@ from unittest import mock
 
 from rlhf_engine.system.cores import share_cores
 
+_WARM_UP = 3  # turns; in the first ones the engine checks its weights
 DECODERS = ("prepared", "static", "plain")
 TITLES = {"prepared": "the engine's", "static": "plain pass, cache of fixed length",
           "plain": "plain pass, growing cache"}
@@ -111,7 +112,7 @@ def run(model: str, responses: int, dtype: str, threads: int, turns: int) -> dic
 
     settings = {"model.name": model, "model.dtype": dtype, "train.threads": threads,
                 "algorithm.responses_per_step": responses, "algorithm.minibatch_size": responses,
-                "train.steps": (turns + 1) * len(DECODERS)}
+                "train.steps": (turns + _WARM_UP) * len(DECODERS)}
     config = presets.load_with_overrides("notebook", [f"{key}={value}" for key, value in settings.items()])
     metrics: dict[str, list[dict[str, float]]] = {name: [] for name in DECODERS}
     made: list[Turns] = []
@@ -131,9 +132,9 @@ def run(model: str, responses: int, dtype: str, threads: int, turns: int) -> dic
         Trainer(config, run_dir=None, emit=keep).run()
     found: dict[str, Any] = {"why_plain": made[-1].prepared.why_plain}
     for name, steps in metrics.items():
-        found[name] = {phase: median(step[f"time/{phase}"] for step in steps[1:])
+        found[name] = {phase: median(step[f"time/{phase}"] for step in steps[_WARM_UP:])
                        for phase in ("rollout", "score", "update")}
-        found[name]["processor"] = median(step["processor"] for step in steps[1:])
+        found[name]["processor"] = median(step["processor"] for step in steps[_WARM_UP:])
     return found
 
 
