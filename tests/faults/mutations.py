@@ -131,7 +131,7 @@ MUTATIONS = [
              "log_ratio.exp().clamp_max(cap)", "log_ratio.exp()", ESTIMATORS),
     # --- what a rollout teaches ---
     Mutation("evaluation: divided by responses instead of tokens", "algorithms/experience.py",
-             "return float(self.action_mask[rows].sum())", "return float(len(rows))", PPO),
+             "(tokens > 0) if self.sequence_level else tokens", "tokens > 0", PPO),
     Mutation("evaluation: the critic sees the token it judges", "algorithms/ppo.py",
              "after=settings.reads_response", "after=True", PPO),
     Mutation("evaluation: the baseline of a response is read where the other one would be", "algorithms/experience.py",
@@ -161,7 +161,7 @@ MUTATIONS = [
              "discount=settings.discount, trace_decay=settings.trace_decay",
              "discount=settings.trace_decay, trace_decay=settings.discount", PPO),
     Mutation("evaluation: rows of the rollout in another order", "algorithms/passes.py",
-             "all_rows[rows, :width] = output", "all_rows[rows.flip(0), :width] = output", PPO),
+             "all_rows[there, :width] = output", "all_rows[there.flip(0), :width] = output", PPO),
     Mutation("evaluation: importance weights of the reference", "algorithms/experience.py",
              "importance_weights(action_log_probs, sampled,", "importance_weights(sampled, sampled,", PPO),
     # --- the step ---
