@@ -4,9 +4,8 @@ Weights: see `weights`. They are held to what the model itself answers before th
 which tell it with adapters that have learnt something, too; where they do not give it, decoding is plain, and a person
 is told so once.
 
-There was a recorder here of what transformers computes for a token (`make_fx`), shortened and replayed. It went: once
-weights were merged and the cache had room, transformers' own pass was as fast on a CPU, and what a GPU waits for, a
-graph of kernels, is captured from that pass as well.
+Why transformers' own pass, and not a recording of it: with merged weights and a cache that has room it is as fast in
+whole steps (docs/speed.md), and what a GPU waits for, a graph of kernels, is captured from that pass as well.
 """
 
 from __future__ import annotations
