@@ -224,6 +224,8 @@ def _same_model(ran: RunConfig, shown: RunConfig) -> bool:
     model = located(shown.model)
     if model.revision is None:
         model = model.model_copy(update={"revision": ran.model.revision})
+    if model.dtype == "auto":
+        model = model.model_copy(update={"dtype": ran.model.dtype})
     chats = [(config.data.chat_template, config.data.system) for config in (ran, shown)]
     return located(ran.model) == model and ran.lora == shown.lora and chats[0] == chats[1]
 

@@ -24,7 +24,8 @@ class ModelConfig(Section):
     revision: str | None = setting(None, "branch, tag or commit of a hub model", max_length=MOST_LETTERS)
     device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", "auto takes cuda, then mps, then cpu")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = setting(
-        "auto", "number format of the frozen base; auto: bfloat16 on cuda, else float32"
+        "auto", "number format of the frozen base; auto: bfloat16 on cuda, and on a CPU where a trial finds it faster, "
+        "else float32"
     )
 
 

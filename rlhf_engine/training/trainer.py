@@ -43,6 +43,7 @@ from rlhf_engine.events import (
     StepProgress,
 )
 from rlhf_engine.model_folders.judge_models import judge_changes, pinned_judges, require_same_judges
+from rlhf_engine.models import dtype_trial
 from rlhf_engine.models.memory import out_of_memory
 from rlhf_engine.models.policy import Policy
 from rlhf_engine.models.threads import use_threads_of
@@ -265,8 +266,9 @@ class Trainer:
 
     def _load(self, resumed: TrainingState | None) -> Algorithm:
         started = time.perf_counter()
-        torch.manual_seed(self.config.train.seed)
-        self.policy = Policy.from_config(self.config)
+        config = self._with_dtype()
+        torch.manual_seed(config.train.seed)
+        self.policy = Policy.from_config(config)
         if resumed:  # once more: only loading a hub model tells what the hub has by now
             self._require_same_base(resumed)
         for text in self.policy.notices:
@@ -279,6 +281,8 @@ class Trainer:
         # what the hub calls its newest is another model one day
         if self.config.model.revision is None and (commit := commit_of(self.config.model)):
             self._change(replace(self.config, {"model.revision": commit}), "model.revision")
+        if config.model.dtype != self.config.model.dtype:  # it is the run's from now on, wherever it is resumed
+            self._change(replace(self.config, {"model.dtype": config.model.dtype}), "model.dtype")
         self._progress.threads = use_threads_of(self.policy, self.config, self._progress.threads)
         self._utilization = Utilization(self.policy)
         self._resources = Resources.of(self.policy, self.config, self._journal.notice, self._data)
@@ -310,6 +314,19 @@ class Trainer:
         )
         self._started = time.perf_counter()
         return algorithm
+
+    def _with_dtype(self) -> RunConfig:
+        """The config with the number format in which this machine computes the model faster, if that is left to us.
+
+        A run keeps the one that it began with: one that was begun on a CPU with dtype auto, and is resumed, computes in
+        float32. Raises ModelError.
+        """
+        if self._resuming or not dtype_trial.asks(self.config):
+            return self.config
+        found = dtype_trial.found_faster(self.config)
+        if found.why:
+            self._journal.emit(Notice(found.why))
+        return replace(self.config, {"model.dtype": found.dtype}) if found.dtype != dtype_trial.FLOAT32 else self.config
 
     def _load_data(self) -> RunData:
         """The rows to learn from. Raises ConfigError, and DataChangedError unless a person has accepted a change."""
