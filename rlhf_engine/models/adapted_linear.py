@@ -83,11 +83,13 @@ def adapt(layers: list[Any]) -> list[AdaptedLinear]:
 
 
 class _LoraProduct(torch.autograd.Function):
-    """x [..., in] -> [..., out]. The base may be of another dtype than its adapters: each works in its own."""
+    """x [..., in] -> [..., out]. The base may be of another dtype than its adapters, which are float32: in bfloat16 all
+    products are of that (summed in float32), in float16, which gradients would fall out of, each works in its own."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scale: float) -> Tensor:
         rows = x.reshape(-1, x.shape[-1])
+        a, b = _for_products(a, rows), _for_products(b, rows)
         low = rows.to(a.dtype) @ a.t()
         out = functional.linear(rows, weight, bias)
         _add_product(out, low, b.t(), scale)
@@ -101,14 +103,18 @@ class _LoraProduct(torch.autograd.Function):
         rows, low, weight, a, b = ctx.saved_tensors
         grad = grad.reshape(-1, grad.shape[-1])
         grad_low = (grad.to(b.dtype) @ b).mul_(ctx.scale)
-        grad_a = grad_low.t() @ rows.to(a.dtype) if ctx.needs_input_grad[3] else None
-        grad_b = (grad.t().to(b.dtype) @ low).mul_(ctx.scale) if ctx.needs_input_grad[4] else None
+        grad_a = (grad_low.t() @ rows.to(a.dtype)).float() if ctx.needs_input_grad[3] else None
+        grad_b = (grad.t().to(b.dtype) @ low).mul_(ctx.scale).float() if ctx.needs_input_grad[4] else None
         grad_x = None
         if ctx.needs_input_grad[0]:
             grad_x = grad @ weight
             _add_product(grad_x, grad_low, a, 1.0)
             grad_x = grad_x.view(ctx.shape)
         return grad_x, None, None, grad_a, grad_b, None
+
+
+def _for_products(adapter: Tensor, rows: Tensor) -> Tensor:
+    return adapter.to(rows.dtype) if rows.dtype == torch.bfloat16 else adapter
 
 
 def _add_product(total: Tensor, left: Tensor, right: Tensor, scale: float) -> None:

@@ -248,7 +248,8 @@ class Policy:
     def next_logits(self, hidden: Tensor, temperature: float) -> Tensor:
         """float32 logits [batch, vocabulary] / temperature from hidden [batch, hidden]; banned ids are −inf."""
         weight, bias = self._decoding_head
-        if weight.is_contiguous() or len(hidden) > _FEW_ROWS or self.device.type != "cpu":
+        by_rows = self.dtype == torch.float32 and self.device.type == "cpu" and not weight.is_contiguous()
+        if len(hidden) > _FEW_ROWS or not by_rows:
             logits = torch.addmm(bias, hidden, weight).float()
         else:  # W hᵀ instead of h Wᵀ: for few rows and a weight that lies by rows, the faster order by a third
             shape = (len(hidden), weight.shape[1])

@@ -11,6 +11,7 @@ Left out: a gradient for the head (it is frozen) and for the entropy (it is a me
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -23,6 +24,7 @@ from torch.nn import functional
 _CACHED_BYTES = {"cpu": 2 * 1024 * 1024}
 _EFFICIENT_ROWS = 128
 _MOST_BYTES = 64 * 1024 * 1024
+_FEW_OF = 32  # banned ids are few if no more than one id in so many is banned
 _NEVER = -1e30  # a banned id's logit: probability exactly 0 and, unlike -inf, no nan in 0 * log 0
 
 
@@ -124,9 +126,11 @@ class _Head:
         log_probs = torch.empty(hidden.shape[0], dtype=torch.float32, device=hidden.device)
         entropy, best = torch.zeros_like(log_probs), torch.zeros_like(log_probs)
         gradient = torch.empty_like(hidden) if with_gradient else None
+        room = _Room.of(self.weight, min(self.rows, len(hidden)), two=self.with_entropy)
         for start in range(0, hidden.shape[0], self.rows):
             chunk = slice(start, start + self.rows)
             self._run_chunk(
+                room.first(len(log_probs[chunk])),
                 hidden[chunk],
                 token_ids[chunk].unsqueeze(1),
                 log_probs[chunk],
@@ -137,43 +141,94 @@ class _Head:
         return log_probs, entropy, best, gradient
 
     def _run_chunk(
-        self, hidden: Tensor, chosen: Tensor, log_probs: Tensor, entropy: Tensor, best: Tensor, gradient: Tensor | None
+        self, room: _Room, hidden: Tensor, chosen: Tensor, log_probs: Tensor, entropy: Tensor, best: Tensor,
+        gradient: Tensor | None,
     ) -> None:
         """Fill the rows log_probs, entropy, best [n] and gradient [n, H] for hidden [n, H], chosen [n, 1]."""
-        logits = self._logits(hidden)
+        logits = self._logits(hidden, room)
         slope = self.transform.slope(logits) if gradient is not None else 1.0
         logits = logits.div_(self.temperature) if self.temperature != 1.0 else logits
-        logits = logits.masked_fill_(self.banned, _NEVER) if self.banned is not None else logits
-        log_p = logits.log_softmax(dim=1)
-        log_probs.copy_(log_p.gather(1, chosen).squeeze(1))
+        logits = self._without_banned(logits)
+        # a softmax in as few passes as give all that is wanted: less the greatest, exponentials, their sum
+        logits.sub_(logits.amax(dim=1, keepdim=True))
+        said = logits.gather(1, chosen)
+        exponentials = torch.exp(logits, out=room.exponentials)
+        total = exponentials.sum(dim=1, keepdim=True)
+        norm = total.log()
+        log_probs.copy_((said - norm).squeeze(1))
         if self.with_best:
-            best.copy_(log_p.amax(dim=1))
+            best.copy_(-norm.squeeze(1))  # its exponential is exp(0)
         impossible = self.banned[chosen] if self.banned is not None else None
         if impossible is not None:
             log_probs.masked_fill_(impossible.squeeze(1), -torch.inf)
-        if gradient is None and not self.with_entropy:
-            return
-        p = torch.exp(log_p, out=logits)
         if self.with_entropy:
-            # a product of [1, V] and [V, 1]: unlike a sum of products it holds no third [n, V]
-            entropy.copy_(torch.bmm(p.unsqueeze(1), log_p.unsqueeze(2)).flatten().neg_())
+            entropy.copy_((norm - torch.linalg.vecdot(exponentials, logits).unsqueeze(1) / total).squeeze(1))
         if gradient is not None:
-            gradient.copy_(self._gradient(p, chosen, slope))
+            gradient.copy_(self._gradient(exponentials, total, chosen, slope, room))
             if impossible is not None:
                 gradient.masked_fill_(impossible, 0.0)
 
-    def _logits(self, hidden: Tensor) -> Tensor:
+    def _logits(self, hidden: Tensor, room: _Room) -> Tensor:
         """Transformed logits, float32 [n, V], before temperature and bans."""
-        return self.transform.apply(functional.linear(hidden.to(self.weight.dtype), self.weight, self.bias).float())
+        states, weight = hidden.to(self.weight.dtype), self.weight.t()
+        product = room.logits if room.half is None else room.half
+        if self.bias is None:
+            torch.mm(states, weight, out=product)
+        else:
+            torch.addmm(self.bias, states, weight, out=product)
+        return self.transform.apply(room.logits if room.half is None else room.logits.copy_(room.half))
 
-    def _gradient(self, p: Tensor, chosen: Tensor, slope: Tensor | float) -> Tensor:
-        """d log p(chosen) / d hidden [n, H] = (one-hot(chosen) - p) * slope / temperature @ W; overwrites p."""
-        if isinstance(slope, float) and self.weight.dtype == torch.float32:
-            # the same without passes over [n, V]: W[chosen] - p W. In half precision p near 1 would round to 1.
-            rows = torch.addmm(self.weight[chosen.squeeze(1)], p, self.weight, alpha=-1)
+    def _without_banned(self, logits: Tensor) -> Tensor:
+        """Of `logits` [n, V], overwritten, the columns of banned ids can win nothing."""
+        if self.banned is None:
+            return logits
+        if self.banned_ids is not None:
+            return logits.index_fill_(1, self.banned_ids, _NEVER)
+        return logits.masked_fill_(self.banned, _NEVER)
+
+    @cached_property
+    def banned_ids(self) -> Tensor | None:
+        """int64, if on a CPU and few: a pass over their columns is shorter than one over all."""
+        if self.banned is None or self.banned.device.type != "cpu":  # a GPU would be waited for
+            return None
+        ids = self.banned.nonzero().flatten()
+        return ids if len(ids) * _FEW_OF < len(self.banned) else None
+
+    def _gradient(self, exponentials: Tensor, total: Tensor, chosen: Tensor, slope: Tensor | float, room: _Room
+                  ) -> Tensor:
+        """d log p(chosen) / d hidden [n, H] = (one-hot(chosen) - p) * slope / temperature @ W, where p = exponentials
+        [n, V] / total [n, 1]; overwrites the exponentials."""
+        if isinstance(slope, float) and room.half is None:
+            # W[chosen] - p W. In half precision p near 1 would round to 1.
+            rows = (exponentials @ self.weight).div_(-total).add_(self.weight[chosen.squeeze(1)])
             return rows.mul_(slope / self.temperature)
-        wanted = p.neg_().scatter_add_(1, chosen, torch.ones_like(chosen, dtype=p.dtype))
-        return wanted.mul_(slope).div_(self.temperature).to(self.weight.dtype) @ self.weight
+        less = exponentials.scatter_add_(1, chosen, -total)  # (p - one-hot) * total
+        less = less.mul_(slope) if isinstance(slope, Tensor) else less
+        scale = -self.temperature if isinstance(slope, Tensor) else -self.temperature / slope
+        rows = (less if room.half is None else room.half.copy_(less)) @ self.weight
+        return rows.float().div_(total * scale)
+
+
+@dataclass(frozen=True)
+class _Room:
+    """Memory for a chunk's logits, used for one chunk after another: to ask the system for it anew takes as long as a
+    pass over it. half: in the weight's dtype, if that is not float32. exponentials: where logits are, if those are not
+    needed beside them."""
+
+    logits: Tensor
+    exponentials: Tensor
+    half: Tensor | None
+
+    @classmethod
+    def of(cls, weight: Tensor, rows: int, *, two: bool) -> _Room:
+        """For chunks of at most `rows`; two: logits are read after their exponentials are taken."""
+        logits = torch.empty(rows, weight.shape[0], dtype=torch.float32, device=weight.device)
+        half = None if weight.dtype == torch.float32 else torch.empty_like(logits, dtype=weight.dtype)
+        return cls(logits, torch.empty_like(logits) if two else logits, half)
+
+    def first(self, rows: int) -> _Room:
+        """The first rows of it."""
+        return _Room(self.logits[:rows], self.exponentials[:rows], None if self.half is None else self.half[:rows])
 
 
 class _ChosenLogProbs(torch.autograd.Function):
