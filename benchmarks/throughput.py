@@ -52,7 +52,8 @@ def run_textbook(model: str, threads: int, responses: int, overrides: list[str])
     tokens = sum(loop.learn_from(config.data.prompts[i % len(config.data.prompts)]) for i in range(responses))
     seconds = time.perf_counter() - started
     spent = loop.seconds
-    return _figures(seconds, responses, tokens, loop.operations, spent.rollout, spent.score, spent.update)
+    return _figures(seconds, responses, tokens, loop.operations, spent.rollout, spent.score, spent.update) | {
+        "half": 0.0}
 
 
 def run_engine(model: str, threads: int, responses: int, overrides: list[str]) -> dict[str, float]:
@@ -67,14 +68,14 @@ def run_engine(model: str, threads: int, responses: int, overrides: list[str]) -
     steps = max(2, -(-responses // a_step))
     config = replace(config, {"train.steps": steps + 2})
     metrics: list[dict[str, float]] = []
-    peak = 0.0
+    peak, half = 0.0, False
 
     def keep(event: Event) -> None:
-        nonlocal peak
+        nonlocal peak, half
         if isinstance(event, StepFinished):
             metrics.append(dict(event.metrics))
         elif isinstance(event, ModelLoaded):
-            peak = event.matmul_peak
+            peak, half = event.matmul_peak, event.dtype == "bfloat16"
 
     Trainer(config, run_dir=None, emit=keep).run()
     counted = metrics[2:]
@@ -82,7 +83,7 @@ def run_engine(model: str, threads: int, responses: int, overrides: list[str]) -
     seconds = sum(phases)
     operations = sum(m["throughput/matmul_share"] * peak * a_step / m["throughput/responses_per_s"] for m in counted)
     tokens = counted[-1]["num_tokens"] - metrics[1]["num_tokens"]
-    return _figures(seconds, len(counted) * a_step, tokens, operations, *phases)
+    return _figures(seconds, len(counted) * a_step, tokens, operations, *phases) | {"half": float(half)}
 
 
 def run_grpo(model: str, threads: int, responses: int, overrides: list[str]) -> dict[str, float]:
@@ -103,11 +104,11 @@ def run_trl(model: str, threads: int, responses: int, overrides: list[str]) -> d
     steps = max(2, -(-responses // a_step))
     seconds = train(model, config, a_step, steps)
     nan = float("nan")
-    return _figures(seconds, steps * a_step, nan, nan, nan, nan, nan)
+    return _figures(seconds, steps * a_step, nan, nan, nan, nan, nan) | {"half": 0.0}
 
 
 def run_peak(threads: int, overrides: list[str]) -> dict[str, float]:
-    """What large matrix products reach, in the numbers and on the device that the engine takes."""
+    """What large matrix products reach, on the device that the engine takes, in the numbers that `overrides` say."""
     import torch
 
     from rlhf_engine.config import presets
@@ -163,15 +164,17 @@ def measure(
     """One row a contestant."""
     threads = {name: best_threads(name, model, responses[name] // 2, overrides) for name in contestants}
     found: dict[str, list[dict[str, float]]] = {name: [] for name in contestants}
-    peaks = []
+    peaks: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(rounds):
         for name in contestants:
-            found[name].append(child(name, model, threads[name], responses[name], overrides))
-        peaks.append(child("peak", model, len(os.sched_getaffinity(0)), 0, overrides)["peak"])
+            run = child(name, model, threads[name], responses[name], overrides)
+            found[name].append(run)
+            dtype = ["model.dtype=bfloat16" if run["half"] else "model.dtype=float32"]
+            peaks[name].append(child("peak", model, len(os.sched_getaffinity(0)), 0, [*overrides, *dtype])["peak"])
     rows = []
     for name, runs in found.items():
         row: dict[str, Any] = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
-        row |= {"contestant": name, "threads": threads[name], "peak": statistics.median(peaks)}
+        row |= {"contestant": name, "threads": threads[name], "peak": statistics.median(peaks[name])}
         row["of_peak"] = row["operations_per_s"] / row["peak"]
         row["all_responses_per_s"] = [round(run["responses_per_s"], 2) for run in runs]
         rows.append(row)
@@ -183,13 +186,14 @@ def measure(
 
 def print_rows(model: str, rows: list[dict[str, Any]]) -> None:
     """A table in Markdown."""
-    print(f"\n{model}: matmul peak {rows[0]['peak'] / 1e9:.0f} GFLOP/s (all cores)\n")
-    print("| contestant | threads | responses/s | ratio | tokens/s | peak RSS | of peak | rollout | score | update |")
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    print(f"\n{model}\n")
+    print("| contestant | numbers | peak of products (all cores) | threads | responses/s | ratio | tokens/s | peak RSS | of peak | rollout | score | update |")
+    print("|---|---|---|---|---|---|---|---|---|---|---|---|")
     for row in rows:
         times = " | ".join(f"{row[phase] * 1000:.0f} ms" for phase in ("rollout", "score", "update"))
         print(
-            f"| {CONTESTANTS[row['contestant']]} | {row['threads']} | {row['responses_per_s']:.2f} | "
+            f"| {CONTESTANTS[row['contestant']]} | {'bfloat16' if row['half'] else 'float32'} | "
+            f"{row['peak'] / 1e9:.0f} GFLOP/s | {row['threads']} | {row['responses_per_s']:.2f} | "
             f"{row['ratio']:.1f} | {row['tokens_per_s']:.0f} | "
             f"{row['peak_rss'] / 2**20:.0f} MB ({row['rss_ratio']:.0%}) | "
             f"{row['of_peak']:.0%} | {times} |"

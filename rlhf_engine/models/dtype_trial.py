@@ -38,8 +38,8 @@ _WORTH_IT = 0.87  # bfloat16 must take at most this share of the time: for less 
 _WORK = 1e10  # parameters times tokens of a trial pass, about
 _TOKENS = 1024  # of one, at most
 _PROMPT = 8  # tokens
-_ROWS = 16  # of a trial's decoding, at most
-_STEPS = 12  # of decoding that are timed
+_ROWS = 64  # of a trial's decoding, at most
+_STEPS = 8  # of decoding that are timed
 _PASSES = 4  # times that a response is learned from for each time that it is sampled: actor and critic, twice each
 _TRIALS = 3  # the fastest counts
 
@@ -134,7 +134,7 @@ def _learn(policy: Policy, ids: torch.Tensor) -> None:
     mask = torch.ones_like(ids, dtype=torch.bool)
     said = policy.log_probs(policy.default_role, ids, mask, ids.shape[1] - min(_PROMPT, ids.shape[1] - 1), 1.0)
     if said.log_probs.requires_grad:
-        said.log_probs.sum().backward()  # type: ignore[no-untyped-call]
+        said.log_probs.sum().backward()
 
 
 def _decode(policy: Policy, decoder: TracedDecoder, prompts: torch.Tensor, steps: int) -> None:

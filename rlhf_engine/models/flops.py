@@ -80,8 +80,9 @@ class BatchCost:
         return 2.0 * self.size.head * float(response.sum())
 
 
-def matmul_peak(dtype: torch.dtype, device: torch.device, seconds: float = 0.1) -> float:
-    """Operations per second of large square matrix products with the threads torch uses now: the best of a few.
+def matmul_peak(dtype: torch.dtype, device: torch.device, seconds: float = 0.2) -> float:
+    """Operations per second of large matrix products with the threads torch uses now: the best of a few, of square
+    matrices and of fewer rows, which some libraries are faster at, with the right one as it lies and transposed.
 
     They are done in short trials with pauses between them, for others may use the machine just then; who does not pause
     is also sooner made to wait. Still it is only a lower bound: who measures more later should take that.
@@ -100,18 +101,20 @@ def matmul_peak(dtype: torch.dtype, device: torch.device, seconds: float = 0.1) 
 def _product_speed(size: int, dtype: torch.dtype, device: torch.device, seconds: float) -> float:
     own = torch.Generator(device).manual_seed(0)  # a run's own random numbers are not to be touched
     left, right = (torch.rand(size, size, generator=own, device=device, dtype=dtype) for _ in range(2))
-    best = float("inf")
+    pairs = [(rows, matrix) for rows in (left, left[:max(1, size // 4)]) for matrix in (right, right.t())]
+    best = 0.0
     for trial in range(_TRIALS):
         if trial:
             time.sleep(_PAUSE)
-        until = time.perf_counter() + seconds / _TRIALS
-        while True:
-            started = time.perf_counter()
-            left @ right
-            if device.type != "cpu":
-                torch.accelerator.synchronize(device)
-            ended = time.perf_counter()
-            best = min(best, ended - started)
-            if ended >= until:
-                break
-    return 2.0 * size**3 / best
+        for rows, matrix in pairs:
+            until = time.perf_counter() + seconds / _TRIALS / len(pairs)
+            while True:
+                started = time.perf_counter()
+                rows @ matrix
+                if device.type != "cpu":
+                    torch.accelerator.synchronize(device)
+                ended = time.perf_counter()
+                best = max(best, 2.0 * len(rows) * size**2 / (ended - started))
+                if ended >= until:
+                    break
+    return best

@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn import functional
 
 # Logits per chunk: few, so that on a CPU they stay in its cache between passes, but enough rows for a matrix product to
 # run at full speed (measured on vocabularies of 2,546 and 50,257), and never more than fits any memory.

@@ -11,6 +11,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from rlhf_engine.events import Profiled, TimeSpent
 from rlhf_engine.models.flops import matmul_peak
+from rlhf_engine.models.known_peak import known_peak, raise_peak
 from rlhf_engine.models.policy import Policy
 
 _PARTS = ("rollout: ", "score: ", "update: ")  # how the engine names what it does, by record_function
@@ -59,9 +60,9 @@ class Utilization:
     """Which share of the arithmetic that this machine can do a step did (model FLOP/s utilization, MFU)."""
 
     def __init__(self, policy: Policy) -> None:
-        """Measures the peak, which takes a tenth of a second."""
+        """The peak is measured in the first starts on a machine, a fifth of a second each, and known in those after."""
         self._policy = policy
-        self.peak = matmul_peak(policy.dtype, policy.device)
+        self.peak = known_peak(policy.dtype, policy.device, matmul_peak)
 
     def share(self, operations: float, seconds: float) -> tuple[float, bool]:
         """operations / seconds over the peak, and whether that peak was raised just now.
@@ -72,5 +73,7 @@ class Utilization:
         speed = operations / seconds
         raised = speed > self.peak
         if raised:
-            self.peak = max(speed, matmul_peak(self._policy.dtype, self._policy.device))
+            dtype, device = self._policy.dtype, self._policy.device
+            self.peak = max(speed, matmul_peak(dtype, device))
+            raise_peak(dtype, device, self.peak)
         return speed / self.peak, raised

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.data.batch import PromptBatch
 from rlhf_engine.events import Event, Notice, StepFinished
 from rlhf_engine.models.flops import BatchCost, ModelSize, matmul_peak
+from rlhf_engine.models.known_peak import MEASURED, known_peak, raise_peak
 from rlhf_engine.models.micro_batch import bytes_kept, choose_micro_batch_size
 from rlhf_engine.models.policy import Policy
 from rlhf_engine.models.rollout import sample
@@ -70,9 +72,10 @@ def test_a_matmul_peak_is_what_a_machine_can_have() -> None:
 
 
 def test_a_share_of_the_peak_is_never_more_than_all_of_it(
-    neo_config: RunConfig, monkeypatch: pytest.MonkeyPatch
+    neo_config: RunConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Planted: while the peak was measured others had the machine, so it came out a millionth of what it is."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # where nothing is known yet
     monkeypatch.setattr(profiling, "matmul_peak", lambda dtype, device: 1e3)
     events: list[Event] = []
     Trainer(neo_config, run_dir=None, emit=events.append).run()
@@ -84,8 +87,9 @@ def test_a_share_of_the_peak_is_never_more_than_all_of_it(
 
 
 def test_a_peak_measured_too_low_is_measured_again_and_then_holds(
-    neo_config: RunConfig, monkeypatch: pytest.MonkeyPatch
+    neo_config: RunConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     measured = [1e3, 1e15, 1e15]
     monkeypatch.setattr(profiling, "matmul_peak", lambda dtype, device: measured.pop(0))
     events: list[Event] = []
@@ -106,7 +110,7 @@ def test_a_device_that_is_nearly_full_is_measured_with_what_fits(monkeypatch: py
 
     monkeypatch.setattr(torch, "rand", short_of_memory)
     assert matmul_peak(torch.float32, torch.device("cpu"), seconds=0.01) > 1e8
-    assert sizes == [1024, 512, 256, 256]
+    assert sizes[:4] == [1024, 512, 256, 256]
 
 
 def test_kept_bytes_are_those_of_the_graph_and_decide_the_micro_batch(neo_config) -> None:
@@ -118,3 +122,34 @@ def test_kept_bytes_are_those_of_the_graph_and_decide_the_micro_batch(neo_config
     assert 8 <= choose_micro_batch_size(policy, rows=100_000, width=32) < 100_000  # 256 tokens, whatever they take
     for free, fit in ((10**15, 100_000), (2 * 100 * long, 64), (2 * 127 * long, 64), (2 * 130 * long, 128), (1, 8)):
         assert choose_micro_batch_size(policy, rows=100_000, width=32, free=free) == fit  # of a GPU
+
+
+def test_a_peak_is_measured_in_the_first_starts_only_and_the_highest_is_kept(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    cpu, measured = torch.device("cpu"), iter([3e9, 5e9, 4e9])
+    assert MEASURED == 3
+
+    def peak(dtype: torch.dtype) -> float:
+        return known_peak(dtype, cpu, lambda dtype, device: next(measured))
+
+    assert [peak(torch.float32) for _ in range(5)] == [3e9, 5e9, 5e9, 5e9, 5e9]
+    raise_peak(torch.float32, cpu, 2e9)
+    assert peak(torch.float32) == 5e9
+    raise_peak(torch.float32, cpu, 7e9)
+    assert peak(torch.float32) == 7e9
+    measured = iter([9e9])
+    assert peak(torch.bfloat16) == 9e9  # of its own
+
+
+@pytest.mark.parametrize("damaged", ["", "[]", "{", '{"KEY": [1e400, 3]}', '{"KEY": "fast"}', '{"KEY": [-1, 3]}'])
+def test_a_damaged_file_of_peaks_is_as_good_as_none(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, damaged: str
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    cpu = torch.device("cpu")
+    known_peak(torch.float32, cpu, lambda dtype, device: 3e9)
+    (file,) = tmp_path.rglob("*peaks*.json")
+    file.write_text(damaged.replace("KEY", next(iter(json.loads(file.read_text())))))
+    assert known_peak(torch.float32, cpu, lambda dtype, device: 2e9) == 2e9
