@@ -187,8 +187,9 @@ def measure(
 def print_rows(model: str, rows: list[dict[str, Any]]) -> None:
     """A table in Markdown."""
     print(f"\n{model}\n")
-    print("| contestant | numbers | peak of products (all cores) | threads | responses/s | ratio | tokens/s | peak RSS | of peak | rollout | score | update |")
-    print("|---|---|---|---|---|---|---|---|---|---|---|---|")
+    columns = ("contestant", "numbers", "peak of products (all cores)", "threads", "responses/s", "ratio", "tokens/s",
+               "peak RSS", "of peak", "rollout", "score", "update")
+    print(f"| {' | '.join(columns)} |\n{'|---' * len(columns)}|")
     for row in rows:
         times = " | ".join(f"{row[phase] * 1000:.0f} ms" for phase in ("rollout", "score", "update"))
         print(

@@ -18,6 +18,9 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 from transformers.pytorch_utils import Conv1D
 
+# on a CPU the library that multiplies in bfloat16 takes four times as long to begin a small product as that for float32
+_FEW_ROWS = 64
+
 
 class AdaptedLinear:
     """Stands in for a peft layer's forward: base alone, base and the active adapter, or weights merged for decoding."""
@@ -84,7 +87,8 @@ def adapt(layers: list[Any]) -> list[AdaptedLinear]:
 
 class _LoraProduct(torch.autograd.Function):
     """x [..., in] -> [..., out]. The base may be of another dtype than its adapters, which are float32: in bfloat16 all
-    products are of that (summed in float32), in float16, which gradients would fall out of, each works in its own."""
+    products are of that (summed in float32) if there are more than a few rows; else, and in float16, which gradients
+    would fall out of, each works in its own."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scale: float) -> Tensor:
@@ -114,7 +118,8 @@ class _LoraProduct(torch.autograd.Function):
 
 
 def _for_products(adapter: Tensor, rows: Tensor) -> Tensor:
-    return adapter.to(rows.dtype) if rows.dtype == torch.bfloat16 else adapter
+    few = rows.device.type == "cpu" and len(rows) <= _FEW_ROWS
+    return adapter.to(rows.dtype) if rows.dtype == torch.bfloat16 and not few else adapter
 
 
 def _add_product(total: Tensor, left: Tensor, right: Tensor, scale: float) -> None:
@@ -122,4 +127,4 @@ def _add_product(total: Tensor, left: Tensor, right: Tensor, scale: float) -> No
     if total.dtype == left.dtype:
         total.addmm_(left, right, alpha=scale)
     else:
-        total.add_((left @ right).mul_(scale))
+        total.copy_(torch.addmm(total.to(left.dtype), left, right, alpha=scale))

@@ -36,12 +36,12 @@ _CACHE = "number-formats.json"
 _REMEMBERED = 256  # models
 _WORTH_IT = 0.87  # bfloat16 must take at most this share of the time: for less nobody gives up digits
 _WORK = 1e10  # parameters times tokens of a trial pass, about
-_TOKENS = 1024  # of one, at most
+_TOKENS = 512  # of one, at most
 _PROMPT = 8  # tokens
 _ROWS = 64  # of a trial's decoding, at most
 _STEPS = 8  # of decoding that are timed
 _PASSES = 4  # times that a response is learned from for each time that it is sampled: actor and critic, twice each
-_TRIALS = 3  # the fastest counts
+_TRIALS = 2  # the fastest counts
 
 
 class Found(NamedTuple):
@@ -111,12 +111,11 @@ def response_seconds(config: RunConfig) -> float:
 
 def _response_seconds(config: RunConfig) -> float:
     policy = Policy.from_config(config)
-    rows_wanted = config.algorithm.rows_per_update
     width = min(config.sampling.max_new_tokens + _PROMPT, policy.max_positions or 4096)
     tokens = min(_TOKENS, int(_WORK / policy.parameter_count))
-    ids = _ids(policy, max(1, min(rows_wanted, tokens // width)), width)
+    ids = _ids(policy, max(1, min(config.algorithm.rows_per_update, tokens // width)), width)
     learning = _fastest(lambda: _learn(policy, ids)) / len(ids)
-    prompts = _ids(policy, min(rows_wanted, _ROWS), min(_PROMPT, width - 1))
+    prompts = _ids(policy, min(config.algorithm.rows_per_step, _ROWS), min(_PROMPT, width - 1))
     steps = min(_STEPS, width - prompts.shape[1])
     decoder = TracedDecoder(policy)
     with torch.no_grad():
