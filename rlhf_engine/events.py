@@ -171,6 +171,14 @@ class Profiled(Event):
 
 
 @dataclass(frozen=True)
+class StartProfiled(Event):
+    """Where the time went from the start of the process to the end of the first step, by part (in order)."""
+
+    seconds: float
+    parts: tuple[TimeSpent, ...]
+
+
+@dataclass(frozen=True)
 class Alarm(Event):
     """Something is wrong with the run after `step`; `text` says what, in numbers, and what to try.
 

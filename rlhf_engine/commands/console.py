@@ -25,6 +25,7 @@ from rlhf_engine.events import (
     RolledBack,
     RunStarted,
     RunState,
+    StartProfiled,
     StateChanged,
     StepFinished,
     TimeSpent,
@@ -132,8 +133,7 @@ def profile_table(profiled: Profiled) -> str:
     """Where a step's time went, as lines for people."""
 
     def lines(rows: tuple[TimeSpent, ...]) -> list[str]:
-        return [f"  {row.name:<28} {row.seconds:8.3f} s {row.seconds / profiled.seconds:6.1%}  {row.count:>6} times"
-                for row in rows]
+        return [f"{_spent(row, profiled.seconds)}  {row.count:>6} times" for row in rows]
 
     rest = profiled.seconds - sum(row.seconds for row in profiled.parts)
     return "\n".join([
@@ -142,6 +142,16 @@ def profile_table(profiled: Profiled) -> str:
         "the operators that took longest (all threads wait for each):",
         *lines(profiled.operators),
     ])
+
+
+def start_table(profiled: StartProfiled) -> str:
+    """Where the time before and in the first step went, as lines for people."""
+    return "\n".join([f"where the start went ({profiled.seconds:.2f} s):",
+                      *(_spent(row, profiled.seconds) for row in profiled.parts)])
+
+
+def _spent(row: TimeSpent, whole: float) -> str:
+    return f"  {row.name:<28} {row.seconds:8.3f} s {row.seconds / whole:6.1%}"
 
 
 class Reporter:
@@ -187,6 +197,10 @@ class Reporter:
                            f"matmul peak {event.matmul_peak / 1e9:,.0f} GFLOP/s")
             case StepFinished():
                 self._step(event)
+            case StartProfiled():
+                if self._as_json:
+                    print_json({"event": "start", **asdict(event)})
+                self._line(*start_table(event).split("\n"))
             case Profiled():
                 if self._as_json:
                     print_json({"event": "profile", **asdict(event)})

@@ -49,7 +49,9 @@ def train(
     overrides: Overrides = None,
     runs_dir: RunsDir = DEFAULT_RUNS_ROOT,
     name: Annotated[str | None, typer.Option(help="Name of the new run; generated if omitted.")] = None,
-    profile: Annotated[bool, typer.Option("--profile", help="Report where the time of the second step went.")] = False,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Report where the time of the start and of the second step went.")
+    ] = False,
     trust: TrustRemoteCode = None,
     trust_code: TrustCode = None,
     as_json: AsJson = False,
@@ -57,8 +59,9 @@ def train(
     """Train a preset. Ctrl-C stops after the step, with a checkpoint; `resume` continues from there.
 
     With --json: one object a step (event "step": step, total_steps, seconds, metrics), one an alarm (event "alarm":
-    step, kind, text), one a roll-back (event "rolled_back": step, text), one after a profiled step (event "profile":
-    step, seconds, parts, operators) and one at the end (event "end": run, path, state, step, total_steps, message,
+    step, kind, text), one a roll-back (event "rolled_back": step, text), with --profile one on
+    the start (event "start": seconds, parts) and one after a profiled step (event "profile": step, seconds, parts,
+    operators), and one at the end (event "end": run, path, state, step, total_steps, message,
     checkpoint).
     """
     config = presets.load_with_overrides(preset, overrides or [])

@@ -6,6 +6,7 @@ the base with adapters off. Only one copy of the base is in memory, and of adapt
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
@@ -57,6 +58,8 @@ class Policy:
         self._takes_use_cache = "use_cache" in names
         self.why_uncached = ""
         """Why decoding does without a cache; empty while it uses one."""
+        self.check_seconds = 0.0
+        """What its check took when it was loaded; next to nothing where it had passed before."""
         self.default_role = "actor" if needs.answers else next(iter(needs.adapters), REFERENCE)
         hidden_size = self.base.get_output_embeddings().weight.shape[1]
         with torch.random.fork_rng(devices=[]):
@@ -103,10 +106,12 @@ class Policy:
         loaded = load_model(model)
         with told(model, loaded.device, loaded.dtype):
             policy = cls(loaded, lora, needs, seed=seed)
+        started = time.perf_counter()
         try:
             policy.why_uncached = check_once(policy, loaded.fingerprint.hex if loaded.fingerprint else None)
         except ModelError as error:
             raise ModelError(cannot_use(model, error)) from error
+        policy.check_seconds = time.perf_counter() - started
         if policy.why_uncached:
             policy.notices = (*policy.notices, policy.why_uncached)
         return policy

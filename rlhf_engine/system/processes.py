@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import resource
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -38,6 +39,16 @@ class ProcessId:
 def this_process() -> ProcessId:
     """The calling process."""
     return ProcessId(os.getpid(), _started(os.getpid()))
+
+
+def age_of_this_process() -> float:
+    """Seconds since it began, to a hundredth; 0 where the system does not tell."""
+    import psutil
+
+    try:
+        return max(0.0, time.time() - float(psutil.Process().create_time()))
+    except psutil.Error:
+        return 0.0
 
 
 def resident_bytes() -> int:

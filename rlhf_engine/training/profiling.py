@@ -9,10 +9,11 @@ from contextlib import contextmanager
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from rlhf_engine.events import Profiled, TimeSpent
+from rlhf_engine.events import Profiled, StartProfiled, TimeSpent
 from rlhf_engine.models.flops import matmul_peak
 from rlhf_engine.models.known_peak import known_peak, raise_peak
 from rlhf_engine.models.policy import Policy
+from rlhf_engine.system.processes import age_of_this_process
 
 _PARTS = ("rollout: ", "score: ", "update: ")  # how the engine names what it does, by record_function
 _OPERATORS = 12
@@ -54,6 +55,28 @@ class StepProfiler:
 
 def _order(name: str) -> int:
     return next(index for index, part in enumerate(_PARTS) if name.startswith(part))
+
+
+class StartProfiler:
+    """Tells the parts of a start apart, one after another, until the first step is done."""
+
+    def __init__(self) -> None:
+        """What the process did until now is the first part."""
+        before = age_of_this_process()
+        self._parts = {"Python and its libraries": before}
+        self._since = self._began = time.perf_counter()
+        self._began -= before
+
+    def lap(self, part: str, seconds: float | None = None) -> None:
+        """All since the last lap was `part`; or of it `seconds`, and the next lap takes what is left."""
+        now = time.perf_counter() if seconds is None else self._since + seconds
+        self._parts[part] = self._parts.get(part, 0.0) + now - self._since
+        self._since = now
+
+    def result(self) -> StartProfiled:
+        """The parts so far."""
+        parts = tuple(TimeSpent(part, seconds, 1) for part, seconds in self._parts.items())
+        return StartProfiled(time.perf_counter() - self._began, parts)
 
 
 class Utilization:

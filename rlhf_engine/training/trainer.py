@@ -70,7 +70,7 @@ from rlhf_engine.runs.run_dir import RunDir
 from rlhf_engine.system.streams import log, logged
 from rlhf_engine.training.divergence import check_divergence, restore_last_checkpoint, skipped_updates
 from rlhf_engine.training.journal import Emit, Journal
-from rlhf_engine.training.profiling import StepProfiler, Utilization
+from rlhf_engine.training.profiling import StartProfiler, StepProfiler, Utilization
 from rlhf_engine.training.rewards_learning import RewardsLearning
 from rlhf_engine.training.saving import RunProgress, Saver
 from rlhf_engine.training.sentinel import Sentinel
@@ -95,13 +95,14 @@ class Trainer:
         """Nothing is loaded before `run`. Without a run directory nothing is written (benchmarks, tests).
 
         requests: of a session; by default of this trainer alone.
-        profile: emit a `Profiled` after the second step.
+        profile: emit a `StartProfiled` after the first step and a `Profiled` after the second.
         """
         self.config = config
         self.requests = requests or RequestQueue()
         self.step = 0
         self._run_dir, self._journal = run_dir, Journal(run_dir, emit)
         self._profiler = StepProfiler() if profile else None
+        self._start = StartProfiler() if profile else None
         self._resuming = False
         self._base = AS_IT_WAS
         self._accept_code = self._accept_data = False
@@ -209,6 +210,7 @@ class Trainer:
         self._probe()
         if not self._resuming:
             self._save()
+        self._lap("probe and first checkpoint")
         self._enter(RunState.TRAINING)
         while True:
             try:
@@ -266,9 +268,13 @@ class Trainer:
 
     def _load(self, resumed: TrainingState | None) -> Algorithm:
         started = time.perf_counter()
+        self._lap("files of the run")
         config = self._with_dtype()
+        self._lap("trial of number formats")
         torch.manual_seed(config.train.seed)
         self.policy = Policy.from_config(config)
+        self._lap("the model's check", self.policy.check_seconds)
+        self._lap("the model")
         if resumed:  # once more: only loading a hub model tells what the hub has by now
             self._require_same_base(resumed)
         for text in self.policy.notices:
@@ -283,8 +289,11 @@ class Trainer:
             self._change(replace(self.config, {"model.revision": commit}), "model.revision")
         if config.model.dtype != self.config.model.dtype:  # it is the run's from now on, wherever it is resumed
             self._change(replace(self.config, {"model.dtype": config.model.dtype}), "model.dtype")
+        self._lap("data")
         self._progress.threads = use_threads_of(self.policy, self.config, self._progress.threads)
+        self._lap("trial of threads")
         self._utilization = Utilization(self.policy)
+        self._lap("matmul peak")
         self._resources = Resources.of(self.policy, self.config, self._journal.notice, self._data)
         for path, (_, new) in changed_settings(self.config, pinned_judges(self.config)).items():
             self._change(replace(self.config, {path: new}), path)  # a classifier of the hub is known once it is loaded
@@ -313,6 +322,7 @@ class Trainer:
             )
         )
         self._started = time.perf_counter()
+        self._lap("rewards and method")
         return algorithm
 
     def _with_dtype(self) -> RunConfig:
@@ -361,6 +371,10 @@ class Trainer:
             raise ModelError("out of memory: lower train.micro_batch_size, lora.rank, or how much one step of "
                              "[algorithm] takes") from error
         self.step += 1
+        self._lap("first step, with what is recorded in it")
+        if self._start:
+            self._journal.emit(self._start.result())
+            self._start = None
         self._progress.nonfinite_steps = self._progress.nonfinite_steps + 1 if result.nonfinite else 0
         if result.operations and self._utilization:
             share, raised = self._utilization.share(result.operations, time.perf_counter() - started)
@@ -536,6 +550,10 @@ class Trainer:
         self._saver.save(self.step, progress, self.algorithm, self.policy, self.config, asked=asked)
 
     # --- telling ---
+
+    def _lap(self, part: str, seconds: float | None = None) -> None:
+        if self._start:
+            self._start.lap(part, seconds)
 
     @property
     def _seconds(self) -> float:

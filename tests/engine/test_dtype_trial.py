@@ -42,9 +42,15 @@ class Stopwatch:
 
 @pytest.mark.parametrize(
     ("abilities", "environment", "expected"),
-    [({"avx512_bf16": True}, {}, True), ({"amx_bf16": True}, {}, True), ({"avx512_f": True}, {}, False),
-     ({}, {}, False), ({"avx512_bf16": False}, {}, False), ({"avx512_bf16": True}, {"ONEDNN_MAX_CPU_ISA": "avx2"}, False),
-     ({"avx512_bf16": True}, {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_BF16"}, True)],
+    [
+        ({"avx512_bf16": True}, {}, True),
+        ({"amx_bf16": True}, {}, True),
+        ({"avx512_f": True}, {}, False),
+        ({"avx512_bf16": False}, {}, False),
+        ({}, {}, False),
+        ({"avx512_bf16": True}, {"ONEDNN_MAX_CPU_ISA": "avx2"}, False),
+        ({"avx512_bf16": True}, {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_BF16"}, True),
+    ],
 )
 def test_a_processor_has_units_for_bfloat16_unless_it_is_told_to_leave_them(
     abilities: dict[str, bool], environment: dict[str, str], expected: bool
