@@ -29,6 +29,7 @@ from rlhf_engine.requests import (
     SamplePairs,
     Start,
 )
+from rlhf_engine.system.garbage import importing
 
 if TYPE_CHECKING:
     from rlhf_engine.evaluation.generate import LoadedRun
@@ -112,8 +113,9 @@ class Session:
         from rlhf_engine.rewards.function import pinned
         from rlhf_engine.runs.base_model import BaseChoice, pinned_base
         from rlhf_engine.runs.run_dir import RunDir
-        from rlhf_engine.training.fork import fork
-        from rlhf_engine.training.trainer import Trainer
+        with importing():
+            from rlhf_engine.training.fork import fork
+            from rlhf_engine.training.trainer import Trainer
 
         if isinstance(asked, Start):
             config = pinned(pinned_base(pinned_data(asked.config)))

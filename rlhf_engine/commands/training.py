@@ -39,6 +39,7 @@ from rlhf_engine.runs.base_model import MOVES, BaseChoice, pinned_base
 from rlhf_engine.runs.hand_over import hand_over
 from rlhf_engine.runs.run_dir import DEFAULT_RUNS_ROOT, RunDir
 from rlhf_engine.runs.trust import UntrustedCodeError
+from rlhf_engine.system.garbage import importing
 
 if TYPE_CHECKING:
     from rlhf_engine.training.trainer import Trainer
@@ -194,6 +195,8 @@ def _drive(make: Callable[[RequestQueue, Reporter], Trainer], run_dir: RunDir, a
     stop = partial(requests.ask, Stop())
     reporter = Reporter(stop, as_json)
     with stopped_by_signals(stop) as signals:
+        with importing():
+            import rlhf_engine.training.trainer  # noqa: F401
         state = make(requests, reporter).run()
     hung_up = reporter.hung_up and not signals.received  # no signal tells of it where it is not this process's own
     if (hung_up or signals.received is signal.SIGHUP) and state is RunState.STOPPED:

@@ -371,7 +371,7 @@ class Trainer:
             raise ModelError("out of memory: lower train.micro_batch_size, lora.rank, or how much one step of "
                              "[algorithm] takes") from error
         self.step += 1
-        self._lap("first step, with what is recorded in it")
+        self._lap("the first step")
         if self._start:
             self._journal.emit(self._start.result())
             self._start = None
