@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from rlhf_engine.commands.console import Reporter, profile_table
+from rlhf_engine.commands.console import Reporter, profile_table, start_table
 from rlhf_engine.config.run_config import RunConfig
-from rlhf_engine.events import Event, Profiled, StepFinished, TimeSpent
+from rlhf_engine.events import Event, Profiled, StartProfiled, StepFinished, TimeSpent
 from rlhf_engine.training.trainer import Trainer
 
 
@@ -21,6 +21,10 @@ def train(config: RunConfig, *, profile: bool) -> list[Event]:
 def test_the_second_step_is_told_in_parts_and_operators(neo_config: RunConfig) -> None:
     events = train(neo_config, profile=True)
     (profiled,) = [event for event in events if isinstance(event, Profiled)]
+    (start,) = [event for event in events if isinstance(event, StartProfiled)]
+    assert all(part.seconds >= 0 for part in start.parts)
+    assert sum(part.seconds for part in start.parts) == pytest.approx(start.seconds, abs=0.1)
+    assert "the first step" in start_table(start)
     assert profiled.step == 2
     names = [part.name for part in profiled.parts]
     assert names == sorted(names, key=lambda name: ("rollout", "score", "update").index(name.partition(":")[0]))
