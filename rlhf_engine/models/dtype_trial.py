@@ -22,7 +22,7 @@ from rlhf_engine.config import fields
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import ModelError
 from rlhf_engine.model_folders.user_cache import read_cache, write_cache
-from rlhf_engine.models.decoding.traced import TracedDecoder
+from rlhf_engine.models.decoding.prepared import PreparedDecoder
 from rlhf_engine.models.loading import choose_device
 from rlhf_engine.models.policy import Policy
 from rlhf_engine.models.processor import machine_digest, multiplies_bfloat16
@@ -117,7 +117,7 @@ def _response_seconds(config: RunConfig) -> float:
     learning = _fastest(lambda: _learn(policy, ids)) / len(ids)
     prompts = _ids(policy, min(config.algorithm.rows_per_step, _ROWS), min(_PROMPT, width - 1))
     steps = min(_STEPS, width - prompts.shape[1])
-    decoder = TracedDecoder(policy)
+    decoder = PreparedDecoder(policy)
     with torch.no_grad():
         decoding = _fastest(lambda: _decode(policy, decoder, prompts, steps)) / len(prompts) / steps
     return _PASSES * learning + config.sampling.max_new_tokens * decoding
@@ -136,14 +136,14 @@ def _learn(policy: Policy, ids: torch.Tensor) -> None:
         said.log_probs.sum().backward()
 
 
-def _decode(policy: Policy, decoder: TracedDecoder, prompts: torch.Tensor, steps: int) -> None:
+def _decode(policy: Policy, decoder: PreparedDecoder, prompts: torch.Tensor, steps: int) -> None:
     hidden = decoder.start(prompts, torch.ones_like(prompts, dtype=torch.bool), steps)
     for _ in range(steps):
         hidden = decoder.step(policy.next_logits(hidden, 1.0).argmax(dim=1))
 
 
 def _fastest(work: Callable[[], None]) -> float:
-    """Seconds; the first time, which records and starts threads, does not count."""
+    """Seconds; the first time, which prepares, does not count."""
     taken = []
     for _ in range(_TRIALS + 1):
         started = time.thread_time()
