@@ -7,7 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,6 +21,7 @@ from rlhf_engine.commands.labelling import LabelTask
 from rlhf_engine.config.rewards import LengthRewardConfig
 from rlhf_engine.labels.label_file import LabelFile, read_labels
 from rlhf_engine.labels.pair import shown_swapped
+from rlhf_engine.labels.rater import SimulatedRater, rate
 from rlhf_engine.rewards.build import build_rewards
 
 PRESET = """
@@ -156,6 +159,29 @@ def test_another_process_at_the_same_file_is_told() -> None:
         done = call("label", "tiny.toml", "--rater", "short", "--count", "1")
     assert done.exit_code == 1
     assert "another process" in done.stderr
+
+
+def test_what_another_process_has_judged_meanwhile_is_not_judged_again() -> None:
+    label("--count", "10", "--repeat-every", "0")
+    path = Path("labels/tiny.jsonl")
+    theirs = read_labels(path)
+    path.rename("theirs.jsonl")
+    nobody = SimulatedRater(NoScores(), theirs[0].rater)
+    with LabelFile.open(path, rater=nobody.name) as late:  # it is not there yet: nobody holds it
+        Path("theirs.jsonl").rename(path)
+        assert rate(nobody, late, [one.pair for one in theirs], count=10, repeat_every=0) == 1
+    kept = read_labels(path)
+    assert [one.key for one in kept] == [one.key for one in theirs]
+    assert [one.verdict for one in kept[1:]] == [one.verdict for one in theirs[1:]]
+    assert len(path.read_text().splitlines()) == 10
+
+
+class NoScores:
+    """Finds all responses equally good."""
+
+    def score(self, prompts: Sequence[str], responses: Sequence[str]) -> Any:
+        """One score for each."""
+        return SimpleNamespace(scores=[SimpleNamespace(total=0.0)] * len(responses))
 
 
 def test_a_person_is_handed_what_was_asked_for() -> None:

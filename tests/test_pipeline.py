@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -15,10 +16,12 @@ from loop_runs import judgement, write_labels
 from typer.testing import CliRunner, Result
 
 from rlhf_engine.commands.cli import make_app
+from rlhf_engine.config.grid import Cell
 from rlhf_engine.errors import ConfigError, RunError
 from rlhf_engine.pipelining.drive import judged
 from rlhf_engine.pipelining.stages import policy_config
 from rlhf_engine.runs.pipeline_dir import PipelineDir, PipelinePlan
+from rlhf_engine.sweeping.cells import DRIVEN, WAITING, status_of
 from rlhf_engine.system.own_process import environment, python
 
 PLAN = PipelinePlan("human-feedback", "human-feedback-reward", (), "animals", 0.1, 0.0, 300, 1, 200, 0)
@@ -63,6 +66,38 @@ def test_the_policy_learns_from_the_reward_model_and_the_rater_is_gold(tmp_path:
         policy_config(found, replace(PLAN, preset="animals"), 1)
 
 
+LEAVES_A_COMMAND = """
+import os, sys
+from pathlib import Path
+from rlhf_engine.runs.pipeline_dir import PipelineDir
+left = PipelineDir(Path(sys.argv[1])).driven.start(["train", "--help"], "policy-1")
+os.kill(left.process.pid, 19)
+print(left.process.pid, flush=True)
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_a_command_that_outlives_its_pipeline_is_known_before_it_has_left_anything(tmp_path: Path) -> None:
+    driven = PipelineDir.begin(tmp_path, "loop", PLAN).driven
+    assert not driven.running("policy-1")
+    killed = subprocess.run([sys.executable, "-c", LEAVES_A_COMMAND, str(driven.path)], env=environment(), text=True,
+                            stdout=subprocess.PIPE, check=False)
+    left = int(killed.stdout)
+    try:
+        assert killed.returncode == -signal.SIGKILL
+        assert driven.running("policy-1")
+        assert not driven.running("reward-1")
+        with pytest.raises(RunError, match="policy-1"):
+            driven.start(["train", "--help"], "policy-1")
+        cell = Cell("loop-policy-1", (), 0)
+        assert status_of(tmp_path, cell).state == WAITING
+        assert status_of(tmp_path, cell, at_work=True).state == DRIVEN
+    finally:
+        os.kill(left, signal.SIGKILL)
+    while driven.running("policy-1"):
+        time.sleep(0.01)
+
+
 def test_without_a_rater_it_says_how_many_pairs_a_person_has_to_judge(tmp_path: Path) -> None:
     result = invoke("pipeline", "human-feedback", "--labels", "40", "--runs-dir", str(tmp_path))
     assert result.exit_code == 2
@@ -101,8 +136,14 @@ def test_killed_at_any_stage_the_same_command_goes_on(tmp_path: Path) -> None:
 
     pipeline = PipelineDir(tmp_path / ".pipelines" / "human-feedback")
 
+    def labelling_begins() -> bool:
+        return pipeline.driven.log_of("labels-1").exists()
+
     def some_labels() -> bool:
         return judged(pipeline.labels, "simulated:animals") >= 5
+
+    def reward_model_begins() -> bool:
+        return pipeline.driven.log_of("reward-1").exists()
 
     def reward_model_trains() -> bool:
         return (tmp_path / "human-feedback-reward-1" / "checkpoints" / "step-000005").exists()
@@ -110,7 +151,7 @@ def test_killed_at_any_stage_the_same_command_goes_on(tmp_path: Path) -> None:
     def policy_trains() -> bool:
         return (tmp_path / "human-feedback-policy-1" / "checkpoints" / "step-000001").exists()
 
-    for reached in (some_labels, reward_model_trains, policy_trains):
+    for reached in (labelling_begins, some_labels, reward_model_begins, reward_model_trains, policy_trains):
         process = begin()
         while not reached():
             assert process.poll() is None

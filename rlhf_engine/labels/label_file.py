@@ -60,8 +60,16 @@ class LabelFile:
         """The latest of each key, in the order in which each was first made."""
         return list(self._latest.values())
 
+    def has(self, pair: str, rater: str) -> bool:
+        """Whether that person has judged the pair of that id, as it came first."""
+        return (pair, rater, 0) in self._latest
+
     def add(self, judgement: Judgement) -> None:
-        """Keeps a judgement; when this returns, neither a crash nor a power cut can lose it. Raises RunError."""
+        """Keeps a judgement; when this returns, neither a crash nor a power cut can lose it. Raises RunError.
+
+        Nobody holds a file that is not there yet: where another process has begun it since, one with the same key that
+        lies there by now is superseded.
+        """
         if judgement.key in self._latest:
             raise ValueError(f"{judgement.key} was judged before; that is amended")
         self._append(judgement)
@@ -71,7 +79,6 @@ class LabelFile:
         if judgement.key not in self._latest:
             raise ValueError(f"{judgement.key} was not judged before")
         self._append(judgement)
-        self._superseded += 1
 
     def close(self) -> None:
         """Leaves out what was superseded, in one replacement of the file, and lets go of it. Raises RunError, with the
@@ -99,6 +106,7 @@ class LabelFile:
             self._take()
         with writing(self.path):
             self._write(to_json(row(judgement), ascii_only=False))
+        self._superseded += judgement.key in self._latest
         self._latest[judgement.key] = judgement
 
     def _holds_path(self) -> bool:

@@ -76,10 +76,8 @@ def rate(
     Of `pairs` those are judged that the rater has not judged yet, and one in `repeat_every` comes back in between. Each
     judgement is on the disk before the next. tell: takes how many there are so far.
     """
-    before = file.judgements
-    repeats = Repeats(rater.name, repeat_every, before)
-    seen = {judgement.pair.id for judgement in before if judgement.rater == rater.name}
-    new = (pair for pair in pairs if pair.id not in seen)
+    repeats = Repeats(rater.name, repeat_every, file.judgements)
+    new = (pair for pair in pairs if not file.has(pair.id, rater.name))  # asked as late as that
     for judged in range(count):
         again = repeats.due()
         pair = again or next(new, None)
@@ -88,6 +86,5 @@ def rate(
         judgement = rater.judge(pair, 1 if again else 0)
         file.add(judgement)
         repeats.judged(judgement)
-        seen.add(pair.id)
         tell(judged + 1)
     return count

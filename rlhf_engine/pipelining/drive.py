@@ -74,7 +74,7 @@ class PipelineDrive:
 
     def _label(self, round_: int) -> None:
         wanted, rater = self.plan.labels * round_, rater_name(self.plan)
-        self._wait_for_labels()
+        self._wait_for_labels(f"labels-{round_}")
         missing = wanted - judged(self.pipeline.labels, rater)
         if missing <= 0:
             return
@@ -93,17 +93,26 @@ class PipelineDrive:
         if judged(self.pipeline.labels, rater) < wanted:
             raise RunError(f"The labels of round {round_} are not all there: {self._said()}.")
 
-    def _wait_for_labels(self) -> None:
+    def _wait_for_labels(self, stage: str) -> None:
         told = False
-        while self.pipeline.labels.exists():
-            try:
-                with LabelFile.open(self.pipeline.labels, rater=self.pipeline.name):
-                    return
-            except RunError:  # somebody judges, or of a pipeline that was killed the process that judges goes on
-                if not told:
-                    self.tell(f"waiting for whoever writes to {self.pipeline.labels}")
-                told = True
-                self._wait()
+        while self._labels_are_written(stage):
+            if not told:
+                self.tell(f"waiting for whoever writes to {self.pipeline.labels}")
+            told = True
+            self._wait()
+
+    def _labels_are_written(self, stage: str) -> bool:
+        """Whether somebody judges, or the process goes on that judged for a pipeline that was killed: that one holds no
+        file before its first judgement."""
+        if self.pipeline.driven.running(stage):
+            return True
+        if not self.pipeline.labels.exists():
+            return False
+        try:
+            with LabelFile.open(self.pipeline.labels, rater=self.pipeline.name):
+                return False
+        except RunError:
+            return True
 
     def _train(self, stage: str, what: str, words: list[str]) -> None:
         tried = False
@@ -164,7 +173,8 @@ class PipelineDrive:
         return RunDir(self.pipeline.root / self.pipeline.run_name(stage))
 
     def _status(self, stage: str) -> CellStatus:
-        return status_of(self.pipeline.root, Cell(self.pipeline.run_name(stage), (), 0))
+        return status_of(self.pipeline.root, Cell(self.pipeline.run_name(stage), (), 0),
+                         at_work=self.pipeline.driven.running(stage))
 
     def _reward_words(self) -> list[str]:
         sets = reward_settings(self.pipeline.labels, self.plan)

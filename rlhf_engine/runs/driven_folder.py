@@ -1,5 +1,8 @@
 """Work of many runs (a sweep, a pipeline) that one process at a time drives, and the commands that it consists of: each
 a process of its own, that leaves what it prints in a log. Nothing here imports torch.
+
+A command outlives a driver that is killed, and for some seconds leaves nothing else to be known by: neither a run nor a
+label file. So it holds its log, by the lock of the descriptor that it prints to, until it ends.
 """
 
 from __future__ import annotations
@@ -7,12 +10,13 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from rlhf_engine.errors import RunError
 from rlhf_engine.files.disk import os_error_reason, writing
+from rlhf_engine.files.file_locks import try_lock
 from rlhf_engine.files.own_files import make_folder, open_to_add
 from rlhf_engine.files.reading import open_regular
 from rlhf_engine.model_folders import remote_code
@@ -54,11 +58,22 @@ class DrivenFolder:
             make_folder(path.parent)
             return open_to_add(path)
 
+    def running(self, command: str) -> bool:
+        """Whether a process of that command is at work, also one that a killed driver began. For the driver alone."""
+        try:
+            with open_regular(self.log_of(command)) as log:
+                return not try_lock(log.fileno())
+        except OSError:  # never begun; or a disk that knows no locks
+            return False
+
     def start(self, words: Sequence[str], command: str | None = None) -> OwnCommand:
         """Begins a command of ours, which may run code that was trusted here, with its output in its log. Raises
         RunError."""
         log = self.open_log(command)
         try:
+            with suppress(OSError):  # a disk that knows no locks
+                if command is not None and not try_lock(log):
+                    raise RunError(f"{command} of the {self.kind} {self.path.name} is at work already.")
             begin = os.fstat(log).st_size
             # a session of its own: Ctrl+C at a terminal, or its end, does not reach it but through who drives it
             process = subprocess.Popen(

@@ -53,9 +53,14 @@ def run_of(root: Path, cell: Cell, run_id: str = "") -> RunDir | None:
     return None
 
 
-def status_of(root: Path, cell: Cell, run_id: str = "") -> CellStatus:
-    """How the run of a cell stands."""
-    run = run_of(root, cell, run_id)
+def status_of(root: Path, cell: Cell, run_id: str = "", *, at_work: bool = False) -> CellStatus:
+    """How the run of a cell stands. at_work: whether a process is known that trains it, though it may not have come so
+    far as to tell of itself in the run."""
+    found = _status_of(run_of(root, cell, run_id), cell)
+    return replace(found, state=DRIVEN) if at_work and found.state != FINISHED else found
+
+
+def _status_of(run: RunDir | None, cell: Cell) -> CellStatus:
     if run is None:
         return CellStatus(cell)
     status, line = run.status(), run.last_metrics()

@@ -91,7 +91,7 @@ class Drive:
         if before and child is None and before.state != DRIVEN and not (again and before.state == STOPPED):
             return
         ended = child.process.poll() if child else None
-        now = status_of(self.sweep.root, cell, self.plan.ids.get(cell.run, ""))
+        now = self._status(cell)
         if child and ended is not None:
             del self._children[cell.run]
             now = self._after(child, ended, now)
@@ -105,6 +105,10 @@ class Drive:
         self.statuses[cell.run] = now
         if before is None or (before.state, before.step) != (now.state, now.step):
             self.told(now)
+
+    def _status(self, cell: Cell) -> CellStatus:
+        return status_of(self.sweep.root, cell, self.plan.ids.get(cell.run, ""),
+                         at_work=self.sweep.driven.running(cell.run))
 
     def _after(self, child: OwnCommand, code: int, now: CellStatus) -> CellStatus:
         """How a run stands whose process has ended."""
@@ -131,7 +135,7 @@ class Drive:
             if not self._is_due(self.statuses[cell.run]):
                 continue
             # others may have begun it since we looked
-            self.statuses[cell.run] = status_of(self.sweep.root, cell, self.plan.ids.get(cell.run, ""))
+            self.statuses[cell.run] = self._status(cell)
             if self._is_due(self.statuses[cell.run]):
                 self._tried.add(cell.run)
                 self._start(self.statuses[cell.run])
