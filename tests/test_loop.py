@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,8 @@ from loop_runs import (
 from rlhf_engine.config import fields, presets
 from rlhf_engine.config.preference import PreferenceRewardConfig
 from rlhf_engine.events import RunState
-from rlhf_engine.labels.pair import Origin
+from rlhf_engine.labels.judgement import Judgement
+from rlhf_engine.labels.pair import AskedFor, Origin
 from rlhf_engine.pipelining.loop import Loop, LoopReader, LoopState, labels_of, loops
 from rlhf_engine.runs.pipeline_dir import PipelineDir, PipelinePlan
 from rlhf_engine.runs.reward_models import missing_reward_model
@@ -100,6 +102,10 @@ def test_a_policy_that_learns_from_the_pairs_needs_no_reward_model(root: Path, l
     assert (state.policy.summary.name, state.up_to_date) == ("by-pairs", True)
 
 
+def _asked_for(ask: AskedFor, one: Judgement) -> Judgement:
+    return replace(one, pair=replace(one.pair, asked_for=ask))
+
+
 def test_how_often_the_tuned_model_won_is_counted_of_pairs_with_the_reference(root: Path, labels: Path) -> None:
     reward = write_run(root, reward_model_config(labels), "reward", [held_out(0.9, 0.2)])
     write_run(root, policy_config(reward.path), "policy", POLICY_METRICS)
@@ -108,6 +114,7 @@ def test_how_often_the_tuned_model_won_is_counted_of_pairs_with_the_reference(ro
         judgement(0, second=tuned, verdict="second"), judgement(1, first=tuned, verdict="first"),
         judgement(2, first=tuned, verdict="second"), judgement(3, first=tuned, second=tuned),
         judgement(4, first=tuned, verdict="tie"), judgement(5, first=other), judgement(6),
+        judgement(0, second=tuned, verdict="second", repeat=1), _asked_for("gap", judgement(7, first=tuned)),
     ])
     won = read(root, labels).tuned_won
     assert won is not None

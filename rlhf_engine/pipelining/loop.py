@@ -85,8 +85,9 @@ class LoopRun:
 @dataclass(frozen=True)
 class LoopState:
     """How far a loop is. reward, policy: its newest runs. up_to_date: the policy learns from that reward model, or from
-    the pairs themselves. tuned_won: of judged pairs with a winner, one answer of which is the policy's and the other
-    the reference's, the share that the policy's won. driver: who drives the pipeline by itself, or ""."""
+    the pairs themselves. tuned_won: of pairs with a winner that were asked at random, one answer of which is the
+    policy's and the other the reference's, the share that the policy's won when each was judged first. driver: who
+    drives the pipeline by itself, or ""."""
 
     loop: Loop
     labels: Labels
@@ -131,6 +132,20 @@ def labels_of(config: RunConfig) -> Path | None:
             with suppress(RlhfError):  # an exported folder, say, which does not tell
                 return labels_of(RunDir.open(folder).config())
     return None
+
+
+def best_held_out(run: RunDir) -> Mapping[str, float]:
+    """The metrics of the step of a reward model whose held-out loss was lowest: its best checkpoint, which rewards, is
+    of that one. Empty where none was measured. Raises RunError.
+
+    Its accuracy is no maximum over steps: that would be high by chance where few pairs are held out.
+    """
+    best: Mapping[str, float] = {}
+    for line in run.each_step():
+        loss = line.metrics.get("eval/loss")
+        if loss is not None and loss <= best.get("eval/loss", loss):
+            best = line.metrics
+    return best
 
 
 class LoopReader:
@@ -216,18 +231,13 @@ class LoopReader:
         if (known := self._metrics.get(path)) is not None and known[0] == state:
             return known[1]
         run = RunDir(path)
-        first: Mapping[str, float] | None = None
+        first: Mapping[str, float] = {}
         best: Mapping[str, float] = {}
         with suppress(RunError):
-            for line in run.each_step():
-                first = line.metrics if first is None else first
-                if not held_out:
-                    break
-                loss = line.metrics.get("eval/loss")
-                if loss is not None and loss <= best.get("eval/loss", loss):
-                    best = line.metrics
+            first = next((line.metrics for line in run.each_step()), {})
+            best = best_held_out(run) if held_out else {}
         last = run.last_metrics()
-        found = first or {}, best or (last.metrics if last else {})
+        found = first, best or (last.metrics if last else {})
         self._metrics[path] = state, found
         return found
 
@@ -317,6 +327,8 @@ def _rounds_done(loop: Loop, runs: Sequence[tuple[RunSummary, RunConfig]]) -> in
 def _tuned_won(judgements: Sequence[Judgement], run: str) -> Share | None:
     won = []
     for judgement in judgements:
+        if judgement.repeat or judgement.pair.asked_for != "random":
+            continue  # one pair would count twice; and a pair chosen by its scores is no fair sample
         answers = judgement.pair.first.origin, judgement.pair.second.origin
         tuned = [Path(origin.run).name == run and origin.kind in ("tuned", "checkpoint") for origin in answers]
         if judgement.decided and sum(tuned) == 1 and answers[tuned.index(False)].kind == "reference":

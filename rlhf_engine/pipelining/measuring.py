@@ -11,6 +11,7 @@ from rlhf_engine.data.rows import prompts_to_ask
 from rlhf_engine.evaluation.generate import answer, load_tuned
 from rlhf_engine.events import Sample
 from rlhf_engine.models.decoding.prepared import PreparedDecoder
+from rlhf_engine.pipelining.loop import best_held_out
 from rlhf_engine.rewards.build import build_rewards
 from rlhf_engine.rewards.composite import RewardSum
 from rlhf_engine.runs.pipeline_dir import PipelinePlan
@@ -22,7 +23,7 @@ _FAR = 2**40  # from the seeds that labels and runs count up from
 
 def measured(policy_run: RunDir, reward_run: RunDir, plan: PipelinePlan) -> dict[str, Any]:
     """`reward_model.accuracy`: with a simulated rater, of fresh pairs of the reference, the share that the reward model
-    orders as the rater does without its errors; with a person, the best held-out accuracy in training.
+    orders as the rater does without its errors; with a person, its held-out accuracy.
     `hidden_score.*`: by the rater's rewards (None without one). `kl`: of the tuned policy, nats per response.
     """
     policy, config, step = load_tuned(policy_run)
@@ -41,8 +42,7 @@ def measured(policy_run: RunDir, reward_run: RunDir, plan: PipelinePlan) -> dict
 
     reference, other, tuned = (sampled(tuned=tuned, seed=seed) for tuned, seed in ((False, 0), (False, 1), (True, 0)))
     accuracy = (_agreement(reward_model, hidden, reference, other) if hidden
-                else max((line.metrics["eval/accuracy"] for line in reward_run.each_step()
-                          if "eval/accuracy" in line.metrics), default=None))
+                else best_held_out(reward_run).get("eval/accuracy"))
     return {
         "reward_model.accuracy": accuracy,
         "hidden_score.reference": fmean(_totals(hidden, reference)) if hidden else None,

@@ -282,7 +282,12 @@ class WorkbenchScreen(BaseScreen[None]):
             way = "t resumes it" if state is not RunState.FINISHED else (
                 "t resumes it, or loads it to generate and compare")
             return f" · {way}" if state.ended and not self._bridge.taking_over else ""
-        return " · t resumes it with more steps, c compares it with the reference" if state is RunState.FINISHED else ""
+        if state is not RunState.FINISHED:
+            return ""
+        config = self._bridge.view.config
+        use = ("H trains a policy on what it says" if config and config.algorithm.scores_texts
+               else "c compares it with the reference")
+        return f" · t resumes it with more steps, {use}"
 
     def _show_history(self, last: int, run: Path) -> None:
         """The curves up to step `last` of a run that goes on here, and of which no event told, or one was missed."""
