@@ -385,11 +385,13 @@ class WorkbenchApp(App[None]):
 
     def action_label(self) -> None:
         from rlhf_engine.config.preference import labels_to_add_to
+        from rlhf_engine.pipelining.loop import own_labels_of
         from rlhf_tui.areas.label.label_start import LabelStart, usual_path
 
-        view = self.bridge.view
-        path = labels_to_add_to((view.config or self.edited.config).rewards) or usual_path(
-            view.preset or self.edited.preset, view.name, self.bridge.runs_root)
+        view, root = self.bridge.view, self.bridge.runs_root
+        config = view.config or self.edited.config
+        path = labels_to_add_to(config.rewards) or own_labels_of(config, root) or usual_path(
+            view.preset or self.edited.preset, view.name, root)
         self.show_label_screen(LabelStart(path, seed=self.edited.config.train.seed))
 
     def action_loop(self) -> None:

@@ -21,7 +21,7 @@ from rlhf_engine.config.preference import PreferenceRewardConfig
 from rlhf_engine.events import RunState
 from rlhf_engine.labels.judgement import Judgement
 from rlhf_engine.labels.pair import AskedFor, Origin
-from rlhf_engine.pipelining.loop import Loop, LoopReader, LoopState, labels_of, loops
+from rlhf_engine.pipelining.loop import Loop, LoopReader, LoopState, labels_of, loops, own_labels_of
 from rlhf_engine.runs.pipeline_dir import PipelineDir, PipelinePlan
 from rlhf_engine.runs.reward_models import missing_reward_model
 
@@ -145,6 +145,18 @@ def test_settings_tell_which_loop_they_are_of(root: Path, labels: Path) -> None:
     assert labels_of(policy_config(reward.path)) == labels
     assert labels_of(policy_config(root / "gone")) is None
     assert labels_of(presets.load("animals")) is None
+
+
+def test_a_run_of_a_loop_is_judged_into_its_labels_but_nothing_is_added_to_data_of_others(
+    root: Path, labels: Path, tmp_path: Path
+) -> None:
+    reward = write_run(root, reward_model_config(labels), "reward", [held_out(0.9, 0.2)])
+    assert own_labels_of(policy_config(reward.path), root) == labels
+    assert own_labels_of(reward_model_config(labels), root) == labels
+    of_others = write_run(root, reward_model_config(tmp_path / "public.jsonl"), "public", [held_out(0.9, 0.2)])
+    assert own_labels_of(policy_config(of_others.path), root) is None
+    assert own_labels_of(reward_model_config(PipelineDir.begin(root, "driven", PLAN).labels), root) is None
+    assert own_labels_of(presets.load("animals"), root) is None
 
 
 def test_the_reward_model_that_is_missing_is_named(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

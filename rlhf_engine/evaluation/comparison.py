@@ -71,6 +71,7 @@ class ComparisonModels:
             raise RunError("a checkpoint to compare needs the run it is of")
         run_dir = RunDir.open(side.run)
         state = checkpoint.state_at(run_dir, side.step, self.tell)
+        state.config.algorithm.require_answers()
         adapter = {name.removeprefix("actor/"): tensor for name, tensor in state.tensors.items()
                    if name.startswith("actor/")}
         config = self._placed(state.config, state.base)

@@ -134,6 +134,15 @@ def labels_of(config: RunConfig) -> Path | None:
     return None
 
 
+def own_labels_of(config: RunConfig, root: Path) -> Path | None:
+    """The label file of the loop that a run of these settings belongs to, where it lies among a person's own beside
+    the folder of runs `root`: what is judged of the run's answers goes there too. None where it does not; data sets,
+    and the labels of a pipeline, are not added to unasked."""
+    found = labels_of(config)
+    own = (root.parent / LABELS_ROOT).resolve()
+    return found if found is not None and found.resolve().parent == own else None
+
+
 def best_held_out(run: RunDir) -> Mapping[str, float]:
     """The metrics of the step of a reward model whose held-out loss was lowest: its best checkpoint, which rewards, is
     of that one. Empty where none was measured. Raises RunError.

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from loop_runs import held_out, judgement, policy_config, reward_model_config, write_labels, write_run
 from moments import PATIENCE, until
 from textual.events import Paste
 from textual.geometry import Region
@@ -551,6 +552,19 @@ async def test_what_a_reward_model_waits_for_is_judged_into_its_file(app: Workbe
         app.edited.replace(app.edited.config.model_copy(update={"rewards": [ours]}))
         await pilot.press("l")
         await until(pilot, lambda: isinstance(app.screen, LabelScreen) and "ours.jsonl" in shown(app))
+
+
+async def test_what_a_policy_of_a_loop_answers_is_judged_into_the_labels_of_that_loop(
+    app: WorkbenchApp, sessions: Sessions
+) -> None:
+    root = app.bridge.runs_root
+    loop = write_labels(root.parent / "labels" / "loop.jsonl", [judgement(0)])
+    model = write_run(root, reward_model_config(loop), "judge", [held_out(0.9, 0.2)])
+    async with app.run_test(size=WIDE) as pilot:
+        app.edited.replace(policy_config(model.path))
+        await opened(pilot, sessions)
+        await pilot.press("a")
+        await until(pilot, lambda: len(kept(loop)) == 2)
 
 
 async def test_side_by_side_where_wide_and_stacked_where_narrow(app: WorkbenchApp, sessions: Sessions) -> None:

@@ -105,8 +105,10 @@ class SideScreen(Picker[Side]):
 
 
 def _steps(path: Path) -> list[int]:
+    """The checkpoints that can answer: none of a reward model."""
+    run = RunDir(path)
     try:
-        return steps(RunDir(path))
+        return steps(run) if run.config().algorithm.needs.answers else []
     except RlhfError:
         return []
 

@@ -142,7 +142,7 @@ class LoopScreen(BaseScreen[None]):
 
     def _told_which(self, state: LoopState) -> Content:
         place = next((at for at, loop in enumerate(self._loops, 1) if loop.labels == state.loop.labels), 1)
-        others = f"  ·  {place} of {len(self._loops)}, ←→" if len(self._loops) > 1 else ""
+        others = f"  ·  loop {place} of {len(self._loops)}, ←→ the others" if len(self._loops) > 1 else ""
         pipeline = state.loop.pipeline
         if pipeline is None:
             labels = clean_line(str(_near(state.loop.labels)))
