@@ -152,6 +152,20 @@ async def test_the_third_stage_trains_a_policy_on_that_reward_model(
         assert start.preset == "human-feedback"
 
 
+async def test_the_reward_model_guesses_also_where_the_settings_reward_something_else(
+    app: WorkbenchApp, sessions: Sessions, labels: Path, reward: RunDir
+) -> None:
+    app.edited.load(presets.load("animals"), "human-feedback")
+    async with app.run_test(size=(120, 40)) as pilot:
+        await opened(pilot, app)
+        await until(pilot, lambda: "88% [78%, 98%]" in shown(app))
+        await pilot.press("l")
+        await until(pilot, lambda: any(isinstance(request, SamplePairs) for request in sessions.last.asked))
+        asked = next(request for request in sessions.last.asked if isinstance(request, SamplePairs))
+        assert [getattr(found, "model", "") for found in asked.config.rewards] == [str(reward.path.resolve())]
+        assert asked.config.data == presets.load("animals").data
+
+
 async def test_the_last_stage_judges_tuned_against_reference_and_tells_who_won(
     app: WorkbenchApp, sessions: Sessions, labels: Path, policy: RunDir
 ) -> None:
@@ -165,6 +179,8 @@ async def test_the_last_stage_judges_tuned_against_reference_and_tells_who_won(
         await until(pilot, lambda: any(isinstance(request, SamplePairs) for request in sessions.last.asked))
         asked = next(request for request in sessions.last.asked if isinstance(request, SamplePairs))
         assert (asked.first, asked.second) == (Side("checkpoint", policy.path), REFERENCE)
+        [guesses] = asked.config.rewards
+        assert getattr(guesses, "model", "") == str(policy.path.with_name("liked").resolve())
         await pilot.press("escape")
         await until(pilot, lambda: isinstance(app.screen, LoopScreen))
         tuned = Origin("checkpoint", "storyteller", str(policy.path), 2)

@@ -31,18 +31,24 @@ class PlannedRun:
 
 
 def answering(state: LoopState, edited: RunConfig, preset: str) -> RunConfig:
-    """Whose answers are judged. Raises RlhfError.
+    """Whose answers are judged, and the rewards that guess. Raises RlhfError.
 
     edited, preset: the settings on the workbench, and where they came from. A label file that is called after another
-    preset holds that one's answers. No answers come from a reward model.
+    preset holds that one's answers. No answers come from a reward model; but once there is one of these labels it is
+    what guesses, for that is what is to learn what a person likes.
     """
     if state.loop.pipeline and state.plan:
-        return policy_config(state.loop.pipeline, state.plan, state.rounds_done + 1)
-    config, named = edited, state.loop.labels.stem
-    if named != Path(preset).stem:
-        with suppress(ConfigError):  # called after a run, say
-            config = presets.load(named)
-    return presets.load(POLICY_PRESET) if config.algorithm.kind == REWARD_MODEL else config
+        config = policy_config(state.loop.pipeline, state.plan, state.rounds_done + 1)
+    else:
+        config, named = edited, state.loop.labels.stem
+        if named != Path(preset).stem:
+            with suppress(ConfigError):  # called after a run, say
+                config = presets.load(named)
+        config = presets.load(POLICY_PRESET) if config.algorithm.kind == REWARD_MODEL else config
+    if state.reward is None or not state.reward.finished:
+        return config
+    learns = config if learns_from_a_reward_model(config) else presets.load(POLICY_PRESET)
+    return config.model_copy(update={"rewards": rewarded_by(learns, state.reward.summary.path).rewards})
 
 
 def reward_model(state: LoopState, edited: RunConfig, edited_preset: str) -> PlannedRun:
