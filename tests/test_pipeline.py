@@ -62,6 +62,7 @@ def test_the_policy_learns_from_the_reward_model_and_the_rater_is_gold(tmp_path:
 
     by_pairs = policy_config(found, replace(PLAN, settings=("algorithm.kind=dpo",)), 1)
     assert by_pairs.data.source == str(found.labels.resolve())
+    assert policy_config(found, replace(PLAN, preset="dpo-animals"), 1).data.source == by_pairs.data.source
     with pytest.raises(ConfigError, match="preference"):
         policy_config(found, replace(PLAN, preset="animals"), 1)
 
@@ -118,11 +119,16 @@ def test_of_people_every_pair_counts_that_somebody_has_judged(tmp_path: Path) ->
 @pytest.mark.parametrize(("arguments", "word"), [
     (["nowhere"], "no preset"), (["human-feedback", "--rater", "nowhere"], "no preset"),
     (["animals", "--rater", "animals"], "preference"), (["human-feedback", "--set", "nothing=1"], "nothing"),
+    (["human-feedback", "--rater", "reward-model"], "no rewards"),
+    (["human-feedback", "--reward-model", "animals"], "no reward model"),
+    (["human-feedback", "--set", "algorithm.kind=reward_model"], "answers no prompts"),
+    (["human-feedback", "--set", "data.source=/nowhere"], "/nowhere"), (["human-feedback", "--name", ""], "name"),
 ])
 def test_what_cannot_be_is_one_sentence(arguments: list[str], word: str, tmp_path: Path) -> None:
     result = invoke("pipeline", *arguments, "--runs-dir", str(tmp_path))
     assert result.exit_code == 2
     assert word in result.output
+    assert not (tmp_path / ".pipelines").exists()  # what is mended goes by the same name
 
 
 @pytest.mark.soak

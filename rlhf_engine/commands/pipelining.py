@@ -13,7 +13,9 @@ from rlhf_engine.commands.sampling import Seed
 from rlhf_engine.commands.shared import AsJson, Overrides, Preset, RunsDir, TrustCode, TrustRemoteCode, wrong_usage
 from rlhf_engine.commands.trusting import having_asked
 from rlhf_engine.config import presets
-from rlhf_engine.pipelining.stages import REWARD_PRESET, policy_config
+from rlhf_engine.data.rows import prompts_to_ask
+from rlhf_engine.errors import ConfigError
+from rlhf_engine.pipelining.stages import REWARD_PRESET, policy_config, reward_settings
 from rlhf_engine.runs.pipeline_dir import PipelineDir, PipelinePlan
 from rlhf_engine.runs.run_dir import DEFAULT_RUNS_ROOT
 
@@ -28,7 +30,8 @@ def pipeline(
     labels: Annotated[int, typer.Option(min=1, max=1_000_000, help="Judgements in each round.")] = 300,
     rounds: Annotated[int, typer.Option(min=1, max=100, help="How often: later rounds judge what the policy before "
                                                              "answers.")] = 1,
-    responses: Annotated[int, typer.Option(min=2, help="Fresh responses that each round is measured by.")] = 200,
+    responses: Annotated[int, typer.Option(min=2, max=1_000_000, help="Fresh responses that each round is measured by."
+                                           )] = 200,
     seed: Seed = 0,
     name: Annotated[str | None, typer.Option(help="The pipeline's name; that of the preset if omitted.",
                                              show_default=False)] = None,
@@ -54,11 +57,12 @@ def pipeline(
     began = time.monotonic()
     plan = PipelinePlan(_whole(preset), _whole(reward_model), tuple(overrides or ()), _whole(rater) if rater else "",
                         error, temperature, labels, rounds, responses, seed)
+    root, called = runs_dir.resolve(), Path(preset).stem if name is None else name
     with wrong_usage():
-        made = PipelineDir.begin(runs_dir.resolve(), name or Path(preset).stem, plan)
+        having_asked(lambda: _require_sound(PipelineDir.named(root, called), plan))
+        made = PipelineDir.begin(root, called, plan)
     from rlhf_engine.pipelining.drive import PipelineDrive, Stopped
 
-    having_asked(lambda: policy_config(made, plan, 1))
     with made.driven.lock():
         drive = PipelineDrive(made, made.plan(), say)
         with stopped_by_signals(drive.stop, leave=drive.stop) as signals:
@@ -73,6 +77,21 @@ def pipeline(
     else:
         out(*(f"{key}: {_shown(value)}" for key, value in found.items()))
     return 0
+
+
+def _require_sound(pipeline: PipelineDir, plan: PipelinePlan) -> None:
+    """Raises ConfigError or RunError for a plan with a stage that could not be begun: before any is, and before the
+    plan is kept, since a pipeline that is there goes on with no other."""
+    config = policy_config(pipeline, plan, 1)
+    config.algorithm.require_answers()
+    if plan.rater and not presets.load(plan.rater).rewards:
+        raise ConfigError(f"--rater: the preset {plan.rater} has no rewards, by which it could judge")
+    learnt = presets.load_with_overrides(plan.reward_preset, reward_settings(pipeline.labels, plan)).algorithm
+    if not learnt.scores_texts:
+        raise ConfigError(f"--reward-model: the preset {plan.reward_preset} trains by {learnt.title}, and no reward "
+                          "model")
+    if config.algorithm.needs.batch == "prompts":
+        prompts_to_ask(config)
 
 
 def _whole(preset: str) -> str:

@@ -44,8 +44,8 @@ def policy_config(pipeline: PipelineDir, plan: PipelinePlan, round_: int) -> Run
     rater's rewards as gold. A method that learns from pairs gets those that were judged. Raises ConfigError."""
     given = [text.partition("=") for text in plan.settings]
     named = [value.strip() for path, _, value in given if path.strip() == fields.METHOD]
-    kinds = algorithm_kinds()
-    pairs = bool(named) and named[-1] in kinds and kinds[named[-1]].needs.batch == "pairs"
+    kind, kinds = named[-1] if named else presets.load(plan.preset).algorithm.kind, algorithm_kinds()
+    pairs = kind in kinds and kinds[kind](kind=kind).needs.batch == "pairs"
     source = [f"data.source={pipeline.labels.resolve()}"] if pairs else []
     config = presets.load_with_overrides(plan.preset, [*plan.settings, *source])
     reward_model = str((pipeline.root / pipeline.run_name(f"reward-{round_}")).resolve())

@@ -58,12 +58,17 @@ class PipelineDir:
         self.path, self.driven = path, DrivenFolder(path, "pipeline")
 
     @classmethod
+    def named(cls, root: Path, name: str) -> PipelineDir:
+        """The pipeline of that name, which need not be there. Raises RunError for a name that is not allowed."""
+        if not NAME.fullmatch(name):
+            raise RunError(f"The pipeline name {name!r} is not allowed: {NAME_RULE}.")
+        return cls(root / PIPELINES / name)
+
+    @classmethod
     def begin(cls, root: Path, name: str, plan: PipelinePlan) -> PipelineDir:
         """The pipeline of that name, made now or gone on with. Raises ConfigError for one that does something else, of
         which only the rounds may grow, and RunError for a name that is not allowed."""
-        if not NAME.fullmatch(name):
-            raise RunError(f"The pipeline name {name!r} is not allowed: {NAME_RULE}.")
-        found = cls(root / PIPELINES / name)
+        found = cls.named(root, name)
         if found.begun:
             before = found.plan()
             for item in fields(plan):
