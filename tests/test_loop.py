@@ -63,17 +63,23 @@ def test_what_is_no_label_file_is_told(root: Path, labels: Path) -> None:
     assert "mine.jsonl" in read(root, labels).labels.problem
 
 
-def test_the_newest_reward_model_of_these_labels_is_told_by_its_best_step(root: Path, labels: Path) -> None:
+def test_the_newest_reward_model_of_these_labels_is_told_by_the_step_that_rewards(root: Path, labels: Path) -> None:
     write_labels(labels, [judgement(0), judgement(1, time="2026-11-26T09:31:00.000Z")])
     other = write_labels(labels.with_name("other.jsonl"), [judgement(0)])
     write_run(root, reward_model_config(labels), "old", [held_out(0.9, 0.2)], started="2026-11-25T09:30:00+00:00")
-    write_run(root, reward_model_config(labels), "new", [held_out(0.7, 0.5), held_out(0.8, 0.4), held_out(0.6, 0.9)])
+    steps = [held_out(0.7, 0.5), held_out(0.8, 0.4), held_out(0.6, 0.9), {"loss": 0.1}]
+    write_run(root, reward_model_config(labels), "new", steps)
     write_run(root, reward_model_config(other), "of-others", [held_out(0.99, 0.1)],
               started="2026-11-27T09:30:00+00:00")
     reward = read(root, labels).reward
     assert reward is not None
-    assert (reward.summary.name, reward.metrics["eval/accuracy"], reward.finished) == ("new", 0.8, True)
+    assert (reward.summary.name, reward.metrics["eval/accuracy"], reward.finished) == ("new", 0.6, True)
     assert reward.newer == 1  # judged a minute after it began
+    keeps_best = fields.replace(reward_model_config(labels), {"train.keep_best": "auto"})
+    write_run(root, keeps_best, "best", steps, started="2026-11-26T10:30:00+00:00")
+    reward = read(root, labels).reward
+    assert reward is not None
+    assert (reward.summary.name, reward.metrics["eval/accuracy"]) == ("best", 0.8)
 
 
 def test_a_policy_belongs_to_the_loop_by_its_reward_model(root: Path, labels: Path) -> None:

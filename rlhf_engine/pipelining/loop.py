@@ -18,7 +18,7 @@ from pathlib import Path
 from rlhf_engine.config.gold import gold_of
 from rlhf_engine.config.preference import PreferenceRewardConfig
 from rlhf_engine.config.run_config import RunConfig
-from rlhf_engine.errors import RlhfError, RunError
+from rlhf_engine.errors import RlhfError
 from rlhf_engine.files.reading import whole_number
 from rlhf_engine.labels.judgement import Judgement
 from rlhf_engine.labels.label_file import LABELS_ROOT, read_labels
@@ -60,7 +60,7 @@ class Labels:
 
 @dataclass(frozen=True)
 class LoopRun:
-    """A run of a loop. metrics: of a reward model those of the best held-out step, else of the newest step; first: of
+    """A run of a loop. metrics: of a reward model see `held_out_metrics`, else of the newest step; first: of
     the first step. newer: of a reward model, pairs judged that it has not learnt from; version: what it has become in
     the newest policy's run, if that lets it learn on; then that is what `newer` means."""
 
@@ -143,18 +143,20 @@ def own_labels_of(config: RunConfig, root: Path) -> Path | None:
     return found if found is not None and found.resolve().parent == own else None
 
 
-def best_held_out(run: RunDir) -> Mapping[str, float]:
-    """The metrics of the step of a reward model whose held-out loss was lowest: its best checkpoint, which rewards, is
-    of that one. Empty where none was measured. Raises RunError.
+def held_out_metrics(run: RunDir) -> Mapping[str, float]:
+    """The held-out metrics of a reward model as it rewards: of the step whose loss was lowest, where the best
+    checkpoint is kept (`train.keep_best`), else of the newest that was measured. Empty where none was. Raises RunError
+    and ConfigError.
 
-    Its accuracy is no maximum over steps: that would be high by chance where few pairs are held out.
+    No other step's: the best of many figures of few pairs is high by chance.
     """
-    best: Mapping[str, float] = {}
+    keeps_best = run.config().train.keep_best is not None
+    found: Mapping[str, float] = {}
     for line in run.each_step():
         loss = line.metrics.get("eval/loss")
-        if loss is not None and loss <= best.get("eval/loss", loss):
-            best = line.metrics
-    return best
+        if loss is not None and (not keeps_best or loss <= found.get("eval/loss", loss)):
+            found = line.metrics
+    return found
 
 
 class LoopReader:
@@ -241,12 +243,12 @@ class LoopReader:
             return known[1]
         run = RunDir(path)
         first: Mapping[str, float] = {}
-        best: Mapping[str, float] = {}
-        with suppress(RunError):
+        measured: Mapping[str, float] = {}
+        with suppress(RlhfError):
             first = next((line.metrics for line in run.each_step()), {})
-            best = best_held_out(run) if held_out else {}
+            measured = held_out_metrics(run) if held_out else {}
         last = run.last_metrics()
-        found = first, best or (last.metrics if last else {})
+        found = first, measured or (last.metrics if last else {})
         self._metrics[path] = state, found
         return found
 

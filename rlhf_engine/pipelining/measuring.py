@@ -11,7 +11,7 @@ from rlhf_engine.data.rows import prompts_to_ask
 from rlhf_engine.evaluation.generate import answer, load_tuned
 from rlhf_engine.events import Sample
 from rlhf_engine.models.decoding.prepared import PreparedDecoder
-from rlhf_engine.pipelining.loop import best_held_out
+from rlhf_engine.pipelining.loop import held_out_metrics
 from rlhf_engine.rewards.build import build_rewards
 from rlhf_engine.rewards.composite import RewardSum
 from rlhf_engine.runs.pipeline_dir import PipelinePlan
@@ -42,7 +42,7 @@ def measured(policy_run: RunDir, reward_run: RunDir, plan: PipelinePlan) -> dict
 
     reference, other, tuned = (sampled(tuned=tuned, seed=seed) for tuned, seed in ((False, 0), (False, 1), (True, 0)))
     accuracy = (_agreement(reward_model, hidden, reference, other) if hidden
-                else best_held_out(reward_run).get("eval/accuracy"))
+                else held_out_metrics(reward_run).get("eval/accuracy"))
     return {
         "reward_model.accuracy": accuracy,
         "hidden_score.reference": fmean(_totals(hidden, reference)) if hidden else None,
