@@ -33,7 +33,11 @@ def invoke(*arguments: str) -> Result:
 
 
 def test_the_same_pipeline_goes_on_and_another_is_refused(tmp_path: Path) -> None:
-    first = PipelineDir.begin(tmp_path, "loop", PLAN)
+    mistyped = PipelineDir.begin(tmp_path, "loop", replace(PLAN, settings=("model.name=/nowhere",)))
+    with mistyped.driven.lock(), pytest.raises(ConfigError, match="/nowhere"):
+        PipelineDir.begin(tmp_path, "loop", PLAN)
+    first = PipelineDir.begin(tmp_path, "loop", PLAN)  # nothing had come of the other
+    write_labels(first.labels, [judgement(0)])
     started = first.plan().started
     assert started
     again = PipelineDir.begin(tmp_path, "loop", replace(PLAN, rounds=3))

@@ -139,8 +139,8 @@ def own_labels_of(config: RunConfig, root: Path) -> Path | None:
     the folder of runs `root`: what is judged of the run's answers goes there too. None where it does not; data sets,
     and the labels of a pipeline, are not added to unasked."""
     found = labels_of(config)
-    own = (root.parent / LABELS_ROOT).resolve()
-    return found if found is not None and found.resolve().parent == own else None
+    own = root.parent / LABELS_ROOT
+    return own / found.name if found is not None and found.resolve().parent == own.resolve() else None
 
 
 def held_out_metrics(run: RunDir) -> Mapping[str, float]:

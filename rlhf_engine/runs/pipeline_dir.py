@@ -67,9 +67,9 @@ class PipelineDir:
     @classmethod
     def begin(cls, root: Path, name: str, plan: PipelinePlan) -> PipelineDir:
         """The pipeline of that name, made now or gone on with. Raises ConfigError for one that does something else, of
-        which only the rounds may grow, and RunError for a name that is not allowed."""
+        which only the rounds may grow once there is anything of it, and RunError for a name that is not allowed."""
         found = cls.named(root, name)
-        if found.begun:
+        if found.begun and not found.bare:
             before = found.plan()
             for item in fields(plan):
                 old, new = getattr(before, item.name), getattr(plan, item.name)
@@ -99,6 +99,13 @@ class PipelineDir:
     def begun(self) -> bool:
         """Whether there is one."""
         return os.path.lexists(self.path / _ABOUT)
+
+    @property
+    def bare(self) -> bool:
+        """Whether nothing has come of it and nobody is at it, so that it can still become another: one that was
+        mistyped, say, and failed at its first stage."""
+        made = [self.labels, *(self.root / self.run_name(stage) for stage in ("reward-1", "policy-1"))]
+        return not (any(map(os.path.lexists, made)) or self.driven.driver() or self.driven.running("labels-1"))
 
     def run_name(self, stage: str) -> str:
         """What the run of a stage is called, "reward-1" or "policy-1"."""
