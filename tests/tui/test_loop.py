@@ -77,6 +77,7 @@ def stage(app: WorkbenchApp) -> int | None:
 
 async def opened(pilot: Pilot[Any], app: WorkbenchApp, key: str = "H") -> LoopScreen:
     await pilot.press(key)
+    await until(pilot, lambda: isinstance(app.screen, LoopScreen))
     assert isinstance(app.screen, LoopScreen)
     await until(pilot, lambda: stage(app) is not None and "Judge the tuned model" in shown(app))
     return app.screen
