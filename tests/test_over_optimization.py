@@ -20,7 +20,7 @@ from rlhf_engine.config import fields
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.evaluation.over_optimization import OverOptimization, of_run, of_steps
 from rlhf_engine.evaluation.proxy_pool import chosen_by_proxy
-from rlhf_engine.events import Event, StepFinished
+from rlhf_engine.events import Alarm, Event, StepFinished
 from rlhf_engine.maths.best_of_n import best_of_n_kl
 from rlhf_engine.training.trainer import Trainer
 
@@ -47,6 +47,18 @@ def test_a_run_is_told_its_fit_and_the_step_to_go_back_to(tmp_path: Path) -> Non
     assert found.stop.lost == pytest.approx(PEAK * BETA - last * (ALPHA - BETA * math.log(last)))  # R(d*) = beta d*
     assert found.length_corr == pytest.approx(0.5)
     assert "step 15" in found.sentences()[0]
+
+
+def test_what_the_sentinel_saw_is_told_beside_a_fit_that_still_rises(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "runs", GOLD, "risen", [judged_metrics(step, 31) for step in range(1, 13)])
+    assert len(of_run(run).sentences()) == 2
+    for step in (9, 11):
+        run.append_alarm(Alarm(step, "over-optimization", f"gold fell by {step}"))
+    run.append_alarm(Alarm(12, "kl", "KL is far off"))
+    found = of_run(run)
+    assert "still rises" in found.why
+    assert found.sentences()[:2] == [found.why, "alarm at step 11: gold fell by 11"]
+    assert not any("KL is far off" in line for line in found.sentences())
 
 
 def test_a_run_of_a_reward_model_has_no_score_to_over_optimize(tmp_path: Path) -> None:

@@ -17,6 +17,9 @@ from rlhf_engine.runs.checkpoint_list import steps as checkpoint_steps
 from rlhf_engine.runs.run_dir import RunDir
 from rlhf_engine.runs.run_settings import settings_now
 
+ALARM = "over-optimization"
+"""The kind of the alarm that is raised while a run trains."""
+_FAR = 2.0  # times √KL reached: where the peak of a fit lies beyond that, nobody knows
 _MOST_POINTS = 2000
 """Of a longer run, steps that follow one another are averaged."""
 
@@ -58,7 +61,8 @@ class Stop:
 class OverOptimization:
     """What a run's steps (or the n of best-of-n) say. judge: what the score is held against. proxy_fit, judge_fit: None
     where they cannot be made; why: the reason, or why there is nowhere to stop. length_corr: of score and length of a
-    response, over the last steps; None where it is not told."""
+    response, over the last steps; None where it is not told. alarm: the run's newest of over-optimization, which goes
+    by the order of steps and not by their KL, so that it may see what a fit does not; "" without one."""
 
     form: Form
     judge: Judge
@@ -68,10 +72,13 @@ class OverOptimization:
     stop: Stop | None = None
     why: str = ""
     length_corr: float | None = None
+    alarm: str = ""
 
     def sentences(self) -> list[str]:
         """What it comes to, for people, a sentence a line."""
         told = [self._about_stop(self.stop)] if self.stop else [self.why] if self.why else []
+        if self.alarm:
+            told.append(self.alarm)
         if self.length_corr is not None:
             told.append(f"score against length: a correlation of {self.length_corr:.2f} in the last steps")
         return told
@@ -91,6 +98,8 @@ def of_run(run_dir: RunDir) -> OverOptimization:
     read."""
     config = settings_now(run_dir)
     found = of_steps(((line.step, line.metrics) for line in run_dir.each_step()), config)
+    raised = [f"alarm at step {alarm.step}: {alarm.text}" for alarm in run_dir.alarms() if alarm.kind == ALARM]
+    found = replace(found, alarm=raised[-1] if raised else "")
     try:
         kept = checkpoint_steps(run_dir)
     except CheckpointError:
@@ -136,13 +145,15 @@ def fitted(form: Form, judge: Judge, points: Sequence[JudgedStep], window: int =
                for place in range(len(points))]
     farthest = max(reached)
     if gold.peak is None or gold.peak.value >= farthest:
-        beyond = "" if gold.peak is None else f" (its fit is highest at {gold.peak.value**2:.1f})"
+        near = gold.peak is not None and gold.peak.value <= _FAR * farthest
+        beyond = f" (it is highest at {gold.peak.value**2:.1f})" if gold.peak and near else ""
         last = gold.at(farthest) - gold.at(0.0)
         if gold.peak is None and last <= 0:
             why = (f"the fit of the {judge.title} has no highest point and does not end above its start: there is "
                    "no step to go back to")
             return replace(found, why=why)
-        why = f"the {judge.title} still rises at a KL of {farthest**2:.2f} nats{beyond}: nothing to go back from"
+        why = (f"the fit of the {judge.title} still rises at a KL of {farthest**2:.2f} nats{beyond}: by that there is "
+               "nothing to go back from")
         return replace(found, why=why)
     place = next(place for place, distance in enumerate(reached) if distance >= gold.peak.value)
     lost = max(0.0, gold.at(gold.peak.value) - gold.at(reached[-1]))

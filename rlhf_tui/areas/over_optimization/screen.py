@@ -5,6 +5,7 @@ again and again while it trains."""
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -14,7 +15,7 @@ from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.widgets import Static
 
-from rlhf_engine.runs.run_dir import METRICS, RunDir
+from rlhf_engine.runs.run_dir import ALARMS, METRICS, RunDir
 from rlhf_engine.runs.run_settings import settings_now
 from rlhf_tui.areas.over_optimization.curve import CurveView
 from rlhf_tui.background import run_in_background
@@ -146,8 +147,9 @@ def _read(run: Path, read_of: object) -> tuple[object, OverOptimization | Calibr
 
 
 def _state(run: Path) -> object:
-    try:
-        found = os.stat(run / METRICS)
-    except OSError:
-        return "no steps"
-    return found.st_mtime_ns, found.st_size
+    found = []
+    for name in (METRICS, ALARMS):
+        with suppress(OSError):
+            told = os.stat(run / name)
+            found.append((name, told.st_mtime_ns, told.st_size))
+    return found
