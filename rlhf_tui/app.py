@@ -385,7 +385,7 @@ class WorkbenchApp(App[None]):
 
     def action_label(self) -> None:
         from rlhf_engine.config.preference import labels_to_add_to
-        from rlhf_engine.pipelining.loop import own_labels_of
+        from rlhf_engine.pipelining.loop_list import own_labels_of
         from rlhf_tui.areas.label.label_start import LabelStart, usual_path
 
         view, root = self.bridge.view, self.bridge.runs_root

@@ -21,7 +21,8 @@ from rlhf_engine.config.preference import PreferenceRewardConfig
 from rlhf_engine.events import RunState
 from rlhf_engine.labels.judgement import Judgement
 from rlhf_engine.labels.pair import AskedFor, Origin
-from rlhf_engine.pipelining.loop import Loop, LoopReader, LoopState, labels_of, loops, own_labels_of
+from rlhf_engine.pipelining.loop import LoopReader, LoopState
+from rlhf_engine.pipelining.loop_list import Loop, labels_of, loops, own_labels_of
 from rlhf_engine.runs.pipeline_dir import PipelineDir, PipelinePlan
 from rlhf_engine.runs.reward_models import missing_reward_model
 

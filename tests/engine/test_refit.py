@@ -32,7 +32,8 @@ from rlhf_engine.learning.bradley_terry import HeldOutPairs, member_batch
 from rlhf_engine.models.policy import Policy
 from rlhf_engine.models.response_scores import score_responses
 from rlhf_engine.models.written import written
-from rlhf_engine.pipelining.loop import Loop, LoopReader
+from rlhf_engine.pipelining.loop import LoopReader
+from rlhf_engine.pipelining.loop_list import Loop
 from rlhf_engine.requests import Stop
 from rlhf_engine.rewards.base import LearnsOn
 from rlhf_engine.rewards.build import build_rewards

@@ -14,7 +14,8 @@ from textual.content import Content
 from textual.widgets import OptionList, Static
 
 from rlhf_engine.config.run_config import RunConfig
-from rlhf_engine.pipelining.loop import REWARD_MODEL, Loop, LoopReader, LoopRun, LoopState, labels_of, loops
+from rlhf_engine.pipelining.loop import REWARD_MODEL, LoopReader, LoopRun, LoopState
+from rlhf_engine.pipelining.loop_list import Loop, labels_of, loops
 from rlhf_engine.pipelining.stages import POLICY_PRESET
 from rlhf_engine.requests import REFERENCE, Side
 from rlhf_engine.runs.run_dir import RunDir
