@@ -41,6 +41,7 @@ class TestSnapshots:
         async def before(pilot: Pilot[Any]) -> None:
             await opened(pilot, sessions)
             await pilot.press("a", "b", "f")
+            await until(pilot, lambda: "⚑ flagged" in shown(app) and "2/100" in shown(app))
 
         assert snap_compare(app, terminal_size=size, run_before=before)
 
@@ -49,7 +50,10 @@ class TestSnapshots:
     ) -> None:
         async def before(pilot: Pilot[Any]) -> None:
             await opened(pilot, sessions)
-            await pilot.press("a", "t", "u", "n", *"both are about owls")
+            await pilot.press("a", "t", "u")
+            await until(pilot, lambda: "judged anew" in shown(app))
+            await pilot.press("n", *"both are about owls")
+            await until(pilot, lambda: "both are about owls" in shown(app))
 
         assert snap_compare(app, terminal_size=size, run_before=before)
 
