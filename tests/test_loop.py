@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -152,6 +154,23 @@ def test_settings_tell_which_loop_they_are_of(root: Path, labels: Path) -> None:
     assert labels_of(policy_config(reward.path)) == labels
     assert labels_of(policy_config(root / "gone")) is None
     assert labels_of(presets.load("animals")) is None
+
+
+def test_the_loop_that_trained_last_is_told_from_one_that_was_judged_last(root: Path, labels: Path) -> None:
+    write_labels(labels, [judgement(0)])
+    other = write_labels(labels.with_name("other.jsonl"), [judgement(0)])
+    for age, path in ((200.0, labels), (100.0, other)):
+        os.utime(path, (time.time() - age, time.time() - age))
+    found, reader = loops(root, labels), LoopReader(root)
+    assert [loop.labels for loop in found] == [other, labels]
+    assert reader.last_worked_on(found) == Loop(other)
+    write_run(root, presets.load("animals"), "of-no-loop", [{}])
+    assert reader.last_worked_on(found) == Loop(other)
+    reward = write_run(root, reward_model_config(labels), "reward", [held_out(0.9, 0.2)])
+    write_run(root, policy_config(reward.path), "policy", POLICY_METRICS)
+    assert reader.last_worked_on(found) == Loop(labels)
+    os.utime(other, (time.time() + 60, time.time() + 60))
+    assert reader.last_worked_on(loops(root, labels)) == Loop(other)
 
 
 def test_a_run_of_a_loop_is_judged_into_its_labels_but_nothing_is_added_to_data_of_others(

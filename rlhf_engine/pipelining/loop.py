@@ -24,7 +24,7 @@ from rlhf_engine.labels.judgement import Judgement
 from rlhf_engine.labels.label_file import read_labels
 from rlhf_engine.labels.statistics import Share, statistics_of
 from rlhf_engine.maths.statistics import wilson_interval
-from rlhf_engine.pipelining.loop_list import Loop
+from rlhf_engine.pipelining.loop_list import Loop, last_worked_on
 from rlhf_engine.runs.checkpoint_list import STATE, candidates
 from rlhf_engine.runs.pipeline_dir import PipelinePlan
 from rlhf_engine.runs.reward_versions import RewardVersion, versions_of
@@ -142,6 +142,11 @@ class LoopReader:
             policy is not None and (_learns_from(policy.config, loop.labels) or (
                 reward is not None and reward.summary.path.resolve() in self._rewarded_by(policy.config))),
             _tuned_won(judgements, policy.summary.name) if policy else None, _rounds_done(loop, runs))
+
+    def last_worked_on(self, found: Sequence[Loop]) -> Loop:
+        """See `loop_list.last_worked_on`. Raises RunError where the folder of runs cannot be read."""
+        return last_worked_on(found, ((run.changed, config) for run in list_runs(self._root)
+                                      if (config := self._config(run)) is not None))
 
     def _judgements(self, labels: Path) -> tuple[list[Judgement], str]:
         state, known = _state(labels), self._judged  # asked first: what is added meanwhile is read the next time

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,17 @@ def loops(root: Path, usual: Path) -> list[Loop]:
         if path.suffix == ".jsonl":
             found.setdefault(path.resolve(), (_changed(path), Loop(path)))
     return [loop for _, loop in sorted(found.values(), key=lambda pair: -pair[0])]
+
+
+def last_worked_on(found: Sequence[Loop], runs: Iterable[tuple[float, RunConfig]]) -> Loop:
+    """Of loops, in the order of `loops`, the one at which somebody judged or a run trained last. runs: when each
+    changed last, in seconds since the epoch, and its settings; the newest first."""
+    for changed, config in runs:
+        labels = labels_of(config)
+        of_run = [loop for loop in found if labels is not None and loop.labels.resolve() == labels.resolve()]
+        if of_run:
+            return of_run[0] if changed > _changed(found[0].labels) else found[0]
+    return found[0]
 
 
 def labels_of(config: RunConfig) -> Path | None:

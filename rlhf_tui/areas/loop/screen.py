@@ -280,11 +280,11 @@ class LoopScreen(BaseScreen[None]):
 def _read(
     reader: LoopReader, root: Path, usual: Path, chosen: Path | None, config: RunConfig
 ) -> tuple[list[Loop], LoopState]:
-    """The loops, and how far one is: `chosen`, or that of the settings at hand, or the last changed."""
+    """The loops, and how far one is: `chosen`, or that of the settings at hand, or the last that was worked on."""
     found = loops(root, usual)
     labels = chosen or labels_of(config)
-    loop = next((loop for loop in found if labels is not None and loop.labels.resolve() == labels.resolve()), found[0])
-    return found, reader.read(loop)
+    loop = next((loop for loop in found if labels is not None and loop.labels.resolve() == labels.resolve()), None)
+    return found, reader.read(loop or reader.last_worked_on(found))
 
 
 def _near(path: Path) -> Path:
