@@ -191,7 +191,7 @@ def test_what_others_may_have_written_is_read_through_one_door():
         "rlhf_engine/runs/run_dir.py",  # the log, to write
         "rlhf_engine/runs/run_lock.py", "rlhf_engine/runs/trust.py",  # locks
         "rlhf_engine/runs/hand_over.py", "rlhf_engine/system/streams.py",  # logs to write, and /dev/null
-        "rlhf_engine/commands/doctor.py",  # of the system
+        "rlhf_engine/commands/doctor.py", "rlhf_engine/models/processor.py",  # of the system
         "rlhf_engine/runs/checkpoint.py",  # sums of weights
         "rlhf_tui/terminal/own_editor.py",  # what the user's editor left in a folder of ours
         "rlhf_tui/areas/preferences/preferences_file.py",  # the lock of the folder that they lie in

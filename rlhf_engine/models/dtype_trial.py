@@ -11,7 +11,6 @@ What was found is remembered in the user's cache folder, by machine and model, s
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -21,6 +20,7 @@ import torch
 from rlhf_engine.config import fields
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import ModelError
+from rlhf_engine.files.json_text import to_json
 from rlhf_engine.model_folders.user_cache import read_cache, write_cache
 from rlhf_engine.models.decoding.prepared import PreparedDecoder
 from rlhf_engine.models.loading import choose_device
@@ -157,7 +157,7 @@ def _key(config: RunConfig) -> str:
     fingerprint = base_fingerprint(config.model)
     if fingerprint is None:
         return ""
-    return hashlib.sha256(json.dumps([VERSION, fingerprint.hex, machine_digest()]).encode()).hexdigest()
+    return hashlib.sha256(to_json([VERSION, fingerprint.hex, machine_digest()]).encode()).hexdigest()
 
 
 def _remembered() -> dict[str, str]:

@@ -7,13 +7,13 @@ keeps the highest so far, and a step that was faster raises it for all that come
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 
+from rlhf_engine.files.json_text import to_json
 from rlhf_engine.model_folders.user_cache import read_cache, write_cache
 from rlhf_engine.models.processor import machine_digest
 
@@ -53,7 +53,7 @@ def raise_peak(dtype: torch.dtype, device: torch.device, speed: float) -> None:
 def _key(dtype: torch.dtype, device: torch.device) -> str:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     threads = torch.get_num_threads() if device.type == "cpu" else 0
-    return hashlib.sha256(json.dumps([machine_digest(), str(dtype), name, threads]).encode()).hexdigest()
+    return hashlib.sha256(to_json([machine_digest(), str(dtype), name, threads]).encode()).hexdigest()
 
 
 def _read(key: str) -> _Known:
