@@ -81,8 +81,9 @@ def test_their_next_steps_are_those_of_the_version_that_made_them(old: Path) -> 
         for line in expected[run]:
             for name, value in line["metrics"].items():
                 was = math.nan if value is None else value
-                # a share of tokens counts those at the very edge of a clip range one way or the other
-                same = pytest.approx(was, rel=1e-6, abs=0.03 if "clipfrac" in name else 1e-6, nan_ok=True)
+                # a share of tokens counts those at the very edge of a clip range one way or the other; and a KL is the
+                # small difference of sums of log-probs, each of which float32 knows to some millionths
+                same = pytest.approx(was, rel=1e-6, abs=0.03 if "clipfrac" in name else 5e-6, nan_ok=True)
                 assert found[line["step"]][name] == same, (run, name)
 
 

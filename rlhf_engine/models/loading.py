@@ -35,6 +35,7 @@ from rlhf_engine.models.tokens import TokenIds, token_ids
 from rlhf_engine.models.weights import require_complete, require_finite
 from rlhf_engine.runs.base_model import base_fingerprint
 from rlhf_engine.storyteller import MODEL_DIR
+from rlhf_engine.system.processes import return_free_memory
 
 NO_ADAPTER = {"subfolder": "adapters-are-merged-by-us"}
 """transformers would put an adapter that lies beside a model onto it, unasked; it finds none where no folder is."""
@@ -56,6 +57,7 @@ class LoadedModel:
 
 def load_model(config: ModelConfig) -> LoadedModel:
     """Load model and tokenizer. Raises ModelError: one sentence saying what was not found and what would work."""
+    return_free_memory()  # of a model before this one
     # attention weights far below 1e-38 are common, and a CPU takes a hundred times as long to multiply such numbers
     torch.set_flush_denormal(True)
     device = choose_device(config.device)

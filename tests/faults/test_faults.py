@@ -36,7 +36,7 @@ TABLE = {
                                        "test_weights_that_broke_are_gone_back_from", "test_generate_and_compare_say"]},
     "out of memory": {
         "engine/test_memory.py": ["test_twice_out_of_memory", "test_the_user_sees_it"],
-        "engine/test_decoding.py": ["test_out_of_memory_while_recording"]},
+        "engine/test_decoding.py": ["test_out_of_memory_while_capturing"]},
     "a reward that raises, or returns NaN or the wrong number": {
         "engine/test_reward_sum.py": ["test_"],
         "engine/test_trainer.py": ["test_a_broken_reward_stops_the_run"]},
