@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import huggingface_hub
 import torch
@@ -41,6 +43,9 @@ NO_ADAPTER = {"subfolder": "adapters-are-merged-by-us"}
 """transformers would put an adapter that lies beside a model onto it, unasked; it finds none where no folder is."""
 
 
+_loaded: WeakSet[Any] = WeakSet()  # models that are still in memory
+
+
 @dataclass(frozen=True)
 class LoadedModel:
     """A frozen base model in eval mode on its device, and what is needed to sample from it."""
@@ -57,7 +62,9 @@ class LoadedModel:
 
 def load_model(config: ModelConfig) -> LoadedModel:
     """Load model and tokenizer. Raises ModelError: one sentence saying what was not found and what would work."""
-    return_free_memory()  # of a model before this one
+    if _loaded:  # a run's parts hold one another: until Python looks for such circles, its model is not gone
+        gc.collect()
+        return_free_memory()
     # attention weights far below 1e-38 are common, and a CPU takes a hundred times as long to multiply such numbers
     torch.set_flush_denormal(True)
     device = choose_device(config.device)
@@ -74,6 +81,7 @@ def load_model(config: ModelConfig) -> LoadedModel:
     model.requires_grad_(False)
     model.eval()
     fuse_modules(model)
+    _loaded.add(model)
     with told(config, device, dtype):
         ids = token_ids(model, tokenizer)
     return LoadedModel(
