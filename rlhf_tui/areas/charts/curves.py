@@ -43,9 +43,11 @@ class Curves:
         self._drawing.draw_all_soon()
 
     def mark(self, step: int, text: str) -> None:
-        """Mark the step from which a live edit counts, with what it was in a few words (see `editing.change_text`)."""
-        self._scene.edits.append(Edit(step, clean_line(text)))
-        self._drawing.draw_all_soon()
+        """Mark the step from which a live edit counts, with what it was in a few words (see `editing.change_text`). One
+        that counts from the first parts nothing: it is left out."""
+        if step > 1:
+            self._scene.edits.append(Edit(step, clean_line(text)))
+            self._drawing.draw_all_soon()
 
     def cut(self, step: int) -> None:
         """The run went back to `step`."""
