@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import re
 import statistics
 import subprocess
 import sys
@@ -63,7 +64,9 @@ def save_svg(file: Path) -> None:
     """All pictures so far, as a terminal shows them."""
     console = Console(record=True, width=74, file=io.StringIO())
     console.print(Text("\n\n".join(PICTURES)))
-    console.save_svg(str(file), title="rlhf-tui: tokens per second")
+    drawn = console.export_svg(title="rlhf-tui: tokens per second")
+    # rich would have whoever looks at the picture fetch a font from the web
+    file.write_text(re.sub(r"@font-face\s*\{.*?\}", "", drawn, flags=re.DOTALL), encoding="utf-8")
 
 
 def run_steps(model: str, threads: int, steps: int) -> None:
