@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 import subprocess
 from collections.abc import Mapping
@@ -17,6 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from rlhf_engine.models.processor import processor
+from rlhf_engine.system.cores import available_cores
 
 FILE = Path(__file__).with_name("history.jsonl")
 _NOTABLE = 0.1  # of a figure: a smaller change is not marked
@@ -32,10 +34,9 @@ def record(benchmark: str, figures: Mapping[str, float], file: Path = FILE) -> N
 
 def machine() -> str:
     """Processor, cores and GPU, as far as they are told."""
-    names = [line.partition(":")[2].strip() for line in _read(Path("/proc/cpuinfo")) if line.startswith("model name")]
-    processor = names[0] if names else platform.processor() or platform.machine()
+    name = processor().get("cpu_name") or platform.machine()
     gpu = f", {torch.cuda.get_device_name(0)}" if torch.cuda.is_available() else ""
-    return f"{processor}, {len(os.sched_getaffinity(0))} cores{gpu}"
+    return f"{name}, {available_cores()} cores{gpu}"
 
 
 def changes(lines: list[dict[str, Any]]) -> list[tuple[dict[str, Any], dict[str, float]]]:

@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from rlhf_engine.system.cores import available_cores
+
 _UNITS = ("amx_bf16", "avx512_bf16")
 _LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
 _WITHOUT = {"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI"}
@@ -50,7 +52,7 @@ def multiplies_bfloat16(
 def machine_digest() -> str:
     """A digest of what a measured speed depends on besides what is measured: processor, cores that this process may
     use, and torch."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     limits = [os.environ.get(name, "") for name in _LIMITS]
-    parts = [sorted((name, str(value)) for name, value in processor().items()), cores, limits, torch.__version__]
+    abilities = sorted((name, str(value)) for name, value in processor().items())
+    parts = [abilities, available_cores(), limits, torch.__version__]
     return hashlib.sha256(repr(parts).encode()).hexdigest()

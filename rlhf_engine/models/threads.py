@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import time
 
 import torch
 
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.models.policy import Policy
+from rlhf_engine.system.cores import available_cores
 
 _WORTH_IT = 0.9  # more threads must take at most this share of the time, so that noise does not decide
 _TOKENS = 1024  # of one trial pass
@@ -21,7 +21,7 @@ def use_threads(policy: Policy, threads: int, *, rows: int, width: int, known: i
 
     The number changes rounding: a run keeps the one it began with.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = available_cores()
     threads = threads or min(known or calibrate(policy, rows, width, cores), cores)
     torch.set_num_threads(threads)
     return threads

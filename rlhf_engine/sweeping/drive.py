@@ -7,7 +7,6 @@ them.
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +26,7 @@ from rlhf_engine.sweeping.cells import (
     clear_unbegun,
     status_of,
 )
+from rlhf_engine.system.cores import available_cores
 
 _POLL_SECONDS = 0.2
 
@@ -162,8 +162,7 @@ class Drive:
 
 def threads_for(jobs: int) -> int:
     """CPU threads of each of `jobs` processes at once; 0, as many as each finds worth it, for one."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // jobs) if jobs > 1 else 0
+    return max(1, available_cores() // jobs) if jobs > 1 else 0
 
 
 def summary(statuses: Sequence[CellStatus]) -> str:

@@ -40,7 +40,7 @@ def test_the_user_comes_first_then_the_run_then_the_measurement(
     policy: Policy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(threads, "calibrate", lambda *given: 1)
-    monkeypatch.setattr(threads.os, "sched_getaffinity", lambda _: range(4), raising=False)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(4), raising=False)
     assert threads.use_threads(policy, 1, rows=4, width=20, known=3) == 1
     assert threads.use_threads(policy, 0, rows=4, width=20, known=3) == 3
     assert threads.use_threads(policy, 0, rows=4, width=20, known=64) == 4
