@@ -22,6 +22,7 @@ from transformers import StaticCache
 from transformers.cache_utils import StaticLayer
 
 from rlhf_engine.errors import first_line, kind_and_message
+from rlhf_engine.models.alike import answers_alike
 from rlhf_engine.models.choice import Choice, Token
 from rlhf_engine.models.decoding.plain import PlainDecoder
 from rlhf_engine.models.decoding.weights import DecodingWeights
@@ -278,13 +279,6 @@ class Captures:
         most = self._policy.max_positions or needed + _LENGTH_STEP
         length = min(-(-needed // _LENGTH_STEP) * _LENGTH_STEP, most)
         return length if length >= needed else None
-
-
-def answers_alike(answer: Tensor, expected: Tensor) -> bool:
-    """Up to rounding: merged weights, another order of sums."""
-    scale = expected.float().abs().max()
-    bound = 1e-4 if expected.dtype == torch.float32 else 5e-2
-    return bool((answer.float() - expected.float()).abs().max() <= bound * scale)
 
 
 def _memory_ran_out(error: BaseException | None) -> bool:

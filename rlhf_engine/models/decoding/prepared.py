@@ -15,8 +15,9 @@ from contextlib import nullcontext
 
 from torch import Tensor
 
+from rlhf_engine.models.alike import answers_alike
 from rlhf_engine.models.choice import Choice, Token
-from rlhf_engine.models.decoding.captures import Capture, Captures, answers_alike, capture_graph
+from rlhf_engine.models.decoding.captures import Capture, Captures, capture_graph
 from rlhf_engine.models.decoding.uncached import plain_decoder
 from rlhf_engine.models.decoding.weights import DecodingWeights
 from rlhf_engine.models.memory import out_of_memory
