@@ -98,8 +98,7 @@ def learned_log_probs(policy: Policy, part: TextPart) -> TokenLogProbs:
             assert part.mask is not None
             hidden = policy.forward(part.ids, part.mask)
     learned = part.learned[:, 1:]
-    return policy.chosen_log_probs(hidden[:, :-1][learned], part.ids[:, 1:][learned], 1.0, with_entropy=True,
-                                   with_best=True)
+    return policy.chosen_log_probs(hidden[:, :-1][learned], part.ids[:, 1:][learned], 1.0, with_entropy=True)
 
 
 @torch.no_grad()

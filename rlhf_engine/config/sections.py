@@ -27,6 +27,10 @@ class ModelConfig(Section):
         "auto", "number format of the frozen base; auto: bfloat16 on cuda, and on a CPU where a trial finds it faster, "
         "else float32"
     )
+    compile: Literal["auto", "on", "off"] = setting(
+        "auto", "torch.compile for norms, rotary embeddings and log-probs: fewer passes over memory, for some seconds "
+        "of compiling at a first start; auto: on cuda"
+    )
 
 
 class LoraConfig(Section):

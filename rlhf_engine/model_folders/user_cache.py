@@ -31,5 +31,14 @@ def write_cache(name: str, entries: Mapping[str, Any], most: int) -> None:
         replace_text(path, to_json(dict(list(entries.items())[-most:])) + "\n")
 
 
+def cache_folder(name: str) -> Path | None:
+    """A folder of that name in it, which nobody else can write to; None where there can be none."""
+    try:
+        own_folder(_path(name))
+    except OSError:
+        return None
+    return _path(name)
+
+
 def _path(name: str) -> Path:
     return Path(platformdirs.user_cache_dir("rlhf-tui", appauthor=False)) / name

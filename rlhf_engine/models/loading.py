@@ -28,8 +28,9 @@ from rlhf_engine.model_folders.fingerprint import Fingerprint
 from rlhf_engine.model_folders.model_claims import check_config_sizes, check_described_size
 from rlhf_engine.model_folders.model_files import ADAPTER_CONFIG, FETCHED, LOOKED_OVER, folder_in_use, has_tokenizer
 from rlhf_engine.model_folders.model_folder import require_fetched, require_model
+from rlhf_engine.models.compiled import Compiled
 from rlhf_engine.models.foreign import foreign
-from rlhf_engine.models.fused_modules import fuse_modules
+from rlhf_engine.models.fused_modules import compile_modules, fuse_modules
 from rlhf_engine.models.memory import out_of_memory
 from rlhf_engine.models.merging import merge
 from rlhf_engine.models.text_pass import TextPass, read_text
@@ -58,6 +59,8 @@ class LoadedModel:
     text: TextPass
     fingerprint: Fingerprint | None
     """What the files are that it was loaded from."""
+    compiled: tuple[Compiled, ...] | None = None
+    """Functions of the model that torch compiles; None where nothing is to be compiled."""
 
 
 def load_model(config: ModelConfig) -> LoadedModel:
@@ -81,6 +84,7 @@ def load_model(config: ModelConfig) -> LoadedModel:
     model.requires_grad_(False)
     model.eval()
     fuse_modules(model)
+    compiled = tuple(compile_modules(model)) if wants_compiled(config.compile, device) else None
     _loaded.add(model)
     with told(config, device, dtype):
         ids = token_ids(model, tokenizer)
@@ -92,6 +96,7 @@ def load_model(config: ModelConfig) -> LoadedModel:
         ids=replace(ids, banned=ids.banned.to(device)),
         text=text,
         fingerprint=base_fingerprint(config),
+        compiled=compiled,
     )
 
 
@@ -206,6 +211,11 @@ def choose_dtype(wanted: str, device: torch.device) -> torch.dtype:
     if wanted == "auto":
         return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
     return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[wanted]
+
+
+def wants_compiled(wanted: str, device: torch.device) -> bool:
+    """`auto` compiles where a CUDA device computes: a CPU needs half a minute for what it gains little by."""
+    return wanted == "on" or (wanted == "auto" and device.type == "cuda")
 
 
 @contextmanager

@@ -23,15 +23,17 @@ from rlhf_engine.config.sections import ModelConfig
 from rlhf_engine.errors import ModelError
 from rlhf_engine.models.adapted_linear import adapt
 from rlhf_engine.models.adapters import add_adapters, weights_of
+from rlhf_engine.models.compiled import Compiled, why_plain
 from rlhf_engine.models.loading import LoadedModel, cannot_use, load_model, told
 from rlhf_engine.models.passed_checks import check_once
 from rlhf_engine.models.text_codec import TextCodec
 from rlhf_engine.models.text_pass import body_of, hidden_states, takes
-from rlhf_engine.models.token_log_probs import TokenLogProbs, chosen_log_probs
+from rlhf_engine.models.token_log_probs import TokenLogProbs, chosen_log_probs, logit_statistics
 from rlhf_engine.models.tokens import context_length
 
 _HEAD_COPY_BYTES = 16 * 1024 * 1024
 _FEW_ROWS = 32
+_TRIAL_SHAPE = 64, 9  # rows and tokens of what compiled functions are tried with
 
 
 class Policy:
@@ -60,6 +62,11 @@ class Policy:
         """Why decoding does without a cache; empty while it uses one."""
         self.check_seconds = 0.0
         """What its check took when it was loaded; next to nothing where it had passed before."""
+        self._statistics: Compiled | None = None
+        self._compiled: tuple[Compiled, ...] = ()
+        if loaded.compiled is not None:
+            self._statistics = Compiled("log-probs", logit_statistics, rows=(0, 1))
+            self._compiled = (*loaded.compiled, self._statistics)
         self.default_role = "actor" if needs.answers else next(iter(needs.adapters), REFERENCE)
         hidden_size = self.base.get_output_embeddings().weight.shape[1]
         with torch.random.fork_rng(devices=[]):
@@ -111,10 +118,27 @@ class Policy:
             policy.why_uncached = check_once(policy, loaded.fingerprint.hex if loaded.fingerprint else None)
         except ModelError as error:
             raise ModelError(cannot_use(model, error)) from error
-        policy.check_seconds = time.perf_counter() - started
+        policy.check_seconds = time.perf_counter() - started - policy.compile_seconds
         if policy.why_uncached:
             policy.notices = (*policy.notices, policy.why_uncached)
+        policy._compile()
         return policy
+
+    def _compile(self) -> None:
+        """Let all that is to be compiled have been tried, in a pass as an update's. What did not work is told in
+        `notices`."""
+        if not self._compiled:
+            return
+        rows, tokens = _TRIAL_SHAPE
+        ids = torch.full((rows, tokens), self.pad_id, device=self.device)
+        self.log_probs(self.default_role, ids, torch.ones_like(ids, dtype=torch.bool), tokens - 1, 1.0,
+                       with_entropy=True)
+        self.notices = (*self.notices, *why_plain(self._compiled))
+
+    @property
+    def compile_seconds(self) -> float:
+        """What compiling took until now."""
+        return sum(function.seconds for function in self._compiled)
 
     # --- roles ---
 
@@ -309,7 +333,7 @@ class Policy:
         return self.chosen_log_probs(hidden, ids[:, -response_width:], temperature, with_entropy=with_entropy)
 
     def chosen_log_probs(
-        self, hidden: Tensor, chosen: Tensor, temperature: float, *, with_entropy: bool = False, with_best: bool = False
+        self, hidden: Tensor, chosen: Tensor, temperature: float, *, with_entropy: bool = False
     ) -> TokenLogProbs:
         """log π of the tokens `chosen` [...] after the states `hidden` [..., hidden]: as `log_probs`, without a pass
         through the body."""
@@ -323,7 +347,7 @@ class Policy:
             banned=self.banned,
             transform=self._head_transform,
             with_entropy=with_entropy,
-            with_best=with_best,
+            statistics=self._statistics,
         )
 
     def head_values(self, head: str, ids: Tensor, mask: Tensor, response_width: int, *, after: bool = False) -> Tensor:

@@ -11,18 +11,23 @@ Left out: a gradient for the head (it is frozen) and for the entropy (it is a me
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+from rlhf_engine.models.compiled import Compiled
 
 # Logits per chunk: few, so that on a CPU they stay in its cache between passes, but enough rows for a matrix product to
-# run at full speed (measured on vocabularies of 2,546 and 50,257), and never more than fits any memory.
-_CACHED_BYTES = {"cpu": 2 * 1024 * 1024}
-_EFFICIENT_ROWS = 128
+# run at full speed (measured on vocabularies of 2,546 and 50,257), and never more than fits any memory. A GPU reads the
+# whole head for each chunk: with fewer rows it would wait for that.
+_CACHED_BYTES = 2 * 1024 * 1024
+_EFFICIENT_ROWS, _EFFICIENT_ROWS_OF_GPU = 128, 2048
 _MOST_BYTES = 64 * 1024 * 1024
+_SHARE_OF_GPU = 64  # chunks on a GPU may take a part in so many of its memory
 _FEW_OF = 32  # banned ids are few if no more than one id in so many is banned
 _NEVER = -1e30  # a banned id's logit: probability exactly 0 and, unlike -inf, no nan in 0 * log 0
 
@@ -35,7 +40,7 @@ class TokenLogProbs(NamedTuple):
     entropy: Tensor
     """Entropy of that whole distribution, without gradient; zeros if it was not asked for."""
     best: Tensor
-    """log p of the likeliest token, without gradient; zeros if it was not asked for."""
+    """log p of the likeliest token, without gradient."""
 
 
 @dataclass(frozen=True)
@@ -71,16 +76,17 @@ def chosen_log_probs(
     banned: Tensor | None = None,
     transform: HeadTransform | None = None,
     with_entropy: bool = True,
-    with_best: bool = False,
     chunk_size: int | None = None,
+    statistics: Compiled | None = None,
 ) -> TokenLogProbs:
     """Log-probabilities of chosen tokens and the entropy of the distributions they were chosen from.
 
     hidden: float [..., hidden], the states that predict the tokens; weight: float [vocabulary, hidden] and bias:
     [vocabulary] or None, the frozen head; token_ids: int64 [...].
     temperature: divides the (transformed) logits. banned: bool [vocabulary], ids that are never sampled: they get
-    probability 0 and the rest is renormalised; at least one id must be allowed. with_entropy, with_best: each costs a
-    pass over all logits. chunk_size: rows per chunk; by default 128 or more, in at most 64 MB of logits.
+    probability 0 and the rest is renormalised; at least one id must be allowed. with_entropy: costs a pass over all
+    logits. chunk_size: rows per chunk; by default 128 or more (on a GPU 2,048), in at most 64 MB of logits (a 64th of
+    the GPU's memory). statistics: `logit_statistics`, compiled; without it there are more passes.
 
     Matrix products run in the dtype of weight, all after them in float32. Gradient flows to `hidden` only; a row whose
     chosen token is banned has log-probability -inf and gradient 0.
@@ -89,7 +95,7 @@ def chosen_log_probs(
     """
     _check(hidden, weight, bias, token_ids, temperature, banned)
     rows = chunk_size or _rows_per_chunk(weight)
-    head = _Head(weight, bias, temperature, banned, transform or HeadTransform(), with_entropy, with_best, rows)
+    head = _Head(weight, bias, temperature, banned, transform or HeadTransform(), with_entropy, rows, statistics)
     flat_hidden, flat_ids = hidden.reshape(-1, hidden.shape[-1]), token_ids.reshape(-1)
     if torch.is_grad_enabled() and hidden.requires_grad:
         log_probs, entropy, best = _ChosenLogProbs.apply(flat_hidden, head, flat_ids)
@@ -101,9 +107,44 @@ def chosen_log_probs(
 
 
 def _rows_per_chunk(weight: Tensor) -> int:
-    row_bytes = 4 * weight.shape[0]
-    wanted = max(_EFFICIENT_ROWS, _CACHED_BYTES.get(weight.device.type, _MOST_BYTES) // row_bytes)
-    return max(1, min(wanted, _MOST_BYTES // row_bytes))
+    row_bytes, device = 4 * weight.shape[0], weight.device
+    most = _MOST_BYTES
+    if device.type == "cuda":
+        most = max(most, torch.cuda.get_device_properties(device).total_memory // _SHARE_OF_GPU)
+    wanted = max(_EFFICIENT_ROWS, _CACHED_BYTES // row_bytes) if device.type == "cpu" else _EFFICIENT_ROWS_OF_GPU
+    return max(1, min(wanted, most // row_bytes))
+
+
+def logit_statistics(
+    product: Tensor, chosen: Tensor, banned: Tensor | None, transform: HeadTransform, temperature: float,
+    with_entropy: bool, with_gradient: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """log p(chosen), entropy (or zeros) and the best log p, float32 [n] each, from a head's product [n, vocabulary];
+    with the gradient, d log p(chosen) / d product takes the product's place. chosen: int64 [n, 1].
+
+    To be compiled: then it is two passes over memory, where one operation after another takes a dozen.
+    """
+    logits = transform.apply(product.to(torch.float32, copy=True))
+    slope = transform.slope(logits) / temperature
+    logits = logits / temperature
+    if banned is not None:
+        logits = torch.where(banned, _NEVER, logits)
+    logits = logits - logits.amax(dim=1, keepdim=True)
+    exponentials = logits.exp()
+    total = exponentials.sum(dim=1, keepdim=True)
+    norm = total.log()
+    said = logits.gather(1, chosen) - norm
+    entropy = torch.zeros_like(norm)
+    if with_entropy:
+        entropy = norm - (exponentials * logits).sum(dim=1, keepdim=True) / total
+    if with_gradient:
+        is_chosen = torch.arange(product.shape[1], device=product.device) == chosen
+        product.copy_((is_chosen.float() - exponentials / total) * slope)
+    return said.squeeze(1), entropy.squeeze(1), -norm.squeeze(1)
+
+
+_Chunk = tuple[Tensor, Tensor, Tensor, Tensor | None]
+"""log_probs, entropy, best [n], and d log_probs / d hidden [n, H] if that is wanted."""
 
 
 @dataclass(frozen=True)
@@ -114,8 +155,8 @@ class _Head:
     banned: Tensor | None
     transform: HeadTransform
     with_entropy: bool
-    with_best: bool
     rows: int
+    statistics: Compiled | None = None
 
     def run(
         self, hidden: Tensor, token_ids: Tensor, *, with_gradient: bool
@@ -125,47 +166,48 @@ class _Head:
         log_probs = torch.empty(hidden.shape[0], dtype=torch.float32, device=hidden.device)
         entropy, best = torch.zeros_like(log_probs), torch.zeros_like(log_probs)
         gradient = torch.empty_like(hidden) if with_gradient else None
-        room = _Room.of(self.weight, min(self.rows, len(hidden)), two=self.with_entropy)
+        run_chunk = self._compiled if self.statistics else partial(self._in_passes, self._room(len(hidden)))
         for start in range(0, hidden.shape[0], self.rows):
             chunk = slice(start, start + self.rows)
-            self._run_chunk(
-                room.first(len(log_probs[chunk])),
-                hidden[chunk],
-                token_ids[chunk].unsqueeze(1),
-                log_probs[chunk],
-                entropy[chunk],
-                best[chunk],
-                None if gradient is None else gradient[chunk],
-            )
+            chosen = token_ids[chunk].unsqueeze(1)
+            log_probs[chunk], entropy[chunk], best[chunk], slopes = run_chunk(hidden[chunk], chosen, with_gradient)
+            impossible = self.banned[chosen] if self.banned is not None else None
+            if impossible is not None:
+                log_probs[chunk].masked_fill_(impossible.squeeze(1), -torch.inf)
+            if gradient is not None and slopes is not None:
+                gradient[chunk] = slopes if impossible is None else slopes.masked_fill_(impossible, 0.0)
         return log_probs, entropy, best, gradient
 
-    def _run_chunk(
-        self, room: _Room, hidden: Tensor, chosen: Tensor, log_probs: Tensor, entropy: Tensor, best: Tensor,
-        gradient: Tensor | None,
-    ) -> None:
-        """Fill the rows log_probs, entropy, best [n] and gradient [n, H] for hidden [n, H], chosen [n, 1]."""
+    def _compiled(self, hidden: Tensor, chosen: Tensor, with_gradient: bool) -> _Chunk:
+        """For hidden [n, H] and chosen [n, 1]."""
+        assert self.statistics is not None, "this is how a chunk is done with them"
+        product = functional.linear(hidden.to(self.weight.dtype), self.weight, self.bias)
+        log_probs, entropy, best = self.statistics(
+            product, chosen, self.banned, self.transform, self.temperature, self.with_entropy, with_gradient)
+        return log_probs, entropy, best, product @ self.weight if with_gradient else None
+
+    def _room(self, count: int) -> _Room:
+        return _Room.of(self.weight, min(self.rows, count), two=self.with_entropy)
+
+    def _in_passes(self, whole_room: _Room, hidden: Tensor, chosen: Tensor, with_gradient: bool) -> _Chunk:
+        """The same, by operations that each go through all logits: as few as give what is wanted."""
+        room = whole_room.first(len(hidden))
         logits = self._logits(hidden, room)
-        slope = self.transform.slope(logits) if gradient is not None else 1.0
+        slope = self.transform.slope(logits) if with_gradient else 1.0
         logits = logits.div_(self.temperature) if self.temperature != 1.0 else logits
         logits = self._without_banned(logits)
-        # a softmax in as few passes as give all that is wanted: less the greatest, exponentials, their sum
+        # a softmax: less the greatest, exponentials, their sum
         logits.sub_(logits.amax(dim=1, keepdim=True))
         said = logits.gather(1, chosen)
         exponentials = torch.exp(logits, out=room.exponentials)
         total = exponentials.sum(dim=1, keepdim=True)
         norm = total.log()
-        log_probs.copy_((said - norm).squeeze(1))
-        if self.with_best:
-            best.copy_(-norm.squeeze(1))  # its exponential is exp(0)
-        impossible = self.banned[chosen] if self.banned is not None else None
-        if impossible is not None:
-            log_probs.masked_fill_(impossible.squeeze(1), -torch.inf)
+        entropy = torch.zeros_like(norm)
         if self.with_entropy:
-            entropy.copy_((norm - torch.linalg.vecdot(exponentials, logits).unsqueeze(1) / total).squeeze(1))
-        if gradient is not None:
-            gradient.copy_(self._gradient(exponentials, total, chosen, slope, room))
-            if impossible is not None:
-                gradient.masked_fill_(impossible, 0.0)
+            entropy = norm - torch.linalg.vecdot(exponentials, logits).unsqueeze(1) / total
+        slopes = self._gradient(exponentials, total, chosen, slope, room) if with_gradient else None
+        # the exponential of the greatest is exp(0)
+        return (said - norm).squeeze(1), entropy.squeeze(1), -norm.squeeze(1), slopes
 
     def _logits(self, hidden: Tensor, room: _Room) -> Tensor:
         """Transformed logits, float32 [n, V], before temperature and bans."""

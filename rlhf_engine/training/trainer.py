@@ -274,6 +274,7 @@ class Trainer:
         torch.manual_seed(config.train.seed)
         self.policy = Policy.from_config(config)
         self._lap("the model's check", self.policy.check_seconds)
+        self._lap("torch.compile", self.policy.compile_seconds)
         self._lap("the model")
         if resumed:  # once more: only loading a hub model tells what the hub has by now
             self._require_same_base(resumed)

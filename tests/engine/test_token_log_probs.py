@@ -9,9 +9,13 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from rlhf_engine.models.token_log_probs import HeadTransform, TokenLogProbs, chosen_log_probs
+from rlhf_engine.models.compiled import Compiled
+from rlhf_engine.models.token_log_probs import HeadTransform, TokenLogProbs, chosen_log_probs, logit_statistics
 
 ROWS, HIDDEN, VOCABULARY = 11, 6, 17
+# what is compiled on a GPU, as Python runs it: test_compiled compiles it
+STATISTICS = Compiled("log-probs", logit_statistics, rows=(0, 1), compiler=lambda function: function)
+both_ways = pytest.mark.parametrize("statistics", [None, STATISTICS], ids=["passes", "statistics"])
 
 
 @pytest.fixture
@@ -59,6 +63,7 @@ BANNED = torch.zeros(VOCABULARY, dtype=torch.bool)
 BANNED[[2, 5, 16]] = True
 
 
+@both_ways
 @pytest.mark.parametrize("with_bias", [True, False])
 @pytest.mark.parametrize(
     "options",
@@ -71,12 +76,12 @@ BANNED[[2, 5, 16]] = True
     ],
 )
 def test_equals_log_softmax_gradients_included(
-    head: tuple[Tensor, ...], options: dict[str, Any], with_bias: bool
+    head: tuple[Tensor, ...], options: dict[str, Any], with_bias: bool, statistics: Compiled | None
 ) -> None:
     hidden, weight, bias, token_ids = head
     token_ids = torch.where(BANNED[token_ids], 0, token_ids)
     args = (hidden, weight, bias if with_bias else None, token_ids)
-    ours, expected = chosen_log_probs(*args, **options, with_best=True), plain(*args, **options)
+    ours, expected = chosen_log_probs(*args, **options, statistics=statistics), plain(*args, **options)
     assert torch.allclose(ours.best, expected.best, atol=1e-5)
     assert not ours.best.requires_grad
     assert torch.allclose(ours.log_probs, expected.log_probs, atol=1e-5)
@@ -87,48 +92,56 @@ def test_equals_log_softmax_gradients_included(
     assert torch.allclose(ours_gradient, expected_gradient, atol=1e-5)
 
 
-def test_without_gradient_the_numbers_are_the_same(head: tuple[Tensor, ...]) -> None:
-    with_gradient = chosen_log_probs(*head)
+@both_ways
+def test_without_gradient_the_numbers_are_the_same(head: tuple[Tensor, ...], statistics: Compiled | None) -> None:
+    with_gradient = chosen_log_probs(*head, statistics=statistics)
     with torch.no_grad():
-        without = chosen_log_probs(*head)
+        without = chosen_log_probs(*head, statistics=statistics)
     assert not without.log_probs.requires_grad
     assert torch.equal(with_gradient.log_probs, without.log_probs)
     assert torch.equal(with_gradient.entropy, without.entropy)
 
 
-def test_entropy_is_detached_and_that_of_a_uniform_distribution() -> None:
+@both_ways
+def test_entropy_is_detached_and_that_of_a_uniform_distribution(statistics: Compiled | None) -> None:
     hidden = torch.zeros(2, HIDDEN, requires_grad=True)
     banned = torch.zeros(VOCABULARY, dtype=torch.bool)
     banned[:5] = True
-    result = chosen_log_probs(hidden, torch.ones(VOCABULARY, HIDDEN), None, torch.tensor([6, 7]), banned=banned)
+    result = chosen_log_probs(hidden, torch.ones(VOCABULARY, HIDDEN), None, torch.tensor([6, 7]), banned=banned,
+                              statistics=statistics)
     expected = torch.tensor(VOCABULARY - 5.0).log()
     assert not result.entropy.requires_grad
     assert torch.allclose(result.entropy, expected)
     assert torch.allclose(result.log_probs, -expected)
 
 
-def test_allowed_tokens_share_all_the_probability(head: tuple[Tensor, ...]) -> None:
+@both_ways
+def test_allowed_tokens_share_all_the_probability(head: tuple[Tensor, ...], statistics: Compiled | None) -> None:
     hidden, weight, bias, _ = head
     rows = hidden[:1].expand(VOCABULARY, HIDDEN)
-    log_probs = chosen_log_probs(rows, weight, bias, torch.arange(VOCABULARY), banned=BANNED).log_probs
+    every = torch.arange(VOCABULARY)
+    log_probs = chosen_log_probs(rows, weight, bias, every, banned=BANNED, statistics=statistics).log_probs
     assert log_probs.exp().sum().item() == pytest.approx(1.0, abs=1e-5)
     assert torch.equal(log_probs == -torch.inf, BANNED)
 
 
-def test_a_banned_choice_sends_back_a_gradient_of_zero(head: tuple[Tensor, ...]) -> None:
+@both_ways
+def test_a_banned_choice_sends_back_a_gradient_of_zero(head: tuple[Tensor, ...], statistics: Compiled | None) -> None:
     hidden, weight, bias, _ = head
     token_ids = torch.zeros(ROWS, dtype=torch.int64)
     token_ids[3] = 2
-    log_probs = chosen_log_probs(hidden, weight, bias, token_ids, banned=BANNED).log_probs
+    log_probs = chosen_log_probs(hidden, weight, bias, token_ids, banned=BANNED, statistics=statistics).log_probs
     assert log_probs[3] == -torch.inf
     gradient = gradient_of(log_probs, hidden)
     assert not gradient[3].any()
     assert gradient[[0, 1, 2, 4]].any(dim=1).all()
 
 
+@both_ways
 @pytest.mark.parametrize("chunk_size", [1, 3, ROWS, 1000])
-def test_chunks_change_nothing(head: tuple[Tensor, ...], chunk_size: int) -> None:
-    whole, cut = chosen_log_probs(*head), chosen_log_probs(*head, chunk_size=chunk_size)
+def test_chunks_change_nothing(head: tuple[Tensor, ...], chunk_size: int, statistics: Compiled | None) -> None:
+    whole = chosen_log_probs(*head, statistics=statistics)
+    cut = chosen_log_probs(*head, chunk_size=chunk_size, statistics=statistics)
     assert torch.allclose(whole.log_probs, cut.log_probs, atol=1e-6)
     assert torch.allclose(whole.entropy, cut.entropy, atol=1e-6)
     assert torch.allclose(gradient_of(whole.log_probs, head[0]), gradient_of(cut.log_probs, head[0]), atol=1e-6)
