@@ -29,6 +29,7 @@ class Chooser(Protocol):
     def vocabulary(self) -> int: ...
 
     def next_logits(self, hidden: Tensor, temperature: float) -> Tensor: ...
+    def next_probabilities(self, hidden: Tensor, temperature: float) -> Tensor: ...
 
 
 class Draw(Protocol):
@@ -59,6 +60,7 @@ class Choice:
 
     def __init__(self, policy: Chooser, sampling: SamplingConfig, draw: Draw) -> None:
         self._policy, self._sampling, self._draw = policy, sampling, draw
+        self._truncates = bool(sampling.top_k) or sampling.top_p < 1
         self._end_ids = [torch.tensor(end, device=policy.device) for end in policy.end_ids]
         self._padding = torch.tensor(policy.pad_id, device=policy.device)
 
@@ -74,8 +76,12 @@ class Choice:
 
     def __call__(self, hidden: Tensor, open_rows: Tensor, noise: Tensor) -> Token:
         """hidden [batch, hidden]; open_rows bool [batch], False where padding follows; noise: of `Draw.noise`."""
-        logits = self._policy.next_logits(hidden, self._sampling.temperature)
-        probabilities = truncate(logits, self._sampling).softmax(dim=-1)
+        temperature = self._sampling.temperature
+        if self._truncates:
+            logits = self._policy.next_logits(hidden, temperature)
+            probabilities = truncate(logits, self._sampling).softmax(dim=-1)
+        else:
+            probabilities = self._policy.next_probabilities(hidden, temperature)
         drawn = self._draw.pick(probabilities, noise)
         likelihood = probabilities.gather(1, drawn.unsqueeze(1)).squeeze(1)
         chosen = torch.where(open_rows, drawn, self._padding)

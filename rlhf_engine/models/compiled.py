@@ -29,7 +29,7 @@ _TRIED_ROWS = 512  # of a trial: so many that a GPU's rows are not divided among
 
 
 class Compiled:
-    """A function of tensors, compiled. It gives a tensor or a tuple of them, and may write into those it is given."""
+    """A function of tensors, compiled. It gives a tensor or several, and writes into none that it is given."""
 
     def __init__(
         self, name: str, function: Function, *, rows: Collection[int] = (), learns: Collection[int] = (),
@@ -81,17 +81,15 @@ class Compiled:
         self.seconds = time.perf_counter() - started
 
     def _answers(self, function: Function, args: tuple[Any, ...], options: dict[str, Any]) -> list[Tensor]:
-        """What it gives for copies of `args`, their gradients, or what it leaves in them where nothing learns."""
-        own = [arg.detach().clone() if isinstance(arg, Tensor) else arg for arg in args]
+        """What it gives for `args`, and their gradients."""
+        own = [arg.detach() if isinstance(arg, Tensor) else arg for arg in args]
         learning = [own[place].requires_grad_() for place in self._learns]
         with torch.set_grad_enabled(bool(learning)):
             given = function(*own, **options)
         outputs = [given] if isinstance(given, Tensor) else list(given)
-        if learning:
-            others = torch.autograd.grad(outputs, learning, [_noise_like(output) for output in outputs])
-        else:
-            others = tuple(arg for arg in own if isinstance(arg, Tensor) and arg.is_floating_point())
-        return [answer.detach() for answer in (*outputs, *others)]
+        directions = [_noise_like(output) for output in outputs]
+        gradients = torch.autograd.grad(outputs, learning, directions) if learning else ()
+        return [answer.detach() for answer in (*outputs, *gradients)]
 
 
 def _noise_like(output: Tensor) -> Tensor:

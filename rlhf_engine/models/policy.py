@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -23,16 +22,15 @@ from rlhf_engine.config.sections import ModelConfig
 from rlhf_engine.errors import ModelError
 from rlhf_engine.models.adapted_linear import adapt
 from rlhf_engine.models.adapters import add_adapters, weights_of
-from rlhf_engine.models.compiled import Compiled, why_plain
+from rlhf_engine.models.compiled import why_plain
+from rlhf_engine.models.language_head import LanguageHead
 from rlhf_engine.models.loading import LoadedModel, cannot_use, load_model, told
 from rlhf_engine.models.passed_checks import check_once
 from rlhf_engine.models.text_codec import TextCodec
 from rlhf_engine.models.text_pass import body_of, hidden_states, takes
-from rlhf_engine.models.token_log_probs import TokenLogProbs, chosen_log_probs, logit_statistics
+from rlhf_engine.models.token_log_probs import TokenLogProbs
 from rlhf_engine.models.tokens import context_length
 
-_HEAD_COPY_BYTES = 16 * 1024 * 1024
-_FEW_ROWS = 32
 _TRIAL_SHAPE = 64, 9  # rows and tokens of what compiled functions are tried with
 
 
@@ -50,7 +48,7 @@ class Policy:
         ids = loaded.ids
         self.end_ids, self.pad_id, self.banned, self.notices = ids.end, ids.pad, ids.banned, ids.notices
         self.texts = TextCodec(loaded.tokenizer, rows=ids.rows, end_ids=ids.end)
-        self.base, self._head_transform = loaded.model, loaded.text.head_transform
+        self.base = loaded.model
         self.text_parameters = loaded.text.parameters
         self.fingerprint = loaded.fingerprint
         self.max_positions = context_length(self.base)
@@ -62,11 +60,9 @@ class Policy:
         """Why decoding does without a cache; empty while it uses one."""
         self.check_seconds = 0.0
         """What its check took when it was loaded; next to nothing where it had passed before."""
-        self._statistics: Compiled | None = None
-        self._compiled: tuple[Compiled, ...] = ()
-        if loaded.compiled is not None:
-            self._statistics = Compiled("log-probs", logit_statistics, rows=(0, 1))
-            self._compiled = (*loaded.compiled, self._statistics)
+        self._head = LanguageHead(self.base, self.banned, loaded.text.head_transform,
+                                  compiles=loaded.compiled is not None)
+        self._compiled = (*(loaded.compiled or ()), *self._head.compiled)
         self.default_role = "actor" if needs.answers else next(iter(needs.adapters), REFERENCE)
         hidden_size = self.base.get_output_embeddings().weight.shape[1]
         with torch.random.fork_rng(devices=[]):
@@ -131,8 +127,9 @@ class Policy:
             return
         rows, tokens = _TRIAL_SHAPE
         ids = torch.full((rows, tokens), self.pad_id, device=self.device)
-        self.log_probs(self.default_role, ids, torch.ones_like(ids, dtype=torch.bool), tokens - 1, 1.0,
-                       with_entropy=True)
+        hidden = self.forward(ids, torch.ones_like(ids, dtype=torch.bool))
+        self.chosen_log_probs(hidden[:, :-1], ids[:, 1:], 1.0, with_entropy=True)
+        self.next_probabilities(hidden.detach().flatten(0, 1), 1.0)
         self.notices = (*self.notices, *why_plain(self._compiled))
 
     @property
@@ -276,42 +273,17 @@ class Policy:
 
     def next_logits(self, hidden: Tensor, temperature: float) -> Tensor:
         """float32 logits [batch, vocabulary] / temperature from hidden [batch, hidden]; banned ids are −inf."""
-        weight, bias = self._decoding_head
-        by_rows = self.dtype == torch.float32 and self.device.type == "cpu" and not weight.is_contiguous()
-        if len(hidden) > _FEW_ROWS or not by_rows:
-            logits = torch.addmm(bias, hidden, weight).float()
-        else:  # W hᵀ instead of h Wᵀ: for few rows and a weight that lies by rows, the faster order by a third
-            shape = (len(hidden), weight.shape[1])
-            logits = torch.add((weight.t() @ hidden.t()).t(), bias, out=bias.new_empty(shape)).float()
-        logits = self._head_transform.apply(logits)
-        if temperature != 1.0:
-            logits = logits.div_(temperature)
-        if self.banned is None:
-            return logits
-        # some columns, not a pass over all that a vocabulary of 150,000 would notice
-        return logits.index_fill_(1, self._banned_ids, float("-inf"))
+        return self._head.next_logits(hidden, temperature)
+
+    def next_probabilities(self, hidden: Tensor, temperature: float) -> Tensor:
+        """float32 [batch, vocabulary] from hidden [batch, hidden]: the softmax of `next_logits`."""
+        found = self._head.next_probabilities(hidden, temperature)
+        return self.next_logits(hidden, temperature).softmax(dim=-1) if found is None else found
 
     @property
     def vocabulary(self) -> int:
         """Rows of the head: how many logits it gives."""
-        return len(self.base.get_output_embeddings().weight)
-
-    @cached_property
-    def _banned_ids(self) -> Tensor:
-        return self.banned.nonzero().squeeze(1)
-
-    @cached_property
-    def _decoding_head(self) -> tuple[Tensor, Tensor]:
-        """The head's weight as [hidden, vocabulary], and its bias.
-
-        On a CPU a copy that is laid out so, unless it is large: for the few rows of a decoding step MKL multiplies with
-        it in a quarter of the time on two threads, and in four fifths on one.
-        """
-        head = self.base.get_output_embeddings()
-        weight, bias = head.weight.t(), getattr(head, "bias", None)
-        if self.device.type == "cpu" and weight.numel() * weight.element_size() <= _HEAD_COPY_BYTES:
-            weight = weight.contiguous()
-        return weight, bias if bias is not None else weight.new_zeros(weight.shape[1])
+        return self._head.vocabulary
 
     def log_probs(
         self,
@@ -337,18 +309,7 @@ class Policy:
     ) -> TokenLogProbs:
         """log π of the tokens `chosen` [...] after the states `hidden` [..., hidden]: as `log_probs`, without a pass
         through the body."""
-        head = self.base.get_output_embeddings()
-        return chosen_log_probs(
-            hidden,
-            head.weight,
-            getattr(head, "bias", None),
-            chosen,
-            temperature=temperature,
-            banned=self.banned,
-            transform=self._head_transform,
-            with_entropy=with_entropy,
-            statistics=self._statistics,
-        )
+        return self._head.chosen_log_probs(hidden, chosen, temperature, with_entropy=with_entropy)
 
     def head_values(self, head: str, ids: Tensor, mask: Tensor, response_width: int, *, after: bool = False) -> Tensor:
         """What a head says of the last `response_width` tokens, float32 [batch, response_width].

@@ -17,8 +17,10 @@ from rlhf_engine.models.choice import GUMBEL, INVERSE_CDF, Draw
 from rlhf_engine.models.decoding import captures
 from rlhf_engine.models.decoding.plain import Decoder, PlainDecoder
 from rlhf_engine.models.decoding.prepared import PreparedDecoder
+from rlhf_engine.models.language_head import LanguageHead
 from rlhf_engine.models.policy import Policy
 from rlhf_engine.models.rollout import Rollout, sample
+from rlhf_engine.models.token_log_probs import HeadTransform
 
 PROMPTS = ["Once upon", "There was a", "x", "yz"]
 STEPS = 12
@@ -380,12 +382,12 @@ def test_random_numbers_are_used_up_whatever_the_model_says(policy: Policy, draw
 @pytest.mark.parametrize("rows", [1, 3, 40])
 @pytest.mark.parametrize("copied", [True, False])
 def test_logits_of_a_step_are_the_models_own_in_either_order(
-    policy: Policy, rows: int, copied: bool, monkeypatch: pytest.MonkeyPatch
+    policy: Policy, rows: int, copied: bool
 ) -> None:
-    monkeypatch.setattr("rlhf_engine.models.policy._HEAD_COPY_BYTES", 10**9 if copied else 0)
+    head = LanguageHead(policy.base, policy.banned, HeadTransform(), copied_bytes=10**9 if copied else 0)
     hidden = torch.randn(rows, policy.base.config.hidden_size, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected = (policy.base.get_output_embeddings()(hidden) / 0.7)[:, ~policy.banned]
-        found = policy.next_logits(hidden, 0.7)
+        found = head.next_logits(hidden, 0.7)
     torch.testing.assert_close(found[:, ~policy.banned], expected, atol=1e-5, rtol=1e-5)
     assert (found[:, policy.banned] == -torch.inf).all()
