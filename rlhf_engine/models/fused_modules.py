@@ -9,10 +9,12 @@ from __future__ import annotations
 import inspect
 import types
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers.activations import NewGELUActivation
 from transformers.models.gpt_neo.modeling_gpt_neo import GPTNeoSelfAttention
 
@@ -21,15 +23,19 @@ from rlhf_engine.models.compiled import Compiled
 _SMALL_WEIGHT_BYTES = 1024 * 1024
 
 
-def fuse_modules(model: nn.Module) -> None:
-    """Change a frozen model in place; its outputs stay the same up to rounding."""
+def fuse_modules(model: nn.Module, *, fuse_attention: bool) -> None:
+    """Change a frozen model in place; its outputs stay the same up to rounding.
+
+    fuse_attention: GPT-Neo's by torch's own kernel, as other models have it: one for seven on a GPU, and the slower way
+    on a CPU.
+    """
     tied = {id(embedding.weight) for embedding in model.modules() if isinstance(embedding, nn.Embedding)}
     for module in model.modules():
         for name, child in module.named_children():
             if isinstance(child, NewGELUActivation):  # eight operations for one
                 setattr(module, name, nn.GELU(approximate="tanh"))
         if type(module) is GPTNeoSelfAttention:
-            module.__dict__["_attn"] = types.MethodType(_attend, module)
+            module.__dict__["_attn"] = types.MethodType(partial(_attend, fuse_attention), module)
         if type(module) is nn.Linear and id(module.weight) not in tied:
             _store_by_columns(module)
 
@@ -47,8 +53,8 @@ def _store_by_columns(linear: nn.Linear) -> None:
 
 
 def _attend(
-    self: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+    fused: bool, self: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None = None
+) -> tuple[Tensor, Tensor | None]:
     """GPT-Neo's attention of queries and keys [batch, heads, time, size], without what the mask already says.
 
     transformers masks future positions twice, by the additive mask it was given and by a triangle of its own. Only
@@ -57,6 +63,8 @@ def _attend(
     windowed = self.attention_type == "local" and key.shape[-2] > self.config.window_size
     if attention_mask is None or windowed or self.training:
         return GPTNeoSelfAttention._attn(self, query, key, value, attention_mask)
+    if fused:
+        return functional.scaled_dot_product_attention(query, key, value, attention_mask, scale=1.0), None
     # scores in float32, as in the original, for float16 would overflow
     scores = torch.matmul(query.float(), key.float().transpose(-1, -2)).add_(attention_mask)
     weights = scores.softmax(dim=-1).to(value.dtype)

@@ -83,7 +83,7 @@ def load_model(config: ModelConfig) -> LoadedModel:
     # the weights stay frozen for good: only adapters learn, so that actor, critic and reference share them
     model.requires_grad_(False)
     model.eval()
-    fuse_modules(model)
+    fuse_modules(model, fuse_attention=device.type == "cuda")
     compiled = tuple(compile_modules(model)) if wants_compiled(config.compile, device) else None
     _loaded.add(model)
     with told(config, device, dtype):

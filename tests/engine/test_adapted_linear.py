@@ -89,12 +89,13 @@ def test_dropout_inside_the_adapters_is_pefts_own(model_folders: dict[str, Path]
 
 @pytest.mark.parametrize("architecture", ["gpt_neo", "llama", "gpt2"])
 @pytest.mark.parametrize("left_padding", [0, 5])
+@pytest.mark.parametrize("fuse_attention", [False, True])
 def test_a_lean_model_gives_the_models_own_logits(
-    model_folders: dict[str, Path], architecture: str, left_padding: int
+    model_folders: dict[str, Path], architecture: str, left_padding: int, fuse_attention: bool
 ) -> None:
     """Time 20 is longer than gpt_neo's window of 8, time 6 is not."""
     plain, lean = (AutoModelForCausalLM.from_pretrained(model_folders[architecture]).eval() for _ in range(2))
-    fuse_modules(lean)
+    fuse_modules(lean, fuse_attention=fuse_attention)
     for time in (6, 20):
         ids = torch.randint(0, 200, (2, time), generator=torch.Generator().manual_seed(time))
         mask = torch.ones_like(ids)
