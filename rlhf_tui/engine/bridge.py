@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Protocol
 
 from rlhf_engine.errors import first_line
 from rlhf_engine.events import (
+    CheckpointSaved,
     ComparisonFinished,
     EditApplied,
     EditRefused,
@@ -23,9 +25,11 @@ from rlhf_engine.events import (
     MethodsCompared,
     Notice,
     PairsSampled,
+    Probed,
     RunStarted,
     RunState,
     StateChanged,
+    StepFinished,
     StepProgress,
 )
 from rlhf_engine.requests import Cancel, Close, Edit, Fork, Generate, Question, Request
@@ -39,6 +43,8 @@ from rlhf_tui.terminal.crash_log import write_crash_log
 TICK_SECONDS = 0.1
 TICKS_BETWEEN_DRAINS = 3
 TICKS_BETWEEN_PROGRESS = 9  # news of how far a step is, and nothing else, need not be drawn three times a second
+NEWS_SHARE = 0.04  # of one core, at most, for the screen while steps are all the news: on a GPU training needs Python
+MOST_TICKS = 12  # and yet steps are told of as often as that
 
 
 class EngineSession(Protocol):
@@ -49,6 +55,8 @@ class EngineSession(Protocol):
     def ask(self, request: Request) -> None: ...
     def serve(self) -> None: ...
 
+
+_NEWS = (StepProgress, StepFinished, Probed, CheckpointSaved)
 
 SessionFactory = Callable[[Callable[[Event], None]], EngineSession]
 
@@ -63,7 +71,12 @@ def engine_session(emit: Callable[[Event], None]) -> EngineSession:
 class EngineBridge:
     """The engine as a screen knows it. All methods belong to the screen's thread and return at once."""
 
-    def __init__(self, runs_root: Path, session_factory: SessionFactory = engine_session) -> None:
+    def __init__(
+        self, runs_root: Path, session_factory: SessionFactory = engine_session,
+        computed: Callable[[], float] = time.thread_time,
+    ) -> None:
+        """computed: seconds that the screen's thread has computed for."""
+        self._computed = computed
         self.runs_root = runs_root
         self.view = RunView()
         self.closing = False
@@ -80,7 +93,8 @@ class EngineBridge:
         self._asking = threading.Lock()  # held while the engine is asked, and while a thread that ends gives up
         self._unanswered: dict[int | str, Edit | Question] = {}
         self._streaming: set[int] = set()
-        self._ticks = 0
+        self._ticks = self._drained_at = 0
+        self._spent = computed()  # seconds that the screen's thread had computed for when news were drained last
 
     @property
     def busy(self) -> bool:
@@ -196,21 +210,30 @@ class EngineBridge:
 
     def tick(self) -> list[Event]:
         """Called ten times a second: what there is to show. Each time while text streams in, else every third; where
-        a step has but gone on, every ninth.
+        a step has but gone on, every ninth; and where steps are all there is to tell, no oftener than this thread has
+        time for, so that a fast engine, which shares the interpreter with it, is not slowed down by what it says.
         """
         self._ticks += 1
         if not self._streaming and self._ticks % TICKS_BETWEEN_DRAINS:
             return []
-        if self._ticks % TICKS_BETWEEN_PROGRESS and self._only_progress():
+        if self._ticks % TICKS_BETWEEN_PROGRESS and self._only(StepProgress):
+            return []
+        if self._ticks - self._drained_at < MOST_TICKS and self._is_over_its_share() and self._only(*_NEWS):
             return []
         return self.drain()
 
-    def _only_progress(self) -> bool:
+    def _only(self, *kinds: type[Event]) -> bool:
+        """Whether nothing else has happened."""
         released = self._viewer is not None and self._viewer.released
-        return not (released or self._viewed) and self._ring.holds_only(StepProgress)
+        return not (released or self._viewed) and self._ring.holds_only(*kinds)
+
+    def _is_over_its_share(self) -> bool:
+        """Whether this thread has computed for longer since the last news than it should in that time."""
+        return self._computed() - self._spent > NEWS_SHARE * TICK_SECONDS * (self._ticks - self._drained_at)
 
     def drain(self) -> list[Event]:
         """All events waiting, oldest first, cleaned, without those that later ones supersede."""
+        self._drained_at, self._spent = self._ticks, self._computed()
         events: list[Event] = []
         released = self._viewer is not None and self._viewer.released  # asked first: nothing comes after it
         while self._viewed:

@@ -78,10 +78,10 @@ class EventRing:
             self._begin()
         return events
 
-    def holds_only(self, kind: type[Event]) -> bool:
+    def holds_only(self, *kinds: type[Event]) -> bool:
         """True when nothing else waits."""
         with self._lock:
-            return all(isinstance(event, kind) for event in self._events.values())
+            return all(isinstance(event, kinds) for event in self._events.values())
 
     # --- with the lock held ---
 

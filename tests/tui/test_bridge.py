@@ -186,6 +186,32 @@ def test_mere_progress_is_told_once_a_second_and_never_keeps_other_news_waiting(
     assert len(told_in(90, Notice("x"), StepProgress(1, "rollout", 0.5))) == 30
 
 
+def test_steps_are_told_as_often_as_the_screen_has_time_for_and_other_news_at_once(
+    tmp_path: Path, sessions: Sessions
+) -> None:
+    computed = 0.0
+    bridge = EngineBridge(tmp_path, sessions, computed=lambda: computed)
+    bridge.open()
+    step = StepFinished(1, 100, {}, (), 1.0)
+
+    def told_at(ticks: int, cost: float, news: Event = step) -> list[int]:
+        """Ticks that told something, which costs the screen's thread so many seconds each."""
+        nonlocal computed
+        at = []
+        for tick in range(1, ticks + 1):
+            sessions.last.emit(news)
+            if bridge.tick():
+                at.append(tick)
+                computed += cost
+        return at
+
+    assert told_at(24, cost=0.001) == [3, 6, 9, 12, 15, 18, 21, 24]
+    assert told_at(24, cost=0.02) == [3, 9, 15, 21]  # 4 % of a core: half a second for each
+    bridge.drain()
+    assert told_at(27, cost=9.0) == [3, 15, 27]  # and yet there is something to see
+    assert told_at(9, cost=9.0, news=Notice("x")) == [3, 6, 9]
+
+
 def test_a_crash_of_the_engine_is_told_and_logged_and_a_new_start_works(
     bridge: EngineBridge, sessions: Sessions, config: RunConfig
 ) -> None:
