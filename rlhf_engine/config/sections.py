@@ -28,8 +28,8 @@ class ModelConfig(Section):
         "else float32"
     )
     compile: Literal["auto", "on", "off"] = setting(
-        "auto", "torch.compile for norms, rotary embeddings and log-probs: fewer passes over memory, for some seconds "
-        "of compiling at a first start; auto: on cuda"
+        "auto", "torch.compile for what stands between the products (norms, activations, log-probs): fewer passes over "
+        "memory, for some seconds of compiling at a first start; auto: on cuda"
     )
 
 

@@ -1,14 +1,12 @@
 """Replaces what transformers spells out in many tensor operations by fewer that give the same numbers.
 
-Only what measurements on small models showed to matter; what is not known here stays as it came. On a GPU, norms and
-rotary embeddings are compiled as well: there they are most of what a layer does beside its products.
+Only what measurements on small models showed to matter; what is not known here stays as it came. See also
+`compiled_modules`.
 """
 
 from __future__ import annotations
 
-import inspect
 import types
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -17,8 +15,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers.activations import NewGELUActivation
 from transformers.models.gpt_neo.modeling_gpt_neo import GPTNeoSelfAttention
-
-from rlhf_engine.models.compiled import Compiled
 
 _SMALL_WEIGHT_BYTES = 1024 * 1024
 
@@ -69,60 +65,3 @@ def _attend(
     scores = torch.matmul(query.float(), key.float().transpose(-1, -2)).add_(attention_mask)
     weights = scores.softmax(dim=-1).to(value.dtype)
     return torch.matmul(weights, value), weights
-
-
-_ROTARY = "apply_rotary_pos_emb"
-"""(queries, keys, cosines, sines, …) -> queries and keys, turned by their positions: so called in most models."""
-
-
-def compile_modules(model: nn.Module) -> list[Compiled]:
-    """Change a frozen model in place: norms of transformers' own, and rotary embeddings, are compiled; once a class."""
-    norms: dict[type[nn.Module], Compiled] = {}
-    rotary: dict[Callable[..., Any], Compiled] = {}
-    for module in model.modules():
-        kind = type(module)
-        if _is_norm(module):
-            if kind not in norms:
-                norms[kind] = Compiled(kind.__name__, kind.forward, rows=(1,), learns=(1,))
-            module.__dict__["forward"] = _by_rows(module, norms[kind])
-        elif function := _rotary_of(kind):
-            if function not in rotary:
-                rotary[function] = Compiled("rotary embeddings", function, learns=(0, 1))
-            module.__dict__["forward"] = types.MethodType(_with_rotary(kind, rotary[function]), module)
-    return [*norms.values(), *rotary.values()]
-
-
-def _is_norm(module: nn.Module) -> bool:
-    """Whether it is a norm over the last dimension that Python spells out: torch's own are one kernel."""
-    kind = type(module)
-    if not kind.__name__.endswith("Norm") or kind.__module__.startswith("torch.") or [*module.children()]:
-        return False
-    return len(inspect.signature(kind.forward).parameters) == 2
-
-
-def _by_rows(module: nn.Module, norm: Compiled) -> Callable[[Tensor], Tensor]:
-    def forward(states: Tensor) -> Tensor:
-        found: Tensor = norm(module, states.reshape(-1, states.shape[-1]))
-        return found.view(states.shape)
-
-    return forward
-
-
-def _rotary_of(kind: type[nn.Module]) -> Callable[..., Any] | None:
-    """The function of that name which its forward calls."""
-    forward = kind.forward
-    if not isinstance(forward, types.FunctionType) or _ROTARY not in forward.__code__.co_names:
-        return None
-    found = forward.__globals__.get(_ROTARY)
-    names = [*inspect.signature(found).parameters][:4] if found is not None else []
-    return found if names == ["q", "k", "cos", "sin"] else None
-
-
-def _with_rotary(kind: type[nn.Module], rotary: Compiled) -> types.FunctionType:
-    """Its forward with that function in place of its own, for one model and not for the whole class."""
-    forward = kind.forward
-    assert isinstance(forward, types.FunctionType), "only of such functions is it known what they call"
-    names = {**forward.__globals__, _ROTARY: rotary}
-    own = types.FunctionType(forward.__code__, names, forward.__name__, forward.__defaults__, forward.__closure__)
-    own.__kwdefaults__ = forward.__kwdefaults__
-    return own

@@ -29,8 +29,9 @@ from rlhf_engine.model_folders.model_claims import check_config_sizes, check_des
 from rlhf_engine.model_folders.model_files import ADAPTER_CONFIG, FETCHED, LOOKED_OVER, folder_in_use, has_tokenizer
 from rlhf_engine.model_folders.model_folder import require_fetched, require_model
 from rlhf_engine.models.compiled import Compiled
+from rlhf_engine.models.compiled_modules import compile_modules
 from rlhf_engine.models.foreign import foreign
-from rlhf_engine.models.fused_modules import compile_modules, fuse_modules
+from rlhf_engine.models.fused_modules import fuse_modules
 from rlhf_engine.models.memory import out_of_memory
 from rlhf_engine.models.merging import merge
 from rlhf_engine.models.text_pass import TextPass, read_text

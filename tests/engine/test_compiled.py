@@ -148,9 +148,9 @@ def as_python_runs_it(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 # name, and what of it is to be compiled: how often in a forward pass
 ARCHITECTURES = {
-    "mistral": {"MistralRMSNorm.forward": 5, "apply_rotary_pos_emb": 2},
-    "gemma2": {"Gemma2RMSNorm.forward": 9, "apply_rotary_pos_emb": 2},
-    "cohere": {"CohereLayerNorm.forward": 3, "apply_rotary_pos_emb": 2},
+    "mistral": {"MistralRMSNorm.forward": 5, "apply_rotary_pos_emb": 2, "_activate_and_multiply": 2},
+    "gemma2": {"Gemma2RMSNorm.forward": 9, "apply_rotary_pos_emb": 2, "_activate_and_multiply": 2},
+    "cohere": {"CohereLayerNorm.forward": 3, "apply_rotary_pos_emb": 2, "_activate_and_multiply": 2},
     "phi3": {"Phi3RMSNorm.forward": 5, "apply_rotary_pos_emb": 2},
     "gpt_neox": {"apply_rotary_pos_emb": 2},
     "opt": {},
