@@ -25,7 +25,7 @@ def fuse_modules(model: nn.Module, *, fuse_attention: bool) -> None:
     fuse_attention: GPT-Neo's by torch's own kernel, as other models have it: one for seven on a GPU, and the slower way
     on a CPU.
     """
-    triangles: dict[str, Any] = {}
+    triangles: dict[Any, Any] = {}
     tied = {id(embedding.weight) for embedding in model.modules() if isinstance(embedding, nn.Embedding)}
     for module in model.modules():
         for name, child in module.named_children():
@@ -34,7 +34,7 @@ def fuse_modules(model: nn.Module, *, fuse_attention: bool) -> None:
         if type(module) is GPTNeoSelfAttention:
             module.__dict__["_attn"] = types.MethodType(partial(_attend, fuse_attention), module)
             # one for all layers of a kind: each had a square of all positions of its own
-            module.bias = triangles.setdefault(module.attention_type, module.bias)
+            module.bias = triangles.setdefault((module.attention_type, module.bias.shape), module.bias)
         if type(module) is nn.Linear and id(module.weight) not in tied:
             _store_by_columns(module)
 
