@@ -239,10 +239,11 @@ async def test_ten_can_be_judged_anew_and_no_more(app: WorkbenchApp, sessions: S
     async with app.run_test(size=WIDE) as pilot:
         await opened(pilot, sessions)
         await pilot.press(*"a" * 12)
+        await until(pilot, lambda: len(kept(labels)) == 12)
         numbers = [story_pairs(1, number)[0].id for number in range(12)]
         order = [judgement.pair.id for judgement in kept(labels)]
         await pilot.press(*"u" * 10)
-        assert story_pairs(1, in_view(app))[0].id == order[-10]
+        await until(pilot, lambda: story_pairs(1, in_view(app))[0].id == order[-10])
         await pilot.press("u")
         await until(pilot, lambda: "nothing before it" in shown(app))
         assert story_pairs(1, in_view(app))[0].id == order[-10]
