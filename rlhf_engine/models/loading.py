@@ -28,6 +28,7 @@ from rlhf_engine.model_folders.fingerprint import Fingerprint
 from rlhf_engine.model_folders.model_claims import check_config_sizes, check_described_size
 from rlhf_engine.model_folders.model_files import ADAPTER_CONFIG, FETCHED, LOOKED_OVER, folder_in_use, has_tokenizer
 from rlhf_engine.model_folders.model_folder import require_fetched, require_model
+from rlhf_engine.models.attention_masks import never_read_masks
 from rlhf_engine.models.compiled import Compiled
 from rlhf_engine.models.compiled_modules import compile_modules
 from rlhf_engine.models.foreign import foreign
@@ -85,6 +86,7 @@ def load_model(config: ModelConfig) -> LoadedModel:
     model.requires_grad_(False)
     model.eval()
     fuse_modules(model, fuse_attention=device.type == "cuda")
+    never_read_masks()
     compiled = tuple(compile_modules(model)) if wants_compiled(config.compile, device) else None
     _loaded.add(model)
     with told(config, device, dtype):
