@@ -27,6 +27,13 @@ class _RoomyLayer(DynamicLayer):
         self._view: Tensor | None = None
         """The keys as this layer gave them last: what is another tensor by now is no view of `_keys` any more."""
 
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        """Empty tensors on the device. transformers copies them there from the CPU, which waits for a GPU at each layer
+        of a pass."""
+        self.dtype, self.device = key_states.dtype, key_states.device
+        self.keys, self.values = key_states.new_empty(0), value_states.new_empty(0)
+        self.is_initialized = True
+
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Append, and return all that is held."""
         if not self.is_initialized:
