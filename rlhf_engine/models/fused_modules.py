@@ -59,9 +59,13 @@ def _attend(
     transformers masks future positions twice, by the additive mask it was given and by a triangle of its own. Only
     local attention over more keys than its window needs the triangle.
     """
-    windowed = self.attention_type == "local" and key.shape[-2] > self.config.window_size
-    if attention_mask is None or windowed or self.training:
+    if attention_mask is None or self.training:
         return GPTNeoSelfAttention._attn(self, query, key, value, attention_mask)
+    queries, keys = query.shape[-2], key.shape[-2]
+    if self.attention_type == "local" and keys > self.config.window_size:
+        # filled with a number, not with a tensor of one, as the original does: that is copied to a GPU in each layer
+        outside = ~self.bias[:, :, keys - queries : keys, :keys]
+        attention_mask = attention_mask.masked_fill(outside, torch.finfo(attention_mask.dtype).min)
     if fused:
         return functional.scaled_dot_product_attention(query, key, value, attention_mask, scale=1.0), None
     # scores in float32, as in the original, for float16 would overflow
