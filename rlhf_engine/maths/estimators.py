@@ -172,7 +172,7 @@ def _centred(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     Differences from one of the values are averaged, not the values: the mean of equal floats may be off by a
     rounding error, and whitening would blow that error up to size 1.
     """
-    anchor = values.flatten()[mask.flatten().int().argmax()]
+    anchor = values.take(mask.flatten().int().argmax())  # [] with a tensor would read its number, and a GPU would wait
     shifted = torch.where(mask, values - anchor, 0.0)
     shift = shifted.sum() / mask.sum().clamp_min(1)
     return torch.where(mask, shifted - shift, 0.0), anchor + shift
