@@ -294,11 +294,11 @@ class _Operations(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        target = kwargs.get("device")
+        if CudaTensor not in types and not _is_within(target):
+            return func(*args, **kwargs)
         given = list(_tensors((args, kwargs)))
         there = [tensor for tensor in given if isinstance(tensor, CudaTensor)]
-        target = kwargs.get("device")
-        if not there and not _is_within(target):
-            return func(*args, **kwargs)
         name = func._schema.name.removeprefix("aten::")
         self._look(func, name, args, kwargs, given)
         held = {id(tensor.held): tensor for tensor in there}
