@@ -19,17 +19,18 @@ _LOOKED_AT = 48  # tokens of the packed sequence that shows whether a model can 
 
 @dataclass(frozen=True)
 class TextPart:
-    """Some sequences, padded on the right. ids: int64 [sequences, time]; learned: bool, likewise, False in the first
-    column; mask: bool, likewise, of what is no padding, or None where `positions`, int64, say where a text begins.
+    """Some sequences, padded on the right. ids: int64 [sequences, time]; mask: bool, likewise, of what is no padding,
+    or None where `positions`, int64, say where a text begins. learned: int64 [tokens], the places of the tokens that
+    are learned, counted through all sequences: none is a sequence's first.
 
     rows: the rows that they hold, by their places in the minibatch, in the order of `ids`; counts: how many tokens of
     each are learned.
     """
 
     ids: Tensor
-    learned: Tensor
     mask: Tensor | None
     positions: Tensor | None
+    learned: Tensor
     rows: list[int]
     counts: list[int]
 
@@ -68,9 +69,12 @@ class TextLesson:
                 positions[index, start:end] = torch.arange(end - start)
                 mask[index, start:end] = True
                 start = end
-        there, device = [at for places in sequences for at in places], self._policy.device
-        return TextPart(ids.to(device), learned.to(device), None if self._packs else mask.to(device),
-                        positions.to(device) if self._packs else None, there, [self.rows[at].count for at in there])
+        # which are learned is found here, where their numbers are known: a GPU would have to be asked how many they are
+        ids, mask, positions, learned = (each.to(self._policy.device, non_blocking=True) for each in
+                                         (ids, mask, positions, learned.flatten().nonzero().squeeze(1)))
+        there = [at for places in sequences for at in places]
+        return TextPart(ids, None if self._packs else mask, positions if self._packs else None, learned, there,
+                        [self.rows[at].count for at in there])
 
 
 def packed(lengths: Sequence[int], room: int) -> list[list[int]]:
@@ -97,8 +101,8 @@ def learned_log_probs(policy: Policy, part: TextPart) -> TokenLogProbs:
         else:
             assert part.mask is not None
             hidden = policy.forward(part.ids, part.mask)
-    learned = part.learned[:, 1:]
-    return policy.chosen_log_probs(hidden[:, :-1][learned], part.ids[:, 1:][learned], 1.0, with_entropy=True)
+    before = hidden.flatten(0, 1).index_select(0, part.learned - 1)
+    return policy.chosen_log_probs(before, part.ids.take(part.learned), 1.0, with_entropy=True)
 
 
 @torch.no_grad()
