@@ -75,9 +75,10 @@ def token_pushes(
     pushes = torch.zeros_like(log_probs)
     if not len(rows):
         return pushes
-    part = lesson.part(rows)
+    part, count = lesson.part(rows), lesson.action_count(rows)
+    rows = rows.to(log_probs.device, non_blocking=True)
     with torch.enable_grad():
         now = log_probs[rows, :part.width].detach().clone().requires_grad_()
-        (gradient,) = torch.autograd.grad(loss(part, now, lesson.action_count(rows)).loss, now)
+        (gradient,) = torch.autograd.grad(loss(part, now, count).loss, now)
     pushes[rows, :part.width] = torch.where(part.response_mask, -gradient, 0.0)
     return pushes

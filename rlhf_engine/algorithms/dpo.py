@@ -26,6 +26,7 @@ from rlhf_engine.events import Sample
 from rlhf_engine.learning.optimizer import learning_rate_at
 from rlhf_engine.learning.pair_width import responses_at_once
 from rlhf_engine.maths.estimators import kl_k1, summed
+from rlhf_engine.maths.preferences import PreferenceLoss
 from rlhf_engine.models.flops import BatchCost, ModelSize
 from rlhf_engine.models.memory import MicroBatchLimit
 from rlhf_engine.models.rollout import Rollout
@@ -66,7 +67,7 @@ class DPO:
         clock.lap("update")
 
         # 3. What it led to.
-        self.token_count += 0 if nonfinite else int(lesson.rollout.response_mask.sum())
+        self.token_count += 0 if nonfinite else int(lesson.rollout.lengths[1].sum())
         metrics |= {"train/skipped_updates": float(bool(nonfinite)), "lr": rate, "num_tokens": float(self.token_count)}
         metrics |= clock.metrics(len(lesson.rollout))
         samples = () if nonfinite else self._samples(number, lesson)
@@ -79,16 +80,13 @@ class DPO:
         assert isinstance(batch, PairBatch)
         lesson = self._lesson(batch)
 
-        def attempt() -> dict[str, float]:
-            totals: dict[str, float] = {}
-            for pairs in torch.arange(len(lesson)).split(max(1, self.limit.size // 2)):
-                part = lesson.part(pairs)
-                told = self.learning.loss(part, self.learning.log_probs(part), len(lesson))
-                for name, value in told._asdict().items():
-                    totals[name] = totals.get(name, 0.0) + float(value)
-            return totals
+        def attempt() -> list[float]:
+            parts = map(lesson.part, torch.arange(len(lesson)).split(max(1, self.limit.size // 2)))
+            told = [torch.stack(self.learning.loss(part, self.learning.log_probs(part), len(lesson))) for part in parts]
+            numbers: list[float] = torch.stack(told).double().sum(dim=0).tolist()
+            return numbers
 
-        found = self.limit.fit(attempt)
+        found = dict(zip(PreferenceLoss._fields, self.limit.fit(attempt), strict=True))
         return {"eval/rewards/accuracies": found["accuracy"], "eval/rewards/margins": found["margin"],
                 "eval/pair_loss": found["loss"]}
 
@@ -114,8 +112,8 @@ class DPO:
                 "kl": log_ratio})
 
     def _operations(self, rollout: Rollout, reference: bool) -> float:
-        response = rollout.response_mask.sum(dim=1)
-        cost = BatchCost(self.size, (rollout.prompt_mask.sum(dim=1) + response).cpu(), response.cpu())
+        prompts, response = rollout.lengths
+        cost = BatchCost(self.size, prompts + response, response)
         return cost.forward(None, head=True) * (1 + reference) + cost.backward(None, head=True)
 
     # --- what is made when it is first needed: a resumed run knows only then which pairs the model can take ---

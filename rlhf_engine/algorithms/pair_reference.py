@@ -55,7 +55,7 @@ class PairReference:
             assert place is not None
             for side, log_probs in enumerate(self._of(place)):
                 found[2 * pair + side, :len(log_probs)] = log_probs
-        return found.to(self._policy.device)
+        return found.to(self._policy.device, non_blocking=True)
 
     def _of(self, place: int) -> tuple[Tensor, Tensor]:
         if place not in self._known:
@@ -64,7 +64,7 @@ class PairReference:
             batch = self._rows.batch(beside)
             assert isinstance(batch, PairBatch)
             rollout = pairs_written(self._policy, batch, append_end=self._append_end)
-            told, lengths = self._ask(rollout).cpu(), rollout.response_mask.sum(dim=1).tolist()
+            told, lengths = self._ask(rollout).cpu(), rollout.lengths[1].tolist()
             for at, one in enumerate(beside):
                 chosen, rejected = (told[row, :lengths[row]].clone() for row in (2 * at, 2 * at + 1))
                 self._known[one] = (chosen, rejected)
@@ -78,7 +78,7 @@ class PairReference:
                 ids, mask, response_mask = rollout.batch(rows)
                 width = response_mask.shape[1]
                 said = self._policy.log_probs("reference", ids, mask, width, 1.0).log_probs
-                found[rows, :width] = torch.where(response_mask, said, 0.0)
+                found[rollout.on_device(rows), :width] = torch.where(response_mask, said, 0.0)
             return found
 
         self.asked += len(rollout)

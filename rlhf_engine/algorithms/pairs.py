@@ -22,8 +22,8 @@ from rlhf_engine.models.rollout import Rollout
 @dataclass(frozen=True)
 class PairPart:
     """Some pairs, ready for a forward pass. ids, mask, response_mask: [2 * pairs, time], all chosen responses and then
-    all rejected ones; reference_log_probs: [2 * pairs, width]; rows: which responses of the rollout these are; same:
-    bool [pairs], whether both responses are the same tokens."""
+    all rejected ones; reference_log_probs: [2 * pairs, width]; rows: which responses of the rollout these are, on its
+    device; same: bool [pairs], whether both responses are the same tokens."""
 
     ids: Tensor
     mask: Tensor
@@ -67,7 +67,8 @@ class PairLesson:
         width = response_mask.shape[1]
         written = torch.where(response_mask, ids[:, -width:], -1)
         one, other = written.chunk(2)
-        return PairPart(ids, mask, response_mask, self.reference_log_probs[responses, :width], responses,
+        there = self.rollout.on_device(responses)
+        return PairPart(ids, mask, response_mask, self.reference_log_probs[there, :width], there,
                         (one == other).all(dim=1))
 
 
@@ -126,8 +127,8 @@ class PairLearning:
         """What "see why" shows of each response and each of its tokens. log_probs: [responses, time], under which that
         is."""
         settings, mask = self._settings(), lesson.rollout.response_mask
-        chosen, rejected = lesson.chosen, lesson.rejected
-        tokens = mask.sum(dim=1).clamp_min(1) if settings.average_log_probs else torch.ones(len(mask)).to(log_probs)
+        chosen, rejected = lesson.rollout.on_device(lesson.chosen), lesson.rollout.on_device(lesson.rejected)
+        tokens = mask.sum(dim=1).clamp_min(1) if settings.average_log_probs else log_probs.new_ones(len(mask))
         log_ratios = summed(log_probs - lesson.reference_log_probs, mask) / tokens
         gap = log_ratios[chosen] - log_ratios[rejected]
         side, margins, slopes = (torch.zeros_like(log_ratios) for _ in range(3))

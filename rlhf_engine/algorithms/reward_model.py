@@ -76,7 +76,7 @@ class RewardModel:
             told["grad_norm/reward"] = told.pop(f"grad_norm/{adapter}")
             records.append(told | {"completions/mean_length": response_length(lesson.rollout)})
             self._updates += 1
-            self.token_count += int(lesson.rollout.response_mask.sum())
+            self.token_count += int(lesson.rollout.lengths[1].sum())
             operations += self._operations(lesson.rollout)
             samples = samples or self._samples(number, lesson)
         clock.lap("update")
@@ -114,7 +114,7 @@ class RewardModel:
         rollout, said = lesson.rollout, lesson.said
         scores = at_last_token(said, rollout.response_mask)
         gap = (scores[0::2] - scores[1::2]).repeat_interleave(2)
-        sides = torch.tensor([1.0, -1.0]).repeat(len(lesson)).to(gap) * (~lesson.tie).repeat_interleave(2)
+        sides = torch.tensor([1.0, -1.0]).repeat(len(lesson)) * (~lesson.tie).repeat_interleave(2)
         names = {1.0: "chosen", -1.0: "rejected", 0.0: "tied"}
         told = [Score(score, {names[side]: score})
                 for score, side in zip(scores.tolist(), sides.tolist(), strict=True)]
@@ -124,8 +124,8 @@ class RewardModel:
             per_token={"score": said[:, 1:], "added": added_by_token(said, rollout.response_mask, self.settings.reads)})
 
     def _operations(self, rollout: Rollout) -> float:
-        response = rollout.response_mask.sum(dim=1)
-        cost = BatchCost(self.size, (rollout.prompt_mask.sum(dim=1) + response).cpu(), response.cpu())
+        prompts, response = rollout.lengths
+        cost = BatchCost(self.size, prompts + response, response)
         return cost.forward(None, head=False) + cost.backward(None, head=False)
 
     # --- what is made when it is first needed: a resumed run knows only then which pairs the model can take ---

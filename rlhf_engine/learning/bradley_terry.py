@@ -97,8 +97,8 @@ class PairLearning:
         lesson = self.lesson(batch)
         scores = score_responses(self.policy, readers, lesson.rollout, self.limit)
         gaps = scores[:, 0::2] - scores[:, 1::2]
-        gap, tie = gaps.mean(dim=0), lesson.tie.cpu()
-        losses = pair_losses(gap, tie, lesson.margin.cpu(), label_smoothing=self.settings.label_smoothing)
+        gap, tie = gaps.mean(dim=0), lesson.tie
+        losses = pair_losses(gap, tie, lesson.margin, label_smoothing=self.settings.label_smoothing)
         loss = float(losses.mean())
         if not math.isfinite(loss):
             raise NonFiniteError("the held-out loss is not finite")

@@ -23,7 +23,8 @@ from rlhf_engine.models.written import written
 @dataclass(frozen=True)
 class JudgedPart:
     """Some pairs, ready for a forward pass. ids, mask, response_mask: [2 * pairs, time], all chosen responses and then
-    all rejected ones; tie: bool [pairs], margin: [pairs]; rows: which responses of the rollout these are."""
+    all rejected ones; tie: bool [pairs], margin: [pairs]; rows: which responses of the rollout these are. All on its
+    device."""
 
     ids: Tensor
     mask: Tensor
@@ -42,8 +43,8 @@ class JudgedPart:
 class JudgedPairs:
     """A minibatch of pairs: rows 2 i and 2 i + 1 of `rollout` are the chosen and the rejected response of pair i.
 
-    tie: bool [pairs]; margin: float [pairs], raw score. said: [responses, time + 1], what the head said before and
-    after each token in the latest update, filled while it is taken.
+    tie: bool [pairs]; margin: float [pairs], raw score; both on the CPU. said: [responses, time + 1], what the head said
+    before and after each token in the latest update, filled while it is taken.
     """
 
     rollout: Rollout
@@ -67,11 +68,11 @@ class JudgedPairs:
                           [False] * len(responses))
         # no end token is read, but a response that was all there is of it is not shown as one that was cut
         ended = [done for pair in zip(*batch.ended, strict=True) for done in pair]
-        rollout = replace(rollout, finished=torch.tensor(ended, device=policy.device))
+        rollout = replace(rollout, finished=torch.tensor(ended).to(policy.device, non_blocking=True))
         ties = [bool(value) for value in batch.columns.get(TIE, [None] * count)]
         margins = [margin if value is None else float(value)
                    for value in (batch.columns[margin_column] if margin_column else [None] * count)]
-        return cls(rollout, torch.tensor(ties, device=policy.device), torch.tensor(margins, device=policy.device))
+        return cls(rollout, torch.tensor(ties), torch.tensor(margins))
 
     @property
     def decided(self) -> float:
@@ -86,8 +87,8 @@ class JudgedPairs:
         """These pairs, without columns that are padding in all of them."""
         responses = torch.cat([2 * rows, 2 * rows + 1])
         ids, mask, response_mask = self.rollout.batch(responses)
-        to = self.tie.device
-        return JudgedPart(ids, mask, response_mask, self.tie[rows.to(to)], self.margin[rows.to(to)], responses)
+        tie, margin, there = map(self.rollout.on_device, (self.tie[rows], self.margin[rows], responses))
+        return JudgedPart(ids, mask, response_mask, tie, margin, there)
 
 
 def require_margins(rows: Rows, margin_column: str | None) -> None:

@@ -84,14 +84,14 @@ def read_responses(policy: Policy, readers: Sequence[Reader], rollout: Rollout, 
     order = (rollout.prompt_mask.sum(dim=1) + rollout.response_mask.sum(dim=1)).argsort(stable=True).cpu()
 
     def attempt() -> Tensor:
-        found = torch.zeros(len(readers), len(rollout), rollout.response_mask.shape[1] + 1)
+        found = torch.zeros(len(readers), len(rollout), rollout.response_mask.shape[1] + 1, device=policy.device)
         for rows in order.split(limit.size):
             ids, mask, response_mask = rollout.batch(rows)
             width = response_mask.shape[1]
             real = torch.nn.functional.pad(response_mask, (1, 0), value=True)
             for at, reader in enumerate(readers):
                 values = values_along(policy, reader, ids, mask, width)
-                found[at, rows, :width + 1] = torch.where(real, values, 0.0).cpu()
+                found[at, rollout.on_device(rows), :width + 1] = torch.where(real, values, 0.0)
         return found
 
-    return limit.fit(attempt)
+    return limit.fit(attempt).cpu()

@@ -40,9 +40,12 @@ def written(
         response_ids[row, :len(response)] = torch.tensor(response, dtype=torch.long)
         response_mask[row, :len(response)] = True
     finished = torch.tensor([bool(policy.end_ids) and done for done in ended])
-    to = policy.device
-    return Rollout(list(prompts), list(responses), prompt_ids.to(to), prompt_mask.to(to), response_ids.to(to),
-                   response_mask.to(to), finished.to(to), torch.zeros(response_ids.shape, device=to))
+
+    def there(tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.to(policy.device, non_blocking=True)
+
+    return Rollout(list(prompts), list(responses), there(prompt_ids), there(prompt_mask), there(response_ids),
+                   there(response_mask), there(finished), torch.zeros(response_ids.shape, device=policy.device))
 
 
 def end_id(policy: Policy) -> int:
