@@ -212,7 +212,7 @@ class ActorLearner:
         learned = torch.zeros(len(answers.rollout), dtype=torch.bool)
         for place in updates.learned:
             learned[minibatches[place]] = True
-        self.token_count += int(answers.mask.cpu()[learned].sum())
+        self.token_count += int(answers.rollout.lengths[1][learned].sum())
         metrics = rollout_metrics(
             answers.rollout, answers.scored, log_probs=told.log_probs, reference_log_probs=told.reference_log_probs,
             entropy=told.entropy, kl_coef=self.penalty, ends=bool(self.policy.end_ids)) | updates.metrics

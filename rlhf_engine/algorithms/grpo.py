@@ -24,6 +24,7 @@ from rlhf_engine.data.batch import PromptBatch
 from rlhf_engine.errors import NonFiniteError
 from rlhf_engine.learning.update import AdapterUpdate
 from rlhf_engine.maths.groups import GroupLoss, equal_groups, group_advantages, group_policy_loss
+from rlhf_engine.models.rollout import Rollout
 
 _ALSO_CALLED = {"reward": "objective/scores", "reward_std": "objective/scores_std", "entropy": "policy/entropy_avg"}
 
@@ -63,13 +64,13 @@ class GRPO(ActorLearner):
             # 3. Log-probs of what was sampled under actor and reference, once: the ratio of step 4 is against them.
             minibatches = self._minibatches(answers, equal)
             told = self.evaluate(answers, minibatches, reference=self.kl.value > 0)
-            given = advantages.to(told.log_probs)
+            given = advantages.to(told.log_probs, non_blocking=True)
         except NonFiniteError as error:
             return turn.failed(error, len(minibatches))
 
         # 4. Clipped updates over shuffled minibatches; the KL to the reference is in their loss.
         def update(rows: Tensor, reused: Tensor | None) -> dict[str, float]:
-            lesson = TokenLesson(told, given, token_weights(self.config, answers.mask, rows))
+            lesson = TokenLesson(told, given, token_weights(self.config, answers.rollout, rows))
             return self.actor.step(rows, lesson, self.rate(number), optimizer.max_grad_norm, reused)
 
         updates = self.update(turn, told, minibatches, update)
@@ -98,7 +99,8 @@ class GRPO(ActorLearner):
         told = Told.of_group(group, reference=config.kl.coef > 0)
         advantages = group_advantages(group.scores, size, scale=settings.advantage_scale)
         rows = kept_rows(settings, told.answers, equal_groups(group.scores, size))
-        lesson = TokenLesson(told, advantages.to(told.log_probs), token_weights(config, told.answers.mask, rows))
+        lesson = TokenLesson(told, advantages.to(told.log_probs, non_blocking=True),
+                             token_weights(config, group.rollout, rows))
         return credit_of(lesson, rows, partial(policy_loss, settings, config.kl.coef))
 
     @property
@@ -123,9 +125,13 @@ def kept_rows(settings: GRPOConfig, answers: Answers, equal: Tensor) -> Tensor:
     return kept.nonzero().squeeze(1)
 
 
-def token_weights(config: RunConfig, mask: Tensor, rows: Tensor) -> Tensor:
+def token_weights(config: RunConfig, rollout: Rollout, rows: Tensor) -> Tensor:
     """What a token of each response [batch] counts in the loss of the minibatch `rows`, by what that is a mean over."""
-    lengths = mask.sum(1).clamp_min(1).float()
+    return rollout.on_device(_token_weights(config, rollout.lengths[1].clamp_min(1).float(), rows))
+
+
+def _token_weights(config: RunConfig, lengths: Tensor, rows: Tensor) -> Tensor:
+    """The same, on the CPU; lengths: float [batch], tokens of each response."""
     match grpo_settings(config).loss_normalization:
         case "response":
             return 1.0 / (lengths * len(rows))

@@ -231,8 +231,8 @@ class OnPolicy:
 
         heads: of everything that is evaluated, whether it reads the language model's head.
         """
-        response = rollout.response_mask.sum(dim=1)
-        cost = BatchCost(self.size, (rollout.prompt_mask.sum(dim=1) + response).cpu(), response.cpu())
+        prompts, response = rollout.lengths
+        cost = BatchCost(self.size, prompts + response, response)
         work = cost.forward(None, head=True) + sum(cost.forward(None, head=head) for head in heads.values())
         for rows in minibatches:
             work += sum(cost.forward(rows, head=heads[name]) + cost.backward(rows, head=heads[name])
@@ -242,7 +242,7 @@ class OnPolicy:
 
 def response_length(rollout: Rollout) -> float:
     """Mean tokens of a response, the end token included."""
-    return rollout.response_mask.sum(1).float().mean().item()
+    return rollout.lengths[1].float().mean().item()
 
 
 def nothing_learnt(known: dict[str, float], updates: int) -> dict[str, float]:

@@ -77,7 +77,8 @@ def rewards_and_advantages(told: Told, kl_coef: float) -> tuple[Tensor, Tensor]:
     without. Equal rewards teach exactly nothing.
     """
     answers = told.answers
-    rewards = response_rewards(answers.scores.to(told.log_probs), told.token_kl, answers.mask, kl_coef=kl_coef)
+    rewards = response_rewards(answers.scores.to(told.log_probs, non_blocking=True), told.token_kl, answers.mask,
+                               kl_coef=kl_coef)
     return rewards, group_advantages(rewards, len(rewards), scale="none")
 
 

@@ -86,7 +86,8 @@ def rewards_and_advantages(
     """Rewards, how much better each is than the others of its group of `size` on average, and the same as the loss
     takes it: [batch] each. Those others have not seen the response, so this stays unbiased."""
     answers = told.answers
-    rewards = response_rewards(answers.scores.to(told.log_probs), told.token_kl, answers.mask, kl_coef=kl_coef)
+    rewards = response_rewards(answers.scores.to(told.log_probs, non_blocking=True), told.token_kl, answers.mask,
+                               kl_coef=kl_coef)
     raw = leave_one_out_advantages(rewards, size)
     whitened = whiten(raw, answers.mask.any(1), differences_of=rewards) if settings.whiten_advantages else raw
     return rewards, raw, whitened

@@ -241,7 +241,8 @@ class Policy:
         for index, row in enumerate(rows):
             ids[index, width - len(row) :] = torch.tensor(row, dtype=torch.long)
             mask[index, width - len(row) :] = True
-        return ids.to(self.device), mask.to(self.device)
+        # a GPU goes on with what it is at meanwhile
+        return ids.to(self.device, non_blocking=True), mask.to(self.device, non_blocking=True)
 
     # --- passes ---
 
