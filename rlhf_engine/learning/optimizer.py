@@ -40,14 +40,23 @@ class AdapterOptimizer:
 
         Raises NonFiniteError, leaving the weights as they are, if that norm is not finite.
         """
-        norm = float(nn.utils.clip_grad_norm_(self._parameters, max_norm))
+        norm = float(self.clip(max_norm))
+        self.apply(learning_rate, norm)
+        return norm
+
+    def clip(self, max_norm: float) -> Tensor:
+        """The norm of the gradient, a scalar where the weights are, and the gradient clipped to `max_norm`."""
+        norm: Tensor = nn.utils.clip_grad_norm_(self._parameters, max_norm)
+        return norm
+
+    def apply(self, learning_rate: float, norm: float) -> None:
+        """A step down the gradient, whose norm before clipping was `norm`. Raises as `step` does."""
         if not math.isfinite(norm):
             self.zero_grad()
             raise NonFiniteError(f"the {self.name}'s gradient is not finite")
         for group in self._adam.param_groups:
             group["lr"] = learning_rate
         self._adam.step()
-        return norm
 
     def state(self) -> dict[str, Tensor]:
         """Adam's moments and step counts by parameter name; empty before the first step."""

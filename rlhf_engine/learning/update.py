@@ -71,9 +71,11 @@ class AdapterUpdate(NamedTuple):
             outcome.loss.backward()
             fields = outcome._fields
             totals = totals + torch.stack([getattr(outcome, field).detach() for field in fields])
-        norm = self.optimizer.step(learning_rate, max_norm)
         assert isinstance(totals, Tensor)
-        found = dict(zip(fields, totals.tolist(), strict=True))
+        # read at once, for a GPU is waited for here: whether the gradient is finite decides what is done next
+        *values, norm = torch.cat([totals, self.optimizer.clip(max_norm).reshape(1)]).tolist()
+        self.optimizer.apply(learning_rate, norm)
+        found = dict(zip(fields, values, strict=True))
         return {self.metrics[field]: value for field, value in found.items()} | {
             f"grad_norm/{self.optimizer.name}": norm}
 
