@@ -96,7 +96,7 @@ class PPO:
             #    sampled. An advantage is how much better the return was than the critic's value.
             experience = estimate_advantages(
                 rollout,
-                scores.to(log_probs),
+                scores.to(log_probs, non_blocking=True),
                 log_probs=log_probs,
                 reference_log_probs=evaluated.outputs["reference"][0],
                 entropy=entropy,
@@ -126,7 +126,7 @@ class PPO:
         clock.lap("update")
 
         # 6. What it led to; and the penalty for the next step.
-        self.token_count += int(experience.mask.sum())
+        self.token_count += int(rollout.lengths[1].sum())
         metrics = self._metrics_of(experience, scored) | updates.metrics
         metrics |= {"lr": optimizer.learning_rate * factor, "num_tokens": float(self.token_count)}
         metrics |= clock.metrics(len(batch.prompts))
@@ -147,7 +147,8 @@ class PPO:
             entropy=experience.entropy,
             kl_coef=self.kl_coef,
             ends=bool(self.policy.end_ids),
-        ) | {"val/explained_variance": explained.item()}
+            others={"val/explained_variance": explained},
+        )
 
     def _samples_of(self, number: int, experience: Experience, scored: ScoredBatch) -> tuple[Sample, ...]:
         per_token = {

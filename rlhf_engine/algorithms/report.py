@@ -31,31 +31,42 @@ def rollout_metrics(
     entropy: Tensor | None = None,
     kl_coef: float | None = None,
     ends: bool = True,
+    others: Mapping[str, Tensor] | None = None,
 ) -> dict[str, float]:
     """What any method that samples knows of a rollout before its updates; names and units are those of
     `metrics.REGISTRY`.
 
     log_probs, reference_log_probs, entropy: float [batch, time], under the weights that sampled, and under the
     reference; without one there is no KL, and without `kl_coef` no penalty. ends: the model has an end token. One that
-    has none ends nothing, so that no share of its responses is cut off.
+    has none ends nothing, so that no share of its responses is cut off. others: scalars by name that the method tells
+    besides; all that a GPU has computed is read at once.
     """
     mask, totals = rollout.response_mask, [score.total for score in scored.scores]
-    metrics = {
+    measured = {
+        "objective/entropy": torch.where(mask, -log_probs, 0.0).sum(1).mean(),
+        "sampling/logprob_gap": masked_mean((rollout.log_probs - log_probs).abs(), mask),
+    }
+    if reference_log_probs is not None:
+        measured |= {"objective/kl": summed(kl_k1(log_probs, reference_log_probs), mask).mean(),
+                     "objective/ref_logprob": masked_mean(reference_log_probs, mask)}
+    if entropy is not None:
+        measured["policy/entropy_avg"] = masked_mean(entropy, mask)
+    if ends:
+        measured["completions/clipped_ratio"] = (~rollout.finished).float().mean()
+    measured |= others or {}
+    metrics = dict(zip(measured, torch.stack(list(measured.values())).tolist(), strict=True)) | {
         "objective/scores": fmean(totals),
         "objective/scores_std": pstdev(totals),
-        "objective/entropy": torch.where(mask, -log_probs, 0.0).sum(1).mean().item(),
-        "sampling/logprob_gap": masked_mean((rollout.log_probs - log_probs).abs(), mask).item(),
         "completions/mean_length": response_length(rollout),
         "completions/distinct_2": distinct_n(
             [words_of(text) for text in rollout.responses], 2
         ),
     }
-    lengths = mask.sum(dim=1).double().tolist()
+    lengths = rollout.lengths[1].double().tolist()
     if (related := correlation(totals, lengths)) is not None:
         metrics["completions/score_length_corr"] = related
     if reference_log_probs is not None:
-        kl = summed(kl_k1(log_probs, reference_log_probs), mask).mean().item()
-        metrics |= {"objective/kl": kl, "objective/ref_logprob": masked_mean(reference_log_probs, mask).item()}
+        kl = metrics["objective/kl"]
         if kl_coef is not None:
             metrics |= {
                 "objective/non_score_reward": -kl_coef * kl,
@@ -64,10 +75,6 @@ def rollout_metrics(
             }
     elif kl_coef == 0:  # without a penalty nobody has to ask the reference
         metrics |= {"objective/rlhf_reward": fmean(totals), "kl_coef": kl_coef}
-    if entropy is not None:
-        metrics["policy/entropy_avg"] = masked_mean(entropy, mask).item()
-    if ends:
-        metrics["completions/clipped_ratio"] = (~rollout.finished).float().mean().item()
     for name, own in scored.by_reward.items():
         given = [float(total) for total in own if total is not None]  # of those that it applies to
         metrics[f"rewards/{name}/mean"] = fmean(given) if given else math.nan
@@ -102,7 +109,7 @@ def samples_of(
     rollout: Rollout, scores: Sequence[Score] | None, kl: Sequence[float] | None, step: int
 ) -> Iterator[Sample]:
     """Each response with its score and its KL to the reference in nats, where there are any, in order."""
-    lengths, finished = rollout.response_mask.sum(1).tolist(), rollout.finished.tolist()
+    lengths, finished = rollout.lengths[1].tolist(), rollout.finished.tolist()
     for i in range(len(rollout)):
         yield Sample(
             step=step,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 
@@ -28,13 +29,21 @@ def traces_of(
     count = min(count, len(rollout))
     ids = rollout.response_ids[:count].tolist()
     prompts = unpadded(rollout.prompt_ids[:count], rollout.prompt_mask[:count])
-    series = {name: values[:count].float().tolist() for name, values in per_token.items()}
-    whole = {name: values[:count].float().tolist() for name, values in per_response.items()}
+    series, whole = _numbers(per_token, count), _numbers(per_response, count)
     return [
         TokenTrace(
             texts=token_texts(ids[row][:length], rollout.responses[row], decoder_after(prompts[row])),
             series={name: tuple(values[row][:length]) for name, values in series.items()},
             whole={name: values[row] for name, values in whole.items()} | dict(facts),
         )
-        for row, length in enumerate(rollout.response_mask[:count].sum(1).tolist())
+        for row, length in enumerate(rollout.lengths[1][:count].tolist())
     ]
+
+
+def _numbers(tensors: Mapping[str, torch.Tensor], count: int) -> dict[str, list[Any]]:
+    """The first `count` rows of each, read at once from each device: a GPU is waited for."""
+    found: dict[str, list[Any]] = {}
+    for device in {values.device for values in tensors.values()}:
+        there = {name: values[:count].float() for name, values in tensors.items() if values.device == device}
+        found |= dict(zip(there, torch.stack(list(there.values())).tolist(), strict=True))
+    return {name: found[name] for name in tensors}
