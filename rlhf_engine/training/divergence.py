@@ -10,6 +10,7 @@ from torch import Tensor
 from rlhf_engine.algorithms.base import StepResult
 from rlhf_engine.algorithms.learners import load_adapters, require_adapters
 from rlhf_engine.errors import CheckpointError, NonFiniteError
+from rlhf_engine.maths.finite import all_finite
 from rlhf_engine.models.policy import Policy
 from rlhf_engine.runs import checkpoint
 from rlhf_engine.runs.run_dir import RunDir
@@ -25,7 +26,7 @@ def skipped_updates(result: StepResult) -> str:
 def check_divergence(result: StepResult, tensors: Mapping[str, Tensor], *, in_a_row: int, limit: int) -> None:
     """Raises NonFiniteError after `limit` steps in a row with skipped updates, or one that broke the weights."""
     skipped = skipped_updates(result)
-    if not all(tensor.isfinite().all() for tensor in tensors.values()):
+    if not all_finite(tensors.values()):
         raise NonFiniteError(f"{skipped}, and the weights are not finite")
     if in_a_row >= limit:
         raise NonFiniteError(f"{skipped}, for {in_a_row} steps in a row" if in_a_row > 1 else skipped)

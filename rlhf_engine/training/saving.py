@@ -13,6 +13,7 @@ from rlhf_engine.algorithms.base import Algorithm
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import NonFiniteError
 from rlhf_engine.events import CheckpointSaved, Event
+from rlhf_engine.maths.finite import all_finite
 from rlhf_engine.metrics import STEPS_AVERAGED, describe
 from rlhf_engine.models.policy import Policy
 from rlhf_engine.runs import checkpoint
@@ -92,7 +93,7 @@ class Saver:
             return
         held = algorithm.state()
         tensors, numbers = held.tensors, held.numbers
-        if not all(tensor.isfinite().all() for tensor in tensors.values()):
+        if not all_finite(tensors.values()):
             raise NonFiniteError("the weights are not finite, and were not saved")
         if not algorithm.computes():
             # finite weights can be so large that no number comes out: a run could go back to them, but not on from them
