@@ -43,8 +43,8 @@ class JudgedPart:
 class JudgedPairs:
     """A minibatch of pairs: rows 2 i and 2 i + 1 of `rollout` are the chosen and the rejected response of pair i.
 
-    tie: bool [pairs]; margin: float [pairs], raw score; both on the CPU. said: [responses, time + 1], what the head said
-    before and after each token in the latest update, filled while it is taken.
+    tie: bool [pairs]; margin: float [pairs], raw score; both on the CPU. said: [responses, time + 1], what the head
+    said before and after each token in the latest update, filled while it is taken.
     """
 
     rollout: Rollout
