@@ -154,6 +154,8 @@ class FakeCuda:
         for name, stand_in in self._stand_ins().items():
             self._within.enter_context(mock.patch.object(torch.cuda, name, stand_in))
         self._within.enter_context(mock.patch.object(torch, "Generator", _GeneratorOfBoth))
+        # what is compiled is compiled for a card; here it stays as it is written
+        self._within.enter_context(mock.patch.object(torch, "compile", lambda function, **_: function))
         # of parameters torch looks at the type, before it takes the way that CUDA goes: all of them in one kernel
         self._within.enter_context(mock.patch.object(_foreach_utils, "_foreach_supported_types", [Tensor, CudaTensor]))
         self._within.enter_context(_Operations(self))
@@ -184,6 +186,8 @@ class FakeCuda:
             "is_available": lambda: True, "is_initialized": lambda: True, "device_count": lambda: 1,
             "current_device": lambda: 0, "is_bf16_supported": lambda including_emulation=True: True,
             "get_device_name": lambda device=None: "a card that is none",
+            "get_device_properties": lambda device=None: SimpleNamespace(
+                name="a card that is none", total_memory=80 * _GIB, major=9, minor=0, multi_processor_count=100),
             "get_device_capability": lambda device=None: (9, 0),
             "mem_get_info": lambda device=None: (self.free, 80 * _GIB),
             "memory_allocated": lambda device=None: 0, "memory_reserved": lambda device=None: 0,
