@@ -70,6 +70,7 @@ def load_model(config: ModelConfig) -> LoadedModel:
     if _loaded:  # a run's parts hold one another: until Python looks for such circles, its model is not gone
         gc.collect()
         return_free_memory()
+        torch.cuda.empty_cache()  # nor is what graphs had: their memory is of no use to anything else
     # attention weights far below 1e-38 are common, and a CPU takes a hundred times as long to multiply such numbers
     torch.set_flush_denormal(True)
     device = choose_device(config.device)
