@@ -11,8 +11,9 @@ from rlhf_engine.errors import ModelError
 
 T = TypeVar("T")
 
-# torch has a class for a full GPU only; the CPU's allocator and mps raise a RuntimeError that says so
-_SAID = ("DefaultCPUAllocator", "can't allocate memory", "out of memory")
+# torch has a class for what its own allocator of a GPU raises; the CPU's and mps raise a RuntimeError that says so, and
+# so do CUDA's libraries (CUBLAS_STATUS_ALLOC_FAILED) that find no room for their workspaces beside torch's tensors
+_SAID = ("DefaultCPUAllocator", "can't allocate memory", "out of memory", "_ALLOC_FAILED")
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -20,6 +21,15 @@ def out_of_memory(error: BaseException) -> bool:
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in _SAID)
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """Bytes that tensors can still take of a CUDA device: what nobody has, and what torch keeps and does not use. None
+    for other devices, which do not tell."""
+    if device.type != "cuda":
+        return None
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return int(torch.cuda.mem_get_info(device)[0] + kept)
 
 
 class MicroBatchLimit:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from rlhf_engine.models.memory import free_bytes
 from rlhf_engine.models.policy import Policy
 
 # On a CPU what autograd keeps of a pass soon lies outside all caches, and more rows make products no faster.
@@ -19,9 +20,7 @@ def choose_micro_batch_size(policy: Policy, rows: int, width: int, free: int | N
 
     free: bytes of a GPU's memory; asked of the device if left out. All rows where no device tells it.
     """
-    if policy.device.type == "cuda" and free is None:
-        in_cache = torch.cuda.memory_reserved(policy.device) - torch.cuda.memory_allocated(policy.device)
-        free = torch.cuda.mem_get_info(policy.device)[0] + in_cache
+    free = free_bytes(policy.device) if free is None else free
     if policy.device.type != "cpu" and free is None:
         return rows
     width = min(width, policy.max_positions or width)

@@ -146,6 +146,8 @@ class FakeCuda:
         self.largest: int | None = None
         """Bytes that one operation may ask for; None: any number."""
         self.waits: list[Wait] = []
+        self.made_bytes = 0
+        """Of all tensors that were made on it, views left out."""
         self.capture: _Recording | None = None
         """The graph that is captured now."""
         self._within = ExitStack()
@@ -327,10 +329,12 @@ class _Operations(TorchDispatchMode):
                         if argument.name in kwargs and argument.alias_info is not None and argument.alias_info.is_write]
             found = (changed[0] if len(changed) == 1 else tuple(changed)) if changed else func(*args, **kwargs)
             card.capture.operations.append((func, args, kwargs, found))
-        if card.largest is not None:
-            for tensor in _tensors(found):
-                if tensor.untyped_storage().nbytes() > card.largest:
-                    raise torch.OutOfMemoryError("CUDA out of memory.")
+        there = {tensor.data_ptr() for tensor in _tensors((args, kwargs))}
+        for tensor in _tensors(found):
+            size = 0 if tensor._is_view() or tensor.data_ptr() in there else tensor.untyped_storage().nbytes()
+            if card.largest is not None and size > card.largest:
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+            card.made_bytes += size
         return found
 
     def _look(self, func: Any, name: str, args: Any, kwargs: Any, given: list[Tensor]) -> None:

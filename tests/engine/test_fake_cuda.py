@@ -29,6 +29,7 @@ from rlhf_engine.events import RunState
 from rlhf_engine.models.choice import INVERSE_CDF
 from rlhf_engine.models.decoding.plain import PlainDecoder
 from rlhf_engine.models.decoding.prepared import PreparedDecoder
+from rlhf_engine.models.micro_batch import choose_micro_batch_size
 from rlhf_engine.models.policy import Policy
 from rlhf_engine.models.rollout import Rollout, sample
 from rlhf_engine.rewards.build import build_rewards
@@ -244,6 +245,22 @@ def test_a_full_card_halves_what_goes_through_at_once_with_the_same_result(
     found = step(*tight, 1)
     assert tight[0].on_policy.limit.size < before
     assert found == pytest.approx(expected, rel=1e-3, abs=1e-4)
+
+
+def test_copies_of_weights_and_passes_take_what_a_card_has_left(folders: dict[str, Path], card: FakeCuda) -> None:
+    policy = Policy.from_config(config_of(folders["llama"]))
+    stir(policy)
+    rows, copied = [], []
+    for free in (20_000, 10**7, 10**9):
+        card.free = free
+        rows.append(choose_micro_batch_size(policy, 4096, 24))
+        decoder, before = PreparedDecoder(policy, capture=lambda run, rewind: run), card.made_bytes
+        sampled = rolled(policy, 4, decoder).responses
+        assert sampled == rolled(policy, 4, PlainDecoder(policy)).responses, "either way the same is said"
+        copied.append(card.made_bytes - before)
+    assert rows == sorted(rows)
+    assert rows[0] < rows[1] < rows[2]
+    assert copied[0] < copied[2]
 
 
 # --- the card itself ---

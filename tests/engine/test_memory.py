@@ -28,6 +28,7 @@ def test_what_torch_raises_without_memory_is_known() -> None:
     assert out_of_memory(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"))
     assert out_of_memory(CPU_FULL)
     assert out_of_memory(RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"))
+    assert out_of_memory(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"))
     assert not out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
     with pytest.raises(RuntimeError) as real:
         torch.empty(2**60, dtype=torch.float32)
@@ -39,13 +40,13 @@ def gradients(ppo: PPO) -> list[torch.Tensor]:
     found: list[torch.Tensor] = []
     for optimizer, parameters in ((ppo.critic.optimizer, ppo.policy.adapters["critic"]),
                                   (ppo.actor.optimizer, ppo.policy.adapters["actor"])):
-        step = optimizer.step
+        clip = optimizer.clip
 
-        def keep(*limits: float, step: object = step, parameters: dict = parameters) -> float:
+        def keep(most: float, clip: object = clip, parameters: dict = parameters) -> torch.Tensor:
             found.extend(p.grad.clone() for p in parameters.values())
-            return step(*limits)  # type: ignore[operator]
+            return clip(most)  # type: ignore[operator]
 
-        optimizer.step = keep  # type: ignore[method-assign]
+        optimizer.clip = keep  # type: ignore[method-assign]
     ppo.step(1, PromptBatch(PROMPTS))
     return found
 

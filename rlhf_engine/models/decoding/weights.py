@@ -9,6 +9,7 @@ once, by the first of them that is asked.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,10 +20,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from rlhf_engine.models.adapted_linear import AdaptedLinear
+from rlhf_engine.models.memory import free_bytes
 
 # Joined weights are copies. In half precision those beyond this stay as they are, which is slower and takes no memory:
 # a CPU's memory is read for every token, and there a copy of a large model costs more than the calls it spares.
 _COPIED_BYTES = {"cpu": 512 * 1024**2, "cuda": 4 * 1024**3}
+_GPU_SHARE = 0.25  # of a GPU's free memory that copies may take in any precision: caches and passes need room as well
 
 
 class DecodingWeights:
@@ -59,10 +62,11 @@ class DecodingWeights:
 
     def _join(self, groups: list[list[int]]) -> list[_Joined]:
         joined, copied = [], 0
+        room = _room_for_copies(self._linears[0].weight.device, self._merges) if groups else 0.0
         for group in groups:
             members = [self._linears[place] for place in group]
             size = sum(member.weight.nbytes for member in members)
-            if self._merges or copied + size <= _COPIED_BYTES.get(members[0].weight.device.type, 0):
+            if copied + size <= room:
                 copied += size
                 joined.append(_Joined(members, merges=self._merges))
         return joined
@@ -89,6 +93,13 @@ class DecodingWeights:
                 linear.stand_in = None
             for joined in self._joined or ():
                 joined.forget()
+
+
+def _room_for_copies(device: torch.device, merges: bool) -> float:
+    """Bytes."""
+    room = math.inf if merges else float(_COPIED_BYTES.get(device.type, 0))
+    free = free_bytes(device)
+    return room if free is None else min(room, _GPU_SHARE * free)
 
 
 class _Joined:
