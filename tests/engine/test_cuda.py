@@ -19,6 +19,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from engine.tiny_methods import METHODS, MOST_WAITS, learner_of, step
+from engine.tiny_methods import config_of as method_config
 from tiny_models import look_at_all_positions, save_tiny_model, stir, tiny_config
 
 from rlhf_engine.algorithms.passes import evaluate
@@ -207,6 +209,25 @@ def test_a_resumed_run_is_the_run_bit_for_bit(llama: Path, tmp_path: Path, level
     Trainer.resume(cut, emit=lambda event: None).run()
     assert told(cut) == told(whole)
     assert [sample.response for sample in cut.samples()] == [sample.response for sample in whole.samples()]
+
+
+@pytest.mark.parametrize("method", ["grpo", "dpo", "sft", "sft, packed", "reward_model"])
+def test_other_methods_repeat_themselves_in_half_precision(llama: Path, method: str) -> None:
+    """What a resumed run rests on: no sum of theirs depends on the order in which a GPU's threads come."""
+    config = method_config(llama, method, dtype="bfloat16")
+    runs = [learner_of(config) for _ in range(2)]
+    for number in (1, 2, 3):
+        first, second = (step(learner, data, number) for learner, data in runs)
+        assert first == second
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_step_waits_no_oftener_than_on_a_card_that_is_none(llama: Path, method: str) -> None:
+    """By torch's own count: what `fake_cuda` takes for a wait is held to what is one."""
+    learner, data = learner_of(method_config(llama, method))
+    for number in (1, 2, 3):
+        step(learner, data, number)
+    assert waits_of(lambda: step(learner, data, 4)) <= MOST_WAITS[method]
 
 
 def alone(program: str, *arguments: str) -> str:

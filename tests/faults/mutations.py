@@ -196,9 +196,11 @@ MUTATIONS = [
     Mutation("step: the rollout is drawn by the reference", "algorithms/on_policy.py",
              'with policy.as_role("actor"):', 'with policy.as_role("reference"):', PPO),
     # --- what a step tells ---
+    Mutation("texts: a token is told from itself", "algorithms/text_lesson.py", "part.learned - 1", "part.learned",
+             ("engine/test_sft.py",)),
     Mutation("metrics: KL per token", "algorithms/report.py",
-             "kl = summed(kl_k1(log_probs, reference_log_probs), mask).mean().item()",
-             "kl = masked_mean(kl_k1(log_probs, reference_log_probs), mask).item()", PPO),
+             "summed(kl_k1(log_probs, reference_log_probs), mask).mean()",
+             "masked_mean(kl_k1(log_probs, reference_log_probs), mask)", PPO),
     Mutation("metrics: KL is added to the score", "algorithms/report.py",
              '"objective/rlhf_reward": fmean(totals) - kl_coef * kl',
              '"objective/rlhf_reward": fmean(totals) + kl_coef * kl',
