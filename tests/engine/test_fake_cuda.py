@@ -65,14 +65,15 @@ def test_a_method_learns_there_what_it_learns_on_the_cpu_and_waits_seldom(
 ) -> None:
     learner, data = learner_of(config_of(folders["llama"], method))
     cpus, _ = learner_of(config_of(folders["llama"], method, device="cpu"))
-    for number in (1, 2, 3):  # in which prepared decoding is checked
-        ours = step(learner, data, number)
-        if number < 3:  # what differs by rounding in one step does so more in the next
-            assert ours == pytest.approx(step(cpus, data, number), rel=1e-3, abs=1e-3)
-    seldom = waits_of(card, lambda: step(learner, data, 4))
+    assert step(learner, data, 1) == pytest.approx(step(cpus, data, 1), rel=1e-3, abs=1e-3)
+    if hasattr(learner, "on_policy"):  # prepared decoding is checked in the first three rollouts
+        batch = BatchSource(data.train, learner.config).batch(0)
+        for _ in range(2):
+            learner.on_policy.roll_out(batch.repeated(8 // len(batch.prompts)), lambda phase, fraction: None)
+    seldom = waits_of(card, lambda: step(learner, data, 2))
     limit = learner.on_policy.limit if hasattr(learner, "on_policy") else learner.limit
     limit.size = max(1, limit.size // 2)
-    more_passes = waits_of(card, lambda: step(learner, data, 5))
+    more_passes = waits_of(card, lambda: step(learner, data, 3))
     assert len(more_passes) == len(seldom), sites(more_passes)
     assert len(seldom) <= MOST_WAITS[method], sites(seldom)
     if isinstance(learner, MeasuresHeldOut):
@@ -109,13 +110,13 @@ def test_a_rollout_asks_the_card_for_nothing_between_its_tokens(
     policy = Policy.from_config(config_of(folders[architecture]))
     policy.end_ids = ()  # so that no response ends early
     decoder = PlainDecoder(policy) if kind == "plain" else PreparedDecoder(policy)
-    for tokens in (1, 1, 1, 16, 50):  # what is prepared is checked in the first, and each shape is captured
+    for tokens in (1, 1, 1, 16, 34):  # what is prepared is checked in the first, and each shape is captured
         rolled(policy, tokens, decoder)
-    few, many = (waits_of(card, partial(rolled, policy, tokens, decoder)) for tokens in (16, 50))
+    few, many = (waits_of(card, partial(rolled, policy, tokens, decoder)) for tokens in (16, 34))
     if isinstance(decoder, PreparedDecoder):
         assert decoder.captures is not None
         assert (decoder.captures.why_not == "") == (kind == "captured")
-    assert len(many) - len(few) <= 3, sites(many)  # after 16, 32 and 48 tokens: have all rows ended?
+    assert len(many) - len(few) <= 2, sites(many)  # after 16 and 32 tokens: have all rows ended?
 
 
 def test_what_is_captured_samples_what_the_cpu_samples(folders: dict[str, Path], card: FakeCuda) -> None:
