@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from statistics import fmean
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.profiler import record_function
 
 from rlhf_engine.algorithms.base import Progress, Resources, State, StepResult
 from rlhf_engine.algorithms.credit import Credit, EvaluatedGroup, token_pushes
@@ -23,12 +25,12 @@ from rlhf_engine.algorithms.on_policy import (
     OnPolicy,
     UpdateOne,
     Updates,
-    finite_scores,
     nothing_learnt,
     response_length,
 )
 from rlhf_engine.algorithms.passes import Forward
 from rlhf_engine.algorithms.report import rollout_metrics, shown_samples
+from rlhf_engine.algorithms.scoring import Scoring, finite_scores
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.data.batch import PromptBatch
 from rlhf_engine.errors import NonFiniteError
@@ -42,25 +44,37 @@ _NUMBERS = ("kl_coef", "token_count")
 
 @dataclass
 class Turn:
-    """One step under way. known: its metrics so far."""
+    """One step under way. answers: once there are any."""
 
     number: int
     progress: Progress
     clock: Clock = field(default_factory=Clock)
-    known: dict[str, float] = field(default_factory=dict)
+    answers: Answers | None = None
 
     def failed(self, error: NonFiniteError, updates: int) -> StepResult:
         """The step, where its responses cannot be learned from. updates: how many were meant to be taken."""
-        return StepResult(nothing_learnt(self.known, updates), nonfinite=str(error))
+        known = {} if self.answers is None else {
+            "objective/scores": fmean(score.total for score in self.answers.scored.scores),
+            "completions/mean_length": response_length(self.answers.rollout)}
+        return StepResult(nothing_learnt(known, updates), nonfinite=str(error))
 
 
 @dataclass(frozen=True)
 class Answers:
-    """The responses of a step, and what they scored: float64 [batch]."""
+    """The responses of a step, and what they score."""
 
     rollout: Rollout
-    scored: ScoredBatch
-    scores: Tensor
+    scoring: Scoring
+
+    @property
+    def scored(self) -> ScoredBatch:
+        """What the rewards give, which are asked when this is looked at first (see `Scoring`)."""
+        return self.scoring.result()
+
+    @cached_property
+    def scores(self) -> Tensor:
+        """float64 [batch], of `scored`. Raises NonFiniteError."""
+        return finite_scores(self.scored)
 
     @property
     def mask(self) -> Tensor:
@@ -84,8 +98,9 @@ class Told:
     @classmethod
     def of_group(cls, group: EvaluatedGroup, *, reference: bool) -> Told:
         """The same of a group that is to be learned from by nobody. reference: whether the method asks it."""
-        return cls(Answers(group.rollout, group.scored, group.scores), group.log_probs, group.entropy,
-                   group.reference_log_probs if reference else None, Evaluated({}, {}, group.all_rows))
+        answers = Answers(group.rollout, Scoring(lambda: group.scored, now=True))
+        return cls(answers, group.log_probs, group.entropy, group.reference_log_probs if reference else None,
+                   Evaluated({}, {}, group.all_rows))
 
     @property
     def token_kl(self) -> Tensor:
@@ -173,25 +188,28 @@ class ActorLearner:
         return learning_rate_at(number, self.config.optimizer, self.config.train.steps)
 
     def answer(self, turn: Turn, batch: PromptBatch, each: int = 1) -> Answers:
-        """`each` responses to every prompt, those to one prompt together, and their scores."""
+        """`each` responses to every prompt, those to one prompt together, and their scores: looked at before
+        `evaluate`, these keep a GPU waiting for the rewards."""
         batch = batch.repeated(each)
         rollout = self.on_policy.roll_out(batch, turn.progress)
         turn.clock.lap("rollout")
-        scored = self.on_policy.score(turn.number, batch, rollout, turn.progress)
-        turn.known = {"objective/scores": fmean(score.total for score in scored.scores),
-                      "completions/mean_length": response_length(rollout)}
-        return Answers(rollout, scored, finite_scores(scored))
+        turn.answers = Answers(rollout, self.on_policy.scoring(turn.number, batch, rollout, turn.progress))
+        return turn.answers
 
-    def evaluate(self, answers: Answers, minibatches: list[Tensor], *, reference: bool) -> Told:
-        """What actor and reference say of the answers. Raises NonFiniteError where that is no number."""
+    def evaluate(self, turn: Turn, answers: Answers, minibatches: list[Tensor], *, reference: bool) -> Told:
+        """What actor and reference say of the answers; the rewards have been asked by then. Raises NonFiniteError where
+        log-probs are no numbers."""
         on_policy = self.on_policy
         forwards: dict[str, Forward] = {"reference": on_policy.reference_log_probs} if reference else {}
         passes = on_policy.evaluate(
             answers.rollout, forwards | {"actor": on_policy.log_probs}, ["actor"] if minibatches else [],
-            minibatches[0] if minibatches else torch.arange(len(answers.rollout)))
+            minibatches[0] if minibatches else torch.arange(len(answers.rollout)), turn.progress)
         log_probs, entropy = passes.outputs["actor"]
+        answers.scoring.result()  # before any number of the passes is looked at: a GPU is still at them
         told = Told(answers, log_probs, entropy, passes.outputs["reference"][0] if reference else None, passes)
-        if not torch.isfinite(summed(log_probs + told.token_kl, answers.mask)).all():
+        with record_function("score: log-probs"):  # looks at numbers: here a GPU is waited for
+            finite = bool(torch.isfinite(summed(log_probs + told.token_kl, answers.mask)).all())
+        if not finite:
             raise NonFiniteError("log-probabilities of the sampled responses are not finite")
         return told
 

@@ -56,14 +56,14 @@ class GRPO(ActorLearner):
             # 1. A group of responses to each prompt, and what they score.
             answers = self.answer(turn, batch, size)
 
-            # 2. How far is each score from its group's mean? No critic, and no KL, is in it.
+            # 2. Log-probs of what was sampled under actor and reference, once: the ratio of step 4 is against them.
+            minibatches = self._minibatches(answers)
+            told = self.evaluate(turn, answers, minibatches, reference=self.kl.value > 0)
+
+            # 3. How far is each score from its group's mean? No critic, and no KL, is in it.
             scores = answers.scores
             advantages = group_advantages(scores, size, scale=settings.advantage_scale)
             equal = equal_groups(scores, size)
-
-            # 3. Log-probs of what was sampled under actor and reference, once: the ratio of step 4 is against them.
-            minibatches = self._minibatches(answers, equal)
-            told = self.evaluate(answers, minibatches, reference=self.kl.value > 0)
             given = advantages.to(told.log_probs, non_blocking=True)
         except NonFiniteError as error:
             return turn.failed(error, len(minibatches))
@@ -83,9 +83,9 @@ class GRPO(ActorLearner):
         result.metrics.update({name: result.metrics[same] for name, same in _ALSO_CALLED.items()})
         return result
 
-    def _minibatches(self, answers: Answers, equal: Tensor) -> list[Tensor]:
+    def _minibatches(self, answers: Answers) -> list[Tensor]:
         """Rows of every minibatch, without those that are left out; none where all are."""
-        settings, rows = self.settings, kept_rows(self.settings, answers, equal)
+        settings, rows = self.settings, kept_rows(self.settings, answers, self.settings.group_size)
         shuffled = self.on_policy.minibatches(len(rows), settings.minibatch_size, settings.epochs)
         return [rows[chosen] for chosen in shuffled] if len(rows) else []
 
@@ -98,7 +98,7 @@ class GRPO(ActorLearner):
         settings, size = grpo_settings(config), len(group.rollout)
         told = Told.of_group(group, reference=config.kl.coef > 0)
         advantages = group_advantages(group.scores, size, scale=settings.advantage_scale)
-        rows = kept_rows(settings, told.answers, equal_groups(group.scores, size))
+        rows = kept_rows(settings, told.answers, size)
         lesson = TokenLesson(told, advantages.to(told.log_probs, non_blocking=True),
                              token_weights(config, group.rollout, rows))
         return credit_of(lesson, rows, partial(policy_loss, settings, config.kl.coef))
@@ -115,11 +115,11 @@ def grpo_settings(config: RunConfig) -> GRPOConfig:
     return config.algorithm
 
 
-def kept_rows(settings: GRPOConfig, answers: Answers, equal: Tensor) -> Tensor:
-    """Rows that are learned from, int64. equal: bool [groups], those whose scores are all equal."""
+def kept_rows(settings: GRPOConfig, answers: Answers, size: int) -> Tensor:
+    """Rows that are learned from, int64, of groups of `size`. Scores are looked at only where it hangs on them."""
     kept = torch.ones(len(answers.rollout), dtype=torch.bool)
     if settings.drop_equal_groups:
-        kept &= ~equal.repeat_interleave(len(answers.rollout) // len(equal))
+        kept &= ~equal_groups(answers.scores, size).repeat_interleave(size)
     if settings.mask_truncated:
         kept &= answers.rollout.finished.cpu()
     return kept.nonzero().squeeze(1)

@@ -5,7 +5,6 @@ What it learns from them is the method's: see `ppo`.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from torch.profiler import record_function
 from rlhf_engine.algorithms.base import Progress, Resources
 from rlhf_engine.algorithms.learners import Learners
 from rlhf_engine.algorithms.passes import Forward, ReusedRows, evaluate
+from rlhf_engine.algorithms.scoring import Scoring
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.data.batch import PromptBatch
 from rlhf_engine.errors import ModelError, NonFiniteError
@@ -28,7 +28,7 @@ from rlhf_engine.models.flops import BatchCost, ModelSize
 from rlhf_engine.models.memory import MicroBatchLimit, out_of_memory
 from rlhf_engine.models.micro_batch import choose_micro_batch_size
 from rlhf_engine.models.rollout import Rollout, sample
-from rlhf_engine.rewards.composite import ScoredBatch
+from rlhf_engine.rewards.composite import RewardSum, ScoredBatch
 
 SMALL_MODEL = 20_000_000  # parameters
 
@@ -133,12 +133,24 @@ class OnPolicy:
             raise ModelError("out of memory while sampling: lower algorithm.responses_per_step or "
                              "sampling.max_new_tokens") from error
 
-    def score(self, step: int, batch: PromptBatch, rollout: Rollout, progress: Progress) -> ScoredBatch:
-        """What the rewards give each response to `batch`."""
+    def scoring(self, step: int, batch: PromptBatch, rollout: Rollout, progress: Progress) -> Scoring:
+        """What the rewards give each response to `batch`. They are asked when the result is: after the evaluation was
+        asked for, a GPU computes meanwhile. Those that read with a model on that GPU are asked now instead: they would
+        wait for it, want its memory beside the passes that are kept, and may touch the weights that these read."""
+        rewards = self.resources.rewards
+        assert rewards is not None, "a method that samples is not started without rewards"
+
+        def score() -> ScoredBatch:
+            return self._score(rewards, step, batch, rollout, progress)
+
+        return Scoring(score, now=rewards.reads_with_model_on(self.resources.policy.device.type))
+
+    def _score(
+        self, rewards: RewardSum, step: int, batch: PromptBatch, rollout: Rollout, progress: Progress
+    ) -> ScoredBatch:
         progress("reward", 0.0)  # a phase of its own: somebody's function may take its time
         with record_function("score: rewards"):
-            assert self.resources.rewards is not None, "a method that samples is not started without rewards"
-            scored = self.resources.rewards.score(rollout.prompts, rollout.responses, batch.columns)
+            scored = rewards.score(rollout.prompts, rollout.responses, batch.columns)
         progress("score", 0.0)
         # once for each that applies to no response of a step: it may well be meant, or a mistake in its code
         for name, totals in scored.by_reward.items():
@@ -149,9 +161,11 @@ class OnPolicy:
         return scored
 
     def evaluate(
-        self, rollout: Rollout, forwards: Mapping[str, Forward], learning: list[str], first_rows: Tensor
+        self, rollout: Rollout, forwards: Mapping[str, Forward], learning: list[str], first_rows: Tensor,
+        progress: Progress = lambda phase, fraction: None,
     ) -> Evaluated:
         """Each of `forwards` over the rollout, once. learning: those that are updated, the most useful to keep first.
+        On a GPU this is asked for, and done by the time that somebody looks at a number of it.
 
         The passes of the first micro-batch of `first_rows` are kept where the update would repeat them exactly, which
         is without dropout. One needs no more memory than its update; the others beside it are for small models.
@@ -164,6 +178,7 @@ class OnPolicy:
             reused = ReusedRows(rows, keep) if keep else None
             return Evaluated(*evaluate(rollout, forwards, self.limit.size, reused), rows)
 
+        progress("score", 0.0)
         return self.limit.fit(attempt)
 
     def log_probs(self, ids: Tensor, mask: Tensor, width: int) -> tuple[Tensor, Tensor]:
@@ -248,12 +263,3 @@ def response_length(rollout: Rollout) -> float:
 def nothing_learnt(known: dict[str, float], updates: int) -> dict[str, float]:
     """The metrics of a step whose responses cannot be learned from: what is known of it, and its updates skipped."""
     return known | {"policy/updates": 0.0, "train/skipped_updates": float(updates)}
-
-
-def finite_scores(scored: ScoredBatch) -> Tensor:
-    """Scores float64 [batch], on the CPU, for mps has no such numbers. Raises NonFiniteError for those that float32
-    cannot hold."""
-    scores = torch.tensor([score.total for score in scored.scores], dtype=torch.float64)
-    if not torch.isfinite(scores.float()).all() or not math.isfinite(scores.sum()):
-        raise NonFiniteError("scores are too large to compute with")
-    return scores

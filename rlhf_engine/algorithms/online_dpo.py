@@ -35,14 +35,14 @@ class OnlineDPO(ActorLearner):
             # 1. A group of responses to each prompt, and what they score.
             answers = self.answer(turn, batch, settings.group_size)
 
-            # 2. Best against worst, of groups that have a best and a worst.
+            # 2. What actor and reference say of the answers, once.
+            told = self.evaluate(turn, answers, [], reference=True)
+            assert told.reference_log_probs is not None
+
+            # 3. Best against worst, of groups that have a best and a worst.
             chosen, rejected, equal = self._pairs(answers)
             if len(chosen):
                 minibatches = self.on_policy.minibatches(len(chosen), settings.minibatch_size, settings.epochs)
-
-            # 3. What actor and reference say of the answers, once.
-            told = self.evaluate(answers, [], reference=True)
-            assert told.reference_log_probs is not None
             lesson = PairLesson(answers.rollout, chosen, rejected, told.reference_log_probs)
         except NonFiniteError as error:
             return turn.failed(error, len(minibatches))

@@ -19,16 +19,18 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.profiler import record_function
 
 from rlhf_engine.algorithms.base import Progress, Resources, State, StepResult
 from rlhf_engine.algorithms.credit import Credit, EvaluatedGroup, token_pushes
 from rlhf_engine.algorithms.experience import Experience, Part, estimate_advantages, state_values
 from rlhf_engine.algorithms.kl_coefficient import KLCoefficient
 from rlhf_engine.algorithms.learners import Learners
-from rlhf_engine.algorithms.on_policy import Clock, OnPolicy, finite_scores, nothing_learnt, response_length
+from rlhf_engine.algorithms.on_policy import Clock, OnPolicy, nothing_learnt, response_length
 from rlhf_engine.algorithms.passes import Forward, evaluate
 from rlhf_engine.algorithms.report import rollout_metrics, shown_samples
 from rlhf_engine.algorithms.score_normalizer import ScoreNormalizer
+from rlhf_engine.algorithms.scoring import finite_scores
 from rlhf_engine.config.methods.ppo import PPOConfig, ppo_settings
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.data.batch import PromptBatch
@@ -76,11 +78,8 @@ class PPO:
             rollout = on_policy.roll_out(batch, progress)
             clock.lap("rollout")
 
-            # 2. Rewards read prompts and responses. Centred scores give the critic numbers around 0 to predict.
-            scored = on_policy.score(number, batch, rollout, progress)
-            known = {"objective/scores": fmean(score.total for score in scored.scores),
-                     "completions/mean_length": response_length(rollout)}
-            scores = self.normalizer(finite_scores(scored), settings.score_normalization)
+            # 2. Rewards read prompts and responses: those that run a model now, others while a GPU is busy with 3.
+            scoring = on_policy.scoring(number, batch, rollout, progress)
 
             # 3. Log-probs of what was sampled under actor and reference, and the critic's values, once: the ratio of
             #    step 5 and the KL of step 4 are against the weights that sampled.
@@ -89,21 +88,28 @@ class PPO:
                 self.forwards,
                 learning,
                 minibatches[0],
+                progress,
             )
             log_probs, entropy = evaluated.outputs["actor"]
+            scored = scoring.result()
+            known = {"objective/scores": fmean(score.total for score in scored.scores),
+                     "completions/mean_length": response_length(rollout)}
 
             # 4. Reward = score − β · KL. The plain estimator of KL (k1) penalises, for its mean is the KL whatever was
-            #    sampled. An advantage is how much better the return was than the critic's value.
-            experience = estimate_advantages(
-                rollout,
-                scores.to(log_probs, non_blocking=True),
-                log_probs=log_probs,
-                reference_log_probs=evaluated.outputs["reference"][0],
-                entropy=entropy,
-                values=state_values(evaluated.outputs["critic"][0], rollout.response_mask, settings),
-                kl_coef=self.kl_coef,
-                settings=settings,
-            )
+            #    sampled. An advantage is how much better the return was than the critic's value; centred scores give
+            #    the critic numbers around 0 to predict.
+            scores = self.normalizer(finite_scores(scored), settings.score_normalization)
+            with record_function("score: advantages"):  # looks at numbers: here a GPU is waited for
+                experience = estimate_advantages(
+                    rollout,
+                    scores.to(log_probs, non_blocking=True),
+                    log_probs=log_probs,
+                    reference_log_probs=evaluated.outputs["reference"][0],
+                    entropy=entropy,
+                    values=state_values(evaluated.outputs["critic"][0], rollout.response_mask, settings),
+                    kl_coef=self.kl_coef,
+                    settings=settings,
+                )
             clock.lap("score")
         except NonFiniteError as error:  # there is nothing to learn from; running means must not keep an infinity
             self.normalizer.load_state(moments)

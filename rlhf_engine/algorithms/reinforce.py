@@ -46,7 +46,7 @@ class Reinforce(ActorLearner):
             answers = self.answer(turn, batch)
 
             # 2. Log-probs of what was sampled under actor and reference, once.
-            told = self.evaluate(answers, minibatches, reference=self.kl.value > 0)
+            told = self.evaluate(turn, answers, minibatches, reference=self.kl.value > 0)
 
             # 3. How much better than the batch on average?
             rewards, advantages = rewards_and_advantages(told, self.kl.value)

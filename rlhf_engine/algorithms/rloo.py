@@ -44,7 +44,7 @@ class RLOO(ActorLearner):
             answers = self.answer(turn, batch, size)
 
             # 2. Log-probs of what was sampled under actor and reference, once: the ratio of step 4 is against them.
-            told = self.evaluate(answers, minibatches, reference=self.kl.value > 0)
+            told = self.evaluate(turn, answers, minibatches, reference=self.kl.value > 0)
 
             # 3. Reward = score − β · KL, one for a whole response. How much better is it than those of its group?
             rewards, raw, advantages = rewards_and_advantages(told, size, settings, self.kl.value)

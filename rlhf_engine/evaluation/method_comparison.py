@@ -17,9 +17,9 @@ from torch import Tensor
 
 from rlhf_engine.algorithms.base import algorithm_class
 from rlhf_engine.algorithms.credit import AssignsCredit, EvaluatedGroup
-from rlhf_engine.algorithms.on_policy import finite_scores
 from rlhf_engine.algorithms.passes import evaluate
 from rlhf_engine.algorithms.report import shown_samples
+from rlhf_engine.algorithms.scoring import finite_scores
 from rlhf_engine.config.kinds import algorithm_kinds
 from rlhf_engine.config.methods.base import AlgorithmConfig
 from rlhf_engine.config.run_config import RunConfig

@@ -9,8 +9,8 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from rlhf_engine.events import Span
 
-__all__ = ["Columns", "LearnsOn", "Learnt", "NeedsColumns", "NotNowError", "Reward", "Score", "Span", "TellsOdds",
-           "UsesPolicy"]
+__all__ = ["Columns", "LearnsOn", "Learnt", "NeedsColumns", "NotNowError", "Reward", "RunsModel", "Score", "Span",
+           "TellsOdds", "UsesPolicy"]
 
 
 Columns = Mapping[str, Sequence[Any]]
@@ -52,6 +52,17 @@ class UsesPolicy(Protocol):
 
     def use_policy(self, policy: Any) -> None:
         """Takes a `models.policy.Policy` to read on from now on, if it is of use. It must be left as it is found."""
+        ...
+
+
+@runtime_checkable
+class RunsModel(Protocol):
+    """What a `Reward` may bring besides, that reads responses with a model of its own."""
+
+    @property
+    def model_device(self) -> Any:
+        """The `torch.device` that the model is on: a step whose policy is there too is scored before it is evaluated,
+        so that one has the memory at a time."""
         ...
 
 

@@ -29,8 +29,8 @@ _loaded: weakref.WeakValueDictionary[tuple[object, ...], SequenceClassifier] = w
 
 
 class ClassifierReward:
-    """See `rlhf_engine.rewards.base.Reward`. Raises ConfigError where the classifier cannot be had, or has no such
-    label. Its weights never change."""
+    """See `rlhf_engine.rewards.base.Reward` and `RunsModel`. Raises ConfigError where the classifier cannot be had, or
+    has no such label. Its weights never change."""
 
     def __init__(self, config: ClassifierRewardConfig) -> None:
         self.name, self.config = config.name, config
@@ -42,6 +42,11 @@ class ClassifierReward:
         self._reads = _what_it_reads(config, self._classifier)
         limits = [limit for limit in (config.max_tokens, self._classifier.context) if limit is not None]
         self._most = min(limits, default=None)
+
+    @property
+    def model_device(self) -> torch.device:
+        """See `RunsModel`."""
+        return self._classifier.device
 
     def score(self, prompts: Sequence[str], responses: Sequence[str]) -> list[Score | None]:
         """One Score per response; equal texts get equal scores, but for the rounding of their batch."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from rlhf_engine.errors import ConfigError, RewardError
 from rlhf_engine.events import Span
-from rlhf_engine.rewards.base import Columns, LearnsOn, NeedsColumns, Reward, Score, TellsOdds, UsesPolicy
+from rlhf_engine.rewards.base import Columns, LearnsOn, NeedsColumns, Reward, RunsModel, Score, TellsOdds, UsesPolicy
 from rlhf_engine.rewards.failures import quoted, raised
 
 ColumnsOf = Callable[[Sequence[str]], Columns | None]
@@ -59,6 +59,13 @@ class RewardSum:
         for reward, _ in self._rewards:
             if isinstance(reward, UsesPolicy):
                 reward.use_policy(policy)
+
+    def reads_with_model_on(self, device: str) -> bool:
+        """Whether any of them reads with the policy, where it is offered one, or with a model of its own on a device of
+        that type ("cuda")."""
+        return any(isinstance(reward, UsesPolicy)
+                   or (isinstance(reward, RunsModel) and reward.model_device.type == device)
+                   for reward, _ in self._rewards)
 
     @property
     def log_odds_per_unit(self) -> float:
