@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
 from rlhf_engine.errors import ModelError, PromptError, first_line
 from rlhf_engine.models.chat import ChatTemplate
 from rlhf_engine.models.foreign import foreign, is_panic
@@ -21,6 +23,7 @@ class TextCodec:
     def __init__(self, tokenizer: Any, *, rows: int, end_ids: Ids = ()) -> None:
         """rows: the model's embeddings. end_ids: what ends a text."""
         self._tokenizer, self._rows = tokenizer, rows
+        self._decode_rows = _decoder_of(tokenizer)
         self._prefix = _prefix(tokenizer)
         starts = [index for index in (tokenizer.bos_token_id, *end_ids) if index is not None and 0 <= index < rows]
         self._start = starts[0] if starts else None
@@ -153,17 +156,12 @@ class TextCodec:
                               f"the model has {self._rows} embeddings: ids up to {self._rows - 1}")
 
     def _texts(self, rows: Sequence[Ids]) -> list[str]:
-        decode = self._tokenizer.decode
         try:
-            return self._decoded(decode, rows)
+            return self._decode_rows([list(ids) for ids in rows])
         except BaseException as error:
             if not is_panic(error):
                 raise
             raise ModelError(f"the tokenizer cannot write what was sampled as text: {first_line(error)}") from error
-
-    @staticmethod
-    def _decoded(decode: Callable[..., Any], rows: Sequence[Ids]) -> list[str]:
-        return [str(decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)) for ids in rows]
 
     def _without_anchor(self, text: str, ids: Ids) -> str:
         return text[len(self._anchor_text) :] if text.startswith(self._anchor_text) else self._texts([ids])[0]
@@ -186,6 +184,17 @@ def quoted(prompt: str) -> str:
 def _bare_ids(tokenizer: Any, texts: list[str]) -> list[list[int]]:
     found = tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
     return [list(ids) for ids in found]
+
+
+def _decoder_of(tokenizer: Any) -> Callable[[list[list[int]]], list[str]]:
+    """What gives the texts of rows of ids, without special tokens and with spaces as they are. Where transformers does
+    no more than to ask the library tokenizers, that is asked itself, for all rows at once: most of the time of a call
+    through transformers goes into looking at each id."""
+    if (getattr(tokenizer.decode, "__func__", None) is PreTrainedTokenizerBase.decode
+            and getattr(getattr(tokenizer, "_decode", None), "__func__", None) is PreTrainedTokenizerFast._decode):
+        return lambda rows: list(tokenizer.backend_tokenizer.decode_batch(rows, skip_special_tokens=True))
+    return lambda rows: [str(tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+                         for ids in rows]
 
 
 def _prefix(tokenizer: Any) -> list[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_models import tiny_config
 from tokenizers_of_kinds import byte_level, metaspace, save_model, word_level, word_piece
-from transformers import PreTrainedTokenizerFast
+from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 from typer.testing import CliRunner
 
 from rlhf_engine.commands.cli import make_app
@@ -200,6 +201,32 @@ def test_a_response_is_what_the_decoded_whole_has_more_than_the_decoded_prompt(k
     if whole.startswith(known):  # else the bytes of a broken character took the prompt's own with them
         assert text == whole[len(known):]
     assert text.count("\N{REPLACEMENT CHARACTER}") <= len(ids)
+
+
+class Loud(PreTrainedTokenizerFast):
+    """One that writes in its own way."""
+
+    def _decode(self, *ids: Any, **options: Any) -> str:
+        return super()._decode(*ids, **options).upper()
+
+
+def loud() -> PreTrainedTokenizerFast:
+    return Loud(tokenizer_object=byte_level().backend_tokenizer, eos_token="<|end|>")
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "loud", "without a library", "cleaning"])
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_many_responses_have_the_texts_that_transformers_gives_each(kind: str, data: st.DataObject) -> None:
+    tokenizer = (KINDS | {"loud": loud, "without a library": ByT5Tokenizer, "cleaning": word_level})[kind]()
+    if kind == "cleaning":
+        tokenizer.clean_up_tokenization_spaces = True
+    row = st.lists(st.sampled_from(sorted(tokenizer.get_vocab().values())), max_size=12)
+    rows = data.draw(st.lists(row, max_size=6))
+    alone = [tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False) for ids in rows]
+    codec = TextCodec(tokenizer, rows=1000)
+    special = tokenizer.all_special_ids[:1]  # behind no text a response stands alone
+    assert codec.decode(rows, [special] * len(rows)) == alone
 
 
 @pytest.mark.parametrize(("prompt", "ids", "text"), [
