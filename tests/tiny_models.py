@@ -21,6 +21,7 @@ from rlhf_engine.algorithms.base import Resources
 from rlhf_engine.algorithms.ppo import PPO
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.config.sections import SamplingConfig
+from rlhf_engine.models.choice import DrawnAhead
 from rlhf_engine.models.decoding.prepared import PreparedDecoder
 from rlhf_engine.models.policy import Policy
 from rlhf_engine.models.rollout import sample
@@ -31,8 +32,8 @@ VOCABULARY = 258  # every byte, an end token, a padding token
 class Likeliest:
     """A `Draw` of the likeliest id."""
 
-    def noise(self, generator: torch.Generator, tokens: int, rows: int, columns: int) -> Callable[[int], torch.Tensor]:
-        return lambda token: torch.zeros(rows)
+    def noise(self, generator: torch.Generator, tokens: int, rows: int, columns: int) -> DrawnAhead:
+        return DrawnAhead(torch.zeros(tokens, rows))
 
     def pick(self, probabilities: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         return probabilities.argmax(dim=-1)

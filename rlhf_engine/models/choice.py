@@ -13,8 +13,30 @@ from rlhf_engine.config.sections import SamplingConfig
 
 _BLOCK = 64
 
-Noise = Callable[[int], Tensor]
-"""Random numbers for the token of that number, from 0."""
+
+class DrawnAhead(NamedTuple):
+    """Random numbers [tokens, rows, …] of a rollout, all drawn at its beginning."""
+
+    numbers: Tensor
+
+    def __call__(self, token: int) -> Tensor:
+        """Those of the token of that number, from 0: [rows, …]."""
+        return self.numbers[token]
+
+
+class DrawnByToken(NamedTuple):
+    """Random numbers that are drawn when they are asked for, so that those of one token have to be held alone. draw:
+    gives the next ones, [rows, …], in the tensor that it is given, or else in a new one."""
+
+    draw: Callable[[Tensor | None], Tensor]
+
+    def __call__(self, token: int) -> Tensor:
+        """Those of the next token, whatever its number."""
+        return self.draw(None)
+
+
+Noise = DrawnAhead | DrawnByToken
+"""Random numbers for one token of a rollout after another."""
 
 
 class Chooser(Protocol):
@@ -98,8 +120,12 @@ class GumbelDraw:
     """
 
     def noise(self, generator: torch.Generator, tokens: int, rows: int, columns: int) -> Noise:
-        """Uniform numbers float32 [rows, columns] for each token, made when it is asked for."""
-        return lambda token: torch.rand(rows, columns, generator=generator, device=generator.device)
+        """Uniform numbers float32 [rows, columns] for each token: for a large vocabulary many, so one token's at a
+        time."""
+        def draw(out: Tensor | None) -> Tensor:
+            return torch.rand(rows, columns, generator=generator, device=generator.device, out=out)
+
+        return DrawnByToken(draw)
 
     def pick(self, probabilities: Tensor, noise: Tensor) -> Tensor:
         """See `Draw`."""
@@ -122,7 +148,7 @@ class InverseCdfDraw:
     def noise(self, generator: torch.Generator, tokens: int, rows: int, columns: int) -> Noise:
         """float64 [rows, 1] for each token, in (0, 1]."""
         uniform = torch.rand(tokens, rows, 1, generator=generator, device=generator.device, dtype=torch.double)
-        return uniform.neg_().add_(1).__getitem__
+        return DrawnAhead(uniform.neg_().add_(1))
 
     def pick(self, probabilities: Tensor, noise: Tensor) -> Tensor:
         """See `Draw`."""

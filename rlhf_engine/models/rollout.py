@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from torch.profiler import record_function
 
 from rlhf_engine.config.sections import SamplingConfig
 from rlhf_engine.errors import NonFiniteError, PromptError
-from rlhf_engine.models.choice import GUMBEL, Choice, Draw, Token
+from rlhf_engine.models.choice import GUMBEL, Choice, Draw, Noise, Token
 from rlhf_engine.models.decoding.plain import Decoder
 from rlhf_engine.models.decoding.uncached import plain_decoder
 from rlhf_engine.models.policy import Policy
@@ -99,35 +99,32 @@ def sample(
     open_rows = torch.ones(len(prompts), dtype=torch.bool, device=policy.device)
     noise = choice.noise(generator, sampling.max_new_tokens, len(prompts))
     with record_function("rollout: prompts"):
-        hidden = decoder.start(prompt_ids, prompt_mask, sampling.max_new_tokens, choice)
-    token = choice(hidden, open_rows, noise(0))
-    tokens, alive, likelihoods = [token.chosen], [open_rows], [token.likelihood]
-    batch = _OpenRows(policy, len(prompts))
-    for count in range(1, sampling.max_new_tokens + 1):
-        if on_token is not None and on_token(tokens):
-            break
-        if count == sampling.max_new_tokens:
-            break
-        if _looks(policy, count):
-            left = int(token.open_rows.sum())
-            if not left:
+        hidden = decoder.start(prompt_ids, prompt_mask, sampling.max_new_tokens, choice, noise)
+    with record_function("rollout: tokens"):
+        token = choice(hidden, open_rows, noise(0))
+        tokens, likelihoods, batch = [token.chosen], [token.likelihood], _OpenRows(policy, len(prompts), noise)
+        for count in range(1, sampling.max_new_tokens + 1):
+            if on_token is not None and on_token(tokens):
                 break
-            token = batch.without_finished(token, left, decoder)
-        alive.append(batch.spread(token.open_rows, False))
-        with record_function("rollout: tokens"):
-            token = decoder.token(token, batch.rows_of(noise(count)), choice)
-        tokens.append(batch.spread(token.chosen, policy.pad_id))
-        likelihoods.append(batch.spread(token.likelihood, 1.0))
-    open_rows = batch.spread(token.open_rows, False)
+            if count == sampling.max_new_tokens:
+                break
+            if _looks(policy, count):
+                left = int(token.open_rows.sum())
+                if not left:
+                    break
+                token = batch.without_finished(token, left, decoder)
+            token = decoder.token(token, partial(batch.noise, count), choice)
+            tokens.append(batch.spread(token.chosen, policy.pad_id))
+            likelihoods.append(batch.spread(token.likelihood, 1.0))
     with record_function("rollout: texts"):
-        return _rollout(policy, prompts, prompt_ids, prompt_mask, tokens, alive, likelihoods, open_rows)
+        return _rollout(policy, prompts, prompt_ids, prompt_mask, tokens, likelihoods)
 
 
 class _OpenRows:
     """Which rows of a batch are still decoded: on a CPU those that have ended are left out once they are many."""
 
-    def __init__(self, policy: Policy, count: int) -> None:
-        self._count, self._leaves_out = count, policy.device.type == "cpu"
+    def __init__(self, policy: Policy, count: int, noise: Noise) -> None:
+        self._count, self._noise, self._leaves_out = count, noise, policy.device.type == "cpu"
         self._place: Tensor | None = None  # of those decoded; None while it is all
 
     def without_finished(self, token: Token, left: int, decoder: Decoder) -> Token:
@@ -140,9 +137,10 @@ class _OpenRows:
         self._place = rows if self._place is None else self._place[rows]
         return Token(token.chosen[rows], token.likelihood[rows], token.open_rows[rows])
 
-    def rows_of(self, noise: Tensor) -> Tensor:
-        """Of [batch, …], those that are decoded."""
-        return noise if self._place is None else noise[self._place]
+    def noise(self, token: int) -> Tensor:
+        """The random numbers of that token for the rows that are decoded."""
+        numbers = self._noise(token)
+        return numbers if self._place is None else numbers[self._place]
 
     def spread(self, column: Tensor, other: float) -> Tensor:
         """What the rows that are decoded say [n] as [batch]; all else is `other`."""
@@ -162,11 +160,12 @@ def _rollout(
     prompt_ids: Tensor,
     prompt_mask: Tensor,
     tokens: list[Tensor],
-    alive: list[Tensor],
     likelihoods: list[Tensor],
-    open_rows: Tensor,
 ) -> Rollout:
-    response_mask = torch.stack(alive, dim=1)
+    response_ids = torch.stack(tokens, dim=1)
+    ends = torch.isin(response_ids, torch.tensor(policy.end_ids, dtype=torch.long, device=policy.device))
+    ended = ends.cumsum(dim=1)
+    response_mask = ended == ends  # up to the first end token, that one too
     log_probs = torch.where(response_mask, torch.stack(likelihoods, dim=1).log(), 0.0)
     if not log_probs.isfinite().all():
         raise NonFiniteError(
@@ -174,7 +173,7 @@ def _rollout(
             f"{str(policy.dtype).removeprefix('torch.')}"
         )
     width = int(response_mask.any(dim=0).sum())  # columns after the last row's end, before that was noticed
-    response_ids, response_mask = torch.stack(tokens, dim=1)[:, :width], response_mask[:, :width]
+    response_ids, response_mask = response_ids[:, :width], response_mask[:, :width]
     rows, lengths = response_ids.tolist(), response_mask.sum(dim=1).tolist()
     responses = [row[:length] for row, length in zip(rows, lengths, strict=True)]
     texts = policy.texts.decode(responses, unpadded(prompt_ids, prompt_mask))
@@ -185,7 +184,7 @@ def _rollout(
         prompt_mask,
         response_ids,
         response_mask,
-        finished=~open_rows,
+        finished=ended[:, -1] > 0,
         log_probs=log_probs[:, :width],
     )
 

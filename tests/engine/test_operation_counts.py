@@ -79,17 +79,29 @@ def per_token(policy: Policy, decoder: PreparedDecoder | PlainDecoder) -> tuple[
     return (many - few) / (LONG - SHORT), (many_bytes - few_bytes) / (LONG - SHORT)
 
 
-def again(run: Callable[[], None], rewind: Callable[[], None]) -> Callable[[], None]:
-    return run
+class Graphs:
+    """Stands in for capture: `inside` counts what a graph would do, a replay of which is one call for the processor."""
+
+    def __init__(self) -> None:
+        self.inside = 0
+
+    def __call__(self, run: Callable[[], None], rewind: Callable[[], None]) -> Callable[[], None]:
+        def replay() -> None:
+            with watched() as count:
+                run()
+            self.inside += count.total
+
+        return replay
 
 
-# (architecture, dtype): most operations of a plain token, of a captured one, most bytes that products read for a token
+# (architecture, dtype): most operations of a plain token, of one in a graph, most bytes that products read for a token
 BOUNDS = {
-    ("gpt_neo", "float32"): (93, 105, 189_000),
-    ("gpt_neo", "bfloat16"): (102, 114, 115_500),
-    ("llama", "float32"): (145, 154, 115_500),
-    ("llama", "bfloat16"): (162, 171, 65_300),
+    ("gpt_neo", "float32"): (93, 91, 189_000),
+    ("gpt_neo", "bfloat16"): (102, 100, 115_500),
+    ("llama", "float32"): (145, 140, 115_500),
+    ("llama", "bfloat16"): (162, 157, 65_300),
 }
+LOOK = 2  # how many rows are open still: after each token on a CPU, after 16 on a GPU
 
 
 @pytest.mark.parametrize(("architecture", "dtype"), BOUNDS)
@@ -101,21 +113,25 @@ def test_a_token_takes_no_more_operations_and_bytes_than_it_did(
     if architecture == "gpt_neo":
         look_at_all_positions(policy)
     stir(policy)
-    most, most_captured, most_bytes = BOUNDS[architecture, dtype]
+    most, most_in_graph, most_bytes = BOUNDS[architecture, dtype]
     decoder = PreparedDecoder(policy)
     for _ in range(4):  # the first are checked
         sample(policy, PROMPTS, SamplingConfig(max_new_tokens=1), torch.Generator(), decoder=decoder, draw=INVERSE_CDF)
     operations, read = per_token(policy, decoder)
-    captured = PreparedDecoder(policy, capture=again)
+    graphs = Graphs()
+    captured = PreparedDecoder(policy, capture=graphs)
     for tokens in (SHORT, LONG, SHORT, LONG):
         sample(policy, PROMPTS, SamplingConfig(max_new_tokens=tokens), torch.Generator(), decoder=captured,
                draw=INVERSE_CDF)
-    in_graph, _ = per_token(policy, captured)
+    graphs.inside = 0
+    whole, _ = per_token(policy, captured)
+    in_graph = graphs.inside / (SHORT - 1 + LONG - 1)
     plain, _ = per_token(policy, PlainDecoder(policy))
     assert captured.captures.why_not == ""
     assert operations <= most
     assert operations < plain
-    assert in_graph <= most_captured
+    assert in_graph <= most_in_graph
+    assert whole - in_graph <= LOOK, "between two tokens there is nothing to do but to replay"
     assert read <= most_bytes
 
 

@@ -289,12 +289,7 @@ MUTATIONS = [
              (*ADAPTERS, "engine/test_decoding.py")),
     # --- sampling ---
     Mutation("rollout: the end token is not part of the response", "models/rollout.py",
-             "        alive.append(batch.spread(token.open_rows, False))\n"
-             "        with record_function(\"rollout: tokens\"):\n"
-             "            token = decoder.token(token, batch.rows_of(noise(count)), choice)\n",
-             "        token = decoder.token(token, batch.rows_of(noise(count)), choice)\n"
-             "        alive.append(batch.spread(token.open_rows, False))\n",
-             ROLLOUT),
+             "response_mask = ended == ends", "response_mask = ended == 0", ROLLOUT),
     Mutation("rollout: responses never end", "models/choice.py",
              "open_rows = open_rows & (chosen != end)", "open_rows = open_rows & True", ROLLOUT),
     Mutation("rollout: unlikely ids win", "models/choice.py",

@@ -1,9 +1,4 @@
-"""A whole token as one CUDA graph: the model, its head, the choice, and which rows have ended.
-
-A GPU runs a small model's kernels faster than Python can ask for them. A graph is captured once a shape (Nvidia, "CUDA
-Programming Guide", CUDA graphs) and replayed with one call. It always works on the tensors that it was captured with,
-so the caller's are copied into these first, and reads the whole of a cache of fixed length, for its sizes are part of
-it: what is not filled yet, the model's own mask leaves out.
+"""Graphs of a token (see `captured_token`): which are made, tried and kept.
 
 A graph is tried against the plain pass before it is trusted. Models that cannot be captured (control flow on data,
 sliding caches) or do not answer the same are decoded without, and a person is told so once. Where memory runs out,
@@ -13,25 +8,21 @@ decoding is plain for a while, and graphs are captured again later.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import StaticCache
-from transformers.cache_utils import StaticLayer
 
-from rlhf_engine.errors import first_line, kind_and_message
+from rlhf_engine.errors import kind_and_message
 from rlhf_engine.models.alike import answers_alike
-from rlhf_engine.models.choice import Choice, Token
+from rlhf_engine.models.choice import Choice, Noise, Token
+from rlhf_engine.models.decoding.captured_token import Capture, CapturedToken, NoSuchCacheError, fixed_cache
 from rlhf_engine.models.decoding.plain import PlainDecoder
 from rlhf_engine.models.decoding.weights import DecodingWeights
 from rlhf_engine.models.memory import out_of_memory
 from rlhf_engine.models.policy import Policy
 from rlhf_engine.models.text_pass import hidden_states
-
-Capture = Callable[[Callable[[], None], Callable[[], None]], Callable[[], None]]
-"""(what to do, what to do before each time that it is tried) -> what does it again, on the same tensors."""
 
 _KEPT = 4  # graphs that are kept in any case: of rollouts, probes, answers one by one
 _KEPT_BYTES = 512 * 1024**2  # of their caches and logits, up to which more are kept, for prompts of many lengths
@@ -40,7 +31,6 @@ _MOST_KEPT = 16
 _PATIENCE = (4, 16, 64)  # rollouts decoded plainly each time that memory ran out; after that, all that follow
 _PROBES = 4  # tokens that a graph is tried with
 _LENGTH_STEP = 32  # caches are a multiple of this long: longer prompts seldom need a graph of their own
-_WARM_UP = 2  # calls before the capture: libraries make their workspaces in the first ones
 _NO_ROOM = "between the longest prompt with its response and the model's context there is no room for a cache"
 
 
@@ -50,71 +40,6 @@ class _CannotCapture(Exception):
 
 class _NotNow(Exception):
     """Nothing can be captured while the weights give no finite numbers: there is no answer to hold a graph to."""
-
-
-def capture_graph(run: Callable[[], None], rewind: Callable[[], None]) -> Callable[[], None]:
-    """`run` as one CUDA graph."""
-    aside = torch.cuda.Stream()
-    aside.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(aside):
-        for _ in range(_WARM_UP):
-            rewind()
-            run()
-        rewind()
-    torch.cuda.current_stream().wait_stream(aside)
-    graph = torch.cuda.CUDAGraph()
-    # other threads may use the device meanwhile: theirs are none of this capture's business
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-        run()
-    return graph.replay
-
-
-@dataclass
-class _State:
-    """What a graph reads and writes. ids, positions: int64 [batch, 1], of the last token; mask: int64 [batch, length];
-    hidden: [batch, hidden] after it; noise: of the next one."""
-
-    ids: Tensor
-    positions: Tensor
-    mask: Tensor
-    hidden: Tensor
-    likelihood: Tensor
-    open_rows: Tensor
-    noise: Tensor
-
-
-class CapturedToken:
-    """One token after another in one shape and one way to choose."""
-
-    def __init__(self, cache: StaticCache, state: _State, replay: Callable[[], None]) -> None:
-        self.cache, self.state, self._replay = cache, state, replay
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the cache."""
-        return sum(layer.keys.nbytes + layer.values.nbytes for layer in self.cache.layers if layer.is_initialized)
-
-    def begin(self, mask: Tensor, width: int) -> None:
-        """Another rollout, with prompts of that width in the cache; mask [batch, prompt time]."""
-        self.state.mask.fill_(1)
-        self.state.mask[:, :width] = mask
-        self.state.positions.copy_(mask.sum(dim=1, keepdim=True))
-        rewind(self.cache, width)
-
-    def __call__(self, last: Token, noise: Tensor) -> Token:
-        """The token after `last`."""
-        state = self.state
-        state.ids.copy_(last.chosen.unsqueeze(1))
-        state.open_rows.copy_(last.open_rows)
-        state.noise.copy_(noise)
-        self._replay()
-        return Token(state.ids.squeeze(1).clone(), state.likelihood.clone(), state.open_rows.clone())
-
-
-def rewind(cache: StaticCache, width: int) -> None:
-    """The cache holds `width` columns."""
-    for layer in cache.layers:
-        layer.cumulative_length.fill_(width)
 
 
 class Captures:
@@ -133,10 +58,12 @@ class Captures:
         """Why tokens are not captured; empty while they are."""
         self._say_why()
 
-    def start(self, ids: Tensor, mask: Tensor, new_tokens: int, choice: Choice | None) -> Tensor | None:
+    def start(
+        self, ids: Tensor, mask: Tensor, new_tokens: int, choice: Choice | None, noise: Noise | None
+    ) -> Tensor | None:
         """As `Decoder.start`; None where this rollout has to be decoded without a graph."""
         self.current = None
-        if self._resting or self.why_not or choice is None:
+        if self._resting or self.why_not or choice is None or noise is None:
             self._resting = max(0, self._resting - 1)
             return None
         length = self._length(ids.shape[1] + new_tokens)
@@ -145,7 +72,7 @@ class Captures:
             return None
         try:
             self.current = self._captured(ids, mask, length, choice, min(_PROBES, new_tokens))
-            self.current.begin(mask, ids.shape[1])
+            self.current.begin(mask, noise)
             return self._read_prompts(self.current.cache, ids, mask)
         except _CannotCapture as error:
             self.why_not = str(error)
@@ -197,11 +124,11 @@ class Captures:
 
     @property
     def _kept_bytes(self) -> int:
-        return sum(captured.nbytes + _LOGITS * 4 * len(captured.state.ids) * self._policy.vocabulary
+        return sum(captured.nbytes + _LOGITS * 4 * captured.rows * self._policy.vocabulary
                    for captured in self._kept.values())
 
     def _read_prompts(self, cache: StaticCache, ids: Tensor, mask: Tensor) -> Tensor:
-        """Fill the cache with the prompts; the hidden states after them."""
+        """Fill the cache with the prompts, without moving its counter; the hidden states after them."""
         plain = PlainDecoder(self._policy)
         with self._weights.in_use():
             hidden = plain.start(ids, mask, 0)
@@ -211,54 +138,37 @@ class Captures:
                     layer.lazy_initialization(read.keys, read.values)
                 layer.keys[:, :, : ids.shape[1]] = read.keys
                 layer.values[:, :, : ids.shape[1]] = read.values
-        rewind(cache, ids.shape[1])
         return hidden
 
     def _make(self, ids: Tensor, mask: Tensor, length: int, choice: Choice, count: int) -> CapturedToken:
+        probes, (rows, width) = self._probes(ids, count), ids.shape
+        column = torch.tensor(width, device=ids.device)
         try:
-            cache = StaticCache(config=self._policy.base.config, max_cache_len=length)
-        except Exception as error:  # models with layers of other kinds
-            raise _CannotCapture(f"there is no cache of fixed length for the model: {first_line(error)}") from error
-        if any(type(layer) is not StaticLayer for layer in cache.layers):
-            raise _CannotCapture("the model's cache does not keep all positions")
-        probes, rows, width = self._probes(ids, count), len(ids), ids.shape[1]
+            cache = fixed_cache(self._policy.base.config, length, column)
+        except NoSuchCacheError as error:
+            raise _CannotCapture(str(error)) from error
         plain = PlainDecoder(self._policy)
         plain.start(ids, mask, len(probes))
         own = [plain.step(probe) for probe in probes]
         if not all(states.isfinite().all() for states in own):
             raise _NotNow
-        noise = choice.noise(torch.Generator(ids.device), 1, rows)(0).clone()
-        state = _State(
-            ids=probes[0].unsqueeze(1).clone(), positions=mask.sum(dim=1, keepdim=True),
-            mask=torch.cat([mask, mask.new_ones(rows, length - width)], dim=1).long(),
-            hidden=torch.empty_like(own[0]), likelihood=torch.zeros(rows, device=ids.device),
-            open_rows=torch.ones(rows, dtype=torch.bool, device=ids.device), noise=noise,
-        )
+        noise = choice.noise(torch.Generator(ids.device), len(probes) + 1, rows)
         policy, weights = self._policy, self._weights
 
-        def run() -> None:
+        def forward(ids: Tensor, positions: Tensor, mask: Tensor) -> Tensor:
             with weights.in_use():
-                output = policy.body(input_ids=state.ids, position_ids=state.positions, attention_mask=state.mask,
+                output = policy.body(input_ids=ids, position_ids=positions, attention_mask=mask,
                                      past_key_values=cache, use_cache=True)
-            state.hidden.copy_(hidden_states(output)[:, -1])
-            token = choice(state.hidden, state.open_rows, state.noise)
-            state.ids.copy_(token.chosen.unsqueeze(1))
-            state.likelihood.copy_(token.likelihood)
-            state.open_rows.copy_(token.open_rows)
-            state.positions.add_(1)
-
-        def again() -> None:
-            rewind(cache, width)
-            state.positions.copy_(mask.sum(dim=1, keepdim=True))
+            return hidden_states(output)[:, -1]
 
         try:
             self._read_prompts(cache, ids, mask)
-            captured = CapturedToken(cache, state, self._capture(run, again))
-            captured.begin(mask, width)
-            alike = []
+            captured = CapturedToken(forward, cache, column, choice, noise, torch.Size((rows, length)), self._capture)
+            captured.begin(mask, noise)
+            alike, all_open = [], torch.ones(rows, dtype=torch.bool, device=ids.device)
             for probe, expected in zip(probes, own, strict=True):
-                captured(Token(probe, state.likelihood, state.open_rows), noise)
-                alike.append(answers_alike(state.hidden, expected))
+                captured(Token(probe, torch.ones(rows, device=ids.device), all_open))
+                alike.append(answers_alike(captured.hidden, expected))
         except Exception as error:  # whatever a model does that cannot be captured: torch and models raise many kinds
             if _memory_ran_out(error):
                 raise

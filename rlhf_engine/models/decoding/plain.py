@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from rlhf_engine.models.choice import Choice, Token
+from rlhf_engine.models.choice import Choice, Noise, Token
 from rlhf_engine.models.decoding.roomy_cache import roomy_cache, rows_can_be_taken, take_rows
 
 
@@ -25,11 +26,13 @@ class Model(Protocol):
 class Decoder(Protocol):
     """Feeds prompts, then one token a row at a time, to the policy in the role it plays."""
 
-    def start(self, ids: Tensor, mask: Tensor, new_tokens: int, choice: Choice | None = None) -> Tensor:
+    def start(
+        self, ids: Tensor, mask: Tensor, new_tokens: int, choice: Choice | None = None, noise: Noise | None = None
+    ) -> Tensor:
         """Read left-padded prompts, ids and mask [batch, time]; at most `new_tokens` more tokens will follow.
 
-        Returns the hidden states [batch, hidden] that the first token is chosen from. choice: how those after it will
-        be, for decoders that do both at once.
+        Returns the hidden states [batch, hidden] that the first token is chosen from. choice, noise: how those after it
+        will be, and with which random numbers, for decoders that do both at once.
         """
         ...
 
@@ -37,8 +40,9 @@ class Decoder(Protocol):
         """Append chosen ids int64 [batch]; returns the hidden states [batch, hidden] of the next choice."""
         ...
 
-    def token(self, last: Token, noise: Tensor, choice: Choice) -> Token:
-        """Append the last token and choose the next."""
+    def token(self, last: Token, noise: Callable[[], Tensor], choice: Choice) -> Token:
+        """Append the last token and choose the next. noise: of that one, which those who have it already do not ask
+        for. The result holds until the next call; its ids and likelihoods until the next `start`."""
         ...
 
     def keep(self, rows: Tensor) -> bool:
@@ -56,7 +60,9 @@ class PlainDecoder:
         self._mask = torch.empty(0)
         self._columns = 0
 
-    def start(self, ids: Tensor, mask: Tensor, new_tokens: int, choice: Choice | None = None) -> Tensor:
+    def start(
+        self, ids: Tensor, mask: Tensor, new_tokens: int, choice: Choice | None = None, noise: Noise | None = None
+    ) -> Tensor:
         """See `Decoder`. A prompt that comes several times is read once."""
         self._columns = ids.shape[1]
         self.cache = roomy_cache(self._model.base.config, self._columns + new_tokens)
@@ -75,9 +81,9 @@ class PlainDecoder:
         self._columns += 1
         return self._model.forward(chosen.unsqueeze(1), self._mask[:, : self._columns], self.cache)[:, -1]
 
-    def token(self, last: Token, noise: Tensor, choice: Choice) -> Token:
+    def token(self, last: Token, noise: Callable[[], Tensor], choice: Choice) -> Token:
         """See `Decoder`."""
-        return choice(self.step(last.chosen), last.open_rows, noise)
+        return choice(self.step(last.chosen), last.open_rows, noise())
 
     def keep(self, rows: Tensor) -> bool:
         """See `Decoder`."""

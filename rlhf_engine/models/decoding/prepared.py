@@ -16,8 +16,9 @@ from contextlib import nullcontext
 from torch import Tensor
 
 from rlhf_engine.models.alike import answers_alike
-from rlhf_engine.models.choice import Choice, Token
-from rlhf_engine.models.decoding.captures import Capture, Captures, capture_graph
+from rlhf_engine.models.choice import Choice, Noise, Token
+from rlhf_engine.models.decoding.captured_token import Capture, capture_graph
+from rlhf_engine.models.decoding.captures import Captures
 from rlhf_engine.models.decoding.uncached import plain_decoder
 from rlhf_engine.models.decoding.weights import DecodingWeights
 from rlhf_engine.models.memory import out_of_memory
@@ -48,11 +49,13 @@ class PreparedDecoder:
         self.why_plain = policy.why_uncached
         """Why weights are not prepared; empty while they are."""
 
-    def start(self, ids: Tensor, mask: Tensor, new_tokens: int, choice: Choice | None = None) -> Tensor:
-        """See `Decoder`. With a choice, the first call for a shape captures a graph where there are any."""
+    def start(
+        self, ids: Tensor, mask: Tensor, new_tokens: int, choice: Choice | None = None, noise: Noise | None = None
+    ) -> Tensor:
+        """See `Decoder`. With a choice and noise, the first call for a shape captures a graph where there are any."""
         self._prepared = not self.why_plain and self._prepare(ids, mask)
         if self.captures:
-            hidden = self.captures.start(ids, mask, new_tokens, choice if self._prepared else None)
+            hidden = self.captures.start(ids, mask, new_tokens, choice if self._prepared else None, noise)
             if hidden is not None:
                 return hidden
         with self._in_use():
@@ -63,11 +66,11 @@ class PreparedDecoder:
         with self._in_use():
             return self._plain.step(chosen)
 
-    def token(self, last: Token, noise: Tensor, choice: Choice) -> Token:
+    def token(self, last: Token, noise: Callable[[], Tensor], choice: Choice) -> Token:
         """See `Decoder`."""
         if self.captures and self.captures.current:
-            return self.captures.current(last, noise)
-        return choice(self.step(last.chosen), last.open_rows, noise)
+            return self.captures.current(last)
+        return choice(self.step(last.chosen), last.open_rows, noise())
 
     def keep(self, rows: Tensor) -> bool:
         """See `Decoder`."""

@@ -6,10 +6,12 @@ Slower by about as many times as a response has tokens, and right.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
-from rlhf_engine.models.choice import Choice, Token
+from rlhf_engine.models.choice import Choice, Noise, Token
 from rlhf_engine.models.decoding.plain import Decoder, Model, PlainDecoder
 
 
@@ -20,7 +22,9 @@ class UncachedDecoder:
         self._model = model
         self._ids = self._mask = torch.empty(0)
 
-    def start(self, ids: Tensor, mask: Tensor, new_tokens: int, choice: Choice | None = None) -> Tensor:
+    def start(
+        self, ids: Tensor, mask: Tensor, new_tokens: int, choice: Choice | None = None, noise: Noise | None = None
+    ) -> Tensor:
         """See `Decoder`."""
         self._ids, self._mask = ids, mask
         return self._model.forward(ids, mask)[:, -1]
@@ -31,9 +35,9 @@ class UncachedDecoder:
         self._mask = torch.cat([self._mask, self._mask.new_ones(len(chosen), 1)], dim=1)
         return self._model.forward(self._ids, self._mask)[:, -1]
 
-    def token(self, last: Token, noise: Tensor, choice: Choice) -> Token:
+    def token(self, last: Token, noise: Callable[[], Tensor], choice: Choice) -> Token:
         """See `Decoder`."""
-        return choice(self.step(last.chosen), last.open_rows, noise)
+        return choice(self.step(last.chosen), last.open_rows, noise())
 
     def keep(self, rows: Tensor) -> bool:
         """See `Decoder`."""
