@@ -221,6 +221,29 @@ def test_a_captured_token_is_what_a_plain_rollout_samples(policy: Policy, draw: 
     assert [rows for rows, _ in decoder.captures.shapes] == [3, 4]
 
 
+@pytest.mark.parametrize("draw", [INVERSE_CDF, GUMBEL])
+def test_a_captured_rollout_uses_up_random_numbers_and_shows_its_tokens_as_a_plain_one_does(
+    policy: Policy, draw: Draw
+) -> None:
+    decoder, seen = captured_decoder(policy), dict[str, list[list[list[int]]]]()
+    states, rollouts = [], []
+    for name, one in (("other", decoder), ("captured", decoder), ("plain", None)):
+        generator = torch.Generator().manual_seed(9 if name == "other" else 4)
+        shown = seen.setdefault(name, [])
+
+        def show(tokens: list[Tensor], shown: list[list[list[int]]] = shown) -> bool:
+            shown.append([column.tolist() for column in tokens])
+            return len(tokens) == 7
+
+        rollouts.append(sample(policy, PROMPTS, HOT, generator, decoder=one, draw=draw, on_token=show))
+        states.append(generator.get_state())
+    assert seen["captured"] == seen["plain"] != seen["other"]
+    assert torch.equal(states[1], states[2])
+    # the next rollout of a graph writes over nothing that the last one gave
+    assert rollouts[0].response_ids.t().tolist() == seen["other"][-1]
+    assert rollouts[1].response_ids.t().tolist() == seen["captured"][-1]
+
+
 def test_other_settings_are_not_answered_by_a_token_captured_with_these(policy: Policy) -> None:
     decoder = captured_decoder(policy)
     for options in ({"temperature": 6.0}, {"temperature": 0.1}, {"top_k": 1, "allow_truncation": True}):
@@ -274,15 +297,20 @@ def test_what_cannot_be_captured_is_decoded_without_and_told_once(policy: Policy
     assert decoder.why_plain == ""
 
 
-def test_broken_weights_leave_nothing_behind_in_a_capture(policy: Policy) -> None:
-    decoder = captured_decoder(policy)
-    before = roll(policy, decoder).response_ids
+@pytest.mark.parametrize("earlier", [1, 5])  # the first rollouts are held to the model's own answers
+@pytest.mark.parametrize("draw", [INVERSE_CDF, GUMBEL])
+def test_broken_weights_leave_nothing_behind_in_a_capture(policy: Policy, earlier: int, draw: Draw) -> None:
+    decoder, shorter = captured_decoder(policy), ["Once", "a", "x", "yz"]
+    for _ in range(earlier):
+        before = [roll(policy, decoder, prompts, draw=draw).response_ids for prompts in (shorter, PROMPTS)]
     for parameter in policy.adapters["actor"].values():
         parameter.data.fill_(float("nan"))
     with pytest.raises(NonFiniteError):
-        roll(policy, decoder)
+        roll(policy, decoder, draw=draw)
     stir(policy)
-    assert torch.equal(roll(policy, decoder).response_ids, before)
+    after = [roll(policy, decoder, prompts, draw=draw).response_ids for prompts in (shorter, PROMPTS)]
+    assert all(torch.equal(old, new) for old, new in zip(before, after, strict=True))
+    assert len(decoder.captures.shapes) == 1
 
 
 def test_out_of_memory_while_capturing_is_told_and_tried_again_later(policy: Policy) -> None:

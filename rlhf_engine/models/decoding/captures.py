@@ -128,7 +128,8 @@ class Captures:
                    for captured in self._kept.values())
 
     def _read_prompts(self, cache: StaticCache, ids: Tensor, mask: Tensor) -> Tensor:
-        """Fill the cache with the prompts, without moving its counter; the hidden states after them."""
+        """Fill the cache with the prompts, and with nothing beyond, without moving its counter; the hidden states after
+        the prompts. What weights that broke have left there, NaN, would come through any mask."""
         plain = PlainDecoder(self._policy)
         with self._weights.in_use():
             hidden = plain.start(ids, mask, 0)
@@ -136,8 +137,9 @@ class Captures:
             if read.is_initialized:  # some models have layers that keep nothing of their own
                 if not layer.is_initialized:
                     layer.lazy_initialization(read.keys, read.values)
-                layer.keys[:, :, : ids.shape[1]] = read.keys
-                layer.values[:, :, : ids.shape[1]] = read.values
+                for own, prompts in ((layer.keys, read.keys), (layer.values, read.values)):
+                    own[:, :, : ids.shape[1]] = prompts
+                    own[:, :, ids.shape[1] :] = 0.0
         return hidden
 
     def _make(self, ids: Tensor, mask: Tensor, length: int, choice: Choice, count: int) -> CapturedToken:
@@ -178,8 +180,8 @@ class Captures:
         return captured
 
     def _probes(self, ids: Tensor, count: int) -> list[Tensor]:
-        """Ids [batch] of some tokens to try a graph with: the first is captured, and to others it must answer as well.
-        A model that sends tokens to experts by their numbers has those of the first in its graph."""
+        """Ids [batch] of some tokens to try a graph with. A model that sends tokens to experts by their numbers has
+        those in its graph that it was captured with, and answers others wrongly."""
         rows = self._policy.base.get_input_embeddings().weight.shape[0]
         drawn = torch.randint(rows, (count, len(ids)), generator=torch.Generator().manual_seed(0))
         return list(drawn.to(ids.device))
