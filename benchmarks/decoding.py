@@ -55,7 +55,7 @@ def make_plain(policy: Any, kind: str) -> Any:
                 for linear in policy.adapted:
                     linear.stand_in = None
 
-        def start(self, ids: torch.Tensor, mask: torch.Tensor, new_tokens: int, choice: Any = None) -> torch.Tensor:
+        def start(self, ids: torch.Tensor, mask: torch.Tensor, new_tokens: int, *ahead: Any) -> torch.Tensor:
             for linear, weight in zip(policy.adapted, self.weights, strict=False):
                 linear.merge(weight)
             self.width = ids.shape[1]
@@ -75,8 +75,8 @@ def make_plain(policy: Any, kind: str) -> Any:
             self.width += 1
             return self.forward(chosen.unsqueeze(1))
 
-        def token(self, last: Any, noise: torch.Tensor, choice: Any) -> Any:
-            return choice(self.step(last.chosen), last.open_rows, noise)
+        def token(self, last: Any, noise: Callable[[], torch.Tensor], choice: Any) -> Any:
+            return choice(self.step(last.chosen), last.open_rows, noise())
 
         def keep(self, rows: torch.Tensor) -> bool:
             return False
