@@ -56,7 +56,7 @@ class LanguageHead:
         logits = self._transform.apply(logits)
         if temperature != 1.0:
             logits = logits.div_(temperature)
-        if self._banned is None:
+        if self._banned_ids is None:
             return logits
         # some columns, not a pass over all that a vocabulary of 150,000 would notice
         return logits.index_fill_(1, self._banned_ids, float("-inf"))
@@ -82,15 +82,16 @@ class LanguageHead:
             chosen,
             temperature=temperature,
             banned=self._banned,
+            banned_ids=self._banned_ids,
             transform=self._transform,
             with_entropy=with_entropy,
             statistics=self._statistics,
         )
 
     @cached_property
-    def _banned_ids(self) -> Tensor:
-        assert self._banned is not None, "asked for only where ids are banned"
-        return self._banned.nonzero().squeeze(1)
+    def _banned_ids(self) -> Tensor | None:
+        """int64; found once, for a GPU has to be waited for."""
+        return None if self._banned is None else self._banned.nonzero().squeeze(1)
 
     @cached_property
     def _columns(self) -> tuple[Tensor, Tensor]:

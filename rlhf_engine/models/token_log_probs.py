@@ -11,7 +11,7 @@ Left out: a gradient for the head (it is frozen) and for the entropy (it is a me
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -74,6 +74,7 @@ def chosen_log_probs(
     *,
     temperature: float = 1.0,
     banned: Tensor | None = None,
+    banned_ids: Tensor | None = None,
     transform: HeadTransform | None = None,
     with_entropy: bool = True,
     chunk_size: int | None = None,
@@ -84,7 +85,8 @@ def chosen_log_probs(
     hidden: float [..., hidden], the states that predict the tokens; weight: float [vocabulary, hidden] and bias:
     [vocabulary] or None, the frozen head; token_ids: int64 [...].
     temperature: divides the (transformed) logits. banned: bool [vocabulary], ids that are never sampled: they get
-    probability 0 and the rest is renormalised; at least one id must be allowed. with_entropy: costs a pass over all
+    probability 0 and the rest is renormalised; at least one id must be allowed. banned_ids: int64, the same ids, where
+    they are known (to find them a GPU is waited for): few are left out faster so. with_entropy: costs a pass over all
     logits. chunk_size: rows per chunk; by default 128 or more (on a GPU 2,048), in at most 64 MB of logits (a 64th of
     the GPU's memory). statistics: `logit_statistics`, compiled; without it there are more passes.
 
@@ -95,7 +97,8 @@ def chosen_log_probs(
     """
     _check(hidden, weight, bias, token_ids, temperature, banned)
     rows = chunk_size or _rows_per_chunk(weight)
-    head = _Head(weight, bias, temperature, banned, transform or HeadTransform(), with_entropy, rows, statistics)
+    few = banned_ids if banned_ids is not None and len(banned_ids) * _FEW_OF < len(weight) else None
+    head = _Head(weight, bias, temperature, banned, few, transform or HeadTransform(), with_entropy, rows, statistics)
     flat_hidden, flat_ids = hidden.reshape(-1, hidden.shape[-1]), token_ids.reshape(-1)
     if torch.is_grad_enabled() and hidden.requires_grad:
         log_probs, entropy, best = _ChosenLogProbs.apply(flat_hidden, head, flat_ids)
@@ -154,6 +157,7 @@ class _Head:
     bias: Tensor | None
     temperature: float
     banned: Tensor | None
+    few_banned: Tensor | None
     transform: HeadTransform
     with_entropy: bool
     rows: int
@@ -224,17 +228,9 @@ class _Head:
         """Of `logits` [n, V], overwritten, the columns of banned ids can win nothing."""
         if self.banned is None:
             return logits
-        if self.banned_ids is not None:
-            return logits.index_fill_(1, self.banned_ids, _NEVER)
+        if self.few_banned is not None:  # a pass over their columns is shorter than one over all
+            return logits.index_fill_(1, self.few_banned, _NEVER)
         return logits.masked_fill_(self.banned, _NEVER)
-
-    @cached_property
-    def banned_ids(self) -> Tensor | None:
-        """int64, if on a CPU and few: a pass over their columns is shorter than one over all."""
-        if self.banned is None or self.banned.device.type != "cpu":  # a GPU would be waited for
-            return None
-        ids = self.banned.nonzero().flatten()
-        return ids if len(ids) * _FEW_OF < len(self.banned) else None
 
     def _gradient(self, exponentials: Tensor, total: Tensor, chosen: Tensor, slope: Tensor | float, room: _Room
                   ) -> Tensor:

@@ -92,6 +92,19 @@ def test_equals_log_softmax_gradients_included(
     assert torch.allclose(ours_gradient, expected_gradient, atol=1e-5)
 
 
+@pytest.mark.parametrize("count", [1, 6, 7, 150])  # of 200: few are left out column by column
+def test_banned_ids_that_are_known_change_no_number(count: int) -> None:
+    generator = torch.Generator().manual_seed(count)
+    hidden = torch.randn(9, HIDDEN, generator=generator, requires_grad=True)
+    weight, banned_ids = torch.randn(200, HIDDEN, generator=generator), torch.randperm(200, generator=generator)[:count]
+    banned = torch.zeros(200, dtype=torch.bool).index_fill_(0, banned_ids, True)
+    chosen = torch.randint(200, (9,), generator=generator)
+    found = [chosen_log_probs(hidden, weight, None, chosen, banned=banned, banned_ids=known)
+             for known in (banned_ids, None)]
+    assert all(torch.equal(*pair) for pair in zip(*found, strict=True))
+    assert torch.equal(*(torch.autograd.grad(each.log_probs[~banned[chosen]].sum(), hidden)[0] for each in found))
+
+
 @both_ways
 def test_without_gradient_the_numbers_are_the_same(head: tuple[Tensor, ...], statistics: Compiled | None) -> None:
     with_gradient = chosen_log_probs(*head, statistics=statistics)
