@@ -19,7 +19,7 @@ from torch import Tensor
 from transformers import StaticCache
 from transformers.cache_utils import StaticLayer
 
-from rlhf_engine.errors import first_line
+from rlhf_engine.errors import ModelError, first_line
 from rlhf_engine.models.choice import Choice, DrawnAhead, Noise, Token
 
 Capture = Callable[[Callable[[], None], Callable[[], None]], Callable[[], None]]
@@ -29,10 +29,6 @@ Forward = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(ids [rows, 1], positions [rows, 1], mask [rows, length]) -> hidden states [rows, hidden], by way of the cache."""
 
 _WARM_UP = 2  # calls before the capture: libraries make their workspaces in the first ones
-
-
-class NoSuchCacheError(Exception):
-    """Why a model has no cache of fixed length."""
 
 
 def capture_graph(run: Callable[[], None], rewind: Callable[[], None]) -> Callable[[], None]:
@@ -68,13 +64,13 @@ class _Layer(StaticLayer):
 
 def fixed_cache(config: Any, length: int, column: Tensor) -> StaticCache:
     """An empty cache of so many columns for a model of that config. column: int64 [], where the next states go, counted
-    up by the caller. Raises NoSuchCacheError."""
+    up by the caller. Raises ModelError."""
     try:
         cache = StaticCache(config=config, max_cache_len=length)
     except Exception as error:  # models with layers of other kinds
-        raise NoSuchCacheError(f"there is no cache of fixed length for the model: {first_line(error)}") from error
+        raise ModelError(f"there is no cache of fixed length for the model: {first_line(error)}") from error
     if any(type(layer) is not StaticLayer for layer in cache.layers):
-        raise NoSuchCacheError("the model's cache does not keep all positions")
+        raise ModelError("the model's cache does not keep all positions")
     cache.layers = [_Layer(length) for _ in cache.layers]
     for layer in cache.layers:
         layer.cumulative_length = column

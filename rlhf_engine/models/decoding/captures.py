@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 from transformers import StaticCache
 
-from rlhf_engine.errors import kind_and_message
+from rlhf_engine.errors import ModelError, kind_and_message
 from rlhf_engine.models.alike import answers_alike
 from rlhf_engine.models.choice import Choice, Noise, Token
-from rlhf_engine.models.decoding.captured_token import Capture, CapturedToken, NoSuchCacheError, fixed_cache
+from rlhf_engine.models.decoding.captured_token import Capture, CapturedToken, fixed_cache
 from rlhf_engine.models.decoding.plain import PlainDecoder
 from rlhf_engine.models.decoding.weights import DecodingWeights
 from rlhf_engine.models.memory import out_of_memory
@@ -147,7 +147,7 @@ class Captures:
         column = torch.tensor(width, device=ids.device)
         try:
             cache = fixed_cache(self._policy.base.config, length, column)
-        except NoSuchCacheError as error:
+        except ModelError as error:
             raise _CannotCapture(str(error)) from error
         plain = PlainDecoder(self._policy)
         plain.start(ids, mask, len(probes))
