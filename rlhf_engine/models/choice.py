@@ -111,6 +111,13 @@ class Choice:
             open_rows = open_rows & (chosen != end)
         return Token(chosen, likelihood, open_rows)
 
+    def is_end(self, ids: Tensor) -> Tensor:
+        """Which of some ids end a response: bool, of their shape."""
+        found = torch.zeros_like(ids, dtype=torch.bool)
+        for end in self._end_ids:
+            found |= ids == end
+        return found
+
 
 @dataclass(frozen=True)
 class GumbelDraw:

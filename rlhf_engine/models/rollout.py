@@ -117,7 +117,7 @@ def sample(
             tokens.append(batch.spread(token.chosen, policy.pad_id))
             likelihoods.append(batch.spread(token.likelihood, 1.0))
     with record_function("rollout: texts"):
-        return _rollout(policy, prompts, prompt_ids, prompt_mask, tokens, likelihoods)
+        return _rollout(policy, choice, prompts, prompt_ids, prompt_mask, tokens, likelihoods)
 
 
 class _OpenRows:
@@ -156,6 +156,7 @@ def _looks(policy: Policy, count: int) -> bool:
 
 def _rollout(
     policy: Policy,
+    choice: Choice,
     prompts: list[str],
     prompt_ids: Tensor,
     prompt_mask: Tensor,
@@ -163,7 +164,7 @@ def _rollout(
     likelihoods: list[Tensor],
 ) -> Rollout:
     response_ids = torch.stack(tokens, dim=1)
-    ends = torch.isin(response_ids, torch.tensor(policy.end_ids, dtype=torch.long, device=policy.device))
+    ends = choice.is_end(response_ids)
     ended = ends.cumsum(dim=1)
     response_mask = ended == ends  # up to the first end token, that one too
     log_probs = torch.where(response_mask, torch.stack(likelihoods, dim=1).log(), 0.0)
