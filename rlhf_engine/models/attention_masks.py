@@ -19,9 +19,13 @@ def never_read_masks() -> None:
     AttentionMaskInterface.register("sdpa", _mask)
 
 
-def _mask(*args: Any, allow_is_causal_skip: bool = True, device: torch.device | str = "cpu", **options: Any
-          ) -> Tensor | None:
-    """As `sdpa_mask`: bool [batch, 1, queries, keys], or on a CPU None where nothing has to be left out."""
-    skips = allow_is_causal_skip and torch.device(device).type != "cuda"
-    mask: Tensor | None = sdpa_mask(*args, allow_is_causal_skip=skips, device=device, **options)
+def _mask(
+    *args: Any, attention_mask: Tensor | None = None, allow_is_causal_skip: bool = True,
+    device: torch.device | str = "cpu", **options: Any,
+) -> Tensor | None:
+    """As `sdpa_mask`: bool [batch, 1, queries, keys], or None where nothing has to be left out, which on a GPU is only
+    so where nobody spoke of padding."""
+    reads = attention_mask is not None and torch.device(device).type == "cuda"
+    mask: Tensor | None = sdpa_mask(*args, attention_mask=attention_mask, device=device,
+                                    allow_is_causal_skip=allow_is_causal_skip and not reads, **options)
     return mask
