@@ -156,7 +156,7 @@ def test_export_writes_a_folder_and_says_what_it_is(trained: Path, tmp_path: Pat
 
     result = invoke("export", "first@best", str(tmp_path / "merged"), "--merged", "--json", *where)
     told = json.loads(result.stdout)
-    assert told.keys() == {"run", "step", "kind", "path", "base", "bytes"}
+    assert told.keys() == {"run", "step", "kind", "path", "base", "dtype", "kept", "bytes"}
     assert (told["run"], told["kind"], told["path"]) == ("first", "merged", str(tmp_path / "merged"))
     assert told["bytes"] == sum(path.stat().st_size for path in (tmp_path / "merged").iterdir())
     assert {"config.json", "model.safetensors", "generation_config.json", "tokenizer.json", "README.md"} <= {

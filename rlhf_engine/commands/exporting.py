@@ -41,7 +41,9 @@ def export(
     The adapter (LoRA) alone, which finds its base model by name, or with --merged one model that needs nothing else.
     The folder works as model.name, too.
 
-    With --json: run, step, kind ("adapter" or "merged"), path, base (what the adapter was trained on) and bytes.
+    With --json: run, step, kind ("adapter" or "merged"), path, base (what the adapter was trained on), dtype (the
+    number format that the run computed the base in, in which a merged model is written), kept (the share of what the
+    adapter adds that rounding has left in merged weights; null for an adapter) and bytes.
     """
     if folder is None:
         folder, source = source, ""
@@ -54,7 +56,7 @@ def export(
     if as_json:
         print_json(asdict(done) | {"path": str(done.path)})
     else:
-        what = "merged model" if done.kind == "merged" else f"adapter for {done.base}"
+        what = f"merged model in {done.dtype}" if done.kind == "merged" else f"adapter for {done.base} in {done.dtype}"
         out(f"exported {done.run}@{done.step}, {what}, {format_bytes(done.bytes)}: {done.path}")
     return 0
 

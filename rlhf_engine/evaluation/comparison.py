@@ -144,7 +144,8 @@ def answers_of(
 
 
 def fits(policy: Policy | None, config: RunConfig | None, ready: LoadedSide) -> bool:
-    """True when the adapter is one of this very base model, of the same shape."""
+    """True when the adapter is one of this very base model, of the same shape. It may have learnt on that base in
+    another number format: it answers in the one at hand, so that no difference between both sides is of rounding."""
     if policy is None or config is None or ready.config is None or ready.adapter is None:
         return False
     if "actor" not in policy.adapters:  # of a method that answers nothing: there is nothing to lend an adapter to

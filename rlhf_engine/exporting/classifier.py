@@ -16,6 +16,7 @@ from transformers import AutoModelForSequenceClassification
 
 from rlhf_engine.errors import CheckpointError, ModelError, first_line
 from rlhf_engine.exporting.lora_files import base_of, lora_settings, with_adapter
+from rlhf_engine.exporting.merged import write_merged
 from rlhf_engine.exporting.tokenizer import save_tokenizer
 from rlhf_engine.files.json_text import to_json
 from rlhf_engine.model_folders.adapter_folder import adapter_of
@@ -29,9 +30,14 @@ _HEAD = "score"
 _PREFIX = "base_model.model."
 
 
-def write_classifiers(folder: Path, state: TrainingState, *, merged: bool, dtype: torch.dtype, run: str) -> None:
-    """The members' classifiers with a tokenizer each, and what is to be known of their scores. Raises ModelError where
-    transformers has no sequence classifier of this architecture, and CheckpointError for a checkpoint without members.
+def write_classifiers(
+    folder: Path, state: TrainingState, *, merged: bool, dtype: torch.dtype, run: str
+) -> float | None:
+    """The members' classifiers with a tokenizer each, and what is to be known of their scores.
+
+    Returns the least share of an adapter that is left in merged weights (see `write_merged`), or None. Raises
+    ModelError where transformers has no sequence classifier of this architecture, and CheckpointError for a checkpoint
+    without members.
     """
     if (reads := getattr(state.config.algorithm, "reads", "last")) != "last":
         raise ModelError(f"it was trained with algorithm.reads = {reads}, and sequence classifiers read the last "
@@ -41,12 +47,14 @@ def write_classifiers(folder: Path, state: TrainingState, *, merged: bool, dtype
     base, revision = base_of(state.config.model)
     if not merged and adapter_of(state.config.model):
         raise ModelError(f"{base} is itself an adapter, and peft puts none on top of another; export the merged model")
+    shares = list[float]()
     for name, (head, adapter) in zip(names, heads, strict=True):
         own = folder / name
         own.mkdir(exist_ok=True)
         tensors = classifier_tensors(state, head, adapter)
         if merged:
-            tokenizer = _write_merged(own, state, tensors, dtype)
+            tokenizer, kept = _write_merged(own, state, tensors, dtype)
+            shares.append(kept)
         else:
             tokenizer, causal = load_skeleton(state.config.model)
             with torch.device("meta"):
@@ -65,6 +73,7 @@ def write_classifiers(folder: Path, state: TrainingState, *, merged: bool, dtype
         "rank": state.config.lora.rank, "alpha": state.config.lora.alpha,
     }
     (folder / ABOUT).write_text(to_json(about, indent=2) + "\n", encoding="utf-8")
+    return min(shares, default=None)
 
 
 def classifier_tensors(state: TrainingState, head: str, adapter: str) -> dict[str, Tensor]:
@@ -97,7 +106,9 @@ def _classifier(causal: Any, tokenizer: Any) -> Any:
     return model
 
 
-def _write_merged(folder: Path, state: TrainingState, tensors: dict[str, Tensor], dtype: torch.dtype) -> Any:
+def _write_merged(
+    folder: Path, state: TrainingState, tensors: dict[str, Tensor], dtype: torch.dtype
+) -> tuple[Any, float]:
     tokenizer, causal = load_plain(state.config.model, dtype)
     model = _classifier(causal, tokenizer).to(dtype)
     missing = set(model.load_state_dict(causal.state_dict(), strict=False).missing_keys)
@@ -106,8 +117,4 @@ def _write_merged(folder: Path, state: TrainingState, tensors: dict[str, Tensor]
     peft = with_adapter(model, lora_settings(state.config, tensors, model, task="SEQ_CLS", whole=[_HEAD]), tensors,
                         state.config)
     set_peft_model_state_dict(peft, dict(tensors))
-    try:
-        peft.merge_and_unload(safe_merge=True).save_pretrained(folder)
-    except ValueError as error:  # weights that are not finite, or settings that transformers will not write
-        raise ModelError(f"base and adapter could not be merged: {first_line(error)}") from error
-    return tokenizer
+    return tokenizer, write_merged(peft, folder)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import safetensors.torch
 import torch
@@ -23,10 +23,11 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from rlhf_engine.config.sections import ModelConfig
-from rlhf_engine.errors import CheckpointError, ModelError, RunError, first_line
+from rlhf_engine.errors import CheckpointError, ModelError, RunError
 from rlhf_engine.exporting.classifier import write_classifiers
 from rlhf_engine.exporting.lora_files import base_of, lora_settings, with_adapter
-from rlhf_engine.exporting.model_card import model_card
+from rlhf_engine.exporting.merged import write_merged
+from rlhf_engine.exporting.model_card import loss_told, model_card
 from rlhf_engine.exporting.tokenizer import save_tokenizer
 from rlhf_engine.files.disk import folder_to_make, fsync_directory, fsync_file, os_error_reason
 from rlhf_engine.model_folders.adapter_folder import adapter_of
@@ -42,13 +43,20 @@ Kind = Literal["adapter", "merged"]
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written: of which run and step, what kind of folder, where, on which base, and its size in bytes."""
+    """What was written: of which run and step, what kind of folder, where, on which base, and its size in bytes.
+
+    dtype: the number format that the run computed the base in; merged weights are written in it, adapters always in
+    float32. kept: the share of what the adapter adds to the weights that is left of it in merged ones; None of an
+    adapter alone.
+    """
 
     run: str
     step: int
     kind: Kind
     path: Path
     base: str
+    dtype: str
+    kept: float | None
     bytes: int
 
 
@@ -62,7 +70,8 @@ def export(
     merged: base and adapter in one model, in the number format that the run's base has; else the adapter alone, beside
     which peft loads the base by name. The run is only read. Raises RunError when `target` is taken or the disk refuses,
     CheckpointError when there is no such checkpoint, BaseChangedError when the base is another one now (unless `base`
-    accepts that), and ModelError when it cannot be had. tell: takes sentences about newer checkpoints that are damaged.
+    accepts that), and ModelError when it cannot be had. tell: takes sentences about
+    newer checkpoints that are damaged, and about what rounding took from merged weights.
     """
     target = folder_to_make(target)
     state = checkpoint.state_at(run_dir, step, tell)
@@ -75,23 +84,28 @@ def export(
     kind: Kind = "merged" if merged else "adapter"
     dtype = _dtype(state.config.model)
     with _written_aside(target) as folder:
+        kept: float | None = None
         if scores:
-            write_classifiers(folder, state, merged=merged, dtype=dtype, run=run_dir.name)
+            kept = write_classifiers(folder, state, merged=merged, dtype=dtype, run=run_dir.name)
+        elif merged:
+            kept = _write_merged(folder, state, dtype)
         else:
-            tokenizer = _write_merged(folder, state, dtype) if merged else _write_adapter(folder, state)
-            save_tokenizer(tokenizer, folder)
-        card = model_card(run_dir, state.step, state.config, kind, (name, revision), str(dtype).removeprefix("torch."),
-                          state.numbers)
+            _write_adapter(folder, state)
+        told = str(dtype).removeprefix("torch.")
+        lost = loss_told(kept, told)
+        card = model_card(run_dir, state.step, state.config, kind, (name, revision), told, state.numbers, lost)
         (folder / "README.md").write_text(card, encoding="utf-8")
+    if lost:
+        tell(lost)
     size = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
-    return Exported(run_dir.name, state.step, kind, target, name, size)
+    return Exported(run_dir.name, state.step, kind, target, name, told, kept, size)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _write_adapter(folder: Path, state: TrainingState) -> Any:
-    """The adapter's two files. Returns the tokenizer of the base."""
+def _write_adapter(folder: Path, state: TrainingState) -> None:
+    """The adapter's two files, and the tokenizer of the base."""
     base, revision = base_of(state.config.model)
     if adapter_of(state.config.model):
         raise ModelError(f"{base} is itself an adapter, and peft puts none on top of another; export the merged model")
@@ -102,20 +116,18 @@ def _write_adapter(folder: Path, state: TrainingState) -> Any:
     settings.base_model_name_or_path, settings.revision, settings.inference_mode = base, revision, True
     settings.save_pretrained(str(folder))
     safetensors.torch.save_file(dict(tensors), folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})
-    return tokenizer
+    save_tokenizer(tokenizer, folder)
 
 
-def _write_merged(folder: Path, state: TrainingState, dtype: torch.dtype) -> Any:
-    """Config, weights and generation config. Returns the tokenizer of the base."""
+def _write_merged(folder: Path, state: TrainingState, dtype: torch.dtype) -> float:
+    """Config, weights, generation config and tokenizer. Returns what `write_merged` does."""
     tokenizer, base = load_plain(state.config.model, dtype)
     tensors = adapter_tensors(state)
     model = with_adapter(base, lora_settings(state.config, tensors, base), tensors, state.config)
     set_peft_model_state_dict(model, dict(tensors))
-    try:
-        model.merge_and_unload(safe_merge=True).save_pretrained(folder)
-    except ValueError as error:  # weights that are not finite, or settings that transformers will not write
-        raise ModelError(f"base and adapter could not be merged: {first_line(error)}") from error
-    return tokenizer
+    kept = write_merged(model, folder)
+    save_tokenizer(tokenizer, folder)
+    return kept
 
 
 def adapter_tensors(state: TrainingState) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rlhf_engine.errors import RunError
+from rlhf_engine.exporting.model_card import loss_told
 from rlhf_engine.files.disk import folder_to_make, os_error_reason
 from rlhf_engine.model_folders import remote_code
 from rlhf_engine.runs.base_model import ACCEPT
@@ -48,6 +49,7 @@ def export_apart(wanted: Wanted) -> str:
         said = [line for line in done.stderr.splitlines() if line.strip()]
         raise RunError(said[-1].removeprefix("error: ") if said else f"The export ended with {done.returncode}.")
     told = json.loads(done.stdout.splitlines()[-1])
-    what = "merged model" if wanted.merged else "adapter"
+    what = f"merged model in {told['dtype']}" if wanted.merged else "adapter"
     here = target.relative_to(Path.cwd()) if target.is_relative_to(Path.cwd()) else target
-    return f"exported {run.name}@{told['step']}, {what}, {format_bytes(told['bytes'])}: {here}"
+    lost = f"; {found}" if (found := loss_told(told["kept"], told["dtype"])) else ""
+    return f"exported {run.name}@{told['step']}, {what}, {format_bytes(told['bytes'])}: {here}{lost}"

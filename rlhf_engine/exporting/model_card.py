@@ -19,16 +19,18 @@ from rlhf_engine.runs.run_lines import MetricsLine
 from rlhf_engine.system.visible_text import one_line
 
 _TOLD = 2  # of the metrics of its method, the most telling
+_WELL_KEPT = 0.95  # of what an adapter adds: if rounding keeps less, a person is told
 
 
 def model_card(
     run_dir: RunDir, step: int, config: RunConfig, kind: str, base: tuple[str, str | None], dtype: str,
-    numbers: Mapping[str, Any] | None = None,
+    numbers: Mapping[str, Any] | None = None, lost: str = "",
 ) -> str:
     """Markdown for the run's actor after `step`, or its reward model.
 
-    kind: "adapter" or "merged"; base: what peft loads, and its revision; dtype: the number format it was trained on;
-    numbers: those of the checkpoint, which say what the scores of a reward model mean.
+    kind: "adapter" or "merged"; base: what peft loads, and its revision; dtype: the number format it was trained on,
+    and that of merged weights; numbers: those of the checkpoint, which say what the scores of a reward model mean;
+    lost: a sentence about what rounding took.
     """
     scores = config.algorithm.scores_texts
     name, revision = base
@@ -45,6 +47,8 @@ def model_card(
         ("preset", run_dir.preset and Path(run_dir.preset).stem),
         ("method", config.algorithm.summary(config)),
         ("adapter", f"LoRA, rank {config.lora.rank}, alpha {config.lora.alpha:g}"),
+        ("weights", f"base and adapter merged, in {dtype}" if kind == "merged" else "the adapter's alone, in float32"),
+        ("rounding", lost),
         ("rewards", ", ".join(f"{reward.name} ({reward.kind})" for reward in config.rewards)),
         *(_score_facts(numbers or {}) if scores else ()),
         *_measured(deque((line for line in run_dir.each_step() if line.step <= step), maxlen=STEPS_AVERAGED),
@@ -56,6 +60,14 @@ def model_card(
     return (f"---\n{front}\n---\n\n# {_cell(run_dir.name)}, step {step}\n\n{_cell(config.description)}\n\n"
             f"| | |\n|---|---|\n{rows}\n\n## Loading\n\n```python\n{loading}```\n\n"
             f"Written by rlhf-tui {__version__}.\n")
+
+
+def loss_told(kept: float | None, dtype: str) -> str:
+    """One sentence if a merged model has lost part of what was learnt; else empty. kept: None of what is not merged."""
+    if kept is None or kept >= _WELL_KEPT:
+        return ""
+    return (f"rounded to {dtype}, the merged weights keep {max(kept, 0.0):.0%} of what the adapter adds to them; the "
+            "adapter alone keeps all of it")
 
 
 def _measured(lines: Sequence[MetricsLine], names: Sequence[str]) -> list[tuple[str, str]]:

@@ -17,9 +17,9 @@ from rlhf_engine.runs.run_dir import CONFIG, RunDir
 
 # the adapters of a checkpoint fit one base model, and one shape: a fork keeps these
 KEPT = ("model.name", "model.revision", "lora.rank", "lora.target_modules")
-# besides what is live: where the base lies now, the digest of changed code that a person accepted, and what a reward
-# model has become by learning on, or would have
-_RECORDED = (*MOVES, ".sha256", ".version", ".refused")
+# besides what is live: where the base lies now, the number format that a trial chose, the digest of changed code that a
+# person accepted, and what a reward model has become by learning on, or would have
+_RECORDED = (*MOVES, "model.dtype", ".sha256", ".version", ".refused")
 # what the adapters of a run mean something to
 _ADAPTED = ("model.", "lora.")
 _ABSENT = object()

@@ -86,8 +86,10 @@ def fork(
 
 
 def _under(preset: RunConfig, before: RunConfig) -> RunConfig:
-    """The preset, with adapters that are scaled as they were trained."""
-    return replace_settings(preset, {"lora.alpha": before.lora.alpha})
+    """The preset, with adapters that are scaled as they were trained, and in the number format that they were trained
+    in unless the preset names one."""
+    dtype = before.model.dtype if preset.model.dtype == "auto" else preset.model.dtype
+    return replace_settings(preset, {"lora.alpha": before.lora.alpha, "model.dtype": dtype})
 
 
 def _origin(parent: RunDir, state: TrainingState, config: RunConfig, *, anew: bool, another_preset: bool
