@@ -26,6 +26,7 @@ from rlhf_engine.models.decoding.prepared import PreparedDecoder
 from rlhf_engine.models.loading import choose_device
 from rlhf_engine.models.policy import Policy
 from rlhf_engine.models.processor import machine_digest, multiplies_bfloat16
+from rlhf_engine.models.trial import PROMPT, fastest, trial_ids, trial_width
 from rlhf_engine.runs.base_model import base_fingerprint
 
 VERSION = 1
@@ -37,7 +38,6 @@ _REMEMBERED = 256  # models
 _WORTH_IT = 0.87  # bfloat16 must take at most this share of the time: for less nobody gives up digits
 _WORK = 1e10  # parameters times tokens of a trial pass, about
 _TOKENS = 512  # of one, at most
-_PROMPT = 8  # tokens
 _ROWS = 64  # of a trial's decoding, at most
 _STEPS = 8  # of decoding that are timed
 _PASSES = 4  # times that a response is learned from for each time that it is sampled: actor and critic, twice each
@@ -111,27 +111,21 @@ def response_seconds(config: RunConfig) -> float:
 
 def _response_seconds(config: RunConfig) -> float:
     policy = Policy.from_config(config)
-    width = min(config.sampling.max_new_tokens + _PROMPT, policy.max_positions or 4096)
+    width = trial_width(policy, config.sampling.max_new_tokens)
     tokens = min(_TOKENS, int(_WORK / policy.parameter_count))
-    ids = _ids(policy, max(1, min(config.algorithm.rows_per_update, tokens // width)), width)
-    learning = _fastest(lambda: _learn(policy, ids)) / len(ids)
-    prompts = _ids(policy, min(config.algorithm.rows_per_step, _ROWS), min(_PROMPT, width - 1))
+    ids = trial_ids(policy, max(1, min(config.algorithm.rows_per_update, tokens // width)), width)
+    learning = fastest(lambda: _learn(policy, ids), _TRIALS, time.thread_time) / len(ids)
+    prompts = trial_ids(policy, min(config.algorithm.rows_per_step, _ROWS), min(PROMPT, width - 1))
     steps = min(_STEPS, width - prompts.shape[1])
     decoder = PreparedDecoder(policy)
     with torch.no_grad():
-        decoding = _fastest(lambda: _decode(policy, decoder, prompts, steps)) / len(prompts) / steps
-    return _PASSES * learning + config.sampling.max_new_tokens * decoding
-
-
-def _ids(policy: Policy, rows: int, width: int) -> torch.Tensor:
-    vocabulary = policy.base.get_input_embeddings().weight.shape[0]
-    drawn = torch.randint(0, vocabulary, (rows, width), generator=torch.Generator().manual_seed(0))
-    return drawn.to(policy.device)
+        decoding = fastest(lambda: _decode(policy, decoder, prompts, steps), _TRIALS, time.thread_time)
+    return _PASSES * learning + config.sampling.max_new_tokens * decoding / len(prompts) / steps
 
 
 def _learn(policy: Policy, ids: torch.Tensor) -> None:
     mask = torch.ones_like(ids, dtype=torch.bool)
-    said = policy.log_probs(policy.default_role, ids, mask, ids.shape[1] - min(_PROMPT, ids.shape[1] - 1), 1.0)
+    said = policy.log_probs(policy.default_role, ids, mask, ids.shape[1] - min(PROMPT, ids.shape[1] - 1), 1.0)
     if said.log_probs.requires_grad:
         said.log_probs.sum().backward()
 
@@ -140,16 +134,6 @@ def _decode(policy: Policy, decoder: PreparedDecoder, prompts: torch.Tensor, ste
     hidden = decoder.start(prompts, torch.ones_like(prompts, dtype=torch.bool), steps)
     for _ in range(steps):
         hidden = decoder.step(policy.next_logits(hidden, 1.0).argmax(dim=1))
-
-
-def _fastest(work: Callable[[], None]) -> float:
-    """Seconds; the first time, which prepares, does not count."""
-    taken = []
-    for _ in range(_TRIALS + 1):
-        started = time.thread_time()
-        work()
-        taken.append(time.thread_time() - started)
-    return min(taken[1:])
 
 
 def _key(config: RunConfig) -> str:

@@ -1,28 +1,34 @@
-"""How many CPU threads a model is worth: measured at the start, for it depends on model, batch and machine."""
+"""How many CPU threads a model is worth: measured at the start, for it depends on model, batch and machine.
+
+Not remembered, as number formats are (`dtype_trial`): how much several threads get done depends on who else uses the
+machine, and what was found in a busy hour would hold for good, to save a tenth of a second.
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import torch
 
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.models.policy import Policy
+from rlhf_engine.models.trial import fastest, trial_ids, trial_width
 from rlhf_engine.system.cores import available_cores
 
 _WORTH_IT = 0.9  # more threads must take at most this share of the time, so that noise does not decide
 _TOKENS = 1024  # of one trial pass
-_PROMPT = 8  # tokens before a response in it
+_TRIALS = 3  # the fastest counts
 
 
-def use_threads(policy: Policy, threads: int, *, rows: int, width: int, known: int | None = None) -> int:
+def use_threads(policy: Policy, threads: int, *, rows: int, response: int, known: int | None = None) -> int:
     """Set torch's threads to `threads`, or if that is 0 to `known` (a resumed run's) or by calibration on batches of
-    `rows` by `width` tokens.
+    `rows` with responses of `response` tokens.
 
     The number changes rounding: a run keeps the one it began with.
     """
     cores = available_cores()
-    threads = threads or min(known or calibrate(policy, rows, width, cores), cores)
+    threads = threads or min(known or calibrate(policy, rows, response, cores), cores)
     torch.set_num_threads(threads)
     return threads
 
@@ -30,34 +36,36 @@ def use_threads(policy: Policy, threads: int, *, rows: int, width: int, known: i
 def use_threads_of(policy: Policy, config: RunConfig, known: int | None = None) -> int:
     """`use_threads` as `config` says, calibrated on batches like those that it learns from."""
     return use_threads(policy, config.train.threads, rows=config.algorithm.rows_per_update,
-                       width=config.sampling.max_new_tokens + _PROMPT, known=known)
+                       response=config.sampling.max_new_tokens, known=known)
 
 
-def calibrate(policy: Policy, rows: int, width: int, cores: int) -> int:
-    """Double the threads for as long as a forward pass gets at least a tenth faster by it; all cores on a GPU."""
+def calibrate(
+    policy: Policy, rows: int, response: int, cores: int, seconds: Callable[[int], float] | None = None
+) -> int:
+    """Double the threads for as long as a forward pass gets at least a tenth faster by it; all cores on a GPU.
+
+    seconds: what a pass takes with so many threads; measured if left out.
+    """
     if policy.device.type != "cpu":
         return cores
-    width = min(width, policy.max_positions or 4096)
-    rows = max(1, min(rows, _TOKENS // width))
-    vocabulary = policy.base.get_input_embeddings().weight.shape[0]
-    ids = torch.randint(0, vocabulary, (rows, width), generator=torch.Generator().manual_seed(0))
-    mask = torch.ones_like(ids, dtype=torch.bool)
-    best, best_seconds = 1, _seconds(policy, ids, mask, 1)
+    seconds = seconds or _pass_of(policy, rows, response)
+    best, best_seconds = 1, seconds(1)
     while best * 2 <= cores:
-        seconds = _seconds(policy, ids, mask, best * 2)
-        if seconds > _WORTH_IT * best_seconds:
+        taken = seconds(best * 2)
+        if taken > _WORTH_IT * best_seconds:
             break
-        best, best_seconds = best * 2, seconds
+        best, best_seconds = best * 2, taken
     return best
 
 
-@torch.no_grad()
-def _seconds(policy: Policy, ids: torch.Tensor, mask: torch.Tensor, threads: int) -> float:
-    """The fastest of a few passes; the first one, which starts the threads, does not count."""
-    torch.set_num_threads(threads)
-    taken = []
-    for _ in range(4):
-        started = time.perf_counter()
-        policy.forward(ids, mask)
-        taken.append(time.perf_counter() - started)
-    return min(taken[1:])
+def _pass_of(policy: Policy, rows: int, response: int) -> Callable[[int], float]:
+    width = trial_width(policy, response)
+    ids = trial_ids(policy, max(1, min(rows, _TOKENS // width)), width)
+    mask = torch.ones_like(ids, dtype=torch.bool)
+
+    @torch.no_grad()
+    def seconds(threads: int) -> float:
+        torch.set_num_threads(threads)  # which the first pass starts
+        return fastest(lambda: policy.forward(ids, mask), _TRIALS, time.perf_counter)
+
+    return seconds

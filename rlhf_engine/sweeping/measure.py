@@ -113,7 +113,7 @@ class Measurement:
         if policy is not self._threads_of and status.run is not None:
             self._threads_of = policy
             use_threads(policy, status.run.config().train.threads, rows=_BLOCK,
-                        width=self.settings.sampling.max_new_tokens)
+                        response=self.settings.sampling.max_new_tokens)
 
     def _answers(self, policy: Policy, side: LoadedSide) -> list[Sample] | None:
         prompts = check_prompts(policy, self.settings, self._prompts).usable

@@ -26,14 +26,13 @@ def _one_thread_afterwards():
     [({1: 1.0, 2: 0.6, 4: 0.4, 8: 0.39}, 4), ({1: 1.0, 2: 0.95}, 1), ({1: 1.0, 2: 0.5, 4: 0.7, 8: 0.1}, 2)],
 )
 def test_threads_double_while_a_tenth_is_gained(
-    policy: Policy, monkeypatch: pytest.MonkeyPatch, seconds: dict[int, float], chosen: int
+    policy: Policy, seconds: dict[int, float], chosen: int
 ) -> None:
-    monkeypatch.setattr(threads, "_seconds", lambda policy, ids, mask, count: seconds[count])
-    assert threads.calibrate(policy, rows=4, width=20, cores=8) == chosen
+    assert threads.calibrate(policy, rows=4, response=12, cores=8, seconds=seconds.__getitem__) == chosen
 
 
 def test_a_real_calibration_ends_with_a_number_of_cores(policy: Policy) -> None:
-    assert threads.calibrate(policy, rows=4, width=20, cores=2) in (1, 2)
+    assert threads.calibrate(policy, rows=4, response=12, cores=2) in (1, 2)
 
 
 def test_the_user_comes_first_then_the_run_then_the_measurement(
@@ -41,8 +40,8 @@ def test_the_user_comes_first_then_the_run_then_the_measurement(
 ) -> None:
     monkeypatch.setattr(threads, "calibrate", lambda *given: 1)
     monkeypatch.setattr("os.sched_getaffinity", lambda _: range(4), raising=False)
-    assert threads.use_threads(policy, 1, rows=4, width=20, known=3) == 1
-    assert threads.use_threads(policy, 0, rows=4, width=20, known=3) == 3
-    assert threads.use_threads(policy, 0, rows=4, width=20, known=64) == 4
-    assert threads.use_threads(policy, 0, rows=4, width=20) == 1
+    assert threads.use_threads(policy, 1, rows=4, response=12, known=3) == 1
+    assert threads.use_threads(policy, 0, rows=4, response=12, known=3) == 3
+    assert threads.use_threads(policy, 0, rows=4, response=12, known=64) == 4
+    assert threads.use_threads(policy, 0, rows=4, response=12) == 1
     assert torch.get_num_threads() == 1
