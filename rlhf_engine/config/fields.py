@@ -192,8 +192,8 @@ def lists_from_files(data: dict[str, Any], folder: Path) -> tuple[dict[str, Any]
             return [filled(reward, reward_model(reward), f"{path}.{index}.") for index, reward in enumerate(value)]
         if info is None or not isinstance(value, str | dict):
             return value
-        if isinstance(value, dict):
-            return filled(value, section_model(name, value), f"{path}.")
+        if isinstance(value, dict):  # below a section none belongs: told when it is validated
+            return value if prefix else filled(value, section_model(name, value), f"{path}.")
         if get_origin(info.annotation) is not list:
             return value
         try:

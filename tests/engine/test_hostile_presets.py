@@ -68,6 +68,8 @@ PRESETS: dict[str, Callable[[], str]] = {
     "a huge exponent": lambda: PLAIN + "[kl]\ncoef = 1e999",
     "a date": lambda: PLAIN + "[train]\nsteps = 1979-05-27T07:32:00Z",
     "a date among prompts": lambda: with_prompts("[1979-05-27]"),
+    "a table in a setting's place": lambda: PLAIN + "[sentinel]\nwindow = {x = 3}\n",
+    "a table among words": lambda: WORDS.format("", "").replace("[]", "{a = 1}"),
     "no number": lambda: PLAIN + "[kl]\ncoef = nan",
     "infinity": lambda: PLAIN + "[kl]\ncoef = -inf",
     "a million rewards": lambda: 'prompts = ["x"]\n' + "[[rewards]]\n" * 1_000_000,
