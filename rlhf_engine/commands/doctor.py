@@ -11,30 +11,20 @@ import platform
 import re
 import shutil
 import sys
+import sysconfig
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from rlhf_engine import __version__
-from rlhf_engine.errors import first_line
+from rlhf_engine.commands.check import Check
+from rlhf_engine.commands.doctor_torch import torch_checks
 from rlhf_engine.files.disk import os_error_reason
 from rlhf_engine.system.streams import answers
 from rlhf_engine.system.units import format_bytes
 
 _SPACE_WANTED = 2 * 10**9  # bytes: some dozens of checkpoints of a small model
 _COLUMNS_WANTED, _LINES_WANTED = 80, 24
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing looked at. `value` is what was found; `advice`, for a warning, what to do about it."""
-
-    name: str
-    level: Literal["ok", "warning"]
-    value: str
-    advice: str = ""
 
 
 def checks(runs_root: Path, environment: Mapping[str, str], logind: Path = Path("/etc/systemd")) -> Iterator[Check]:
@@ -47,8 +37,9 @@ def checks(runs_root: Path, environment: Mapping[str, str], logind: Path = Path(
     yield colours(environment)
     yield runs_folder(runs_root)
     yield free_space(runs_root)
+    yield compiler(environment)
     yield logout([logind, Path("/run/systemd"), Path("/usr/lib/systemd"), Path("/usr/local/lib/systemd")], environment)
-    yield from torch_checks()
+    yield from torch_checks(environment)
 
 
 def terminal(environment: Mapping[str, str]) -> Check:
@@ -107,6 +98,25 @@ def free_space(root: Path) -> Check:
     return Check("free disk", "ok", value)
 
 
+def compiler(environment: Mapping[str, str], headers: Path | None = None) -> Check:
+    """Whether there is what torch.compile needs: compilers for C and C++, and the headers of Python.
+
+    headers: the folder that has Python.h; that of this Python if left out.
+    """
+    found, missing = [], []
+    for language, variable, names in (("C", "CC", ("gcc", "clang", "cc")), ("C++", "CXX", ("g++", "clang++", "c++"))):
+        own = environment.get(variable)
+        places = (shutil.which(name, path=environment.get("PATH")) for name in ((own,) if own else names))
+        if place := next(filter(None, places), None):
+            found.append(place)
+        else:
+            missing.append(f"no compiler for {language}" + (f" at {variable}={own}" if own else ""))
+    if not ((headers or Path(sysconfig.get_path("include"))) / "Python.h").is_file():
+        missing.append("no Python.h")
+    value = ", ".join([*found, *missing])
+    return Check("compiler", "ok", f"{value}; without, torch.compile does nothing" if missing else value)
+
+
 def logout(folders: list[Path], environment: Mapping[str, str]) -> Check:
     """Whether systemd ends what a user left running when that user logs out."""
     name, user = "after logout", environment.get("USER") or environment.get("LOGNAME") or ""
@@ -139,42 +149,6 @@ def _kills_user_processes(folders: list[Path]) -> bool:
         for value in re.findall(r"^[ \t]*KillUserProcesses[ \t]*=[ \t]*(\S*)", text, re.M):
             setting = value.lower() in ("yes", "true", "on", "1", "y", "t")
     return setting
-
-
-def torch_checks() -> Iterator[Check]:
-    """What torch says of itself and its device; a sentence if it cannot be imported."""
-    try:
-        import torch
-
-        from rlhf_engine.models.loading import choose_device
-    except (ImportError, OSError) as error:
-        yield Check("torch", "warning", f"cannot be imported: {first_line(error)}",
-                    "install it for this machine: pytorch.org")
-        return
-    yield Check("torch", "ok", f"{torch.__version__}, {torch.get_num_threads()} threads of {os.cpu_count()} cores")
-    device = choose_device("auto")
-    yield Check("device", "ok", _describe(device))
-    kinds = []
-    for dtype in (torch.float32, torch.bfloat16, torch.float16):
-        try:
-            # what an adapter does: a product, and its gradient
-            matrix = torch.ones(8, 8, dtype=dtype, device=device, requires_grad=True)
-            (matrix @ matrix).sum().backward()
-            kinds.append(str(dtype).removeprefix("torch."))
-        except RuntimeError:
-            continue
-    yield Check("number formats", "ok", ", ".join(kinds))
-
-
-def _describe(device: object) -> str:
-    import torch
-
-    if str(device) != "cuda":
-        return str(device)
-    facts = torch.cuda.get_device_properties(0)
-    count = torch.cuda.device_count()
-    return (f"cuda: {facts.name}, {facts.total_memory / 2**30:.0f} GiB"
-            + (f"; one of {count} is used" if count > 1 else ""))
 
 
 def _nearest(path: Path) -> Path:

@@ -9,10 +9,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from tiny_models import tiny_config
 from typer.testing import CliRunner
 
 from rlhf_engine.commands import doctor
 from rlhf_engine.commands.cli import make_app
+from rlhf_engine.commands.doctor_torch import new_runs_take, no_gpu
+from rlhf_engine.config.run_config import RunConfig
+from rlhf_engine.errors import ModelError
+from rlhf_engine.models.dtype_trial import found_faster
 
 ROOT = Path(__file__).parents[2]
 
@@ -21,8 +26,8 @@ def test_everything_asked_for_is_reported(tmp_path: Path) -> None:
     result = CliRunner().invoke(make_app(), ["doctor", "--runs-dir", str(tmp_path / "new" / "runs"), "--json"])
     assert result.exit_code == 0, result.output
     found = {check["name"]: check for check in json.loads(result.stdout)["checks"]}
-    assert list(found) == ["rlhf-tui", "terminal", "colours", "runs folder", "free disk", "after logout", "torch",
-                           "device", "number formats"]
+    assert list(found) == ["rlhf-tui", "terminal", "colours", "runs folder", "free disk", "compiler", "after logout",
+                           "torch", "device", "number formats", "new runs take"]
     for check in found.values():
         assert set(check) == {"name", "level", "value", "advice"}
         assert check["value"]
@@ -87,3 +92,84 @@ def test_colours_are_those_the_terminal_declares(environment: dict[str, str], sa
     check = doctor.colours(environment)
     assert said in check.value
     assert check.level == level
+
+
+@pytest.mark.parametrize(("there", "own", "said"), [
+    (["gcc", "g++"], {}, ["gcc", "g++"]),
+    (["clang", "clang++"], {}, ["clang", "clang++"]),
+    (["cc"], {}, ["no compiler for C++"]),
+    ([], {}, ["no compiler for C,", "no compiler for C++", "torch.compile"]),
+    (["gcc", "g++", "mine"], {"CC": "mine"}, ["mine", "g++"]),
+    (["gcc", "g++"], {"CXX": "gone"}, ["gcc", "no compiler for C++", "CXX=gone"]),
+])
+def test_compilers_are_looked_for_where_torch_looks(
+    tmp_path: Path, there: list[str], own: dict[str, str], said: list[str]
+) -> None:
+    for name in there:
+        (tmp_path / name).write_text("#!/bin/sh\n")
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "Python.h").touch()
+    check = doctor.compiler({"PATH": str(tmp_path), **own}, tmp_path)
+    assert all(word in check.value for word in said), check.value
+    assert ("torch.compile" in check.value) is ("no " in check.value)
+
+
+def test_headers_of_python_that_are_missing_are_said(tmp_path: Path) -> None:
+    assert "Python.h" in doctor.compiler(os.environ, tmp_path).value
+
+
+@pytest.mark.parametrize(("built_for", "nvidia", "level", "advice"), [
+    (None, False, "ok", ""),
+    ("CUDA 12.8", False, "ok", ""),
+    (None, True, "warning", "pytorch.org"),
+    ("CUDA 12.8", True, "warning", "nvidia-smi"),
+])
+def test_a_gpu_that_torch_does_not_use_is_said(built_for: str | None, nvidia: bool, level: str, advice: str) -> None:
+    check = no_gpu(built_for, nvidia)
+    assert (check.level, check.value[:3]) == (level, "cpu")
+    assert advice in check.advice
+
+
+UNITS = {"avx512_bf16": True}
+
+
+@pytest.mark.parametrize(("device", "environment", "abilities", "takes", "said"), [
+    ("cpu", {}, {}, "float32 ", "AMX"),
+    ("cpu", {"ONEDNN_MAX_CPU_ISA": "AVX2"}, UNITS, "float32 ", "ONEDNN_MAX_CPU_ISA"),
+    ("cpu", {}, UNITS, "bfloat16 or float32 ", "none was tried"),
+    ("mps", {}, UNITS, "float32 ", ""),
+])
+def test_the_number_format_of_new_runs_is_said_with_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str, environment: dict[str, str],
+    abilities: dict[str, bool], takes: str, said: str,
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    check = new_runs_take(device, environment, abilities)
+    assert check.value.startswith(takes)
+    assert said in check.value
+
+
+def test_what_trials_found_is_said_of_the_models_that_were_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model_folders: dict[str, Path]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for name, seconds in (("llama", 0.4), ("gpt2", 2.0)):
+        config = tiny_config(model_folders[name], model={"dtype": "auto"})
+        found_faster(config, capable=True,
+                     seconds=lambda asked, half=seconds: {"float32": 1.0, "bfloat16": half}[asked.model.dtype])
+
+    def fails(asked: RunConfig) -> float:
+        if asked.model.dtype == "bfloat16":
+            raise ModelError("numbers that are not finite")
+        return 1.0
+
+    found_faster(tiny_config(model_folders["gpt_neo"], model={"dtype": "auto"}), capable=True, seconds=fails)
+    said = new_runs_take("cpu", {}, UNITS).value
+    told = {name: next(part for part in said.split("; ") if name in part) for name in ("llama", "gpt2", "gpt_neo")}
+    assert "bfloat16, " in told["llama"]
+    assert "2.5 times" in told["llama"]
+    assert "float32, " in told["gpt2"]
+    assert "0.5 times" in told["gpt2"]
+    assert "float32, for it does not pass" in told["gpt_neo"]
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(999), raising=False)  # another machine
+    assert "none was tried" in new_runs_take("cpu", {}, UNITS).value
