@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -153,8 +153,11 @@ def test_a_decoder_that_met_broken_weights_is_as_good_as_new_with_whole_ones(
 class Run:
     """A run of a tiny model whose actor's weights are set to a value after some of its steps."""
 
-    def __init__(self, folder: Path, root: Path, value: float, after: Callable[[int, Run], bool], **train: int) -> None:
-        self.config = tiny_config(folder, train=train)
+    def __init__(
+        self, folder: Path, root: Path, value: float, after: Callable[[int, Run], bool],
+        sections: Mapping[str, object] | None = None, **train: int,
+    ) -> None:
+        self.config = tiny_config(folder, train=train, **(sections or {}))
         self.run_dir = RunDir.create(root, self.config)
         self.events: list[Event] = []
         self._value, self._after = value, after
@@ -221,9 +224,8 @@ def test_no_reward_is_asked_about_what_was_never_sampled(model_folders: dict[str
     )
     reward = {"kind": "function", "name": "own", "function": f"{trusted(tmp_path / 'rewards.py')}:score"}
     run = Run(model_folders["llama"], tmp_path / "runs", 1e25, lambda step, _: step == 1,
+              {"rewards": [reward], "probe": {"every": 0}},
               steps=9, checkpoint_every=9, checkpoint_budget_mb=0, max_nonfinite_steps=2)
-    config = run.config.model_copy(update={"rewards": tiny_config(model_folders["llama"], rewards=[reward]).rewards})
-    run.trainer.config = config.model_copy(update={"probe": config.probe.model_copy(update={"every": 0})})
     assert run.trainer.run() is RunState.DIVERGED
     assert len(run.of(StepFinished)) == 3
     assert (tmp_path / "calls").read_text().splitlines() == ["called"]
@@ -233,9 +235,7 @@ def test_a_probe_of_broken_weights_is_left_out_and_those_after_a_roll_back_are_n
     model_folders: dict[str, Path], tmp_path: Path
 ) -> None:
     run = Run(model_folders["llama"], tmp_path, 1e25, lambda step, run: step == 2 and not run.of(RolledBack),
-              steps=4, checkpoint_every=4, max_nonfinite_steps=1, max_rollbacks=1)
-    run.trainer.config = run.config.model_copy(
-        update={"probe": run.config.probe.model_copy(update={"every": 1})})
+              {"probe": {"every": 1}}, steps=4, checkpoint_every=4, max_nonfinite_steps=1, max_rollbacks=1)
     assert run.trainer.run() is RunState.FINISHED
     said = [event.text for event in run.of(Notice) if "probe" in event.text]
     assert said
