@@ -21,7 +21,8 @@ from benchmarks.keys import summary
 from benchmarks.workbench import Measured, Workbench
 from rlhf_engine.config import presets
 from rlhf_engine.events import RunState
-from rlhf_engine.runs.run_dir import METRICS, SAMPLES, RunDir
+from rlhf_engine.runs.run_dir import RunDir
+from rlhf_engine.runs.run_files import METRICS, SAMPLES
 from rlhf_engine.runs.run_lines import sample_row, to_line
 
 _PANES = ((b"2", b"Smooth"), (b"4", b"Inspect"))

@@ -376,7 +376,7 @@ class WorkbenchApp(App[None]):
         self.push_screen(AlarmsScreen(self.alarm_log), lambda _: self.workbench.show_unread(self.alarm_log.unread))
 
     def action_output(self) -> None:
-        from rlhf_engine.runs.run_dir import OUTPUT
+        from rlhf_engine.runs.run_files import OUTPUT
         from rlhf_tui.areas.system.output import OutputScreen
         from rlhf_tui.terminal.crash_log import output_log
 

@@ -117,6 +117,7 @@ def test_only_the_run_directory_and_the_checkpoint_write_files_of_a_run():
     """Who else calls a writing function has a folder of its own, named here with it."""
     allowed = {
         "rlhf_engine/files/disk.py", "rlhf_engine/runs/run_dir.py", "rlhf_engine/runs/checkpoint.py",
+        "rlhf_engine/runs/run_status.py", "rlhf_engine/runs/truncation.py",  # of the run directory, for it
         "rlhf_engine/runs/reward_version_files.py",  # in the run's directory, too
         "rlhf_engine/runs/sweep_dir.py",  # which runs belong together, in a folder beside them
         "rlhf_engine/runs/pipeline_dir.py",  # labels and what came of them, in a folder beside the runs
@@ -188,7 +189,7 @@ def test_what_others_may_have_written_is_read_through_one_door():
     allowed = {
         "rlhf_engine/files/reading.py",  # the door
         "rlhf_engine/files/disk.py", "rlhf_engine/files/own_files.py",  # to write
-        "rlhf_engine/runs/run_dir.py",  # the log, to write
+        "rlhf_engine/runs/run_output.py",  # the log, to write
         "rlhf_engine/runs/run_lock.py", "rlhf_engine/runs/trust.py",  # locks
         "rlhf_engine/runs/hand_over.py", "rlhf_engine/system/streams.py",  # logs to write, and /dev/null
         "rlhf_engine/commands/doctor.py", "rlhf_engine/models/processor.py",  # of the system

@@ -28,7 +28,8 @@ from rlhf_engine.pipelining.loop_list import Loop, last_worked_on
 from rlhf_engine.runs.checkpoint_list import STATE, candidates
 from rlhf_engine.runs.pipeline_dir import PipelinePlan
 from rlhf_engine.runs.reward_versions import RewardVersion, versions_of
-from rlhf_engine.runs.run_dir import METRICS, RunDir
+from rlhf_engine.runs.run_dir import RunDir
+from rlhf_engine.runs.run_files import METRICS
 from rlhf_engine.runs.run_lines import read_object
 from rlhf_engine.runs.run_list import UNREADABLE, RunSummary, list_runs
 

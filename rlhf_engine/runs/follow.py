@@ -12,12 +12,10 @@ Where more than MOST_WHOLE of another file waits, which no run of ours writes, o
 
 from __future__ import annotations
 
-import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from io import FileIO
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, Protocol
@@ -36,24 +34,24 @@ from rlhf_engine.events import (
     StepFinished,
 )
 from rlhf_engine.files.disk import folder_identity, os_error_reason
-from rlhf_engine.files.reading import MOST_WHOLE, Lines, open_regular, too_large
+from rlhf_engine.files.reading import MOST_WHOLE, too_large
+from rlhf_engine.runs.file_tail import FileTail
 from rlhf_engine.runs.run_care import TRASH
-from rlhf_engine.runs.run_columns import Columns, columns_in, last_lines
-from rlhf_engine.runs.run_dir import ALARMS, EDITS, METRICS, PROBES, SAMPLES, STATUS, RunDir, Status
-from rlhf_engine.runs.run_lines import MetricsLine, alarm, as_object, edit, metrics_line, readable, sample
+from rlhf_engine.runs.run_columns import Columns
+from rlhf_engine.runs.run_dir import RunDir
+from rlhf_engine.runs.run_files import ALARMS, EDITS, METRICS, PROBES, SAMPLES, STATUS
+from rlhf_engine.runs.run_lines import MetricsLine, alarm, edit, metrics_line, readable, sample
 from rlhf_engine.runs.run_settings import edited
+from rlhf_engine.runs.run_status import Status
 from rlhf_engine.system.processes import ProcessId
 
 POLL_SECONDS = 0.5
-TRACED_ROWS = 400
-"""Of the rows read at one look, the newest that keep their traces: those of a long run would fill the memory."""
 LOOK_BYTES = 1024 * 1024
 """Of metrics.jsonl, read at one look: some hundreds of steps."""
 NEWEST_BYTES = {METRICS: 256 * 1024, SAMPLES: 2 * 1024 * 1024, PROBES: 1024 * 1024, ALARMS: 1024 * 1024}
 """Of a long run, told by events: what is further back in these files is told at once, or not at all."""
 MOST_TOLD = 2000
 """Edits, alarms and probes that are told at one look, each: the newest. A person takes in no more."""
-_BLOCK = 1024 * 1024
 
 _FILES = (METRICS, SAMPLES, EDITS, PROBES, ALARMS)  # in the order in which they are looked at
 _EDIT, _STEP, _ALARM, _PROBE = range(4)  # in the order in which those of one step are told
@@ -87,7 +85,7 @@ class Follower:
         self._past_step = self._past_end = 0  # of what was gathered: the last step, and where it ends in the file
         self._as_started = run_dir.config()
         self._folder = folder_identity(run_dir.path)
-        self._tails: dict[str, _Tail] = {}
+        self._tails: dict[str, FileTail] = {}
         self._series = (_Series(), _Series(_moment), _Series(), _Series(repr))  # by _EDIT, _STEP, _ALARM, _PROBE
         self._samples: dict[int, list[Sample]] = {}
         self._last = 0  # the last step that was told
@@ -147,7 +145,7 @@ class Follower:
     # --- reading ---
 
     def _begin_anew(self) -> None:
-        before, self._tails = self._tails, {name: _Tail(self.run_dir.path / name) for name in _FILES}
+        before, self._tails = self._tails, {name: FileTail(self.run_dir.path / name) for name in _FILES}
         self._samples = {}
         for series in self._series:
             series.waiting.clear()
@@ -289,104 +287,6 @@ class _Series:
         del self.told[same:]
         for _ in range(same):
             self.waiting.popleft()
-
-
-class _Tail:
-    """The rows that were added to a file since the last look. A last line without its end waits for it.
-
-    The file is kept open, so that none that replaces it can be taken for it. Methods raise OSError.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._file: FileIO | None = None
-        self._lines = Lines(path)
-        self._first: list[bytes] = []  # lines before those that were skipped
-        self.behind = False
-        """True when the last look left something unread."""
-
-    @property
-    def begun(self) -> bool:
-        """True once the file was there at a look."""
-        return self._file is not None
-
-    @property
-    def size(self) -> int:
-        """Bytes of the file; 0 while there is none."""
-        return os.fstat(file.fileno()).st_size if (file := self._open()) else 0
-
-    @property
-    def waiting(self) -> int:
-        """Bytes that were not read yet."""
-        return self.size - self.place
-
-    @property
-    def place(self) -> int:
-        """How far it was read."""
-        return self._file.tell() if self._file else 0
-
-    @property
-    def replaced(self) -> bool:
-        """True when the path leads to another file than the one read so far, or that one became shorter."""
-        if self._file is None:
-            return False
-        held = os.fstat(self._file.fileno())
-        with suppress(FileNotFoundError):
-            there = self._path.lstat()
-            return (there.st_dev, there.st_ino) != (held.st_dev, held.st_ino) or there.st_size < self._file.tell()
-        return False
-
-    def begins_like(self, other: _Tail, end: int) -> bool:
-        """True when both files have the same first `end` bytes; this one then goes on from there."""
-        mine, theirs, left = self._open(), other._open(), end
-        if mine is None or theirs is None:
-            return False
-        theirs.seek(0)
-        while left and (data := mine.read(min(_BLOCK, left))) and data == theirs.read(len(data)):
-            left -= len(data)
-        mine.seek(0 if left else end)
-        return not left
-
-    def columns_but_last(self, most: int) -> Iterator[Columns]:
-        """All lines but the last, of which `most` bytes are left for `read`."""
-        if file := self._open():
-            end = last_lines(file, most)
-            file.seek(0)
-            yield from columns_in(file, end)
-
-    def skip_to_last(self, most: int) -> None:
-        """Go on with the last lines, `most` bytes of them; from the start of the file the first is read as well."""
-        if file := self._open():
-            first = file.read(_BLOCK).partition(b"\n")[0] if file.tell() == 0 else b""
-            if last_lines(file, most) > len(first) > 0:
-                self._first = [first]
-            self._lines = Lines(self._path)
-
-    def read(self, most: int = -1) -> list[dict[str, Any]]:
-        """At most so many bytes of them, if any limit is given."""
-        if (file := self._open()) is None:
-            return []
-        data = file.read(most)
-        self.behind = len(data) == most
-        lines, self._first = self._first + self._lines(data), []
-        rows = []
-        for left, line in zip(range(len(lines), 0, -1), lines, strict=True):
-            row = as_object(line)
-            if row is not None:
-                if left > TRACED_ROWS:
-                    row.pop("trace", None)
-                rows.append(row)
-        return rows
-
-    def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-
-    def _open(self) -> FileIO | None:
-        if self._file is None:
-            with suppress(FileNotFoundError):
-                self._file = open_regular(self._path)
-        return self._file
 
 
 def _moment(line: MetricsLine) -> tuple[int, float]:

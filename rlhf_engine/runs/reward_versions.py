@@ -24,8 +24,9 @@ from rlhf_engine.files.disk import fsync_directory, remove_folder, writing
 from rlhf_engine.files.own_files import make_folder
 from rlhf_engine.files.reading import number, read_bytes, whole_number
 from rlhf_engine.model_folders.model_files import ADAPTER_WEIGHTS
-from rlhf_engine.runs.run_dir import REWARD_MODELS, RunDir, text_in
-from rlhf_engine.runs.run_lines import read_object
+from rlhf_engine.runs.run_dir import RunDir
+from rlhf_engine.runs.run_files import REWARD_MODELS
+from rlhf_engine.runs.run_lines import read_object, text_in
 
 ABOUT = "reward_model.json"
 """What a folder with a reward model says of it."""

@@ -14,8 +14,9 @@ from pathlib import Path
 from rlhf_engine.config.rewards import FunctionRewardConfig
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import CheckpointError, ConfigError, RlhfError
-from rlhf_engine.runs.run_dir import CONFIG, EDITS, RunDir
+from rlhf_engine.runs.run_dir import RunDir
 from rlhf_engine.runs.run_driver import user_name
+from rlhf_engine.runs.run_files import CONFIG, EDITS
 
 
 class ForeignCodeError(ConfigError):

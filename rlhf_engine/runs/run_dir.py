@@ -2,27 +2,17 @@
 
 The directory is the truth: any process may read it while one, the holder of `run.lock`, writes. Lines are read
 leniently, because a crash may tear the last one and a newer version may add to them. No file of a run holds an
-environment variable. Nothing here imports torch.
-
-    config.toml     the configuration as started        run.json       preset, time and version of the start
-    edits.jsonl     every live change since             status.json    state, step and process, replaced atomically
-    metrics.jsonl   one line a step                     run.lock       flock: who holds it drives the run
-    samples.jsonl   some responses of each step         checkpoints/   see checkpoint.py
-    alarms.jsonl    what went wrong, and at which step
-    probes.jsonl    answers to one prompt through time  note.txt       what a person wrote about it
-    reward_models/  versions of reward models that learnt on within the run, see reward_versions.py
-    output.log      what reward functions, libraries and child processes printed, and tracebacks
+environment variable. What each file is for: `run_files.py`. Nothing here imports torch.
 """
 
 from __future__ import annotations
 
-import math
 import os
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -39,97 +29,55 @@ from rlhf_engine.files.disk import (
     fsync_directory,
     os_error_reason,
     remove_folder,
-    replace_bytes,
     replace_text,
     write_new,
     writing,
 )
 from rlhf_engine.files.json_text import to_json
 from rlhf_engine.files.own_files import make_folder
-from rlhf_engine.files.reading import MOST_WHOLE, open_regular, read_text, require_regular, whole_number
+from rlhf_engine.files.reading import MOST_WHOLE, open_regular, read_text, require_regular
 from rlhf_engine.runs import run_lock
+from rlhf_engine.runs.parent import Parent, parent_in
 from rlhf_engine.runs.run_driver import Driver, find_driver
+from rlhf_engine.runs.run_files import (
+    ABOUT,
+    ALARMS,
+    CONFIG,
+    EDITS,
+    LOCK,
+    METRICS,
+    NOTE,
+    OUTPUT,
+    PROBES,
+    REWARD_MODELS,
+    SAMPLES,
+    STATUS,
+)
 from rlhf_engine.runs.run_lines import (
-    MOST_SENTENCE,
     MetricsLine,
     alarm,
-    as_object,
     each_line,
     edit,
     metrics_line,
+    newest_rows,
     read_lines,
     read_object,
     readable,
     sample,
     sample_row,
+    text_in,
     to_line,
 )
 from rlhf_engine.runs.run_names import make_directory
-from rlhf_engine.system.processes import ProcessId, this_process
+from rlhf_engine.runs.run_output import open_log
+from rlhf_engine.runs.run_status import Status, is_missed, status_now, write_status
+from rlhf_engine.runs.truncation import truncate_after
 from rlhf_engine.system.visible_text import visible
 
 DEFAULT_RUNS_ROOT = Path("runs")
 
-CONFIG, ABOUT, STATUS, LOCK, NOTE = "config.toml", "run.json", "status.json", "run.lock", "note.txt"
-METRICS, SAMPLES, EDITS, ALARMS = "metrics.jsonl", "samples.jsonl", "edits.jsonl", "alarms.jsonl"
-PROBES = "probes.jsonl"
-OUTPUT = "output.log"
-REWARD_MODELS = "reward_models"
-
 NOTE_LENGTH = 4000  # characters of a note
-MOST_NAME = 200  # characters of what a file says a run, a preset or a process is called
-_MOST_CHANGES = 1000  # settings in which a fork differs
-_MOST_PID = 2**31 - 1
-_BLOCK_BYTES = 1024 * 1024
 _TAIL_BYTES = 16 * 1024  # holds some lines of metrics
-_OUTPUT_BYTES = 16 * 1024 * 1024  # of the log; what is older goes
-
-
-@dataclass(frozen=True)
-class Parent:
-    """Where a fork came from: the run's name then, the step of the checkpoint, what stays when it is renamed, which
-    settings changed, each as (path, old, new), and whether it began anew at step 0, with the actor alone."""
-
-    run: str
-    step: int
-    id: str = field(default="", compare=False)
-    changes: tuple[tuple[str, Any, Any], ...] = field(default=(), compare=False)
-    anew: bool = field(default=False, compare=False)
-
-
-def parent_in(about: Mapping[str, Any]) -> Parent | None:
-    """The parent that a run.json names, if it names one."""
-    try:
-        parent = about["parent"]
-        changes = tuple((str(path), old, new) for path, old, new in parent.get("changes", ())[:_MOST_CHANGES])
-        return Parent(text_in(parent, "run"), whole_number(parent["step"]), text_in(parent, "id"), changes,
-                      parent.get("anew") is True)
-    except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
-        return None
-
-
-def text_in(told: Mapping[str, Any], key: str, most: int = MOST_NAME) -> str:
-    """A text that a file tells, at most so many characters of it; empty if there is none."""
-    value = told.get(key, "")
-    return value[:most] if isinstance(value, str) else ""
-
-
-@dataclass(frozen=True)
-class Status:
-    """Where a run stood when its process last said so."""
-
-    state: RunState
-    step: int
-    total_steps: int
-    message: str
-    process: ProcessId
-    """What it called itself; only who holds the run's lock drives it."""
-    interrupted: bool = False
-    """True when no process drives the run although it had not ended."""
-    peak_memory: int = 0
-    """Bytes that a process of the run held at the most so far; 0 where nobody knows."""
-    peak_cuda: int = 0
-    """Bytes of a GPU's memory that tensors of the run filled at the most so far; 0 where there is none."""
 
 
 class RunDir:
@@ -289,59 +237,21 @@ class RunDir:
     def open_output(self) -> int | None:
         """A descriptor of the log, for reading and appending; None when the disk refuses. Of a log that has grown too
         long, the newer half is kept."""
-        handle = None
-        try:
-            handle = os.open(self.path / OUTPUT, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
-            size = os.fstat(handle).st_size
-            if size > _OUTPUT_BYTES:
-                kept = os.pread(handle, _OUTPUT_BYTES // 2, size - _OUTPUT_BYTES // 2).partition(b"\n")[2]
-                os.ftruncate(handle, 0)
-                os.write(handle, kept)
-        except OSError:
-            if handle is not None:
-                os.close(handle)
-            return None
-        return handle
+        return open_log(self.path / OUTPUT)
 
     def write_status(
         self, state: RunState, step: int, total_steps: int, message: str = "", *, peak_memory: int = 0,
         peak_cuda: int = 0,
     ) -> None:
         """Says where the run stands, and that it is this process that says so. Peaks: see `Status`."""
-        process = this_process()
-        status = {"state": state.value, "step": step, "total_steps": total_steps, "message": message,
-                  "pid": process.pid, "process_started": process.started, "peak_memory": peak_memory,
-                  "peak_cuda": peak_cuda}
-        with writing(self.path / STATUS):
-            replace_text(self.path / STATUS, to_json(status) + "\n")
+        write_status(self.path / STATUS, state, step, total_steps, message, peak_memory, peak_cuda)
 
     def truncate_after(self, step: int, edits: int) -> list[str]:
         """Drops everything that happened after `step`, for a resume from there; one sentence for each damaged file.
 
         edits: how many live changes the checkpoint holds; a change made between two steps may be in it or not.
         """
-        notices = []
-        for name in (METRICS, SAMPLES, ALARMS, PROBES, EDITS):
-            # hundreds of megabytes after a long run: none of these files is held, and most are not written again
-            path, rows, damaged, dropped = self.path / name, 0, 0, False
-            kept: list[tuple[int, int]] = []  # places of the file, lines that follow each other as one
-            place = 0
-            for length, row, blank in each_line(path):
-                begin, place = place, place + length
-                rows += row is not None
-                stays = row is not None and (rows <= edits if name == EDITS else _step_of(row) <= step)
-                damaged += row is None and not blank
-                dropped = dropped or not (stays or blank)
-                if stays and kept and kept[-1][1] == begin:
-                    kept[-1] = (kept[-1][0], place)
-                elif stays:
-                    kept.append((begin, place))
-            if damaged:
-                notices.append(f"{name}: {damaged} unreadable {'line was' if damaged == 1 else 'lines were'} dropped.")
-            if dropped:
-                with writing(path):
-                    replace_bytes(path, _pieces(path, kept))
-        return notices
+        return truncate_after(self.path, step, edits)
 
     def _append(self, name: str, row: dict[str, Any]) -> None:
         with writing(self.path / name):
@@ -360,21 +270,12 @@ class RunDir:
 
     def last_metrics(self) -> MetricsLine | None:
         """The metrics of the last step, read from the end of the file; None before the first."""
-        return next((found for row in self._newest_rows(METRICS) for found in readable([row], metrics_line)), None)
+        rows = newest_rows(self.path / METRICS, _TAIL_BYTES)
+        return next((found for row in rows for found in readable([row], metrics_line)), None)
 
     def newest_samples(self) -> list[Sample]:
         """Some of the responses kept, the newest first, read from the end of the file."""
-        return readable(list(self._newest_rows(SAMPLES, 16 * _TAIL_BYTES)), sample)
-
-    def _newest_rows(self, name: str, most: int = _TAIL_BYTES) -> Iterator[dict[str, Any]]:
-        """The objects in the last lines of a file, `most` bytes of it, the newest first; none if it cannot be read."""
-        try:
-            with open_regular(self.path / name) as file:
-                file.seek(max(0, os.fstat(file.fileno()).st_size - most))
-                lines = file.read(most).splitlines()
-        except OSError:
-            return
-        yield from (row for line in reversed(lines) if (row := as_object(line)) is not None)
+        return readable(list(newest_rows(self.path / SAMPLES, 16 * _TAIL_BYTES)), sample)
 
     def samples(self) -> list[Sample]:
         """The responses kept of all steps so far; lines that cannot be read are left out."""
@@ -394,50 +295,12 @@ class RunDir:
 
     def status(self) -> Status | None:
         """Where the run stands; None before it said so for the first time, or if that cannot be read."""
-        said = self._said()
-        if said is None or said.state.ended or self._is_driven(said):
-            return said
-        said = self._said()  # a process that is gone may have written its last word after our look
-        return said if said is None or said.state.ended else replace(said, interrupted=True)
-
-    def _is_driven(self, said: Status) -> bool:
-        driver = find_driver(self.lock_file, prove=False)
-        return driver is not None and (driver.certain or said.process.alive)
-
-    def _said(self) -> Status | None:
-        row = read_object(self.path / STATUS)
-        try:
-            process = ProcessId(whole_number(row["pid"], 1, _MOST_PID), text_in(row, "process_started"))
-            step, total = whole_number(row["step"]), whole_number(row["total_steps"])
-            memory, cuda = (whole_number(row.get(name, 0)) for name in ("peak_memory", "peak_cuda"))
-            return Status(RunState(row["state"]), step, total, text_in(row, "message", MOST_SENTENCE), process,
-                          peak_memory=memory, peak_cuda=cuda)
-        except (KeyError, TypeError, ValueError):
-            return None
+        return status_now(self.path / STATUS, self.lock_file)
 
     @property
     def status_damaged(self) -> bool:
         """True when what is in the place of the status tells none, or there is nothing there although the run has begun
         and nobody drives it."""
-        if self.status() is not None:
-            return False
         begun = (SAMPLES, ALARMS, EDITS)  # a fork that has not begun yet has metrics and probes, of its parent
-        return os.path.lexists(self.path / STATUS) or (
-            any(os.path.lexists(self.path / name) for name in begun)
-            and find_driver(self.lock_file, prove=False) is None)
-
-
-def _step_of(row: Mapping[str, Any]) -> float:
-    """The step that a line is of; of none, one that comes after all others."""
-    try:
-        return whole_number(row.get("step"))
-    except ValueError:
-        return math.inf
-
-
-def _pieces(path: Path, places: Sequence[tuple[int, int]]) -> Iterator[bytes]:
-    with open_regular(path) as file:
-        for begin, end in places:
-            file.seek(begin)
-            while (left := end - file.tell()) > 0 and (data := file.read(min(_BLOCK_BYTES, left))):
-                yield data
+        return self.status() is None and is_missed(
+            self.path / STATUS, self.lock_file, begun=any(os.path.lexists(self.path / name) for name in begun))

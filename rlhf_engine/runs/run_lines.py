@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from io import BufferedReader
@@ -40,6 +41,8 @@ MOST_TEXT = 1_000_000
 """Characters of a prompt or a response."""
 MOST_SENTENCE = 10_000
 """Characters of a sentence."""
+MOST_NAME = 200
+"""Characters of what a file says a run, a preset or a process is called."""
 MOST_SPANS = 10_000
 """Words of a response that a reward tells of."""
 MOST_TOKENS = 8192
@@ -230,6 +233,23 @@ def read_lines(path: Path, most: int | None = None, *, follow: bool = False) -> 
             rows.append(row)
         damaged += row is None and not blank
     return rows, damaged
+
+
+def newest_rows(path: Path, most: int) -> Iterator[dict[str, Any]]:
+    """The objects in the last lines of a file, `most` bytes of it, the newest first; none if it cannot be read."""
+    try:
+        with open_regular(path) as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - most))
+            lines = file.read(most).splitlines()
+    except OSError:
+        return
+    yield from (row for line in reversed(lines) if (row := as_object(line)) is not None)
+
+
+def text_in(told: Mapping[str, Any], key: str, most: int = MOST_NAME) -> str:
+    """A text that a file tells, at most so many characters of it; empty if there is none."""
+    value = told.get(key, "")
+    return value[:most] if isinstance(value, str) else ""
 
 
 def read_object(path: Path) -> dict[str, Any]:

@@ -13,11 +13,13 @@ from rlhf_engine.errors import RlhfError, RunError
 from rlhf_engine.files.disk import os_error_reason
 from rlhf_engine.files.reading import MOST_ENTRIES, MOST_WHOLE, require_regular
 from rlhf_engine.runs import checkpoint_list
+from rlhf_engine.runs.parent import Parent, parent_in
 from rlhf_engine.runs.reward_versions import RewardVersion, versions_of
 from rlhf_engine.runs.run_care import bytes_under
 from rlhf_engine.runs.run_columns import glimpses
-from rlhf_engine.runs.run_dir import ABOUT, CONFIG, METRICS, STATUS, Parent, RunDir, parent_in, text_in
-from rlhf_engine.runs.run_lines import read_object
+from rlhf_engine.runs.run_dir import RunDir
+from rlhf_engine.runs.run_files import ABOUT, CONFIG, METRICS, STATUS
+from rlhf_engine.runs.run_lines import read_object, text_in
 
 CURVE_PLACES = 12
 UNREADABLE = "unreadable"

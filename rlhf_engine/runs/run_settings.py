@@ -13,7 +13,8 @@ from rlhf_engine.errors import CheckpointError, ConfigError, RunError
 from rlhf_engine.events import EditApplied
 from rlhf_engine.runs.base_model import MOVES
 from rlhf_engine.runs.reward_versions import at_home
-from rlhf_engine.runs.run_dir import CONFIG, RunDir
+from rlhf_engine.runs.run_dir import RunDir
+from rlhf_engine.runs.run_files import CONFIG
 
 # the adapters of a checkpoint fit one base model, and one shape: a fork keeps these
 KEPT = ("model.name", "model.revision", "lora.rank", "lora.target_modules")

@@ -13,7 +13,8 @@ from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import ConfigError, RlhfError
 from rlhf_engine.runs import checkpoint_list
 from rlhf_engine.runs.run_care import move_to_trash
-from rlhf_engine.runs.run_dir import CONFIG, RunDir
+from rlhf_engine.runs.run_dir import RunDir
+from rlhf_engine.runs.run_files import CONFIG
 from rlhf_engine.runs.run_list import list_runs
 from rlhf_engine.runs.run_settings import differences
 

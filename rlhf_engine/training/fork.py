@@ -28,8 +28,9 @@ from rlhf_engine.runs import checkpoint
 from rlhf_engine.runs.base_model import MOVES, BaseChoice, base_fingerprint
 from rlhf_engine.runs.checkpoint import TrainingState
 from rlhf_engine.runs.method_change import require_actor, taken_over
+from rlhf_engine.runs.parent import Parent
 from rlhf_engine.runs.reward_versions import copy_versions
-from rlhf_engine.runs.run_dir import Parent, RunDir
+from rlhf_engine.runs.run_dir import RunDir
 from rlhf_engine.runs.run_settings import fork_settings
 from rlhf_engine.training.other_method import first_state
 from rlhf_engine.training.saving import RunProgress

@@ -12,7 +12,8 @@ from functools import lru_cache
 from rlhf_engine.errors import RunError
 from rlhf_engine.files.disk import os_error_reason
 from rlhf_engine.runs.run_columns import Columns, read_columns
-from rlhf_engine.runs.run_dir import METRICS, RunDir
+from rlhf_engine.runs.run_dir import RunDir
+from rlhf_engine.runs.run_files import METRICS
 from rlhf_tui.engine.metrics_history import MetricsHistory
 from rlhf_tui.terminal.clean_text import clean_line
 

@@ -37,7 +37,8 @@ from rlhf_engine.runs import follow
 from rlhf_engine.runs.follow import Follower
 from rlhf_engine.runs.run_care import empty_trash, move_to_trash, rename_run
 from rlhf_engine.runs.run_columns import Columns
-from rlhf_engine.runs.run_dir import METRICS, PROBES, SAMPLES, STATUS, RunDir
+from rlhf_engine.runs.run_dir import RunDir
+from rlhf_engine.runs.run_files import METRICS, PROBES, SAMPLES, STATUS
 from rlhf_engine.runs.run_lines import sample_row, to_line
 from rlhf_engine.system.processes import ProcessId, this_process
 from rlhf_engine.token_trace import TokenTrace
@@ -224,7 +225,7 @@ def test_probes_are_told_in_their_place_and_taken_back_with_their_steps(run: Run
 
 
 def test_of_a_long_run_only_the_newest_rows_keep_their_traces(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rlhf_engine.runs.follow.TRACED_ROWS", 3)
+    monkeypatch.setattr("rlhf_engine.runs.file_tail.TRACED_ROWS", 3)
     trace = TokenTrace(("a",), {"advantages": (0.5,)}, {"kl_coef": 0.1})
     for number in (1, 2, 3, 4):
         run.append_metrics(number, float(number), {})

@@ -18,7 +18,8 @@ from rlhf_engine.errors import BaseChangedError, CheckpointError, ConfigError, R
 from rlhf_engine.events import Event, RunState, StateChanged, StepFinished
 from rlhf_engine.requests import Close, Edit, Fork, RequestQueue, Resume
 from rlhf_engine.runs import checkpoint
-from rlhf_engine.runs.run_dir import Parent, RunDir
+from rlhf_engine.runs.parent import Parent
+from rlhf_engine.runs.run_dir import RunDir
 from rlhf_engine.runs.run_list import RunSummary, as_tree, list_runs
 from rlhf_engine.session import Session
 from rlhf_engine.training.fork import fork

@@ -17,8 +17,10 @@ from rlhf_engine.errors import CheckpointError, ConfigError, RunError
 from rlhf_engine.events import EditApplied
 from rlhf_engine.files.disk import remove_folder
 from rlhf_engine.runs.checkpoint_list import config_at, steps
+from rlhf_engine.runs.parent import Parent
 from rlhf_engine.runs.run_care import empty_trash, list_trash, move_to_trash, rename_run, restore
-from rlhf_engine.runs.run_dir import ABOUT, NOTE_LENGTH, Parent, RunDir
+from rlhf_engine.runs.run_dir import NOTE_LENGTH, RunDir
+from rlhf_engine.runs.run_files import ABOUT
 from rlhf_engine.runs.run_list import as_tree, figures, find_run, list_runs
 from rlhf_engine.runs.run_settings import Difference, differences, fork_settings, settings_now
 

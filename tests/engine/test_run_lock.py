@@ -21,7 +21,8 @@ from rlhf_engine.events import RunState
 from rlhf_engine.runs import kernel_locks
 from rlhf_engine.runs.follow import Follower
 from rlhf_engine.runs.run_care import move_to_trash, rename_run
-from rlhf_engine.runs.run_dir import LOCK, STATUS, RunDir
+from rlhf_engine.runs.run_dir import RunDir
+from rlhf_engine.runs.run_files import LOCK, STATUS
 from rlhf_engine.runs.run_list import list_runs
 from rlhf_engine.runs.take_over import ask_to_leave
 from rlhf_engine.system.processes import this_process

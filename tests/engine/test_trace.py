@@ -22,7 +22,8 @@ from rlhf_engine.learning.update import AdapterUpdate
 from rlhf_engine.models.policy import Policy
 from rlhf_engine.models.token_texts import token_texts
 from rlhf_engine.requests import Edit, RequestQueue
-from rlhf_engine.runs.run_dir import SAMPLES, RunDir
+from rlhf_engine.runs.run_dir import RunDir
+from rlhf_engine.runs.run_files import SAMPLES
 from rlhf_engine.runs.run_lines import sample, sample_row, to_line
 from rlhf_engine.token_trace import TokenTrace
 from rlhf_engine.training.trainer import Trainer

@@ -21,7 +21,8 @@ from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.errors import RunError
 from rlhf_engine.events import RunState
 from rlhf_engine.runs.hand_over import command_for, hand_over
-from rlhf_engine.runs.run_dir import RunDir, Status
+from rlhf_engine.runs.run_dir import RunDir
+from rlhf_engine.runs.run_status import Status
 from rlhf_engine.training.trainer import Trainer
 
 pytestmark = pytest.mark.slow

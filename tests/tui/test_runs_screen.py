@@ -23,8 +23,9 @@ from rlhf_engine.config.fields import replace
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.events import RunStarted, RunState
 from rlhf_engine.requests import Fork, Resume, Start
+from rlhf_engine.runs.parent import Parent
 from rlhf_engine.runs.run_care import list_trash, move_to_trash, rename_run
-from rlhf_engine.runs.run_dir import Parent, RunDir
+from rlhf_engine.runs.run_dir import RunDir
 from rlhf_engine.runs.run_list import RunFigures, RunSummary, list_runs
 from rlhf_engine.system.units import format_bytes
 from rlhf_tui.app import WorkbenchApp

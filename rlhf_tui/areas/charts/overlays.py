@@ -17,7 +17,8 @@ from pathlib import Path
 from textual.screen import Screen
 
 from rlhf_engine.files.disk import folder_identity
-from rlhf_engine.runs.run_dir import METRICS, RunDir
+from rlhf_engine.runs.run_dir import RunDir
+from rlhf_engine.runs.run_files import METRICS
 from rlhf_tui.areas.charts.curves import Curves
 from rlhf_tui.areas.charts.plot import OVERLAY_MARKERS
 from rlhf_tui.background import run_in_background

@@ -15,7 +15,8 @@ from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.widgets import Static
 
-from rlhf_engine.runs.run_dir import ALARMS, METRICS, RunDir
+from rlhf_engine.runs.run_dir import RunDir
+from rlhf_engine.runs.run_files import ALARMS, METRICS
 from rlhf_engine.runs.run_settings import settings_now
 from rlhf_tui.areas.over_optimization.curve import CurveView
 from rlhf_tui.background import run_in_background

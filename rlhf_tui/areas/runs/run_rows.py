@@ -11,7 +11,7 @@ from pathlib import Path
 from textual.content import Content
 
 from rlhf_engine.metrics import describe
-from rlhf_engine.runs.run_dir import Parent
+from rlhf_engine.runs.parent import Parent
 from rlhf_engine.runs.run_list import CURVE_PLACES, RunFigures, RunSummary, as_tree
 from rlhf_engine.system.units import format_bytes
 from rlhf_tui.areas.sweep.groups import SweepGroup

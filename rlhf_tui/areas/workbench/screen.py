@@ -29,7 +29,8 @@ from rlhf_engine.events import (
     StateChanged,
     StepFinished,
 )
-from rlhf_engine.runs.run_dir import OUTPUT, RunDir
+from rlhf_engine.runs.run_dir import RunDir
+from rlhf_engine.runs.run_files import OUTPUT
 from rlhf_tui.areas.charts.charts import Charts
 from rlhf_tui.areas.charts.overlays import LOOK_SECONDS, Overlays
 from rlhf_tui.areas.rewards.word_editor import WordEditor
