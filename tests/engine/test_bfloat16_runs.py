@@ -183,7 +183,7 @@ def test_plain_peft_answers_as_the_run_did(run: RunDir, tmp_path: Path) -> None:
     assert 'dtype="bfloat16"' in card  # in the code that loads it
     wanted, untrained = by_the_run(run, "actor"), by_the_run(run, "reference")
     model = AutoPeftModelForCausalLM.from_pretrained(done.path, dtype=torch.bfloat16)
-    assert apart(plain(model, done.path), wanted) < 2 * ROUNDING < 0.2 * apart(untrained, wanted)
+    assert apart(plain(model, done.path), wanted) < 4 * ROUNDING < 0.2 * apart(untrained, wanted)
 
 
 def test_a_merged_model_is_written_in_the_runs_format_and_answers_as_the_run_did(run: RunDir, tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ def test_a_merged_model_is_written_in_the_runs_format_and_answers_as_the_run_did
     model = AutoModelForCausalLM.from_pretrained(done.path)
     assert model.dtype == torch.bfloat16
     # each weight is rounded once more than the run's, beside what each product is
-    assert apart(plain(model, done.path), wanted) < 6 * ROUNDING < 0.2 * apart(untrained, wanted)
+    assert apart(plain(model, done.path), wanted) < 10 * ROUNDING < 0.2 * apart(untrained, wanted)
     again = Policy.from_config(replace(run.config(), {"model.name": str(done.path)}))
     assert again.dtype == torch.bfloat16
 
@@ -261,4 +261,4 @@ def test_a_reward_model_scores_by_plain_transformers_as_it_did(
         with policy.as_role("reward"):
             hidden = policy.forward(ids, torch.ones_like(ids, dtype=torch.bool))[:, -1]
             wanted = policy.heads["score"](hidden.float()).squeeze(-1)
-    assert apart(raw, wanted) < 6 * ROUNDING
+    assert apart(raw, wanted) < 10 * ROUNDING
