@@ -35,7 +35,7 @@ VERSION = 1
 """Counts changes of what makes either format fast or slow, so that an older finding is not taken."""
 
 FLOAT32, BFLOAT16 = "float32", "bfloat16"
-_CACHE = "number-formats.json"
+_CACHE = "number-format-trials.json"
 _REMEMBERED = 256  # models
 _WORTH_IT = 0.87  # bfloat16 must take at most this share of the time: for less nobody gives up digits
 _WORK = 1e10  # parameters times tokens of a trial pass, about
