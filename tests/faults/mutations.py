@@ -258,6 +258,9 @@ MUTATIONS = [
              "(is_chosen.float() - exponentials / total)", "(is_chosen.float() + exponentials / total)", HEAD),
     Mutation("compiled: whatever it answers", "models/compiled.py",
              "if not all(map(answers_alike, found, expected)):", "if False:", ("engine/test_compiled.py",)),
+    # --- what is exported ---
+    Mutation("merging: what rounding took is not counted", "exporting/merged.py",
+             "return left / added if added else 1.0", "return 1.0", ("engine/test_bfloat16_runs.py",)),
     # --- the policy ---
     Mutation("policy: log-probs one token off", "models/policy.py",
              "hidden = self.forward(ids, mask)[:, -response_width - 1 : -1]\n        return",
