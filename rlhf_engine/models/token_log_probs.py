@@ -25,7 +25,7 @@ from rlhf_engine.models.compiled import Compiled
 # run at full speed (measured on vocabularies of 2,546 and 50,257), and never more than fits any memory. A GPU reads the
 # whole head for each chunk: with fewer rows it would wait for that.
 _CACHED_BYTES = 2 * 1024 * 1024
-_EFFICIENT_ROWS, _EFFICIENT_ROWS_OF_GPU = 128, 2048
+_EFFICIENT_ROWS, _EFFICIENT_ROWS_OF_GPU = 96, 2048
 _MOST_BYTES = 64 * 1024 * 1024
 _SHARE_OF_GPU = 64  # chunks on a GPU may take a part in so many of its memory
 _FEW_OF = 32  # banned ids are few if no more than one id in so many is banned
@@ -87,7 +87,7 @@ def chosen_log_probs(
     temperature: divides the (transformed) logits. banned: bool [vocabulary], ids that are never sampled: they get
     probability 0 and the rest is renormalised; at least one id must be allowed. banned_ids: int64, the same ids, where
     they are known (to find them a GPU is waited for): few are left out faster so. with_entropy: costs a pass over all
-    logits. chunk_size: rows per chunk; by default 128 or more (on a GPU 2,048), in at most 64 MB of logits (a 64th of
+    logits. chunk_size: rows per chunk; by default 96 or more (on a GPU 2,048), in at most 64 MB of logits (a 64th of
     the GPU's memory). statistics: `logit_statistics`, compiled; without it there are more passes.
 
     Matrix products run in the dtype of weight, all after them in float32. Gradient flows to `hidden` only; a row whose
