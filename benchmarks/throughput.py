@@ -3,9 +3,10 @@
 Preset `notebook`'s work: the same prompts, 60 new tokens, two updates. Each contestant runs in processes of its own,
 first once with each number of threads to find its best, then in turns with the others; medians are told. `of peak` is
 the arithmetic that the contestant does, by formula, over its time and what large matrix products reach at that time.
-`--against textbook engine grpo trl` chooses contestants: by the first of them ratios are told. On a GPU:
+`--against textbook engine grpo trl` chooses contestants: by the first of them ratios are told. `a token` is a rollout's
+time over its tokens: of all rows of a step at once. On a GPU, where threads hardly matter and need not be looked for:
 
-    python -m benchmarks.throughput --models storyteller 33M 0.5B 1B --against engine grpo trl \\
+    python -m benchmarks.throughput --models storyteller 33M 0.5B 1B --against engine grpo trl --threads 8 \\
         --set algorithm.responses_per_step=256 algorithm.minibatch_size=256
 """
 
@@ -31,6 +32,8 @@ CONTESTANTS = {"textbook": "textbook loop, one prompt at a time", "engine": "eng
                "trl": "TRL's GRPO, no critic"}
 # random weights in these shapes, made by `shapes`
 _SHAPES = ("33M", "0.5B", "1B")
+_WARM_UP = 4  # steps: in the first three rollouts the engine checks its weights, and a GPU's graphs are captured
+_COUNTED = 4  # steps, at least
 
 
 # --- inside a child process ---
@@ -53,11 +56,11 @@ def run_textbook(model: str, threads: int, responses: int, overrides: list[str])
     seconds = time.perf_counter() - started
     spent = loop.seconds
     return _figures(seconds, responses, tokens, loop.operations, spent.rollout, spent.score, spent.update) | {
-        "half": 0.0}
+        "half": 0.0, "token": spent.rollout / responses / config.sampling.max_new_tokens}
 
 
 def run_engine(model: str, threads: int, responses: int, overrides: list[str]) -> dict[str, float]:
-    """PPO: as many steps of the trainer as give at least that many responses, after two that warm it up."""
+    """PPO: as many steps of the trainer as give at least that many responses, after some that warm it up."""
     from rlhf_engine.config import presets
     from rlhf_engine.config.fields import replace
     from rlhf_engine.events import Event, ModelLoaded, StepFinished
@@ -65,8 +68,8 @@ def run_engine(model: str, threads: int, responses: int, overrides: list[str]) -
 
     config = presets.load_with_overrides("notebook", [f"model.name={model}", f"train.threads={threads}", *overrides])
     a_step = config.algorithm.learned_per_step
-    steps = max(2, -(-responses // a_step))
-    config = replace(config, {"train.steps": steps + 2})
+    steps = max(_COUNTED, -(-responses // a_step))
+    config = replace(config, {"train.steps": steps + _WARM_UP})
     metrics: list[dict[str, float]] = []
     peak, half = 0.0, False
 
@@ -78,12 +81,13 @@ def run_engine(model: str, threads: int, responses: int, overrides: list[str]) -
             peak, half = event.matmul_peak, event.dtype == "bfloat16"
 
     Trainer(config, run_dir=None, emit=keep).run()
-    counted = metrics[2:]
+    counted = metrics[_WARM_UP:]
     phases = [sum(m[f"time/{name}"] for m in counted) for name in ("rollout", "score", "update")]
     seconds = sum(phases)
     operations = sum(m["throughput/matmul_share"] * peak * a_step / m["throughput/responses_per_s"] for m in counted)
-    tokens = counted[-1]["num_tokens"] - metrics[1]["num_tokens"]
-    return _figures(seconds, len(counted) * a_step, tokens, operations, *phases) | {"half": float(half)}
+    tokens = counted[-1]["num_tokens"] - metrics[_WARM_UP - 1]["num_tokens"]
+    token = phases[0] / len(counted) / config.sampling.max_new_tokens
+    return _figures(seconds, len(counted) * a_step, tokens, operations, *phases) | {"half": float(half), "token": token}
 
 
 def run_grpo(model: str, threads: int, responses: int, overrides: list[str]) -> dict[str, float]:
@@ -104,7 +108,7 @@ def run_trl(model: str, threads: int, responses: int, overrides: list[str]) -> d
     steps = max(2, -(-responses // a_step))
     seconds = train(model, config, a_step, steps)
     nan = float("nan")
-    return _figures(seconds, steps * a_step, nan, nan, nan, nan, nan) | {"half": 0.0}
+    return _figures(seconds, steps * a_step, nan, nan, nan, nan, nan) | {"half": 0.0, "token": nan}
 
 
 def run_peak(threads: int, overrides: list[str]) -> dict[str, float]:
@@ -159,10 +163,11 @@ def best_threads(contestant: str, model: str, responses: int, overrides: list[st
 
 
 def measure(
-    model: str, contestants: list[str], rounds: int, responses: dict[str, int], overrides: list[str]
+    model: str, contestants: list[str], rounds: int, responses: dict[str, int], overrides: list[str],
+    wanted: int | None = None,
 ) -> list[dict[str, Any]]:
-    """One row a contestant."""
-    threads = {name: best_threads(name, model, responses[name] // 2, overrides) for name in contestants}
+    """One row a contestant. wanted: threads; left out, each contestant has its best number."""
+    threads = {name: wanted or best_threads(name, model, responses[name] // 2, overrides) for name in contestants}
     found: dict[str, list[dict[str, float]]] = {name: [] for name in contestants}
     peaks: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(rounds):
@@ -188,7 +193,7 @@ def print_rows(model: str, rows: list[dict[str, Any]]) -> None:
     """A table in Markdown."""
     print(f"\n{model}\n")
     columns = ("contestant", "numbers", "peak of products (all cores)", "threads", "responses/s", "ratio", "tokens/s",
-               "peak RSS", "of peak", "rollout", "score", "update")
+               "peak RSS", "of peak", "rollout", "score", "update", "a token")
     print(f"| {' | '.join(columns)} |\n{'|---' * len(columns)}|")
     for row in rows:
         times = " | ".join(f"{row[phase] * 1000:.0f} ms" for phase in ("rollout", "score", "update"))
@@ -197,7 +202,7 @@ def print_rows(model: str, rows: list[dict[str, Any]]) -> None:
             f"{row['peak'] / 1e9:.0f} GFLOP/s | {row['threads']} | {row['responses_per_s']:.2f} | "
             f"{row['ratio']:.1f} | {row['tokens_per_s']:.0f} | "
             f"{row['peak_rss'] / 2**20:.0f} MB ({row['rss_ratio']:.0%}) | "
-            f"{row['of_peak']:.0%} | {times} |"
+            f"{row['of_peak']:.0%} | {times} | {row['token'] * 1000:.2f} ms |"
         )
     print("\nseconds are per response; responses/s of each round: ", end="")
     print("; ".join(f"{row['contestant']} {row['all_responses_per_s']}" for row in rows), flush=True)
@@ -215,11 +220,11 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--record", action="store_true", help="keep the ratios in history.jsonl")
     parser.add_argument("--contestant", choices=[*CONTESTANTS, "peak"], help=argparse.SUPPRESS)
-    parser.add_argument("--threads", type=int, default=1, help=argparse.SUPPRESS)
+    parser.add_argument("--threads", type=int, help="of every contestant; by default the best number is looked for")
     parser.add_argument("--responses", type=int, default=16, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.contestant:
-        print(json.dumps(_contest(args.contestant, args.models[0], args.threads, args.responses, args.set)))
+        print(json.dumps(_contest(args.contestant, args.models[0], args.threads or 1, args.responses, args.set)))
         return
     if "trl" in args.against and find_spec("trl") is None:
         parser.error("trl is not installed here: pip install trl, or leave it out of --against")
@@ -229,7 +234,7 @@ def main() -> None:
             source = _made(Path(root) / model) if model in _SHAPES else model
             slow, fast = (6, 48) if model in _SHAPES else (32, 160)
             responses = dict.fromkeys(CONTESTANTS, fast) | {"textbook": slow}
-            results[model] = measure(source, args.against, args.rounds, responses, args.set)
+            results[model] = measure(source, args.against, args.rounds, responses, args.set, args.threads)
             if not args.json:
                 print_rows(model, results[model])
     if args.json:
