@@ -109,7 +109,7 @@ def _classifier(causal: Any, tokenizer: Any) -> Any:
 def _write_merged(
     folder: Path, state: TrainingState, tensors: dict[str, Tensor], dtype: torch.dtype
 ) -> tuple[Any, float]:
-    tokenizer, causal = load_plain(state.config.model, dtype)
+    tokenizer, causal, _ = load_plain(state.config.model, dtype)
     model = _classifier(causal, tokenizer).to(dtype)
     missing = set(model.load_state_dict(causal.state_dict(), strict=False).missing_keys)
     if missing - {f"{_HEAD}.weight"}:

@@ -121,7 +121,7 @@ def _write_adapter(folder: Path, state: TrainingState) -> None:
 
 def _write_merged(folder: Path, state: TrainingState, dtype: torch.dtype) -> float:
     """Config, weights, generation config and tokenizer. Returns what `write_merged` does."""
-    tokenizer, base = load_plain(state.config.model, dtype)
+    tokenizer, base, _ = load_plain(state.config.model, dtype)
     tensors = adapter_tensors(state)
     model = with_adapter(base, lora_settings(state.config, tensors, base), tensors, state.config)
     set_peft_model_state_dict(model, dict(tensors))

@@ -14,12 +14,12 @@ from rlhf_engine import __version__
 from rlhf_engine.config.run_config import RunConfig
 from rlhf_engine.files.json_text import to_json
 from rlhf_engine.metrics import STEPS_AVERAGED, describe
+from rlhf_engine.model_folders.adapter_folder import WELL_KEPT
 from rlhf_engine.runs.run_dir import RunDir
 from rlhf_engine.runs.run_lines import MetricsLine
 from rlhf_engine.system.visible_text import one_line
 
 _TOLD = 2  # of the metrics of its method, the most telling
-_WELL_KEPT = 0.95  # of what an adapter adds: if rounding keeps less, a person is told
 
 
 def model_card(
@@ -64,7 +64,7 @@ def model_card(
 
 def loss_told(kept: float | None, dtype: str) -> str:
     """One sentence if a merged model has lost part of what was learnt; else empty. kept: None of what is not merged."""
-    if kept is None or kept >= _WELL_KEPT:
+    if kept is None or kept >= WELL_KEPT:
         return ""
     return (f"rounded to {dtype}, the merged weights keep {max(kept, 0.0):.0%} of what the adapter adds to them; the "
             "adapter alone keeps all of it")

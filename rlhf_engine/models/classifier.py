@@ -166,7 +166,7 @@ def _merged(source: ModelConfig, adapter: Adapter, dtype: torch.dtype) -> tuple[
     except ModelError as error:
         raise ModelError(f"{adapter.folder} holds an adapter, whose model does not load: {_bare(error)}") from error
     try:
-        model = merge(adapter, base).to(dtype)
+        model = merge(adapter, base, dtype).model
     except ModelError as error:
         raise ModelError(_bare(error)) from error
     if has_tokenizer(adapter.folder) and not adapter.beside:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakSet
 
 import huggingface_hub
@@ -23,7 +23,7 @@ from rlhf_engine.config.model_names import STORYTELLER, folder_of
 from rlhf_engine.config.sections import ModelConfig
 from rlhf_engine.errors import ModelError, first_line, short
 from rlhf_engine.model_folders import remote_code
-from rlhf_engine.model_folders.adapter_folder import Adapter, Task, adapter_of
+from rlhf_engine.model_folders.adapter_folder import WELL_KEPT, Adapter, Task, adapter_of
 from rlhf_engine.model_folders.fingerprint import Fingerprint
 from rlhf_engine.model_folders.model_claims import check_config_sizes, check_described_size
 from rlhf_engine.model_folders.model_files import ADAPTER_CONFIG, FETCHED, LOOKED_OVER, folder_in_use, has_tokenizer
@@ -75,7 +75,7 @@ def load_model(config: ModelConfig) -> LoadedModel:
     torch.set_flush_denormal(True)
     device = choose_device(config.device)
     dtype = choose_dtype(config.dtype, device)
-    tokenizer, model = load_plain(config, dtype)
+    tokenizer, model, notice = load_plain(config, dtype)
     with told(config, device, dtype):
         model.to(device).eval()
         text = read_text(model)
@@ -97,21 +97,28 @@ def load_model(config: ModelConfig) -> LoadedModel:
         tokenizer=tokenizer,
         device=device,
         dtype=dtype,
-        ids=replace(ids, banned=ids.banned.to(device)),
+        ids=replace(ids, banned=ids.banned.to(device), notices=(*ids.notices, *([notice] if notice else []))),
         text=text,
         fingerprint=base_fingerprint(config),
         compiled=compiled,
     )
 
 
-def load_plain(config: ModelConfig, dtype: torch.dtype) -> tuple[Any, Any]:
-    """Tokenizer and model as transformers gives them, on the CPU, with the weights of its files and no others. Raises
-    ModelError as `load_model` does."""
+class Plain(NamedTuple):
+    """Tokenizer and model as transformers gives them. notice: a sentence for the user, or nothing."""
+
+    tokenizer: Any
+    model: Any
+    notice: str = ""
+
+
+def load_plain(config: ModelConfig, dtype: torch.dtype) -> Plain:
+    """On the CPU, with the weights of its files and no others. Raises ModelError as `load_model` does."""
     adapter = adapter_named(config)
-    tokenizer, model = _load_merged(config, adapter, dtype) if adapter else _load_whole(config, dtype)
+    plain = _load_merged(config, adapter, dtype) if adapter else Plain(*_load_whole(config, dtype))
     with told(config, torch.device("cpu"), dtype):
-        require_finite(model)
-    return tokenizer, model
+        require_finite(plain.model)
+    return plain
 
 
 def _load_whole(config: ModelConfig, dtype: torch.dtype) -> tuple[Any, Any]:
@@ -129,7 +136,7 @@ def _load_whole(config: ModelConfig, dtype: torch.dtype) -> tuple[Any, Any]:
         return tokenizer, model
 
 
-def _load_merged(config: ModelConfig, adapter: Adapter, dtype: torch.dtype) -> tuple[Any, Any]:
+def _load_merged(config: ModelConfig, adapter: Adapter, dtype: torch.dtype) -> Plain:
     """The adapter in its base, added in float32, and the tokenizer that fine-tuning left, if it left one."""
     try:
         tokenizer, base = _load_whole(adapter.base, torch.float32)
@@ -137,13 +144,16 @@ def _load_merged(config: ModelConfig, adapter: Adapter, dtype: torch.dtype) -> t
         reason = str(error).removeprefix("model.name: ")
         raise ModelError(f"model.name: {adapter.folder} holds an adapter, whose model does not load: {reason}"
                          ) from error
-    model = merge(adapter, base).to(dtype)
+    model, kept = merge(adapter, base, dtype)
     if has_tokenizer(adapter.folder) and not adapter.beside:
         with told(config, torch.device("cpu"), dtype):
             where = {"local_files_only": True}
             options = where | remote_code.options(config, str(adapter.folder), where)
             tokenizer = AutoTokenizer.from_pretrained(adapter.folder, config=model.config, **options)
-    return tokenizer, model
+    if kept >= WELL_KEPT:
+        return Plain(tokenizer, model)
+    lost = f"in {str(dtype).removeprefix('torch.')} the weights keep {max(kept, 0.0):.0%} of what the adapter in "
+    return Plain(tokenizer, model, f"{lost}{adapter.folder} adds to them; model.dtype=float32 keeps all of it")
 
 
 def adapter_named(config: ModelConfig, task: Task = "CAUSAL_LM") -> Adapter | None:

@@ -1,12 +1,17 @@
-"""Merges the adapter that a fine-tuning left into the model it was trained on."""
+"""Merges the adapter that a fine-tuning left into the model it was trained on.
+
+A weight of half precision takes what is added to it only in steps of its last digit, and what is less than half a step
+is lost: of an adapter that moves the weights by a thousandth, bfloat16 keeps about half. So that is measured.
+"""
 
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from peft import PeftConfig, PeftModel, PeftModelForSequenceClassification, get_peft_model_state_dict
+from peft.tuners.lora import LoraLayer
 from safetensors import safe_open
 from torch import Tensor
 
@@ -20,8 +25,15 @@ _PREFIX = "base_model.model."
 _PROBE = 8  # ids that are asked before and after
 
 
-def merge(adapter: Adapter, base: Any) -> Any:
-    """`base` (in float32) with the adapter in its weights. Raises ModelError when the adapter is not one for it.
+class Merged(NamedTuple):
+    """kept: the share of what the adapter adds to the weights that rounding leaves; 1 of adapters that are not LoRA."""
+
+    model: Any
+    kept: float
+
+
+def merge(adapter: Adapter, base: Any, dtype: torch.dtype) -> Merged:
+    """`base` (in float32) with the adapter in its weights, in `dtype`. Raises ModelError when it is no adapter for it.
 
     PEFT itself only warns of weights that are missing, and passes over those that it has no place for.
     """
@@ -39,12 +51,28 @@ def merge(adapter: Adapter, base: Any) -> Any:
             kind = PeftModelForSequenceClassification if settings.task_type == "SEQ_CLS" else PeftModel
             peft = kind(base, settings)
             _load(adapter, peft, saved)
-            return _merged(peft.eval())
+            kept = share_kept(peft, dtype)
+            return Merged(_merged(peft.eval()).to(dtype), kept)
     except ModelError as error:
         if str(error).startswith("model.name"):
             raise
         raise ModelError(f"model.name: the adapter in {adapter.folder} does not go into {adapter.base.name}: {error}"
                          ) from error
+
+
+@torch.no_grad()
+def share_kept(peft: Any, dtype: torch.dtype) -> float:
+    """Of what the LoRA adapters of peft's model add to its weights, the share that is left once these are rounded to
+    `dtype`: ⟨after − before, added⟩ / ⟨added, added⟩ over all adapted weights; 1 if nothing is added."""
+    added, left = 0.0, 0.0
+    for module in peft.modules():
+        weight = getattr(module.get_base_layer(), "weight", None) if isinstance(module, LoraLayer) else None
+        if weight is not None and not any(module.use_dora.values()):  # DoRA scales the whole weight as well
+            delta = module.get_delta_weight(*module.active_adapters).float()
+            added += float(delta.square().sum(dtype=torch.float64))
+            after = (weight + delta.to(weight.dtype)).to(dtype)  # as it is merged
+            left += float(((after.float() - weight.float()) * delta).sum(dtype=torch.float64))
+    return left / added if added else 1.0
 
 
 def _reason(error: BaseException) -> str:

@@ -162,6 +162,21 @@ def test_half_precision_is_rounded_after_the_merge(model_folders: dict[str, Path
         assert torch.equal(found[name], tensor.bfloat16()), name
 
 
+def test_what_rounding_takes_of_a_small_adapter_is_told(model_folders: dict[str, Path], tmp_path: Path) -> None:
+    folder = save_adapter(tmp_path / "sft", model_folders["llama"], LORA)
+    file = folder / "adapter_model.safetensors"
+    whole = safetensors.torch.load_file(file)
+
+    def told(dtype: str) -> tuple[str, ...]:
+        notices = load_model(ModelConfig(name=str(folder), device="cpu", dtype=dtype)).ids.notices
+        return tuple(notice for notice in notices if str(folder) in notice)
+
+    assert told("bfloat16") == told("float32") == ()
+    safetensors.torch.save_file({name: tensor * 0.01 for name, tensor in whole.items()}, file)
+    assert "%" in told("bfloat16")[0]
+    assert told("float32") == ()
+
+
 def test_a_run_trains_on_an_adapter_resumes_generates_forks_and_is_exported(
     model_folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

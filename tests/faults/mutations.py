@@ -259,7 +259,7 @@ MUTATIONS = [
     Mutation("compiled: whatever it answers", "models/compiled.py",
              "if not all(map(answers_alike, found, expected)):", "if False:", ("engine/test_compiled.py",)),
     # --- what is exported ---
-    Mutation("merging: what rounding took is not counted", "exporting/merged.py",
+    Mutation("merging: what rounding took is not counted", "models/merging.py",
              "return left / added if added else 1.0", "return 1.0", ("engine/test_bfloat16_runs.py",)),
     # --- the policy ---
     Mutation("policy: log-probs one token off", "models/policy.py",
