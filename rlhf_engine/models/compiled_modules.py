@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers.models.llama.modeling_llama import LlamaMLP
 
@@ -23,7 +24,8 @@ _ROTARY = "apply_rotary_pos_emb"
 
 def compile_modules(model: nn.Module) -> list[Compiled]:
     """Change a frozen model in place: norms of transformers' own, rotary embeddings, and the activation of gated layers
-    with its product are compiled; once a class."""
+    with its product are compiled; once a class. What was compiled for other models is compiled anew when they ask."""
+    torch.compiler.reset()  # of each function torch keeps eight versions, for all models that a process ever had
     norms: dict[type[nn.Module], Compiled] = {}
     rotary: dict[Callable[..., Any], Compiled] = {}
     gated = Compiled("gated layers", _activate_and_multiply, rows=(1, 2), learns=(1, 2))
