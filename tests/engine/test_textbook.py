@@ -9,7 +9,9 @@ import torch
 from tiny_models import tiny_config
 
 from rlhf_engine.algorithms.textbook import Judged, TextbookPPO
+from rlhf_engine.models.language_head import LanguageHead
 from rlhf_engine.models.policy import Policy
+from rlhf_engine.models.token_log_probs import HeadTransform
 
 
 @pytest.fixture
@@ -26,10 +28,11 @@ def test_what_it_says_of_a_response_is_what_the_engine_says(loop: TextbookPPO) -
     response = loop.sample("There was a")
     judged = loop.judge("There was a", response)
     policy = Policy.from_config(loop.config)
-    policy.banned = None  # the engine never samples ids that mean no text; the textbook does not know of them
-    width = response.ids.shape[1] - response.prompt_width
+    # the engine never samples ids that mean no text; the textbook does not know of them
+    head = LanguageHead(policy.base, None, HeadTransform())
     with torch.no_grad():
-        engine = policy.log_probs("actor", response.ids, torch.ones_like(response.ids).bool(), width, 1.0).log_probs
+        hidden = policy.forward(response.ids, torch.ones_like(response.ids).bool())[:, response.prompt_width - 1 : -1]
+        engine = head.chosen_log_probs(hidden, response.ids[:, response.prompt_width :], 1.0).log_probs
     assert judged.log_prob.item() == pytest.approx(engine.sum().item(), abs=1e-3)
     assert judged.kl.item() == pytest.approx(0.0, abs=1e-5)
     (score,) = loop.rewards.score(["There was a"], [response.text]).scores

@@ -18,13 +18,14 @@ async def test_a_disk_that_never_answers_keeps_nobody_from_leaving(
     app: WorkbenchApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_run(app.bridge.runs_root, "far")
+    before = set(threading.enumerate())
     asked, never = threading.Event(), threading.Event()
     monkeypatch.setattr(RunDir, "status", lambda run: asked.set() or never.wait())
     try:
         async with app.run_test() as pilot:
             await pilot.press("r")
             await until(pilot, asked.is_set)
-            reading = [thread for thread in threading.enumerate() if thread.name != "MainThread" and not thread.daemon]
+            reading = [thread for thread in threading.enumerate() if thread not in before and not thread.daemon]
             assert reading == []  # the program would wait for them
             await pilot.press("escape")
             assert not isinstance(app.screen, RunsScreen)
