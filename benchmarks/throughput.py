@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import resource
 import statistics
 import subprocess
@@ -197,13 +198,14 @@ def print_rows(model: str, rows: list[dict[str, Any]]) -> None:
     print(f"| {' | '.join(columns)} |\n{'|---' * len(columns)}|")
     for row in rows:
         times = " | ".join(f"{row[phase] * 1000:.0f} ms" for phase in ("rollout", "score", "update"))
-        print(
+        line = (
             f"| {CONTESTANTS[row['contestant']]} | {'bfloat16' if row['half'] else 'float32'} | "
             f"{row['peak'] / 1e9:.0f} GFLOP/s | {row['threads']} | {row['responses_per_s']:.2f} | "
             f"{row['ratio']:.1f} | {row['tokens_per_s']:.0f} | "
             f"{row['peak_rss'] / 2**20:.0f} MB ({row['rss_ratio']:.0%}) | "
             f"{row['of_peak']:.0%} | {times} | {row['token'] * 1000:.2f} ms |"
         )
+        print(re.sub(r"nan( ms|%|)", "–", line))  # of TRL only the whole is timed
     print("\nseconds are per response; responses/s of each round: ", end="")
     print("; ".join(f"{row['contestant']} {row['all_responses_per_s']}" for row in rows), flush=True)
 
