@@ -83,8 +83,9 @@ class Choice:
     def __init__(self, policy: Chooser, sampling: SamplingConfig, draw: Draw) -> None:
         self._policy, self._sampling, self._draw = policy, sampling, draw
         self._truncates = bool(sampling.top_k) or sampling.top_p < 1
-        self._end_ids = [torch.tensor(end, device=policy.device) for end in policy.end_ids]
-        self._padding = torch.tensor(policy.pad_id, device=policy.device)
+        # filled there: to copy a number to a GPU, the CPU waits for it
+        self._end_ids = [torch.full((), end, device=policy.device) for end in policy.end_ids]
+        self._padding = torch.full((), policy.pad_id, device=policy.device)
 
     @property
     def key(self) -> tuple[object, ...]:
