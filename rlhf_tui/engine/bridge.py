@@ -43,7 +43,7 @@ from rlhf_tui.terminal.crash_log import write_crash_log
 TICK_SECONDS = 0.1
 TICKS_BETWEEN_DRAINS = 3
 TICKS_BETWEEN_PROGRESS = 9  # news of how far a step is, and nothing else, need not be drawn three times a second
-NEWS_SHARE = 0.04  # of one core, at most, for the screen while steps are all the news: on a GPU training needs Python
+NEWS_SHARE = 0.04  # of one core, for the screen while steps are all the news: on a GPU training needs Python
 MOST_TICKS = 12  # and yet steps are told of as often as that
 
 
