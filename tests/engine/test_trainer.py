@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 import warm
+from resumed_runs import resumable_from, timeless
 from safetensors.torch import load_file
 from scale import few_or_many
 from tiny_models import tiny_config
@@ -113,23 +114,6 @@ def test_a_run_resumed_from_any_checkpoint_in_another_process_is_the_same_run_bi
         a, b = weights(whole, 7), weights(run, 7)
         assert set(a) == set(b)
         assert all(torch.equal(a[name], b[name]) for name in a), run.name
-
-
-def resumable_from(run_dir: RunDir, step: int, copy: Path) -> RunDir:
-    """A copy of a run as if its process had been killed when the checkpoint of `step` was the newest one."""
-    shutil.copytree(run_dir.path, copy)
-    for path in checkpoint.candidates(RunDir(copy)):
-        if checkpoint.step_of(path) > step:
-            shutil.rmtree(path)
-    return RunDir.open(copy)
-
-
-def timeless(run_dir: RunDir) -> list[tuple[int, dict[str, float]]]:
-    """The metrics of all steps, without the clock's."""
-    return [
-        (line.step, {k: v for k, v in line.metrics.items() if not k.startswith(("time/", "throughput/"))})
-        for line in run_dir.metrics()
-    ]
 
 
 def test_a_run_leaves_everything_in_its_directory(neo_config: RunConfig, tmp_path: Path) -> None:
